@@ -1,0 +1,1 @@
+"""One plain function a command: explicit arguments, returns its exit code."""

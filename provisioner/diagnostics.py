@@ -1,0 +1,115 @@
+"""One shape for every problem: what, where, why, and what mends it.
+
+The summary is fixed by the code, so that people and scripts recognise it; the detail is a
+sentence with the data; the remedy is a command or an edit to copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+SUMMARIES: dict[str, str] = {
+    # the portal's rules (R), our own conventions (S)
+    "R1": "E-mail address already in use",
+    "R2": "Company without an administrator",
+    "R3": "Incomplete or mixed production applications",
+    "R4": "More or less than one billed company",
+    "R5": "Billed company not among the user's companies",
+    "R6": "Billing mode unknown",
+    "R7": "Validation needs a right this operator lacks",
+    "R8": "Reopening needs a right this operator lacks",
+    "R9": "Application ends at month end",
+    "R10": "Application waiting for the firm's activation",
+    "R11": "User created by a client administrator",
+    "R13": "Dossier number used twice",
+    "R14": "Firm address used for a client access",
+    "R15": "Billing of a company stops",
+    "S1": "Generic address instead of a person's",
+    # what the manifests say
+    "yaml-syntax": "Not valid YAML",
+    "yaml-unsafe": "YAML feature not accepted here",
+    "yaml-duplicate-key": "Key written twice",
+    "yaml-limit": "File beyond a limit",
+    "file-encoding": "File is not UTF-8 text",
+    "file-unreadable": "File cannot be read",
+    "file-path": "Path not accepted",
+    "unknown-key": "Unknown key",
+    "missing-key": "Missing key",
+    "wrong-value": "Value not accepted",
+    "quote-it": "Value to be quoted",
+    "unknown-company": "Unknown company",
+    "unknown-offer": "Unknown offer",
+    "unknown-app": "Unknown application",
+    "unknown-profile": "Unknown profile",
+    "siren": "Not a SIREN",
+    "phone": "Not a phone number",
+    "email": "Not an e-mail address",
+    "name": "Characters not accepted in a name",
+    "no-manifests": "No manifest found",
+    "no-user": "Company billed to nobody",
+    "pending-administrator": "Company whose only administrator is still to be validated",
+    "no-libyaml": "Slow YAML reader",
+    # what the plan meets
+    "portal-missing": "The portal does not offer this",
+    "ambiguous-user": "Two declarations for one account",
+    "no-order": "No safe order for these changes",
+    "limit-closures": "More closures than allowed",
+    "limit-empty": "Manifests gone while accesses are managed",
+    "welcome-by-portal": "This portal sends no welcome e-mail",
+}
+
+
+class Severity(StrEnum):
+    """Errors stop the run; warnings are read before a plan is confirmed."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+class Source(NamedTuple):
+    """A place in a file; line and column count from 1, column in code points."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One problem. ``address`` names the resource concerned ("user:…"), where there is one."""
+
+    severity: Severity
+    code: str
+    detail: str
+    remedy: str = ""
+    source: Source | None = None
+    address: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The fixed text of this code."""
+        return SUMMARIES[self.code]
+
+    @property
+    def is_error(self) -> bool:
+        """True when this problem must stop the run."""
+        return self.severity is Severity.ERROR
+
+
+def error(
+    code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
+) -> Diagnostic:
+    """A problem that stops the run."""
+    return Diagnostic(Severity.ERROR, code, detail, remedy, source, address)
+
+
+def warning(
+    code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
+) -> Diagnostic:
+    """A problem to be read before confirming."""
+    return Diagnostic(Severity.WARNING, code, detail, remedy, source, address)

@@ -1,0 +1,1 @@
+"""Welcome letters: what they say (letters) and how they travel (transport)."""

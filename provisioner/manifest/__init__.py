@@ -1,0 +1,1 @@
+"""From YAML text to what is declared: document, schema, check, resolve. Pure."""

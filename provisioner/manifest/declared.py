@@ -1,0 +1,74 @@
+"""What the manifests declare, as plain values: profiles and defaults merged in, everything normalised.
+
+None means *not declared, so unmanaged* where a field's comment says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from provisioner.diagnostics import Source
+from provisioner.model import Billing, Production, UserType
+
+
+class Activation(StrEnum):
+    """*Immédiatement* or *Ultérieurement*, the wizard's step 6."""
+
+    IMMEDIATE = "immediate"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredCompany:
+    """A dossier as its manifest declares it."""
+
+    number: str
+    name: str
+    siren: str | None
+    """None: unmanaged."""
+    billing: Billing | None
+    """None: unmanaged."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredUser:
+    """One client user as his manifest declares him."""
+
+    email: str
+    previous_key: str | None
+    """``email_key`` of the address he was declared under before (``previous_email``)."""
+    first_name: str
+    last_name: str
+    phone: str | None
+    """E.164, or None for no phone; read only when ``phone_declared``."""
+    phone_declared: bool
+    type: UserType
+    production: Production
+    billed: str
+    companies: frozenset[str] | None
+    """With the billed company added; None: unmanaged (but for the billed company)."""
+    apps: frozenset[str] | None
+    """None: unmanaged."""
+    immediate_removal: bool
+    activation: Activation
+    welcome: bool
+    language: str
+    closed: bool
+    """``status: closed``: this account shall be closed."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Everything the manifests say: companies by dossier number, users by ``email_key``.
+
+    ``digests`` has, for each manifest file, a SHA-256 over its data (not its comments or layout), so
+    that a saved plan notices a changed manifest.
+    """
+
+    companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
+    users: Mapping[str, DeclaredUser] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)

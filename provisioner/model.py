@@ -1,0 +1,268 @@
+"""The words of the program: companies, users, and the state that holds them.
+
+Current and desired are both a :class:`State`: two variables, not two classes, so that a
+difference is ``!=``. Everything here is an immutable value.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from calendar import monthrange
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+
+class Address(NamedTuple):
+    """The name of one resource, used in plans, errors, ``--target`` and history."""
+
+    kind: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.key}"
+
+
+def company_address(number: str) -> Address:
+    """The address of a company, by its dossier number."""
+    return Address("company", number)
+
+
+def user_address(key: str) -> Address:
+    """The address of a user, by :func:`email_key` of the e-mail the manifests declare."""
+    return Address("user", key)
+
+
+class UserType(StrEnum):
+    """What the wizard calls *Administrateur* and *Utilisateur standard*."""
+
+    ADMINISTRATOR = "administrator"
+    STANDARD = "standard"
+
+
+class Production(StrEnum):
+    """The production trio is one word, so that it cannot be mixed or partial (R3)."""
+
+    FULL = "full"
+    CONSULTATION = "consultation"
+
+
+PRODUCTION_APPS: dict[Production, tuple[str, str, str]] = {
+    Production.FULL: ("Production Compta", "Production Fiscalité", "Production Paie"),
+    Production.CONSULTATION: (
+        "Production Compta (Consultation)",
+        "Production Fiscalité (Consultation)",
+        "Production Paie (Consultation)",
+    ),
+}
+
+
+class Status(StrEnum):
+    """A user's lifecycle; nothing leaves the portal, closing is the only removal."""
+
+    TO_VALIDATE = "to_validate"
+    ACTIVE = "active"
+    CLOSED = "closed"
+
+
+class AppState(StrEnum):
+    """An application that a user does not have is simply not listed."""
+
+    REQUESTED = "requested"
+    ACTIVE = "active"
+    ENDING = "ending"
+
+
+class BillingMode(StrEnum):
+    """Who is billed: the client, or the firm (R6). The payment method is the client's own."""
+
+    CLIENT = "client"
+    FIRM = "firm"
+
+
+class Operator(StrEnum):
+    """Who applies. The first three may validate (R7) and reopen (R8)."""
+
+    ADMINISTRATOR = "administrator"
+    PARTNER = "partner"
+    CUSTOMER_MANAGER = "customer_manager"
+    COLLABORATOR = "collaborator"
+
+    @property
+    def may_validate(self) -> bool:
+        """The right to validate users, and to reopen them."""
+        return self is not Operator.COLLABORATOR
+
+
+class Billing(NamedTuple):
+    """Mode and offer, set together in the wizard's first step."""
+
+    mode: BillingMode
+    offer: str
+
+
+class Grant(NamedTuple):
+    """One application of one user; ``ends`` is set while it is *ending* (last day it works)."""
+
+    app: str
+    state: AppState
+    ends: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """A dossier. ``billing_ends`` is the portal's own mark of R15 and is never planned."""
+
+    number: str
+    name: str
+    siren: str | None = None
+    billing: Billing | None = None
+    billing_ends: date | None = field(default=None, compare=False)
+    version: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A client user. ``id`` and ``version`` are the portal's and ride along uncompared."""
+
+    email: str
+    first_name: str
+    last_name: str
+    phone: str | None
+    type: UserType
+    billed: str
+    companies: frozenset[str]
+    production: Production
+    apps: frozenset[Grant]
+    status: Status
+    id: str = field(default="", compare=False)
+    version: int = field(default=0, compare=False)
+
+    @property
+    def name(self) -> str:
+        """First and last name, as people say it."""
+        return f"{self.first_name} {self.last_name}"
+
+    @property
+    def is_open(self) -> bool:
+        """Not closed: counts for R2 and R15, whether or not he may log in yet."""
+        return self.status is not Status.CLOSED
+
+    @property
+    def is_administrator(self) -> bool:
+        """Sees every document of his companies, bank and payroll included."""
+        return self.type is UserType.ADMINISTRATOR
+
+
+Resource = Company | User
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Companies by dossier number, users by key. Treat the two mappings as read-only."""
+
+    companies: Mapping[str, Company] = field(default_factory=dict)
+    users: Mapping[str, User] = field(default_factory=dict)
+
+    def get(self, address: Address) -> Resource | None:
+        """The resource at an address, or None."""
+        return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What differs by firm (A9): its catalogue, its mail domains (R14), its own staff (R1).
+
+    ``staff`` holds :func:`email_key` values, ``email_domains`` lower-case domains.
+    """
+
+    offers: frozenset[str] = frozenset()
+    apps: frozenset[str] = frozenset()
+    email_domains: frozenset[str] = frozenset()
+    staff: frozenset[str] = frozenset()
+
+
+class Managed(NamedTuple):
+    """What the ledger knows of a user we manage.
+
+    ``email`` and ``phone`` are the values as we last applied them (None: never applied by us),
+    so that a value the user changed himself is recognised. ``created`` is true when the account
+    exists through us, false when it was adopted.
+    """
+
+    id: str
+    email: str | None
+    phone: str | None
+    created: bool
+
+
+class NoticeKind(StrEnum):
+    """What a plan reports without changing it."""
+
+    ADOPTED = "adopted"
+    UNMANAGED = "unmanaged"
+    LEFT = "left_the_manifests"
+    DRIFT = "changed_by_the_user"
+    AWAITS_VALIDATION = "awaits_validation"
+    AWAITS_REOPENING = "awaits_reopening"
+    REQUESTED_APP = "application_requested"
+    ENDING = "application_ending"
+    BILLING_STOPS = "billing_stops"
+    NO_WELCOME = "no_welcome"
+    LETTER_OWED = "letter_owed"
+    LETTER_UNKNOWN = "letter_unknown"
+    LETTER_FAILED = "letter_failed"
+    INTERRUPTED = "interrupted_run"
+
+
+class Notice(NamedTuple):
+    """Something true of the portal that a reviewer should know and that this plan leaves alone."""
+
+    kind: NoticeKind
+    address: Address
+    detail: str
+    on: date | None = None
+
+
+class Welcome(NamedTuple):
+    """The welcome a user earns if this plan activates him."""
+
+    language: str
+
+
+@lru_cache(maxsize=4096)
+def _domain_key(domain: str) -> str:
+    if domain.isascii() and "xn--" not in domain:
+        return domain
+    import idna
+
+    try:
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return domain
+
+
+def email_key(email: str) -> str:
+    """The identity of an e-mail address (R1, A4): NFKC, case folded, domain in its ASCII form."""
+    if email.isascii() and "xn--" not in email:
+        return email.lower()
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
+    local, at, domain = folded.rpartition("@")
+    return f"{local}{at}{_domain_key(domain)}"
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
+def paris_date(now: datetime) -> date:
+    """The calendar day in Paris (A12) of an aware instant."""
+    return now.astimezone(PARIS).date()
+
+
+def month_end(day: date) -> date:
+    """The last day of the month (R9, R15)."""
+    return day.replace(day=monthrange(day.year, day.month)[1])

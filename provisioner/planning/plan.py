@@ -1,0 +1,157 @@
+"""A plan is a value: everything that apply does is in it.
+
+*Change* is what a reviewer reads (one person, before and after). *Step* is what a portal does.
+The digest covers changes, steps, letters, adoptions and limits, and nothing else: not the clock, the path,
+the commit or the order of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from provisioner.diagnostics import Diagnostic, Source
+from provisioner.model import Address, Notice, Resource, State, User
+from provisioner.planning.steps import Phase, Step, address_of
+
+
+class Action(StrEnum):
+    """What happens to one resource; the symbol is how a reader sees it."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    CLOSE = "close"
+    REOPEN = "reopen"
+
+    @property
+    def symbol(self) -> str:
+        """``+`` arrives, ``~`` changes, ``-`` leaves."""
+        return {"create": "+", "update": "~", "close": "-", "reopen": "+"}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One resource, before and after; its action and its steps follow from the two."""
+
+    address: Address
+    before: Resource | None
+    after: Resource
+    reason: str = ""
+    source: Source | None = None
+
+    @property
+    def action(self) -> Action:
+        """Derived, so that it cannot contradict before and after."""
+        if self.before is None:
+            return Action.CREATE
+        if isinstance(self.before, User) and isinstance(self.after, User):
+            if self.before.is_open and not self.after.is_open:
+                return Action.CLOSE
+            if not self.before.is_open and self.after.is_open:
+                return Action.REOPEN
+        return Action.UPDATE
+
+    @property
+    def new_administrator(self) -> bool:
+        """Somebody will see every document of his companies who does not today."""
+        return (
+            isinstance(self.after, User)
+            and self.after.is_open
+            and self.after.is_administrator
+            and not (isinstance(self.before, User) and self.before.is_open and self.before.is_administrator)
+        )
+
+    @property
+    def new_companies(self) -> frozenset[str]:
+        """Dossiers that somebody who has an account today, open or closed, will see and does not see now."""
+        if not isinstance(self.before, User) or not isinstance(self.after, User) or not self.after.is_open:
+            return frozenset()
+        seen = self.before.companies if self.before.is_open else frozenset()
+        return self.after.companies - seen
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """A step with its place: steps of one wave touch different resources and may run side by side."""
+
+    step: Step
+    phase: Phase
+    wave: int
+
+    @property
+    def address(self) -> Address:
+        """The resource this step touches."""
+        return address_of(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLetter:
+    """A welcome that a change earns. ``context`` is what the template reads, without any secret."""
+
+    user: Address
+    recipient: str
+    language: str
+    context: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """An account that exists already and is declared for the first time: recorded, never welcomed."""
+
+    user: Address
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Safety limits, part of what is approved with the plan."""
+
+    max_closures: int = 5
+    max_closures_percent: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Changes, the steps in apply order, letters, and what a reviewer must know."""
+
+    portal: str
+    changes: tuple[Change, ...] = ()
+    steps: tuple[PlannedStep, ...] = ()
+    letters: tuple[PlannedLetter, ...] = ()
+    adoptions: tuple[Adoption, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    notices: tuple[Notice, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    companies: Mapping[str, str] = field(default_factory=dict)
+    """Names of the companies mentioned, by dossier number: for readers, not part of the digest."""
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """What keeps this plan from being applied."""
+        return tuple(problem for problem in self.diagnostics if problem.is_error)
+
+    @property
+    def applyable(self) -> bool:
+        """True when nothing stands in the way."""
+        return not self.errors
+
+    @property
+    def has_changes(self) -> bool:
+        """True when the portal would change or a letter would go out; adoptions change nothing."""
+        return bool(self.changes or self.letters)
+
+    def count(self, *actions: Action) -> int:
+        """How many changes have one of these actions."""
+        return sum(change.action in actions for change in self.changes)
+
+
+def simulated_end(current: State, plan: Plan) -> State:
+    """The state that the plan leads to."""
+    companies, users = dict(current.companies), dict(current.users)
+    for change in plan.changes:
+        if isinstance(change.after, User):
+            users[change.address.key] = change.after
+        else:
+            companies[change.address.key] = change.after
+    return State(companies, users)

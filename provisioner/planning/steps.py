@@ -1,0 +1,409 @@
+"""What a portal does, one step at a time, named as its users name it; and the one fold.
+
+``after(resource, step)`` is what a step does to the resource it touches. The guard, the
+embedded portal, the simulation and the tests are all made of it. ``steps_between`` is its
+inverse: the steps that lead from before to after, each with the phase it belongs to.
+
+Phases of a whole plan (order.py walks them):
+
+    companies ─▶ profiles ─▶ arrive ─▶ move ─▶ narrow ─▶ widen ─▶ letters
+    created,     names,      admini-   billed  closings,  new users,
+    billed       e-mails     strators  company demotions, new dossiers
+                             arrive    changes withdrawals and applications
+
+A leaver loses access even if a later step fails, and no company is without an administrator in
+between (R2). An account that is reopened is first made what it shall be, while it is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from typing import TypeVar, assert_never
+
+from provisioner.diagnostics import Diagnostic, error
+from provisioner.model import (
+    Address,
+    AppState,
+    Billing,
+    Company,
+    Grant,
+    Production,
+    Resource,
+    State,
+    Status,
+    User,
+    UserType,
+    company_address,
+    user_address,
+)
+
+
+class Phase(StrEnum):
+    """When in the plan a step is done."""
+
+    COMPANIES = "companies"
+    PROFILES = "profiles"
+    ARRIVE = "arrive"
+    MOVE = "move"
+    NARROW = "narrow"
+    WIDEN = "widen"
+
+
+PHASES: tuple[Phase, ...] = tuple(Phase)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateCompany:
+    """Administration › Entreprises › +."""
+
+    company: str
+    name: str
+    siren: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EditCompany:
+    """Correct a company's name or SIREN."""
+
+    company: str
+    name: str
+    siren: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetBilling:
+    """Billing mode and offer of a company (wizard, step 1; R6)."""
+
+    company: str
+    billing: Billing
+
+
+@dataclass(frozen=True, slots=True)
+class CreateUser:
+    """The whole wizard: the person, the folders, the applications, now or later."""
+
+    user: str
+    profile: User
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenUser:
+    """*Ouvrir ce compte utilisateur*; needs the right to validate (R8)."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateUser:
+    """Validate a user who waits (R7)."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseUser:
+    """*Fermer ce compte d'utilisateur*: the only removal."""
+
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class EditProfile:
+    """*Informations*: name, e-mail and phone, as they shall read."""
+
+    user: str
+    email: str
+    first_name: str
+    last_name: str
+    phone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetType:
+    """Promote to administrator, or make standard again."""
+
+    user: str
+    type: UserType
+
+
+@dataclass(frozen=True, slots=True)
+class SetBilledCompany:
+    """Move a user to another billed company; his type there is said in the same step (R2, R4).
+
+    The new company joins his companies (R5); the old one stays until it is withdrawn.
+    """
+
+    user: str
+    billed: str
+    type: UserType
+
+
+@dataclass(frozen=True, slots=True)
+class EditCompanies:
+    """*Accès à l'entreprise*: dossiers given and withdrawn, at once (R12)."""
+
+    user: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EditApps:
+    """*Applications*: the production family and the others.
+
+    ``production`` switches the whole trio at once (R3). ``end`` leaves on ``ends``, the last
+    day of the month (R9); ``remove`` leaves at once (*ne pas attendre la fin du mois*); ``grant``
+    also activates what the client asked for (R10) and cancels an ending.
+    """
+
+    user: str
+    production: Production | None = None
+    grant: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    ends: date | None = None
+
+
+CompanyStep = CreateCompany | EditCompany | SetBilling
+UserStep = (
+    CreateUser
+    | ReopenUser
+    | ValidateUser
+    | CloseUser
+    | EditProfile
+    | SetType
+    | SetBilledCompany
+    | EditCompanies
+    | EditApps
+)
+Step = CompanyStep | UserStep
+
+STEPS: dict[str, type[Step]] = {
+    kind.__name__: kind
+    for kind in (
+        CreateCompany,
+        EditCompany,
+        SetBilling,
+        CreateUser,
+        ReopenUser,
+        ValidateUser,
+        CloseUser,
+        EditProfile,
+        SetType,
+        SetBilledCompany,
+        EditCompanies,
+        EditApps,
+    )
+}
+
+
+R = TypeVar("R", Company, User)
+
+
+class IllegalStep(Exception):
+    """A step the resource's lifecycle does not allow; ``diagnostic`` says which rule."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.detail)
+        self.diagnostic = diagnostic
+
+
+def address_of(step: Step) -> Address:
+    """The one resource that a step touches."""
+    if isinstance(step, CreateCompany | EditCompany | SetBilling):
+        return company_address(step.company)
+    return user_address(step.user)
+
+
+def after(resource: Resource | None, step: Step) -> Resource:
+    """The resource as the step leaves it. Raises :class:`IllegalStep`."""
+    if isinstance(step, CreateCompany | EditCompany | SetBilling):
+        return _company_after(resource if isinstance(resource, Company) else None, step)
+    return _user_after(resource if isinstance(resource, User) else None, step)
+
+
+def state_after(state: State, step: Step) -> State:
+    """A new state with one step done."""
+    address = address_of(step)
+    resource = after(state.get(address), step)
+    if isinstance(resource, Company):
+        return State({**state.companies, address.key: resource}, state.users)
+    return State(state.companies, {**state.users, address.key: resource})
+
+
+def _company_after(company: Company | None, step: CompanyStep) -> Company:
+    match step:
+        case CreateCompany():
+            if company is not None:
+                raise IllegalStep(
+                    error("R13", f"Dossier number {step.company} already belongs to {company.name}.")
+                )
+            return Company(step.company, step.name, step.siren)
+        case EditCompany():
+            return replace(_present(company, step), name=step.name, siren=step.siren)
+        case SetBilling():
+            return replace(_present(company, step), billing=step.billing)
+    assert_never(step)
+
+
+def _user_after(user: User | None, step: UserStep) -> User:
+    match step:
+        case CreateUser():
+            if user is not None:
+                raise IllegalStep(error("R1", f"{step.profile.email} already belongs to {user.name}."))
+            if not step.profile.is_open:
+                raise IllegalStep(error("R7", f"{step.profile.email} cannot be created closed."))
+            return step.profile
+        case ReopenUser():
+            before = _present(user, step)
+            _require(not before.is_open, "R8", f"{before.email} is not closed, so cannot be reopened.")
+            return replace(before, status=Status.ACTIVE)
+        case ValidateUser():
+            before = _present(user, step)
+            _require(
+                before.status is Status.TO_VALIDATE, "R7", f"{before.email} is not waiting for validation."
+            )
+            return replace(before, status=Status.ACTIVE)
+        case CloseUser():
+            before = _present(user, step)
+            _require(before.is_open, "R8", f"{before.email} is closed already.")
+            return replace(before, status=Status.CLOSED)
+        case EditProfile():
+            return replace(
+                _present(user, step),
+                email=step.email,
+                first_name=step.first_name,
+                last_name=step.last_name,
+                phone=step.phone,
+            )
+        case SetType():
+            return replace(_present(user, step), type=step.type)
+        case SetBilledCompany():
+            before = _present(user, step)
+            return replace(
+                before, billed=step.billed, type=step.type, companies=before.companies | {step.billed}
+            )
+        case EditCompanies():
+            before = _present(user, step)
+            return replace(before, companies=(before.companies | set(step.add)) - set(step.remove))
+        case EditApps():
+            return _apps_after(_present(user, step), step)
+    assert_never(step)
+
+
+def _apps_after(user: User, step: EditApps) -> User:
+    held = {grant.app: grant for grant in user.apps}
+    for app in step.remove:
+        held.pop(app, None)
+    for app in step.end:
+        if app in held and held[app].state is AppState.ACTIVE:
+            held[app] = Grant(app, AppState.ENDING, step.ends)
+    for app in step.grant:
+        held[app] = Grant(app, AppState.ACTIVE)
+    return replace(user, apps=frozenset(held.values()), production=step.production or user.production)
+
+
+def _present(resource: R | None, step: Step) -> R:
+    if resource is None:
+        address = address_of(step)
+        code = "unknown-company" if address.kind == "company" else "R1"
+        raise IllegalStep(error(code, f"{address} does not exist on this portal."))
+    return resource
+
+
+def _require(condition: bool, rule: str, sentence: str) -> None:
+    if not condition:
+        raise IllegalStep(error(rule, sentence))
+
+
+Phased = tuple[Phase, Step]
+
+
+def steps_between(address: Address, before: Resource | None, desired: Resource) -> Iterator[Phased]:
+    """The steps from before to after, in the order in which they are done."""
+    if isinstance(desired, Company):
+        yield from _company_steps(before if isinstance(before, Company) else None, desired)
+    else:
+        yield from _user_steps(address.key, before if isinstance(before, User) else None, desired)
+
+
+def _company_steps(before: Company | None, desired: Company) -> Iterator[Phased]:
+    if before is None:
+        yield Phase.COMPANIES, CreateCompany(desired.number, desired.name, desired.siren)
+    elif (before.name, before.siren) != (desired.name, desired.siren):
+        yield Phase.COMPANIES, EditCompany(desired.number, desired.name, desired.siren)
+    if desired.billing is not None and (before is None or before.billing != desired.billing):
+        yield Phase.COMPANIES, SetBilling(desired.number, desired.billing)
+
+
+def _user_steps(key: str, before: User | None, desired: User) -> Iterator[Phased]:
+    arrival = Phase.ARRIVE if desired.is_administrator else Phase.WIDEN
+    if before is None:
+        yield arrival, CreateUser(key, desired)
+    elif before.is_open and not desired.is_open:
+        yield Phase.NARROW, CloseUser(key)
+    elif not before.is_open and desired.is_open:
+        for _, step in _edits(key, before, desired):
+            yield arrival, step
+        yield arrival, ReopenUser(key)
+    else:
+        edits = list(_edits(key, before, desired))
+        validated = before.status is Status.TO_VALIDATE and desired.status is Status.ACTIVE
+        if validated and arrival is Phase.ARRIVE:
+            # he cannot log in yet: what he shall not have is withdrawn before he can
+            withdrawn = [edit for edit in edits if isinstance(edit[1], EditCompanies | EditApps)]
+            if not any(phase is Phase.MOVE for phase, _ in edits):
+                yield from ((Phase.ARRIVE, step) for phase, step in withdrawn if phase is Phase.NARROW)
+                edits = [edit for edit in edits if edit[0] is not Phase.NARROW]
+            yield from (edit for edit in edits if edit[0] in (Phase.PROFILES, Phase.ARRIVE))
+            yield Phase.ARRIVE, ValidateUser(key)
+            edits = [edit for edit in edits if edit[0] not in (Phase.PROFILES, Phase.ARRIVE)]
+            yield from edits
+        else:
+            yield from edits
+            if validated:
+                yield Phase.WIDEN, ValidateUser(key)
+
+
+def _edits(key: str, before: User, desired: User) -> Iterator[Phased]:
+    profile = (before.email, before.first_name, before.last_name, before.phone)
+    wanted = (desired.email, desired.first_name, desired.last_name, desired.phone)
+    if profile != wanted:
+        yield Phase.PROFILES, EditProfile(key, *wanted)
+    companies = before.companies
+    if before.billed != desired.billed:
+        yield Phase.MOVE, SetBilledCompany(key, desired.billed, desired.type)
+        companies = companies | {desired.billed}
+    elif before.type is not desired.type:
+        yield Phase.ARRIVE if desired.is_administrator else Phase.NARROW, SetType(key, desired.type)
+    if withdrawn := companies - desired.companies:
+        yield Phase.NARROW, EditCompanies(key, remove=tuple(sorted(withdrawn)))
+    yield from _app_edits(key, before, desired)
+    if added := desired.companies - companies:
+        yield Phase.WIDEN, EditCompanies(key, add=tuple(sorted(added)))
+
+
+def _app_edits(key: str, before: User, desired: User) -> Iterator[Phased]:
+    was = {grant.app: grant for grant in before.apps}
+    wanted = {grant.app: grant for grant in desired.apps}
+    switched = desired.production if desired.production is not before.production else None
+    grant = tuple(sorted(a for a, g in wanted.items() if g.state is AppState.ACTIVE and was.get(a) != g))
+    ending = sorted((a, g.ends) for a, g in wanted.items() if g.state is AppState.ENDING and was.get(a) != g)
+    removed = tuple(sorted(set(was) - set(wanted)))
+    narrows = switched is Production.CONSULTATION
+    if ending or removed or narrows:
+        yield (
+            Phase.NARROW,
+            EditApps(
+                key,
+                production=switched if narrows else None,
+                end=tuple(app for app, _ in ending),
+                remove=removed,
+                ends=ending[0][1] if ending else None,
+            ),
+        )
+    if grant or (switched and not narrows):
+        yield Phase.WIDEN, EditApps(key, production=None if narrows else switched, grant=grant)
