@@ -189,9 +189,9 @@ class Terms:
 class Managed(NamedTuple):
     """What the ledger knows of a user we manage.
 
-    ``email`` and ``phone`` are the values as we last applied them (None: never applied by us),
-    so that a value the user changed himself is recognised. ``created`` is true when the account
-    exists through us, false when it was adopted.
+    ``email`` and ``phone`` are the values as we last applied them (None: never applied by us; ""
+    for no phone), so that a value the user changed himself is recognised. ``created`` is true
+    when the account exists through us, false when it was adopted.
     """
 
     id: str

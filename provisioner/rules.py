@@ -92,7 +92,7 @@ def offer_known(company: Company, terms: Terms) -> Iterator[Diagnostic]:
     if company.billing is not None and company.billing.offer not in terms.offers:
         yield error(
             "unknown-offer",
-            f"Dossier {company.number} has the offer {company.billing.offer!r}, which is not in the catalogue.",
+            f"Dossier {company.number} has offer {company.billing.offer!r}, which is not in the catalogue.",
             "Correct the name, or add the offer to the catalogue.",
             address=str(company_address(company.number)),
         )

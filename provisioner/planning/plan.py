@@ -97,10 +97,18 @@ class PlannedLetter:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """An account that exists already and is declared for the first time: recorded, never welcomed."""
+    """What the ledger shall remember of an account that exists already; the portal is not touched.
+
+    ``email`` and ``phone`` are the values as declared and found ("" for no phone, None for never
+    applied by us); ``known`` is true where the ledger knew the account and only what it remembers moves on.
+    """
 
     user: Address
     id: str
+    email: str | None = None
+    phone: str | None = None
+    created: bool = False
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

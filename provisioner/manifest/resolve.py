@@ -1,0 +1,391 @@
+"""From what is declared to the desired state.
+
+The desired state is the current one as the manifests edit it: what they do not mention is
+copied, so that planning needs no notion of *unmanaged* and a difference is ``!=``.
+
+Each declared user is first matched to an account: by the portal id that the ledger remembers,
+then by the e-mail he was declared under before, then by his e-mail. Both states come out keyed
+by the declared e-mail, whatever the portal's side reads today.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date
+
+from provisioner.diagnostics import Diagnostic, error
+from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
+from provisioner.model import (
+    Address,
+    AppState,
+    Company,
+    Grant,
+    Managed,
+    Notice,
+    NoticeKind,
+    Operator,
+    State,
+    Status,
+    User,
+    Welcome,
+    email_key,
+    month_end,
+    user_address,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decides, beside the manifests, how they are read against the portal."""
+
+    operator: Operator
+    today: date
+    """The day in Paris: it dates endings (R9)."""
+    close_absent: bool = False
+    """``safety: {absent: close}``: a user who left the manifests is closed."""
+    restore: bool = False
+    """``safety: {self_service: restore}``: what the user changed himself is undone."""
+    welcome: bool = True
+    """``mail: {welcome: ours}``: this program sends the welcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Both states on the same keys, and what is worth saying about them."""
+
+    current: State
+    desired: State
+    welcomes: Mapping[str, Welcome]
+    """By user: the letter he earns if this plan activates him."""
+    reasons: Mapping[Address, str]
+    records: Mapping[str, tuple[Managed, bool]]
+    """By user: what the ledger shall remember, and whether it knew the account."""
+    notices: tuple[Notice, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], policy: Policy) -> Resolution:
+    """What the portal shall be, given what it is, what is declared and what we did before.
+
+    ``current`` is keyed by the portal's e-mails, ``managed`` by the declared ones.
+    """
+    matches, ambiguous = _match(declared, current, managed)
+    undeclared = _undeclared(declared, current, matches, managed)
+    before = {key: matches[key] for key in declared.users if key in matches} | undeclared
+    reading = _Reading(declared, managed, policy)
+    desired = {key: reading.desired_user(key, user, before.get(key)) for key, user in declared.users.items()}
+    desired_users = {key: user for key, user in desired.items() if user is not None}
+    left = {key: reading.desired_absent(key, user) for key, user in undeclared.items()}
+    companies = dict(current.companies)
+    for number, company in declared.companies.items():
+        companies[number] = _desired_company(company, current.companies.get(number))
+    return Resolution(
+        current=State(current.companies, before),
+        desired=State(companies, desired_users | left),
+        welcomes=reading.welcomes,
+        reasons=reading.reasons,
+        records=reading.records,
+        notices=tuple(reading.notices),
+        diagnostics=tuple(ambiguous),
+    )
+
+
+def _match(
+    declared: Declared, current: State, managed: Mapping[str, Managed]
+) -> tuple[dict[str, User], list[Diagnostic]]:
+    """The account of each declared user who has one; an account answers to one declaration."""
+    by_id = {user.id: user for user in current.users.values()}
+    matches: dict[str, User] = {}
+    taken: dict[str, str] = {}
+    problems: list[Diagnostic] = []
+    later = []
+    for key, user in declared.users.items():
+        known = managed.get(key)
+        account = by_id.get(known.id) if known else None
+        if account is None:
+            later.append((key, user))
+        else:
+            matches[key] = account
+            taken[account.id] = key
+    for key, user in later:
+        account = _former(user, current, managed, by_id) or current.users.get(key)
+        if account is None:
+            continue
+        if account.id in taken:
+            problems.append(
+                error(
+                    "ambiguous-user",
+                    f"{user.email} is today the address of the account declared as {taken[account.id]}.",
+                    f"Declare this person once: remove {taken[account.id]}, whose own change this is.",
+                    user.source,
+                    str(user_address(key)),
+                )
+            )
+            continue
+        matches[key] = account
+        taken[account.id] = key
+    return matches, problems
+
+
+def _former(
+    user: DeclaredUser, current: State, managed: Mapping[str, Managed], by_id: Mapping[str, User]
+) -> User | None:
+    if user.previous_key is None:
+        return None
+    known = managed.get(user.previous_key)
+    return (by_id.get(known.id) if known else None) or current.users.get(user.previous_key)
+
+
+def _undeclared(
+    declared: Declared, current: State, matches: Mapping[str, User], managed: Mapping[str, Managed]
+) -> dict[str, User]:
+    """The portal's other accounts, under the name we managed them by or their e-mail."""
+    matched = {user.id for user in matches.values()}
+    if len(matched) == len(current.users):
+        return {}
+    names = {known.id: key for key, known in managed.items()}
+    others: dict[str, User] = {}
+    for portal_key, user in current.users.items():
+        if user.id in matched:
+            continue
+        key = names.get(user.id, portal_key)
+        taken = key in declared.users or key in others
+        others[f"{key}#{user.id}" if taken else key] = user
+    return others
+
+
+def _desired_company(declared: DeclaredCompany, before: Company | None) -> Company:
+    if before is None:
+        return Company(declared.number, declared.name, declared.siren, declared.billing)
+    wanted = replace(
+        before,
+        name=declared.name,
+        siren=declared.siren or before.siren,
+        billing=declared.billing or before.billing,
+    )
+    return before if wanted == before else wanted
+
+
+class _Reading:
+    """One pass over the users, collecting what is said beside the desired state."""
+
+    def __init__(self, declared: Declared, managed: Mapping[str, Managed], policy: Policy) -> None:
+        self._managed = managed
+        self._managed_ids = {known.id: known for known in managed.values()}
+        self._policy = policy
+        self._declared = declared
+        self.welcomes: dict[str, Welcome] = {}
+        self.reasons: dict[Address, str] = {}
+        self.records: dict[str, tuple[Managed, bool]] = {}
+        self.notices: list[Notice] = []
+
+    def desired_user(self, key: str, declared: DeclaredUser, before: User | None) -> User | None:
+        """The user as he shall be; None for one declared closed who has no account."""
+        if before is None:
+            return None if declared.closed else self._newcomer(key, declared)
+        known = self._managed_ids.get(before.id)
+        if known is None:
+            self._say(
+                NoticeKind.ADOPTED,
+                key,
+                f"{declared.email} has an account already; it is managed from now on.",
+            )
+        desired = self._edited(key, declared, before, known)
+        self._remember(key, before, desired, known, declared)
+        self._welcome(key, declared, before, desired, known)
+        self._report_apps(key, before, desired)
+        return before if desired == before else desired
+
+    def desired_absent(self, key: str, user: User) -> User:
+        """An account that no manifest declares: left alone, unless we managed it and may close it."""
+        known = self._managed_ids.get(user.id)
+        if user.is_open and known is not None:
+            if self._policy.close_absent:
+                self.reasons[user_address(key)] = "left the manifests"
+                return replace(user, status=Status.CLOSED)
+            self._say(
+                NoticeKind.LEFT,
+                key,
+                f"{user.email} left the manifests; the account stays open. "
+                "To close it, declare it with status: closed.",
+            )
+        elif user.is_open:
+            self._say(
+                NoticeKind.UNMANAGED, key, f"{user.email} ({user.name}) is in no manifest and is left alone."
+            )
+            if user.status is Status.TO_VALIDATE:
+                self._awaits(key, user)
+        self._report_apps(key, user, user)
+        return user
+
+    def _newcomer(self, key: str, declared: DeclaredUser) -> User:
+        active = declared.activation is Activation.IMMEDIATE and self._policy.operator.may_validate
+        user = User(
+            email=declared.email,
+            first_name=declared.first_name,
+            last_name=declared.last_name,
+            phone=declared.phone,
+            type=declared.type,
+            billed=declared.billed,
+            companies=declared.companies or frozenset({declared.billed}),
+            production=declared.production,
+            apps=frozenset(Grant(app, AppState.ACTIVE) for app in declared.apps or ()),
+            status=Status.ACTIVE if active else Status.TO_VALIDATE,
+        )
+        if not active:
+            self._awaits(key, user)
+        elif declared.welcome and self._policy.welcome:
+            self.welcomes[key] = Welcome(declared.language)
+        return user
+
+    def _edited(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> User:
+        status = self._status(key, declared, before)
+        if status is Status.CLOSED:
+            # a closed account is left as it was closed: reopening brings it back (F)
+            return replace(before, status=status)
+        return replace(
+            before,
+            email=self._email(key, declared, before, known),
+            first_name=declared.first_name,
+            last_name=declared.last_name,
+            phone=self._phone(key, declared, before, known),
+            type=declared.type,
+            billed=declared.billed,
+            companies=_desired_companies(declared, before),
+            production=declared.production,
+            apps=_desired_apps(declared, before, month_end(self._policy.today)),
+            status=status,
+        )
+
+    def _status(self, key: str, declared: DeclaredUser, before: User) -> Status:
+        if declared.closed:
+            if before.is_open:
+                self.reasons[user_address(key)] = "status: closed"
+            return Status.CLOSED
+        if before.status is Status.ACTIVE:
+            return Status.ACTIVE
+        if before.status is Status.CLOSED:
+            if self._policy.operator.may_validate:
+                return Status.ACTIVE
+            self._say(
+                NoticeKind.AWAITS_REOPENING,
+                key,
+                f"{before.email} is closed; reopening awaits a portal administrator, a partner "
+                "or a customer manager (R8).",
+            )
+            return Status.CLOSED
+        if declared.activation is Activation.IMMEDIATE and self._policy.operator.may_validate:
+            return Status.ACTIVE
+        self._awaits(key, before)
+        return Status.TO_VALIDATE
+
+    def _email(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str:
+        current, wanted = email_key(before.email), email_key(declared.email)
+        if current == wanted:
+            return before.email
+        if known is not None and known.email is not None and email_key(known.email) == wanted:
+            return self._own_change(key, "e-mail", declared.email, before.email) or declared.email
+        return declared.email
+
+    def _phone(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str | None:
+        if not declared.phone_declared or before.phone == declared.phone:
+            return before.phone
+        if known is not None and known.phone == (declared.phone or ""):
+            kept = self._own_change(key, "phone", declared.phone or "none", before.phone or "none")
+            return before.phone if kept else declared.phone
+        return declared.phone
+
+    def _own_change(self, key: str, field: str, declared: str, current: str) -> str:
+        """The user's own value if it is kept, "" if it is undone (self-service fields)."""
+        outcome = "is put back" if self._policy.restore else "is kept"
+        kept = "" if self._policy.restore else current
+        advice = "" if self._policy.restore else f" To follow, write {current} in the manifest."
+        self._say(
+            NoticeKind.DRIFT,
+            key,
+            f"{key} changed the {field} himself: {declared} became {current}; "
+            f"{'the declared value' if self._policy.restore else 'his change'} {outcome}.{advice}",
+        )
+        return kept
+
+    def _remember(
+        self, key: str, before: User, desired: User, known: Managed | None, declared: DeclaredUser
+    ) -> None:
+        """Advance what the ledger knows, but never past a change that is still to be made."""
+        settled_email = email_key(before.email) == email_key(declared.email)
+        email = before.email if settled_email else (known.email if known else None)
+        phone = known.phone if known else None
+        if not declared.phone_declared or before.phone == declared.phone:
+            phone = before.phone or ""
+        record = Managed(before.id, email, phone, known.created if known else False)
+        if known != record or self._managed.get(key) != record:
+            self.records[key] = (record, known is not None)
+
+    def _welcome(
+        self, key: str, declared: DeclaredUser, before: User, desired: User, known: Managed | None
+    ) -> None:
+        if not (before.status is Status.TO_VALIDATE and desired.status is Status.ACTIVE):
+            return
+        if not (declared.welcome and self._policy.welcome):
+            return
+        if known is not None and known.created:
+            self.welcomes[key] = Welcome(declared.language)
+        else:
+            self._say(
+                NoticeKind.NO_WELCOME,
+                key,
+                f"{before.email} was created by somebody else, so no welcome e-mail goes out. "
+                f"To send one: provisioner mail send {key}",
+            )
+
+    def _report_apps(self, key: str, before: User, desired: User) -> None:
+        for grant in sorted(before.apps & desired.apps, key=lambda grant: grant.app):
+            if grant.state is AppState.REQUESTED:
+                self._say(
+                    NoticeKind.REQUESTED_APP,
+                    key,
+                    f"{before.email} asks for {grant.app}; it waits until the firm activates it (R10).",
+                )
+            elif grant.state is AppState.ENDING:
+                self._say(NoticeKind.ENDING, key, f"{grant.app} of {before.email} ends.", grant.ends)
+
+    def _awaits(self, key: str, user: User) -> None:
+        whom = (
+            "a person with the right to validate"
+            if self._policy.operator.may_validate
+            else "a portal administrator, a partner or a customer manager"
+        )
+        self._say(
+            NoticeKind.AWAITS_VALIDATION,
+            key,
+            f"{user.email} cannot log in until {whom} validates the account (R7).",
+        )
+
+    def _say(self, kind: NoticeKind, key: str, detail: str, on: date | None = None) -> None:
+        self.notices.append(Notice(kind, user_address(key), detail, on))
+
+
+def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
+    if declared.companies is None:
+        return before.companies | {declared.billed}
+    return declared.companies
+
+
+def _desired_apps(declared: DeclaredUser, before: User, ends: date) -> frozenset[Grant]:
+    if declared.apps is None:
+        return before.apps
+    wanted = {Grant(app, AppState.ACTIVE) for app in declared.apps}
+    return frozenset(wanted | set(_leftover(before, declared, ends)))
+
+
+def _leftover(before: User, declared: DeclaredUser, ends: date) -> Iterator[Grant]:
+    """What becomes of applications that are not declared: they end, or go on ending or waiting."""
+    assert declared.apps is not None
+    for grant in before.apps:
+        if grant.app in declared.apps:
+            continue
+        if grant.state is AppState.REQUESTED:
+            yield grant
+        elif not declared.immediate_removal:
+            yield grant if grant.state is AppState.ENDING else Grant(grant.app, AppState.ENDING, ends)

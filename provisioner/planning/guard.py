@@ -1,0 +1,67 @@
+"""Safety limits over a plan (S2): each is named for the accident it prevents.
+
+The portal's own rules are kept by the order of the steps; these are the firm's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from provisioner.diagnostics import Diagnostic, error
+from provisioner.model import User
+from provisioner.planning.plan import Action, Change, Limits
+
+MIN_EXISTING = 10
+"""A percentage says nothing about a handful of accounts."""
+
+NAMED = 10
+"""How many offenders a message names."""
+
+
+def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:
+    """What the limits refuse; ``managed`` and ``declared`` count users, in the ledger and the manifests."""
+    closures = [change for change in changes if change.action is Action.CLOSE]
+    yield from _vanished_manifests(managed, declared)
+    yield from _too_many_closures(closures, limits)
+    yield from _too_large_a_share(closures, limits, managed)
+
+
+def _vanished_manifests(managed: int, declared: int) -> Iterator[Diagnostic]:
+    if managed and not declared:
+        yield error(
+            "limit-empty",
+            f"The manifests declare nobody, while {managed} managed "
+            f"account{'s are' if managed > 1 else ' is'} known; a folder was probably moved or emptied.",
+            "Check the manifests: entry of provisioner.yaml, and that the checkout is complete.",
+        )
+
+
+def _too_many_closures(closures: Sequence[Change], limits: Limits) -> Iterator[Diagnostic]:
+    if len(closures) > limits.max_closures:
+        yield error(
+            "limit-closures",
+            f"{len(closures)} accounts would be closed, and at most {limits.max_closures} may be "
+            f"in one plan: {_names(closures)}.",
+            "If this is meant, raise safety.max_closures in provisioner.yaml, "
+            "or take part of it with --target.",
+        )
+
+
+def _too_large_a_share(closures: Sequence[Change], limits: Limits, managed: int) -> Iterator[Diagnostic]:
+    if managed < MIN_EXISTING or len(closures) * 100 <= limits.max_closures_percent * managed:
+        return
+    if len(closures) > limits.max_closures:
+        return  # told already, with the same names
+    yield error(
+        "limit-closures",
+        f"{len(closures)} of {managed} managed accounts would be closed, "
+        f"and at most {limits.max_closures_percent} % may be in one plan: {_names(closures)}.",
+        "If this is meant, raise safety.max_closures_percent in provisioner.yaml, "
+        "or take part of it with --target.",
+    )
+
+
+def _names(closures: Sequence[Change]) -> str:
+    names = [change.after.email for change in closures[:NAMED] if isinstance(change.after, User)]
+    rest = len(closures) - len(names)
+    return ", ".join(names) + (f" and {rest} more" if rest else "")

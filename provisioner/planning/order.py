@@ -1,0 +1,124 @@
+"""The order of a plan's steps, found by walking them: every state on the way is legal.
+
+A phase is done in waves. A step joins a wave if it is legal by itself at the wave's start and
+also after the steps that joined before it; so the steps of a wave may run side by side, and
+whatever could not join is tried again in the next one. That is how a company's last
+administrator comes to leave after its other users, and how a chain of moves unrolls. What can
+never join is a problem, told with the rule it would break.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from provisioner.diagnostics import Diagnostic, error
+from provisioner.model import Address, Resource, State, Terms, User
+from provisioner.planning.plan import Change, PlannedStep
+from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
+from provisioner.rules import Census
+
+
+@dataclass(slots=True)
+class _Queue:
+    """What is left to do for one resource."""
+
+    change: Change
+    steps: deque[tuple[Phase, Step]]
+    faults: list[Diagnostic]
+
+
+def order_steps(
+    changes: Iterable[Change], current: State, terms: Terms
+) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
+    """The steps of these changes in apply order, and what stands in their way."""
+    census = Census(current, terms)
+    queues = [
+        _Queue(change, deque(steps_between(change.address, change.before, change.after)), [])
+        for change in changes
+    ]
+    planned: list[PlannedStep] = []
+    stuck: list[_Queue] = []
+    waves = 0
+    for phase in PHASES:
+        ready = [queue for queue in queues if _head(queue) is phase]
+        while ready:
+            wave = _wave(ready, census)
+            if not wave:
+                stuck.extend(ready)
+                queues = [queue for queue in queues if not queue.faults]
+                break
+            planned.extend(PlannedStep(step, phase, waves) for step in wave)
+            waves += 1
+            ready = [queue for queue in ready if _head(queue) is phase]
+    return tuple(planned), tuple(_problems(stuck, census))
+
+
+def _head(queue: _Queue) -> Phase | None:
+    return queue.steps[0][0] if queue.steps else None
+
+
+def _wave(ready: list[_Queue], census: Census) -> list[Step]:
+    candidates = [queue for queue in ready if _legal_alone(queue, census)]
+    wave: list[Step] = []
+    for queue in candidates:
+        step = queue.steps[0][1]
+        before = census.get(queue.change.address)
+        queue.faults = census.place(queue.change.address, after(before, step))
+        if queue.faults:
+            census.place(queue.change.address, before)
+        else:
+            queue.steps.popleft()
+            wave.append(step)
+    return wave
+
+
+def _legal_alone(queue: _Queue, census: Census) -> bool:
+    address = queue.change.address
+    before = census.get(address)
+    queue.faults = census.place(address, after(before, queue.steps[0][1]))
+    census.place(address, before)
+    return not queue.faults
+
+
+def _problems(stuck: list[_Queue], census: Census) -> Iterator[Diagnostic]:
+    """The faults of what never joined, at the line that asks for it; a fault's echoes are left out."""
+    for queue in stuck:
+        census.place(queue.change.address, queue.change.after)
+    impossible = {(fault.code, fault.address) for queue in stuck for fault in _end_faults(queue, census)}
+    echoed = {number for queue in stuck for number in _root_companies(queue)}
+    for queue in stuck:
+        for fault in queue.faults:
+            if fault.code in ("R2", "unknown-company") and _concerns(queue.change.after, fault, echoed):
+                continue
+            if (fault.code, fault.address) in impossible:
+                yield replace(fault, source=queue.change.source)
+            else:
+                yield error(
+                    "no-order",
+                    f"Between the steps, a rule would be broken ({fault.code}): {fault.detail}",
+                    "Do it in two runs: first what makes room (for example a further administrator), "
+                    "then the rest.",
+                    queue.change.source,
+                    str(queue.change.address),
+                )
+
+
+def _end_faults(queue: _Queue, census: Census) -> list[Diagnostic]:
+    """Broken at the very end too, when everything has been done?"""
+    address: Address = queue.change.address
+    census.place(address, queue.change.before)
+    return census.place(address, queue.change.after)
+
+
+def _root_companies(queue: _Queue) -> Iterator[str]:
+    if any(fault.code not in ("R2", "unknown-company") for fault in queue.faults):
+        after_ = queue.change.after
+        yield after_.billed if isinstance(after_, User) else after_.number
+
+
+def _concerns(resource: Resource, fault: Diagnostic, echoed: set[str]) -> bool:
+    if not isinstance(resource, User):
+        return False
+    return resource.billed in echoed or bool(resource.companies & echoed)
