@@ -1,0 +1,196 @@
+"""SQLite files of ours: opened with care, read without a trace, written one transaction at a time.
+
+A file says by its ``application_id`` what it is and by its ``user_version`` which layout it has.
+Errors of the library become one sentence each, at this border and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from provisioner.errors import ProvisionerError
+
+BUSY_SECONDS = 10.0
+"""How long a writer waits for another one to finish its transaction."""
+
+READ_ATTEMPTS = 20
+"""How often a read is begun again because a writer closed the file meanwhile."""
+
+SENTENCES = {
+    "SQLITE_NOTADB": ("{path} is not a {noun}.", "Point the {noun}'s url at another file."),
+    "SQLITE_BUSY": ("The {noun} {path} is busy: another program writes to it.", "Try again in a moment."),
+    "SQLITE_FULL": (
+        "The disk is full: the {noun} {path} could not be written.",
+        "Free some space, then run the same command again.",
+    ),
+    "SQLITE_READONLY": (
+        "The {noun} {path} cannot be written: it is read-only.",
+        "Check the permissions of the file and of its folder.",
+    ),
+    "SQLITE_CANTOPEN": (
+        "The {noun} {path} cannot be opened.",
+        "Check that the folder exists and that you may write in it.",
+    ),
+    "SQLITE_IOERR": (
+        "Reading or writing the {noun} {path} failed on the disk.",
+        "Check the disk, then run the same command again.",
+    ),
+    "SQLITE_CORRUPT": ("The {noun} {path} is damaged.", "Restore it from a backup."),
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a file of ours is: how people call it, its marks, its tables, and the error to raise."""
+
+    noun: str
+    application_id: int
+    version: int
+    schema: str
+    error: type[ProvisionerError]
+
+
+def connect(path: Path, identity: Identity) -> sqlite3.Connection:
+    """Open for writing; a missing file is made, readable by its owner alone.
+
+    WAL with FULL sync: a commit that returned has reached the disk.
+    """
+    with told(path, identity):
+        _make_private(path, identity)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            with transaction(connection):
+                if not _is_ours(connection, path, identity):
+                    _lay_out(connection, identity)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def read(path: Path, identity: Identity, reader: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What ``reader`` finds in one consistent view; None when there is no file. Leaves no trace.
+
+    A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
+    would make; should a writer come by meanwhile, the read is begun again.
+    """
+    with told(path, identity):
+        for _ in range(READ_ATTEMPTS):
+            if not path.exists():
+                return None
+            at_rest = not _wal(path).exists()
+            before = path.stat()
+            mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+            uri = f"{path.absolute().as_uri()}?{mode}"
+            try:
+                with closing(
+                    sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+                ) as connection:
+                    connection.execute("BEGIN")
+                    if not _is_ours(connection, path, identity):
+                        return None
+                    found = reader(connection)
+            except sqlite3.DatabaseError:
+                if at_rest and _moved(path, before):
+                    continue
+                raise
+            if not (at_rest and _moved(path, before)):
+                return found
+        raise identity.error(
+            f"The {identity.noun} {path} is being written all the time.", "Try again in a moment."
+        )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """One write transaction, begun at once so that two writers wait instead of failing."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def told(path: Path, identity: Identity) -> Iterator[None]:
+    """Turn the library's and the system's errors into a sentence with a remedy."""
+    try:
+        yield
+    except sqlite3.Error as problem:
+        raise _sentence(path, identity, problem) from problem
+    except OSError as problem:
+        raise identity.error(
+            f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
+            "Check that the folder exists and that you may write in it.",
+        ) from problem
+
+
+def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
+    name = getattr(problem, "sqlite_errorname", "") or ""
+    for prefix, (sentence, remedy) in SENTENCES.items():
+        if name.startswith(prefix):
+            words = {"noun": identity.noun, "path": path}
+            return identity.error(sentence.format(**words), remedy.format(**words))
+    return identity.error(
+        f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
+    )
+
+
+def _make_private(path: Path, identity: Identity) -> None:
+    if path.is_dir():
+        raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
+    """True for a file of this kind, False for an empty one; anything else is refused."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0 and version == 0:
+        return False
+    if application_id != identity.application_id:
+        raise identity.error(
+            f"{path} is not a {identity.noun}.", f"Point the {identity.noun}'s url at another file."
+        )
+    if version > identity.version:
+        raise identity.error(
+            f"The {identity.noun} {path} was written by a newer version of this program.",
+            "Upgrade: pip install --upgrade provisioner",
+        )
+    return True
+
+
+def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
+    for statement in identity.schema.split(";"):
+        if statement.strip():
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {identity.application_id}")
+    connection.execute(f"PRAGMA user_version = {identity.version}")
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _moved(path: Path, before: os.stat_result) -> bool:
+    if _wal(path).exists() or not path.exists():
+        return True
+    now = path.stat()
+    return (now.st_mtime_ns, now.st_size, now.st_ino) != (before.st_mtime_ns, before.st_size, before.st_ino)

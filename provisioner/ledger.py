@@ -1,0 +1,546 @@
+"""What this program remembers between runs: one file, one lock, four books.
+
+    managed   which portal account stands behind each declared user, and what we last applied
+    journal   every step we meant to do, and how it ended: intend ▸ write ▸ settle
+    outbox    every letter owed, and how far it got: owed ▸ connecting ▸ body ▸ sent · failed · unknown
+    runs      who applied what, when, and the digest of the plan
+
+Each write is one transaction that first checks this run still holds the lock, so a run whose
+lock was taken away writes nothing more.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import os
+import socket
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from provisioner.database import Identity, connect, read, told, transaction
+from provisioner.errors import LedgerError, Locked, LockLost
+from provisioner.mail.letters import Letter
+from provisioner.model import Managed
+
+POLL_SECONDS = 0.2
+"""How often a held lock is asked for again under ``--lock-timeout``."""
+
+_SCHEMA = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE lock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, owner TEXT NOT NULL, host TEXT NOT NULL,
+    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL);
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, command TEXT NOT NULL, digest TEXT NOT NULL,
+    began TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL DEFAULT '');
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES run (id), key TEXT NOT NULL,
+    address TEXT NOT NULL, action TEXT NOT NULL, effect TEXT NOT NULL, intended TEXT NOT NULL,
+    settled TEXT, verdict TEXT NOT NULL DEFAULT '', problem TEXT NOT NULL DEFAULT '');
+CREATE INDEX journal_open ON journal (key) WHERE settled IS NULL;
+CREATE INDEX journal_run ON journal (run);
+CREATE TABLE managed (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL UNIQUE, email TEXT, phone TEXT, created INTEGER NOT NULL);
+CREATE TABLE outbox (
+    key TEXT PRIMARY KEY, user TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+"""
+
+IDENTITY = Identity("ledger", 0x70724C65, 1, _SCHEMA, LedgerError)
+
+Clock = Callable[[], datetime]
+
+
+class Holder(NamedTuple):
+    """Who holds the lock, and since when."""
+
+    id: str
+    owner: str
+    host: str
+    pid: int
+    born: str
+    command: str
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a step leaves in the ledger once the portal has done it.
+
+    ``created`` and ``letter`` hold only if it was done through us; ``email`` and ``phone`` are
+    None where the step does not set them.
+    """
+
+    user: str = ""
+    email: str | None = None
+    phone: str | None = None
+    created: bool = False
+    letter: Mapping[str, object] | None = None
+
+
+class Intent(NamedTuple):
+    """A step about to be done."""
+
+    key: str
+    address: str
+    action: str
+    effect: Effect
+
+
+class Settlement(NamedTuple):
+    """How an intended step ended; ``user_id`` is the portal's id of the user it touched."""
+
+    key: str
+    verdict: str
+    problem: str = ""
+    user_id: str = ""
+
+
+class Run(NamedTuple):
+    """One run, as history shows it."""
+
+    id: int
+    owner: str
+    command: str
+    digest: str
+    began: str
+    ended: str | None
+    outcome: str
+
+
+class Entry(NamedTuple):
+    """One step of a run, as history shows it."""
+
+    run: int
+    key: str
+    address: str
+    action: str
+    verdict: str
+    problem: str
+
+
+class Posted(NamedTuple):
+    """One letter of the outbox."""
+
+    letter: Letter
+    user: str
+    user_id: str
+    state: str
+    attempts: int
+    resent: bool
+    detail: str
+    changed: str
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Everything that planning reads of the ledger, at one instant."""
+
+    portal: str = ""
+    """The portal this ledger belongs to; empty before the first run."""
+    managed: Mapping[str, Managed] = field(default_factory=dict)
+    open_letters: tuple[Posted, ...] = ()
+    """Every letter that is not sent."""
+    unsettled: tuple[Entry, ...] = ()
+    """Steps of an interrupted run whose end is not known."""
+
+
+def read_books(path: Path) -> Books:
+    """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
+    return read(path, IDENTITY, _books) or Books()
+
+
+def read_runs(path: Path, most: int) -> list[Run]:
+    """The latest runs, newest first."""
+
+    def runs(connection: sqlite3.Connection) -> list[Run]:
+        rows = connection.execute(
+            "SELECT id, owner, command, digest, began, ended, outcome FROM run ORDER BY id DESC LIMIT ?",
+            (most,),
+        )
+        return [Run(*row) for row in rows]
+
+    return read(path, IDENTITY, runs) or []
+
+
+def read_entries(path: Path, run: int) -> list[Entry]:
+    """The steps of one run, in the order in which they were meant."""
+    return read(path, IDENTITY, lambda connection: _entries(connection, "run = ?", (run,))) or []
+
+
+def read_letters(path: Path) -> list[Posted]:
+    """The whole outbox, oldest first."""
+    return read(path, IDENTITY, lambda connection: _letters(connection, "1 = 1")) or []
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who holds the lock now, if anybody."""
+    return read(path, IDENTITY, _holder)
+
+
+def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
+    """The identity of a welcome: one a user; a further one, asked for, needs a further generation."""
+    return hashlib.sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
+
+
+class Ledger:
+    """The ledger, opened by one run for writing; use as a context manager, inside :meth:`locked`."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._connection = connect(path, IDENTITY)
+        self._lock = ""
+        self._run = 0
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    @contextmanager
+    def locked(self, command: str, timeout: float = 0) -> Iterator[None]:
+        """Hold the one lock of this ledger; waits up to ``timeout`` seconds. Raises :class:`Locked`."""
+        self._acquire(command, timeout)
+        try:
+            yield
+        finally:
+            self._release()
+
+    def books(self) -> Books:
+        """The ledger as it stands."""
+        with told(self._path, IDENTITY):
+            return _books(self._connection)
+
+    def bind(self, portal: str) -> None:
+        """Tie this ledger to a portal at the first run; refuse another one afterwards."""
+        with self._write() as connection:
+            row = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
+            if row is None:
+                connection.execute("INSERT INTO fact VALUES ('portal', ?)", (portal,))
+            elif row[0] != portal:
+                raise LedgerError(
+                    f"The ledger {self._path} belongs to another portal.",
+                    "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
+                )
+
+    def begin(self, command: str, digest: str) -> int:
+        """Open a run; returns its number."""
+        with self._write() as connection:
+            cursor = connection.execute(
+                "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?)",
+                (_owner(), command, digest, self._now()),
+            )
+            self._run = int(cursor.lastrowid or 0)
+        return self._run
+
+    def end(self, outcome: str) -> None:
+        """Close the run with its outcome in words."""
+        with self._write() as connection:
+            connection.execute(
+                "UPDATE run SET ended = ?, outcome = ? WHERE id = ?", (self._now(), outcome, self._run)
+            )
+
+    def intend(self, intents: Sequence[Intent]) -> None:
+        """Write down what is about to be done; committed before the portal is called."""
+        now = self._now()
+        with self._write() as connection:
+            connection.executemany(
+                "INSERT INTO journal (run, key, address, action, effect, intended) VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (self._run, intent.key, intent.address, intent.action, _effect_text(intent.effect), now)
+                    for intent in intents
+                ],
+            )
+
+    def settle(self, settlements: Sequence[Settlement], portal: str) -> None:
+        """Write down how it ended."""
+        # one transaction: a step is never settled without the letter it owes
+        now = self._now()
+        with self._write() as connection:
+            for settlement in settlements:
+                row = connection.execute(
+                    "SELECT effect FROM journal WHERE key = ? AND settled IS NULL", (settlement.key,)
+                ).fetchone()
+                if row is None:
+                    continue
+                connection.execute(
+                    "UPDATE journal SET settled = ?, verdict = ?, problem = ? "
+                    "WHERE key = ? AND settled IS NULL",
+                    (now, settlement.verdict, settlement.problem, settlement.key),
+                )
+                _take_effect(connection, Effect(**json.loads(row[0])), settlement, portal, now)
+
+    def adopt(self, records: Mapping[str, Managed]) -> None:
+        """Remember accounts that exist already, by declared user."""
+        if not records:
+            return
+        with self._write() as connection:
+            for user, record in records.items():
+                _remember(connection, user, record)
+
+    def owe(self, user: str, user_id: str, letter: Letter) -> None:
+        """Put a letter into the outbox, once."""
+        with self._write() as connection:
+            _owe(connection, user, user_id, letter, self._now())
+
+    def letters(self, *states: str) -> list[Posted]:
+        """The letters in these states (all when none is given), oldest first."""
+        with told(self._path, IDENTITY):
+            marks = ", ".join("?" for _ in states)
+            where = f"state IN ({marks})" if states else "1 = 1"
+            return _letters(self._connection, where, states)
+
+    def mark(self, keys: Iterable[str], state: str, detail: str = "") -> None:
+        """Move letters to a state of the outbox, in one commit."""
+        now = self._now()
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
+                "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
+                [(state, detail, now, state, key) for key in keys],
+            )
+
+    def resend(self, key: str) -> None:
+        """Owe an unknown letter again, this once: the same letter with the same Message-ID."""
+        with self._write() as connection:
+            connection.execute(
+                "UPDATE outbox SET state = 'owed', resent = 1, changed = ? "
+                "WHERE key = ? AND state = 'unknown'",
+                (self._now(), key),
+            )
+
+    def release_claims(self) -> None:
+        """Letters taken in hand and not sent are owed again."""
+        with self._write() as connection:
+            connection.execute(
+                "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'", (self._now(),)
+            )
+
+    def reset_interrupted(self) -> None:
+        """Letters a dead run was sending: before the body they are owed, within it nobody knows."""
+        # we hold the lock, so whoever was sending is gone
+        self.release_claims()
+        with self._write() as connection:
+            connection.execute(
+                "UPDATE outbox SET state = 'unknown', changed = ?, "
+                "detail = 'the program was stopped while the mail server was taking it' WHERE state = 'body'",
+                (self._now(),),
+            )
+
+    def unlock(self, lock_id: str) -> Holder:
+        """Take the lock away from its holder, who will write nothing more. Raises :class:`LedgerError`."""
+        with told(self._path, IDENTITY), transaction(self._connection):
+            holder = _holder(self._connection)
+            if holder is None:
+                raise LedgerError("Nobody holds the lock.", "Nothing to do.")
+            if holder.id != lock_id:
+                raise LedgerError(
+                    f"The lock is {holder.id}, not {lock_id}; "
+                    f"it belongs to {describe_holder(holder, self._clock())}.",
+                    f"If that run is dead: provisioner unlock {holder.id}",
+                )
+            self._connection.execute("DELETE FROM lock")
+        return holder
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with told(self._path, IDENTITY), transaction(self._connection):
+            row = self._connection.execute("SELECT id FROM lock").fetchone()
+            if row is None or row[0] != self._lock:
+                raise LockLost(
+                    "Another run took the lock of this ledger away, so this one stopped.",
+                    "Run the same command again: what is done is kept, what is not is taken up.",
+                )
+            yield self._connection
+
+    def _acquire(self, command: str, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while (holder := self._try_acquire(command)) is not None:
+            if time.monotonic() >= deadline:
+                raise Locked(
+                    f"The ledger is locked by {describe_holder(holder, self._clock())}.",
+                    "Wait for it (--lock-timeout 60), or if that run is dead: "
+                    f"provisioner unlock {holder.id}",
+                )
+            time.sleep(POLL_SECONDS)
+
+    def _try_acquire(self, command: str) -> Holder | None:
+        """None once the lock is ours, else who holds it. A holder that died here is succeeded at once."""
+        with told(self._path, IDENTITY), transaction(self._connection):
+            holder = _holder(self._connection)
+            if holder is not None and _alive(holder):
+                return holder
+            self._lock = uuid.uuid4().hex[:12]
+            self._connection.execute("DELETE FROM lock")
+            pid = os.getpid()
+            self._connection.execute(
+                "INSERT INTO lock VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+                (self._lock, _owner(), socket.gethostname(), pid, _born(pid), command, self._now()),
+            )
+        return None
+
+    def _release(self) -> None:
+        with told(self._path, IDENTITY), transaction(self._connection):
+            self._connection.execute("DELETE FROM lock WHERE id = ?", (self._lock,))
+        self._lock = ""
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="seconds")
+
+
+def describe_holder(holder: Holder, now: datetime) -> str:
+    """Owner and age, in words."""
+    minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
+    age = "less than a minute" if minutes < 1 else f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"
+
+
+def _books(connection: sqlite3.Connection) -> Books:
+    fact = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
+    managed = {
+        user: Managed(id_, email, phone, bool(created))
+        for id_, user, email, phone, created in connection.execute(
+            "SELECT id, user, email, phone, created FROM managed"
+        )
+    }
+    return Books(
+        portal=fact[0] if fact else "",
+        managed=managed,
+        open_letters=tuple(_letters(connection, "state <> 'sent'")),
+        unsettled=tuple(_entries(connection, "settled IS NULL", ())),
+    )
+
+
+def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Entry]:
+    rows = connection.execute(
+        f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",  # noqa: S608
+        values,
+    )
+    return [Entry(*row) for row in rows]
+
+
+def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
+    rows = connection.execute(
+        "SELECT key, recipient, language, context, dated, template, "  # noqa: S608
+        f"user, user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY rowid",
+        values,
+    )
+    return [_posted(*row) for row in rows]
+
+
+def _posted(
+    key: str, recipient: str, language: str, context: str, dated: str, template: str, *rest: Any
+) -> Posted:
+    user, user_id, state, attempts, resent, detail, changed = rest
+    letter = Letter(key, recipient, language, json.loads(context), datetime.fromisoformat(dated), template)
+    return Posted(letter, user, user_id, state, attempts, bool(resent), detail, changed)
+
+
+def _holder(connection: sqlite3.Connection) -> Holder | None:
+    row = connection.execute("SELECT id, owner, host, pid, born, command, since FROM lock").fetchone()
+    return Holder(*row) if row else None
+
+
+def _take_effect(
+    connection: sqlite3.Connection, effect: Effect, settlement: Settlement, portal: str, now: str
+) -> None:
+    if settlement.verdict not in ("applied", "already") or not effect.user:
+        return
+    through_us = settlement.verdict == "applied"
+    row = connection.execute(
+        "SELECT email, phone, created FROM managed WHERE id = ?", (settlement.user_id,)
+    ).fetchone()
+    email, phone, created = row if row else (None, None, through_us and effect.created)
+    record = Managed(
+        settlement.user_id,
+        email if effect.email is None else effect.email,
+        phone if effect.phone is None else effect.phone,
+        bool(created),
+    )
+    _remember(connection, effect.user, record)
+    # a user whom somebody else created or validated is owed none
+    if effect.letter is not None and through_us:
+        letter = _letter_from(effect.letter, letter_key(portal, settlement.user_id), now)
+        _owe(connection, effect.user, settlement.user_id, letter, now)
+
+
+def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
+    context = words["context"]
+    assert isinstance(context, dict)
+    return Letter(key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now))
+
+
+def _owe(connection: sqlite3.Connection, user: str, user_id: str, letter: Letter, now: str) -> None:
+    context = json.dumps(dict(letter.context), ensure_ascii=False, sort_keys=True)
+    connection.execute(
+        "INSERT INTO outbox "
+        "(key, user, user_id, recipient, language, template, context, dated, state, changed) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'owed', ?) ON CONFLICT (key) DO NOTHING",
+        (
+            letter.key, user, user_id, letter.recipient, letter.language, letter.template, context,
+            letter.dated.isoformat(), now,
+        ),
+    )  # fmt: skip
+
+
+def _remember(connection: sqlite3.Connection, user: str, record: Managed) -> None:
+    # the name may pass from one account to another: the new holder takes it
+    connection.execute("DELETE FROM managed WHERE user = ? AND id <> ?", (user, record.id))
+    connection.execute(
+        "INSERT INTO managed (id, user, email, phone, created) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (id) DO UPDATE SET user = excluded.user, email = excluded.email, "
+        "phone = excluded.phone, created = excluded.created",
+        (record.id, user, record.email, record.phone, int(record.created)),
+    )
+
+
+def _effect_text(effect: Effect) -> str:
+    words = {
+        "user": effect.user,
+        "email": effect.email,
+        "phone": effect.phone,
+        "created": effect.created,
+        "letter": effect.letter,
+    }
+    return json.dumps(words, ensure_ascii=False)
+
+
+def _owner() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in some containers
+        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+
+
+def _born(pid: int) -> str:
+    """When a process of this machine began, so that a reused number is not taken for its predecessor."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _alive(holder: Holder) -> bool:
+    """False only where we can know: the holder ran on this machine and is gone."""
+    if holder.host != socket.gethostname():
+        return True
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return not holder.born or _born(holder.pid) in ("", holder.born)
