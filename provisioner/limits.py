@@ -1,0 +1,27 @@
+"""Every bound of the program, in one place; each is tested at n and at n + 1."""
+
+from __future__ import annotations
+
+MAX_FILE_BYTES = 1024 * 1024
+"""A manifest, provisioner.yaml or a template."""
+
+MAX_DEPTH = 32
+"""Mappings and sequences inside one another in a YAML file."""
+
+MAX_NODES = 200_000
+"""Scalars, mappings and sequences in a YAML file."""
+
+MAX_FOLDER_DEPTH = 32
+"""Folders inside one another below a manifest folder."""
+
+MAX_EMAIL_BYTES = 254
+"""An e-mail address (RFC 5321)."""
+
+MAX_RENDERED_CHARACTERS = 512 * 1024
+"""One part of a letter, once rendered."""
+
+MAX_RENDER_SECONDS = 5.0
+"""The writing of one letter."""
+
+MAX_PLAN_BYTES = 256 * 1024 * 1024
+"""A saved plan."""

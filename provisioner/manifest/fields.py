@@ -1,0 +1,303 @@
+"""The form that each kind of value takes: e-mail, phone, SIREN, name, dossier number.
+
+Each function returns the value in its one normal form or raises :class:`Refused` with a clause.
+A pattern settles the usual forms; the libraries, ten to a hundred times slower, settle the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+
+from provisioner.limits import MAX_EMAIL_BYTES
+
+MAX_NAME = 100
+"""Characters in a first name, a last name or a company's name."""
+
+MAX_PHONE = 32
+"""Characters in a phone number as written."""
+
+DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
+"""Digits and letters, with dots, dashes and underscores inside; 20 characters at most."""
+
+
+class Refused(ValueError):
+    """A value that is not accepted: ``reason`` is a clause ("it mixes …"), ``remedy`` a sentence."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.remedy = remedy
+
+
+def described(character: str) -> str:
+    """A character that may be invisible, by code point and name: ``U+200B ZERO WIDTH SPACE``."""
+    return f"U+{ord(character):04X} {unicodedata.name(character, 'control character')}"
+
+
+# --- e-mail addresses ---
+
+_ATOM = r"[A-Za-z0-9_+'-]+"
+_LABEL = r"(?=[A-Za-z0-9-]{1,63}\.)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\."
+_USUAL_EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL})+([A-Za-z]{{2,20}}))")
+_RESERVED = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test"})
+_ASK_FOR_EMAIL = "Write the bare address, such as claire.martin@example.fr."
+# one writing system that is made of several scripts
+_EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
+
+
+def email(text: str) -> str:
+    """The address as letters travel to it: domain in lower case and in ASCII, at most 254 bytes.
+
+    An international domain becomes ``xn--…``, so that no look-alike letter hides in a plan; one that
+    mixes scripts is refused. What stands before the @ is ASCII and keeps its case.
+    """
+    if len(text) > MAX_EMAIL_BYTES:
+        raise Refused(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
+    usual = _USUAL_EMAIL.fullmatch(text)
+    if usual is not None:
+        local, domain, top = usual.groups()
+        if len(local) <= 64 and top.lower() not in _RESERVED:
+            return f"{local}@{domain.lower()}"
+    return _unusual_email(text)
+
+
+@lru_cache(maxsize=1024)
+def _unusual_email(text: str) -> str:
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        found = validate_email(text, strict=True, check_deliverability=False, allow_smtputf8=False)
+    except EmailNotValidError as problem:
+        raise Refused(_as_clause(str(problem)), _ASK_FOR_EMAIL) from None
+    _refuse_mixed_scripts(found.domain)
+    address = f"{found.local_part}@{found.ascii_domain}"
+    if len(address) > MAX_EMAIL_BYTES:
+        raise Refused(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
+    return address
+
+
+def _as_clause(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
+
+
+def _refuse_mixed_scripts(domain: str) -> None:
+    """One script for the whole domain: all-Cyrillic letters before ``.com`` imitate a Latin name."""
+    scripts = {_script(character) for character in domain if character.isalpha()}
+    if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
+        mixture = " and ".join(sorted(script.capitalize() for script in scripts))
+        raise Refused(f"its domain mixes {mixture} letters, so it may imitate another one", _ASK_FOR_EMAIL)
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "unknown").split(" ", 1)[0].split("-", 1)[0]
+
+
+# --- phone numbers ---
+
+_SEPARATORS = str.maketrans("", "", " .-/()")
+# ranges that are France's own beyond doubt; all others are left to the library
+_USUAL_PHONE = re.compile(
+    r"(?:\+33|0)((?:[13][0-9]|2[0-57-9]|4[1-9]|5[0-8]|6[0-24-8]|7[3-9])[0-9]{7})"
+)
+_PHONE_CHARACTERS = re.compile(r"\+?[0-9 .\-/()]+")
+_REGIONS = ("FR", "RE", "GP", "MQ", "GF", "YT", "NC", "PF", "PM", "WF")
+# ranges of the French numbering plan that belong to Réunion, Mayotte and the Antilles
+_OVERSEAS = ("0262", "0263", "0269", "0590", "0594", "0596")
+_EVERYWHERE = ("08", "09")
+_ASK_FOR_PHONE = 'Write it with its country code, such as "+33 6 12 34 56 78"; null means no phone.'
+
+
+def phone(text: str) -> str:
+    """The number in E.164 (A16): French national writing, then that of the overseas territories.
+
+    A number that two territories could claim is refused rather than guessed.
+    """
+    if len(text) <= MAX_PHONE:
+        usual = _USUAL_PHONE.fullmatch(text.translate(_SEPARATORS))
+        if usual is not None:
+            return f"+33{usual[1]}"
+    return _unusual_phone(text)
+
+
+@lru_cache(maxsize=1024)
+def _unusual_phone(text: str) -> str:
+    if not text.strip():
+        raise Refused("it is empty", _ASK_FOR_PHONE)
+    if len(text) > MAX_PHONE:
+        raise Refused(f"it is longer than {MAX_PHONE} characters", _ASK_FOR_PHONE)
+    if _PHONE_CHARACTERS.fullmatch(text) is None:
+        raise Refused(f"it contains {_first_odd(text)}", _ASK_FOR_PHONE)
+    readings = list(dict.fromkeys(_readings(text)))
+    if not readings:
+        raise Refused("no number of France, its overseas territories or the country it names looks like this",
+                      _ASK_FOR_PHONE)
+    if len(readings) > 1 and not text.translate(_SEPARATORS).startswith(_EVERYWHERE):
+        raise Refused(f"it could be {' or '.join(readings)}", _ASK_FOR_PHONE)
+    return readings[0]
+
+
+def _first_odd(text: str) -> str:
+    odd = next((c for c in text if c not in "+0123456789 .-/()"), None)
+    if odd is None:
+        return "a + that is not at its beginning"
+    return f'"{odd}"' if odd.isascii() and odd.isprintable() else described(odd)
+
+
+def _readings(text: str) -> Iterator[str]:
+    import phonenumbers
+
+    regions: tuple[str, ...] = _REGIONS
+    digits = text.translate(_SEPARATORS)
+    if digits.startswith(("+", "00")):
+        regions = _REGIONS[:1]
+    elif digits.startswith(_OVERSEAS):
+        regions = _REGIONS[1:]
+    for region in regions:
+        try:
+            number = phonenumbers.parse(text, region)
+        except phonenumbers.NumberParseException:
+            continue
+        if phonenumbers.is_valid_number(number):
+            yield phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+# --- SIREN, dossier number ---
+
+_SIREN = re.compile(r"[0-9]{9}|[0-9]{3} [0-9]{3} [0-9]{3}")
+_DOSSIER = re.compile(DOSSIER_PATTERN)
+
+
+def siren(text: str) -> str:
+    """Nine digits whose Luhn sum holds (A13); the usual spaces between groups of three are dropped.
+
+    La Poste's exception concerns the SIRET only: its SIREN, 356000000, obeys Luhn.
+    """
+    digits = text.replace(" ", "")
+    if re.fullmatch(r"[0-9]{14}", digits):
+        raise Refused("it has 14 digits, as a SIRET has", f'The SIREN is its beginning: "{digits[:9]}".')
+    if _SIREN.fullmatch(text) is None:
+        raise Refused("a SIREN is nine digits", "Copy it from the company's Kbis, within quotes.")
+    if digits == "000000000" or _luhn(digits) != 0:
+        raise Refused("its check digit does not hold", "Copy it again from the company's Kbis; a digit is wrong.")
+    return digits
+
+
+def _luhn(digits: str) -> int:
+    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10
+
+
+def dossier(text: str) -> str:
+    """A dossier number, exactly as written: leading zeros and case count."""
+    if _DOSSIER.fullmatch(text) is None:
+        raise Refused(
+            "a dossier number is 1 to 20 digits or letters, with . - _ inside",
+            "Copy the number that the portal shows under Administration › Entreprises.",
+        )
+    return text
+
+
+# --- names ---
+
+_ALNUM = "0-9A-Za-zÀ-ÖØ-öø-ÿ"
+_USUAL_NAME = re.compile(rf"[{_ALNUM}](?:[{_ALNUM} '&,().-]{{0,{MAX_NAME - 2}}}[{_ALNUM}.)])?")
+# letters and marks by category that show nothing or rearrange what is shown
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
+    chr(point) for point in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+}
+_REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def name(text: str) -> str:
+    """A person's or a company's name: NFC, trimmed, single plain spaces, nothing invisible."""
+    if _USUAL_NAME.fullmatch(text) is not None and "  " not in text:
+        return text
+    return _unusual_name(text)
+
+
+def _unusual_name(text: str) -> str:
+    hidden = next((c for c in text if is_hidden(c)), None)
+    if hidden is not None:
+        raise Refused(f"it contains {described(hidden)}", "Type the name again; do not paste it.")
+    plain = " ".join(unicodedata.normalize("NFC", text).split())
+    if not any(character.isalnum() for character in plain):
+        raise Refused("it has no letter and no digit", "Write the name as it shall read in letters.")
+    if len(plain) > MAX_NAME:
+        raise Refused(f"it is longer than {MAX_NAME} characters", "Shorten it.")
+    return plain
+
+
+def is_hidden(character: str) -> bool:
+    """True for what shows nothing or disturbs its neighbours: control, bidirectional, zero-width."""
+    return unicodedata.category(character) in _REFUSED_CATEGORIES or character in _INVISIBLE
+
+
+def nfc(text: str) -> str:
+    """The composed form: an accent typed on another system compares equal."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+# --- did you mean ---
+
+_LONGEST_GUESS = 60
+_DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def did_you_mean(word: str, candidates: Collection[str]) -> str:
+    """`` Did you mean "Scan"?`` with its leading space, or nothing; for vocabularies, not for multitudes."""
+    from difflib import get_close_matches
+
+    if len(word) > _LONGEST_GUESS:
+        return ""
+    plain: dict[str, str] = {}
+    for candidate in sorted(candidates):
+        plain.setdefault(_unaccented(candidate), candidate)
+    close = get_close_matches(_unaccented(word), plain, n=1, cutoff=0.6)
+    return f' Did you mean "{plain[close[0]]}"?' if close else ""
+
+
+def _unaccented(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).replace("_", " ").replace("-", " ")
+
+
+def near_dossier(number: str, numbers: Collection[str]) -> str:
+    """Likewise for dossier numbers: the one known number that a slip of the hand turns into this one.
+
+    Looks up the few hundred slips instead of reading every number, of which there may be a hundred
+    thousand. Neighbours in a series are all one digit apart, so a slip with two readings is no hint.
+    """
+    if len(number) > 20:
+        return ""
+    for slips in (_padded, _swapped, _mistyped, _lost_or_doubled):
+        found = {slip for slip in slips(number) if slip in numbers and slip != number}
+        if len(found) == 1:
+            return f' Did you mean "{found.pop()}"?'
+    return ""
+
+
+def _padded(number: str) -> Iterator[str]:
+    bare = number.lstrip("0")
+    yield from (bare.zfill(width) for width in range(len(bare), 13))
+    yield from (number.upper(), number.lower())
+
+
+def _swapped(number: str) -> Iterator[str]:
+    for place in range(len(number) - 1):
+        yield number[:place] + number[place + 1] + number[place] + number[place + 2 :]
+
+
+def _mistyped(number: str) -> Iterator[str]:
+    for place in range(len(number)):
+        for other in _DIGITS_AND_LETTERS:
+            yield number[:place] + other + number[place + 1 :]
+
+
+def _lost_or_doubled(number: str) -> Iterator[str]:
+    for place in range(len(number) + 1):
+        yield number[:place] + number[place + 1 :]
+        for other in _DIGITS_AND_LETTERS:
+            yield number[:place] + other + number[place:]
