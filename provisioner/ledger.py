@@ -425,7 +425,7 @@ def _books(connection: sqlite3.Connection) -> Books:
 
 def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Entry]:
     rows = connection.execute(
-        f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",  # noqa: S608
+        f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
     )
     return [Entry(*row) for row in rows]
@@ -433,7 +433,7 @@ def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object
 
 def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
     rows = connection.execute(
-        "SELECT key, recipient, language, context, dated, template, "  # noqa: S608
+        "SELECT key, recipient, language, context, dated, template, "
         f"user, user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY rowid",
         values,
     )

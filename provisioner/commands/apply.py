@@ -1,0 +1,256 @@
+"""``provisioner apply``: do exactly the plan, then send the letters it earned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from provisioner.apply import (
+    Outcome,
+    apply_steps,
+    not_as_planned,
+    remember_adoptions,
+    settle_interrupted,
+    survey,
+)
+from provisioner.commands.console import Console, interruptible
+from provisioner.commands.plan import read_plan, show_text
+from provisioner.commands.post import deliver, rehearsal_of, sender_of
+from provisioner.commands.reading import (
+    Clock,
+    Planned,
+    Selection,
+    plan_workspace,
+    portal_of,
+    utc_now,
+)
+from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
+from provisioner.ledger import Ledger
+from provisioner.model import NoticeKind
+from provisioner.planning.plan import Plan
+from provisioner.planning.planfile import digest
+from provisioner.portals.base import Portal, Verdict
+from provisioner.review.describe import describe_step
+from provisioner.review.visible import visible
+from provisioner.welcome import Sender, Tally, prepare, rehearse
+from provisioner.workspace import Workspace, load_workspace, read_manifests
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did, counted as it goes."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    letters: Tally = field(default_factory=Tally)
+    stopped: bool = False
+
+    @property
+    def done(self) -> int:
+        """Steps after which the portal is as wanted."""
+        return sum(outcome.done for outcome in self.outcomes)
+
+    @property
+    def undone(self) -> list[Outcome]:
+        """Steps that did not happen."""
+        return [outcome for outcome in self.outcomes if not outcome.done]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all is done, 7 in part, 8 when the person stopped it."""
+        if self.stopped:
+            return Cancelled.exit_code
+        trouble = self.undone or self.differing or self.letters.trouble or self.letters.problem
+        return Partial.exit_code if trouble else 0
+
+    def in_words(self) -> str:
+        """One line for history and for the end of the run."""
+        verdicts = dict.fromkeys(Verdict, 0)
+        for outcome in self.outcomes:
+            verdicts[outcome.verdict] += 1
+        words = [f"{_count(self.done, 'step')} done"]
+        words += [
+            f"{verdicts[verdict]} {word}"
+            for verdict, word in (
+                (Verdict.CONFLICT, "in conflict"),
+                (Verdict.FAILED, "failed"),
+                (Verdict.SKIPPED, "skipped"),
+            )
+            if verdicts[verdict]
+        ]
+        words.append(f"{_count(self.letters.sent, 'e-mail')} sent")
+        if self.letters.trouble:
+            words.append(f"{len(self.letters.trouble)} not sent")
+        if self.stopped:
+            words.append("stopped before the end")
+        return ", ".join(words)
+
+
+def apply(
+    folder: Path,
+    planfile: Path | None,
+    console: Console,
+    *,
+    selection: Selection,
+    auto_approve: bool = False,
+    lock_timeout: float = 0,
+    clock: Clock = utc_now,
+) -> int:
+    """Apply a saved plan, or plan, show, ask and apply."""
+    workspace = load_workspace(folder)
+    if planfile is None:
+        planned = plan_workspace(workspace, selection, clock)
+        show_text(planned.plan, console)
+    else:
+        planned = _saved(workspace, planfile, selection)
+    if not planned.plan.applyable:
+        raise Blocked(
+            "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
+        )
+    if not _anything_to_do(planned.plan):
+        return 0
+    if planfile is None:
+        _ask(planned.plan, console, auto_approve)
+    sender = sender_of(workspace)
+    rehearse(rehearsal_of(planned.plan, clock()), sender)
+    return _run(workspace, planned.plan, sender, console, _command(planfile), lock_timeout, clock)
+
+
+def _command(planfile: Path | None) -> str:
+    return "apply" if planfile is None else f"apply {planfile}"
+
+
+def _saved(workspace: Workspace, planfile: Path, selection: Selection) -> Planned:
+    if selection:
+        raise UsageError(
+            "A saved plan is applied whole: --target and --exclude belong to plan.",
+            f"provisioner plan --target … --out {planfile}",
+        )
+    _, saved = read_plan(planfile)
+    declared, _ = read_manifests(workspace)
+    moved = sorted(
+        file
+        for file in {*declared.digests, *saved.manifests}
+        if declared.digests.get(file) != saved.manifests.get(file)
+    )
+    if moved:
+        raise StalePlan(
+            f"The manifests have changed since this plan was made: {', '.join(moved)}. Nothing was written.",
+            f"Make a new plan: provisioner plan --out {planfile}",
+        )
+    return Planned(saved.plan, declared, saved.complete)
+
+
+def _anything_to_do(plan: Plan) -> bool:
+    left_behind = {NoticeKind.LETTER_OWED, NoticeKind.LETTER_UNKNOWN, NoticeKind.INTERRUPTED}
+    return bool(
+        plan.has_changes or plan.adoptions or any(notice.kind in left_behind for notice in plan.notices)
+    )
+
+
+def _ask(plan: Plan, console: Console, auto_approve: bool) -> None:
+    if auto_approve or not plan.has_changes:
+        return
+    if not console.interactive:
+        raise UsageError(
+            "Nobody is here to confirm this plan.",
+            "Add --auto-approve, or save it with provisioner plan --out FILE and apply FILE once reviewed.",
+        )
+    if not console.confirm("\nDo you want to apply these changes?"):
+        raise Cancelled("Cancelled; nothing was written.")
+
+
+def _run(
+    workspace: Workspace,
+    plan: Plan,
+    sender: Sender,
+    console: Console,
+    command: str,
+    lock_timeout: float,
+    clock: Clock,
+) -> int:
+    ledger = Ledger(workspace.ledger_path, clock)
+    try:
+        with ledger.locked(command, lock_timeout), interruptible(console) as stop:
+            portal = portal_of(workspace, writing=True, clock=clock)
+            try:
+                report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
+            finally:
+                portal.close()
+    finally:
+        ledger.close()
+    _conclude(report, console)
+    return report.exit_code
+
+
+def _apply(
+    workspace: Workspace,
+    plan: Plan,
+    sender: Sender,
+    portal: Portal,
+    ledger: Ledger,
+    console: Console,
+    command: str,
+    stop: Callable[[], bool],
+) -> Report:
+    report = Report()
+    ledger.bind(portal.snapshot().portal)
+    recovered = settle_interrupted(portal, ledger)
+    if recovered:
+        console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
+    prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    start = survey(plan, portal.snapshot())
+    ledger.begin(command, digest(plan))
+    try:
+        remember_adoptions(plan, ledger)
+        total = len(plan.steps)
+        for outcome in apply_steps(plan, start, portal, ledger, stop):
+            report.outcomes.append(outcome)
+            console.say(_line(outcome, len(report.outcomes), total))
+        report.stopped = stop()
+        if not report.stopped:
+            report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
+            report.letters = deliver(workspace, ledger, portal, sender, console, stop)
+            report.stopped = stop()
+    except ProvisionerError as problem:
+        console.say(f"After {_count(report.done, 'step')} done: {problem.sentence}")
+        ledger.end(f"{report.in_words()}; {problem.sentence}")
+        raise
+    ledger.end(report.in_words())
+    return report
+
+
+def _line(outcome: Outcome, number: int, total: int) -> str:
+    """One line a step, the same in a terminal and in CI."""
+    place = f"[{number}/{total}]"
+    step = visible(describe_step(outcome.step))
+    if outcome.verdict is Verdict.APPLIED:
+        return f"{place} {step}: done"
+    if outcome.verdict is Verdict.ALREADY:
+        return f"{place} {step}: was so already"
+    return f"{place} {step}: {outcome.verdict} ({visible(outcome.problem)})"
+
+
+def _conclude(report: Report, console: Console) -> None:
+    """Done, failed, skipped and why; and the command that finishes the job."""
+    if report.undone:
+        console.say("\nNot done:")
+        for outcome in report.undone:
+            step = visible(describe_step(outcome.step))
+            console.say(f"  {step}: {outcome.verdict}, {visible(outcome.problem)}")
+    named = set(report.differing)
+    if named and not report.undone:
+        console.say(f"\nRead again, these are not as planned: {', '.join(sorted(named))}.")
+    if report.letters.problem is not None:
+        console.say(f"\n{report.letters.problem.sentence}\n  {report.letters.problem.remedy}")
+    for delivery in report.letters.trouble[:20]:
+        console.say(f"  E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
+    if report.exit_code:
+        console.say("\nTo finish: provisioner apply (what is done stays done, no e-mail goes out twice)")
+    word = "Stopped" if report.stopped else "Applied in part" if report.exit_code else "Applied"
+    console.answer(f"{word}: {report.in_words()}.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,109 @@
+"""Where a command speaks: the answer on stdout, the talk on stderr, and colour as decoration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """The two streams and what may be done with them."""
+
+    stdout: TextIO
+    stderr: TextIO
+    colour: bool = False
+    unicode: bool = True
+    width: int = 80
+    interactive: bool = False
+    """Somebody sits there and can be asked."""
+
+    def answer(self, text: str) -> None:
+        """The result, for people and programs alike."""
+        self.stdout.write(text if text.endswith("\n") else text + "\n")
+
+    def say(self, text: str) -> None:
+        """What happens meanwhile; never part of the result."""
+        self.stderr.write(text if text.endswith("\n") else text + "\n")
+        self.stderr.flush()
+
+    def confirm(self, question: str) -> bool:
+        """Ask; only the word yes is a yes."""
+        self.stdout.flush()
+        self.stderr.write(f"{question} Only 'yes' is accepted: ")
+        self.stderr.flush()
+        return sys.stdin.readline().strip().lower() == "yes"
+
+
+def system_console(*, no_color: bool = False, no_input: bool = False) -> Console:
+    """The console of this process; respects NO_COLOR, CI, TERM=dumb and pipes."""
+    environment = os.environ
+    terminal = sys.stdout.isatty()
+    plain = no_color or bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
+    asked = terminal and sys.stdin is not None and sys.stdin.isatty() and not environment.get("CI")
+    encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            # a name that this terminal cannot show is spelled out instead of ending the run
+            reconfigure(errors="backslashreplace")
+    return Console(
+        sys.stdout,
+        sys.stderr,
+        colour=terminal and not plain,
+        unicode=encoding.startswith("utf"),
+        width=_width(environment, terminal),
+        interactive=asked and not no_input,
+    )
+
+
+def _width(environment: Mapping[str, str], terminal: bool) -> int:
+    if not terminal and not environment.get("COLUMNS"):
+        return 80
+    return max(40, min(shutil.get_terminal_size().columns, 200))
+
+
+class Interruption:
+    """Ctrl-C, remembered: the step in hand is finished first. A second one ends at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def __call__(self) -> bool:
+        """Whether to stop before the next step."""
+        return self.wanted
+
+
+@contextmanager
+def interruptible(console: Console) -> Iterator[Interruption]:
+    """Within this block Ctrl-C and a polite end (SIGTERM) only ask to stop."""
+    import signal
+    import threading
+
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        if interruption.wanted:
+            signal.default_int_handler(number, frame)
+        interruption.wanted = True
+        console.say(
+            "\nStopping after the step in hand …"
+            if console.unicode
+            else "\nStopping after the step in hand ..."
+        )
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,243 @@
+"""``provisioner mail``: letters previewed, counted, sent and settled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from provisioner.commands.console import Console, interruptible
+from provisioner.commands.plan import read_plan
+from provisioner.commands.post import deliver, rehearsal_of, sender_of
+from provisioner.commands.reading import Clock, portal_of, read_declared, read_snapshot, utc_now
+from provisioner.errors import Cancelled, Partial, UsageError
+from provisioner.files import write_private
+from provisioner.ledger import Ledger, Posted, letter_key, read_letters
+from provisioner.mail.letters import Letter, render
+from provisioner.model import Status, User, email_key
+from provisioner.portals.base import Portal
+from provisioner.review.visible import visible
+from provisioner.welcome import prepare, rehearse, write
+from provisioner.workspace import Workspace, load_workspace
+
+PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent"
+
+
+def preview(
+    folder: Path, subject: str, console: Console, *, out: Path | None = None, clock: Clock = utc_now
+) -> int:
+    """The letter of one user, or all letters of a saved plan: shown, or written as .eml and .html."""
+    workspace = load_workspace(folder)
+    sender = sender_of(workspace)
+    letters = list(_letters_about(workspace, subject, clock))
+    for letter in letters:
+        rendered = render(letter, PREVIEW_LINK, sender.templates)
+        if out is None:
+            console.answer(
+                f"To: {visible(letter.recipient)}\nSubject: {rendered.subject}\n\n{rendered.text}\n"
+            )
+        else:
+            name = email_key(letter.recipient).replace("/", "_")
+            out.mkdir(parents=True, exist_ok=True)
+            write_private(out / f"{name}.eml", write(letter, PREVIEW_LINK, sender))
+            write_private(out / f"{name}.html", rendered.html.encode())
+            console.answer(f"{out / name}.eml\n{out / name}.html")
+    if not letters:
+        console.answer("No e-mail would be sent.")
+    return 0
+
+
+def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
+    """How far each letter got; 0 however that is."""
+    letters = read_letters(load_workspace(folder).ledger_path)
+    if as_json:
+        rows = [
+            {
+                "user": posted.user,
+                "recipient": posted.letter.recipient,
+                "state": posted.state,
+                "attempts": posted.attempts,
+                "changed": posted.changed,
+                "detail": posted.detail,
+            }
+            for posted in letters
+        ]
+        console.answer(json.dumps(rows, ensure_ascii=False, indent=2))
+        return 0
+    counts: dict[str, int] = {}
+    for posted in letters:
+        counts[posted.state] = counts.get(posted.state, 0) + 1
+        detail = f" ({visible(posted.detail)})" if posted.detail else ""
+        console.answer(
+            f"{posted.state:<10} {posted.changed}  "
+            f"{visible(posted.letter.recipient)}{detail}{_advice(posted)}"
+        )
+    words = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
+    console.answer(words + "." if words else "No e-mail has been owed so far.")
+    return 0
+
+
+def send(
+    folder: Path,
+    user: str | None,
+    console: Console,
+    *,
+    again: bool = False,
+    lock_timeout: float = 0,
+    clock: Clock = utc_now,
+) -> int:
+    """Send what is owed; for one user, also a welcome that was never owed."""
+    workspace = load_workspace(folder)
+    sender = sender_of(workspace)
+    ledger = Ledger(workspace.ledger_path, clock)
+    try:
+        with ledger.locked("mail send", lock_timeout), interruptible(console) as stop:
+            portal = portal_of(workspace, writing=True, clock=clock)
+            try:
+                prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+                only = None
+                if user is not None:
+                    only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
+                rehearse((posted.letter for posted in ledger.letters("owed")), sender)
+                tally = deliver(workspace, ledger, portal, sender, console, stop, only)
+            finally:
+                portal.close()
+    finally:
+        ledger.close()
+    if tally.problem is not None:
+        console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
+    console.answer(f"{tally.sent} e-mail{'s' if tally.sent != 1 else ''} sent.")
+    if stop():
+        return Cancelled.exit_code
+    return Partial.exit_code if tally.trouble or tally.problem else 0
+
+
+def settle(
+    folder: Path,
+    user: str,
+    console: Console,
+    *,
+    arrived: bool,
+    lock_timeout: float = 0,
+    clock: Clock = utc_now,
+) -> int:
+    """Decide what became of a letter whose fate is unknown: it arrived, or it is to go once more."""
+    workspace = load_workspace(folder)
+    ledger = Ledger(workspace.ledger_path, clock)
+    try:
+        with ledger.locked("mail settle", lock_timeout):
+            ledger.reset_interrupted()
+            found = [posted for posted in ledger.letters("unknown") if _is_for(posted, user)]
+            if not found:
+                raise UsageError(
+                    f"No e-mail to {user} is in an unknown state.",
+                    "To see the e-mails: provisioner mail status",
+                )
+            for posted in found:
+                if arrived:
+                    ledger.mark([posted.letter.key], "sent", "settled by hand")
+                else:
+                    ledger.resend(posted.letter.key)
+    finally:
+        ledger.close()
+    word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
+    console.answer(f"The welcome e-mail to {visible(found[0].letter.recipient)} {word}")
+    return 0
+
+
+def _is_for(posted: Posted, user: str) -> bool:
+    key = email_key(user)
+    return key in (posted.user, email_key(posted.letter.recipient))
+
+
+def _advice(posted: Posted) -> str:
+    if posted.state == "unknown":
+        return f"\n           to decide: provisioner mail settle {posted.user} --sent, or --resend"
+    return ""
+
+
+def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
+    if Path(subject).is_file():
+        _, saved = read_plan(Path(subject))
+        yield from rehearsal_of(saved.plan, clock())
+        return
+    declared, _ = read_declared(workspace)
+    user = declared.users.get(email_key(subject))
+    if user is None:
+        raise UsageError(
+            f"{subject} is neither a saved plan nor a user of the manifests.",
+            "Give the e-mail of a declared user, or the file that provisioner plan --out wrote.",
+        )
+    company = declared.companies.get(user.billed)
+    context = {
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "email": user.email,
+        "company": company.name if company else user.billed,
+        "firm": workspace.firm.name,
+    }
+    yield Letter("0" * 64, user.email, user.language, context, clock())
+
+
+def _owed_to(
+    workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
+) -> str:
+    """The key of the letter owed to this user, which is put into the outbox. Raises :class:`UsageError`."""
+    mine = [posted for posted in ledger.letters() if _is_for(posted, user)]
+    waiting = next((posted for posted in mine if posted.state == "owed"), None)
+    if waiting is not None:
+        return waiting.letter.key
+    if any(posted.state == "unknown" for posted in mine):
+        raise UsageError(
+            f"Whether the welcome e-mail to {user} arrived is not known.",
+            f"Decide first: provisioner mail settle {user} --sent, or --resend",
+        )
+    failed = next((posted for posted in mine if posted.state == "failed"), None)
+    if failed is not None and not again:
+        ledger.mark([failed.letter.key], "owed")
+        return failed.letter.key
+    sent = [posted for posted in mine if posted.state == "sent"]
+    if sent and not again:
+        raise UsageError(
+            f"{user} was sent a welcome e-mail already ({sent[-1].changed}).",
+            f"To send another one: provisioner mail send {user} --again",
+        )
+    account = _account(ledger, portal, user)
+    letter = _welcome_for(
+        workspace, account, user, letter_key(_portal_id(portal), account.id, len(mine) + 1), clock
+    )
+    ledger.owe(email_key(user), account.id, letter)
+    return letter.key
+
+
+def _portal_id(portal: Portal) -> str:
+    return portal.snapshot().portal
+
+
+def _account(ledger: Ledger, portal: Portal, user: str) -> User:
+    key = email_key(user)
+    users = portal.snapshot().state.users
+    managed = ledger.books().managed.get(key)
+    account = next((u for u in users.values() if managed and u.id == managed.id), None) or users.get(key)
+    if account is None:
+        raise UsageError(f"The portal has no account for {user}.", "To see what is planned: provisioner plan")
+    if account.status is not Status.ACTIVE:
+        state = "is closed" if account.status is Status.CLOSED else "waits for validation"
+        raise UsageError(f"The account of {user} {state}, so it gets no welcome e-mail.", "provisioner plan")
+    return account
+
+
+def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock: Clock) -> Letter:
+    declared, _ = read_declared(workspace)
+    wanted = declared.users.get(email_key(user))
+    company = declared.companies.get(account.billed)
+    name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
+    context = {
+        "first_name": account.first_name,
+        "last_name": account.last_name,
+        "email": account.email,
+        "company": name,
+        "firm": workspace.firm.name,
+    }
+    language = wanted.language if wanted else workspace.firm.language
+    return Letter(key, account.email, language, context, clock())

@@ -1,0 +1,105 @@
+"""Letters on their way: the workspace's sender, templates and transport, and the outbox emptied."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime
+
+from provisioner.commands.console import Console
+from provisioner.errors import MailError, WorkspaceError
+from provisioner.files import read_bytes, resource_folder
+from provisioner.ledger import Ledger
+from provisioner.limits import MAX_FILE_BYTES
+from provisioner.mail.letters import Letter, Templates
+from provisioner.mail.transport import Delivery, DeliveryState, Transport, open_transport
+from provisioner.planning.plan import Plan
+from provisioner.portals.base import Portal
+from provisioner.review.visible import visible
+from provisioner.welcome import Sender, Tally, send_owed
+from provisioner.workspace import Workspace
+
+TEMPLATE_SUFFIX = ".j2"
+
+
+def sender_of(workspace: Workspace) -> Sender:
+    """Who writes, and with which templates: the workspace's own override the program's."""
+    sources: dict[str, str] = {}
+    for folder in (resource_folder("templates") / "mail", workspace.root / "templates" / "mail"):
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.glob(f"*{TEMPLATE_SUFFIX}")):
+            content = read_bytes(path, MAX_FILE_BYTES)
+            try:
+                sources[path.name] = content.decode("utf-8")
+            except UnicodeDecodeError as problem:
+                raise MailError(f"The template {path} is not UTF-8 text.", "Save it as UTF-8.") from problem
+    return Sender(workspace.mail.sender, workspace.mail.reply_to, Templates(sources))
+
+
+def transport_of(workspace: Workspace) -> Transport:
+    """How letters travel; secrets are read from where the workspace names them."""
+    mail = workspace.mail
+    return open_transport(
+        mail.transport,
+        root=workspace.root,
+        username=mail.username,
+        password=_password(workspace),
+        tls=mail.tls,
+        ca_file=mail.ca_file,
+        connections=mail.connections,
+        timeout=mail.timeout,
+    )
+
+
+def rehearsal_of(plan: Plan, now: datetime) -> Iterator[Letter]:
+    """The plan's letters as they would be written, without a link."""
+    for letter in plan.letters:
+        yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
+
+
+def deliver(
+    workspace: Workspace,
+    ledger: Ledger,
+    portal: Portal,
+    sender: Sender,
+    console: Console,
+    stop: Callable[[], bool],
+    only: frozenset[str] | None = None,
+) -> Tally:
+    """Send what is owed, telling each letter that did not go."""
+    owed = [p for p in ledger.letters("owed") if only is None or p.letter.key in only]
+    if not owed:
+        return Tally()
+    recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
+    sent = 0
+
+    def tell(delivery: Delivery) -> None:
+        nonlocal sent
+        recipient = visible(recipients.get(delivery.key, delivery.key))
+        if delivery.state is DeliveryState.SENT:
+            sent += 1
+            console.say(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
+        else:
+            console.say(f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})")
+
+    return send_owed(ledger, portal, transport_of(workspace), sender, only=only, stop=stop, on_letter=tell)
+
+
+def _password(workspace: Workspace) -> str:
+    mail = workspace.mail
+    if mail.password_env:
+        if mail.password_env not in os.environ:
+            raise MailError(
+                f"The environment variable {mail.password_env}, which holds the mail password, is not set.",
+                f"Set it, for example: export {mail.password_env}=…",
+            )
+        return os.environ[mail.password_env]
+    if mail.password_file:
+        try:
+            return read_bytes(workspace.root / mail.password_file, MAX_FILE_BYTES).decode().strip()
+        except (WorkspaceError, UnicodeDecodeError) as problem:
+            raise MailError(
+                f"The mail password cannot be read: {problem}", "Check password_file."
+            ) from problem
+    return ""

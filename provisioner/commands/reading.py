@@ -1,0 +1,236 @@
+"""What commands read first: workspace, manifests, portal, ledger; and the plan of it all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioner.commands.console import Console
+from provisioner.diagnostics import Diagnostic, Source, error
+from provisioner.errors import ManifestsInvalid, UsageError, WorkspaceError
+from provisioner.files import read_bytes
+from provisioner.ledger import Books, read_books
+from provisioner.limits import MAX_FILE_BYTES
+from provisioner.manifest.check import check
+from provisioner.manifest.declared import Declared
+from provisioner.manifest.resolve import Policy, Resolution, resolve
+from provisioner.model import (
+    Address,
+    Notice,
+    NoticeKind,
+    State,
+    email_key,
+    paris_date,
+    user_address,
+)
+from provisioner.planning.plan import Limits, Plan
+from provisioner.planning.planner import Wanted, chosen, make_plan, select
+from provisioner.portals import open_portal
+from provisioner.portals.base import Portal, Snapshot
+from provisioner.review.problems import render_problems
+from provisioner.workspace import Workspace, read_manifests
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The system's clock, aware of its zone."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """``--target`` and ``--exclude``."""
+
+    targets: frozenset[Address] = frozenset()
+    excludes: frozenset[Address] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.targets or self.excludes)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    declared: Declared
+    complete: bool
+
+
+def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
+    """``company:004217`` and ``user:claire@example.fr`` as addresses. Raises :class:`UsageError`."""
+    addresses = set()
+    for word in words:
+        kind, colon, key = word.partition(":")
+        if not colon or kind not in ("company", "user") or not key:
+            raise UsageError(
+                f"{word!r} is no address.", "Write company:NUMBER or user:E-MAIL, as the plan does."
+            )
+        addresses.add(Address(kind, email_key(key) if kind == "user" else key))
+    return frozenset(addresses)
+
+
+def read_declared(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
+    """The manifests and every problem in them that shows without asking the portal."""
+    declared, problems = read_manifests(workspace)
+    return declared, [*problems, *check(declared, workspace.check_settings)]
+
+
+def portal_of(workspace: Workspace, *, writing: bool, clock: Clock = utc_now) -> Portal:
+    """The workspace's portal, opened for its operator."""
+    return open_portal(
+        workspace.portal_url,
+        root=workspace.root,
+        operator=workspace.operator,
+        terms=workspace.terms,
+        public_url=workspace.public_url,
+        writing=writing,
+        clock=clock,
+    )
+
+
+def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
+    """Everything the portal holds; writes nothing."""
+    portal = portal_of(workspace, writing=False, clock=clock)
+    try:
+        return portal.snapshot()
+    finally:
+        portal.close()
+
+
+def plan_workspace(workspace: Workspace, selection: Selection, clock: Clock = utc_now) -> Planned:
+    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once."""
+    declared, problems = read_manifests(workspace)
+    snapshot = read_snapshot(workspace, clock)
+    problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
+    if any(problem.is_error for problem in problems):
+        raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
+    books = read_books(workspace.ledger_path)
+    resolution = resolve(declared, snapshot.state, books.managed, _policy(workspace, clock))
+    plan = _plan(workspace, declared, problems, snapshot, books, resolution, selection, clock)
+    return Planned(plan, declared, complete=not selection)
+
+
+def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
+    """Problems with the lines they are about, on stderr."""
+    found = list(problems)
+    if found:
+        text = render_problems(
+            found, _line_reader(workspace_root), colour=console.colour, width=console.width
+        )
+        console.say(text)
+
+
+def _policy(workspace: Workspace, clock: Clock) -> Policy:
+    return Policy(
+        operator=workspace.operator,
+        today=paris_date(clock()),
+        close_absent=workspace.safety.absent == "close",
+        restore=workspace.safety.self_service == "restore",
+        welcome=workspace.mail.welcome == "ours",
+    )
+
+
+def _plan(
+    workspace: Workspace,
+    declared: Declared,
+    problems: list[Diagnostic],
+    snapshot: Snapshot,
+    books: Books,
+    resolution: Resolution,
+    selection: Selection,
+    clock: Clock,
+) -> Plan:
+    desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
+    records = {
+        key: record
+        for key, record in resolution.records.items()
+        if not selection
+        or chosen(user_address(key), resolution.desired, selection.targets, selection.excludes)
+    }
+
+    def source_of(address: Address) -> Source | None:
+        place = (declared.companies if address.kind == "company" else declared.users).get(address.key)
+        return place.source if place is not None else None
+
+    placed = [replace(problem, source=problem.source) for problem in (*problems, *resolution.diagnostics)]
+    wanted = Wanted(
+        portal=snapshot.portal,
+        terms=snapshot.terms,
+        firm=workspace.firm.name,
+        today=paris_date(clock()),
+        limits=Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent),
+        welcomes=resolution.welcomes,
+        reasons=resolution.reasons,
+        records=records,
+        notices=(*resolution.notices, *_book_notices(books)),
+        diagnostics=[*placed, *_portal_gaps(workspace, declared, snapshot, desired)],
+        managed=len(books.managed),
+        declared=len(declared.users),
+    )
+    return make_plan(resolution.current, desired, wanted, source_of)
+
+
+def _portal_gaps(
+    workspace: Workspace, declared: Declared, snapshot: Snapshot, desired: State
+) -> Iterable[Diagnostic]:
+    """What the catalogue has and this portal does not offer, and who sends the welcome."""
+    configure = "If your catalogue is right, tell the portal: provisioner portal configure"
+    for app in sorted(workspace.terms.apps - snapshot.terms.apps):
+        if any(grant.app == app for user in desired.users.values() for grant in user.apps):
+            yield error("portal-missing", f"The portal does not offer the application {app!r}.", configure)
+    for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
+        if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
+            yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
+    if workspace.mail.welcome == "portal" and declared.users:
+        yield error(
+            "welcome-by-portal",
+            "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",
+            "Write welcome: ours, or welcome: none, under mail: in provisioner.yaml.",
+        )
+
+
+def _book_notices(books: Books) -> Iterable[Notice]:
+    kinds = {"unknown": NoticeKind.LETTER_UNKNOWN, "failed": NoticeKind.LETTER_FAILED}
+    for posted in books.open_letters:
+        kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
+        words = {
+            NoticeKind.LETTER_UNKNOWN: "was cut off while it was sent; whether it arrived is not known. "
+            f"To decide: provisioner mail settle {posted.user} --sent or --resend",
+            NoticeKind.LETTER_FAILED: f"was refused for good ({posted.detail}). "
+            f"Once mended: provisioner mail send {posted.user}",
+            NoticeKind.LETTER_OWED: "is owed from an earlier run; apply, or provisioner mail send, sends it.",
+        }[kind]
+        yield Notice(
+            kind, user_address(posted.user), f"The welcome e-mail to {posted.letter.recipient} {words}"
+        )
+    if books.unsettled:
+        run = books.unsettled[0].run
+        for entry in books.unsettled:
+            kind_, _, key = entry.address.partition(":")
+            yield Notice(
+                NoticeKind.INTERRUPTED,
+                Address(kind_, key),
+                f"Run {run} was interrupted during {entry.action} of {entry.address}; "
+                "the next apply first asks the portal how it ended.",
+            )
+
+
+def _line_reader(root: Path) -> Callable[[str, int], str | None]:
+    texts: dict[str, list[str]] = {}
+
+    def line_of(file: str, line: int) -> str | None:
+        if file not in texts:
+            try:
+                texts[file] = (
+                    read_bytes(root / file, MAX_FILE_BYTES).decode("utf-8-sig", "replace").splitlines()
+                )
+            except WorkspaceError:
+                texts[file] = []
+        lines = texts[file]
+        return lines[line - 1] if 0 < line <= len(lines) else None
+
+    return line_of

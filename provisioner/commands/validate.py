@@ -1,0 +1,38 @@
+"""``provisioner validate``: everything that can be said of the manifests without asking the portal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from provisioner.commands.console import Console
+from provisioner.commands.reading import read_declared, show_problems
+from provisioner.errors import ManifestsInvalid
+from provisioner.review.problems import problems_json
+from provisioner.workspace import load_workspace
+
+
+def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
+    """Report every problem of the run; 3 when one of them is an error."""
+    try:
+        workspace = load_workspace(folder)
+        declared, problems = read_declared(workspace)
+        root = workspace.root
+    except ManifestsInvalid as invalid:
+        if not as_json:
+            raise
+        console.answer(json.dumps(problems_json(invalid.diagnostics), ensure_ascii=False, indent=2))
+        return ManifestsInvalid.exit_code
+    if as_json:
+        console.answer(json.dumps(problems_json(problems), ensure_ascii=False, indent=2))
+    else:
+        show_problems(console, root, problems)
+    if any(problem.is_error for problem in problems):
+        return ManifestsInvalid.exit_code
+    if not as_json:
+        companies, users = len(declared.companies), len(declared.users)
+        console.answer(
+            f"The manifests are valid: {companies} compan{'ies' if companies != 1 else 'y'}, "
+            f"{users} user{'s' if users != 1 else ''}."
+        )
+    return 0

@@ -1,0 +1,78 @@
+"""``provisioner init``, ``export`` and ``schema``: the files that people begin with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from provisioner.commands.console import Console
+from provisioner.commands.reading import Clock, read_snapshot, utc_now
+from provisioner.errors import UsageError, WorkspaceError
+from provisioner.files import WORKSPACE_FILE, resource_folder, write_private
+from provisioner.manifest.export import export_workspace
+from provisioner.workspace import load_workspace
+
+SCHEMAS = ("client", "provisioner")
+
+
+def init(folder: Path, console: Console) -> int:
+    """A first workspace: provisioner.yaml and one example client; never overwrites."""
+    target = folder / WORKSPACE_FILE
+    if target.exists():
+        raise UsageError(f"{target} exists already.", "Go on with: provisioner validate")
+    source = resource_folder("templates") / "workspace"
+    for path in sorted(source.rglob("*.yaml")):
+        _write(folder / path.relative_to(source), path.read_bytes())
+    console.answer(f"A workspace in {folder}: edit {WORKSPACE_FILE} and clients/, then run provisioner plan.")
+    return 0
+
+
+def export(folder: Path, destination: Path, console: Console, *, clock: Clock = utc_now) -> int:
+    """The portal as it is, written as a workspace whose plan is empty."""
+    workspace = load_workspace(folder)
+    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+        raise UsageError(f"{destination} is not an empty folder.", "Name a folder that does not exist yet.")
+    snapshot = read_snapshot(workspace, clock)
+    files = export_workspace(
+        snapshot.state,
+        snapshot.terms,
+        firm_name=workspace.firm.name,
+        language=workspace.firm.language,
+        portal_url=_from(destination, workspace.portal_url, workspace.root),
+        operator=str(workspace.operator),
+        public_url=workspace.public_url,
+        mail_from=workspace.mail.sender,
+    )
+    for name, text in sorted(files.items()):
+        _write(destination / name, text.encode())
+    users = len(snapshot.state.users)
+    console.answer(
+        f"{len(files)} files with {users} users written to {destination}. To compare: "
+        f"provisioner -C {destination} plan"
+    )
+    return 0
+
+
+def schema(kind: str, console: Console) -> int:
+    """The JSON Schema of a kind of file, for editors."""
+    text = (resource_folder("schemas") / f"{kind}.schema.json").read_text(encoding="utf-8")
+    console.answer(json.dumps(json.loads(text), ensure_ascii=False, indent=2))
+    return 0
+
+
+def _from(destination: Path, url: str, root: Path) -> str:
+    """The portal's url as it reads from another folder."""
+    scheme, separator, path = url.partition(":///")
+    if not separator:
+        return url
+    return f"{scheme}:///{(root / path).resolve()}"
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise WorkspaceError(
+            f"{path.parent} cannot be made: {problem.strerror}.", "Check the folder's permissions."
+        ) from problem
+    write_private(path, content)
