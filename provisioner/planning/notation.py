@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -39,20 +40,15 @@ class Unreadable(ValueError):
         return Unreadable(self.expected, f"{name}{joint}{self.where}")
 
 
-def canonical(value: Json) -> str:
-    """The one text of a JSON value: sorted keys, no spaces, ASCII only.
-
-    ``##`` is broken up, because build servers read ``##[…]`` in a job's output as a command.
-    """
-    return _dumps(value).replace("##", "#\\u0023")
-
-
-_dumps = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
+canonical: Callable[[Json], str] = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), check_circular=False
+).encode
+"""The one text of a JSON value: sorted keys, no spaces, ASCII only."""
 
 
 def step_to_json(step: Step) -> dict[str, Json]:
     """A step, by the name its users give it: ``{"step": "CloseUser", "user": "…"}``."""
-    kind = type(step)
+    kind: Any = type(step)
     return {"step": kind.__name__, **writer(kind)(step)}
 
 
@@ -64,7 +60,8 @@ def step_from_json(value: Json) -> Step:
     name = written.pop("step", None)
     if not isinstance(name, str) or name not in STEPS:
         raise Unreadable("the name of a step", "step")
-    step: Step = reader(STEPS[name])(written)
+    kind: Any = STEPS[name]
+    step: Step = reader(kind)(written)
     return step
 
 
@@ -136,7 +133,8 @@ def _items_writer(hint: Any, *, ordered: bool) -> Callable[[Any], Json]:
         return lambda items: [write(item) for item in items]
     if write is _as_is:
         return sorted
-    return lambda items: sorted((write(item) for item in items), key=str)
+    # by text: the fields of two items may be None in one and a date in the other
+    return lambda items: [write(item) for item in sorted(items, key=lambda item: [*map(str, item)])]
 
 
 def _mapping_writer(hint: Any) -> Callable[[Any], Json]:
@@ -146,13 +144,14 @@ def _mapping_writer(hint: Any) -> Callable[[Any], Json]:
 
 def _record_writer(hint: Any) -> Callable[[Any], Json]:
     parts = [(name, writer(part)) for name, part in _record_fields(hint)]
-    plain = [name for name, write in parts if write is _as_is]
-    other = [(name, write) for name, write in parts if write is not _as_is]
+    names = [name for name, _ in parts]
+    values = attrgetter(*names)
+    changed = [(name, write) for name, write in parts if write is not _as_is]
 
     def write_record(value: Any) -> Json:
-        written = {name: getattr(value, name) for name in plain}
-        for name, write in other:
-            written[name] = write(getattr(value, name))
+        written = dict(zip(names, values(value), strict=True))
+        for name, write in changed:
+            written[name] = write(written[name])
         return written
 
     return write_record

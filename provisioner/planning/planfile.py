@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
 from provisioner.errors import ProvisionerError, StalePlan
-from provisioner.model import Address, AppState, Company, Notice, NoticeKind, User
+from provisioner.model import Address, AppState, Company, Notice, NoticeKind, Resource, User
 from provisioner.planning.notation import (
     Json,
     Unreadable,
@@ -30,7 +30,7 @@ from provisioner.planning.notation import (
     writer,
 )
 from provisioner.planning.plan import Action, Adoption, Change, Limits, Plan, PlannedLetter, PlannedStep
-from provisioner.planning.steps import PHASES, Phase
+from provisioner.planning.steps import PHASES, CreateUser, Phase
 
 __all__ = ["FORMAT_VERSION", "SavedPlan", "digest", "from_json", "step_from_json", "step_to_json", "to_json"]
 
@@ -98,10 +98,7 @@ def from_json(text: str) -> SavedPlan:
     try:
         saved = _saved(document)
     except Unreadable as problem:
-        raise StalePlan(
-            f"This plan file was changed after it was made: {problem.where or 'it'} is not {problem.expected}.",
-            _AGAIN,
-        ) from None
+        _refuse_changed(f" ({problem.where or 'it'} is not {problem.expected})")
     # what tools and reviewers read beside the plan itself must be what this plan says
     if _rendered(saved.plan, saved.manifests, saved.made_by, saved.version, saved.complete) != written:
         _refuse_changed()
@@ -109,12 +106,13 @@ def from_json(text: str) -> SavedPlan:
 
 
 class _Rendering:
-    """The parts of a plan that are written more than once, written once."""
+    """The lines of a plan; each resource, which several of them hold, is put into JSON once."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.changes = [_change_to_json(change) for change in plan.changes]
-        self.steps = [canonical(_planned_step_to_json(step)) for step in plan.steps]
+        self._texts: dict[int, str] = {}
+        self.changes = [self._change(change) for change in plan.changes]
+        self.steps = [self._step(step) for step in plan.steps]
         self.letters = [canonical(_LETTER(letter)) for letter in plan.letters]
         self.adoptions = [canonical(_ADOPTION(adoption)) for adoption in plan.adoptions]
         self.limits = canonical(_LIMITS(plan.limits))
@@ -123,8 +121,8 @@ class _Rendering:
     def digest(self) -> str:
         """See :func:`digest`."""
         changes = [
-            canonical([change["address"], change["change"]["before"], change["change"]["after"]])
-            for change in self.changes
+            f"{canonical(str(change.address))} {self._resource(change.before)} {self._resource(change.after)}"
+            for change in self.plan.changes
         ]
         places = [(PHASES.index(step.phase), step.wave) for step in self.plan.steps]
         steps = [text for _, text in sorted(zip(places, self.steps, strict=True))]
@@ -138,6 +136,37 @@ class _Rendering:
         )
         return _sha256("\n".join(approved))
 
+    def _resource(self, resource: Resource | None) -> str:
+        # by identity: the plan keeps its resources alive, and equal ones may differ in id and version
+        if id(resource) not in self._texts:
+            self._texts[id(resource)] = canonical(_RESOURCES[type(resource)](resource))
+        return self._texts[id(resource)]
+
+    def _change(self, change: Change) -> str:
+        before, after = self._resource(change.before), self._resource(change.after)
+        actions = canonical([ACTIONS[change.action]])
+        return _object(
+            {
+                "access_delta": canonical(_access_delta(change)),
+                "action": canonical(change.action.value),
+                "address": canonical(str(change.address)),
+                "change": _object({"actions": actions, "after": after, "before": before}),
+                "name": canonical(change.address.key),
+                "reason": canonical(change.reason),
+                "source": canonical(_SOURCE(change.source)),
+                "type": canonical(change.address.kind),
+            }
+        )
+
+    def _step(self, planned: PlannedStep) -> str:
+        place = {"phase": planned.phase.value, "wave": planned.wave}
+        step = planned.step
+        if not isinstance(step, CreateUser):
+            return canonical({**place, **step_to_json(step)})
+        named = {"step": type(step).__name__, "user": step.user}
+        parts = {key: canonical(value) for key, value in (place | named).items()}
+        return _object({**parts, "profile": self._resource(step.profile)})
+
 
 def _rendered(
     plan: Plan, manifests: Mapping[str, str], made_by: str, version: str, complete: bool
@@ -148,7 +177,7 @@ def _rendered(
         "adoptions": _listed(rendering.adoptions),
         "letters": _listed(rendering.letters),
         "limits": rendering.limits,
-        "resource_changes": _listed(canonical(change) for change in rendering.changes),
+        "resource_changes": _listed(rendering.changes),
         "steps": _listed(rendering.steps),
     }
     others: dict[str, Json] = {
@@ -171,7 +200,9 @@ def _rendered(
 
 def _sealed(written: dict[str, str]) -> str:
     fields = {**written, "seal": canonical(_seal(written))}
-    return "{\n" + ",\n".join(f'"{key}": {fields[key]}' for key in sorted(fields)) + "\n}\n"
+    text = "{\n" + ",\n".join(f'"{key}": {fields[key]}' for key in sorted(fields)) + "\n}\n"
+    # the same JSON; build servers would read ##[…] in a job's output as a command
+    return text.replace("##", "#\\u0023")
 
 
 def _seal(written: Mapping[str, str]) -> str:
@@ -180,6 +211,11 @@ def _seal(written: Mapping[str, str]) -> str:
 
 def _lines(value: Json) -> str:
     return _listed(canonical(item) for item in value) if isinstance(value, list) else canonical(value)
+
+
+def _object(fields: Mapping[str, str]) -> str:
+    """What :func:`canonical` makes of an object whose values are in JSON already."""
+    return "{" + ",".join(f'"{key}":{fields[key]}' for key in sorted(fields)) + "}"
 
 
 def _listed(items: Iterable[str]) -> str:
@@ -192,27 +228,9 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-_COMPANY, _USER = writer(Company), writer(User)
+_RESOURCES = {Company: writer(Company), User: writer(User), type(None): writer(type(None))}
 _LETTER, _ADOPTION, _LIMITS = writer(PlannedLetter), writer(Adoption), writer(Limits)
 _NOTICE, _SOURCE = writer(Notice), writer(Source | None)
-
-
-def _change_to_json(change: Change) -> dict[str, Json]:
-    write = _USER if change.address.kind == "user" else _COMPANY
-    return {
-        "access_delta": _access_delta(change),
-        "action": change.action.value,
-        "address": str(change.address),
-        "change": {
-            "actions": [ACTIONS[change.action]],
-            "after": write(change.after),
-            "before": None if change.before is None else write(change.before),
-        },
-        "name": change.address.key,
-        "reason": change.reason,
-        "source": _SOURCE(change.source),
-        "type": change.address.kind,
-    }
 
 
 def _access_delta(change: Change) -> dict[str, Json] | None:
@@ -245,10 +263,6 @@ def _apps_ending(user: User) -> dict[str, str | None]:
         for grant in user.apps
         if grant.state is AppState.ENDING
     }
-
-
-def _planned_step_to_json(planned: PlannedStep) -> dict[str, Json]:
-    return {"phase": planned.phase.value, "wave": planned.wave, **step_to_json(planned.step)}
 
 
 def _check_to_json(problem: Diagnostic) -> dict[str, Json]:
@@ -312,8 +326,10 @@ def _require_our_format(document: Mapping[str, Json]) -> None:
     )
 
 
-def _refuse_changed() -> NoReturn:
-    raise StalePlan("This plan file was changed after it was made, so it is not what was approved.", _AGAIN)
+def _refuse_changed(why: str = "") -> NoReturn:
+    raise StalePlan(
+        f"This plan file was changed after it was made{why}, so it is not what was approved.", _AGAIN
+    ) from None
 
 
 def _saved(document: Mapping[str, Json]) -> SavedPlan:

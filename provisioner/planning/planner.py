@@ -18,6 +18,7 @@ from provisioner.model import (
     Welcome,
     company_address,
     month_end,
+    user_address,
 )
 from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
@@ -80,25 +81,23 @@ def select(
     """
     if not targets and not excludes:
         return desired
-    chosen = {
-        key
-        for key, user in desired.users.items()
-        if _chosen(Address("user", key), user.billed, targets, excludes)
-    }
-    users = dict(current.users) | {key: desired.users[key] for key in desired.users if key in chosen}
-    needed = {number for key in chosen for number in desired.users[key].companies}
+    kept = {key for key in desired.users if chosen(user_address(key), desired, targets, excludes)}
+    users = dict(current.users) | {key: desired.users[key] for key in desired.users if key in kept}
+    needed = {number for key in kept for number in desired.users[key].companies}
     companies = dict(current.companies)
     for number, company in desired.companies.items():
-        wanted = _chosen(company_address(number), number, targets, excludes)
+        wanted = chosen(company_address(number), desired, targets, excludes)
         if wanted or (number in needed and number not in current.companies):
             companies[number] = company
     return State(companies, users)
 
 
-def _chosen(
-    address: Address, billed: str, targets: Collection[Address], excludes: Collection[Address]
+def chosen(
+    address: Address, desired: State, targets: Collection[Address], excludes: Collection[Address]
 ) -> bool:
-    names = {address, company_address(billed)}
+    """Whether a resource is among the targets (all when empty) and not among the excludes."""
+    user = desired.users.get(address.key) if address.kind == "user" else None
+    names = {address, company_address(user.billed)} if user else {address}
     return (not targets or not names.isdisjoint(targets)) and names.isdisjoint(excludes)
 
 

@@ -1,0 +1,135 @@
+"""A few companies and people, and short ways to say them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from provisioner.diagnostics import Source
+from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    Production,
+    State,
+    Status,
+    Terms,
+    User,
+    UserType,
+    email_key,
+)
+
+TODAY = date(2026, 11, 24)
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+TERMS = Terms(
+    offers=frozenset({"Essentiel", "Confort"}),
+    apps=frozenset({"Documents", "Scan", "Achats", "Image"}),
+    email_domains=frozenset({"durand-associes.fr"}),
+    staff=frozenset({"helene@example.com"}),
+)
+ESSENTIEL = Billing(BillingMode.CLIENT, "Essentiel")
+
+
+def company(number: str, **fields: object) -> Company:
+    """A billed company."""
+    words: dict[str, object] = {"name": f"Company {number}", "billing": ESSENTIEL, **fields}
+    return Company(number, **words)  # type: ignore[arg-type]
+
+
+def user(
+    name: str,
+    billed: str = "1",
+    type: str = "administrator",
+    *,
+    companies: tuple[str, ...] = (),
+    production: str = "full",
+    apps: tuple[str, ...] = (),
+    grants: tuple[Grant, ...] = (),
+    status: str = "active",
+    phone: str | None = None,
+    email: str = "",
+    id: str = "",
+    version: int = 0,
+) -> User:
+    """A user called after his e-mail."""
+    return User(
+        email=email or f"{name}@example.fr",
+        first_name=name.capitalize(),
+        last_name="Martin",
+        phone=phone,
+        type=UserType(type),
+        billed=billed,
+        companies=frozenset({billed, *companies}),
+        production=Production(production),
+        apps=frozenset({*(Grant(app, AppState.ACTIVE) for app in apps), *grants}),
+        status=Status(status),
+        id=id or name,
+        version=version,
+    )
+
+
+def state(*resources: Company | User) -> State:
+    """These resources; companies that users need and nobody gave are added."""
+    users = [resource for resource in resources if isinstance(resource, User)]
+    companies = {resource.number: resource for resource in resources if isinstance(resource, Company)}
+    for someone in users:
+        for number in someone.companies:
+            companies.setdefault(number, company(number))
+    return State(companies, {email_key(someone.email): someone for someone in users})
+
+
+def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) -> Declared:
+    """These declarations, with the companies they are billed to."""
+    numbers = {someone.billed for someone in users} - {c.number for c in companies}
+    known = [*companies, *(declared_company(number) for number in sorted(numbers))]
+    return Declared(
+        {c.number: c for c in known}, {email_key(someone.email): someone for someone in users}, {}
+    )
+
+
+def declared_company(number: str, name: str = "", billing: Billing | None = ESSENTIEL) -> DeclaredCompany:
+    """A declared dossier."""
+    return DeclaredCompany(
+        number, name or f"Company {number}", None, billing, Source(f"clients/{number}.yaml", 2, 11)
+    )
+
+
+def declared_user(
+    name: str,
+    billed: str = "1",
+    type: str = "administrator",
+    *,
+    email: str = "",
+    previous: str | None = None,
+    phone: str | None = None,
+    phone_declared: bool = False,
+    production: str = "full",
+    companies: tuple[str, ...] | None = None,
+    apps: tuple[str, ...] | None = None,
+    immediate_removal: bool = False,
+    activation: str = "immediate",
+    welcome: bool = True,
+    closed: bool = False,
+) -> DeclaredUser:
+    """A declared user, as :func:`user` makes an existing one."""
+    return DeclaredUser(
+        email=email or f"{name}@example.fr",
+        previous_key=previous,
+        first_name=name.capitalize(),
+        last_name="Martin",
+        phone=phone,
+        phone_declared=phone_declared,
+        type=UserType(type),
+        production=Production(production),
+        billed=billed,
+        companies=None if companies is None else frozenset({billed, *companies}),
+        apps=None if apps is None else frozenset(apps),
+        immediate_removal=immediate_removal,
+        activation=Activation(activation),
+        welcome=welcome,
+        language="fr",
+        closed=closed,
+        source=Source(f"clients/{billed}.yaml", 5, 12),
+    )

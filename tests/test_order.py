@@ -1,0 +1,236 @@
+"""The order of steps: every state on the way keeps the rules, and what has no safe order is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from hypothesis import given
+from hypothesis import strategies as st
+from people import TERMS, TODAY, company, state, user
+
+from provisioner.model import AppState, Grant, State, User
+from provisioner.planning.plan import Plan, simulated_end
+from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.steps import PHASES, Phase, address_of, after, state_after
+from provisioner.rules import Census
+
+WANTED = Wanted("portal", TERMS, "Cabinet Durand", TODAY)
+
+
+def plan_of(current: State, desired: State) -> Plan:
+    return make_plan(current, desired, WANTED)
+
+
+def steps_of(plan: Plan) -> list[str]:
+    return [f"{type(planned.step).__name__} {address_of(planned.step).key}" for planned in plan.steps]
+
+
+def codes_of(plan: Plan) -> list[str]:
+    return [problem.code for problem in plan.diagnostics]
+
+
+def test_companies_come_first_then_administrators_then_their_colleagues() -> None:
+    plan = plan_of(State(), state(user("zoe", type="standard"), user("ann")))
+    assert steps_of(plan) == [
+        "CreateCompany 1",
+        "SetBilling 1",
+        "CreateUser ann@example.fr",
+        "CreateUser zoe@example.fr",
+    ]
+
+
+def test_the_last_administrator_leaves_after_the_users_of_his_company() -> None:
+    current = state(user("ann"), user("bob", type="standard"))
+    desired = state(user("ann", status="closed"), user("bob", type="standard", status="closed"))
+    assert steps_of(plan_of(current, desired)) == ["CloseUser bob@example.fr", "CloseUser ann@example.fr"]
+
+
+def test_a_successor_is_promoted_before_his_predecessor_is_demoted() -> None:
+    current = state(user("ann"), user("bob", type="standard"))
+    desired = state(user("ann", type="standard"), user("bob"))
+    assert steps_of(plan_of(current, desired)) == ["SetType bob@example.fr", "SetType ann@example.fr"]
+
+
+def test_a_chain_of_moves_unrolls_from_its_free_end() -> None:
+    current = state(user("ann", "1"), user("bob", "1", "standard"), user("cid", "2"))
+    desired = state(user("ann", "2"), user("bob", "1", "standard"), user("cid", "1"))
+    assert [step for step in steps_of(plan_of(current, desired)) if step.startswith("SetBilled")] == [
+        "SetBilledCompany cid@example.fr",
+        "SetBilledCompany ann@example.fr",
+    ]
+
+
+def test_two_administrators_who_would_swap_companies_have_no_safe_order() -> None:
+    standing = (user("bob", "1", "standard"), user("dan", "2", "standard"))
+    current = state(user("ann", "1"), user("cid", "2"), *standing)
+    desired = state(user("ann", "2"), user("cid", "1"), *standing)
+    plan = plan_of(current, desired)
+    assert set(codes_of(plan)) == {"no-order"}
+    assert not plan.applyable
+
+
+def test_a_company_left_without_administrator_is_refused_with_its_rule() -> None:
+    current = state(user("ann"), user("bob", type="standard"))
+    desired = state(user("ann", type="standard"), user("bob", type="standard"))
+    assert codes_of(plan_of(current, desired)) == ["R2"]
+
+
+def test_an_address_that_an_unmanaged_account_holds_is_refused() -> None:
+    current = state(user("ann"), user("eve"))
+    desired = State(current.companies, {**current.users, "new": user("eve", id="new")})
+    assert codes_of(plan_of(current, desired)) == ["R1"]
+
+
+def test_a_root_problem_is_not_echoed_by_those_who_depend_on_it() -> None:
+    desired = state(user("ann", email="ann@durand-associes.fr"), user("bob", type="standard"))
+    assert codes_of(plan_of(State(), desired)) == ["R14"]
+
+
+def test_what_narrows_is_done_before_what_widens() -> None:
+    current = state(user("ann"), user("bob", type="standard", companies=("2",), apps=("Scan",)))
+    desired = state(
+        user("ann", companies=("2",), apps=("Documents",)), user("bob", type="standard", status="closed")
+    )
+    phases = [planned.phase for planned in plan_of(current, desired).steps]
+    assert phases == sorted(phases, key=PHASES.index)
+    assert phases[0] is Phase.NARROW
+    assert phases[-1] is Phase.WIDEN
+
+
+def test_a_family_switch_is_one_step_at_once() -> None:
+    current, desired = state(user("ann")), state(user("ann", production="consultation"))
+    assert steps_of(plan_of(current, desired)) == ["EditApps ann@example.fr"]
+
+
+def test_a_closed_account_is_made_what_it_shall_be_before_it_is_reopened() -> None:
+    current = state(user("ann"), user("bob", type="standard", companies=("2",), status="closed"))
+    desired = state(user("ann"), user("bob", type="standard", companies=("3",)))
+    assert [step for step in steps_of(plan_of(current, desired)) if "bob" in step][-1] == (
+        "ReopenUser bob@example.fr"
+    )
+
+
+def test_who_awaits_validation_loses_what_he_shall_not_have_before_he_can_log_in() -> None:
+    current = state(user("ann", companies=("2",), status="to_validate"))
+    desired = state(user("ann"))
+    assert steps_of(plan_of(current, State(current.companies, desired.users))) == [
+        "EditCompanies ann@example.fr",
+        "ValidateUser ann@example.fr",
+    ]
+
+
+NAMES = ("ann", "bob", "cid", "dan", "eve")
+APPS = ("Documents", "Scan", "Achats")
+
+
+@st.composite
+def people(draw: st.DrawFn, *, pending: bool = True) -> User:
+    name = draw(st.sampled_from(NAMES))
+    statuses = ["active", "active", "closed", *(["to_validate"] if pending else [])]
+    held = draw(st.sets(st.sampled_from(APPS)))
+    grants = tuple(
+        Grant(app, *draw(st.sampled_from([(AppState.ACTIVE, None), (AppState.ENDING, TODAY)])))
+        for app in held
+    )
+    return user(
+        name,
+        draw(st.sampled_from("123")),
+        draw(st.sampled_from(["administrator", "standard"])),
+        companies=tuple(draw(st.sets(st.sampled_from("123")))),
+        production=draw(st.sampled_from(["full", "consultation"])),
+        grants=grants,
+        status=draw(st.sampled_from(statuses)),
+    )
+
+
+@st.composite
+def legal_states(draw: st.DrawFn, least: Sequence[str] = ()) -> State:
+    found = {someone.email: someone for someone in draw(st.lists(people(), max_size=7))}
+    for email in least:
+        if email not in found:
+            found[email] = user(email.partition("@")[0], status="closed")
+    world = state(*(company(number) for number in "123"), *found.values())
+    if list(Census(world, TERMS).faults()):
+        # the first open user of each company without an administrator becomes one
+        users = dict(world.users)
+        for number in "123":
+            billed = [key for key, someone in users.items() if someone.billed == number and someone.is_open]
+            if billed and not any(users[key].is_administrator for key in billed):
+                someone = users[billed[0]]
+                users[billed[0]] = user(
+                    someone.id, number, companies=tuple(someone.companies),
+                    production=str(someone.production), grants=tuple(someone.apps),
+                    status=str(someone.status),
+                )  # fmt: skip
+        world = State(world.companies, users)
+    return world
+
+
+@st.composite
+def transitions(draw: st.DrawFn) -> tuple[State, State]:
+    current = draw(legal_states())
+    desired = draw(legal_states(least=list(current.users)))
+    users = {}
+    for key, someone in desired.users.items():
+        before = current.users.get(key)
+        if before is None and not someone.is_open:
+            continue  # nobody is created closed
+        if before is not None and someone.status == "to_validate" and before.status != "to_validate":
+            someone = user(
+                someone.id, someone.billed, str(someone.type), companies=tuple(someone.companies),
+                production=str(someone.production), grants=tuple(someone.apps),
+            )  # fmt: skip
+        if before is not None and not someone.is_open:
+            someone = before if not before.is_open else user(
+                before.id, before.billed, str(before.type), companies=tuple(before.companies),
+                production=str(before.production), grants=tuple(before.apps), status="closed",
+            )  # fmt: skip
+        users[key] = replace(someone, apps=frozenset(_reachable(someone, before)))
+    return current, State(current.companies, users)
+
+
+def _reachable(someone: User, before: User | None) -> Iterator[Grant]:
+    """An application that nobody has cannot end: it is granted instead."""
+    had = {grant.app for grant in before.apps} if before else set()
+    for grant in someone.apps:
+        yield grant if grant.app in had else Grant(grant.app, AppState.ACTIVE)
+
+
+@given(transitions())
+def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple[State, State]) -> None:
+    current, desired = worlds
+    plan = plan_of(current, desired)
+    census = Census(current, TERMS)
+    for planned in plan.steps:
+        assert census.place(planned.address, after(census.get(planned.address), planned.step)) == []
+    if plan.applyable:
+        assert census.state == simulated_end(current, plan) == desired
+        assert plan_of(census.state, desired).changes == ()
+    else:
+        assert census.state != desired
+
+
+@given(transitions(), st.randoms(use_true_random=False))
+def test_the_steps_of_a_wave_may_be_done_in_any_order(worlds: tuple[State, State], chance: object) -> None:
+    current, desired = worlds
+    plan = plan_of(current, desired)
+    census = Census(current, TERMS)
+    for _, wave in groupby(plan.steps, key=lambda planned: planned.wave):
+        steps = list(wave)
+        assert len({planned.address for planned in steps}) == len(steps)
+        chance.shuffle(steps)  # type: ignore[attr-defined]
+        for planned in steps:
+            assert census.place(planned.address, after(census.get(planned.address), planned.step)) == []
+
+
+@given(transitions())
+def test_the_fold_over_a_state_is_the_fold_over_its_resources(worlds: tuple[State, State]) -> None:
+    current, desired = worlds
+    plan = plan_of(current, desired)
+    folded = current
+    for planned in plan.steps:
+        folded = state_after(folded, planned.step)
+    if plan.applyable:
+        assert folded == desired
