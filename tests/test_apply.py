@@ -1,0 +1,211 @@
+"""Apply does exactly the plan: on a real portal file, a real ledger, whatever others do meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from people import NOW, TERMS, TODAY, company, state, user
+
+from provisioner.apply import (
+    Outcome,
+    apply_steps,
+    not_as_planned,
+    settle_interrupted,
+    step_key,
+    survey,
+)
+from provisioner.errors import Locked, LockLost, StalePlan
+from provisioner.ledger import Effect, Intent, Ledger, read_books, read_entries, read_holder
+from provisioner.model import Operator, State, Welcome
+from provisioner.planning.plan import Plan
+from provisioner.planning.planner import Wanted, make_plan
+from provisioner.portals.base import Call, Verdict
+from provisioner.portals.sql import SqlPortal
+
+
+@dataclass(slots=True)
+class World:
+    """A portal and a ledger in a folder."""
+
+    folder: Path
+    portal: SqlPortal
+    ledger: Ledger
+
+    def current(self) -> State:
+        return self.portal.snapshot().state
+
+    def plan(self, desired: State, *, welcome: bool = True) -> Plan:
+        """A plan from the portal as it is to these users, by their e-mails."""
+        current = self.current()
+        users = {}
+        for key, wanted in desired.users.items():
+            before = current.users.get(key)
+            users[key] = replace(wanted, id=before.id, version=before.version) if before else wanted
+        companies = {**current.companies, **desired.companies}
+        welcomes = {key: Welcome("fr") for key in users} if welcome else {}
+        wanted_ = Wanted(self.portal.snapshot().portal, TERMS, "Cabinet", TODAY, welcomes=welcomes)
+        return make_plan(current, State(companies, {**current.users, **users}), wanted_)
+
+    def apply(self, plan: Plan) -> list[Outcome]:
+        """The whole of apply but for the letters' journey."""
+        settle_interrupted(self.portal, self.ledger)
+        start = survey(plan, self.portal.snapshot())
+        self.ledger.begin("apply", "digest")
+        return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
+
+    def letters(self) -> list[str]:
+        return [posted.letter.recipient for posted in self.ledger.letters()]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    portal = SqlPortal(
+        tmp_path / "portal.db", Operator.PARTNER, TERMS, "https://portal.example.com", lambda: NOW
+    )
+    ledger = Ledger(tmp_path / "ledger.db", lambda: NOW)
+    with ledger.locked("test"):
+        ledger.bind(portal.snapshot().portal)
+        yield World(tmp_path, portal, ledger)
+    portal.close()
+    ledger.close()
+
+
+ONBOARDING = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"))
+
+
+def verdicts(outcomes: list[Outcome]) -> list[str]:
+    return [str(outcome.verdict) for outcome in outcomes]
+
+
+def test_what_was_planned_is_done_and_planning_again_finds_nothing(world: World) -> None:
+    plan = world.plan(ONBOARDING)
+    outcomes = world.apply(plan)
+    assert set(verdicts(outcomes)) == {"applied"}
+    assert not_as_planned(plan, world.portal.snapshot()) == []
+    assert world.current().users == ONBOARDING.users
+    assert not world.plan(ONBOARDING).changes
+
+
+def test_each_newcomer_is_owed_one_letter(world: World) -> None:
+    world.apply(world.plan(ONBOARDING))
+    assert sorted(world.letters()) == ["ann@example.fr", "bob@example.fr"]
+
+
+def test_the_same_plan_again_does_nothing_more(world: World) -> None:
+    plan = world.plan(ONBOARDING)
+    world.apply(plan)
+    assert world.apply(plan) == []
+    assert len(world.letters()) == 2
+
+
+def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) -> None:
+    plan = world.plan(ONBOARDING)
+    for planned in plan.steps:
+        (receipt,) = world.portal.execute([_call_for(world, planned.step)])
+        assert receipt.verdict is Verdict.APPLIED
+    world.apply(plan)
+    assert world.letters() == []
+
+
+def _call_for(world: World, step: object) -> Call:
+    number = getattr(step, "company", None)
+    version = world.current().companies[number].version if number in world.current().companies else 0
+    return Call("", step, version=version)  # type: ignore[arg-type]
+
+
+def test_a_touched_resource_that_moved_since_refuses_the_whole_plan(world: World) -> None:
+    world.apply(world.plan(ONBOARDING))
+    changed = state(
+        replace(ONBOARDING.users["ann@example.fr"], first_name="Anne"), user("bob", type="standard")
+    )
+    plan = world.plan(changed)
+    account = world.current().users["ann@example.fr"]
+    world.portal.user_changes_profile(account.id, phone="+33699999999")
+    with pytest.raises(StalePlan, match=r"user:ann@example\.fr"):
+        world.apply(plan)
+    assert world.current().users["ann@example.fr"].first_name == "Ann"
+
+
+def test_a_resource_that_moved_elsewhere_does_not_spoil_the_plan(world: World) -> None:
+    world.apply(world.plan(ONBOARDING))
+    plan = world.plan(state(replace(ONBOARDING.users["ann@example.fr"], first_name="Anne")))
+    bob = world.current().users["bob@example.fr"]
+    world.portal.user_changes_profile(bob.id, phone="+33699999999")
+    assert verdicts(world.apply(plan)) == ["applied"]
+
+
+def test_a_write_between_our_read_and_our_write_is_a_conflict_for_that_step_alone(world: World) -> None:
+    world.apply(world.plan(ONBOARDING))
+    renamed = state(*(replace(someone, first_name="New") for someone in ONBOARDING.users.values()))
+    plan = world.plan(renamed)
+    start = survey(plan, world.portal.snapshot())
+    ann = world.current().users["ann@example.fr"]
+    world.portal.user_changes_profile(ann.id, phone="+33699999999")
+    world.ledger.begin("apply", "digest")
+    outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
+    assert sorted(verdicts(outcomes)) == ["applied", "conflict"]
+    assert world.current().users["bob@example.fr"].first_name == "New"
+
+
+def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World) -> None:
+    desired = state(user("ann"), user("bob", type="standard"), user("cid", "2"))
+    plan = world.plan(desired)
+    eve = user("eve", "9", email="ann@example.fr")
+    for step_plan in (world.plan(state(company("9"), user("zed", "9"))),):
+        world.apply(step_plan)
+    start = survey(plan, world.portal.snapshot())
+    taken = world.plan(state(eve))
+    world.apply(taken)
+    world.ledger.begin("apply", "digest")
+    outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
+    told = {str(getattr(outcome.step, "user", "")): str(outcome.verdict) for outcome in outcomes}
+    assert told["ann@example.fr"] == "conflict"
+    assert told["bob@example.fr"] == "skipped"
+    assert told["cid@example.fr"] == "applied"
+
+
+def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> None:
+    plan = world.plan(ONBOARDING)
+    step = plan.steps[0].step
+    key = step_key(world.portal.snapshot().portal, step, 0)
+    run = world.ledger.begin("apply", "digest")
+    world.ledger.intend([Intent(key, "company:1", "CreateCompany", Effect())])
+    assert settle_interrupted(world.portal, world.ledger) == 0
+    assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
+    assert world.current() == State()
+
+
+def test_keys_do_not_depend_on_the_run_or_the_clock() -> None:
+    step = make_plan(State(), ONBOARDING, Wanted("p", TERMS, "", TODAY)).steps[0].step
+    assert step_key("p", step, 0) == step_key("p", step, 0)
+    assert len({step_key("p", step, 0), step_key("q", step, 0), step_key("p", step, 1)}) == 3
+
+
+def test_a_held_ledger_is_refused_with_its_holder(world: World) -> None:
+    other = Ledger(world.folder / "ledger.db", lambda: NOW)
+    with pytest.raises(Locked, match="process"), other.locked("apply"):
+        raise AssertionError
+    other.close()
+
+
+def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
+    holder = read_holder(world.folder / "ledger.db")
+    assert holder is not None
+    other = Ledger(world.folder / "ledger.db", lambda: NOW)
+    other.unlock(holder.id)
+    other.close()
+    with pytest.raises(LockLost):
+        world.ledger.begin("apply", "digest")
+
+
+def test_planning_reads_the_ledger_without_leaving_a_trace(tmp_path: Path) -> None:
+    assert read_books(tmp_path / "ledger.db").managed == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_files_are_for_their_owner_only(world: World) -> None:
+    for name in ("portal.db", "ledger.db"):
+        assert (world.folder / name).stat().st_mode & 0o077 == 0

@@ -1,0 +1,341 @@
+"""R1 to R15 at the portal's own border, for every writer and every place where each can break."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from people import ESSENTIEL, NOW, TERMS, user
+
+from provisioner.model import (
+    AppState,
+    Grant,
+    Operator,
+    Status,
+    User,
+    UserType,
+    email_key,
+    paris_date,
+)
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompanies,
+    EditProfile,
+    ReopenUser,
+    SetBilledCompany,
+    SetBilling,
+    SetType,
+    Step,
+    ValidateUser,
+)
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.sql import SqlPortal
+
+
+class Desk:
+    """A portal with somebody at it, whose clock can be set."""
+
+    def __init__(self, path: Path, operator: Operator = Operator.PARTNER) -> None:
+        self.now = NOW
+        self.path = path
+        self.portal = SqlPortal(path, operator, TERMS, "https://example.com/activation", lambda: self.now)
+
+    def do(self, step: Step, key: str = "") -> Receipt:
+        """One step on the resource as it stands."""
+        number = getattr(step, "company", None)
+        snapshot = self.portal.snapshot().state
+        if number is not None:
+            company = snapshot.companies.get(number)
+            call = Call(key, step, "", company.version if company else 0)
+        elif isinstance(step, CreateUser):
+            call = Call(key, step)
+        else:
+            someone = self.find(step.user)  # type: ignore[union-attr]
+            call = Call(key, step, someone.id, someone.version)
+        return self.portal.execute([call])[0]
+
+    def find(self, name: str) -> User:
+        return self.portal.snapshot().state.users[name if "@" in name else f"{name}@example.fr"]
+
+    def create(self, someone: User) -> Receipt:
+        for number in sorted(someone.companies):
+            if number not in self.portal.snapshot().state.companies:
+                self.do(CreateCompany(number, f"Company {number}"))
+                self.do(SetBilling(number, ESSENTIEL))
+        return self.do(CreateUser(email_key(someone.email), someone))
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Company 1 with its administrator ann and her colleague bob; company 2 with cid alone."""
+    desk = Desk(tmp_path / "portal.db")
+    for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
+        assert desk.create(someone).verdict is Verdict.APPLIED
+    yield desk
+    desk.portal.close()
+
+
+def refused(receipt: Receipt, rule: str) -> None:
+    assert receipt.verdict in (Verdict.FAILED, Verdict.CONFLICT)
+    assert receipt.problem.startswith(rule), receipt.problem
+
+
+def test_r1_an_address_in_use_cannot_be_created_again(desk: Desk) -> None:
+    refused(desk.create(user("eve", email="ANN@example.fr")), "R1")
+
+
+def test_r1_nor_taken_by_a_rename(desk: Desk) -> None:
+    refused(desk.do(EditProfile("bob@example.fr", "ann@example.fr", "B", "M", None)), "R1")
+
+
+def test_r1_nor_by_the_user_himself(desk: Desk) -> None:
+    refused(desk.portal.user_changes_profile(desk.find("bob").id, email="Ann@Example.fr"), "R1")
+
+
+def test_r1_a_closed_account_keeps_its_address(desk: Desk) -> None:
+    desk.do(CloseUser("bob@example.fr"))
+    refused(desk.create(user("eve", email="bob@example.fr")), "R1")
+
+
+def test_r1_staff_addresses_are_taken(desk: Desk) -> None:
+    refused(desk.create(user("eve", email="helene@example.com")), "R1")
+
+
+def test_r1_nor_by_a_client_administrator(desk: Desk) -> None:
+    refused(desk.portal.client_creates_user(desk.find("ann").id, user("eve", email="cid@example.fr")), "R1")
+
+
+def test_r2_the_last_administrator_cannot_be_closed_while_others_are_billed(desk: Desk) -> None:
+    refused(desk.do(CloseUser("ann@example.fr")), "R2")
+
+
+def test_r2_nor_demoted(desk: Desk) -> None:
+    refused(desk.do(SetType("ann@example.fr", UserType.STANDARD)), "R2")
+
+
+def test_r2_nor_moved_to_another_company(desk: Desk) -> None:
+    refused(desk.do(SetBilledCompany("ann@example.fr", "2", UserType.ADMINISTRATOR)), "R2")
+
+
+def test_r2_a_standard_user_is_not_the_first_of_a_company(desk: Desk) -> None:
+    refused(desk.create(user("eve", "3", "standard")), "R2")
+
+
+def test_r2_a_standard_user_is_not_reopened_into_a_company_without_administrator(desk: Desk) -> None:
+    desk.do(CloseUser("bob@example.fr"))
+    desk.do(CloseUser("ann@example.fr"))
+    refused(desk.do(ReopenUser("bob@example.fr")), "R2")
+
+
+def test_r2_the_last_administrator_may_leave_last(desk: Desk) -> None:
+    desk.do(CloseUser("bob@example.fr"))
+    assert desk.do(CloseUser("ann@example.fr")).verdict is Verdict.APPLIED
+
+
+def test_r3_production_applications_are_not_granted_one_by_one(desk: Desk) -> None:
+    refused(desk.do(EditApps("ann@example.fr", grant=("Production Paie",))), "R3")
+
+
+def test_r3_nor_asked_for_in_the_store(desk: Desk) -> None:
+    refused(desk.portal.client_requests_app(desk.find("ann").id, "Production Paie (Consultation)"), "R3")
+
+
+def test_r4_a_user_without_a_billed_company_is_refused(desk: Desk) -> None:
+    refused(desk.do(CreateUser("eve@example.fr", replace(user("eve"), billed=""))), "R4")
+
+
+def test_r5_the_billed_company_is_not_withdrawn(desk: Desk) -> None:
+    refused(desk.do(EditCompanies("ann@example.fr", remove=("1",))), "R5")
+
+
+def test_r5_a_user_is_not_created_without_access_to_it(desk: Desk) -> None:
+    profile = replace(user("eve"), companies=frozenset({"2"}))
+    refused(desk.do(CreateUser("eve@example.fr", profile)), "R5")
+
+
+def test_r5_a_move_gives_access_to_the_new_one(desk: Desk) -> None:
+    desk.do(SetBilledCompany("bob@example.fr", "2", UserType.STANDARD))
+    assert desk.find("bob").companies == {"1", "2"}
+
+
+def test_r6_an_offer_out_of_the_catalogue_is_refused(desk: Desk) -> None:
+    refused(desk.do(SetBilling("1", ESSENTIEL._replace(offer="Luxe"))), "unknown-offer")
+
+
+def test_r7_a_collaborator_does_not_validate_nor_create_active(tmp_path: Path, desk: Desk) -> None:
+    desk.create(user("eve", status="to_validate"))
+    other = Desk(desk.path, Operator.COLLABORATOR)
+    refused(other.do(ValidateUser("eve@example.fr")), "R7")
+    refused(other.create(user("fay")), "R7")
+    assert other.create(user("fay", status="to_validate")).verdict is Verdict.APPLIED
+    other.portal.close()
+    assert desk.do(ValidateUser("eve@example.fr")).verdict is Verdict.APPLIED
+
+
+def test_r8_a_collaborator_does_not_reopen(desk: Desk) -> None:
+    desk.do(CloseUser("bob@example.fr"))
+    other = Desk(desk.path, Operator.COLLABORATOR)
+    refused(other.do(ReopenUser("bob@example.fr")), "R8")
+    other.portal.close()
+    assert desk.do(ReopenUser("bob@example.fr")).verdict is Verdict.APPLIED
+
+
+def test_closed_never_becomes_pending_and_a_second_closure_is_refused(desk: Desk) -> None:
+    desk.do(CloseUser("bob@example.fr"))
+    refused(desk.do(ValidateUser("bob@example.fr")), "R7")
+    refused(desk.do(CloseUser("bob@example.fr")), "R8")
+
+
+@pytest.mark.parametrize(
+    ("now", "ends"),
+    [
+        (datetime(2026, 11, 24, 12, tzinfo=UTC), date(2026, 11, 30)),
+        (datetime(2028, 2, 28, 12, tzinfo=UTC), date(2028, 2, 29)),
+        (datetime(2026, 11, 30, 22, 59, tzinfo=UTC), date(2026, 11, 30)),  # 23:59 in Paris
+        (datetime(2026, 11, 30, 23, 1, tzinfo=UTC), date(2026, 12, 31)),  # 00:01 in Paris
+        (datetime(2026, 3, 31, 21, 59, tzinfo=UTC), date(2026, 3, 31)),  # summer time has begun
+        (datetime(2026, 10, 31, 22, 59, tzinfo=UTC), date(2026, 10, 31)),  # and has ended
+    ],
+)
+def test_r9_an_application_ends_on_the_last_day_of_the_month_in_paris(
+    desk: Desk, now: datetime, ends: date
+) -> None:
+    desk.do(EditApps("ann@example.fr", grant=("Scan",)))
+    desk.now = now
+    wrong = date(2020, 1, 31)
+    assert desk.do(EditApps("ann@example.fr", end=("Scan",), ends=wrong)).verdict is Verdict.CONFLICT
+    assert desk.do(EditApps("ann@example.fr", end=("Scan",), ends=ends)).verdict is Verdict.APPLIED
+    assert desk.find("ann").apps == {Grant("Scan", AppState.ENDING, ends)}
+
+
+def test_r9_once_the_day_has_passed_the_application_is_gone_even_if_the_clock_goes_back(desk: Desk) -> None:
+    desk.do(EditApps("ann@example.fr", grant=("Scan",)))
+    desk.do(EditApps("ann@example.fr", end=("Scan",), ends=date(2026, 11, 30)))
+    desk.now = datetime(2026, 12, 1, 0, 0, tzinfo=UTC)
+    assert desk.find("ann").apps == frozenset()
+    desk.do(EditApps("ann@example.fr", grant=("Achats",)))
+    desk.now = NOW
+    assert {grant.app for grant in desk.find("ann").apps} == {"Achats"}
+    assert paris_date(desk.now) == date(2026, 11, 24)
+
+
+def test_r10_what_a_client_asks_for_waits_until_the_firm_activates_it(desk: Desk) -> None:
+    desk.portal.client_requests_app(desk.find("ann").id, "Scan")
+    assert desk.find("ann").apps == {Grant("Scan", AppState.REQUESTED)}
+    desk.do(EditApps("ann@example.fr", grant=("Scan",)))
+    assert desk.find("ann").apps == {Grant("Scan", AppState.ACTIVE)}
+
+
+def test_r11_a_client_administrator_s_user_is_billed_to_his_company_and_awaits_validation(desk: Desk) -> None:
+    asked = user("eve", "2", companies=("2",))
+    desk.portal.client_creates_user(desk.find("ann").id, asked)
+    eve = desk.find("eve")
+    assert (eve.billed, eve.companies, eve.status, eve.type) == ("1", {"1"}, Status.TO_VALIDATE, "standard")
+
+
+def test_r11_a_standard_user_creates_nobody(desk: Desk) -> None:
+    refused(desk.portal.client_creates_user(desk.find("bob").id, user("eve")), "R11")
+
+
+def test_r12_a_user_may_see_several_companies(desk: Desk) -> None:
+    assert desk.do(EditCompanies("ann@example.fr", add=("2",))).verdict is Verdict.APPLIED
+    assert desk.find("ann").companies == {"1", "2"}
+
+
+def test_access_to_a_company_that_does_not_exist_is_refused(desk: Desk) -> None:
+    refused(desk.do(EditCompanies("ann@example.fr", add=("99",))), "unknown-company")
+
+
+def test_r13_a_dossier_number_is_given_once(desk: Desk) -> None:
+    receipt = desk.do(CreateCompany("1", "Another"))
+    refused(receipt, "R13")
+
+
+def test_r14_an_address_of_the_firm_is_no_client(desk: Desk) -> None:
+    refused(desk.create(user("eve", email="eve@durand-associes.fr")), "R14")
+    renamed = EditProfile("bob@example.fr", "bob@DURAND-associes.fr", "B", "M", None)
+    refused(desk.do(renamed), "R14")
+    refused(desk.portal.user_changes_profile(desk.find("bob").id, email="b@durand-associes.fr"), "R14")
+
+
+def test_r15_billing_stops_at_month_end_once_everybody_left_and_goes_on_when_somebody_is_back(
+    desk: Desk,
+) -> None:
+    desk.do(CloseUser("cid@example.fr"))
+    assert desk.portal.snapshot().state.companies["2"].billing_ends == date(2026, 11, 30)
+    desk.do(ReopenUser("cid@example.fr"))
+    assert desk.portal.snapshot().state.companies["2"].billing_ends is None
+
+
+def test_r15_billing_stops_when_the_last_one_is_billed_elsewhere(desk: Desk) -> None:
+    desk.do(SetBilledCompany("cid@example.fr", "1", UserType.STANDARD))
+    assert desk.portal.snapshot().state.companies["2"].billing_ends == date(2026, 11, 30)
+
+
+def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk) -> None:
+    first = desk.do(EditCompanies("ann@example.fr", add=("2",)), key="k")
+    desk.do(EditCompanies("ann@example.fr", remove=("2",)))
+    assert desk.do(EditCompanies("ann@example.fr", add=("2",)), key="k") == first
+    assert desk.find("ann").companies == {"1"}
+    assert desk.portal.receipt("k") == first
+    assert desk.portal.receipt("unheard of") is None
+
+
+def test_a_moved_version_is_a_conflict_unless_the_effect_is_there_already(desk: Desk) -> None:
+    ann = desk.find("ann")
+    desk.do(EditCompanies("ann@example.fr", add=("2",)))
+    same = Call("", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version)
+    other = Call("", SetType("ann@example.fr", UserType.STANDARD), ann.id, ann.version)
+    closed = Call("", CloseUser("ann@example.fr"), ann.id, ann.version)
+    receipts = [desk.portal.execute([call])[0].verdict for call in (same, other, closed)]
+    assert receipts == [Verdict.ALREADY, Verdict.CONFLICT, Verdict.CONFLICT]
+
+
+def test_one_refusal_leaves_its_neighbours_of_the_batch_alone(desk: Desk) -> None:
+    bob, cid = desk.find("bob"), desk.find("cid")
+    receipts = desk.portal.execute(
+        [
+            Call("a", CreateUser("ann2@example.fr", user("ann2", email="ann@example.fr"))),
+            Call("b", EditCompanies("bob@example.fr", add=("2",)), bob.id, bob.version),
+            Call("c", EditCompanies("cid@example.fr", remove=("2",)), cid.id, cid.version),
+        ]
+    )
+    assert [receipt.verdict for receipt in receipts] == [Verdict.CONFLICT, Verdict.APPLIED, Verdict.FAILED]
+
+
+def test_an_activation_link_is_the_same_until_used_and_works_once(desk: Desk) -> None:
+    ann = desk.find("ann").id
+    link = desk.portal.activation_link(ann)
+    assert link.startswith("https://example.com/activation/")
+    assert desk.portal.activation_link(ann) == link
+    assert link.rpartition("/")[2].encode() not in desk.path.read_bytes()
+    assert desk.portal.consume(link)
+    assert not desk.portal.consume(link)
+    assert desk.portal.activation_link(ann) == ""
+
+
+def test_an_expired_link_is_replaced_and_no_longer_works(desk: Desk) -> None:
+    ann = desk.find("ann").id
+    link = desk.portal.activation_link(ann)
+    desk.now = datetime(2027, 1, 15, tzinfo=UTC)
+    assert not desk.portal.consume(link)
+    renewed = desk.portal.activation_link(ann)
+    assert renewed != link
+    assert desk.portal.consume(renewed)
+
+
+def test_nobody_who_may_not_log_in_gets_a_link(desk: Desk) -> None:
+    desk.create(user("eve", status="to_validate"))
+    desk.do(CloseUser("bob@example.fr"))
+    assert desk.portal.activation_link(desk.find("eve").id) == ""
+    assert desk.portal.activation_link(desk.find("bob").id) == ""
+
+
+def test_an_invented_link_is_worth_nothing(desk: Desk) -> None:
+    assert not desk.portal.consume("https://example.com/activation/x.1.99999999999.abc")
