@@ -28,6 +28,9 @@ MESSAGES_A_CONNECTION = 500
 CONNECT_ATTEMPTS = 3
 """How often a connection is tried before the letters stay owed."""
 
+RETRY_SECONDS = 0.4
+"""The pause before the second attempt; it doubles with each further one."""
+
 
 class Message(NamedTuple):
     """A letter ready to travel; ``sender`` and ``recipient`` are bare addresses."""
@@ -303,7 +306,7 @@ class _Dispatch:
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
             if attempt:
-                await asyncio.sleep(0.2 * 2**attempt)
+                await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
             try:
                 return await self._connect()
             except MailError as trouble:
