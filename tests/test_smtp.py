@@ -36,6 +36,12 @@ def letters(count: int = 1) -> list[Message]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(transport_module, "BODY_TIMEOUT", 0.5)
+
+
 def deliver(
     server: Server, count: int = 1, *, scheme: str = "smtp", host: str = "127.0.0.1", **options: object
 ) -> Log:
