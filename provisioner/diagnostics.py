@@ -6,6 +6,7 @@ sentence with the data; the remedy is a command or an edit to copy.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -113,3 +114,8 @@ def warning(
 ) -> Diagnostic:
     """A problem to be read before confirming."""
     return Diagnostic(Severity.WARNING, code, detail, remedy, source, address)
+
+
+def in_source_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """By file, line and column; problems without a place come last, in the order given."""
+    return sorted(diagnostics, key=lambda problem: (problem.source is None, problem.source or ()))

@@ -2,80 +2,86 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
+from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.errors import WorkspaceError
-from provisioner.limits import MAX_FOLDER_DEPTH
 
 WORKSPACE_FILE = "provisioner.yaml"
 SUFFIXES = (".yaml", ".yml")
+
+_CHUNK = 64 * 1024
+_PLAIN_FILE = "Put a plain file in its place."
+_MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
 
 def find_workspace(start: Path) -> Path:
     """The nearest folder upward that holds provisioner.yaml. Raises :class:`WorkspaceError`."""
     start = start.absolute()
-    if not start.is_dir():
-        raise WorkspaceError(f"There is no folder {start}.", "Check the folder given with -C.")
-    for folder in (start, *start.parents):
-        if (folder / WORKSPACE_FILE).exists():
-            return folder
+    try:
+        if not start.is_dir():
+            raise WorkspaceError(f"There is no folder {start}.", "Check the folder given with -C.")
+        for folder in (start, *start.parents):
+            if (folder / WORKSPACE_FILE).exists():
+                return folder
+    except OSError as problem:
+        raise _unreadable(start, problem) from problem
     raise WorkspaceError(
         f"No {WORKSPACE_FILE} in {start} or in a folder above it.",
         "Go to your workspace, name it with -C FOLDER, or make one: provisioner init FOLDER",
     )
 
 
-def manifest_files(root: Path, entries: Sequence[str]) -> tuple[list[Path], list[Diagnostic]]:
-    """The manifest files that ``manifests:`` names, sorted, and every entry that cannot be followed."""
-    found: dict[str, Path] = {}
-    problems: list[Diagnostic] = []
-    for entry in entries:
-        refusal = _refusal(root, entry)
-        if refusal is not None:
-            problems.append(refusal)
-            continue
-        for item in _walk(root, root / entry, 0):
-            if isinstance(item, Diagnostic):
-                problems.append(item)
-            else:
-                found[shown(item, root)] = item
-    return [found[name] for name in sorted(found)], problems
-
-
 def shown(path: Path, root: Path) -> str:
     """The path as people read it: relative to the workspace, with forward slashes."""
-    name = str(path)
-    prefix = str(root) + os.sep
-    return name[len(prefix) :].replace(os.sep, "/") if name.startswith(prefix) else name
+    name, folder = path.as_posix(), os.path.join(root.as_posix(), "")
+    return name.removeprefix(folder)
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A regular file's content, at most ``limit`` + 1 bytes of it. Raises :class:`WorkspaceError`."""
+    """A regular file's content; ``limit`` + 1 bytes of it where it is longer than ``limit``.
+
+    Never waits for a pipe or a device. Raises :class:`WorkspaceError`.
+    """
     try:
-        # not blocking, or a named pipe would hang the run
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise WorkspaceError(f"{path} is not a regular file.", "Replace it by a plain file.")
-            return file.read(limit + 1)
+        # not blocking, or a named pipe would hang the run before it can be seen to be one
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
+            return _read(descriptor, status.st_size + 1, limit + 1)
+        finally:
+            os.close(descriptor)
     except OSError as problem:
-        raise WorkspaceError(
-            f"{path} cannot be read: {problem.strerror or problem}.",
-            "Check that it exists and its permissions.",
-        ) from problem
+        raise _unreadable(path, problem) from problem
+
+
+def _read(descriptor: int, expected: int, most: int) -> bytes:
+    """Up to ``most`` bytes, whatever size the file was said to have."""
+    content = os.read(descriptor, min(expected, most))
+    while len(content) < most and (more := os.read(descriptor, min(most - len(content), _CHUNK))):
+        content += more
+    return content
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file for its owner's eyes, whole or not at all. Raises :class:`WorkspaceError`."""
+    """Write a file for its owner's eyes (0600), whole or not at all. Raises :class:`WorkspaceError`.
+
+    What was there before stays until the new content is safe on the disk.
+    """
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _require_replaceable(path)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".provisioner-")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
@@ -83,85 +89,196 @@ def write_private(path: Path, content: bytes) -> None:
                 os.fsync(descriptor)
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
         sync_folder(path.parent)
     except OSError as problem:
         raise WorkspaceError(
-            f"{path} cannot be written: {problem.strerror or problem}.",
+            f"{path} cannot be written: {_reason(problem)}.",
             "Check the folder, its permissions and the space left, then run the same command again.",
         ) from problem
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder lasting."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make the names in a folder lasting, where the system can. Raises ``OSError`` for a failing disk."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as problem:
+        # a folder that may not be opened, or a file system without such a call: the file itself is safe
+        if problem.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def resource_folder(name: Literal["templates", "schemas"]) -> Path:
     """Where the program's own templates and schemas are: in the package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    shipped = package / "_shipped" / name
-    return shipped if shipped.is_dir() else package.parent / name
+    package = Path(__file__).resolve().parent
+    for folder in (package / "_shipped" / name, package.parent / name):
+        if folder.is_dir():
+            return folder
+    raise WorkspaceError(f"This installation of provisioner lacks its {name}.", "Install it again.")
 
 
-def _refusal(root: Path, entry: str) -> Diagnostic | None:
-    path = PurePosixPath(entry)
-    if path.is_absolute() or ".." in path.parts or entry.startswith("~") or "\\" in entry:
-        return _problem(
-            "file-path",
-            f"manifests: names {entry!r}, which leads out of the workspace.",
-            "Name a folder in it.",
-        )
-    if not (root / entry).exists():
-        siblings = [child.name for child in root.iterdir() if child.is_dir()] if root.is_dir() else []
-        close = get_close_matches(path.name, siblings, n=1)
-        hint = f' Did you mean "{close[0]}/"?' if close else ""
-        return _problem(
-            "file-path",
-            f"manifests: names {entry!r}, which does not exist.{hint}",
-            "Correct the entry in provisioner.yaml.",
-        )
-    return None
+def manifest_files(
+    root: Path, entries: Sequence[str], sources: Sequence[Source] = ()
+) -> tuple[list[Path], list[Diagnostic]]:
+    """The manifest files that ``manifests:`` names, sorted by their name in the workspace.
+
+    A folder stands for every ``*.yaml`` and ``*.yml`` below it; names that begin with a dot are passed
+    over. A file that has several names is listed once. What cannot be followed is a diagnostic each, at
+    the entry's place in ``sources`` (by default the beginning of provisioner.yaml).
+    """
+    search = _Search(root)
+    for number, entry in enumerate(entries):
+        search.follow(entry, sources[number] if sources else Source(WORKSPACE_FILE, 1, 1))
+    return [root / name for name in sorted(search.found.values())], search.problems
 
 
-def _walk(root: Path, path: Path, depth: int) -> Iterator[Path | Diagnostic]:
-    """The YAML files at and below a path. Hidden names are passed over; links may not leave."""
-    name = shown(path, root)
-    try:
-        if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-            yield _problem(
-                "file-path", f"{name} is a link that leaves the workspace.", "Replace it by a copy."
-            )
-        elif path.is_dir():
-            if depth > MAX_FOLDER_DEPTH:
-                yield _problem(
-                    "file-path",
-                    f"{name} lies more than {MAX_FOLDER_DEPTH} folders deep.",
-                    "Flatten the folders.",
-                )
-                return
-            with os.scandir(path) as entries:
-                children = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-            for child in children:
-                below = path / child
-                if child.endswith(SUFFIXES) or below.is_dir():
-                    yield from _walk(root, below, depth + 1)
-        elif not path.is_file():
-            yield _problem("file-unreadable", f"{name} is not a regular file.", "Replace it by a plain file.")
+class _Full(Exception):
+    """More files than a workspace may have."""
+
+
+class _Search:
+    """The files found so far, by their real path, and the problems on the way.
+
+    ``name`` is always relative to the workspace, with forward slashes; ``real`` has no links in it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.found: dict[str, str] = {}
+        self.problems: list[Diagnostic] = []
+        self._root = str(root)
+        self._real_root = os.path.realpath(root)
+        self._folders: set[str] = set()
+        self._entry = ""
+        self._source = Source(WORKSPACE_FILE, 1, 1)
+
+    def follow(self, entry: str, source: Source) -> None:
+        """Find what one entry names."""
+        self._entry, self._source = entry, source
+        if reason := _not_inside(entry):
+            self._refuse(f'manifests: names "{entry}", {reason}', _MEND_ENTRY)
+            return
+        name = str(PurePosixPath(entry))
+        try:
+            self._visit(name, 0)
+        except (FileNotFoundError, NotADirectoryError):
+            detail = f'manifests: names "{entry}", which does not exist.{_similar(self._path(name))}'
+            self._refuse(detail, _MEND_ENTRY)
+        except OSError as problem:
+            self._unreadable(name, problem)
+        except _Full:
+            self._refuse(f"There are more than {limits.MAX_FILES:,} files.", "Make several workspaces.")
+
+    def _visit(self, name: str, depth: int) -> None:
+        """A file or folder that may be a link, or anything. Raises ``OSError``."""
+        mode = os.stat(self._path(name)).st_mode
+        real = os.path.realpath(self._path(name))
+        if real != self._real_root and not real.startswith(os.path.join(self._real_root, "")):
+            self._refuse(f"{name} is a link that leaves the workspace.", "Put a copy there.")
+        elif stat.S_ISDIR(mode):
+            self._visit_folder(name, real, depth)
+        elif stat.S_ISREG(mode):
+            self._add(name, real)
         else:
-            yield path
-    except OSError as problem:
-        yield _problem(
-            "file-unreadable",
-            f"{name} cannot be read: {problem.strerror or problem}.",
-            "Check its permissions.",
-        )
+            self._refuse(f"{name} is neither a file nor a folder.", _PLAIN_FILE, code="file-unreadable")
+
+    def _visit_folder(self, name: str, real: str, depth: int) -> None:
+        if depth > limits.MAX_FOLDER_DEPTH:
+            detail = f"{name} lies more than {limits.MAX_FOLDER_DEPTH} folders deep."
+            self._refuse(detail, "Put these files in a folder nearer the top.")
+            return
+        if real in self._folders:  # two names for one folder, or a link that goes round
+            return
+        self._folders.add(real)
+        with os.scandir(self._path(name)) as children:
+            visible = sorted((child for child in children if child.name[0] != "."), key=lambda c: c.name)
+        prefix = "" if name == "." else f"{name}/"
+        for child in visible:
+            try:
+                self._visit_child(child, prefix + child.name, os.path.join(real, child.name), depth + 1)
+            except OSError as problem:
+                self._unreadable(prefix + child.name, problem)
+
+    def _visit_child(self, child: os.DirEntry[str], name: str, real: str, depth: int) -> None:
+        is_manifest = child.name.lower().endswith(SUFFIXES)
+        linked = child.is_symlink()
+        if not linked and child.is_dir():
+            self._visit_folder(name, real, depth)
+        elif not linked and is_manifest and child.is_file():
+            self._add(name, real)
+        elif is_manifest or (linked and child.is_dir()):
+            self._visit(name, depth)
+
+    def _add(self, name: str, real: str) -> None:
+        if name == WORKSPACE_FILE:
+            return
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            self._refuse(f"{name!a} has a name that is not UTF-8.", "Rename the file.")
+            return
+        if len(self.found) >= limits.MAX_FILES:
+            raise _Full
+        self.found.setdefault(real, name)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._root, name)
+
+    def _unreadable(self, name: str, problem: OSError) -> None:
+        detail = f"{name} cannot be read: {_reason(problem)}."
+        self._refuse(detail, "Check that it is there and may be read.", code="file-unreadable")
+
+    def _refuse(self, detail: str, remedy: str, code: str = "file-path") -> None:
+        if f'"{self._entry}"' not in detail:
+            detail = f'{detail[:-1]} (under "{self._entry}" in manifests:).'
+        self.problems.append(error(code, detail, remedy, self._source))
 
 
-def _problem(code: str, detail: str, remedy: str) -> Diagnostic:
-    return error(code, detail, remedy, Source(WORKSPACE_FILE, 1, 1))
+def _not_inside(entry: str) -> str:
+    """Why an entry cannot be a path inside the workspace; empty if it can."""
+    path = PurePosixPath(entry)
+    if not entry.strip():
+        return "which is no name."
+    if "\0" in entry or any(part.startswith("~") for part in path.parts[:1]):
+        return "which is taken as written: ~ stands for no folder here."
+    if path.is_absolute() or PureWindowsPath(entry).drive:
+        return "which is an absolute path; name a folder of the workspace."
+    if ".." in path.parts:
+        return "which leads out of the workspace or round about; leave out the .. part."
+    if "\\" in entry:
+        return "which has a backslash; separate folders with /."
+    if set(entry) & set("*?["):
+        return "which looks like a pattern; name the folder alone, and everything below it is read."
+    return ""
+
+
+def _similar(path: str) -> str:
+    """The name nearby that was probably meant, as a sentence; empty if there is none."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        if close := get_close_matches(name, sorted(os.listdir(folder)), n=1):
+            return f' Did you mean "{close[0]}"?'
+    return ""
+
+
+def _require_replaceable(path: Path) -> None:
+    """Raises :class:`WorkspaceError` for a folder, a pipe or a device: replacing it would destroy it."""
+    with suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise WorkspaceError(f"{path} is there already and is not a file.", "Name a file to be written.")
+
+
+def _unreadable(path: Path, problem: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path} cannot be read: {_reason(problem)}.", "Check that it is there and may be read."
+    )
+
+
+def _reason(problem: OSError) -> str:
+    return problem.strerror or str(problem)

@@ -9,7 +9,16 @@ MAX_DEPTH = 32
 """Mappings and sequences inside one another in a YAML file."""
 
 MAX_NODES = 200_000
-"""Scalars, mappings and sequences in a YAML file."""
+"""Keys, values, mappings and sequences in a YAML file."""
+
+MAX_SCALAR = 64 * 1024
+"""Characters of one key or value in a YAML file."""
+
+MAX_PROBLEMS = 100
+"""Problems told of the text of one YAML file; a file with more is not a manifest."""
+
+MAX_FILES = 1_000_000
+"""Manifest files of a workspace."""
 
 MAX_FOLDER_DEPTH = 32
 """Folders inside one another below a manifest folder."""
@@ -25,3 +34,6 @@ MAX_RENDER_SECONDS = 5.0
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024
 """A saved plan."""
+
+MAX_REPLY_BYTES = 10 * 1024 * 1024
+"""A reply of a portal over the network."""

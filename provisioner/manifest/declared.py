@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from provisioner.diagnostics import Source
 from provisioner.model import Billing, Production, UserType
@@ -61,6 +62,30 @@ class DeclaredUser:
     source: Source
 
 
+class Mention(NamedTuple):
+    """A dossier among somebody's ``companies``, and where it is written."""
+
+    number: str
+    email: str
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What the mappings of :class:`Declared` have no place for; the checks report it."""
+
+    users: tuple[DeclaredUser, ...] = ()
+    """Declared under an e-mail that is declared already (R1, R4)."""
+    companies: tuple[DeclaredCompany, ...] = ()
+    """Declared under a dossier number that is declared already (R13)."""
+    mentions: tuple[Mention, ...] = ()
+    """Dossiers given to users and declared in no manifest."""
+    incomplete: frozenset[str] = frozenset()
+    """Dossiers some of whose users could not be read: of these it is not known who is missing."""
+    unread: bool = False
+    """Some file did not even give its dossier number: any number may be declared in it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Declared:
     """Everything the manifests say: companies by dossier number, users by ``email_key``.
@@ -72,3 +97,4 @@ class Declared:
     companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
     users: Mapping[str, DeclaredUser] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    remainder: Remainder = field(default_factory=Remainder)

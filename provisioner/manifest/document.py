@@ -1,350 +1,330 @@
 """YAML text, read strictly, with the place of every value.
 
-Values come from libyaml's events through the small builder below: nearly three times faster
-than composing nodes, and safe where composing is not. Every scalar stays the text that was
-written, but for null, true and false; so ``0612345670`` is no octal number and ``no`` no boolean.
-What makes YAML surprising is refused by name: tags, anchors, merge keys, duplicate keys.
+The data comes from libyaml's *events* and the small builder below, in less than half the time of
+composing nodes, and safely where composing is not: deep nesting overflows libyaml's composer.
+Every scalar stays the text that was written, but for null, true and false, so that ``0612345670`` is
+no octal number and ``no`` no boolean. What makes YAML surprising is refused by name: tags,
+anchors, aliases, merge keys, keys written twice, characters that do not show.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
-from typing import Any
+from array import array
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+from sys import intern
+from typing import Any, NoReturn
 
 import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
 
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES
+from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
+from provisioner.manifest.syntax import explain
+from provisioner.manifest.text import HIDDEN, Page, decode, hidden_characters, in_words
 
 HAS_LIBYAML: bool = yaml.__with_libyaml__
 """False where PyYAML came without libyaml: the same answers, eight times slower."""
 
 Data = Any
-"""dict, list, str, bool or None, nested."""
+"""``dict[str, Data] | list[Data] | str | bool | None``."""
 
-_LOADER = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
-_PLAIN: dict[str, bool | None] = {
-    "": None, "~": None, "null": None, "Null": None, "NULL": None,
-    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-}  # fmt: skip
-_HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff]"
-)
-_SAYINGS = (
-    (
-        "cannot start any token",
-        "a tab or a stray character stands where a value should begin",
-        "Indent with spaces; put values that begin with @ or ` within quotes.",
-    ),
-    (
-        "could not find expected ':'",
-        "a key is not followed by a colon",
-        "Write key: value, with a space after the colon.",
-    ),
-    (
-        "mapping values are not allowed",
-        "a colon stands where none may be, or the indentation is off",
-        "Put a text that contains ': ' within quotes; align keys of one level.",
-    ),
-    ("unexpected end of stream", "a quote is opened and never closed", "Close the quote."),
-    (
-        "did not find expected ',' or ']'",
-        "a list is opened with [ and not closed",
-        "Close it with ], with commas between items.",
-    ),
-    (
-        "did not find expected ',' or '}'",
-        "a mapping is opened with { and not closed",
-        "Close it with }, with commas between entries.",
-    ),
-    (
-        "did not find expected key",
-        "the indentation of this line fits nothing above it",
-        "Align it with the lines it belongs to.",
-    ),
-    (
-        "did not find expected '-' indicator",
-        "an item of this list is indented differently from the others",
-        "Align the dashes.",
-    ),
-    (
-        "unknown escape character",
-        "a backslash in double quotes means an escape",
-        "Use single quotes, or write \\\\.",
-    ),
-)
+# what yaml.parse takes events from, without the constructor that only composing needs
+_Parser: Any = yaml.cyaml.CParser if HAS_LIBYAML else yaml.SafeLoader  # type: ignore[attr-defined]
+_CONSTANTS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
+# where an anchor, an alias or a tag may begin, or an escape write a hidden character
+_SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
 
 class Document:
-    """One file: its data, and where each value stands.
+    """One file: its data, and where each key and value stands.
 
-    Places are kept as character offsets and made into line and column only when asked for.
+    Places are kept as offsets, in the order of the text, and become line and column when asked for.
     """
 
-    __slots__ = ("_root", "_text", "data", "file")
+    __slots__ = ("_marks", "_page", "_tables", "data")
 
-    def __init__(self, file: str, text: str, data: Data, root: Any) -> None:
-        self.file = file
+    def __init__(self, page: Page, data: Data, marks: Sequence[int]) -> None:
         self.data = data
-        self._text = text
-        self._root = root
+        self._page = page
+        # a scalar has one mark, its offset; a collection has two before those of its children: its
+        # offset, and how many marks it takes; in a mapping, the mark of a key precedes its value's
+        self._marks = marks
+        self._tables: dict[int, dict[str | int, int]] = {}
+
+    @property
+    def file(self) -> str:
+        """The path as shown to people: relative to the workspace, with forward slashes."""
+        return self._page.file
 
     def source(self, *path: str | int) -> Source:
-        """Where the value at a path begins; the nearest place above it where it is missing."""
-        return self._place(_start(self._walk(path)[0]))
+        """Where the value at a path begins; its nearest ancestor's place where it is missing."""
+        return self._page.at(self._marks[self._find(path)[1]])
 
     def key_source(self, *path: str | int) -> Source:
-        """Where the key of the value at a path stands."""
-        node, found = self._walk(path[:-1])
-        if found and path and isinstance(node, dict):
-            mark = node.get(_key_name(str(path[-1])))
-            if mark is not None:
-                return self._place(_start(mark))
-        return self.source(*path)
+        """Where the key of the value at a path begins; an item of a list is its own key."""
+        return self._page.at(self._marks[self._find(path)[0]])
 
     def was_quoted(self, *path: str | int) -> bool:
-        """True for a scalar within quotes or in block style."""
-        node, found = self._walk(path)
-        return found and isinstance(node, int) and bool(node & 1)
+        """True for a scalar in quotes or in block style; false for a plain or missing one."""
+        _, mark, value = self._find(path)
+        return isinstance(value, str) and self._page.text.startswith(("'", '"', "|", ">"), self._marks[mark])
 
-    def _walk(self, path: tuple[str | int, ...]) -> tuple[Any, bool]:
-        node = self._root
+    def _find(self, path: tuple[str | int, ...]) -> tuple[int, int, Data]:
+        """Which marks are those of the key and of the value at a path; and the value, if it is there."""
+        key = mark = 0
+        value = self.data
         for part in path:
-            if isinstance(node, dict) and isinstance(part, str) and part in node:
-                node = node[part]
-            elif isinstance(node, list) and isinstance(part, int) and part + 1 < len(node):
-                node = node[part + 1]
-            else:
-                return node, False
-        return node, True
+            keyed = isinstance(value, dict)
+            place = self._children(mark, value).get(part) if keyed or isinstance(value, list) else None
+            if place is None:
+                return key, mark, None
+            key, mark, value = place, place + keyed, value[part]
+        return key, mark, value
 
-    def _place(self, index: int) -> Source:
-        return place(self.file, self._text, index)
-
-
-def place(file: str, text: str, index: int) -> Source:
-    """Line and column, from 1, of a character of a text."""
-    line = text.count("\n", 0, index) + 1
-    return Source(file, line, index - (text.rfind("\n", 0, index) + 1) + 1)
+    def _children(self, mark: int, collection: Data) -> dict[str | int, int]:
+        table = self._tables.get(mark)
+        if table is None:
+            table = self._tables[mark] = dict(_places(self._marks, mark, collection))
+        return table
 
 
-def _key_name(key: str) -> str:
-    """The name under which a mapping's marks keep the place of a key; no key contains NUL."""
-    return f"\0{key}"
-
-
-def _start(node: Any) -> int:
-    """The offset of a node's mark: a scalar's is offset * 2 + quoted, a container keeps it inside."""
-    if isinstance(node, int):
-        return node >> 1
-    mark: int = node["\0"] if isinstance(node, dict) else node[0]
-    return mark >> 1
+def _places(marks: Sequence[int], mark: int, collection: Data) -> Iterator[tuple[str | int, int]]:
+    """The mark of each key of a mapping, or of each item of a list."""
+    keyed = isinstance(collection, dict)
+    mark += 2
+    for part, child in collection.items() if keyed else enumerate(collection):
+        yield part, mark
+        mark += keyed
+        mark += marks[mark + 1] if isinstance(child, dict | list) else 1
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
-    """Read one file; with a document that can be used further, or without, and all its problems."""
-    if len(content) > MAX_FILE_BYTES:
-        limit = f"{MAX_FILE_BYTES // 1024} KiB"
-        return None, [
-            error("yaml-limit", f"The file is larger than {limit}.", "Split it.", Source(file, 1, 1))
-        ]
-    text, problems = _decoded(file, content)
-    if text is None:
-        return None, problems
-    problems = list(_hidden_characters(file, text))
-    if problems:
-        return None, problems
-    return _Builder(file, text).read()
+    """The document, and every problem of its text in the order of the text.
+
+    Without a document where reading could not go on to the end. ``file`` is the name shown to people.
+    """
+    text = decode(file, content)
+    return (None, [text]) if isinstance(text, Diagnostic) else _Reading(file, text).result()
 
 
-def _decoded(file: str, content: bytes | str) -> tuple[str | None, list[Diagnostic]]:
-    if isinstance(content, bytes):
-        try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as problem:
-            before = content[: problem.start].decode("utf-8", "replace")
-            kind = "UTF-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
-            return None, [
-                error(
-                    "file-encoding",
-                    f"The file is in {kind}, not in UTF-8.",
-                    "Save it as UTF-8 in your editor.",
-                    place(file, before, len(before)),
-                )
-            ]
-    else:
-        text = content
-    return text.replace("\r\n", "\n").replace("\r", "\n"), []
+def _needs_checks(text: str) -> bool:
+    """Whether a text may hold what ``_checked`` refuses; most cannot, and are read without it."""
+    # 2 characters make 3 nodes at the most, so that a short text is within every limit
+    if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
+        return True
+    return any(mark in text for mark in "&*!\\") and _SUSPECT.search(text) is not None
 
 
-def _hidden_characters(file: str, text: str) -> Iterator[Diagnostic]:
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return
-    for found in _HIDDEN.finditer(text):
-        name = unicodedata.name(found[0], "control character")
-        yield error(
-            "yaml-unsafe",
-            f"The file contains U+{ord(found[0]):04X} {name}, which does not show or rearranges what shows.",
-            "Remove it: type the line again instead of pasting it.",
-            place(file, text, found.start()),
-        )
+class _Stop(Exception):
+    """Reading cannot go on; the reason is among the problems."""
 
 
-class _TooMuch(Exception):
-    """A bound is reached; reading stops here."""
+class _Reading:
+    """One reading of one text: a descent along the parser's events, no deeper than ``MAX_DEPTH``.
 
-
-class _Builder:
-    """Events to data and marks. One loop, without calls for what is usual: it is where time goes."""
+    Time goes into ``_mapping`` and ``_sequence``, so that they test nothing but what each event may be.
+    """
 
     def __init__(self, file: str, text: str) -> None:
-        self._file = file
-        self._text = text
+        self._hidden = hidden_characters(text)
+        if self._hidden:  # replaced one for one: reading goes on, and offsets stay
+            text = HIDDEN.sub("\ufffd", text)
+        self._page = Page(file, text)
         self._problems: list[Diagnostic] = []
+        self._marks: list[int] = []
+        self._nodes = 0
+        self._index = 0
+        self._parse = _Parser(text).get_event
+        self._next = self._checked if _needs_checks(text) else self._parse
 
-    def read(self) -> tuple[Document | None, list[Diagnostic]]:
+    def result(self) -> tuple[Document | None, list[Diagnostic]]:
+        document = None
         try:
-            data, root = self._build()
-        except yaml.YAMLError as problem:
+            for index, character in self._hidden:
+                self._refuse_character(character, index)
+            data = self._stream()
+            document = Document(self._page, data, array("I", self._marks or (0,)))
+        except _Stop:
+            pass
+        except yaml.MarkedYAMLError as problem:
             self._problems.append(self._syntax(problem))
-            return None, self._problems
-        except _TooMuch:
-            return None, self._problems
-        return Document(self._file, self._text, data, root), self._problems
+        except (yaml.YAMLError, ValueError, OverflowError):
+            # what the escapes of a tag or a text spell may be no Unicode, which parsers do not foresee
+            detail = "An escape sequence here, or soon after, stands for no character."
+            self._problems.append(self._problem("yaml-syntax", detail, "Remove it.", self._index))
+        return document, sorted(self._problems, key=attrgetter("source"))
 
-    def _build(self) -> tuple[Data, Any]:
-        scalar_event, mapping_start, mapping_end = (
-            yaml.ScalarEvent, yaml.MappingStartEvent, yaml.MappingEndEvent,
-        )  # fmt: skip
-        sequence_start, sequence_end = yaml.SequenceStartEvent, yaml.SequenceEndEvent
-        plain = _PLAIN
-        data: Any = []
-        marks: Any = [0]
-        key: str | None = None
-        in_mapping = False
-        stack: list[tuple[Any, Any, bool, str | None]] = []
-        nodes = 0
-        documents = 0
-        get_event: Callable[[], Any] = _LOADER(self._text).get_event
+    def _stream(self) -> Data:
+        self._next()
+        start = self._next()
+        if type(start) is StreamEndEvent:
+            return None
+        if start.version or start.tags:
+            self._unsafe("A directive (%)", "Remove this line.", start)
+        data = self._node(self._next(), 0)
+        self._next()
+        more = self._next()
+        if type(more) is DocumentStartEvent:
+            self._unsafe("A second document in one file (---)", "Put it in a file of its own.", more)
+        return data
+
+    def _node(self, event: Any, depth: int) -> Data:
+        kind = type(event)
+        if kind is MappingStartEvent:
+            return self._mapping(event, depth + 1)
+        if kind is SequenceStartEvent:
+            return self._sequence(event, depth + 1)
+        self._marks.append(event.start_mark.index)
+        if kind is AliasEvent:  # refused already, and read on as the text it is
+            return f"*{event.anchor}"
+        value = event.value
+        return _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
+
+    def _mapping(self, start: Any, depth: int) -> dict[str, Data]:
+        if depth > MAX_DEPTH:
+            self._too_deep(start)
+        following = self._next
+        marks = self._marks
+        at = len(marks)
+        marks += (start.start_mark.index, 0)
+        data: dict[str, Data] = {}
         while True:
-            event = get_event()
+            event = following()
             kind = type(event)
-            if kind is scalar_event:
-                nodes += 1
-                if event.tag is not None or event.anchor is not None:
-                    self._refuse_decoration(event)
+            if kind is not ScalarEvent:
+                if kind is MappingEndEvent:
+                    break
+                self._refuse_pair(event, depth)
+                continue
+            key = intern(event.value)
+            if (key in data or key == "<<") and self._refuse_key(key, event, data, at):
+                self._skip(following(), depth)
+                continue
+            marks.append(event.start_mark.index)
+            event = following()
+            kind = type(event)
+            if kind is ScalarEvent:
+                marks.append(event.start_mark.index)
                 value = event.value
-                mark = event.start_mark.index << 1
-                if in_mapping and key is None:
-                    if value in data:
-                        self._duplicate(value, marks, mark)
-                    elif value == "<<" and not event.style:
-                        self._unsafe("a merge key (<<)", "Write the keys out.", mark >> 1)
-                    key = value
-                    marks["\0" + value] = mark
-                    continue
-                if event.style:
-                    mark |= 1
-                elif value in plain:
-                    value = plain[value]
-            elif kind is mapping_start or kind is sequence_start:
-                nodes += 1
-                mark = event.start_mark.index << 1
-                if event.tag is not None or event.anchor is not None:
-                    self._refuse_decoration(event)
-                if in_mapping and key is None:
-                    self._unsafe("a key that is not a text", "Use a plain text as the key.", mark >> 1)
-                    raise _TooMuch
-                if len(stack) >= MAX_DEPTH:
-                    self._limit(f"more than {MAX_DEPTH} levels inside one another", mark >> 1)
-                if nodes > MAX_NODES:
-                    self._limit(f"more than {MAX_NODES:,} values", mark >> 1)
-                new: Any
-                new_marks: Any
-                if kind is mapping_start:
-                    new, new_marks = {}, {"\0": mark}
-                else:
-                    new, new_marks = [], [mark]
-                if in_mapping:
-                    data[key], marks[key] = new, new_marks
-                else:
-                    data.append(new)
-                    marks.append(new_marks)
-                stack.append((data, marks, in_mapping, key))
-                data, marks, in_mapping, key = new, new_marks, kind is mapping_start, None
-                continue
-            elif kind is mapping_end or kind is sequence_end:
-                data, marks, in_mapping, _ = stack.pop()
-                key = None
-                continue
-            elif kind is yaml.AliasEvent:
-                self._unsafe("an alias (*)", "Write the value out.", event.start_mark.index)
-                value, mark = None, event.start_mark.index << 1
-                if in_mapping and key is None:
-                    key = ""
-                    continue
-            elif kind is yaml.DocumentStartEvent:
-                documents += 1
-                if documents > 1:
-                    self._unsafe(
-                        "a second document (---)", "Put it in a file of its own.", event.start_mark.index
-                    )
-                    raise _TooMuch
-                if event.version or event.tags:
-                    self._unsafe("a directive (%)", "Remove it.", 0)
-                continue
-            elif kind is yaml.StreamEndEvent:
-                break
+                data[key] = _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
             else:
-                continue
-            if nodes > MAX_NODES:
-                self._limit(f"more than {MAX_NODES:,} values", mark >> 1)
-            if in_mapping:
-                data[key], marks[key] = value, mark
-                key = None
+                data[key] = self._node(event, depth)
+        marks[at + 1] = len(marks) - at
+        return data
+
+    def _sequence(self, start: Any, depth: int) -> list[Data]:
+        if depth > MAX_DEPTH:
+            self._too_deep(start)
+        following = self._next
+        marks = self._marks
+        at = len(marks)
+        marks += (start.start_mark.index, 0)
+        data: list[Data] = []
+        while (kind := type(event := following())) is not SequenceEndEvent:
+            if kind is ScalarEvent:
+                marks.append(event.start_mark.index)
+                value = event.value
+                data.append(_CONSTANTS[value] if value in _CONSTANTS and not event.style else value)
             else:
-                data.append(value)
-                marks.append(mark)
-        return (data[0], marks[1]) if data else (None, 0)
+                data.append(self._node(event, depth))
+        marks[at + 1] = len(marks) - at
+        return data
 
-    def _duplicate(self, key: str, marks: dict[str, Any], mark: int) -> None:
-        first = place(self._file, self._text, marks["\0" + key] >> 1)
-        self._problems.append(
-            error(
-                "yaml-duplicate-key",
-                f'"{key}" is written twice here; the first is in line {first.line}.',
-                "Keep one of the two.",
-                place(self._file, self._text, mark >> 1),
-            )
-        )
+    def _skip(self, event: Any, depth: int) -> None:
+        """Read a node for the problems in it alone."""
+        end = len(self._marks)
+        self._node(event, depth)
+        del self._marks[end:]
 
-    def _refuse_decoration(self, event: Any) -> None:
+    def _refuse_pair(self, key: Any, depth: int) -> None:
+        if type(key) is not AliasEvent:
+            self._unsafe("A key that is a list or a mapping", "Write a plain text before the colon.", key)
+        self._skip(key, depth)
+        self._skip(self._next(), depth)
+
+    def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
+        """False for a key that is to be kept: "<<" in quotes, for the first time."""
         index = event.start_mark.index
+        if key in data:
+            first = self._page.at(self._marks[dict(_places(self._marks, at, data))[key]])
+            here = self._page.at(index)
+            detail = f'"{key}" stands in line {first.line}, column {first.column}'
+            detail += f" and again in line {here.line}, column {here.column}."
+            self._report("yaml-duplicate-key", detail, "Keep one of the two.", index)
+            return True
+        if not event.style:
+            self._unsafe("A merge key (<<)", "Write out the keys it stands for.", event)
+        return not event.style
+
+    def _checked(self) -> Any:
+        """The next event, looked at for what most texts cannot hold."""
+        event = self._parse()
+        kind = type(event)
+        if kind not in _NODES:
+            return event
+        self._index = index = event.start_mark.index
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._limit(f"more than {MAX_NODES:,} values", index)
+        if kind is AliasEvent:
+            self._unsafe(f"An alias (*{event.anchor})", "Write the value out here.", event)
+            return event
         if event.anchor is not None:
-            self._unsafe(f"an anchor (&{event.anchor})", "Write the value out where it is used.", index)
-        if event.tag is not None:
-            self._unsafe(f"a tag ({event.tag})", "Remove it: every value is a text here.", index)
+            self._unsafe(f"An anchor (&{event.anchor})", "Write values out where they are used.", event)
+        if event.tag is not None or self._page.text.startswith("!", index):
+            self._unsafe(f"A tag ({event.tag or '!'})", "Remove it: every value is a text.", event)
+        if kind is ScalarEvent:
+            self._check_scalar(event.value, index)
+        return event
 
-    def _unsafe(self, what: str, remedy: str, index: int) -> None:
-        self._problems.append(
-            error("yaml-unsafe", f"This is {what}, which is not accepted here.", remedy, self._at(index))
-        )
+    def _check_scalar(self, value: str, index: int) -> None:
+        if len(value) > MAX_SCALAR:
+            detail = f"This value is longer than {MAX_SCALAR:,} characters."
+            self._report("yaml-limit", detail, "Shorten it.", index)
+        if escaped := HIDDEN.search(value) or re.search("\r", value):
+            self._refuse_character(in_words(escaped[0]), index)
 
-    def _limit(self, what: str, index: int) -> None:
-        self._problems.append(error("yaml-limit", f"The file has {what}.", "Split it.", self._at(index)))
-        raise _TooMuch
+    def _refuse_character(self, character: str, index: int) -> None:
+        detail = f"{character} does not show, or rearranges what shows."
+        self._report("yaml-unsafe", detail, "Type the text again instead of pasting it.", index)
 
-    def _syntax(self, problem: yaml.YAMLError) -> Diagnostic:
-        mark = getattr(problem, "problem_mark", None) or getattr(problem, "context_mark", None)
-        words = str(getattr(problem, "problem", None) or problem)
-        why, remedy = next(
-            ((why, remedy) for said, why, remedy in _SAYINGS if said in words),
-            (f"the YAML reader says: {words}", "Correct this line or the one above it."),
-        )
-        source = Source(self._file, mark.line + 1, mark.column + 1) if mark else Source(self._file, 1, 1)
-        return error("yaml-syntax", f"The file stops making sense here: {why}.", remedy, source)
+    def _unsafe(self, what: str, remedy: str, event: Any) -> None:
+        self._report("yaml-unsafe", f"{what} is not accepted here.", remedy, event.start_mark.index)
 
-    def _at(self, index: int) -> Source:
-        return place(self._file, self._text, index)
+    def _too_deep(self, event: Any) -> NoReturn:
+        self._limit(f"more than {MAX_DEPTH} levels inside one another", event.start_mark.index)
+
+    def _limit(self, what: str, index: int) -> NoReturn:
+        detail = f"The file has {what}."
+        self._problems.append(self._problem("yaml-limit", detail, "Split it into several files.", index))
+        raise _Stop
+
+    def _report(self, code: str, detail: str, remedy: str, index: int) -> None:
+        if len(self._problems) >= MAX_PROBLEMS:
+            self._limit(f"more than {MAX_PROBLEMS} problems; the others are not shown", index)
+        self._problems.append(self._problem(code, detail, remedy, index))
+
+    def _syntax(self, problem: yaml.MarkedYAMLError) -> Diagnostic:
+        at, opened = problem.problem_mark, problem.context_mark
+        index = at.index if at else self._index
+        said = explain(problem.problem or "", self._page.text, index, opened.index if opened else index)
+        return self._problem("yaml-syntax", said.sentence, said.remedy, said.offset)
+
+    def _problem(self, code: str, detail: str, remedy: str, index: int) -> Diagnostic:
+        return error(code, detail, remedy, self._page.at(index))

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from functools import lru_cache
 
 from provisioner.limits import MAX_EMAIL_BYTES
+from provisioner.model import PRODUCTION_APPS
 
 MAX_NAME = 100
 """Characters in a first name, a last name or a company's name."""
@@ -99,9 +100,7 @@ def _script(character: str) -> str:
 
 _SEPARATORS = str.maketrans("", "", " .-/()")
 # ranges that are France's own beyond doubt; all others are left to the library
-_USUAL_PHONE = re.compile(
-    r"(?:\+33|0)((?:[13][0-9]|2[0-57-9]|4[1-9]|5[0-8]|6[0-24-8]|7[3-9])[0-9]{7})"
-)
+_USUAL_PHONE = re.compile(r"(?:\+33|0)((?:[13][0-9]|2[0-57-9]|4[1-9]|5[0-8]|6[0-24-8]|7[3-9])[0-9]{7})")
 _PHONE_CHARACTERS = re.compile(r"\+?[0-9 .\-/()]+")
 _REGIONS = ("FR", "RE", "GP", "MQ", "GF", "YT", "NC", "PF", "PM", "WF")
 # ranges of the French numbering plan that belong to Réunion, Mayotte and the Antilles
@@ -132,8 +131,10 @@ def _unusual_phone(text: str) -> str:
         raise Refused(f"it contains {_first_odd(text)}", _ASK_FOR_PHONE)
     readings = list(dict.fromkeys(_readings(text)))
     if not readings:
-        raise Refused("no number of France, its overseas territories or the country it names looks like this",
-                      _ASK_FOR_PHONE)
+        raise Refused(
+            "no number of France, its overseas territories or the country it names looks like this",
+            _ASK_FOR_PHONE,
+        )
     if len(readings) > 1 and not text.translate(_SEPARATORS).startswith(_EVERYWHERE):
         raise Refused(f"it could be {' or '.join(readings)}", _ASK_FOR_PHONE)
     return readings[0]
@@ -181,7 +182,9 @@ def siren(text: str) -> str:
     if _SIREN.fullmatch(text) is None:
         raise Refused("a SIREN is nine digits", "Copy it from the company's Kbis, within quotes.")
     if digits == "000000000" or _luhn(digits) != 0:
-        raise Refused("its check digit does not hold", "Copy it again from the company's Kbis; a digit is wrong.")
+        raise Refused(
+            "its check digit does not hold", "Copy it again from the company's Kbis; a digit is wrong."
+        )
     return digits
 
 
@@ -240,6 +243,25 @@ def nfc(text: str) -> str:
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
+def other_app(text: str) -> str:
+    """An application's name, not one of the production trio: that is ``production:``, never a mix (R3)."""
+    plain = name(text)
+    if is_production(plain):
+        raise Refused(
+            "production applications are built in and come as one whole trio",
+            "Leave it out here; write production: full or production: consultation for a user.",
+        )
+    return plain
+
+
+_PRODUCTION = frozenset(app.casefold() for trio in PRODUCTION_APPS.values() for app in trio)
+
+
+def is_production(app: str) -> bool:
+    """True for one of the six built-in applications, however capitalised."""
+    return app.casefold() in _PRODUCTION
+
+
 # --- did you mean ---
 
 _LONGEST_GUESS = 60
@@ -254,12 +276,13 @@ def did_you_mean(word: str, candidates: Collection[str]) -> str:
         return ""
     plain: dict[str, str] = {}
     for candidate in sorted(candidates):
-        plain.setdefault(_unaccented(candidate), candidate)
-    close = get_close_matches(_unaccented(word), plain, n=1, cutoff=0.6)
+        plain.setdefault(unaccented(candidate), candidate)
+    close = get_close_matches(unaccented(word), plain, n=1, cutoff=0.6)
     return f' Did you mean "{plain[close[0]]}"?' if close else ""
 
 
-def _unaccented(text: str) -> str:
+def unaccented(text: str) -> str:
+    """What remains of a word without case, accents, dashes and underscores."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c)).replace("_", " ").replace("-", " ")
 

@@ -145,7 +145,7 @@ def _mapping_writer(hint: Any) -> Callable[[Any], Json]:
 def _record_writer(hint: Any) -> Callable[[Any], Json]:
     parts = [(name, writer(part)) for name, part in _record_fields(hint)]
     names = [name for name, _ in parts]
-    values = attrgetter(*names)
+    values = attrgetter(*names) if len(names) > 1 else _alone(names[0])
     changed = [(name, write) for name, write in parts if write is not _as_is]
 
     def write_record(value: Any) -> Json:
@@ -155,6 +155,11 @@ def _record_writer(hint: Any) -> Callable[[Any], Json]:
         return written
 
     return write_record
+
+
+def _alone(name: str) -> Callable[[Any], tuple[Any, ...]]:
+    """What ``attrgetter`` would give for one name if it gave a tuple as it does for several."""
+    return lambda value: (getattr(value, name),)
 
 
 def _exact_reader(kind: type) -> Callable[[Json], Any]:

@@ -139,7 +139,8 @@ class _Rendering:
     def _resource(self, resource: Resource | None) -> str:
         # by identity: the plan keeps its resources alive, and equal ones may differ in id and version
         if id(resource) not in self._texts:
-            self._texts[id(resource)] = canonical(_RESOURCES[type(resource)](resource))
+            write = _USER if isinstance(resource, User) else _COMPANY
+            self._texts[id(resource)] = "null" if resource is None else canonical(write(resource))
         return self._texts[id(resource)]
 
     def _change(self, change: Change) -> str:
@@ -228,7 +229,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-_RESOURCES = {Company: writer(Company), User: writer(User), type(None): writer(type(None))}
+_COMPANY, _USER = writer(Company), writer(User)
 _LETTER, _ADOPTION, _LIMITS = writer(PlannedLetter), writer(Adoption), writer(Limits)
 _NOTICE, _SOURCE = writer(Notice), writer(Source | None)
 

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to show: the one door between strangers' words and any output of ours.
+r"""Text from outside, made safe to show: the one door between strangers' words and any output of ours.
 
 Escape codes, control, bidirectional and zero-width characters are written out (``\x1b``, ``\u202e``),
 and so is what a CI system would obey in a log line (``::set-env``, ``##[command]``).

@@ -1,0 +1,308 @@
+"""From documents to what is declared: each read once, in passing, and let go.
+
+What can be said of one manifest alone is said here, where its positions are at hand: words that the
+catalogue does not have, the production trio among the applications (R3), a type that nobody gives. What takes
+all manifests together is for check.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from hashlib import sha256
+
+from provisioner.diagnostics import Diagnostic, Source, error, warning
+from provisioner.manifest import schema
+from provisioner.manifest.declared import Declared, DeclaredCompany, DeclaredUser, Mention, Remainder
+from provisioner.manifest.document import Document
+from provisioner.manifest.fields import did_you_mean, is_production
+from provisioner.manifest.settings import CheckSettings, Preset
+from provisioner.manifest.validation import Reading, read_model
+from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
+
+# what the readers of YAML 1.1 or 1.2 take for a number, a date, a boolean or nothing
+_TYPED = re.compile(
+    r"""[-+]?(?: 0b[01_]+ | 0o[0-7]+ | 0x[0-9A-Fa-f_]+ | [0-9][0-9_]*(?::[0-5]?[0-9])*(?:\.[0-9_]*)?
+                 | (?:\.[0-9]+ | [0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)? | \.(?:inf|Inf|INF) )
+      | \.(?:nan|NaN|NAN) | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?
+      | (?:y|yes|n|no|on|off|true|false|null)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_TYPED_BEGINNINGS = frozenset("0123456789+-.")
+_TYPED_WORDS = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "null"})
+
+
+def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Declared, list[Diagnostic]]:
+    """Everything that the manifests declare, and every problem that one of them shows by itself.
+
+    Takes a stream: no document is kept. Faults in one file hide nothing in the others, and what is
+    faulty in a file is left out of what is declared.
+    """
+    hall = _Hall(settings)
+    for document in documents:
+        hall.admit(document)
+    return hall.declared(), hall.problems
+
+
+def digest_of(document: Document) -> str:
+    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
+    canonical = json.dumps(document.data, sort_keys=True, separators=(",", ":"))
+    return sha256(canonical.encode()).hexdigest()
+
+
+def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
+    """An application that is not in the catalogue, or that is one of the production trio (R3)."""
+    if is_production(app):
+        return error(
+            "R3",
+            f'{whose} has "{app}" among apps; production applications come as one whole trio.',
+            "Write production: full or production: consultation instead.",
+            source,
+            address,
+        )
+    return error(
+        "unknown-app",
+        f'{whose} has "{app}", which the catalogue does not have.{did_you_mean(app, apps)}',
+        _choice("apps", apps),
+        source,
+        address,
+    )
+
+
+class _Hall:
+    """Where manifests come in one by one."""
+
+    def __init__(self, settings: CheckSettings) -> None:
+        self.problems: list[Diagnostic] = []
+        self._settings = settings
+        self._companies: dict[str, DeclaredCompany] = {}
+        self._users: dict[str, DeclaredUser] = {}
+        self._digests: dict[str, str] = {}
+        self._more_users: list[DeclaredUser] = []
+        self._more_companies: list[DeclaredCompany] = []
+        self._mentions: list[Mention] = []
+        self._incomplete: set[str] = set()
+        self._unread = False
+        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+        self._told_mentions: set[tuple[str, Source]] = set()
+
+    def admit(self, document: Document) -> None:
+        """Read one manifest."""
+        self._digests[document.file] = digest_of(document)
+        reading = read_model(schema.ClientManifest, document)
+        self.problems.extend(reading.problems)
+        if reading.model is None:
+            self._unread = True
+            return
+        number = reading.model.company.number
+        if reading.lost:
+            self._incomplete.add(number)
+        self._company(document, reading.model)
+        self._people(document, reading, number)
+
+    def declared(self) -> Declared:
+        """What was read, once everything was."""
+        mentions = tuple(mention for mention in self._mentions if mention.number not in self._companies)
+        return Declared(
+            self._companies,
+            self._users,
+            self._digests,
+            Remainder(
+                tuple(self._more_users),
+                tuple(self._more_companies),
+                mentions,
+                frozenset(self._incomplete),
+                self._unread,
+            ),
+        )
+
+    # --- companies ---
+
+    def _company(self, document: Document, manifest: schema.ClientManifest) -> None:
+        entry, billing = manifest.company, manifest.billing
+        company = DeclaredCompany(
+            entry.number,
+            entry.name,
+            entry.siren,
+            Billing(billing.mode, billing.offer) if billing is not None else None,
+            document.source("company", "number"),
+        )
+        if self._companies.setdefault(entry.number, company) is not company:
+            self._more_companies.append(company)
+        if billing is not None and billing.offer not in self._settings.terms.offers:
+            self.problems.append(self._unknown_offer(document, billing.offer, entry.number))
+        for key, text in (("number", entry.number), ("name", entry.name), ("siren", entry.siren)):
+            if text is not None and _looks_typed(text):
+                self._lint(document, "company", key)
+        if billing is not None and _looks_typed(billing.offer):
+            self._lint(document, "billing", "offer")
+
+    def _unknown_offer(self, document: Document, offer: str, number: str) -> Diagnostic:
+        offers = self._settings.terms.offers
+        return error(
+            "unknown-offer",
+            f'Dossier {number} has the offer "{offer}", which the catalogue does not have.'
+            f"{did_you_mean(offer, offers)}",
+            _choice("offers", offers),
+            document.source("billing", "offer"),
+            str(company_address(number)),
+        )
+
+    # --- users ---
+
+    def _people(self, document: Document, reading: Reading[schema.ClientManifest], number: str) -> None:
+        assert reading.model is not None
+        for at, entry in zip(reading.users, reading.model.users, strict=True):
+            preset = self._preset(document, at, entry)
+            user = self._user(document, at, entry, number, preset or self._settings.defaults)
+            if user is None:
+                self._incomplete.add(number)
+                if preset is not None and at not in reading.faulty:
+                    self.problems.extend(self._untyped(document, at, entry, preset))
+                continue
+            if self._users.setdefault(email_key(user.email), user) is not user:
+                self._more_users.append(user)
+
+    def _preset(self, document: Document, at: int, entry: schema.User) -> Preset | None:
+        """The user's profile, or the defaults alone; None for a profile that does not exist."""
+        if entry.profile is None:
+            return self._settings.defaults
+        profiles = self._settings.profiles
+        if entry.profile not in profiles:
+            self.problems.append(
+                error(
+                    "unknown-profile",
+                    f'{entry.email} has the profile "{entry.profile}", which the catalogue does not have.'
+                    f"{did_you_mean(entry.profile, profiles)}",
+                    _choice("profiles", profiles),
+                    document.source("users", at, "profile"),
+                    str(user_address(email_key(entry.email))),
+                )
+            )
+            return None
+        return profiles[entry.profile]
+
+    def _untyped(
+        self, document: Document, at: int, entry: schema.User, preset: Preset
+    ) -> Iterator[Diagnostic]:
+        layers = f'his profile "{entry.profile}"' if entry.profile is not None else "no profile"
+        for key, choices in (("type", UserType), ("production", Production)):
+            if getattr(entry, key) is None and getattr(preset, key) is None:
+                yield error(
+                    "missing-key",
+                    f"{entry.email} has no {key}: neither he, nor {layers}, nor defaults: gives one.",
+                    f"Add {key}: {' or '.join(choices)}.",
+                    document.source("users", at, "email"),
+                    str(user_address(email_key(entry.email))),
+                )
+
+    def _user(
+        self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
+    ) -> DeclaredUser | None:
+        type_ = entry.type or preset.type
+        production = entry.production or preset.production
+        self._words(document, at, entry)
+        companies = self._folders(document, at, entry, number, preset)
+        if type_ is None or production is None:
+            return None
+        removal, welcome = entry.removal, entry.welcome_email
+        return DeclaredUser(
+            email=entry.email,
+            previous_key=email_key(entry.previous_email) if entry.previous_email is not None else None,
+            first_name=entry.first_name,
+            last_name=entry.last_name,
+            phone=entry.phone,
+            phone_declared="phone" in entry.model_fields_set,
+            type=type_,
+            production=production,
+            billed=number,
+            companies=companies,
+            apps=preset.apps if entry.apps is None else self._shared(entry.apps),
+            immediate_removal=preset.immediate_removal if removal is None else removal == "immediate",
+            activation=entry.activation or preset.activation,
+            welcome=preset.welcome if welcome is None else welcome,
+            language=entry.language or preset.language,
+            closed=entry.status == "closed",
+            source=document.source("users", at, "email"),
+        )
+
+    def _folders(
+        self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
+    ) -> frozenset[str] | None:
+        """The dossiers he sees, the billed one with them (R5); None: unmanaged."""
+        if entry.companies is None:
+            if preset.companies is None:
+                return None
+            for other in preset.companies:
+                self._mention(other, entry.email, preset.sources[other])
+            return self._shared((*sorted(preset.companies), number))
+        for position, other in enumerate(entry.companies):
+            if other not in self._companies:
+                self._mention(other, entry.email, document.source("users", at, "companies", position))
+        return self._shared((*entry.companies, number))
+
+    def _mention(self, number: str, email: str, source: Source) -> None:
+        if (number, source) not in self._told_mentions:
+            self._told_mentions.add((number, source))
+            self._mentions.append(Mention(number, email, source))
+
+    def _words(self, document: Document, at: int, entry: schema.User) -> None:
+        """The applications are in the catalogue; what looks typed is within quotes."""
+        for position, app in enumerate(entry.apps or ()):
+            if app not in self._settings.terms.apps:
+                source = document.source("users", at, "apps", position)
+                address = str(user_address(email_key(entry.email)))
+                self.problems.append(
+                    app_problem(entry.email, app, self._settings.terms.apps, source, address)
+                )
+            if _looks_typed(app):
+                self._lint(document, "users", at, "apps", position)
+        for position, number in enumerate(entry.companies or ()):
+            if _looks_typed(number):
+                self._lint(document, "users", at, "companies", position)
+        if _looks_typed(entry.first_name):
+            self._lint(document, "users", at, "first_name")
+        if _looks_typed(entry.last_name):
+            self._lint(document, "users", at, "last_name")
+        if entry.phone is not None:
+            # normalised by now: "06 12 …" is no number to anybody, 0612345678 is
+            self._lint(document, "users", at, "phone")
+
+    def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
+        """One set for all users with the same list: they are many, the lists are few."""
+        return self._sets.setdefault(names, frozenset(names))
+
+    def _lint(self, document: Document, *path: str | int) -> None:
+        """Our reader keeps the text; an editor or another program would not."""
+        text = _text_at(document, path)
+        if not document.was_quoted(*path) and _TYPED.fullmatch(text) is not None:
+            key = next(part for part in reversed(path) if isinstance(part, str))
+            self.problems.append(
+                warning(
+                    "quote-it",
+                    f"{key} {text} is written without quotes: it is read here as this very text, but editors "
+                    "and other programs read something else, without its leading zeros for example.",
+                    f'Write "{text}", within quotes.',
+                    document.source(*path),
+                )
+            )
+
+
+def _looks_typed(text: str) -> bool:
+    return text[0] in _TYPED_BEGINNINGS or text.lower() in _TYPED_WORDS
+
+
+def _text_at(document: Document, path: Sequence[str | int]) -> str:
+    """The text as written: what has been through its model is normalised."""
+    value = document.data
+    for part in path:
+        value = value[part]
+    return str(value)
+
+
+def _choice(what: str, words: Iterable[str]) -> str:
+    known = ", ".join(sorted(words))
+    if not known:
+        return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
+    return f"The {what} are: {known}. Correct the name, or add it under catalogue: in provisioner.yaml."

@@ -1,0 +1,103 @@
+"""Where things are and who writes: the urls, addresses and names that provisioner.yaml holds.
+
+Each function returns the text in its normal form or raises :class:`~provisioner.manifest.fields.Refused`. No
+secret is written in a url, and none is repeated in a reason.
+"""
+
+from __future__ import annotations
+
+import re
+
+from provisioner.manifest.fields import Refused, email, is_hidden, name
+
+VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
+"""An environment variable's name. In capitals, so that a password put in its place is noticed."""
+
+_MAILBOX = re.compile(r"(?:(?P<name>[^<>@\"]*|\"[^<>@\"\\]*\")\s*<(?P<inside>[^<>]*)>|(?P<bare>[^<>]*))")
+_SERVER = re.compile(
+    r"((?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9][A-Za-z0-9-]{0,62}|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+)
+_THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
+_NO_SECRETS = "Secrets are named, never written: use username: with password_env: or password_file:."
+_TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.example.com:465"
+
+
+def domain(text: str) -> str:
+    """A mail domain, in its ASCII form and lower case."""
+    if "@" in text:
+        raise Refused("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
+    return email(f"x@{text}").removeprefix("x@")
+
+
+def mailbox(text: str) -> str:
+    """``Name <address>`` or an address alone, without anything that could end a mail header."""
+    found = _MAILBOX.fullmatch(text)
+    if found is None:
+        raise Refused(
+            "it is neither an address nor Name <address>", "Write: Cabinet Durand <acces@example.fr>"
+        )
+    if found["bare"] is not None:
+        return email(found["bare"])
+    address = email(found["inside"])
+    shown = found["name"].strip().strip('"').strip()
+    return f"{name(shown)} <{address}>" if shown else address
+
+
+def database(text: str) -> str:
+    """``sqlite:///FILE`` relative to the workspace, or ``sqlite:////FILE`` absolute."""
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme != "sqlite":
+        raise Refused(
+            "the kinds supported are: sqlite",
+            "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
+        )
+    path = rest.removeprefix("///")
+    if path == rest:
+        raise Refused(
+            "sqlite: is followed by three slashes and a file, four for an absolute path",
+            f"Write sqlite:///{rest.lstrip('/') or 'FILE'}",
+        )
+    _refuse_odd_path(path, "Write sqlite:/// and a file, such as sqlite:///portal.db.")
+    return text
+
+
+def transport(text: str) -> str:
+    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``; no user and no password."""
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in ("maildir", "smtp", "smtps"):
+        raise Refused("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
+    if scheme == "maildir":
+        _refuse_odd_path(rest, "Write maildir: and a folder, such as maildir:outbox.")
+        return text
+    if "@" in rest:
+        raise Refused("it contains a user name or a password", _NO_SECRETS)
+    if not rest.startswith("//") or not _is_server(rest.removeprefix("//").removesuffix("/")):
+        raise Refused("it does not name a mail server and its port", f"Write {_TRANSPORTS}.")
+    return text.removesuffix("/")
+
+
+def web_address(text: str) -> str:
+    """An ``https://`` address without its last slash; ``http://`` for this very machine only."""
+    scheme, colon, rest = text.partition("://")
+    server = rest.split("/", 1)[0]
+    if "@" in rest:
+        raise Refused("it contains a user name or a password", "Write the address as users reach it.")
+    if not colon or scheme not in ("https", "http") or not _is_server(server):
+        raise Refused("it is not a web address", "Write https://portal.example.fr")
+    if not re.fullmatch(r"[!-~]*", rest) or "?" in rest or "#" in rest:
+        raise Refused("it has more than a host and a path", "Leave out everything from ? or # on.")
+    if scheme == "http" and _SERVER.sub(r"\1", server) not in _THIS_MACHINE:
+        raise Refused("activation links would travel unprotected", f"Write https://{rest}")
+    return text.rstrip("/")
+
+
+def _is_server(text: str) -> bool:
+    found = _SERVER.fullmatch(text)
+    return found is not None and (found[2] is None or 0 < int(found[2]) < 65536)
+
+
+def _refuse_odd_path(path: str, remedy: str) -> None:
+    if not path.strip() or path.endswith("/") or set(path) & set("?#") or any(map(is_hidden, path)):
+        raise Refused("it names no file, or one with ?, # or a hidden character", remedy)
+    if path == ":memory:":
+        raise Refused("what is kept in memory is forgotten at once", remedy)

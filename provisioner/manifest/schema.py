@@ -1,0 +1,345 @@
+"""The two files that people write, as pydantic models over text data; and their JSON Schemas.
+
+Descriptions carry the names that the portal's wizard uses, so that an editor explains each field in
+the words of those who fill it in. pydantic takes a tenth of a second to import: only what reads
+manifests imports this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StringConstraints,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from provisioner.limits import MAX_EMAIL_BYTES
+from provisioner.manifest import fields, places
+from provisioner.manifest.declared import Activation
+from provisioner.model import BillingMode, Operator, Production, UserType
+
+T = TypeVar("T")
+Kind = Literal["client", "provisioner"]
+
+
+class _NotNull:
+    """Makes an optional field one that may be left out but not left empty.
+
+    ``apps:`` with nothing behind it could mean none or unmanaged, so it means neither.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        return schema["schema"] if schema["type"] == "nullable" else schema
+
+
+Omittable = Annotated[T | None, _NotNull()]
+
+
+class Form:
+    """A text with a normal form: the function that makes it, and the code under which it refuses."""
+
+    def __init__(self, code: str, normal: Callable[[str], str], **json_schema: Any) -> None:
+        self._code = code
+        self._normal = normal
+        self._json_schema = json_schema
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._in_form, core_schema.str_schema())
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string"} | self._json_schema
+
+    def _in_form(self, text: str) -> str:
+        try:
+            return self._normal(text)
+        except fields.Refused as problem:
+            raise _refusal(self._code, problem.reason, problem.remedy) from None
+
+
+class Whole:
+    """A whole number between two bounds, which arrives as its digits."""
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least
+        self._most = most
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._number, core_schema.str_schema())
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        bounds = {"minimum": self._least, "maximum": self._most}
+        return {"type": ["integer", "string"], "pattern": "^[0-9]+$"} | bounds
+
+    def _number(self, digits: str) -> int:
+        if digits.isascii() and digits.isdigit() and len(digits) < 10:
+            number = int(digits)
+            if self._least <= number <= self._most:
+                return number
+        raise _refusal("wrong-value", f"it must be a whole number from {self._least} to {self._most}")
+
+
+def _refusal(code: str, reason: str, remedy: str = "") -> PydanticCustomError:
+    return PydanticCustomError("refused", "{reason}", {"code": code, "reason": reason, "remedy": remedy})
+
+
+Email = Annotated[
+    str, Form("email", fields.email, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", maxLength=MAX_EMAIL_BYTES)
+]
+Name = Annotated[str, Form("name", fields.name, minLength=1, maxLength=fields.MAX_NAME)]
+Phone = Annotated[str, Form("phone", fields.phone, pattern=r"^\+?[0-9 ().\-/]+$", maxLength=fields.MAX_PHONE)]
+Siren = Annotated[str, Form("siren", fields.siren, pattern="^[0-9]{3} ?[0-9]{3} ?[0-9]{3}$")]
+Dossier = Annotated[str, StringConstraints(pattern=fields.DOSSIER_PATTERN)]
+Language = Literal["fr", "en"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preset(_Entry):
+    """What a profile or `defaults:` may say for a user. What the user says himself wins."""
+
+    type: Omittable[UserType] = Field(
+        None,
+        description="Type de client : Administrateur (administrator) ou Utilisateur standard (standard).",
+    )
+    production: Omittable[Production] = Field(
+        None,
+        description="Les trois applications de production (full) ou leurs consultations (consultation).",
+    )
+    apps: Omittable[tuple[Name, ...]] = Field(
+        None,
+        description="Applications : the others, by the catalogue's names. "
+        "Absent: left as they are; []: none.",
+    )
+    companies: Omittable[tuple[Dossier, ...]] = Field(
+        None,
+        description="Accès aux dossiers : further dossier numbers; the billed company is always included. "
+        "Absent: left as they are; []: only the billed company.",
+    )
+    removal: Omittable[Literal["month_end", "immediate"]] = Field(
+        None,
+        description="Retrait d'une application : à la fin du mois (month_end, the default) ou "
+        "« ne pas attendre la fin du mois » (immediate).",
+    )
+    activation: Omittable[Activation] = Field(
+        None, description="Activation : Immédiatement (immediate, the default) ou Ultérieurement (later)."
+    )
+    welcome_email: Omittable[StrictBool] = Field(
+        None, description="Envoyer l'email de bienvenue : true (the default) or false."
+    )
+    language: Omittable[Language] = Field(None, description="Langue de l'email de bienvenue.")
+
+
+class User(Preset):
+    """Utilisateur client."""
+
+    email: Email = Field(
+        description="E-mail : identifiant de connexion, unique dans tout le portail.",
+        examples=["claire.martin@example.fr"],
+    )
+    previous_email: Omittable[Email] = Field(
+        None, description="Ancien e-mail : the address under which he was declared before, when it changes."
+    )
+    first_name: Name = Field(description="Prénom.")
+    last_name: Name = Field(description="Nom.")
+    phone: Phone | None = Field(
+        None,
+        description="Téléphone. Absent: left as it is; null: no phone.",
+        examples=["+33 6 12 34 56 78"],
+    )
+    profile: Omittable[str] = Field(None, description="Profil : a named set of defaults of the catalogue.")
+    status: Omittable[Literal["open", "closed"]] = Field(
+        None, description="Fermer ce compte d'utilisateur : closed. Open is the default."
+    )
+
+
+class Company(_Entry):
+    """Entreprise facturée (dossier) : the company to which this file's users are billed."""
+
+    number: Dossier = Field(
+        description="Numéro de dossier, within quotes: its leading zeros count.", examples=["004217"]
+    )
+    name: Name = Field(description="Nom de l'entreprise (raison sociale).")
+    siren: Omittable[Siren] = Field(None, description="SIREN : neuf chiffres.", examples=["732829320"])
+
+
+class Billing(_Entry):
+    """Facturation : set together in the wizard's first step."""
+
+    mode: BillingMode = Field(
+        description="Mode de facturation : Client (client) ou Cabinet d'expertise comptable (firm)."
+    )
+    offer: Name = Field(description="Offre tarifaire, by the catalogue's name.", examples=["Essentiel"])
+
+
+class ClientManifest(_Entry):
+    """One billed company and its client users."""
+
+    model_config = ConfigDict(title="Client manifest")
+
+    company: Company
+    billing: Omittable[Billing] = Field(None, description="Facturation. Absent: left as it is.")
+    users: tuple[User, ...] = Field((), description="Utilisateurs client billed to this company.")
+
+
+class Firm(_Entry):
+    """Le cabinet."""
+
+    name: Name = Field(description="Nom du cabinet, as it reads in letters.")
+    language: Language = Field("fr", description="Langue des emails, where a user has none of his own.")
+    email_domains: tuple[Annotated[str, Form("email", places.domain, minLength=1)], ...] = Field(
+        (), description="Domaines de messagerie du cabinet: never a client's address."
+    )
+    staff: tuple[Email, ...] = Field(
+        (), description="Adresses des collaborateurs at other domains: never a client's either."
+    )
+
+
+class Catalogue(_Entry):
+    """What the firm may give: published nowhere, so it is said here."""
+
+    offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
+    apps: tuple[Annotated[str, Form("R3", fields.other_app, minLength=1)], ...] = Field(
+        (), description="Applications, but for the production ones, which are built in."
+    )
+    profiles: dict[str, Preset] = Field(
+        default_factory=dict, description="Profils : named sets of defaults for users."
+    )
+
+
+class PortalAccess(_Entry):
+    """Le portail."""
+
+    url: Annotated[str, Form("wrong-value", places.database)] = Field(
+        "sqlite:///portal.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
+    )
+    operator: Operator = Field(
+        Operator.COLLABORATOR,
+        description="Rôle de qui applique : administrateur, associé (partner), chargé de clientèle "
+        "(customer_manager) ou collaborateur. All but the last may validate and reopen.",
+    )
+    public_url: Annotated[str, Form("wrong-value", places.web_address, pattern="^https?://")] = Field(
+        "", description="Where users reach the portal: the base of activation links."
+    )
+
+
+class LedgerPlace(_Entry):
+    """Where runs, letters and managed users are remembered."""
+
+    url: Annotated[str, Form("wrong-value", places.database)] = Field(
+        "sqlite:///ledger.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
+    )
+
+
+class Mail(_Entry):
+    """Email de bienvenue. Passwords are named by environment variable or file, never written here."""
+
+    sender: Annotated[str, Form("email", places.mailbox)] = Field(
+        alias="from",
+        description="Expéditeur, with or without a name.",
+        examples=["Cabinet Durand <acces@durand-associes.fr>"],
+    )
+    transport: Annotated[str, Form("wrong-value", places.transport)] = Field(
+        "maildir:outbox", description="maildir:FOLDER, smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT."
+    )
+    reply_to: Annotated[str, Form("email", places.mailbox)] = Field("", description="Répondre à.")
+    welcome: Literal["ours", "portal", "none"] = Field(
+        "ours", description="Who sends the welcome: this program, the portal, or nobody."
+    )
+    on_unknown: Literal["hold", "resend"] = Field(
+        "hold", description="When it is not known whether a letter left: ask a person, or send it once more."
+    )
+    username: str = Field("", description="The mail server's user name.")
+    password_env: Annotated[str, StringConstraints(pattern=places.VARIABLE_PATTERN)] = Field(
+        "", description="The environment variable that holds the mail server's password."
+    )
+    password_file: str = Field("", description="The file that holds the mail server's password.")
+    tls: Literal["required", "none"] = Field(
+        "required", description="none: only for a server on this very machine."
+    )
+    ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
+    connections: Annotated[int, Whole(1, 32)] = Field(4, description="Connections side by side.")
+    timeout: Annotated[int, Whole(1, 3600)] = Field(60, description="Seconds to wait for an answer.")
+
+
+class Safety(_Entry):
+    """What may not happen by accident."""
+
+    absent: Literal["report", "close"] = Field(
+        "report", description="A user who left the manifests: reported, or closed."
+    )
+    self_service: Literal["keep", "restore"] = Field(
+        "keep", description="An e-mail or phone that the user changed himself: kept, or restored."
+    )
+    generic_addresses: Literal["warn", "error"] = Field(
+        "warn", description="An address such as contact@ instead of a person's."
+    )
+    max_closures: Annotated[int, Whole(0, 1_000_000)] = Field(
+        5, description="More closures than this in one plan are refused."
+    )
+    max_closures_percent: Annotated[int, Whole(0, 100)] = Field(
+        10, description="Likewise, as a percentage of the users managed."
+    )
+
+
+class WorkspaceFile(_Entry):
+    """provisioner.yaml, at the root of a workspace."""
+
+    model_config = ConfigDict(title="provisioner.yaml")
+
+    version: Literal["1"] = Field(
+        description="The version of this file's form.", json_schema_extra={"enum": [1, "1"]}
+    )
+    firm: Firm
+    manifests: tuple[str, ...] = Field(("clients/",), description="Folders or files with client manifests.")
+    catalogue: Catalogue = Field(default_factory=Catalogue)
+    defaults: Preset = Field(default_factory=Preset, description="For every user, under his profile.")
+    portal: PortalAccess = Field(default_factory=PortalAccess)
+    ledger: LedgerPlace = Field(default_factory=LedgerPlace)
+    mail: Mail
+    safety: Safety = Field(default_factory=Safety)
+
+
+MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": WorkspaceFile}
+
+
+class _Published(GenerateJsonSchema):
+    """Without the titles that pydantic makes of field names: an editor shows the descriptions."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(kind: Kind) -> dict[str, Any]:
+    """The JSON Schema of one kind of file, as published in ``schemas/``."""
+    generated = MODELS[kind].model_json_schema(schema_generator=_Published)
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": f"urn:provisioner:schema:{kind}:1"}
+    published: dict[str, Any] = _without_null_defaults(head | generated)
+    return published
+
+
+def _without_null_defaults(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_without_null_defaults(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: _without_null_defaults(value)
+        for key, value in node.items()
+        if not (key == "default" and value is None)
+    }

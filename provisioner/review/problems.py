@@ -1,0 +1,160 @@
+"""Problems as text for people and as plain data for programs.
+
+Error: Unknown company [unknown-company]
+  clients/durand.yaml:5:20  ada@example.com is given dossier 10432, which … Did you mean "10423"?
+    5 |     companies: ["10432"]
+      |                 ^
+    To see the companies this portal has, run:
+        provisioner export --kind company
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+from provisioner.diagnostics import Diagnostic, Severity, Source
+from provisioner.review.visible import columns, visible
+
+LineOf = Callable[[str, int], str | None]
+"""``line_of(file, line)``: the text of a line, without its end; None when it cannot be had."""
+
+_TITLES = {Severity.ERROR: ("Error", "1;31"), Severity.WARNING: ("Warning", "1;33")}
+_TAB = "    "
+_REACH = 400  # code points kept on either side of the column: more than any window shows
+_NARROWEST = 40
+
+# a line is shown as it stands, but for a password somebody wrote where none belongs
+_SECRET = re.compile(
+    r"(://[^\s/@:]*:)(\S+)(?=@)|((?:password|passwd|secret|token|mot[ _]de[ _]passe)[\"']?\s*:\s*)(.+)",
+    re.IGNORECASE,
+)
+
+
+def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
+    """Every problem as a block, in the order given, and how many there were; empty for none.
+
+    ``width`` is the terminal's, in columns. Nothing from outside reaches the text unfiltered.
+    """
+    if not diagnostics:
+        return ""
+    width = max(width, _NARROWEST)
+    blocks = ["\n".join(_block(problem, line_of, colour, width)) for problem in diagnostics]
+    return "\n\n".join([*blocks, tally(diagnostics)]) + "\n"
+
+
+def tally(diagnostics: Sequence[Diagnostic]) -> str:
+    """``3 errors, 1 warning.``"""
+    errors = sum(problem.is_error for problem in diagnostics)
+    counts = (_count(errors, "error"), _count(len(diagnostics) - errors, "warning"))
+    return ", ".join(filter(None, counts)) + "." if any(counts) else "No problems."
+
+
+def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
+    """The same problems for programs; names as in Terraform's ``validate -json``, text unaltered."""
+    return [
+        {
+            "severity": str(problem.severity),
+            "code": problem.code,
+            "summary": problem.summary,
+            "detail": problem.detail,
+            "remedy": problem.remedy,
+            "address": problem.address,
+            "range": _range(problem.source),
+        }
+        for problem in diagnostics
+    ]
+
+
+def _range(source: Source | None) -> dict[str, object] | None:
+    if source is None:
+        return None
+    return {"filename": source.file, "start": {"line": source.line, "column": source.column}}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""
+
+
+def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
+    title, code = _TITLES[problem.severity]
+    yield f"{_painted(title, code, colour)}: {problem.summary} [{problem.code}]"
+    place = f"{visible(str(problem.source))}  " if problem.source else ""
+    yield from _wrapped(place + visible(problem.detail), width, "  ", "    ")
+    if problem.source is not None:
+        yield from _quotation(problem.source, line_of, colour, width)
+    for line in problem.remedy.splitlines():
+        shown = visible(line)
+        indent = "    " + " " * (len(shown) - len(shown.lstrip(" ")))
+        # a command to copy stays on its line
+        yield from [indent + shown.lstrip(" ")] if len(indent) > 4 else _wrapped(shown, width, indent, indent)
+
+
+def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
+    """The line with a caret under the column; nothing when the line cannot be had or is blank."""
+    line = line_of(source.file, source.line)
+    if line is None or not line.strip():
+        return
+    gutter = f"    {source.line} | "
+    shown, caret = _window(_SECRET.sub(_masked, line), source.column - 1, width - len(gutter))
+    yield gutter + shown
+    yield f"{' ' * (len(gutter) - 2)}| {' ' * caret}{_painted('^', '1;31', colour)}"
+
+
+def _masked(found: re.Match[str]) -> str:
+    """As many bullets as there were characters, so that columns stay."""
+    before, secret = (found[1], found[2]) if found[1] is not None else (found[3], found[4])
+    return before + "•" * len(secret)
+
+
+def _window(line: str, place: int, room: int) -> tuple[str, int]:
+    """What fits of a line around one of its code points, and the column where that point stands."""
+    place = min(place, len(line))
+    first = max(0, place - _REACH)
+    before = visible(line[first:place].replace("\t", _TAB))
+    shown = visible(line[first : place + _REACH].replace("\t", _TAB))
+    caret, total = columns(before), columns(shown)
+    cut_before, cut_after = first > 0, place + _REACH < len(line)
+    if total <= room and not cut_before and not cut_after:
+        return shown, caret
+    begin = max(0, min(caret - room // 2, total + 1 - room)) if not cut_before or caret > room // 2 else 0
+    text = _columns_between(shown, begin, begin + room)
+    if begin or cut_before:
+        text = "…" + text[1:] if columns(text[:1]) == 1 else "… " + text[1:]
+    if begin + room < total or cut_after:
+        text = _columns_between(text, 0, room - 1) + "…"
+    return text, caret - begin
+
+
+def _columns_between(text: str, begin: int, end: int) -> str:
+    """The characters between two columns; half a wide one counts as a space."""
+    kept: list[str] = []
+    at = 0
+    for character in text:
+        wide = columns(character)
+        if begin <= at and at + wide <= end and (wide or at > begin):
+            kept.append(character)
+        elif at < begin < at + wide or at < end < at + wide:
+            kept.append(" ")
+        at += wide
+        if at > end:
+            break
+    return "".join(kept)
+
+
+def _wrapped(text: str, width: int, first: str, rest: str) -> Iterator[str]:
+    line, used = first, len(first)
+    fresh = True
+    for word in text.split(" "):
+        wide = columns(word)
+        if not fresh and used + 1 + wide > width:
+            yield line.rstrip(" ")
+            line, used, fresh = rest, len(rest), True
+        line += word if fresh else f" {word}"
+        used += wide if fresh else wide + 1
+        fresh = False
+    yield line.rstrip(" ")
+
+
+def _painted(text: str, code: str, colour: bool) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if colour else text

@@ -1,0 +1,343 @@
+"""A workspace: the folder that holds provisioner.yaml, its settings as plain values, its manifests read.
+
+pydantic is imported when a file is read, and what comes out has nothing of it.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
+from provisioner.errors import ManifestsInvalid, WorkspaceError
+from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes, shown
+from provisioner.limits import MAX_FILE_BYTES
+from provisioner.manifest.declared import Declared
+from provisioner.manifest.document import HAS_LIBYAML, Document, read_document
+from provisioner.manifest.settings import CheckSettings, Preset
+from provisioner.model import Operator, Terms, email_key
+
+if TYPE_CHECKING:
+    from provisioner.manifest import schema
+
+
+@dataclass(frozen=True, slots=True)
+class Firm:
+    """Who writes: the name in letters, and their language where a user has none of his own."""
+
+    name: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """How letters travel. An empty text means that nothing is said."""
+
+    sender: str
+    """``Name <address>`` or an address alone."""
+    transport: str
+    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``."""
+    reply_to: str
+    welcome: str
+    """``ours``, ``portal`` or ``none``."""
+    on_unknown: str
+    """``hold`` or ``resend``."""
+    username: str
+    password_env: str
+    password_file: str
+    """Relative to the workspace."""
+    tls: str
+    """``required`` or ``none``."""
+    ca_file: str
+    """Relative to the workspace."""
+    connections: int
+    timeout: int
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Safety:
+    """What may not happen by accident."""
+
+    absent: str
+    """``report`` or ``close``."""
+    self_service: str
+    """``keep`` or ``restore``."""
+    max_closures: int
+    max_closures_percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Everything that provisioner.yaml says."""
+
+    root: Path
+    firm: Firm
+    manifests: tuple[str, ...]
+    manifest_sources: tuple[Source, ...]
+    """Where each of ``manifests`` is written."""
+    check_settings: CheckSettings
+    portal_url: str
+    operator: Operator
+    public_url: str
+    ledger_url: str
+    mail: Mail
+    safety: Safety
+
+    @property
+    def terms(self) -> Terms:
+        """The catalogue, the firm's mail domains and its staff."""
+        return self.check_settings.terms
+
+    @property
+    def ledger_path(self) -> Path:
+        """The ledger's file."""
+        return path_of(self.ledger_url, self.root)
+
+
+def path_of(url: str, root: Path) -> Path:
+    """The file or folder behind ``sqlite:///…`` or ``maildir:…``; a relative one is below the workspace."""
+    rest = url.partition(":")[2]
+    return root / (rest.removeprefix("///") if url.startswith("sqlite:") else rest)
+
+
+def load_workspace(start: Path) -> Workspace:
+    """The workspace here or in the nearest folder upward.
+
+    Raises :class:`WorkspaceError` where there is none, :class:`ManifestsInvalid` with every problem of
+    provisioner.yaml.
+    """
+    root = find_workspace(start)
+    document, problems = read_document(WORKSPACE_FILE, read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES))
+    workspace = None
+    if document is not None:
+        from provisioner.manifest.schema import WorkspaceFile
+        from provisioner.manifest.validation import read_model
+
+        reading = read_model(WorkspaceFile, document)
+        problems.extend(reading.problems)
+        if reading.model is not None:
+            problems.extend(_disagreements(document, reading.model, root))
+            workspace = _workspace(document, reading.model, root)
+    if workspace is None or any(problem.is_error for problem in problems):
+        raise ManifestsInvalid(
+            f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
+        )
+    return workspace
+
+
+def read_manifests(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
+    """Everything the manifests declare, and what is wrong with single ones, in source order.
+
+    What takes all of them together is :func:`provisioner.manifest.check.check`.
+    """
+    from provisioner.manifest.parse import declare
+
+    files, problems = _manifest_files(workspace)
+    misplaced = bool(problems)
+    if not files and not problems:
+        problems.append(_no_manifests(workspace))
+    if files and not HAS_LIBYAML:
+        problems.append(_slow_reader())
+    documents = _documents(workspace.root, files, problems)
+    with _no_garbage_collection():
+        declared, found = declare(documents, workspace.check_settings)
+    if misplaced or len(declared.digests) < len(files):
+        declared = replace(declared, remainder=replace(declared.remainder, unread=True))
+    return declared, in_source_order([*problems, *found])
+
+
+def _manifest_files(workspace: Workspace) -> tuple[list[Path], list[Diagnostic]]:
+    """The files, once each, in the order of their names; a problem with an entry points at the entry."""
+    found: set[Path] = set()
+    problems: list[Diagnostic] = []
+    for entry, source in zip(workspace.manifests, workspace.manifest_sources, strict=True):
+        files, troubles = manifest_files(workspace.root, [entry])
+        found.update(files)
+        problems.extend(replace(trouble, source=source) for trouble in troubles)
+    return sorted(found, key=lambda path: shown(path, workspace.root)), problems
+
+
+def _documents(root: Path, files: Sequence[Path], problems: list[Diagnostic]) -> Iterator[Document]:
+    """One after the other, so that one is in memory at a time; what cannot be read is told."""
+    for path in files:
+        name = shown(path, root)
+        try:
+            content = read_bytes(path, MAX_FILE_BYTES)
+        except WorkspaceError as problem:
+            problems.append(error("file-unreadable", problem.sentence, problem.remedy, Source(name, 1, 1)))
+            continue
+        document, found = read_document(name, content)
+        problems.extend(found)
+        if document is not None:
+            yield document
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """What is read is kept to the end, so the collector would walk it again and again for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+def _no_manifests(workspace: Workspace) -> Diagnostic:
+    return warning(
+        "no-manifests",
+        f"There is no .yaml file in {', '.join(workspace.manifests) or 'manifests:, which is empty'}.",
+        "Add one file a client, or name their folder under manifests: in provisioner.yaml.",
+        workspace.manifest_sources[0] if workspace.manifest_sources else Source(WORKSPACE_FILE, 1, 1),
+    )
+
+
+def _slow_reader() -> Diagnostic:
+    return warning(
+        "no-libyaml",
+        "This PyYAML came without libyaml, so manifests are read eight times slower.",
+        "Install one that has it: pip install --force-reinstall --only-binary :all: pyyaml",
+    )
+
+
+# --- provisioner.yaml as plain values ---
+
+
+def _workspace(document: Document, file: schema.WorkspaceFile, root: Path) -> Workspace:
+    mail, safety = file.mail, file.safety
+    return Workspace(
+        root=root,
+        firm=Firm(file.firm.name, file.firm.language),
+        manifests=file.manifests,
+        manifest_sources=tuple(
+            document.source("manifests", position) for position in range(len(file.manifests))
+        ),
+        check_settings=_check_settings(document, file),
+        portal_url=file.portal.url,
+        operator=file.portal.operator,
+        public_url=file.portal.public_url,
+        ledger_url=file.ledger.url,
+        mail=Mail(
+            sender=mail.sender,
+            transport=mail.transport,
+            reply_to=mail.reply_to,
+            welcome=mail.welcome,
+            on_unknown=mail.on_unknown,
+            username=mail.username,
+            password_env=mail.password_env,
+            password_file=mail.password_file,
+            tls=mail.tls,
+            ca_file=mail.ca_file,
+            connections=mail.connections,
+            timeout=mail.timeout,
+        ),
+        safety=Safety(
+            absent=safety.absent,
+            self_service=safety.self_service,
+            max_closures=safety.max_closures,
+            max_closures_percent=safety.max_closures_percent,
+        ),
+    )
+
+
+def _check_settings(document: Document, file: schema.WorkspaceFile) -> CheckSettings:
+    bottom = Preset(language=file.firm.language)
+    defaults = _laid_over(bottom, file.defaults, document, "defaults")
+    return CheckSettings(
+        terms=Terms(
+            offers=frozenset(file.catalogue.offers),
+            apps=frozenset(file.catalogue.apps),
+            email_domains=frozenset(file.firm.email_domains),
+            staff=frozenset(map(email_key, file.firm.staff)),
+        ),
+        defaults=defaults,
+        profiles={
+            name: _laid_over(defaults, preset, document, "catalogue", "profiles", name)
+            for name, preset in file.catalogue.profiles.items()
+        },
+        generic_addresses=Severity.ERROR if file.safety.generic_addresses == "error" else Severity.WARNING,
+    )
+
+
+def _laid_over(below: Preset, entry: schema.Preset, document: Document, *path: str) -> Preset:
+    """A profile over the defaults, or the defaults over nothing: what is said wins."""
+    said: dict[str, Any] = {
+        "type": entry.type,
+        "production": entry.production,
+        "apps": None if entry.apps is None else frozenset(entry.apps),
+        "immediate_removal": None if entry.removal is None else entry.removal == "immediate",
+        "activation": entry.activation,
+        "welcome": entry.welcome_email,
+        "language": entry.language,
+    }
+    if entry.companies is not None:
+        said["companies"] = frozenset(entry.companies)
+        said["sources"] = {
+            number: document.source(*path, "companies", position)
+            for position, number in enumerate(entry.companies)
+        }
+    return replace(below, **{field: value for field, value in said.items() if value is not None})
+
+
+def _disagreements(document: Document, file: schema.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
+    """What is fine by itself in provisioner.yaml and not beside the rest of it."""
+    yield from _apps_of_profiles(document, file)
+    yield from _credentials(document, file.mail)
+    if path_of(file.portal.url, root) == path_of(file.ledger.url, root):
+        yield error(
+            "wrong-value",
+            "The portal and the ledger name the same file.",
+            "Give each a file of its own.",
+            document.source("ledger", "url"),
+        )
+
+
+def _apps_of_profiles(document: Document, file: schema.WorkspaceFile) -> Iterator[Diagnostic]:
+    from provisioner.manifest.parse import app_problem
+
+    presets: list[tuple[tuple[str, ...], schema.Preset]] = [(("defaults",), file.defaults)]
+    presets += [(("catalogue", "profiles", name), entry) for name, entry in file.catalogue.profiles.items()]
+    for path, entry in presets:
+        for position, app in enumerate(entry.apps or ()):
+            if app not in file.catalogue.apps:
+                source = document.source(*path, "apps", position)
+                yield app_problem(path[-1], app, frozenset(file.catalogue.apps), source)
+
+
+def _credentials(document: Document, mail: schema.Mail) -> Iterator[Diagnostic]:
+    secret = next((key for key in ("password_env", "password_file") if getattr(mail, key)), None)
+    if mail.password_env and mail.password_file:
+        yield error(
+            "wrong-value",
+            "Both password_env and password_file are given.",
+            "Keep one of the two.",
+            document.key_source("mail", "password_file"),
+        )
+    if secret is not None and not mail.username:
+        yield error(
+            "missing-key",
+            f"mail has {secret} and no username.",
+            "Add username:, the mail server's user name.",
+            document.key_source("mail", secret),
+        )
+    if mail.username and secret is None:
+        yield error(
+            "missing-key",
+            "mail has a username and no password.",
+            "Name the password's place: password_env: SMTP_PASSWORD, or password_file: FILE.",
+            document.key_source("mail", "username"),
+        )
+    if secret is not None and mail.tls == "none":
+        yield error(
+            "wrong-value",
+            "With tls: none the password would travel in clear.",
+            "Write tls: required, or leave the username and password out.",
+            document.key_source("mail", "tls"),
+        )

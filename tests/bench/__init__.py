@@ -1,0 +1,1 @@
+"""The program beside the bare tools it stands on: ``python -m tests.bench``."""

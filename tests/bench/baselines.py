@@ -1,0 +1,53 @@
+"""The other side of each comparison: the least that any program doing this must do.
+
+``python baselines.py load FOLDER``                        every manifest through ``CSafeLoader``
+``python baselines.py send PORT FOLDER CONNECTIONS``       every .eml, with ``CONNECTIONS`` = ``one`` for all
+                                                           of them, or ``each`` for one a message
+
+Imports stand inside, so that each side pays for its own alone.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def load(folder: str) -> None:
+    """Read every manifest and forget it."""
+    from pathlib import Path
+
+    import yaml
+
+    loaded = [
+        yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)  # noqa: TID251  # it is what we compare with
+        for path in sorted(Path(folder).rglob("*.yaml"))
+    ]
+    assert loaded
+
+
+def send(port: str, folder: str, connections: str) -> None:
+    """Hand every letter of a folder to a mail server, one after another."""
+    import asyncio
+    from pathlib import Path
+
+    import aiosmtplib
+
+    async def send_all() -> None:
+        client = aiosmtplib.SMTP(hostname="127.0.0.1", port=int(port), use_tls=False, start_tls=False)
+        for path in sorted(Path(folder).glob("*.eml")):
+            if not client.is_connected:
+                await client.connect()
+            await client.sendmail("acces@durand-associes.fr", [path.name[: -len(".eml")]], path.read_bytes())
+            if connections == "each":
+                await client.quit()
+        if client.is_connected:
+            await client.quit()
+
+    asyncio.run(send_all())
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "load":
+        load(sys.argv[2])
+    else:
+        send(*sys.argv[2:5])

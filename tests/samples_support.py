@@ -1,0 +1,55 @@
+"""The samples, copied as a fresh clone has them, and the program run on them as a person runs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ONBOARDING = "samples/onboarding"
+NEXT_MONTH = "samples/next-month"
+
+
+def copy_samples(destination: Path) -> Path:
+    """``samples/`` beside a ``.venv`` that is the one these tests run in; returns the destination."""
+    made_by_runs = shutil.ignore_patterns("portal.db*", "ledger.db*", "outbox")
+    shutil.copytree(ROOT / "samples", destination / "samples", ignore=made_by_runs)
+    (destination / ".venv").symlink_to(sys.prefix, target_is_directory=True)
+    return destination
+
+
+def run(script: str, folder: Path, *, expected: int = 0) -> str:
+    """What a shell script prints on both streams; its exit code must be the expected one."""
+    done = _run(script, folder)
+    assert done.returncode == expected, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def answer(script: str, folder: Path) -> str:
+    """What a shell script that succeeds prints on stdout alone."""
+    done = _run(script, folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    # nothing of the person who runs the tests: no terminal, no colours, no home
+    environment = {
+        "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "LC_ALL": "C.UTF-8",
+    }
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )

@@ -1,0 +1,340 @@
+"""What export writes: readable, stable, and read back as the values that the portal has."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provisioner.limits import MAX_FILE_BYTES
+from provisioner.manifest.document import read_document
+from provisioner.manifest.export import export_workspace, flow, quoted, scalar
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    Production,
+    State,
+    Status,
+    Terms,
+    User,
+    UserType,
+    email_key,
+)
+
+TERMS = Terms(
+    offers=frozenset({"Essentiel", "Confort"}),
+    apps=frozenset({"Documents", "Scan", "Achats"}),
+    email_domains=frozenset({"durand-associes.fr"}),
+    staff=frozenset({"helene.durand@durand-associes.fr"}),
+)
+BAKERY = Company("004217", "Boulangerie Martin SARL", "732829320", Billing(BillingMode.CLIENT, "Essentiel"))
+CLAIRE = User(
+    email="claire.martin@boulangerie-martin.fr",
+    first_name="Claire",
+    last_name="Martin",
+    phone="+33199001001",
+    type=UserType.ADMINISTRATOR,
+    billed="004217",
+    companies=frozenset({"004217", "004218"}),
+    production=Production.FULL,
+    apps=frozenset(
+        {
+            Grant("Documents", AppState.ACTIVE),
+            Grant("Scan", AppState.ENDING, date(2026, 11, 30)),
+            Grant("Achats", AppState.REQUESTED),
+        }
+    ),
+    status=Status.ACTIVE,
+)
+
+
+def exported(state: State, terms: Terms = TERMS) -> dict[str, str]:
+    return export_workspace(
+        state,
+        terms,
+        firm_name="Cabinet Durand & Associés",
+        portal_url="sqlite:///portal.db",
+        mail_from="Cabinet Durand <acces@durand-associes.fr>",
+        public_url="https://portail.durand-associes.fr",
+    )
+
+
+def read(text: str) -> Any:
+    document, problems = read_document("clients/x.yaml", text.encode())
+    assert problems == []
+    assert document is not None
+    return document.data
+
+
+def state_of(companies: list[Company], users: list[User]) -> State:
+    return State(
+        {company.number: company for company in companies}, {email_key(user.email): user for user in users}
+    )
+
+
+def test_a_manifest_reads_as_a_person_would_write_it() -> None:
+    paul = User(
+        "paul@example.fr", "Paul", "Girard", None, UserType.STANDARD, "004217", frozenset({"004217"}),
+        Production.CONSULTATION, frozenset(), Status.CLOSED,
+    )  # fmt: skip
+    files = exported(state_of([BAKERY, Company("004218", "SCI des Tilleuls")], [CLAIRE, paul]))
+    assert list(files) == [
+        "provisioner.yaml",
+        "clients/004217-boulangerie-martin-sarl.yaml",
+        "clients/004218-sci-des-tilleuls.yaml",
+    ]
+    assert (
+        files["clients/004217-boulangerie-martin-sarl.yaml"]
+        == """\
+company:
+  number: "004217"
+  name: Boulangerie Martin SARL
+  siren: "732829320"
+billing: {mode: client, offer: Essentiel}
+users:
+  - email: paul@example.fr
+    first_name: Paul
+    last_name: Girard
+    type: standard
+    production: consultation
+    apps: []
+    companies: []
+    status: closed
+
+  - email: claire.martin@boulangerie-martin.fr
+    first_name: Claire
+    last_name: Martin
+    phone: "+33 1 99 00 10 01"
+    type: administrator
+    production: full
+    apps: [Documents]
+    companies: ["004218"]
+"""
+    )
+    assert (
+        files["clients/004218-sci-des-tilleuls.yaml"]
+        == """\
+company:
+  number: "004218"
+  name: SCI des Tilleuls
+"""
+    )
+
+
+def test_the_settings_carry_the_firms_terms_and_what_is_in_use_beside_them() -> None:
+    archaic = Company("1", "A", billing=Billing(BillingMode.FIRM, "Tarif 2019"))
+    assert (
+        exported(state_of([archaic], []))["provisioner.yaml"]
+        == """\
+# Written by provisioner export: the portal as it was, so that planning it changes nothing.
+version: 1
+
+firm:
+  name: Cabinet Durand & Associés
+  language: fr
+  email_domains: [durand-associes.fr]
+  staff: [helene.durand@durand-associes.fr]
+
+manifests: [clients/]
+
+catalogue:
+  offers: [Confort, Essentiel, Tarif 2019]
+  apps: [Achats, Documents, Scan]
+
+portal:
+  url: "sqlite:///portal.db"
+  operator: partner
+  public_url: "https://portail.durand-associes.fr"
+
+ledger: {url: "sqlite:///ledger.db"}
+
+mail:
+  transport: "maildir:outbox"
+  from: "Cabinet Durand <acces@durand-associes.fr>"
+  welcome: ours
+
+safety: {absent: report}
+"""
+    )
+
+
+def test_an_account_to_be_validated_is_left_for_somebody_to_validate() -> None:
+    waiting = User(
+        "a@example.fr", "A", "B", None, UserType.STANDARD, "1", frozenset({"1"}),
+        Production.FULL, frozenset(), Status.TO_VALIDATE,
+    )  # fmt: skip
+    (user,) = read(exported(state_of([Company("1", "A")], [waiting]))["clients/1-a.yaml"])["users"]
+    assert user["activation"] == "later"
+
+
+def test_a_phone_or_a_siren_that_no_manifest_can_say_is_left_unmanaged_and_told() -> None:
+    odd = User(
+        "a@example.fr", "A", "B", "poste 12\n", UserType.STANDARD, "1", frozenset({"1"}),
+        Production.FULL, frozenset(), Status.ACTIVE,
+    )  # fmt: skip
+    text = exported(state_of([Company("1", "A", siren="123")], [odd]))["clients/1-a.yaml"]
+    data = read(text)
+    assert "phone" not in data["users"][0]
+    assert "siren" not in data["company"]
+    assert '# phone: the portal has "poste 12\\n", which is not in the form of a phone' in text
+
+
+def test_a_user_billed_to_a_dossier_that_the_portal_does_not_list_is_not_lost() -> None:
+    files = exported(state_of([], [CLAIRE]))
+    assert [user["email"] for user in read(files["clients/004217-004217.yaml"])["users"]] == [CLAIRE.email]
+
+
+def test_the_order_of_what_the_portal_answers_does_not_show() -> None:
+    users = [
+        User(
+            f"{name}@example.fr", name, name, None, UserType.ADMINISTRATOR, "1", frozenset({"1", "2", "3"}),
+            Production.FULL, frozenset({Grant("Scan", AppState.ACTIVE), Grant("Achats", AppState.ACTIVE)}),
+            Status.ACTIVE,
+        )
+        for name in ("Zoé", "anna", "Émile")
+    ]  # fmt: skip
+    companies = [Company(number, "Société") for number in "123"]
+    assert exported(state_of(companies, users)) == exported(state_of(companies[::-1], users[::-1]))
+    assert list(exported(state_of(companies, users))) == list(exported(state_of(companies[::-1], users)))
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "path"),
+    [
+        ("004217", "Boulangerie Martin SARL", "clients/004217-boulangerie-martin-sarl.yaml"),
+        ("7", "Crêperie  d'Été & Cie", "clients/7-creperie-d-ete-cie.yaml"),
+        ("7", "株式会社", "clients/7.yaml"),
+        ("7", "x" * 90, f"clients/7-{'x' * 40}.yaml"),
+        ("../../etc/passwd", "..", "clients/etc_passwd.yaml"),
+        ("\0", "/", "clients/company.yaml"),
+    ],
+)
+def test_a_file_is_named_for_its_company_and_stays_in_its_folder(number: str, name: str, path: str) -> None:
+    assert list(exported(state_of([Company(number, name)], [])))[1:] == [path]
+
+
+def test_companies_whose_file_names_would_collide_get_one_each() -> None:
+    names = list(exported(state_of([Company("a1", "X"), Company("A1", "x"), Company("A1-x", "")], [])))[1:]
+    assert names == ["clients/A1-x.yaml", "clients/A1-x-2.yaml", "clients/a1-x-3.yaml"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "no", "Yes", "ON", "y", "N", "null", "~", "True", "012", "0x1F", "1e3", "12:30",
+        "2026-11-24", ".inf", "- a", "? a", "a: b", "a #b", "#a", "&a", "*a", "!a", "%a", "@a", "`a`",
+        "[a", "{a}", "a, b", "a]", "'", '"', "\\", "<<", "=", "---", "...",
+        "a\nb", "a\tb", "a\u00a0b", "a\u2028b", "\ufeffa",
+        "\u202eevil", "a\u0085b", " a", "a ", "a  b", "l'été", "Æsir & Œuvre (2)", "\U0001f950", "e\u0301",
+    ],
+)  # fmt: skip
+def test_a_text_survives_whatever_yaml_would_make_of_it(text: str) -> None:
+    written = f"a: {scalar(text)}\nb: {flow([text])}\nc: {quoted(text)}\n"
+    assert read(written) == {"a": text, "b": [text], "c": text}
+    # the judgement of a reader of YAML 1.1, with all its surprises
+    assert yaml.load(written, Loader=yaml.CSafeLoader) == {"a": text, "b": [text], "c": text}  # noqa: TID251
+
+
+@pytest.mark.parametrize("text", ["Boulangerie Martin SARL", "Lefèvre & Fils", "l'Été", "a.b@example.fr"])
+def test_usual_names_are_written_without_quotes(text: str) -> None:
+    assert scalar(text) == text
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30) | st.sampled_from(
+    ["no", "0123", "1e3", "a: b", "- x", "a #b", "12:30", "~", "{", "Été"]
+)
+NUMBER = st.from_regex(r"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,6}[0-9A-Za-z])?", fullmatch=True)
+SIREN = st.sampled_from(["732829320", "812345676", "005880596"])
+PHONE = st.from_regex(r"\+336[0-24-8][0-9]{7}", fullmatch=True) | st.sampled_from(
+    ["+442079460000", "poste 3"]
+)
+
+
+@st.composite
+def states(draw: st.DrawFn) -> State:
+    numbers = draw(st.lists(NUMBER, min_size=1, max_size=5, unique=True))
+    billing = st.builds(Billing, st.sampled_from(BillingMode), TEXT)
+    companies = {
+        number: Company(number, draw(TEXT), draw(st.none() | SIREN), draw(st.none() | billing))
+        for number in numbers
+    }
+    users: dict[str, User] = {}
+    for position in range(draw(st.integers(0, 6))):
+        billed = draw(st.sampled_from(numbers))
+        apps = draw(st.dictionaries(TEXT, st.sampled_from(AppState), max_size=3))
+        users[str(position)] = User(
+            email=draw(TEXT),
+            first_name=draw(TEXT),
+            last_name=draw(TEXT),
+            phone=draw(st.none() | PHONE),
+            type=draw(st.sampled_from(UserType)),
+            billed=billed,
+            companies=draw(st.frozensets(st.sampled_from(numbers))) | {billed},
+            production=draw(st.sampled_from(Production)),
+            apps=frozenset(Grant(app, state) for app, state in apps.items()),
+            status=draw(st.sampled_from(Status)),
+        )
+    return State(companies, users)
+
+
+@settings(max_examples=60, deadline=None)
+@given(states())
+def test_whatever_the_portal_holds_is_read_back_as_it_is(state: State) -> None:
+    files = exported(state)
+    found = [read(text) for path, text in files.items() if path != "provisioner.yaml"]
+    assert {data["company"]["number"] for data in found} == set(state.companies)
+    for data in found:
+        company = state.companies[data["company"]["number"]]
+        assert data["company"]["name"] == company.name
+        assert data["company"].get("siren") == company.siren
+        billing = data.get("billing")
+        assert (
+            Billing(BillingMode(billing["mode"]), billing["offer"]) if billing else None
+        ) == company.billing
+    declared = sorted(
+        (_declared_user(data["company"]["number"], user) for data in found for user in data.get("users", [])),
+        key=repr,
+    )
+    assert declared == sorted((_expected(user) for user in state.users.values()), key=repr)
+    assert set(read(files["provisioner.yaml"])["catalogue"]["apps"]) >= {
+        grant.app for user in state.users.values() for grant in user.apps
+    }
+
+
+def _declared_user(billed: str, user: dict[str, Any]) -> tuple[object, ...]:
+    status = {"later": Status.TO_VALIDATE}.get(user.get("activation", ""), Status.ACTIVE)
+    return (
+        user["email"], user["first_name"], user["last_name"], user.get("phone", "").replace(" ", ""),
+        user["type"], user["production"], billed, sorted({billed, *user["companies"]}), sorted(user["apps"]),
+        user.get("status", str(status)),
+    )  # fmt: skip
+
+
+def _expected(user: User) -> tuple[object, ...]:
+    phone = user.phone if user.phone and re.fullmatch(r"\+[0-9]+", user.phone) else ""
+    apps = sorted(grant.app for grant in user.apps if grant.state is AppState.ACTIVE)
+    return (
+        user.email, user.first_name, user.last_name, phone, user.type, user.production, user.billed,
+        sorted(user.companies), apps, str(user.status),
+    )  # fmt: skip
+
+
+def test_a_company_of_a_thousand_users_stays_within_the_bound_of_a_file() -> None:
+    users = [
+        User(
+            f"prenom.nom{number}@boulangerie-martin.fr", "Maximilienne", f"de la Rochefoucauld {number}",
+            "+33199001001", UserType.ADMINISTRATOR, "004217", frozenset({"004217", "004218"}),
+            Production.CONSULTATION, CLAIRE.apps, Status.TO_VALIDATE,
+        )
+        for number in range(1000)
+    ]  # fmt: skip
+    files = exported(state_of([BAKERY, Company("004218", "SCI")], users))
+    assert max(len(text.encode()) for text in files.values()) < MAX_FILE_BYTES / 3

@@ -1,0 +1,193 @@
+"""Killed at any step boundary and run again: the portal is as desired, and every newcomer is welcomed once.
+
+The first run of each test is a dry trace that counts the boundaries; then one run for each of
+them is killed there with SIGKILL, in a process of its own, and finished by running it again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import pytest
+from smtp_support import Server, smtp_server
+
+from provisioner.cli import run
+from provisioner.ledger import read_books, read_letters
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def workspace(folder: Path, *, transport: str = "maildir:outbox", extra: str = "") -> Path:
+    """The onboarding sample in a folder of its own."""
+    shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
+    settings = folder / "provisioner.yaml"
+    text = settings.read_text()
+    text = text.replace('"maildir:outbox"', f'"{transport}"{extra}')
+    settings.write_text(text)
+    return folder
+
+
+def apply(folder: Path) -> int:
+    """One run, in this process, with its talk thrown away."""
+    return run(["-C", str(folder), "apply", "--auto-approve"])
+
+
+def killed_at(folder: Path, boundary: int) -> tuple[bool, int]:
+    """Run apply in a second process that is killed at a boundary.
+
+    Returns whether it was killed, and how many boundaries it passed (in a run that was not).
+    """
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        _child(folder, boundary, writing)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        told = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True, 0
+    return False, int(told or 0)
+
+
+def _child(folder: Path, boundary: int, writing: int) -> None:
+    passed = 0
+
+    def checkpoint() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == boundary:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    code = 1
+    try:
+        _watch(checkpoint)
+        with open(os.devnull, "w") as nowhere:
+            sys.stdout = sys.stderr = nowhere
+            code = apply(folder)
+        os.write(writing, str(passed).encode())
+    finally:
+        os._exit(code)
+
+
+def _watch(checkpoint: Any) -> None:
+    """Put a checkpoint before, inside and after every commit, rename and mail body."""
+    from provisioner import ledger
+    from provisioner.mail import transport
+    from provisioner.portals import sql
+
+    for module in (ledger, sql):
+        original = module.transaction
+
+        @contextmanager
+        def watched(connection: Any, original: Any = original) -> Iterator[None]:
+            checkpoint()
+            with original(connection):
+                yield
+                checkpoint()
+            checkpoint()
+
+        module.transaction = watched
+    rename, send_body = os.rename, transport._send_body
+
+    def watched_rename(source: Any, target: Any) -> None:
+        checkpoint()
+        rename(source, target)
+        checkpoint()
+
+    async def watched_body(client: Any, content: bytes) -> Any:
+        checkpoint()
+        answer = await send_body(client, content)
+        checkpoint()
+        return answer
+
+    os.rename = watched_rename  # type: ignore[assignment]
+    transport._send_body = watched_body
+
+
+def boundaries(folder: Path) -> int:
+    killed, count = killed_at(folder, -1)
+    assert not killed
+    assert count > 20
+    return count
+
+
+def mailed(folder: Path) -> Counter[str]:
+    """How many letters each recipient has in the maildir."""
+    box = folder / "outbox"
+    files = [file for part in ("new", "cur") for file in (box / part).glob("*")] if box.exists() else []
+    return Counter(message_from_bytes(file.read_bytes())["To"] for file in files)
+
+
+def expected(folder: Path) -> set[str]:
+    return {recipient for recipient, count in mailed(folder).items() if count == 1}
+
+
+def test_a_run_killed_anywhere_is_finished_by_running_it_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm = workspace(tmp_path / "calm")
+    count = boundaries(calm)
+    welcomed = mailed(calm)
+    assert set(welcomed.values()) == {1}
+    for boundary in range(1, count + 1):
+        folder = workspace(tmp_path / f"at-{boundary}")
+        killed, _ = killed_at(folder, boundary)
+        assert killed, boundary
+        assert apply(folder) == 0, (boundary, capsys.readouterr())
+        assert mailed(folder) == welcomed, boundary
+        capsys.readouterr()
+        assert run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
+        assert "No changes" in capsys.readouterr().out
+        assert read_books(folder / "ledger.db").unsettled == ()
+        shutil.rmtree(folder)
+
+
+def received(server: Server) -> Counter[str]:
+    return Counter(message_from_bytes(message)["To"] for message in server.accepted)
+
+
+@pytest.mark.parametrize("policy", ["hold", "resend"])
+def test_a_run_killed_while_mailing_loses_no_letter_and_doubles_none_silently(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = f"\n  tls: none\n  connections: 1\n  on_unknown: {policy}"
+    with smtp_server() as server:
+        calm = workspace(tmp_path / "calm", transport=f"smtp://127.0.0.1:{server.port}", extra=extra)
+        count = boundaries(calm)
+        newcomers = set(received(server))
+    for boundary in range(1, count + 1, 1 if policy == "hold" else 2):
+        with smtp_server() as server:
+            folder = workspace(
+                tmp_path / f"at-{boundary}", transport=f"smtp://127.0.0.1:{server.port}", extra=extra
+            )
+            assert killed_at(folder, boundary)[0]
+            code = apply(folder)
+            letters = read_letters(folder / "ledger.db")
+        arrived = received(server)
+        parked = {posted.letter.recipient for posted in letters if posted.state == "unknown"}
+        sent = {posted.letter.recipient for posted in letters if posted.state == "sent"}
+        assert sent | parked == newcomers, boundary
+        assert sent <= set(arrived), boundary
+        if policy == "hold":
+            assert max(arrived.values()) == 1, boundary
+            assert code in (0, 7)
+        else:
+            assert parked == set(), boundary
+            assert set(arrived) == newcomers, boundary
+            assert sum(arrived.values()) <= len(newcomers) + 1, boundary
+        capsys.readouterr()
+        shutil.rmtree(folder)

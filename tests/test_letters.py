@@ -1,0 +1,239 @@
+"""A letter says what it should, in both languages, and nothing in a name can make it say more."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner import limits
+from provisioner.errors import MailError
+from provisioner.mail import letters as letters_module
+from provisioner.mail.letters import Letter, Templates, compose, message_id, render
+from provisioner.mail.transport import Maildir, Message
+
+FOLDER = Path(__file__).parent.parent / "templates" / "mail"
+TEMPLATES = Templates({path.name: path.read_text() for path in FOLDER.glob("*.j2")})
+SENDER = "Cabinet Durand & Associés <acces@durand-associes.fr>"
+DATED = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+LINK = "https://portail.example.com/activation/u.1.2.abc"
+
+
+def letter(language: str = "fr", **context: str) -> Letter:
+    words = {
+        "first_name": "Éloïse",
+        "last_name": "Martin",
+        "email": "eloise@boulangerie-martin.fr",
+        "company": "Boulangerie Martin SARL",
+        "firm": "Cabinet Durand & Associés",
+        **context,
+    }
+    return Letter("ab" * 32, words["email"], language, words, DATED)
+
+
+def received(content: bytes) -> EmailMessage:
+    message = email.message_from_bytes(content, policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def written(one: Letter, link: str = LINK) -> EmailMessage:
+    return received(compose(one, render(one, link, TEMPLATES), sender=SENDER, reply_to="contact@example.fr"))
+
+
+@pytest.mark.parametrize(
+    ("language", "subject", "greeting", "button"),
+    [
+        ("fr", "Votre accès en ligne", "Bonjour Éloïse Martin,", "Choisir mon mot de passe"),
+        ("en", "Your online access", "Dear Éloïse Martin,", "Choose my password"),
+    ],
+)
+def test_a_welcome_reads_well_in_both_languages(
+    language: str, subject: str, greeting: str, button: str
+) -> None:
+    message = written(letter(language))
+    text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
+    assert text is not None
+    assert html is not None
+    assert message["Subject"].startswith(subject)
+    for part in (text, html):
+        assert greeting in part.get_content()
+        assert LINK in part.get_content()
+        assert "eloise@boulangerie-martin.fr" in part.get_content()
+    assert button in html.get_content()
+    assert f'lang="{language}"' in html.get_content()
+
+
+def test_the_headers_are_those_of_an_automatic_letter() -> None:
+    message = written(letter())
+    assert message["From"] == SENDER
+    assert message["To"] == "eloise@boulangerie-martin.fr"
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["Content-Language"] == "fr"
+    assert message["Message-ID"] == message_id("ab" * 32, SENDER) == f"<{'ab' * 20}@durand-associes.fr>"
+    assert message["Date"] == "Tue, 24 Nov 2026 09:30:00 +0000"
+    assert "List-Unsubscribe" not in message
+
+
+def test_the_same_letter_has_the_same_bytes_within_the_lines_that_mail_allows() -> None:
+    one = letter(company="É" * 900)
+    first, second = (compose(one, render(one, LINK, TEMPLATES), sender=SENDER) for _ in range(2))
+    assert first == second
+    assert all(len(line) <= 998 for line in first.split(b"\r\n"))
+    assert b"\n" not in first.replace(b"\r\n", b"")
+
+
+def test_someone_with_a_password_is_given_no_link() -> None:
+    body = written(letter(), link="").get_body(("plain",))
+    assert body is not None
+    assert "mot de passe que vous avez déjà choisi" in body.get_content()
+    assert "http" not in body.get_content()
+
+
+def test_nothing_remote_is_loaded() -> None:
+    html = render(letter(), LINK, TEMPLATES).html
+    assert "src=" not in html
+    assert "@import" not in html
+    assert html.count("http") == html.count(LINK)
+
+
+def test_names_are_text_in_html() -> None:
+    html = render(letter(first_name="<script>alert(1)</script>", company='A & B "C"'), LINK, TEMPLATES).html
+    assert "<script>alert" not in html
+    assert "A &amp; B" in html
+
+
+HOSTILE = st.one_of(
+    st.text(max_size=60),
+    st.sampled_from(
+        [
+            "a\r\nBcc: x@evil.example", "a\nSubject: other", "\r\n\r\nbody", "=?utf-8?q?Bcc:_x?=",
+            "\r\n.\r\nMAIL FROM:<x>",
+            "\x00", "\u2028Bcc: x", "\x85Bcc: x", "{{ 7*7 }}", "{% for x in y %}", "x" * 5000, "\u202eevil",
+        ]
+    ),
+)  # fmt: skip
+
+
+@given(HOSTILE, HOSTILE, HOSTILE)
+def test_nothing_in_a_name_makes_a_second_header_or_message(first: str, company: str, firm: str) -> None:
+    one = letter(first_name=first, company=company, firm=firm)
+    try:
+        content = compose(one, render(one, LINK, TEMPLATES), sender=SENDER)
+    except MailError:
+        return
+    message = received(content)
+    for header in ("From", "To", "Subject", "Date", "Message-ID"):
+        assert len(message.get_all(header, [])) == 1
+    assert "Bcc" not in message
+    assert message["To"] == "eloise@boulangerie-martin.fr"
+    assert "49" not in (message["Subject"] or "") or "49" in first + company + firm
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a@b.fr\r\nBcc: x@y.fr",
+        "a@b.fr, x@y.fr",
+        "a b@c.fr",
+        "",
+        "é@example.fr",
+        "a@",
+        "@b.fr",
+        "<a@b.fr> x@y.fr",
+    ],
+)
+def test_an_address_that_is_not_one_is_refused(address: str) -> None:
+    one = letter()
+    hostile = Letter(one.key, address, "fr", one.context, DATED)
+    try:
+        content = compose(hostile, render(one, LINK, TEMPLATES), sender=SENDER)
+    except MailError:
+        return
+    assert received(content)["To"].count("@") == 1
+    assert "Bcc" not in received(content)
+
+
+def broken(source: str) -> MailError:
+    with pytest.raises(MailError) as caught:
+        Templates({"welcome.fr.txt.j2": source}).render("welcome.fr.txt.j2", {"first_name": "Ann", "n": "9"})
+    return caught.value
+
+
+def test_an_unknown_variable_is_named_with_its_place_and_those_that_exist() -> None:
+    problem = broken("Bonjour\n{{ prenom }}")
+    assert "welcome.fr.txt.j2:2" in problem.sentence
+    assert "'prenom' is undefined" in problem.sentence
+    assert "first_name" in problem.remedy
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "{{ ''.__class__.__mro__ }}", "{{ first_name.__class__ }}", "{{ first_name.__init__.__globals__ }}",
+        "{{ self.__init__ }}", "{{ self._TemplateReference__context }}", "{{ cycler.__init__ }}",
+        "{{ lipsum.__globals__ }}", "{{ joiner.__init__ }}", "{{ namespace() }}", "{{ range(10) }}",
+        "{{ dict(a=1) }}", "{{ config }}", "{{ request }}", "{{ ''|attr('__class__') }}",
+        "{{ first_name|map('attr', 'x')|list }}", "{{ [1]|sum }}", "{{ 'x' * 10**9 }}", "{{ 2 ** 99999999 }}",
+        "{{ '%999999999d' % 1 }}", "{{ 'x'|center(10**9) }}", "{{ 'a'|format }}", "{{ 'x'|list|join }}",
+        "{{ 'x'|batch(3) }}", "{{ 'x'|filesizeformat }}", "{{ '{0.__class__}'.format(first_name) }}",
+        "{{ '{:>999999999}'.format(1) }}", "{% include '/etc/passwd' %}", "{% import 'os' as os %}",
+        "{{ first_name.format_map }}{{ x }}", "{% for %}", "{{ first_name",
+        "{% set x = [] %}{{ x.append(1) }}",
+        "{{ 'x'.ljust(999999999) }}", "{{ 'x'.zfill(999999999) }}", "{{ 'a'.join('b'.center(99999999)) }}",
+        "{{ '\\t'.expandtabs(99999999) }}", "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    ],
+)  # fmt: skip
+def test_a_template_cannot_leave_its_sandbox_or_make_too_much(payload: str) -> None:
+    assert broken(payload).sentence
+
+
+def test_a_letter_s_size_is_bounded_at_n_and_n_plus_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(letters_module, "MAX_RENDERED_CHARACTERS", 10)
+    assert Templates({"a": "x" * 10}).render("a", {}) == "x" * 10
+    with pytest.raises(MailError, match="too much"):
+        Templates({"a": "x" * 11}).render("a", {})
+    assert limits.MAX_RENDER_SECONDS == 5
+
+
+def test_a_maildir_holds_each_letter_once_for_its_owner_only(tmp_path: Path) -> None:
+    box = Maildir(tmp_path / "outbox")
+    states: list[str] = []
+    for _ in range(2):
+        box.deliver(
+            [Message("k" * 64, "a@b.fr", "c@d.fr", b"Subject: x\r\n\r\nBonjour\r\n")],
+            on_body=lambda key: None,
+            on_delivery=lambda delivery: states.append(str(delivery.state)),
+            stop=lambda: False,
+        )
+    (file,) = (tmp_path / "outbox" / "new").iterdir()
+    assert states == ["sent", "sent"]
+    assert file.stat().st_mode & 0o077 == 0
+    assert file.read_bytes() == b"Subject: x\n\nBonjour\n"
+
+
+def test_a_letter_that_was_read_meanwhile_is_not_delivered_again(tmp_path: Path) -> None:
+    box = Maildir(tmp_path / "outbox")
+    message = Message("k" * 64, "a@b.fr", "c@d.fr", b"x")
+    for _ in range(2):
+        box.deliver(
+            [message], on_body=lambda key: None, on_delivery=lambda delivery: None, stop=lambda: False
+        )
+        new, cur = tmp_path / "outbox" / "new", tmp_path / "outbox" / "cur"
+        for file in new.iterdir():
+            file.rename(cur / f"{file.name}:2,S")
+    assert len(list(cur.iterdir())) == 1
+
+
+def test_a_maildir_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "outbox").write_text("a file")
+    with pytest.raises(MailError, match="cannot be used"):
+        Maildir(tmp_path / "outbox").deliver(
+            [], on_body=lambda key: None, on_delivery=lambda delivery: None, stop=lambda: False
+        )
