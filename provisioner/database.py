@@ -58,10 +58,17 @@ class Identity:
     error: type[ProvisionerError]
 
 
-def connect(path: Path, identity: Identity) -> sqlite3.Connection:
+def _nothing_more(_: sqlite3.Connection) -> None:
+    """A new file needs no more than its tables."""
+
+
+def connect(
+    path: Path, identity: Identity, found: Callable[[sqlite3.Connection], None] = _nothing_more
+) -> sqlite3.Connection:
     """Open for writing; a missing file is made, readable by its owner alone.
 
-    WAL with FULL sync: a commit that returned has reached the disk.
+    ``found`` writes what a new file holds from its first commit on, so that nobody ever meets it
+    half made. WAL with FULL sync: a commit that returned has reached the disk.
     """
     with told(path, identity):
         _make_private(path, identity)
@@ -75,6 +82,7 @@ def connect(path: Path, identity: Identity) -> sqlite3.Connection:
             with transaction(connection):
                 if not _is_ours(connection, path, identity):
                     _lay_out(connection, identity)
+                    found(connection)
         except BaseException:
             connection.close()
             raise

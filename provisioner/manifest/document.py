@@ -1,7 +1,5 @@
 """YAML text, read strictly, with the place of every value.
 
-The data comes from libyaml's *events* and the small builder below, in less than half the time of
-composing nodes, and safely where composing is not: deep nesting overflows libyaml's composer.
 Every scalar stays the text that was written, but for null, true and false, so that ``0612345670`` is
 no octal number and ``no`` no boolean. What makes YAML surprising is refused by name: tags,
 anchors, aliases, merge keys, keys written twice, characters that do not show.
@@ -9,46 +7,14 @@ anchors, aliases, merge keys, keys written twice, characters that do not show.
 
 from __future__ import annotations
 
-import re
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
-from sys import intern
-from typing import Any, NoReturn
 
-import yaml
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-)
+from provisioner.diagnostics import Diagnostic, Source
+from provisioner.manifest.reading import HAS_LIBYAML, Data, Reading, places
+from provisioner.manifest.text import Page, decode
 
-from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
-from provisioner.manifest.syntax import explain
-from provisioner.manifest.text import HIDDEN, Page, decode, hidden_characters, in_words
-
-HAS_LIBYAML: bool = yaml.__with_libyaml__
-"""False where PyYAML came without libyaml: the same answers, eight times slower."""
-
-Data = Any
-"""``dict[str, Data] | list[Data] | str | bool | None``."""
-
-# what yaml.parse takes events from, without the constructor that only composing needs
-_Parser: Any = yaml.cyaml.CParser if HAS_LIBYAML else yaml.SafeLoader  # type: ignore[attr-defined]
-_CONSTANTS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-_NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
-# where an anchor, an alias or a tag may begin, or an escape write a hidden character
-_SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
+__all__ = ["HAS_LIBYAML", "Data", "Document", "read_document"]
 
 
 class Document:
@@ -62,8 +28,6 @@ class Document:
     def __init__(self, page: Page, data: Data, marks: Sequence[int]) -> None:
         self.data = data
         self._page = page
-        # a scalar has one mark, its offset; a collection has two before those of its children: its
-        # offset, and how many marks it takes; in a mapping, the mark of a key precedes its value's
         self._marks = marks
         self._tables: dict[int, dict[str | int, int]] = {}
 
@@ -100,18 +64,8 @@ class Document:
     def _children(self, mark: int, collection: Data) -> dict[str | int, int]:
         table = self._tables.get(mark)
         if table is None:
-            table = self._tables[mark] = dict(_places(self._marks, mark, collection))
+            table = self._tables[mark] = dict(places(self._marks, mark, collection))
         return table
-
-
-def _places(marks: Sequence[int], mark: int, collection: Data) -> Iterator[tuple[str | int, int]]:
-    """The mark of each key of a mapping, or of each item of a list."""
-    keyed = isinstance(collection, dict)
-    mark += 2
-    for part, child in collection.items() if keyed else enumerate(collection):
-        yield part, mark
-        mark += keyed
-        mark += marks[mark + 1] if isinstance(child, dict | list) else 1
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
@@ -120,211 +74,8 @@ def read_document(file: str, content: bytes | str) -> tuple[Document | None, lis
     Without a document where reading could not go on to the end. ``file`` is the name shown to people.
     """
     text = decode(file, content)
-    return (None, [text]) if isinstance(text, Diagnostic) else _Reading(file, text).result()
-
-
-def _needs_checks(text: str) -> bool:
-    """Whether a text may hold what ``_checked`` refuses; most cannot, and are read without it."""
-    # 2 characters make 3 nodes at the most, so that a short text is within every limit
-    if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
-        return True
-    return any(mark in text for mark in "&*!\\") and _SUSPECT.search(text) is not None
-
-
-class _Stop(Exception):
-    """Reading cannot go on; the reason is among the problems."""
-
-
-class _Reading:
-    """One reading of one text: a descent along the parser's events, no deeper than ``MAX_DEPTH``.
-
-    Time goes into ``_mapping`` and ``_sequence``, so that they test nothing but what each event may be.
-    """
-
-    def __init__(self, file: str, text: str) -> None:
-        self._hidden = hidden_characters(text)
-        if self._hidden:  # replaced one for one: reading goes on, and offsets stay
-            text = HIDDEN.sub("\ufffd", text)
-        self._page = Page(file, text)
-        self._problems: list[Diagnostic] = []
-        self._marks: list[int] = []
-        self._nodes = 0
-        self._index = 0
-        self._parse = _Parser(text).get_event
-        self._next = self._checked if _needs_checks(text) else self._parse
-
-    def result(self) -> tuple[Document | None, list[Diagnostic]]:
-        document = None
-        try:
-            for index, character in self._hidden:
-                self._refuse_character(character, index)
-            data = self._stream()
-            document = Document(self._page, data, array("I", self._marks or (0,)))
-        except _Stop:
-            pass
-        except yaml.MarkedYAMLError as problem:
-            self._problems.append(self._syntax(problem))
-        except (yaml.YAMLError, ValueError, OverflowError):
-            # what the escapes of a tag or a text spell may be no Unicode, which parsers do not foresee
-            detail = "An escape sequence here, or soon after, stands for no character."
-            self._problems.append(self._problem("yaml-syntax", detail, "Remove it.", self._index))
-        return document, sorted(self._problems, key=attrgetter("source"))
-
-    def _stream(self) -> Data:
-        self._next()
-        start = self._next()
-        if type(start) is StreamEndEvent:
-            return None
-        if start.version or start.tags:
-            self._unsafe("A directive (%)", "Remove this line.", start)
-        data = self._node(self._next(), 0)
-        self._next()
-        more = self._next()
-        if type(more) is DocumentStartEvent:
-            self._unsafe("A second document in one file (---)", "Put it in a file of its own.", more)
-        return data
-
-    def _node(self, event: Any, depth: int) -> Data:
-        kind = type(event)
-        if kind is MappingStartEvent:
-            return self._mapping(event, depth + 1)
-        if kind is SequenceStartEvent:
-            return self._sequence(event, depth + 1)
-        self._marks.append(event.start_mark.index)
-        if kind is AliasEvent:  # refused already, and read on as the text it is
-            return f"*{event.anchor}"
-        value = event.value
-        return _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
-
-    def _mapping(self, start: Any, depth: int) -> dict[str, Data]:
-        if depth > MAX_DEPTH:
-            self._too_deep(start)
-        following = self._next
-        marks = self._marks
-        at = len(marks)
-        marks += (start.start_mark.index, 0)
-        data: dict[str, Data] = {}
-        while True:
-            event = following()
-            kind = type(event)
-            if kind is not ScalarEvent:
-                if kind is MappingEndEvent:
-                    break
-                self._refuse_pair(event, depth)
-                continue
-            key = intern(event.value)
-            if (key in data or key == "<<") and self._refuse_key(key, event, data, at):
-                self._skip(following(), depth)
-                continue
-            marks.append(event.start_mark.index)
-            event = following()
-            kind = type(event)
-            if kind is ScalarEvent:
-                marks.append(event.start_mark.index)
-                value = event.value
-                data[key] = _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
-            else:
-                data[key] = self._node(event, depth)
-        marks[at + 1] = len(marks) - at
-        return data
-
-    def _sequence(self, start: Any, depth: int) -> list[Data]:
-        if depth > MAX_DEPTH:
-            self._too_deep(start)
-        following = self._next
-        marks = self._marks
-        at = len(marks)
-        marks += (start.start_mark.index, 0)
-        data: list[Data] = []
-        while (kind := type(event := following())) is not SequenceEndEvent:
-            if kind is ScalarEvent:
-                marks.append(event.start_mark.index)
-                value = event.value
-                data.append(_CONSTANTS[value] if value in _CONSTANTS and not event.style else value)
-            else:
-                data.append(self._node(event, depth))
-        marks[at + 1] = len(marks) - at
-        return data
-
-    def _skip(self, event: Any, depth: int) -> None:
-        """Read a node for the problems in it alone."""
-        end = len(self._marks)
-        self._node(event, depth)
-        del self._marks[end:]
-
-    def _refuse_pair(self, key: Any, depth: int) -> None:
-        if type(key) is not AliasEvent:
-            self._unsafe("A key that is a list or a mapping", "Write a plain text before the colon.", key)
-        self._skip(key, depth)
-        self._skip(self._next(), depth)
-
-    def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """False for a key that is to be kept: "<<" in quotes, for the first time."""
-        index = event.start_mark.index
-        if key in data:
-            first = self._page.at(self._marks[dict(_places(self._marks, at, data))[key]])
-            here = self._page.at(index)
-            detail = f'"{key}" stands in line {first.line}, column {first.column}'
-            detail += f" and again in line {here.line}, column {here.column}."
-            self._report("yaml-duplicate-key", detail, "Keep one of the two.", index)
-            return True
-        if not event.style:
-            self._unsafe("A merge key (<<)", "Write out the keys it stands for.", event)
-        return not event.style
-
-    def _checked(self) -> Any:
-        """The next event, looked at for what most texts cannot hold."""
-        event = self._parse()
-        kind = type(event)
-        if kind not in _NODES:
-            return event
-        self._index = index = event.start_mark.index
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            self._limit(f"more than {MAX_NODES:,} values", index)
-        if kind is AliasEvent:
-            self._unsafe(f"An alias (*{event.anchor})", "Write the value out here.", event)
-            return event
-        if event.anchor is not None:
-            self._unsafe(f"An anchor (&{event.anchor})", "Write values out where they are used.", event)
-        if event.tag is not None or self._page.text.startswith("!", index):
-            self._unsafe(f"A tag ({event.tag or '!'})", "Remove it: every value is a text.", event)
-        if kind is ScalarEvent:
-            self._check_scalar(event.value, index)
-        return event
-
-    def _check_scalar(self, value: str, index: int) -> None:
-        if len(value) > MAX_SCALAR:
-            detail = f"This value is longer than {MAX_SCALAR:,} characters."
-            self._report("yaml-limit", detail, "Shorten it.", index)
-        if escaped := HIDDEN.search(value) or re.search("\r", value):
-            self._refuse_character(in_words(escaped[0]), index)
-
-    def _refuse_character(self, character: str, index: int) -> None:
-        detail = f"{character} does not show, or rearranges what shows."
-        self._report("yaml-unsafe", detail, "Type the text again instead of pasting it.", index)
-
-    def _unsafe(self, what: str, remedy: str, event: Any) -> None:
-        self._report("yaml-unsafe", f"{what} is not accepted here.", remedy, event.start_mark.index)
-
-    def _too_deep(self, event: Any) -> NoReturn:
-        self._limit(f"more than {MAX_DEPTH} levels inside one another", event.start_mark.index)
-
-    def _limit(self, what: str, index: int) -> NoReturn:
-        detail = f"The file has {what}."
-        self._problems.append(self._problem("yaml-limit", detail, "Split it into several files.", index))
-        raise _Stop
-
-    def _report(self, code: str, detail: str, remedy: str, index: int) -> None:
-        if len(self._problems) >= MAX_PROBLEMS:
-            self._limit(f"more than {MAX_PROBLEMS} problems; the others are not shown", index)
-        self._problems.append(self._problem(code, detail, remedy, index))
-
-    def _syntax(self, problem: yaml.MarkedYAMLError) -> Diagnostic:
-        at, opened = problem.problem_mark, problem.context_mark
-        index = at.index if at else self._index
-        said = explain(problem.problem or "", self._page.text, index, opened.index if opened else index)
-        return self._problem("yaml-syntax", said.sentence, said.remedy, said.offset)
-
-    def _problem(self, code: str, detail: str, remedy: str, index: int) -> Diagnostic:
-        return error(code, detail, remedy, self._page.at(index))
+    if isinstance(text, Diagnostic):
+        return None, [text]
+    reading = Reading(file, text)
+    read = reading.read()
+    return read and Document(reading.page, *read), sorted(reading.problems, key=attrgetter("source"))

@@ -8,36 +8,27 @@ all manifests together is for check.py.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 
-from provisioner.diagnostics import Diagnostic, Source, error, warning
+from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.manifest import schema
 from provisioner.manifest.declared import Declared, DeclaredCompany, DeclaredUser, Mention, Remainder
 from provisioner.manifest.document import Document
 from provisioner.manifest.fields import did_you_mean, is_production
+from provisioner.manifest.quoting import unquoted
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validation import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 
-# what the readers of YAML 1.1 or 1.2 take for a number, a date, a boolean or nothing
-_TYPED = re.compile(
-    r"""[-+]?(?: 0b[01_]+ | 0o[0-7]+ | 0x[0-9A-Fa-f_]+ | [0-9][0-9_]*(?::[0-5]?[0-9])*(?:\.[0-9_]*)?
-                 | (?:\.[0-9]+ | [0-9][0-9_]*(?:\.[0-9_]*)?)(?:[eE][-+]?[0-9]+)? | \.(?:inf|Inf|INF) )
-      | \.(?:nan|NaN|NAN) | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?
-      | (?:y|yes|n|no|on|off|true|false|null)""",
-    re.VERBOSE | re.IGNORECASE,
-)
-_TYPED_BEGINNINGS = frozenset("0123456789+-.")
-_TYPED_WORDS = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "null"})
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
 
-    Takes a stream: no document is kept. Faults in one file hide nothing in the others, and what is
-    faulty in a file is left out of what is declared.
+    Takes a stream: no document is kept. Faults hide nothing beside them: what they leave usable is
+    declared, for the checks to see, and the errors keep anybody from planning it.
     """
     hall = _Hall(settings)
     for document in documents:
@@ -47,8 +38,7 @@ def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Dec
 
 def digest_of(document: Document) -> str:
     """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
-    canonical = json.dumps(document.data, sort_keys=True, separators=(",", ":"))
-    return sha256(canonical.encode()).hexdigest()
+    return sha256(_CANONICAL.encode(document.data).encode()).hexdigest()
 
 
 def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
@@ -92,6 +82,7 @@ class _Hall:
         self._digests[document.file] = digest_of(document)
         reading = read_model(schema.ClientManifest, document)
         self.problems.extend(reading.problems)
+        self.problems.extend(unquoted(document))
         if reading.model is None:
             self._unread = True
             return
@@ -132,11 +123,6 @@ class _Hall:
             self._more_companies.append(company)
         if billing is not None and billing.offer not in self._settings.terms.offers:
             self.problems.append(self._unknown_offer(document, billing.offer, entry.number))
-        for key, text in (("number", entry.number), ("name", entry.name), ("siren", entry.siren)):
-            if text is not None and _looks_typed(text):
-                self._lint(document, "company", key)
-        if billing is not None and _looks_typed(billing.offer):
-            self._lint(document, "billing", "offer")
 
     def _unknown_offer(self, document: Document, offer: str, number: str) -> Diagnostic:
         offers = self._settings.terms.offers
@@ -155,12 +141,13 @@ class _Hall:
         assert reading.model is not None
         for at, entry in zip(reading.users, reading.model.users, strict=True):
             preset = self._preset(document, at, entry)
-            user = self._user(document, at, entry, number, preset or self._settings.defaults)
-            if user is None:
+            below = preset or self._settings.defaults
+            if (entry.type or below.type) is None or (entry.production or below.production) is None:
+                # declared all the same, as the least there is, so that what else is wrong is told
                 self._incomplete.add(number)
                 if preset is not None and at not in reading.faulty:
                     self.problems.extend(self._untyped(document, at, entry, preset))
-                continue
+            user = self._user(document, at, entry, number, below)
             if self._users.setdefault(email_key(user.email), user) is not user:
                 self._more_users.append(user)
 
@@ -199,13 +186,8 @@ class _Hall:
 
     def _user(
         self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
-    ) -> DeclaredUser | None:
-        type_ = entry.type or preset.type
-        production = entry.production or preset.production
-        self._words(document, at, entry)
-        companies = self._folders(document, at, entry, number, preset)
-        if type_ is None or production is None:
-            return None
+    ) -> DeclaredUser:
+        self._apps(document, at, entry)
         removal, welcome = entry.removal, entry.welcome_email
         return DeclaredUser(
             email=entry.email,
@@ -214,10 +196,10 @@ class _Hall:
             last_name=entry.last_name,
             phone=entry.phone,
             phone_declared="phone" in entry.model_fields_set,
-            type=type_,
-            production=production,
+            type=entry.type or preset.type or UserType.STANDARD,
+            production=entry.production or preset.production or Production.CONSULTATION,
             billed=number,
-            companies=companies,
+            companies=self._folders(document, at, entry, number, preset),
             apps=preset.apps if entry.apps is None else self._shared(entry.apps),
             immediate_removal=preset.immediate_removal if removal is None else removal == "immediate",
             activation=entry.activation or preset.activation,
@@ -247,8 +229,8 @@ class _Hall:
             self._told_mentions.add((number, source))
             self._mentions.append(Mention(number, email, source))
 
-    def _words(self, document: Document, at: int, entry: schema.User) -> None:
-        """The applications are in the catalogue; what looks typed is within quotes."""
+    def _apps(self, document: Document, at: int, entry: schema.User) -> None:
+        """The applications are those of the catalogue (A9), and none of the production trio (R3)."""
         for position, app in enumerate(entry.apps or ()):
             if app not in self._settings.terms.apps:
                 source = document.source("users", at, "apps", position)
@@ -256,49 +238,10 @@ class _Hall:
                 self.problems.append(
                     app_problem(entry.email, app, self._settings.terms.apps, source, address)
                 )
-            if _looks_typed(app):
-                self._lint(document, "users", at, "apps", position)
-        for position, number in enumerate(entry.companies or ()):
-            if _looks_typed(number):
-                self._lint(document, "users", at, "companies", position)
-        if _looks_typed(entry.first_name):
-            self._lint(document, "users", at, "first_name")
-        if _looks_typed(entry.last_name):
-            self._lint(document, "users", at, "last_name")
-        if entry.phone is not None:
-            # normalised by now: "06 12 …" is no number to anybody, 0612345678 is
-            self._lint(document, "users", at, "phone")
 
     def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
         """One set for all users with the same list: they are many, the lists are few."""
         return self._sets.setdefault(names, frozenset(names))
-
-    def _lint(self, document: Document, *path: str | int) -> None:
-        """Our reader keeps the text; an editor or another program would not."""
-        text = _text_at(document, path)
-        if not document.was_quoted(*path) and _TYPED.fullmatch(text) is not None:
-            key = next(part for part in reversed(path) if isinstance(part, str))
-            self.problems.append(
-                warning(
-                    "quote-it",
-                    f"{key} {text} is written without quotes: it is read here as this very text, but editors "
-                    "and other programs read something else, without its leading zeros for example.",
-                    f'Write "{text}", within quotes.',
-                    document.source(*path),
-                )
-            )
-
-
-def _looks_typed(text: str) -> bool:
-    return text[0] in _TYPED_BEGINNINGS or text.lower() in _TYPED_WORDS
-
-
-def _text_at(document: Document, path: Sequence[str | int]) -> str:
-    """The text as written: what has been through its model is normalised."""
-    value = document.data
-    for part in path:
-        value = value[part]
-    return str(value)
 
 
 def _choice(what: str, words: Iterable[str]) -> str:

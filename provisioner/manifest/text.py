@@ -51,7 +51,7 @@ def decode(file: str, content: bytes | str) -> str | Diagnostic:
     if isinstance(content, str):
         return content.removeprefix("\ufeff")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
-        return _not_utf8(file, "", 'The file is in UTF-16 ("Unicode" on Windows), not in UTF-8.')
+        return _not_utf8(file, "", 'The file is in UTF-16 or UTF-32 ("Unicode" on Windows), not in UTF-8.')
     try:
         return content.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as problem:
@@ -64,11 +64,10 @@ def _not_utf8(file: str, before: str, detail: str) -> Diagnostic:
     return error("file-encoding", detail, "Save the file as UTF-8 in your editor.", place)
 
 
-def hidden_characters(text: str) -> list[tuple[int, str]]:
-    """Offset of each hidden character, and what it is in words."""
-    if not text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES):
-        return []
-    return [(found.start(), in_words(found[0])) for found in HIDDEN.finditer(text)]
+def shows(text: str) -> bool:
+    """True if the text holds no :data:`HIDDEN` character."""
+    rest = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
+    return not rest or HIDDEN.search(text) is None
 
 
 def in_words(character: str) -> str:

@@ -243,7 +243,10 @@ def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
         inside = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
         found = _model_within(inside.annotation) if inside is not None else None
         model = found or model
-    return [field.alias or name for name, field in model.model_fields.items()]
+    # a class's own fields before those it inherits: a user's e-mail before his language
+    own = model.__annotations__
+    names = sorted(model.model_fields, key=lambda name: name not in own)
+    return [model.model_fields[name].alias or name for name in names]
 
 
 def _model_within(annotation: Any) -> type[BaseModel] | None:

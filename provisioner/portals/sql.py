@@ -150,12 +150,8 @@ class SqlPortal:
         self._path = path
         self._operator = operator
         self._clock = clock
-        self._connection = connect(path, IDENTITY)
         self._key_path = path.with_name(path.name + ".key")
-        with self._writing() as connection:
-            if _fact(connection, "id") is None:
-                connection.execute("INSERT INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
-                _set_terms(connection, terms, public_url)
+        self._connection = connect(path, IDENTITY, lambda connection: _found(connection, terms, public_url))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -602,6 +598,12 @@ def _terms(connection: sqlite3.Connection) -> Terms:
     for kind, value in connection.execute("SELECT kind, value FROM term"):
         kinds[kind].add(value)
     return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
+
+
+def _found(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
+    """What a portal has from its first moment: an identity for life, and the firm's terms."""
+    connection.execute("INSERT INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
+    _set_terms(connection, terms, public_url)
 
 
 def _set_terms(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from provisioner.diagnostics import Diagnostic, Severity, Source
+from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
 from provisioner.review.visible import columns, visible
 
 LineOf = Callable[[str, int], str | None]
@@ -32,14 +32,14 @@ _SECRET = re.compile(
 
 
 def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
-    """Every problem as a block, in the order given, and how many there were; empty for none.
+    """Every problem as a block, in source order, and how many there were; empty for none.
 
     ``width`` is the terminal's, in columns. Nothing from outside reaches the text unfiltered.
     """
     if not diagnostics:
         return ""
     width = max(width, _NARROWEST)
-    blocks = ["\n".join(_block(problem, line_of, colour, width)) for problem in diagnostics]
+    blocks = ["\n".join(_block(problem, line_of, colour, width)) for problem in in_source_order(diagnostics)]
     return "\n\n".join([*blocks, tally(diagnostics)]) + "\n"
 
 
@@ -51,7 +51,7 @@ def tally(diagnostics: Sequence[Diagnostic]) -> str:
 
 
 def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
-    """The same problems for programs; names as in Terraform's ``validate -json``, text unaltered."""
+    """The same for programs: names as in Terraform's ``validate -json``, text unaltered."""
     return [
         {
             "severity": str(problem.severity),
@@ -62,7 +62,7 @@ def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
             "address": problem.address,
             "range": _range(problem.source),
         }
-        for problem in diagnostics
+        for problem in in_source_order(diagnostics)
     ]
 
 

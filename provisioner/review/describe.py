@@ -1,0 +1,388 @@
+"""A field, a change and a step, said in plain English.
+
+These words are shared by every form of a plan. They hold other people's text as it is: whoever
+prints them makes it safe for where it goes (``visible`` for a terminal, ``escaped`` for Markdown).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date
+from typing import NamedTuple, assert_never
+
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    Production,
+    Status,
+    User,
+    UserType,
+)
+from provisioner.planning.plan import Action, Change, PlannedLetter
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompanies,
+    EditCompany,
+    EditProfile,
+    ReopenUser,
+    SetBilledCompany,
+    SetBilling,
+    SetType,
+    Step,
+    ValidateUser,
+)
+
+ARROW = "→"
+MONTHS = (
+    "January February March April May June July August September October November December".split()
+)  # fmt: skip
+LANGUAGES = {"fr": "French", "en": "English"}
+TYPES = {UserType.ADMINISTRATOR: "administrator", UserType.STANDARD: "standard user"}
+SEES_ALL = "sees every document of these companies, bank and payroll included"
+PRODUCTIONS = {
+    Production.FULL: "full (Compta, Fiscalité, Paie)",
+    Production.CONSULTATION: "consultation (Compta, Fiscalité, Paie, to read only)",
+}
+BILLED = {BillingMode.CLIENT: "the client is billed", BillingMode.FIRM: "the firm is billed"}
+STATUSES = {
+    Status.TO_VALIDATE: "only once somebody validates the account",
+    Status.ACTIVE: "possible",
+    Status.CLOSED: "not possible, the account is closed",
+}
+LOGINS = {
+    (None, Status.ACTIVE): ("+", "possible at once"),
+    (None, Status.TO_VALIDATE): ("+", "only once somebody validates the account"),
+    (Status.TO_VALIDATE, Status.ACTIVE): ("+", "possible from now on, the account is validated"),
+    (Status.CLOSED, Status.ACTIVE): ("+", "possible again, the account is reopened"),
+    (Status.ACTIVE, Status.CLOSED): (
+        "-",
+        "no longer possible; nothing is deleted, and the account can be reopened",
+    ),
+    (Status.TO_VALIDATE, Status.CLOSED): (
+        "-",
+        "not possible, the account closes before anybody validated it",
+    ),
+}
+REASONS = {"status: closed": "the manifest says status: closed"}
+
+Names = Mapping[str, str]
+"""Company names by dossier number."""
+
+
+class Title(NamedTuple):
+    """The first line of a change; ``subject`` is empty where the company's heading names it."""
+
+    symbol: str
+    words: str
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.words}: {self.subject}" if self.subject else self.words
+
+
+class Fact(NamedTuple):
+    """One attribute of a change: ``+`` gained, ``~`` changed, ``-`` lost."""
+
+    symbol: str
+    label: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.value}"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """``1 e-mail``, ``1,234 e-mails``; ``many`` where the plural is not an s more."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def day_said(day: date) -> str:
+    """``30 November 2026``."""
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
+
+
+def language_said(language: str) -> str:
+    """``in French``."""
+    return f"in {LANGUAGES.get(language, language)}"
+
+
+def person_said(user: User) -> str:
+    """``Claire Martin <claire.martin@example.com>``."""
+    return f"{user.name} <{user.email}>"
+
+
+def company_said(number: str, names: Names) -> str:
+    """``004217 Boulangerie Martin SARL``; the number alone where the name is not known."""
+    name = names.get(number)
+    return f"{number} {name}" if name else number
+
+
+def companies_said(numbers: Iterable[str], names: Names) -> str:
+    """Several companies, by number."""
+    return ", ".join(company_said(number, names) for number in sorted(numbers)) or "none"
+
+
+def billing_said(billing: Billing | None) -> str:
+    """``the client is billed, offer Essentiel``."""
+    return f"{BILLED[billing.mode]}, offer {billing.offer}" if billing else "not billed"
+
+
+def phone_said(phone: str | None) -> str:
+    """French numbers in pairs, as people read them; others as they are."""
+    if phone is None:
+        return "none"
+    if phone.startswith("+33") and phone[3:].isascii() and phone[3:].isdigit() and len(phone) == 12:
+        return " ".join(["+33", phone[3], *(phone[start : start + 2] for start in range(4, 12, 2))])
+    return phone
+
+
+def siren_said(siren: str | None) -> str:
+    """``732 829 320``."""
+    if siren is None:
+        return "none"
+    return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
+
+
+def origin_said(change: Change) -> Fact | None:
+    """Why this change is in the plan, and the line of the manifest that asks for it."""
+    place = f"{change.source.file}:{change.source.line}" if change.source else ""
+    reason = REASONS.get(change.reason, change.reason)
+    if reason:
+        return Fact("", "why", f"{reason} ({place})" if place else reason)
+    return Fact("", "asked for in", place) if place else None
+
+
+def title_of(change: Change) -> Title:
+    """What happens to whom."""
+    symbol = change.action.symbol
+    if isinstance(change.after, Company):
+        return Title(symbol, "New company" if change.before is None else "Company changes")
+    return Title(symbol, _user_words(change, change.after), person_said(change.after))
+
+
+def _user_words(change: Change, after: User) -> str:
+    before = change.before
+    match change.action:
+        case Action.CREATE:
+            return f"New {TYPES[after.type]}"
+        case Action.CLOSE:
+            return "Account closes"
+        case Action.REOPEN:
+            return f"Account reopens, as {TYPES[after.type]}"
+        case Action.UPDATE:
+            if isinstance(before, User) and before.type is not after.type:
+                return f"Becomes {TYPES[after.type]}"
+            if isinstance(before, User) and before.status is not after.status is Status.ACTIVE:
+                return f"Validated, as {TYPES[after.type]}"
+            return "Changes"
+    assert_never(change.action)
+
+
+def facts_of(change: Change, names: Names, letter: PlannedLetter | None = None) -> Iterator[Fact]:
+    """One line an attribute: what is given, changed or taken."""
+    before, after = change.before, change.after
+    if isinstance(after, Company):
+        yield from _company_facts(before if isinstance(before, Company) else None, after)
+        return
+    was = before if isinstance(before, User) else None
+    if was is None or change.action is Action.REOPEN:
+        yield from _arrival(was, after, names)
+    else:
+        yield from _edits(was, after, names)
+    yield from _login(was, after, names)
+    if letter is not None:
+        yield Fact("+", "welcome e-mail", language_said(letter.language))
+    elif was is None and after.status is Status.ACTIVE:
+        yield Fact("+", "welcome e-mail", "none")
+
+
+def _company_facts(before: Company | None, after: Company) -> Iterator[Fact]:
+    if before is None:
+        yield Fact("+", "name", after.name)
+        if after.siren:
+            yield Fact("+", "SIREN", siren_said(after.siren))
+        yield Fact("+", "billing", billing_said(after.billing))
+        return
+    yield from _moved("name", before.name, after.name)
+    yield from _moved("SIREN", siren_said(before.siren), siren_said(after.siren))
+    yield from _moved("billing", billing_said(before.billing), billing_said(after.billing))
+
+
+def _moved(label: str, before: str, after: str) -> Iterator[Fact]:
+    if before != after:
+        yield Fact("~", label, f"{before} {ARROW} {after}")
+
+
+def _type_said(user: User) -> str:
+    return f"{TYPES[user.type]} ({SEES_ALL})" if user.is_administrator else TYPES[user.type]
+
+
+def _arrival(before: User | None, after: User, names: Names) -> Iterator[Fact]:
+    """All that a new or reopened account has; what differs from before it was closed shows both."""
+    if before is not None:
+        yield from _person(before, after)
+    elif after.phone:
+        yield Fact("+", "phone", phone_said(after.phone))
+    if before is None or before.type is after.type:
+        yield Fact("+", "type", _type_said(after))
+    else:
+        yield from _moved("type", TYPES[before.type], _type_said(after))
+    if before is not None:
+        yield from _moved(
+            "billed company", company_said(before.billed, names), company_said(after.billed, names)
+        )
+    yield Fact("+", "companies", _companies_of(after, names))
+    if before is not None and before.companies - after.companies:
+        yield Fact(
+            "-", "companies not seen any more", companies_said(before.companies - after.companies, names)
+        )
+    if before is None or before.production is after.production:
+        yield Fact("+", "production", PRODUCTIONS[after.production])
+    else:
+        yield from _moved("production", PRODUCTIONS[before.production], PRODUCTIONS[after.production])
+    yield Fact("+", "applications", _apps_said(after.apps))
+    if before is not None and (lost := _apps(before) - _apps(after)):
+        yield Fact("-", "applications not there any more", ", ".join(sorted(lost)))
+
+
+def _companies_of(user: User, names: Names) -> str:
+    said = [f"{company_said(user.billed, names)} (billed)"]
+    said += [company_said(number, names) for number in sorted(user.companies - {user.billed})]
+    return ", ".join(said)
+
+
+def _apps(user: User) -> set[str]:
+    return {grant.app for grant in user.apps}
+
+
+def _apps_said(apps: Iterable[Grant]) -> str:
+    return ", ".join(_app_said(grant) for grant in sorted(apps, key=lambda grant: grant.app)) or "none"
+
+
+def _app_said(grant: Grant) -> str:
+    match grant.state:
+        case AppState.ACTIVE:
+            return grant.app
+        case AppState.REQUESTED:
+            return f"{grant.app} (asked for)"
+        case AppState.ENDING:
+            return f"{grant.app} (ends{_on(grant.ends)})"
+    assert_never(grant.state)
+
+
+def _on(day: date | None) -> str:
+    return f" on {day_said(day)}" if day else ""
+
+
+def _edits(before: User, after: User, names: Names) -> Iterator[Fact]:
+    yield from _person(before, after)
+    if before.type is not after.type:
+        yield from _moved("type", TYPES[before.type], _type_said(after))
+    yield from _moved("billed company", company_said(before.billed, names), company_said(after.billed, names))
+    if given := after.companies - before.companies:
+        yield Fact("+", _plural("company given", given), companies_said(given, names))
+    if withdrawn := before.companies - after.companies:
+        yield Fact("-", _plural("company withdrawn", withdrawn), companies_said(withdrawn, names))
+    yield from _moved("production", PRODUCTIONS[before.production], PRODUCTIONS[after.production])
+    yield from _app_edits(before, after)
+
+
+def _plural(label: str, items: Iterable[str]) -> str:
+    noun, _, verb = label.partition(" ")
+    many = {"company": "companies", "application": "applications"}[noun]
+    return f"{noun if len(list(items)) == 1 else many} {verb}"
+
+
+def _person(before: User, after: User) -> Iterator[Fact]:
+    yield from _moved("name", before.name, after.name)
+    yield from _moved("e-mail, which is the log-in", before.email, after.email)
+    yield from _moved("phone", phone_said(before.phone), phone_said(after.phone))
+
+
+def _app_edits(before: User, after: User) -> Iterator[Fact]:
+    """Applications gathered by what becomes of them, each kind on its line."""
+    was = {grant.app: grant for grant in before.apps}
+    wanted = {grant.app: grant for grant in after.apps}
+    lines: dict[tuple[str, str], list[str]] = {}
+    for app in sorted(was.keys() | wanted.keys()):
+        if was.get(app) != wanted.get(app):
+            lines.setdefault(_becomes(was.get(app), wanted.get(app)), []).append(app)
+    for (symbol, label), apps in sorted(lines.items(), key=lambda line: (line[0][0] != "+", line[0][1])):
+        yield Fact(symbol, _plural(label, apps), ", ".join(apps))
+
+
+def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
+    if wanted is None:
+        refused = was is not None and was.state is AppState.REQUESTED
+        return "-", "application refused, which was asked for" if refused else "application removed at once"
+    if wanted.state is AppState.ENDING:
+        return "-", f"application that ends{_on(wanted.ends)}"
+    if wanted.state is AppState.REQUESTED:
+        return "~", "application asked for"
+    if was is None:
+        return "+", "application given"
+    if was.state is AppState.REQUESTED:
+        return "+", "application given, as asked for"
+    return "+", "application kept, which was to end"
+
+
+def _login(before: User | None, after: User, names: Names) -> Iterator[Fact]:
+    status = before.status if before else None
+    if status is after.status:
+        return
+    if (status, after.status) in LOGINS:
+        symbol, words = LOGINS[(status, after.status)]
+        yield Fact(symbol, "log-in", words)
+    elif status is not None:
+        yield from _moved("log-in", STATUSES[status], STATUSES[after.status])
+    if before is not None and before.is_open and not after.is_open:
+        seen = before.companies
+        yield Fact("-", _plural("company not seen any more", seen), companies_said(seen, names))
+
+
+def describe_step(step: Step) -> str:
+    """One step of the portal in one line, without a full stop."""
+    match step:
+        case CreateCompany():
+            return f"Create company {step.company} {step.name}"
+        case EditCompany():
+            return f"Correct company {step.company}: {step.name}, SIREN {siren_said(step.siren)}"
+        case SetBilling():
+            return f"Set the billing of company {step.company}: {billing_said(step.billing)}"
+        case CreateUser():
+            return f"Create {TYPES[step.profile.type]} {person_said(step.profile)}"
+        case ReopenUser():
+            return f"Reopen the account of {step.user}"
+        case ValidateUser():
+            return f"Validate {step.user}"
+        case CloseUser():
+            return f"Close the account of {step.user}"
+        case EditProfile():
+            person = f"{step.first_name} {step.last_name} <{step.email}>"
+            return f"Correct the profile of {step.user}: {person}, phone {phone_said(step.phone)}"
+        case SetType():
+            return f"Make {step.user} {'an' if step.type is UserType.ADMINISTRATOR else 'a'} {TYPES[step.type]}"
+        case SetBilledCompany():
+            return f"Bill {step.user} to company {step.billed}, as {TYPES[step.type]}"
+        case EditCompanies():
+            return f"Edit the companies of {step.user}: {_joined(given=step.add, withdrawn=step.remove)}"
+        case EditApps():
+            return f"Edit the applications of {step.user}: {_apps_edited(step)}"
+    assert_never(step)
+
+
+def _joined(**lists: tuple[str, ...]) -> str:
+    return "; ".join(f"{word.replace('_', ' ')} {', '.join(items)}" for word, items in lists.items() if items)
+
+
+def _apps_edited(step: EditApps) -> str:
+    ending = f"{', '.join(step.end)} to end{_on(step.ends)}" if step.end else ""
+    production = f"production {step.production}" if step.production else ""
+    others = _joined(given=step.grant, removed_at_once=step.remove)
+    return "; ".join(part for part in (production, others, ending) if part)

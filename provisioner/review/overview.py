@@ -1,0 +1,238 @@
+"""A plan as a whole, as a reviewer wants it told: in short, what to beware of, then company by company.
+
+Every form of a plan is laid out from this; like ``describe``, it holds other people's text as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from typing import NamedTuple
+
+from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User
+from provisioner.planning.plan import Action, Change, Plan
+from provisioner.review.describe import (
+    Names,
+    companies_said,
+    company_said,
+    counted,
+    day_said,
+    language_said,
+    person_said,
+)
+
+NO_CHANGES = "No changes. The portal is as the manifests say."
+LISTED = 20
+"""How many entries of a list are shown; the counts always include all."""
+
+
+class Risk(NamedTuple):
+    """What must not be overlooked: how much of it, what it means, and who."""
+
+    count: str
+    meaning: str
+    entries: tuple[str, ...]
+
+
+class Section(NamedTuple):
+    """Something true beside the changes, and whom it concerns."""
+
+    title: str
+    entries: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """What changes in one company: the company itself, and the people billed to it afterwards."""
+
+    number: str
+    changes: list[Change] = field(default_factory=list)
+
+
+NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
+    (NoticeKind.AWAITS_VALIDATION, "Waiting for validation"),
+    (NoticeKind.AWAITS_REOPENING, "Waiting to be reopened"),
+    (NoticeKind.NO_WELCOME, "Accounts that get no welcome e-mail"),
+    (NoticeKind.REQUESTED_APP, "Applications that clients asked for"),
+    (NoticeKind.DRIFT, "Changed by the users themselves"),
+    (NoticeKind.ADOPTED, "Existing accounts, managed from now on"),
+    (NoticeKind.LEFT, "Left the manifests, accounts still open"),
+    (NoticeKind.UNMANAGED, "In no manifest, left alone"),
+    (NoticeKind.LETTER_OWED, "E-mails still owed from an earlier run"),
+    (NoticeKind.LETTER_UNKNOWN, "E-mails that may or may not have arrived"),
+    (NoticeKind.LETTER_FAILED, "E-mails that were refused"),
+)
+"""The sections of notices in reading order; endings, billing and interrupted runs have their own places."""
+
+
+def names_of(plan: Plan) -> Names:
+    """The name of each company mentioned, as it will be."""
+    changed = {
+        change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
+    }
+    return {**plan.companies, **changed}
+
+
+def counts(plan: Plan) -> str:
+    """The line scripts look for; what is reopened comes first, so that the rest always reads the same."""
+    reopened = plan.count(Action.REOPEN)
+    letters = len(plan.letters)
+    return (
+        f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
+        f"{plan.count(Action.CREATE)} to add, {plan.count(Action.UPDATE)} to change, "
+        f"{plan.count(Action.CLOSE)} to close, {letters} e-mail{'' if letters == 1 else 's'} to send."
+    )
+
+
+def in_short(plan: Plan) -> str:
+    """``2 new companies, 3 new accounts, 1 account closes, 2 e-mails go out``."""
+    companies = [change.action for change in plan.changes if change.address.kind == "company"]
+    accounts = [change.action for change in plan.changes if change.address.kind == "user"]
+    parts = (
+        (companies.count(Action.CREATE), "new company", "new companies"),
+        (companies.count(Action.UPDATE), "company changes", "companies change"),
+        (accounts.count(Action.CREATE), "new account", "new accounts"),
+        (accounts.count(Action.UPDATE), "account changes", "accounts change"),
+        (accounts.count(Action.REOPEN), "account reopens", "accounts reopen"),
+        (accounts.count(Action.CLOSE), "account closes", "accounts close"),
+        (len(plan.letters), "e-mail goes out", "e-mails go out"),
+    )
+    return ", ".join(counted(number, one, many) for number, one, many in parts if number)
+
+
+def risks(plan: Plan, names: Names) -> list[Risk]:
+    """What a reviewer must not overlook, worst first; empty when there is nothing of the kind."""
+    people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
+    administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
+    widened = [
+        f"{person_said(user)}: {companies_said(c.new_companies, names)}{_as_administrator(user)}"
+        for c, user in people
+        if c.new_companies and c.action is not Action.REOPEN
+    ]
+    validated = [
+        f"{person_said(user)}, {user.type}: {companies_said(user.companies, names)}"
+        for c, user in people
+        if isinstance(c.before, User) and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
+    ]
+    reopened = [
+        f"{person_said(user)}: {companies_said(user.companies, names)}{_as_administrator(user)}"
+        for c, user in people
+        if c.action is Action.REOPEN
+    ]
+    closed = [
+        f"{person_said(user)}: {companies_said(user.companies, names)}"
+        for c, user in people
+        if c.action is Action.CLOSE
+    ]
+    stopping = _dated(_notices(plan, NoticeKind.BILLING_STOPS))
+    interrupted = [notice.detail for notice in _notices(plan, NoticeKind.INTERRUPTED)]
+    told = (
+        _risk(
+            administrators,
+            "new administrator",
+            "new administrators",
+            "An administrator sees every document of the company, bank and payroll included.",
+        ),
+        _risk(
+            widened,
+            "person will see further companies",
+            "people will see further companies",
+            "They have an account already, and do not see these companies today.",
+        ),
+        _risk(
+            validated,
+            "account is validated",
+            "accounts are validated",
+            "Whoever was waiting for validation can log in from now on.",
+        ),
+        _risk(
+            reopened,
+            "closed account reopens",
+            "closed accounts reopen",
+            "The owner can log in again, and sees the documents of these companies.",
+        ),
+        _risk(
+            closed,
+            "account closes",
+            "accounts close",
+            "The owner can no longer log in. Nothing is deleted, and the account can be reopened.",
+        ),
+        _risk(
+            stopping,
+            "company is billed no longer",
+            "companies are billed no longer",
+            "The portal stops billing on the date given.",
+        ),
+        _risk(
+            interrupted,
+            "step of an earlier run was interrupted",
+            "steps of an earlier run were interrupted",
+            "Whether it was done is found out before anything else is.",
+        ),
+    )
+    return [risk for risk in told if risk.entries]
+
+
+def _risk(entries: list[str], one: str, many: str, meaning: str) -> Risk:
+    return Risk(counted(len(entries), one, many), meaning, tuple(entries))
+
+
+def _administrator(change: Change, user: User, names: Names) -> str:
+    until_now = {
+        Action.CREATE: "",
+        Action.UPDATE: " (standard user until now)",
+        Action.REOPEN: " (account closed until now)",
+        Action.CLOSE: "",
+    }[change.action]
+    pending = " (once validated)" if user.status is Status.TO_VALIDATE else ""
+    return f"{person_said(user)}{until_now}{pending}: {companies_said(user.companies, names)}"
+
+
+def _as_administrator(user: User) -> str:
+    return ", as administrator" if user.is_administrator else ""
+
+
+def _notices(plan: Plan, kind: NoticeKind) -> Iterator[Notice]:
+    return (notice for notice in plan.notices if notice.kind is kind)
+
+
+def _dated(notices: Iterable[Notice]) -> list[str]:
+    return [
+        f"{day_said(notice.on)}: {notice.detail}" if notice.on else notice.detail
+        for notice in sorted(notices, key=lambda notice: (notice.on or date.max, notice.address))
+    ]
+
+
+def groups(plan: Plan) -> list[Group]:
+    """The changes by company, in the order of their numbers; the company's own change comes first."""
+    found: dict[str, Group] = {}
+    for change in sorted(plan.changes, key=lambda change: change.address.kind):
+        number = change.after.billed if isinstance(change.after, User) else change.after.number
+        found.setdefault(number, Group(number)).changes.append(change)
+    return [found[number] for number in sorted(found)]
+
+
+def sections(plan: Plan, names: Names) -> list[Section]:
+    """What is worth knowing beside the changes; empty sections are left out."""
+    told = [
+        Section("E-mails to send", tuple(_letters(plan))),
+        Section("Applications that end", tuple(_endings(plan))),
+    ]
+    told += [
+        Section(title, tuple(_dated(_notices(plan, kind)) if kind is NoticeKind.ENDING else _details(plan, kind)))
+        for kind, title in NOTICE_TITLES
+    ]
+    return [section for section in told if section.entries]
+
+
+def _details(plan: Plan, kind: NoticeKind) -> Iterator[str]:
+    return (notice.detail for notice in _notices(plan, kind))
+
+
+def _letters(plan: Plan) -> Iterator[str]:
+    people = {change.address: change.after for change in plan.changes if isinstance(change.after, User)}
+    for letter in plan.letters:
+        user = people.get(letter.user)
+        recipient = f"{user.name} <{letter.recipient}>" if user else letter.recipient
+        yield f"Welcome e-mail to {recipient}, {language_said(letter.language)}"
