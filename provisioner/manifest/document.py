@@ -16,6 +16,9 @@ from provisioner.manifest.text import Page, decode
 
 __all__ = ["HAS_LIBYAML", "Data", "Document", "read_document"]
 
+_FEW = 16
+"""Children that are searched in turn; more of them get a table when one is first asked for."""
+
 
 class Document:
     """One file: its data, and where each key and value stands.
@@ -54,18 +57,24 @@ class Document:
         key = mark = 0
         value = self.data
         for part in path:
-            keyed = isinstance(value, dict)
-            place = self._children(mark, value).get(part) if keyed or isinstance(value, list) else None
-            if place is None:
+            place = self._child(mark, value, part)
+            if place < 0:
                 return key, mark, None
-            key, mark, value = place, place + keyed, value[part]
+            key = place
+            mark = place + 1 if type(value) is dict else place
+            value = value[part]
         return key, mark, value
 
-    def _children(self, mark: int, collection: Data) -> dict[str | int, int]:
-        table = self._tables.get(mark)
-        if table is None:
-            table = self._tables[mark] = dict(places(self._marks, mark, collection))
-        return table
+    def _child(self, mark: int, collection: Data, part: str | int) -> int:
+        """The mark of a key or an item; -1 where there is none."""
+        if mark not in self._tables:
+            if not isinstance(collection, dict | list):
+                return -1
+            first = next(iter(collection), None) if type(collection) is dict else 0
+            if part == first and collection:
+                return mark + 2
+            self._tables[mark] = dict(places(self._marks, mark, collection))
+        return self._tables[mark].get(part, -1)
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:

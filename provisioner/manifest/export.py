@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from provisioner.manifest import fields
 from provisioner.model import AppState, Company, State, Status, Terms, User, email_key
@@ -89,14 +89,18 @@ def _place(user: User) -> tuple[str, str, str]:
     return user.last_name.casefold(), user.first_name.casefold(), email_key(user.email)
 
 
-def _manifest(company: Company, users: Iterable[User]) -> Iterator[str]:
+def _manifest(company: Company, users: Sequence[User]) -> Iterator[str]:
     yield "company:"
     yield f"  number: {quoted(company.number)}"
     yield f"  name: {scalar(company.name)}"
     if company.siren is not None:
         yield from _checked("  ", "siren", company.siren, fields.siren, company.siren)
     if company.billing is not None:
-        yield f"billing: {{mode: {company.billing.mode}, offer: {scalar(company.billing.offer)}}}"
+        billing = f"{{mode: {company.billing.mode}, offer: {scalar(company.billing.offer)}}}"
+        if any(user.is_open for user in users):
+            yield f"billing: {billing}"
+        else:
+            yield f"# billing: {billing}, which the portal keeps while nobody is billed to this company"
     for position, user in enumerate(users):
         yield "" if position else "users:"
         yield from _user(user)

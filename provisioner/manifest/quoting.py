@@ -50,7 +50,7 @@ def _typed_texts(data: Data) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for section, keys in (("company", _COMPANY), ("billing", _BILLING)):
         mapping = _mapping(file.get(section))
         for key in keys:
-            if _is_typed(text := mapping.get(key)):
+            if (text := mapping.get(key)) is not None and _is_typed(text):
                 yield (section, key), text
     for at, entry in enumerate(_list(file.get("users"))):
         user = _mapping(entry)

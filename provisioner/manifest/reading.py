@@ -44,7 +44,7 @@ _CONSTANTS: dict[str, bool | None] = {
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
 # at the beginning of any line: libyaml takes seconds over many
-_DIRECTIVE = re.compile(r"(?:\A|(?<=[\n\r]))%")
+_DIRECTIVE = re.compile("^%", re.MULTILINE)
 # where an anchor, an alias or a tag may begin, or an escape write a hidden character
 _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
@@ -244,7 +244,7 @@ class Reading:
         if len(value) > MAX_SCALAR:
             detail = f"This value is longer than {MAX_SCALAR:,} characters."
             self._report("yaml-limit", detail, "Shorten it.", index)
-        if escaped := HIDDEN.search(value) or re.search("\r", value):
+        if escaped := HIDDEN.search(value):
             self._refuse_character(escaped[0], index)
 
     def _refuse_replaced(self) -> None:

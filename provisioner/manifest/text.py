@@ -5,24 +5,26 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from itertools import accumulate
 
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.limits import MAX_FILE_BYTES
 
 # controls, bidirectional marks, line separators that editors do not count, half characters, non-characters
 HIDDEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-    "\ud800-\udfff\ufeff\ufffe\uffff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""Characters that do not show, or that rearrange what shows."""
+"""Characters that do not show, or that rearrange what shows, in a text from :func:`decode`."""
 
 # no hidden character has only these bytes in UTF-8; dropping them is much faster than the pattern
-_PLAIN_BYTES = bytes({*b"\t\n\r", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})
+_PLAIN_BYTES = bytes({*b"\t\n", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})
+
+
+_SHORT = 8192
+"""Characters of a text in which counting lines takes less time than listing them."""
 
 
 class Page:
-    """A named text, in which offsets become lines and columns."""
+    """A named text, in which offsets become lines and columns. Its lines end with a line feed alone."""
 
     __slots__ = ("_lines", "file", "text")
 
@@ -32,36 +34,42 @@ class Page:
         self._lines: list[int] = []
 
     def at(self, index: int) -> Source:
-        """Line and column of a character; the text may hold no :data:`HIDDEN` one."""
+        """Line and column of a character."""
+        text = self.text
+        if len(text) <= _SHORT:
+            return Source(self.file, text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
         if not self._lines:
-            lines = self.text.splitlines(keepends=True)
-            self._lines = list(accumulate(map(len, lines), initial=0))
-            if lines and not lines[-1].endswith(("\n", "\r")):
-                self._lines.pop()  # no line begins where the text ends
+            self._lines = [0, *(end.end() for end in re.finditer("\n", text))]
         line = bisect_right(self._lines, index)
         return Source(self.file, line, index - self._lines[line - 1] + 1)
 
 
 def decode(file: str, content: bytes | str) -> str | Diagnostic:
-    """The text of a file, without the byte-order mark that may begin it; or why it has none."""
+    """The text of a file, or why it has none; without a byte-order mark, lines ended by line feeds."""
     encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_FILE_BYTES:
         detail = f"The file is larger than {MAX_FILE_BYTES:,} bytes."
         return error("yaml-limit", detail, "Split it into several files.", Source(file, 1, 1))
     if isinstance(content, str):
-        return content.removeprefix("\ufeff")
+        return _tidy(content)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
         return _not_utf8(file, "", 'The file is in UTF-16 or UTF-32 ("Unicode" on Windows), not in UTF-8.')
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")
+        return _tidy(content.decode("utf-8"))
     except UnicodeDecodeError as problem:
-        before = content[: problem.start].decode("utf-8").removeprefix("\ufeff")
+        before = _tidy(content[: problem.start].decode("utf-8"))
         return _not_utf8(file, before, f"The byte 0x{content[problem.start]:02X} here is not UTF-8.")
 
 
+def _tidy(text: str) -> str:
+    text = text.removeprefix("\ufeff")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
 def _not_utf8(file: str, before: str, detail: str) -> Diagnostic:
-    place = Page(file, HIDDEN.sub("\ufffd", before)).at(len(before))
-    return error("file-encoding", detail, "Save the file as UTF-8 in your editor.", place)
+    return error(
+        "file-encoding", detail, "Save the file as UTF-8 in your editor.", Page(file, before).at(len(before))
+    )
 
 
 def shows(text: str) -> bool:

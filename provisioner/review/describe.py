@@ -40,8 +40,9 @@ from provisioner.planning.steps import (
 
 ARROW = "→"
 MONTHS = (
-    "January February March April May June July August September October November December".split()
-)  # fmt: skip
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 LANGUAGES = {"fr": "French", "en": "English"}
 TYPES = {UserType.ADMINISTRATOR: "administrator", UserType.STANDARD: "standard user"}
 SEES_ALL = "sees every document of these companies, bank and payroll included"
@@ -367,7 +368,9 @@ def describe_step(step: Step) -> str:
             person = f"{step.first_name} {step.last_name} <{step.email}>"
             return f"Correct the profile of {step.user}: {person}, phone {phone_said(step.phone)}"
         case SetType():
-            return f"Make {step.user} {'an' if step.type is UserType.ADMINISTRATOR else 'a'} {TYPES[step.type]}"
+            return (
+                f"Make {step.user} {'an' if step.type is UserType.ADMINISTRATOR else 'a'} {TYPES[step.type]}"
+            )
         case SetBilledCompany():
             return f"Bill {step.user} to company {step.billed}, as {TYPES[step.type]}"
         case EditCompanies():

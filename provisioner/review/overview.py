@@ -15,7 +15,6 @@ from provisioner.planning.plan import Action, Change, Plan
 from provisioner.review.describe import (
     Names,
     companies_said,
-    company_said,
     counted,
     day_said,
     language_said,
@@ -25,12 +24,13 @@ from provisioner.review.describe import (
 NO_CHANGES = "No changes. The portal is as the manifests say."
 LISTED = 20
 """How many entries of a list are shown; the counts always include all."""
+LISTS_ALL = "provisioner plan --json lists them all"
 
 
 class Risk(NamedTuple):
     """What must not be overlooked: how much of it, what it means, and who."""
 
-    count: str
+    headline: str
     meaning: str
     entries: tuple[str, ...]
 
@@ -113,7 +113,8 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
     validated = [
         f"{person_said(user)}, {user.type}: {companies_said(user.companies, names)}"
         for c, user in people
-        if isinstance(c.before, User) and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
+        if isinstance(c.before, User)
+        and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
     ]
     reopened = [
         f"{person_said(user)}: {companies_said(user.companies, names)}{_as_administrator(user)}"
@@ -213,21 +214,18 @@ def groups(plan: Plan) -> list[Group]:
     return [found[number] for number in sorted(found)]
 
 
-def sections(plan: Plan, names: Names) -> list[Section]:
+def sections(plan: Plan) -> list[Section]:
     """What is worth knowing beside the changes; empty sections are left out."""
     told = [
         Section("E-mails to send", tuple(_letters(plan))),
         Section("Applications that end", tuple(_endings(plan))),
-    ]
-    told += [
-        Section(title, tuple(_dated(_notices(plan, kind)) if kind is NoticeKind.ENDING else _details(plan, kind)))
-        for kind, title in NOTICE_TITLES
+        *(
+            Section(title, tuple(notice.detail for notice in _notices(plan, kind)))
+            for kind, title in NOTICE_TITLES
+        ),
+        Section("What this program remembers", tuple(_records(plan))),
     ]
     return [section for section in told if section.entries]
-
-
-def _details(plan: Plan, kind: NoticeKind) -> Iterator[str]:
-    return (notice.detail for notice in _notices(plan, kind))
 
 
 def _letters(plan: Plan) -> Iterator[str]:
@@ -236,3 +234,32 @@ def _letters(plan: Plan) -> Iterator[str]:
         user = people.get(letter.user)
         recipient = f"{user.name} <{letter.recipient}>" if user else letter.recipient
         yield f"Welcome e-mail to {recipient}, {language_said(letter.language)}"
+
+
+def _endings(plan: Plan) -> list[str]:
+    """By date: the endings set before, and those that this plan sets."""
+    set_now = [
+        Notice(
+            NoticeKind.ENDING,
+            change.address,
+            f"{grant.app} of {change.after.email}, by this plan.",
+            grant.ends,
+        )
+        for change in plan.changes
+        if isinstance(change.after, User) and change.after.is_open
+        for grant in sorted(change.after.apps - _apps_before(change), key=lambda grant: grant.app)
+        if grant.state is AppState.ENDING
+    ]
+    return _dated([*_notices(plan, NoticeKind.ENDING), *set_now])
+
+
+def _apps_before(change: Change) -> frozenset[Grant]:
+    return change.before.apps if isinstance(change.before, User) else frozenset()
+
+
+def _records(plan: Plan) -> Iterator[str]:
+    if known := sum(adoption.known for adoption in plan.adoptions):
+        yield (
+            f"{counted(known, 'record')} of accounts {'is' if known == 1 else 'are'} brought up to date; "
+            "the portal is not touched."
+        )

@@ -1,0 +1,488 @@
+"""The command line as tired people and pipelines use it: exit codes, sentences, and nothing half-written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from smtp_support import smtp_server
+
+from provisioner.cli import run
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+@dataclass
+class Said:
+    """What one command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """The program in one workspace."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def __call__(self, *words: str | Path, folder: Path | None = None) -> Said:
+        self._capsys.readouterr()
+        code = run(["-C", str(folder or self.folder), *map(str, words)])
+        said = self._capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Said(code, said.out, said.err)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def letters(self) -> int:
+        box = self.folder / "outbox" / "new"
+        return len(list(box.iterdir())) if box.exists() else 0
+
+    def print_of(self) -> dict[str, str]:
+        """A digest of every file, to see that nothing was touched."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    folder = tmp_path / "firm"
+    shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
+    return Shell(folder, capsys)
+
+
+@pytest.fixture
+def applied(shell: Shell) -> Shell:
+    assert shell("apply", "--auto-approve").code == 0
+    return shell
+
+
+BAKERY = "clients/boulangerie-martin.yaml"
+CLAIRE = "claire.martin@boulangerie-martin.fr"
+
+
+def test_the_guards_hold(nobody_s_home: Path) -> None:
+    assert Path.home() == nobody_s_home
+
+
+# --- exit codes and the plan's last line ---
+
+
+def test_plan_says_what_would_change_and_changes_nothing(shell: Shell) -> None:
+    before = shell.print_of()
+    said = shell("plan")
+    assert said.code == 0
+    assert said.out.rstrip().splitlines()[-1].startswith("Plan: 25 to add, 0 to change, 0 to close")
+    assert shell.print_of() == before
+
+
+def test_planning_an_existing_portal_writes_nothing_either(applied: Shell) -> None:
+    applied.edit(BAKERY, "Claire", "Clara")
+    before = applied.print_of()
+    for words in (["plan"], ["plan", "--json"], ["validate"], ["mail", "status"], ["history"], ["unlock"]):
+        assert applied(*words).code == 0
+    assert applied.print_of() == before
+
+
+def test_detailed_exitcode_tells_changes_from_none_and_from_errors(shell: Shell) -> None:
+    assert shell("plan", "-detailed-exitcode").code == 2
+    shell("apply", "--auto-approve")
+    assert shell("plan", "--detailed-exitcode").code == 0
+    shell.edit(BAKERY, "type: administrator", "type: boss")
+    assert shell("plan", "--detailed-exitcode").code == 3
+
+
+def test_apply_twice_changes_nothing_and_mails_nobody_again(applied: Shell) -> None:
+    letters = applied.letters()
+    assert letters == 15
+    said = applied("apply", "--auto-approve")
+    assert said.code == 0
+    assert "No changes" in said.out
+    assert applied.letters() == letters
+
+
+def test_apply_without_anybody_to_ask_wants_to_be_told(shell: Shell) -> None:
+    said = shell("apply")
+    assert said.code == 64
+    assert "--auto-approve" in said.err
+    assert not (shell.folder / "portal.db").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["plna"], ["plan", "--jsn"], ["apply", "--target", "claire"], ["mail"], ["history", "x"], ["show"], []],
+)
+def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
+    assert shell(*words).code == 64
+
+
+# --- saved plans ---
+
+
+def test_a_saved_plan_is_shown_and_applied_as_it_is(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    assert shell("plan", "-out", file).code == 0
+    assert file.stat().st_mode & 0o077 == 0
+    assert shell("show", file).out == shell("plan").out
+    assert json.loads(shell("show", file, "--json").out) == json.loads(file.read_text())
+    assert shell("apply", file).code == 0
+    assert shell("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_plan_whose_manifests_changed_is_refused_but_for_comments(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    shell("plan", "--out", file)
+    shell.edit(BAKERY, "users:", "# a comment\nusers:")
+    bakery = shell.folder / BAKERY
+    commented = bakery.read_text()
+    shell.edit(BAKERY, "Claire", "Clara")
+    said = shell("apply", file)
+    assert said.code == 5
+    assert BAKERY in said.err
+    assert not (shell.folder / "portal.db").exists()
+    bakery.write_text(commented)
+    assert shell("apply", file).code == 0
+
+
+def test_a_plan_whose_portal_moved_is_refused_with_names(applied: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    applied.edit(BAKERY, "Claire", "Clara")
+    applied("plan", "--out", file)
+    applied("portal", "user-changes", CLAIRE, "--phone", "+33639980099")
+    said = applied("apply", file)
+    assert said.code == 5
+    assert CLAIRE in said.err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "not json", '{"format_version": "99"}', "\x00" * 50])
+def test_a_file_that_is_no_plan_is_a_sentence(shell: Shell, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    for verb in ("show", "apply"):
+        said = shell(verb, file)
+        assert said.code in (1, 5, 64)
+        assert said.err.startswith("Error: ")
+
+
+def test_a_tampered_plan_is_refused(shell: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    shell("plan", "--out", file)
+    file.write_text(file.read_text().replace('"standard"', '"administrator"', 1))
+    assert shell("apply", file).code == 5
+
+
+def test_another_portal_s_plan_is_refused(applied: Shell, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    applied.edit(BAKERY, "Claire", "Clara")
+    applied("plan", "--out", file)
+    for name in ("portal.db", "ledger.db"):
+        (applied.folder / name).unlink()
+    applied.edit(BAKERY, "Clara", "Claire")
+    applied("apply", "--auto-approve")
+    applied.edit(BAKERY, "Claire", "Clara")
+    said = applied("apply", file)
+    assert said.code == 5
+    assert "another portal" in said.err
+
+
+# --- targets ---
+
+
+def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
+    bakery = shell("plan", "--json", "--target", "company:004217")
+    changes = [change["address"] for change in json.loads(bakery.out)["resource_changes"]]
+    assert changes[0] == "company:004217"
+    assert all(change.endswith("boulangerie-martin.fr") for change in changes[1:])
+    rest = shell("plan", "--json", "--exclude", "company:004217")
+    others = [change["address"] for change in json.loads(rest.out)["resource_changes"]]
+    assert not set(changes) & set(others)
+    assert shell("apply", "--auto-approve", "-target", "company:004217").code == 0
+    assert shell("apply", "--auto-approve").code == 0
+
+
+# --- safety ---
+
+
+def test_too_many_closures_are_refused_by_name(applied: Shell) -> None:
+    applied.edit("provisioner.yaml", "absent: report", "absent: close")
+    for file in ("menuiserie-roussel.yaml", "pharmacie-du-port.yaml", "clarke-ceramics.yaml"):
+        (applied.folder / "clients" / file).unlink()
+    said = applied("apply", "--auto-approve")
+    assert said.code == 4
+    assert "emily.clarke@clarke-ceramics.com" in said.out
+    assert "max_closures" in said.out
+
+
+def test_an_emptied_folder_is_refused(applied: Shell) -> None:
+    for file in (applied.folder / "clients").iterdir():
+        file.unlink()
+    said = applied("apply", "--auto-approve")
+    assert said.code in (3, 4)
+
+
+def test_a_renamed_folder_is_refused(applied: Shell) -> None:
+    (applied.folder / "clients").rename(applied.folder / "client")
+    said = applied("plan")
+    assert said.code == 3
+    assert 'Did you mean "client' in said.err
+
+
+# --- bad surroundings ---
+
+
+def test_no_workspace_here(shell: Shell, tmp_path: Path) -> None:
+    said = shell("plan", folder=tmp_path)
+    assert said.code == 1
+    assert "provisioner.yaml" in said.err
+    assert "provisioner init" in said.err
+
+
+def test_a_folder_that_does_not_exist(shell: Shell, tmp_path: Path) -> None:
+    assert shell("plan", folder=tmp_path / "nowhere").code == 1
+
+
+@pytest.mark.parametrize("content", [b"just text\n" * 100, b"", b"SQLite format 3\0garbage" * 50])
+def test_a_portal_file_that_is_no_portal(shell: Shell, content: bytes) -> None:
+    path = shell.folder / "portal.db"
+    path.write_bytes(content)
+    said = shell("plan")
+    if content:
+        assert said.code == 1
+        assert "not a portal" in said.err
+        assert shell("apply", "--auto-approve").code == 1
+        assert path.read_bytes() == content
+    else:
+        assert said.code == 0  # an empty file is a portal not yet made
+
+
+def test_a_ledger_in_the_portal_s_place(applied: Shell) -> None:
+    shutil.copy(applied.folder / "ledger.db", applied.folder / "portal.db")
+    said = applied("plan")
+    assert said.code == 1
+    assert "not a portal" in said.err
+
+
+def test_a_folder_in_the_portal_s_place(shell: Shell) -> None:
+    (shell.folder / "portal.db").mkdir()
+    assert shell("plan").code == 1
+    assert shell("apply", "--auto-approve").code == 1
+
+
+def test_a_place_where_nothing_can_be_written(shell: Shell) -> None:
+    shell.edit("provisioner.yaml", "sqlite:///ledger.db", "sqlite:////proc/ledger.db")
+    said = shell("apply", "--auto-approve")
+    assert said.code == 1
+    assert "ledger" in said.err
+    assert not (shell.folder / "portal.db").exists()
+
+
+def test_an_outbox_that_cannot_be_written_leaves_letters_owed(shell: Shell) -> None:
+    box = shell.folder / "outbox"
+    box.mkdir()
+    (box / "tmp").symlink_to("/proc/self/fdinfo")
+    said = shell("apply", "--auto-approve")
+    assert said.code == 7
+    assert "outbox" in said.err
+    assert "15 owed" in shell("mail", "status").out
+    (box / "tmp").unlink()
+    assert shell("apply", "--auto-approve").code == 0
+    assert shell.letters() == 15
+
+
+def test_an_unreachable_mail_server_leaves_letters_owed(shell: Shell) -> None:
+    with smtp_server() as server:
+        pass
+    shell.edit("provisioner.yaml", '"maildir:outbox"', f'"smtp://127.0.0.1:{server.port}"\n  tls: none')
+    said = shell("apply", "--auto-approve")
+    assert said.code == 7
+    assert "cannot be used" in said.err
+    assert "provisioner mail send" in said.err
+    with smtp_server() as server:
+        text = (shell.folder / "provisioner.yaml").read_text()
+        port = text.partition("127.0.0.1:")[2].partition('"')[0]
+        (shell.folder / "provisioner.yaml").write_text(text.replace(port, str(server.port)))
+        assert shell("mail", "send").code == 0
+    assert len(server.accepted) == 15
+
+
+def test_an_unset_password_stops_the_letters_not_the_accesses(shell: Shell) -> None:
+    extra = '"smtp://127.0.0.1:25"\n  username: acces\n  password_env: NO_SUCH_PASSWORD'
+    shell.edit("provisioner.yaml", '"maildir:outbox"', extra)
+    said = shell("apply", "--auto-approve")
+    assert said.code == 1
+    assert "NO_SUCH_PASSWORD" in said.err
+
+
+def test_an_unknown_template_variable_stops_before_the_first_write(shell: Shell) -> None:
+    folder = shell.folder / "templates" / "mail"
+    folder.mkdir(parents=True)
+    (folder / "welcome.fr.txt.j2").write_text("Bonjour\n{{ prenom }}\n")
+    said = shell("apply", "--auto-approve")
+    assert said.code == 1
+    assert "welcome.fr.txt.j2:2" in said.err
+    assert "first_name" in said.err
+    assert not (shell.folder / "portal.db").exists()
+
+
+def test_a_template_of_the_workspace_overrides_ours(shell: Shell) -> None:
+    folder = shell.folder / "templates" / "mail"
+    folder.mkdir(parents=True)
+    (folder / "welcome.fr.subject.j2").write_text("Bienvenue chez {{ firm }}\n")
+    assert "Subject: Bienvenue chez Cabinet Durand" in shell("mail", "preview", CLAIRE).out
+
+
+# --- letters ---
+
+
+def test_a_preview_writes_the_mail_and_its_html_without_a_real_link(shell: Shell, tmp_path: Path) -> None:
+    said = shell("mail", "preview", CLAIRE, "--out", tmp_path / "preview")
+    assert said.code == 0
+    assert sorted(path.suffix for path in (tmp_path / "preview").iterdir()) == [".eml", ".html"]
+    shell("plan", "--out", tmp_path / "plan.json")
+    assert shell("mail", "preview", tmp_path / "plan.json").out.count("Subject: ") == 15
+
+
+def test_a_second_welcome_is_refused_unless_asked_for(applied: Shell) -> None:
+    said = applied("mail", "send", CLAIRE)
+    assert said.code == 64
+    assert "--again" in said.err
+    assert applied("mail", "send", CLAIRE, "--again").code == 0
+    assert applied.letters() == 16
+
+
+def test_a_welcome_can_be_sent_to_someone_created_without(applied: Shell) -> None:
+    ines = "ines.caron@boulangerie-martin.fr"
+    assert applied("mail", "send", ines).code == 0
+    assert applied("mail", "send", ines).code == 64
+    assert applied.letters() == 16
+
+
+def test_nobody_who_cannot_log_in_is_sent_a_welcome(applied: Shell) -> None:
+    assert applied("mail", "send", "karim.haddad@les-petits-pas.fr").code == 64
+    assert applied("mail", "send", "nobody@example.fr").code == 64
+
+
+# --- other writers ---
+
+
+def test_a_client_administrator_s_user_is_reported_and_left_alone(applied: Shell) -> None:
+    applied("portal", "client-creates", CLAIRE, "eve@example.fr", "Eve", "Noël")
+    said = applied("plan", "--detailed-exitcode")
+    assert said.code == 0
+    assert "eve@example.fr" in said.out
+
+
+def test_a_phone_changed_by_its_user_is_reported_and_kept(applied: Shell) -> None:
+    applied("portal", "user-changes", CLAIRE, "--phone", "06 39 98 00 99")
+    said = applied("plan", "--detailed-exitcode")
+    assert said.code == 0
+    assert "+33639980099" in said.out.replace(" ", "") or "himself" in said.out
+
+
+def test_an_export_plans_to_nothing_and_adopts(applied: Shell, tmp_path: Path) -> None:
+    out = tmp_path / "exported"
+    assert applied("export", out).code == 0
+    said = applied("plan", "--detailed-exitcode", folder=out)
+    assert said.code == 0
+    assert "No changes" in said.out
+    assert applied("apply", "--auto-approve", folder=out).code == 0
+    assert not (out / "outbox").exists()
+
+
+# --- streams ---
+
+
+def test_json_stands_alone_on_stdout(shell: Shell) -> None:
+    for words in (["plan", "--json"], ["validate", "--json"]):
+        json.loads(shell(*words).out)
+    shell("apply", "--auto-approve")
+    for words in (["history", "--json"], ["history", "1", "--json"], ["mail", "status", "--json"]):
+        json.loads(shell(*words).out)
+
+
+def test_history_names_each_run_and_each_step(applied: Shell) -> None:
+    assert "32 steps done, 15 e-mails sent" in applied("history").out
+    assert f"user:{CLAIRE}: applied" in applied("history", "1").out
+    assert applied("history", "7").code == 64
+
+
+def process(*words: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "provisioner", "-C", str(folder), *map(str, words)],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}, {"COLUMNS": "20"},
+     {"PYTHONIOENCODING": "ascii"}, {"HOME": "/proc/nowhere"}],
+    ids=str,
+)  # fmt: skip
+def test_poor_surroundings_are_no_trouble(shell: Shell, environment: dict[str, str]) -> None:
+    done = process("plan", folder=shell.folder, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_reader_that_goes_away_is_no_trouble(shell: Shell) -> None:
+    program = f"{sys.executable} -m provisioner -C {shell.folder} plan --json | head -c 10"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 141)
+    assert done.stderr == ""
+
+
+def test_version_and_help_load_nothing_heavy() -> None:
+    program = (
+        "import sys; from provisioner.cli import run; code = run([sys.argv[1]]); "
+        "heavy = {'pydantic', 'jinja2', 'aiosmtplib', 'yaml', 'sqlite3', 'asyncio', 'rich', 'phonenumbers'}; "
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    for flag in ("--version", "--help"):
+        done = subprocess.run(
+            [sys.executable, "-c", program, flag], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+def test_ctrl_c_finishes_the_step_in_hand_and_says_how_to_go_on(shell: Shell) -> None:
+    with smtp_server() as server:
+        shell.edit("provisioner.yaml", '"maildir:outbox"', f'"smtp://127.0.0.1:{server.port}"\n  tls: none')
+        running = subprocess.Popen(
+            [sys.executable, "-m", "provisioner", "-C", str(shell.folder), "apply", "--auto-approve"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("[1/"):
+                running.send_signal(signal.SIGINT)
+                break
+        out, err = running.communicate(timeout=30)
+        assert running.returncode in (0, 8)
+        if running.returncode == 8:
+            assert "To finish: provisioner apply" in err
+            assert "Stopped" in out
+        assert shell("apply", "--auto-approve").code == 0
+    assert len(server.accepted) == 15
