@@ -119,7 +119,7 @@ def load_workspace(start: Path) -> Workspace:
         from provisioner.manifest.validation import read_model
 
         reading = read_model(WorkspaceFile, document)
-        problems.extend(reading.problems)
+        problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
             workspace = _workspace(document, reading.model, root)
@@ -148,7 +148,13 @@ def read_manifests(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
         declared, found = declare(documents, workspace.check_settings)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, remainder=replace(declared.remainder, unread=True))
-    return declared, in_source_order([*problems, *found])
+    return declared, in_source_order(_with(problems, found))
+
+
+def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
+    """What the reader of YAML refused is not refused once more for what it looks like to the schema."""
+    refused = {problem.source for problem in problems}
+    return problems + [problem for problem in found if problem.source not in refused]
 
 
 def _manifest_files(workspace: Workspace) -> tuple[list[Path], list[Diagnostic]]:

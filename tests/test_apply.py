@@ -112,7 +112,8 @@ def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) 
 
 def _call_for(world: World, step: object) -> Call:
     number = getattr(step, "company", None)
-    version = world.current().companies[number].version if number in world.current().companies else 0
+    company = world.current().companies.get(str(number))
+    version = company.version if company else 0
     return Call("", step, version=version)  # type: ignore[arg-type]
 
 

@@ -166,7 +166,7 @@ def test_a_plan_whose_portal_moved_is_refused_with_names(applied: Shell, tmp_pat
     file = tmp_path / "plan.json"
     applied.edit(BAKERY, "Claire", "Clara")
     applied("plan", "--out", file)
-    applied("portal", "user-changes", CLAIRE, "--phone", "+33639980099")
+    applied("portal", "user-changes", CLAIRE, "--phone", "+33199008888")
     said = applied("apply", file)
     assert said.code == 5
     assert CLAIRE in said.err
@@ -242,7 +242,7 @@ def test_a_renamed_folder_is_refused(applied: Shell) -> None:
     (applied.folder / "clients").rename(applied.folder / "client")
     said = applied("plan")
     assert said.code == 3
-    assert 'Did you mean "client' in said.err
+    assert 'Did you mean "client' in " ".join(said.err.split())
 
 
 # --- bad surroundings ---
@@ -391,10 +391,10 @@ def test_a_client_administrator_s_user_is_reported_and_left_alone(applied: Shell
 
 
 def test_a_phone_changed_by_its_user_is_reported_and_kept(applied: Shell) -> None:
-    applied("portal", "user-changes", CLAIRE, "--phone", "06 39 98 00 99")
+    applied("portal", "user-changes", CLAIRE, "--phone", "01 99 00 88 88")
     said = applied("plan", "--detailed-exitcode")
     assert said.code == 0
-    assert "+33639980099" in said.out.replace(" ", "") or "himself" in said.out
+    assert "himself" in said.out
 
 
 def test_an_export_plans_to_nothing_and_adopts(applied: Shell, tmp_path: Path) -> None:

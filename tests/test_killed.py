@@ -104,7 +104,7 @@ def _watch(checkpoint: Any) -> None:
                 checkpoint()
             checkpoint()
 
-        module.transaction = watched
+        setattr(module, "transaction", watched)  # noqa: B010  (mypy: not exported)
     rename, send_body = os.rename, transport._send_body
 
     def watched_rename(source: Any, target: Any) -> None:

@@ -6,6 +6,7 @@ import ssl
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -189,7 +190,7 @@ def context_for(certificate: trustme.LeafCert) -> ssl.SSLContext:
 
 
 def secure(server: Server, ca_file: str, **options: object) -> Log:
-    words: dict[str, object] = {
+    words: dict[str, Any] = {
         "tls": "required", "username": "acces", "password": PASSWORD, "ca_file": ca_file, **options,
     }  # fmt: skip
     return deliver(server, host="localhost", **words)

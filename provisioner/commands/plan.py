@@ -13,7 +13,6 @@ from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import SavedPlan, from_json, to_json
-from provisioner.review.markdown import render_markdown
 from provisioner.review.text import render_plan
 from provisioner.workspace import load_workspace
 
@@ -85,6 +84,8 @@ def _saved(planned: Planned) -> str:
 
 def _show(plan: Plan, as_json: str, console: Console, markdown: Path | None) -> None:
     if markdown is not None:
+        from provisioner.review.markdown import render_markdown
+
         write_private(markdown, render_markdown(plan).encode())
     if as_json:
         console.answer(as_json)

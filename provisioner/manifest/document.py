@@ -16,9 +16,6 @@ from provisioner.manifest.text import Page, decode
 
 __all__ = ["HAS_LIBYAML", "Data", "Document", "read_document"]
 
-_FEW = 16
-"""Children that are searched in turn; more of them get a table when one is first asked for."""
-
 
 class Document:
     """One file: its data, and where each key and value stands.
@@ -67,14 +64,12 @@ class Document:
 
     def _child(self, mark: int, collection: Data, part: str | int) -> int:
         """The mark of a key or an item; -1 where there is none."""
-        if mark not in self._tables:
+        table = self._tables.get(mark)
+        if table is None:
             if not isinstance(collection, dict | list):
                 return -1
-            first = next(iter(collection), None) if type(collection) is dict else 0
-            if part == first and collection:
-                return mark + 2
-            self._tables[mark] = dict(places(self._marks, mark, collection))
-        return self._tables[mark].get(part, -1)
+            table = self._tables[mark] = places(self._marks, mark, collection)
+        return table.get(part, -1)
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:

@@ -81,7 +81,7 @@ def _unusual_email(text: str) -> str:
 
 
 def _as_clause(sentence: str) -> str:
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
+    return sentence[:1].lower() + sentence[1:].rstrip(".").replace("email", "e-mail")
 
 
 def _refuse_mixed_scripts(domain: str) -> None:

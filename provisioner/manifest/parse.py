@@ -173,13 +173,13 @@ class _Hall:
     def _untyped(
         self, document: Document, at: int, entry: schema.User, preset: Preset
     ) -> Iterator[Diagnostic]:
-        layers = f'his profile "{entry.profile}"' if entry.profile is not None else "no profile"
+        silent = f'nor the profile "{entry.profile}" ' if entry.profile is not None else ""
         for key, choices in (("type", UserType), ("production", Production)):
             if getattr(entry, key) is None and getattr(preset, key) is None:
                 yield error(
                     "missing-key",
-                    f"{entry.email} has no {key}: neither he, nor {layers}, nor defaults: gives one.",
-                    f"Add {key}: {' or '.join(choices)}.",
+                    f"{entry.email} has no {key}: neither this entry {silent}nor defaults: gives one.",
+                    f"Add {key}: {' or '.join(choices)}, or a profile: that has it.",
                     document.source("users", at, "email"),
                     str(user_address(email_key(entry.email))),
                 )

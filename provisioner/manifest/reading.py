@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from sys import intern
 from typing import Any, NoReturn
 
@@ -41,6 +41,7 @@ _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_COLLECTIONS = frozenset((dict, list))
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
 # at the beginning of any line: libyaml takes seconds over many
@@ -53,14 +54,16 @@ _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 # mark of a key comes before those of its value.
 
 
-def places(marks: Sequence[int], mark: int, collection: Data) -> Iterator[tuple[str | int, int]]:
+def places(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
     """The mark of each key of a mapping, or of each item of a list."""
-    keyed = isinstance(collection, dict)
+    found: dict[str | int, int] = {}
+    keyed = type(collection) is dict
     mark += 2
     for part, child in collection.items() if keyed else enumerate(collection):
-        yield part, mark
+        found[part] = mark
         mark += keyed
-        mark += marks[mark + 1] if isinstance(child, dict | list) else 1
+        mark += marks[mark + 1] if type(child) in _COLLECTIONS else 1
+    return found
 
 
 def _needs_checks(text: str) -> bool:
@@ -208,7 +211,7 @@ class Reading:
         """False for a key that is to be kept: "<<" in quotes, for the first time."""
         index = event.start_mark.index
         if key in data:
-            first = self.page.at(self._marks[dict(places(self._marks, at, data))[key]])
+            first = self.page.at(self._marks[places(self._marks, at, data)[key]])
             here = self.page.at(index)
             detail = f'"{_short(key)}" stands in line {first.line}, column {first.column}'
             detail += f" and again in line {here.line}, column {here.column}."

@@ -52,6 +52,8 @@ _STAND_INS: dict[str, Any] = {
 }  # fmt: skip
 """What takes the place of a faulty value without which nothing else could be looked at."""
 
+_GONE = object()
+
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[M]):
@@ -107,34 +109,32 @@ def _salvaged(
 
 def _prune(data: Any, kept: list[int], faults: Sequence[ErrorDetails]) -> bool:
     """Take out what is at fault, in place; False when that is the whole document."""
-    doomed: set[int] = set()
+    thinned: list[list[Any]] = []
     for fault in faults:
         path = _path(fault)
         if fault["type"] == "missing":
-            if path[-1] in _STAND_INS:
-                _at(data, path[:-1])[path[-1]] = deepcopy(_STAND_INS[path[-1]])
+            *above, key = path
+            if key in _STAND_INS:
+                if isinstance(holder := _at(data, above), dict):
+                    holder[key] = deepcopy(_STAND_INS[key])
                 continue
             path = path[:-1]
         if not path:
             return False
-        if path[0] == "users" and len(path) == 2:
-            doomed.add(path[1])
-            continue
-        *above, key = _within_its_list(path)
-        holder = _at(data, above)
+        if path[0] == "users":
+            # a list of a user goes as a whole: the items that stay would change their positions
+            path = path[:3]
+        holder, key = _at(data, path[:-1]), path[-1]
         if isinstance(holder, dict):
             holder.pop(key, None)
-    for position in sorted(doomed, reverse=True):
-        del data["users"][position], kept[position]
+        elif isinstance(holder, list):
+            holder[key] = _GONE
+            thinned.append(holder)
+    for holder in thinned:
+        if holder is data.get("users"):
+            kept[:] = [position for position, user in zip(kept, holder, strict=True) if user is not _GONE]
+        holder[:] = [item for item in holder if item is not _GONE]
     return True
-
-
-def _within_its_list(path: Path) -> Path:
-    """The path of the innermost value to take out: a list with a faulty item goes as a whole."""
-    if path[0] == "users":
-        return path[:3]
-    end = next((at for at, part in enumerate(path) if isinstance(part, int)), len(path))
-    return path[:end]
 
 
 def _path(fault: ErrorDetails) -> Path:

@@ -45,10 +45,10 @@ MONTHS = (
 )
 LANGUAGES = {"fr": "French", "en": "English"}
 TYPES = {UserType.ADMINISTRATOR: "administrator", UserType.STANDARD: "standard user"}
-SEES_ALL = "sees every document of these companies, bank and payroll included"
+SEES_ALL = "sees every document, bank and payroll included"
 PRODUCTIONS = {
     Production.FULL: "full (Compta, Fiscalité, Paie)",
-    Production.CONSULTATION: "consultation (Compta, Fiscalité, Paie, to read only)",
+    Production.CONSULTATION: "consultation (Compta, Fiscalité, Paie: read only)",
 }
 BILLED = {BillingMode.CLIENT: "the client is billed", BillingMode.FIRM: "the firm is billed"}
 STATUSES = {
@@ -205,7 +205,7 @@ def facts_of(change: Change, names: Names, letter: PlannedLetter | None = None) 
 
 def _company_facts(before: Company | None, after: Company) -> Iterator[Fact]:
     if before is None:
-        yield Fact("+", "name", after.name)
+        # its name stands in the heading, right above
         if after.siren:
             yield Fact("+", "SIREN", siren_said(after.siren))
         yield Fact("+", "billing", billing_said(after.billing))
@@ -221,15 +221,13 @@ def _moved(label: str, before: str, after: str) -> Iterator[Fact]:
 
 
 def _type_said(user: User) -> str:
-    return f"{TYPES[user.type]} ({SEES_ALL})" if user.is_administrator else TYPES[user.type]
+    return f"{TYPES[user.type]}, {SEES_ALL}" if user.is_administrator else TYPES[user.type]
 
 
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[Fact]:
     """All that a new or reopened account has; what differs from before it was closed shows both."""
     if before is not None:
         yield from _person(before, after)
-    elif after.phone:
-        yield Fact("+", "phone", phone_said(after.phone))
     if before is None or before.type is after.type:
         yield Fact("+", "type", _type_said(after))
     else:
@@ -250,6 +248,8 @@ def _arrival(before: User | None, after: User, names: Names) -> Iterator[Fact]:
     yield Fact("+", "applications", _apps_said(after.apps))
     if before is not None and (lost := _apps(before) - _apps(after)):
         yield Fact("-", "applications not there any more", ", ".join(sorted(lost)))
+    if before is None and after.phone:
+        yield Fact("+", "phone", phone_said(after.phone))
 
 
 def _companies_of(user: User, names: Names) -> str:

@@ -21,8 +21,6 @@ from provisioner.review.overview import (
     NO_CHANGES,
     NOBODY_SEES_MORE,
     Group,
-    Risk,
-    Section,
     counts,
     groups,
     in_short,
@@ -47,32 +45,201 @@ _COMMIT = re.compile(r"\(?[0-9a-f]{7,}", re.IGNORECASE)
 _BACKTICKS = re.compile("`+")
 
 
-class _Room:
-    """Bytes left to write in."""
-
-    def __init__(self, size: int) -> None:
-        self._left = size
-
-    def take(self, text: str) -> bool:
-        """Whether the text still fits; if so its place is taken."""
-        size = len(text.encode())
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-    def share(self, part: int) -> _Room:
-        """A room of its own, of one ``part``-th of what is left; what it does not use is lost to nobody."""
-        return _Room(self._left // part)
-
-
 def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
     """The plan in at most ``limit`` bytes. Raises :class:`ValueError` for a limit under 16,384."""
     if limit < 2 * SKELETON:
         raise ValueError(f"a comment needs {2 * SKELETON:,} bytes at least, not {limit:,}")
     names = names_of(plan)
     room = _Room(limit - SKELETON)
+    # what a reviewer must not overlook is written first, and what changes gets what the rest leaves
     opening = "".join(_opening(plan, names, room))
-    beside = "".join(_sections(plan, room))
-    changes = "".join(_changes(plan, names, room)) if plan.changes else ""
-    return opening + changes + beside
+    beside = "".join(_beside(plan, room.part(4)))
+    return opening + "".join(_changes(plan, names, room)) + beside
+
+
+class _Room:
+    """Bytes left to write in; what a part takes, the whole has not any more."""
+
+    def __init__(self, size: int, whole: _Room | None = None) -> None:
+        self._left = size
+        self._whole = whole
+
+    def take(self, text: str) -> bool:
+        """Whether the text still fits; if so, its place is taken."""
+        size = len(text.encode())
+        if size > self._left or (self._whole is not None and not self._whole.take(text)):
+            return False
+        self._left -= size
+        return True
+
+    def part(self, share: int) -> _Room:
+        """A part that takes no more than one ``share``-th of what is left now."""
+        return _Room(self._left // share, self)
+
+
+def escaped(text: str) -> str:
+    """Text inside Markdown: what is not plain words becomes code, in which nothing acts."""
+    return _by_runs(text, lambda words: words, _code)
+
+
+def _in_tag(text: str) -> str:
+    """The same inside HTML, where Markdown is not read."""
+    return _by_runs(text, html.escape, lambda words: f"<code>{html.escape(words)}</code>")
+
+
+def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
+    words = visible(_cut(text)).split()
+    runs = [(safe, " ".join(run)) for safe, run in groupby(words, key=_is_plain)]
+    return " ".join(plain(run) if safe else odd(run) for safe, run in runs)
+
+
+def _is_plain(word: str) -> bool:
+    # seven letters from a to f may be the name of a commit
+    return _PLAIN.fullmatch(word) is not None and _COMMIT.match(word) is None
+
+
+def _code(text: str) -> str:
+    longest = max((len(run) for run in _BACKTICKS.findall(text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _cut(text: str) -> str:
+    rest = len(text) - LONGEST
+    return text if rest <= 0 else f"{text[:LONGEST]} … ({rest:,} more characters)"
+
+
+def _opening(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
+    yield f"## {counts(plan)}\n\n"
+    if plan.errors:
+        yield f"**This plan cannot be applied: {counted(len(plan.errors), 'error')} to put right.**\n\n"
+    if plan.has_changes:
+        yield f"In short: {in_short(plan)}.\n\n"
+    elif not plan.errors:
+        yield f"{NO_CHANGES}\n\n"
+    yield from _risks(plan, names, room.part(2))
+    yield from _problems("Errors", plan.errors, room.part(2))
+    warnings = [problem for problem in plan.diagnostics if not problem.is_error]
+    yield from _problems("Warnings", warnings, room.part(4))
+
+
+def _risks(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
+    told = risks(plan, names)
+    if not told and plan.changes:
+        yield f"{NOBODY_SEES_MORE}\n\n"
+    if told:
+        yield "### Read this first\n\n"
+        for number, risk in enumerate(told):
+            yield f"- **{risk.headline}.** {risk.meaning}\n"
+            yield from _listed(risk.entries, "  ", room.part(len(told) - number))
+        yield "\n"
+
+
+def _problems(title: str, problems: Sequence[Diagnostic], room: _Room) -> Iterator[str]:
+    if not problems:
+        return
+    yield f"### {title} ({len(problems):,})\n\n"
+    shown = 0
+    for problem in problems[:LISTED]:
+        text = _problem(problem)
+        if not room.take(text):
+            break
+        shown += 1
+        yield text
+    yield from _more(len(problems) - shown, "")
+    yield "\n"
+
+
+def _problem(problem: Diagnostic) -> str:
+    place = f"{escaped(str(problem.source))} " if problem.source else ""
+    remedy = "".join(
+        f"  - {escaped(line)}\n" for line in problem.remedy.splitlines()[:LISTED] if line.strip()
+    )
+    return f"- **{problem.summary}** ({problem.code}): {place}{escaped(problem.detail)}\n{remedy}"
+
+
+def _listed(entries: Sequence[str], indent: str, room: _Room) -> Iterator[str]:
+    shown = 0
+    for entry in entries[:LISTED]:
+        text = f"{indent}- {escaped(entry)}\n"
+        if not room.take(text):
+            break
+        shown += 1
+        yield text
+    yield from _more(len(entries) - shown, indent)
+
+
+def _more(rest: int, indent: str) -> Iterator[str]:
+    if rest:
+        yield f"{indent}- … and {rest:,} more (`{LISTS_ALL}`)\n"
+
+
+def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
+    if not plan.changes:
+        return
+    yield "### What changes, company by company\n\n`+` arrives, `~` changes, `-` leaves.\n\n"
+    letters = {letter.user: letter for letter in plan.letters}
+    found = groups(plan)
+    shown = 0
+    for group in found:
+        opening = f"<details>\n<summary>{_summary(group, names)}</summary>\n\n"
+        closing = "\n</details>\n\n"
+        if not room.take(opening + closing):
+            break
+        shown += 1
+        blocks = _fitting((_block(change, names, letters) for change in group.changes), room)
+        rest = len(group.changes) - len(blocks)
+        yield opening
+        yield from blocks
+        if rest:
+            yield f"- … {counted(rest, 'further change')} of this company {_not_shown(rest)}\n"
+        yield closing
+        if rest:
+            break
+    if rest := len(found) - shown:
+        yield f"… {counted(rest, 'further company', 'further companies')} {_not_shown(rest)}\n\n"
+
+
+def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
+    """The first blocks, as many as there is room for."""
+    fitting = []
+    for block in blocks:
+        if not room.take(block):
+            break
+        fitting.append(block)
+    return fitting
+
+
+def _not_shown(number: int) -> str:
+    verb, them = ("is", "it") if number == 1 else ("are", "them")
+    return f"{verb} not shown here; the counts above include {them}. See the plan artifact."
+
+
+def _summary(group: Group, names: Names) -> str:
+    people = sum(change.address.kind == "user" for change in group.changes)
+    itself = "the company itself" if people < len(group.changes) else ""
+    parts = [part for part in (itself, counted(people, "person", "people") if people else "") if part]
+    return f"Company {_in_tag(company_said(group.number, names))}: {', '.join(parts)}"
+
+
+def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) -> str:
+    title = title_of(change)
+    subject = f": {escaped(title.subject)}" if title.subject else ""
+    lines = [f"- `{title.symbol}` **{title.words}**{subject}\n"]
+    origin = origin_said(change)
+    if origin:
+        lines.append(f"  - {origin.label}: {escaped(origin.value)}\n")
+    lines += [
+        f"  - `{fact.symbol}` {fact.label}: {escaped(fact.value)}\n"
+        for fact in facts_of(change, names, letters.get(change.address))
+    ]
+    return "".join(lines)
+
+
+def _beside(plan: Plan, room: _Room) -> Iterator[str]:
+    told = sections(plan)
+    for number, section in enumerate(told):
+        yield f"<details>\n<summary>{section.title} ({len(section.entries):,})</summary>\n\n"
+        yield from _listed(section.entries, "", room.part(len(told) - number))
+        yield "\n</details>\n\n"

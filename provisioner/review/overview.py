@@ -22,6 +22,7 @@ from provisioner.review.describe import (
 )
 
 NO_CHANGES = "No changes. The portal is as the manifests say."
+NOBODY_SEES_MORE = "No new administrator, no further company for anybody, no account closed or reopened."
 LISTED = 20
 """How many entries of a list are shown; the counts always include all."""
 LISTS_ALL = "provisioner plan --json lists them all"
@@ -217,7 +218,7 @@ def groups(plan: Plan) -> list[Group]:
 def sections(plan: Plan) -> list[Section]:
     """What is worth knowing beside the changes; empty sections are left out."""
     told = [
-        Section("E-mails to send", tuple(_letters(plan))),
+        Section("Welcome e-mails to send", tuple(_letters(plan))),
         Section("Applications that end", tuple(_endings(plan))),
         *(
             Section(title, tuple(notice.detail for notice in _notices(plan, kind)))
@@ -233,7 +234,7 @@ def _letters(plan: Plan) -> Iterator[str]:
     for letter in plan.letters:
         user = people.get(letter.user)
         recipient = f"{user.name} <{letter.recipient}>" if user else letter.recipient
-        yield f"Welcome e-mail to {recipient}, {language_said(letter.language)}"
+        yield f"{recipient}, {language_said(letter.language)}"
 
 
 def _endings(plan: Plan) -> list[str]:

@@ -25,6 +25,7 @@ from provisioner.review.overview import (
     LISTED,
     LISTS_ALL,
     NO_CHANGES,
+    NOBODY_SEES_MORE,
     Group,
     Risk,
     counts,
@@ -39,7 +40,6 @@ from provisioner.review.visible import columns, visible
 
 _PAINT = {"+": "32", "~": "33", "-": "31", "heading": "1", "risk": "1;31"}
 _ASCII = str.maketrans({ARROW: "->", "…": "..."})
-NOBODY_SEES_MORE = "No new administrator, no further company for anybody, no account closed or reopened."
 _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 
 
