@@ -27,6 +27,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def main() -> None:
     """The program: runs a command and ends with its exit code; errors are caught here and nowhere else."""
+    import gc
+
+    # a run makes many lasting values and hardly a cycle: looking for garbage often is time lost
+    gc.set_threshold(1_000_000, 50, 50)
     sys.exit(run(sys.argv[1:]))
 
 

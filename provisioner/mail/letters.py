@@ -10,15 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from email.errors import MessageError
-from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from provisioner.errors import MailError
 from provisioner.limits import MAX_RENDER_SECONDS, MAX_RENDERED_CHARACTERS
+
+if TYPE_CHECKING:
+    from email.headerregistry import Address
 
 LANGUAGES = ("fr", "en")
 
@@ -113,6 +111,11 @@ def render(letter: Letter, link: str, templates: Templates) -> Rendered:
 
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
     """The message as it travels: the same input gives the same bytes. Raises :class:`MailError`."""
+    from email.errors import MessageError
+    from email.message import EmailMessage
+    from email.policy import SMTP
+    from email.utils import format_datetime
+
     message = EmailMessage(policy=SMTP)
     try:
         message["From"] = _mailbox(sender)
@@ -142,10 +145,15 @@ def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = 
 
 def message_id(key: str, sender: str) -> str:
     """Stable: a second copy of a letter is recognised by its Message-ID."""
+    from email.utils import parseaddr
+
     return f"<{key[:40]}@{parseaddr(sender)[1].rpartition('@')[2]}>"
 
 
 def _mailbox(text: str) -> Address:
+    from email.headerregistry import Address
+    from email.utils import parseaddr
+
     name, address = parseaddr(text)
     local, at, domain = address.rpartition("@")
     if not at or not local or not address.isascii() or any(c.isspace() or ord(c) < 33 for c in address):

@@ -34,8 +34,7 @@ class DeclaredCompany:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredUser:
+class DeclaredUser(NamedTuple):
     """One client user as his manifest declares him."""
 
     email: str

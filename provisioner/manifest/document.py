@@ -66,7 +66,7 @@ class Document:
         """The mark of a key or an item; -1 where there is none."""
         table = self._tables.get(mark)
         if table is None:
-            if not isinstance(collection, dict | list):
+            if type(collection) not in (dict, list):
                 return -1
             table = self._tables[mark] = places(self._marks, mark, collection)
         return table.get(part, -1)

@@ -7,7 +7,6 @@ all manifests together is for check.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
 
@@ -20,8 +19,6 @@ from provisioner.manifest.quoting import unquoted
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validation import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
-
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Declared, list[Diagnostic]]:
@@ -37,8 +34,8 @@ def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Dec
 
 
 def digest_of(document: Document) -> str:
-    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
-    return sha256(_CANONICAL.encode(document.data).encode()).hexdigest()
+    """SHA-256 over a file's data: comments and layout do not count."""
+    return sha256(repr(document.data).encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
@@ -73,7 +74,7 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
     matches, ambiguous = _match(declared, current, managed)
     undeclared = _undeclared(declared, current, matches, managed)
     before = {key: matches[key] for key in declared.users if key in matches} | undeclared
-    reading = _Reading(declared, managed, policy)
+    reading = _Reading(managed, policy)
     desired = {key: reading.desired_user(key, user, before.get(key)) for key, user in declared.users.items()}
     desired_users = {key: user for key, user in desired.items() if user is not None}
     left = {key: reading.desired_absent(key, user) for key, user in undeclared.items()}
@@ -170,11 +171,11 @@ def _desired_company(declared: DeclaredCompany, before: Company | None) -> Compa
 class _Reading:
     """One pass over the users, collecting what is said beside the desired state."""
 
-    def __init__(self, declared: Declared, managed: Mapping[str, Managed], policy: Policy) -> None:
+    def __init__(self, managed: Mapping[str, Managed], policy: Policy) -> None:
         self._managed = managed
         self._managed_ids = {known.id: known for known in managed.values()}
         self._policy = policy
-        self._declared = declared
+        self._month_end = month_end(policy.today)
         self.welcomes: dict[str, Welcome] = {}
         self.reasons: dict[Address, str] = {}
         self.records: dict[str, tuple[Managed, bool]] = {}
@@ -195,7 +196,7 @@ class _Reading:
         self._remember(key, before, desired, known, declared)
         self._welcome(key, declared, before, desired, known)
         self._report_apps(key, before, desired)
-        return before if desired == before else desired
+        return desired
 
     def desired_absent(self, key: str, user: User) -> User:
         """An account that no manifest declares: left alone, unless we managed it and may close it."""
@@ -244,19 +245,20 @@ class _Reading:
         if status is Status.CLOSED:
             # a closed account is left as it was closed: reopening brings it back (F)
             return replace(before, status=status)
-        return replace(
-            before,
-            email=self._email(key, declared, before, known),
-            first_name=declared.first_name,
-            last_name=declared.last_name,
-            phone=self._phone(key, declared, before, known),
-            type=declared.type,
-            billed=declared.billed,
-            companies=_desired_companies(declared, before),
-            production=declared.production,
-            apps=_desired_apps(declared, before, month_end(self._policy.today)),
-            status=status,
+        # compared before it is built: most readings find nothing changed
+        wanted = (
+            self._email(key, declared, before, known),
+            declared.first_name,
+            declared.last_name,
+            self._phone(key, declared, before, known),
+            declared.type,
+            declared.billed,
+            _desired_companies(declared, before),
+            declared.production,
+            _desired_apps(declared, before, self._month_end),
+            status,
         )
+        return before if wanted == _fields(before) else User(*wanted, before.id, before.version)
 
     def _status(self, key: str, declared: DeclaredUser, before: User) -> Status:
         if declared.closed:
@@ -281,6 +283,8 @@ class _Reading:
         return Status.TO_VALIDATE
 
     def _email(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str:
+        if before.email == declared.email:
+            return before.email
         current, wanted = email_key(before.email), email_key(declared.email)
         if current == wanted:
             return before.email
@@ -313,7 +317,7 @@ class _Reading:
         self, key: str, before: User, desired: User, known: Managed | None, declared: DeclaredUser
     ) -> None:
         """Advance what the ledger knows, but never past a change that is still to be made."""
-        settled_email = email_key(before.email) == email_key(declared.email)
+        settled_email = before.email == declared.email or email_key(before.email) == email_key(declared.email)
         email = before.email if settled_email else (known.email if known else None)
         phone = known.phone if known else None
         if not declared.phone_declared or before.phone == declared.phone:
@@ -340,6 +344,8 @@ class _Reading:
             )
 
     def _report_apps(self, key: str, before: User, desired: User) -> None:
+        if all(grant.state is AppState.ACTIVE for grant in before.apps):
+            return
         for grant in sorted(before.apps & desired.apps, key=lambda grant: grant.app):
             if grant.state is AppState.REQUESTED:
                 self._say(
@@ -366,6 +372,22 @@ class _Reading:
         self.notices.append(Notice(kind, user_address(key), detail, on))
 
 
+def _fields(user: User) -> tuple[object, ...]:
+    """What of a user is compared, in order."""
+    return (
+        user.email,
+        user.first_name,
+        user.last_name,
+        user.phone,
+        user.type,
+        user.billed,
+        user.companies,
+        user.production,
+        user.apps,
+        user.status,
+    )
+
+
 def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
     if declared.companies is None:
         return before.companies | {declared.billed}
@@ -375,8 +397,14 @@ def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
 def _desired_apps(declared: DeclaredUser, before: User, ends: date) -> frozenset[Grant]:
     if declared.apps is None:
         return before.apps
-    wanted = {Grant(app, AppState.ACTIVE) for app in declared.apps}
-    return frozenset(wanted | set(_leftover(before, declared, ends)))
+    wanted = _active(declared.apps)
+    return wanted if wanted == before.apps else wanted | frozenset(_leftover(before, declared, ends))
+
+
+@lru_cache(maxsize=4096)
+def _active(apps: frozenset[str]) -> frozenset[Grant]:
+    """One set for all who have the same applications."""
+    return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
 def _leftover(before: User, declared: DeclaredUser, ends: date) -> Iterator[Grant]:

@@ -18,6 +18,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     StrictBool,
     StringConstraints,
+    WithJsonSchema,
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -302,8 +303,8 @@ class WorkspaceFile(_Entry):
 
     model_config = ConfigDict(title="provisioner.yaml")
 
-    version: Literal["1"] = Field(
-        description="The version of this file's form.", json_schema_extra={"enum": [1, "1"]}
+    version: Annotated[Literal["1"], WithJsonSchema({"enum": [1, "1"]})] = Field(
+        description="The version of this file's form."
     )
     firm: Firm
     manifests: tuple[str, ...] = Field(("clients/",), description="Folders or files with client manifests.")

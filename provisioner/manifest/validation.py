@@ -27,13 +27,20 @@ _MOST_GUESSES = 100
 """Problems of one file that get a "did you mean": a file of 100,000 unknown keys is told all the same."""
 
 _IN_FRENCH = {
+    # keys
     "adresse": "email", "courriel": "email", "mail": "email", "prenom": "first_name", "nom": "last_name",
     "telephone": "phone", "tel": "phone", "mobile": "phone", "role": "type", "langue": "language",
-    "statut": "status", "etat": "status", "profil": "profile", "dossiers": "companies",
-    "entreprises": "companies", "entreprise": "company", "dossier": "company", "numero": "number",
-    "facturation": "billing", "offre": "offer", "utilisateurs": "users", "applications": "apps",
-    "cabinet": "firm", "catalogue": "catalogue", "portail": "portal", "offres": "offers",
+    "statut": "status", "profil": "profile", "dossiers": "companies", "entreprises": "companies",
+    "entreprise": "company", "dossier": "company", "numero": "number", "facturation": "billing",
+    "offre": "offer", "utilisateurs": "users", "applications": "apps", "portail": "portal",
+    "cabinet": "firm",
+    # values
+    "administrateur": "administrator", "administratrice": "administrator", "utilisateur standard": "standard",
+    "immediatement": "immediate", "ulterieurement": "later", "fin de mois": "month_end", "ferme": "closed",
+    "ouvert": "open", "francais": "fr", "anglais": "en", "associe": "partner",
+    "charge de clientele": "customer_manager", "collaborateur": "collaborator",
 }  # fmt: skip
+"""What somebody may write who has the wizard before him."""
 
 _EXPECTED = {
     fields.DOSSIER_PATTERN: (
@@ -197,7 +204,7 @@ def _told(model: type[BaseModel], document: Document, fault: ErrorDetails, guess
 def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str, str, str]:
     """``expected`` is pydantic's "'client' or 'firm'"."""
     allowed = re.findall(r"'([^']*)'", expected)
-    hint = fields.did_you_mean(value, allowed) if guess and isinstance(value, str) else ""
+    hint = _hint(value, allowed) if guess and isinstance(value, str) else ""
     code = "R6" if path == ("billing", "mode") else "wrong-value"
     if len(allowed) == 1:
         return code, f"it must be {allowed[0]}", ""
@@ -222,7 +229,7 @@ def _way_out(value: Any, kind: str) -> str:
 def _unknown_key(model: type[BaseModel], document: Document, path: Path, guess: bool) -> Diagnostic:
     key = str(path[-1])
     keys = _keys_at(model, path[:-1])
-    hint = _key_hint(key, keys) if guess else ""
+    hint = _hint(key, keys) if guess else ""
     where = _holder_name(document, path[:-1])
     return error(
         "unknown-key",
@@ -232,9 +239,9 @@ def _unknown_key(model: type[BaseModel], document: Document, path: Path, guess: 
     )
 
 
-def _key_hint(key: str, keys: Sequence[str]) -> str:
-    english = _IN_FRENCH.get(fields.unaccented(key).replace(" ", "_"), "")
-    return f' Did you mean "{english}"?' if english in keys else fields.did_you_mean(key, keys)
+def _hint(word: str, candidates: Sequence[str]) -> str:
+    english = _IN_FRENCH.get(fields.unaccented(word), "") if len(word) < 40 else ""
+    return f' Did you mean "{english}"?' if english in candidates else fields.did_you_mean(word, candidates)
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> list[str]:

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
 from provisioner.errors import ProvisionerError, StalePlan
+from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Address, AppState, Company, Notice, NoticeKind, Resource, User
 from provisioner.planning.notation import (
     Json,
@@ -37,9 +38,6 @@ __all__ = ["FORMAT_VERSION", "SavedPlan", "digest", "from_json", "step_from_json
 FORMAT_VERSION = "1.0"
 
 T = TypeVar("T")
-
-MAX_CHARACTERS = 512 * 1024 * 1024
-"""A plan of 100,000 changes takes about a third of this."""
 
 ACTIONS: dict[Action, str] = {
     Action.CREATE: "create",
@@ -292,9 +290,9 @@ def _drift_to_json(notice: Notice) -> dict[str, Json]:
 
 
 def _parsed(text: str) -> dict[str, Json]:
-    if len(text) > MAX_CHARACTERS:
+    if len(text) > MAX_PLAN_BYTES:
         raise ProvisionerError(
-            f"This file is too large for a plan: {len(text):,} characters, {MAX_CHARACTERS:,} at most.",
+            f"This file is too large for a plan: {len(text):,} characters, {MAX_PLAN_BYTES:,} at most.",
             "Plan a part of it: provisioner plan --target company:NUMBER --out FILE",
         )
     try:

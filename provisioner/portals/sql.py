@@ -457,8 +457,9 @@ def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], to
         # an ending that has passed is over, whether or not anybody swept it away
         if grant.ends is None or grant.ends >= today:
             grants.setdefault(user_id, []).append(grant)
+    # people have few different sets of companies and applications: each set is made once
     sets: dict[tuple[str, ...], frozenset[str]] = {}
-    nothing: frozenset[Grant] = frozenset()
+    held: dict[tuple[Grant, ...], frozenset[Grant]] = {}
     types = {member.value: member for member in UserType}
     productions = {member.value: member for member in Production}
     statuses = {member.value: member for member in Status}
@@ -470,7 +471,10 @@ def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], to
         companies = sets.get(mine)
         if companies is None:
             companies = sets[mine] = frozenset(mine)
-        apps = frozenset(grants[id_]) if id_ in grants else nothing
+        given = tuple(grants.get(id_, ()))
+        apps = held.get(given)
+        if apps is None:
+            apps = held[given] = frozenset(given)
         yield User(
             email, first, last, phone, types[type_], billed, companies, productions[production], apps,
             statuses[status], id_, version,

@@ -46,10 +46,8 @@ MONTHS = (
 LANGUAGES = {"fr": "French", "en": "English"}
 TYPES = {UserType.ADMINISTRATOR: "administrator", UserType.STANDARD: "standard user"}
 SEES_ALL = "sees every document, bank and payroll included"
-PRODUCTIONS = {
-    Production.FULL: "full (Compta, Fiscalité, Paie)",
-    Production.CONSULTATION: "consultation (Compta, Fiscalité, Paie: read only)",
-}
+TRIO = "Compta, Fiscalité, Paie"
+PRODUCTIONS = {Production.FULL: "full", Production.CONSULTATION: "consultation, which is read only"}
 BILLED = {BillingMode.CLIENT: "the client is billed", BillingMode.FIRM: "the firm is billed"}
 STATUSES = {
     Status.TO_VALIDATE: "only once somebody validates the account",
@@ -156,7 +154,7 @@ def origin_said(change: Change) -> Fact | None:
     reason = REASONS.get(change.reason, change.reason)
     if reason:
         return Fact("", "why", f"{reason} ({place})" if place else reason)
-    return Fact("", "asked for in", place) if place else None
+    return Fact("", "declared in", place) if place else None
 
 
 def title_of(change: Change) -> Title:
@@ -212,7 +210,11 @@ def _company_facts(before: Company | None, after: Company) -> Iterator[Fact]:
         return
     yield from _moved("name", before.name, after.name)
     yield from _moved("SIREN", siren_said(before.siren), siren_said(after.siren))
-    yield from _moved("billing", billing_said(before.billing), billing_said(after.billing))
+    if before.billing is None or after.billing is None:
+        yield from _moved("billing", billing_said(before.billing), billing_said(after.billing))
+    else:
+        yield from _moved("billing", BILLED[before.billing.mode], BILLED[after.billing.mode])
+        yield from _moved("offer", before.billing.offer, after.billing.offer)
 
 
 def _moved(label: str, before: str, after: str) -> Iterator[Fact]:
@@ -238,16 +240,14 @@ def _arrival(before: User | None, after: User, names: Names) -> Iterator[Fact]:
         )
     yield Fact("+", "companies", _companies_of(after, names))
     if before is not None and before.companies - after.companies:
-        yield Fact(
-            "-", "companies not seen any more", companies_said(before.companies - after.companies, names)
-        )
+        yield Fact("-", "no longer sees", companies_said(before.companies - after.companies, names))
     if before is None or before.production is after.production:
-        yield Fact("+", "production", PRODUCTIONS[after.production])
+        yield Fact("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
     else:
-        yield from _moved("production", PRODUCTIONS[before.production], PRODUCTIONS[after.production])
+        yield from _production(before, after)
     yield Fact("+", "applications", _apps_said(after.apps))
     if before is not None and (lost := _apps(before) - _apps(after)):
-        yield Fact("-", "applications not there any more", ", ".join(sorted(lost)))
+        yield Fact("-", "no longer uses", ", ".join(sorted(lost)))
     if before is None and after.phone:
         yield Fact("+", "phone", phone_said(after.phone))
 
@@ -290,8 +290,14 @@ def _edits(before: User, after: User, names: Names) -> Iterator[Fact]:
         yield Fact("+", _plural("company given", given), companies_said(given, names))
     if withdrawn := before.companies - after.companies:
         yield Fact("-", _plural("company withdrawn", withdrawn), companies_said(withdrawn, names))
-    yield from _moved("production", PRODUCTIONS[before.production], PRODUCTIONS[after.production])
+    yield from _production(before, after)
     yield from _app_edits(before, after)
+
+
+def _production(before: User, after: User) -> Iterator[Fact]:
+    if before.production is not after.production:
+        was, will = PRODUCTIONS[before.production], PRODUCTIONS[after.production]
+        yield Fact("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
 
 
 def _plural(label: str, items: Iterable[str]) -> str:
@@ -323,7 +329,7 @@ def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
         refused = was is not None and was.state is AppState.REQUESTED
         return "-", "application refused, which was asked for" if refused else "application removed at once"
     if wanted.state is AppState.ENDING:
-        return "-", f"application that ends{_on(wanted.ends)}"
+        return "-", f"application ending{_on(wanted.ends)}"
     if wanted.state is AppState.REQUESTED:
         return "~", "application asked for"
     if was is None:
@@ -343,8 +349,7 @@ def _login(before: User | None, after: User, names: Names) -> Iterator[Fact]:
     elif status is not None:
         yield from _moved("log-in", STATUSES[status], STATUSES[after.status])
     if before is not None and before.is_open and not after.is_open:
-        seen = before.companies
-        yield Fact("-", _plural("company not seen any more", seen), companies_said(seen, names))
+        yield Fact("-", "no longer sees", companies_said(before.companies, names))
 
 
 def describe_step(step: Step) -> str:

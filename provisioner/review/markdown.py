@@ -40,7 +40,9 @@ LONGEST = 400
 """Characters of one value that are shown."""
 
 _WORD = r"[^\W\d_]+(?:[-'’][^\W\d_]+)*"
-_PLAIN = re.compile(rf"\(?(?:{_WORD}|[0-9]{{1,6}}|[0-9]{{1,3}}(?:,[0-9]{{3}})+)\)?[.,;:]?|[&→…]|–")
+_PLAIN = re.compile(
+    rf"\(?(?:{_WORD}|[0-9]{{1,6}}|[0-9]{{1,3}}(?:,[0-9]{{3}})+|\+[0-9]{{2,3}}|[RS][0-9]{{1,2}})\)?[.,;:]{{0,2}}|[&→…–]"
+)
 _COMMIT = re.compile(r"\(?[0-9a-f]{7,}", re.IGNORECASE)
 _BACKTICKS = re.compile("`+")
 
@@ -90,7 +92,13 @@ def _in_tag(text: str) -> str:
 def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
     words = visible(_cut(text)).split()
     runs = [(safe, " ".join(run)) for safe, run in groupby(words, key=_is_plain)]
-    return " ".join(plain(run) if safe else odd(run) for safe, run in runs)
+    return " ".join(plain(run) if safe else _but_for_its_end(run, odd) for safe, run in runs)
+
+
+def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
+    """The comma or colon after a value belongs to our sentence."""
+    body = run.rstrip(".,;:") or run
+    return odd(body) + run[len(body) :]
 
 
 def _is_plain(word: str) -> bool:

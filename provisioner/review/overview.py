@@ -13,6 +13,7 @@ from typing import NamedTuple
 from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User
 from provisioner.planning.plan import Action, Change, Plan
 from provisioner.review.describe import (
+    TYPES,
     Names,
     companies_said,
     counted,
@@ -112,7 +113,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
         if c.new_companies and c.action is not Action.REOPEN
     ]
     validated = [
-        f"{person_said(user)}, {user.type}: {companies_said(user.companies, names)}"
+        f"{person_said(user)}, {TYPES[user.type]}: {companies_said(user.companies, names)}"
         for c, user in people
         if isinstance(c.before, User)
         and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
@@ -162,8 +163,8 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
         ),
         _risk(
             stopping,
-            "company is billed no longer",
-            "companies are billed no longer",
+            "company stops being billed",
+            "companies stop being billed",
             "The portal stops billing on the date given.",
         ),
         _risk(
@@ -261,6 +262,5 @@ def _apps_before(change: Change) -> frozenset[Grant]:
 def _records(plan: Plan) -> Iterator[str]:
     if known := sum(adoption.known for adoption in plan.adoptions):
         yield (
-            f"{counted(known, 'record')} of accounts {'is' if known == 1 else 'are'} brought up to date; "
-            "the portal is not touched."
+            f"What is known of {counted(known, 'account')} is brought up to date; the portal is not touched."
         )

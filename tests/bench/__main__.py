@@ -96,67 +96,84 @@ def ratio(ours: float, theirs: float) -> str:
     return f"{ours / theirs:.2f} x"
 
 
-def startup(times: int) -> float:
-    """``--version`` and ``--help`` beside an empty Python; returns the peak of ``--version`` in bytes."""
+def startup(times: int) -> None:
+    """``--version`` and ``--help`` beside an empty Python."""
     bare = Side([sys.executable, "-c", "pass"])
     version, help_ = Side([PROVISIONER, "--version"]), Side([PROVISIONER, "--help"])
     in_turn(times, bare, version, help_)
     say(f"\nstart-up ({times} runs)", "provisioner", "python -c pass", "ratio")
     for side in (version, help_):
         say(side.command[1], seconds(side.time), seconds(bare.time), ratio(side.time, bare.time))
-    return version.peak
 
 
-def cold_plans(work: Path, sizes: Sequence[int], times: int, idle: float) -> None:
+def cold_plans(work: Path, sizes: Sequence[int], times: int) -> None:
     """A plan without changes, beside the bare reading of the same files."""
+    few = _plan_and_load(work, HANDFUL)[1:]
+    in_turn(times, *few)
     print()
-    say(
-        "cold plan without changes",
-        "provisioner",
-        "CSafeLoader",
-        "ratio",
-        "peak",
-        "peak a user",
-        "its peak a user",
-    )
+    say("cold plan without changes", "provisioner", "CSafeLoader", "ratio")
+    memory = []
     for users in sizes:
-        folder = work / f"plan-{users}"
-        folder.mkdir()
-        files = write_manifests(folder, users)
-        write_settings(folder)
-        provisioner(folder, "apply", "--auto-approve").run()
-        plan = provisioner(folder, "plan", "--detailed-exitcode")
-        load = baseline("load", str(folder / "clients"))
+        files, plan, load = _plan_and_load(work, users)
         in_turn(times if users < 100_000 else min(times, 3), plan, load)
-        say(
-            f"{users:,} users in {files:,} files",
-            seconds(plan.time),
-            seconds(load.time),
-            ratio(plan.time, load.time),
-            f"{plan.peak / 2**20:.0f} MiB",
-            f"{(plan.peak - idle) / users / 1024:.1f} KiB",
-            f"{(load.peak - idle) / users / 1024:.1f} KiB",
-        )
+        what = f"{users:,} users in {files:,} files"
+        say(what, seconds(plan.time), seconds(load.time), ratio(plan.time, load.time))
+        memory.append((what, users, plan.peak, load.peak))
+    print()
+    say("  peak memory, and that of a further user", "provisioner", "", "CSafeLoader", "")
+    for what, users, *peaks in memory:
+        figures = []
+        for peak, base in zip(peaks, few, strict=True):
+            figures += [
+                f"{peak / 2**20:.0f} MiB",
+                f"{max(0, peak - base.peak) / (users - HANDFUL) / 1024:.1f} KiB",
+            ]
+        say(what, *figures)
+
+
+HANDFUL = 6
+"""Users of the workspace whose peak stands for what the program needs anyhow."""
+
+
+def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
+    """A portal that is as the manifests say: how many files they are, and both sides."""
+    folder = work / f"plan-{users}"
+    folder.mkdir()
+    files = write_manifests(folder, users)
+    write_settings(folder)
+    provisioner(folder, "apply", "--auto-approve").run()
+    return (
+        files,
+        provisioner(folder, "plan", "--detailed-exitcode"),
+        baseline("load", str(folder / "clients")),
+    )
 
 
 def creations(work: Path, users: int, times: int) -> None:
     """Everybody created, with the ledger and a letter each, beside the plan of the same."""
     print()
-    say("apply of creations, with letters", "apply", "plan alone", "ratio", "users a second")
-    apply_times, plan_times = [], []
-    for turn in range(times):
-        folder = work / f"apply-{turn}"
-        folder.mkdir()
-        write_manifests(folder, users)
-        write_settings(folder, welcome="ours")
-        plan, apply = provisioner(folder, "plan"), provisioner(folder, "apply", "--auto-approve")
-        in_turn(1, plan, apply)
-        letters = len(os.listdir(folder / "outbox" / "new"))
-        assert letters == users, f"{letters} letters for {users} users"
-        plan_times.append(plan.time)
-        apply_times.append(apply.time)
-    ours, theirs = median(apply_times), median(plan_times)
-    say(f"{users:,} users", seconds(ours), seconds(theirs), ratio(ours, theirs), f"{users / ours:,.0f}")
+    say(f"apply of {users:,} creations", "apply", "plan alone", "ratio", "users a second")
+    for welcome, what in (("none", "no letters"), ("ours", "a letter each, into a maildir")):
+        plan_times, apply_times = [], []
+        for turn in range(times):
+            folder = work / f"apply-{welcome}-{turn}"
+            folder.mkdir()
+            write_manifests(folder, users)
+            write_settings(folder, welcome=welcome)
+            plan, apply = provisioner(folder, "plan"), provisioner(folder, "apply", "--auto-approve")
+            in_turn(1, plan, apply)
+            _require_letters(folder, users if welcome == "ours" else 0)
+            plan_times.append(plan.time)
+            apply_times.append(apply.time)
+        ours, theirs = median(apply_times), median(plan_times)
+        say(what, seconds(ours), seconds(theirs), ratio(ours, theirs), f"{users / ours:,.0f}")
+
+
+def _require_letters(folder: Path, expected: int) -> None:
+    new = folder / "outbox" / "new"
+    written = len(os.listdir(new)) if new.exists() else 0
+    if written != expected:
+        sys.exit(f"{written} letters in {new}, not {expected}")
 
 
 def mails(work: Path, users: int) -> None:
@@ -171,7 +188,7 @@ def mails(work: Path, users: int) -> None:
     provisioner(folder, "apply", str(folder / "plan.json")).run(expected=PARTLY)
     print()
     say(f"{users:,} letters to a local SMTP sink", "time", "letters/second", "ratio")
-    with sink() as port:
+    with sink(expected=3 * users) as port:
         write_settings(folder, welcome="ours", transport=f"smtp://127.0.0.1:{port}", mail=PLAIN)
         ours = provisioner(folder, "mail", "send")
         ours.run()
@@ -198,13 +215,18 @@ def closed_port() -> int:
 
 
 @contextmanager
-def sink() -> Iterator[int]:
-    """A mail server in a process of its own; yields its port."""
+def sink(expected: int) -> Iterator[int]:
+    """A mail server in a process of its own; yields its port. It shall have taken so many letters."""
     with subprocess.Popen(
         [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
+        assert server.stdin is not None
         assert server.stdout is not None
         yield int(server.stdout.readline())
+        server.stdin.close()
+        taken = int(server.stdout.readline())
+    if taken != expected:
+        sys.exit(f"the sink took {taken} letters, not {expected}")
 
 
 def main() -> None:
@@ -221,8 +243,8 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, medians")
     with tempfile.TemporaryDirectory(prefix="provisioner-bench-") as name:
         work = Path(name)
-        idle = startup(times * 4)
-        cold_plans(work, sizes, times, idle)
+        startup(times * 4)
+        cold_plans(work, sizes, times)
         creations(work, many, 1 if options.quick else min(times, 3))
         mails(work, 300 if options.quick else 2_000)
 

@@ -1,0 +1,106 @@
+"""Workspaces as files, everything that is said of them, and golden files kept up to date."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from provisioner.diagnostics import Diagnostic, in_source_order
+from provisioner.errors import ManifestsInvalid
+from provisioner.manifest.check import check
+from provisioner.manifest.declared import Declared
+from provisioner.manifest.document import Document, read_document
+from provisioner.review.problems import render_problems
+from provisioner.workspace import load_workspace, read_manifests
+
+SETTINGS = """\
+version: 1
+firm: {name: Cabinet Durand & Associés, email_domains: [durand-associes.fr], staff: [helene@example.com]}
+catalogue:
+  offers: [Essentiel, Confort]
+  apps: [Documents, Scan, Achats, Image]
+  profiles:
+    gérant: {type: administrator, production: full, apps: [Documents, Scan]}
+mail: {from: "Cabinet Durand <acces@durand-associes.fr>"}
+"""
+
+CLAIRE = """\
+  - email: claire.martin@boulangerie-martin.fr
+    first_name: Claire
+    last_name: Martin
+    phone: "+33 6 12 34 56 78"
+    type: administrator
+    production: full
+"""
+
+
+def manifest(users: str = CLAIRE, number: str = "004217", head: str = "") -> str:
+    """A client manifest with these users."""
+    return f'company:\n  number: "{number}"\n  name: Boulangerie Martin\n{head}users:\n{users}'
+
+
+def user(email: str, more: str = "", *, type: str = "standard") -> str:
+    """One user of a manifest."""
+    name = email.partition("@")[0].partition(".")[0].capitalize() or "X"
+    lines = f"  - email: {email}\n    first_name: {name}\n    last_name: Martin\n    type: {type}\n"
+    return f"{lines}    production: full\n{more}"
+
+
+def make_workspace(root: Path, *manifests: str, settings: str = SETTINGS) -> Path:
+    """A workspace on disk: clients/0.yaml, clients/1.yaml and so on."""
+    (root / "clients").mkdir(parents=True, exist_ok=True)
+    (root / "provisioner.yaml").write_text(settings, encoding="utf-8")
+    for position, text in enumerate(manifests):
+        (root / "clients" / f"{position}.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+def validated(
+    root: Path, known_companies: Iterable[str] | None = None
+) -> tuple[Declared | None, list[Diagnostic]]:
+    """What validate sees: what is declared, and every problem in source order."""
+    try:
+        workspace = load_workspace(root)
+    except ManifestsInvalid as invalid:
+        return None, list(invalid.diagnostics)
+    declared, problems = read_manifests(workspace)
+    known = None if known_companies is None else frozenset(known_companies)
+    return declared, in_source_order([*problems, *check(declared, workspace.check_settings, known)])
+
+
+def problems_of(root: Path, known_companies: Iterable[str] | None = None) -> list[Diagnostic]:
+    """Every problem of a workspace."""
+    return validated(root, known_companies)[1]
+
+
+def codes(problems: Iterable[Diagnostic]) -> list[str]:
+    """The codes alone."""
+    return [problem.code for problem in problems]
+
+
+def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> str:
+    """The problems as a person reads them."""
+
+    def line_of(file: str, line: int) -> str | None:
+        lines = (root / file).read_text(encoding="utf-8").splitlines()
+        return lines[line - 1] if line <= len(lines) else None
+
+    return render_problems(problems, line_of, colour=False, width=width)
+
+
+def document_of(text: str, file: str = "clients/a.yaml") -> Document:
+    """A document that reads without problems."""
+    document, problems = read_document(file, text)
+    assert document is not None, problems
+    assert not problems
+    return document
+
+
+def compare_with_golden(path: Path, text: str) -> None:
+    """The text is what the file holds; ``UPDATE_GOLDEN=1`` writes the file instead."""
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="")
+    expected = path.read_bytes().decode() if path.exists() else ""
+    assert text == expected, f"{path.name} differs; to accept the change: UPDATE_GOLDEN=1 pytest"

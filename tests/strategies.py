@@ -1,0 +1,244 @@
+"""Hypothesis strategies for whole values: companies, users, states that keep the rules, and plans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date
+
+from hypothesis import strategies as st
+from people import TERMS, TODAY
+
+from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
+from provisioner.model import (
+    Address,
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    Notice,
+    NoticeKind,
+    Production,
+    State,
+    Status,
+    Terms,
+    User,
+    UserType,
+    email_key,
+)
+from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter, PlannedStep
+from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.steps import PHASES, steps_between
+
+HOSTILE = (
+    "`code`",
+    "``` fence",
+    "<script>alert(1)</script>",
+    "</details><img src=x onerror=y>",
+    "<!-- comment -->",
+    "a | b",
+    "@everyone",
+    "#123 GH-123 !123",
+    "[link](https://example.com)",
+    "![image](https://example.com/x.png)",
+    "https://example.com www.example.com",
+    "**bold** _emphasis_ ~~struck~~ :tada: $x$",
+    "::error::stop",
+    "##[error]stop ##vso[task.complete]",
+    "two\nlines\r\nand a\ttab",
+    "\x1b[31mred\x1b[0m \x9b1m \x07",
+    "\u202eturned round\u202c \u200bnothing \ufeff",
+    "/close",
+    "- item",
+    "# heading",
+    "> quote",
+    "deadbeef deadbeefcafe 0123456789abcdef",
+    "&amp; &lt; &#64;someone",
+    "\\`escaped\\`",
+    "漢字 かな",
+    "é́́ combining",
+    "  spaces  ",
+    "",
+)
+"""Texts that act somewhere: in a terminal, a build log, Markdown or HTML."""
+
+texts = st.one_of(
+    st.sampled_from(HOSTILE),
+    st.text(st.characters(codec="utf-8"), max_size=12),
+    st.sampled_from(["Claire", "Le Goff", "O'Brien-Lefèvre", "SCI des Tilleuls"]),
+)
+"""Anything that a portal may hold in a name."""
+
+plain_names = st.sampled_from(["Claire", "Henri", "Inès", "Sophie", "Jean-Luc", "Zoé"])
+days = st.dates(date(2000, 1, 1), date(2100, 12, 31))
+versions = st.integers(0, 2**40)
+languages = st.sampled_from(["fr", "en"])
+
+
+def terms() -> st.SearchStrategy[Terms]:
+    """The sample firm's; the states below keep to it."""
+    return st.just(TERMS)
+
+
+def companies(names: st.SearchStrategy[str] = plain_names) -> st.SearchStrategy[dict[str, Company]]:
+    """One to four companies by number."""
+    numbers = st.lists(st.sampled_from(["000001", "000002", "000003", "000004"]), min_size=1, unique=True)
+    return numbers.flatmap(lambda found: st.tuples(*(_company(n, names) for n in found))).map(
+        lambda found: {company.number: company for company in found}
+    )
+
+
+def _company(number: str, names: st.SearchStrategy[str]) -> st.SearchStrategy[Company]:
+    billing = st.builds(Billing, st.sampled_from(BillingMode), st.sampled_from(sorted(TERMS.offers)))
+    return st.builds(
+        Company,
+        number=st.just(number),
+        name=names,
+        siren=st.none() | st.sampled_from(["732829320", "814003026"]),
+        billing=st.none() | billing,
+        billing_ends=st.none() | days,
+        version=versions,
+    )
+
+
+@st.composite
+def users(
+    draw: st.DrawFn,
+    companies: Mapping[str, Company],
+    names: st.SearchStrategy[str] = plain_names,
+    *,
+    max_size: int = 6,
+) -> dict[str, User]:
+    """Up to ``max_size`` users of these companies, by key; R1 to R6 hold."""
+    found: dict[str, User] = {}
+    for index in range(draw(st.integers(0, max_size))):
+        user = draw(_users(index, sorted(companies), names))
+        if user.is_open and not _has_administrator(found, user.billed):
+            user = _with_type(user, UserType.ADMINISTRATOR)
+        found[email_key(user.email)] = user
+    return found
+
+
+def _has_administrator(users: Mapping[str, User], billed: str) -> bool:
+    return any(user.is_open and user.is_administrator and user.billed == billed for user in users.values())
+
+
+def _with_type(user: User, type: UserType) -> User:
+    return replace(user, type=type)
+
+
+@st.composite
+def _users(draw: st.DrawFn, index: int, numbers: list[str], names: st.SearchStrategy[str]) -> User:
+    billed = draw(st.sampled_from(numbers))
+    return User(
+        email=f"{draw(st.sampled_from(['ann', 'Bob', 'cid']))}.{index}@example.fr",
+        first_name=draw(names),
+        last_name=draw(names),
+        phone=draw(st.none() | st.sampled_from(["+33612345678", "+441632960001"])),
+        type=draw(st.sampled_from(UserType)),
+        billed=billed,
+        companies=frozenset(draw(st.sets(st.sampled_from(numbers)))) | {billed},
+        production=draw(st.sampled_from(Production)),
+        apps=frozenset(draw(st.lists(_grants(), unique_by=lambda grant: grant.app, max_size=4))),
+        status=draw(st.sampled_from(Status)),
+        id=f"u{index}",
+        version=draw(versions),
+    )
+
+
+def _grants() -> st.SearchStrategy[Grant]:
+    apps = st.sampled_from(sorted(TERMS.apps))
+    standing = st.sampled_from([AppState.ACTIVE, AppState.REQUESTED])
+    return st.one_of(st.builds(Grant, apps, standing), st.builds(Grant, apps, st.just(AppState.ENDING), days))
+
+
+@st.composite
+def states(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> State:
+    """A whole portal that keeps R1 to R6 and R14."""
+    held = draw(companies(names))
+    return State(held, draw(users(held, names)))
+
+
+@st.composite
+def changes(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> tuple[State, State]:
+    """A state and another: nobody is deleted, nobody goes back to waiting. The second may break R2."""
+    current = draw(states(names))
+    desired = draw(states(names))
+    kept = {key: _later(current.users.get(key), user) for key, user in desired.users.items()}
+    return current, State({**current.companies, **desired.companies}, {**current.users, **kept})
+
+
+def _later(before: User | None, after: User) -> User:
+    if before is None:
+        return replace(after, id="", version=0) if after.is_open else replace(after, status=Status.ACTIVE)
+    waits = after.status is Status.TO_VALIDATE
+    status = before.status if waits or not before.is_open else after.status
+    if not before.is_open and after.status is Status.ACTIVE:
+        status = Status.ACTIVE
+    return replace(after, status=status, id=before.id, version=before.version)
+
+
+sources = st.none() | st.builds(Source, texts, st.integers(1, 10**6), st.integers(1, 10**4))
+addresses = st.builds(Address, st.sampled_from(["company", "user"]), texts)
+notices = st.builds(Notice, st.sampled_from(NoticeKind), addresses, texts, st.none() | days)
+problems = st.builds(
+    Diagnostic, st.sampled_from(Severity), st.sampled_from(sorted(SUMMARIES)), texts, texts, sources, texts
+)
+adoptions = st.builds(
+    Adoption,
+    addresses.filter(lambda address: address.kind == "user"),
+    texts,
+    st.none() | texts,
+    st.none() | texts,
+    st.booleans(),
+    st.booleans(),
+)
+limits = st.builds(Limits, st.integers(0, 10**6), st.integers(0, 100))
+
+
+@st.composite
+def plans(draw: st.DrawFn, names: st.SearchStrategy[str] = texts) -> Plan:
+    """A whole plan, with everything a plan can hold; not always one that can be applied."""
+    current, desired = draw(changes(names))
+    made = [
+        Change(address, current.get(address), after, draw(names), draw(sources))
+        for address, after in _resources(desired)
+        if current.get(address) != after
+    ]
+    steps = [
+        (phase, step)
+        for change in made
+        for phase, step in steps_between(change.address, change.before, change.after)
+    ]
+    letters = [
+        PlannedLetter(change.address, change.after.email, draw(languages | names), {"firm": draw(names)})
+        for change in made
+        if isinstance(change.after, User) and draw(st.booleans())
+    ]
+    return Plan(
+        portal=draw(names),
+        changes=tuple(made),
+        steps=tuple(
+            PlannedStep(step, phase, wave)
+            for wave, (phase, step) in enumerate(sorted(steps, key=lambda step: PHASES.index(step[0])))
+        ),
+        letters=tuple(letters),
+        adoptions=tuple(draw(st.lists(adoptions, max_size=2))),
+        limits=draw(limits),
+        notices=tuple(draw(st.lists(notices, max_size=4))),
+        diagnostics=tuple(draw(st.lists(problems, max_size=3))),
+        companies={number: company.name for number, company in desired.companies.items()},
+    )
+
+
+def _resources(state: State) -> list[tuple[Address, Company | User]]:
+    return [
+        *((Address("company", number), company) for number, company in state.companies.items()),
+        *((Address("user", key), user) for key, user in state.users.items()),
+    ]
+
+
+def planned(current: State, desired: State) -> Plan:
+    """The plan from one state to another under the sample firm's terms."""
+    return make_plan(current, desired, Wanted("portal", TERMS, "Cabinet Durand", TODAY))

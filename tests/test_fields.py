@@ -1,0 +1,453 @@
+"""The normal form of each kind of value: the fast pattern agrees with the library, tricks are refused."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import phonenumbers
+import pytest
+from email_validator import validate_email
+from hypothesis import given
+from hypothesis import strategies as st
+from manifest_support import codes, make_workspace, manifest, problems_of, user
+
+from provisioner.limits import MAX_EMAIL_BYTES
+from provisioner.manifest import fields, places
+from provisioner.manifest.fields import Refused
+from provisioner.model import email_key
+
+Normal = Callable[[str], str]
+
+
+def refusal(normal: Normal, text: str) -> str:
+    with pytest.raises(Refused) as caught:
+        normal(text)
+    assert caught.value.remedy
+    return caught.value.reason
+
+
+# --- e-mail ---
+
+LOCAL = st.text("aA0_+'-.é @", min_size=1, max_size=8) | st.from_regex(r"[a-z.]{60,66}", fullmatch=True)
+LABEL = st.text("aAz09-_", min_size=1, max_size=5) | st.from_regex(r"[a-z]{62,64}", fullmatch=True)
+TOP = st.sampled_from(
+    ["fr", "com", "FR", "test", "local", "arpa", "x", "c", "123", "expert", "xn--p1ai", "f-r"]
+)
+
+
+@given(LOCAL, st.lists(LABEL, max_size=3), TOP)
+def test_the_usual_pattern_accepts_nothing_that_the_library_would_not(
+    local: str, labels: list[str], top: str
+) -> None:
+    text = f"{local}@{'.'.join([*labels, top])}"
+    try:
+        address = fields.email(text)
+    except Refused:
+        return
+    found = validate_email(text, strict=True, check_deliverability=False, allow_smtputf8=False)
+    assert address == found.ascii_email
+    assert fields.email(address) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("claire.martin@example.fr", "claire.martin@example.fr"),
+        ("Claire.Martin@EXAMPLE.fr", "Claire.Martin@example.fr"),
+        ("o'brien+portal@les-deux-freres.example.com", "o'brien+portal@les-deux-freres.example.com"),
+        ("claire@boulangerie-pâtisserie.fr", "claire@xn--boulangerie-ptisserie-80b.fr"),
+        ("claire@пример.рф", "claire@xn--e1afmkfd.xn--p1ai"),
+    ],
+)
+def test_an_address_is_kept_as_letters_travel_to_it(text: str, address: str) -> None:
+    assert fields.email(text) == address
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "claire", "claire@", "@example.fr", "claire@example", "claire@@example.fr", "a..b@example.fr",
+        ".a@example.fr", "Claire <claire@example.fr>", "claire@example.fr ", " claire@example.fr",
+        "claire@example.fr\n", "claire@example.fr\r\nBcc: x@example.fr", "claire@[127.0.0.1]",
+        '"a b"@example.fr',
+        "claire@example.test", "claire@localhost", "claire@-example.fr", "claire@exa_mple.fr",
+        "claire@1.2.3.4",
+        "clairé@example.fr", "a;b@example.fr", "a,b@example.fr",
+    ],
+)  # fmt: skip
+def test_what_is_no_bare_address_is_refused(text: str) -> None:
+    assert refusal(fields.email, text)
+
+
+def test_an_address_has_254_bytes_at_the_most() -> None:
+    domain = ".".join(["a" * 62] * 2 + ["b" * 60, "fr"])
+    longest = f"{'c' * (MAX_EMAIL_BYTES - len(domain) - 1)}@{domain}"
+    assert len(longest) == MAX_EMAIL_BYTES
+    assert fields.email(longest) == longest
+    assert "longer" in refusal(fields.email, f"c{longest}")
+
+
+# one key means a declared duplicate; what could pass for another address is refused
+SAME_PERSON = "claire@exakple.fr"
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "Claire@EXAKPLE.FR",
+        "claire@exa\u212aple.fr",  # Kelvin sign
+        "claire@exakple\uff0efr",  # wide dot
+        "claire@exakple\u3002fr",  # ideographic full stop
+        "claire@\uff45xakple.fr",  # wide e
+    ],
+)
+def test_another_writing_of_a_declared_address_is_a_declared_duplicate(tmp_path: Path, twin: str) -> None:
+    assert email_key(fields.email(twin)) == SAME_PERSON
+    quoted = '"' + twin.encode("unicode_escape").decode() + '"'
+    users = user(SAME_PERSON, type="administrator") + user("paul@example.fr").replace(
+        "paul@example.fr", quoted
+    )
+    assert codes(problems_of(make_workspace(tmp_path, manifest(users)))) == ["R1"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("claire@caf\u00e9.fr", "claire@cafe\u0301.fr"),  # NFC, NFD
+        ("claire@caf\u00e9.fr", "claire@xn--caf-dma.fr"),  # punycode
+        ("claire@CAF\u00c9.fr", "claire@caf\u00e9.fr"),
+    ],
+)
+def test_two_writings_of_an_international_domain_have_one_key(one: str, other: str) -> None:
+    assert fields.email(one) == fields.email(other)
+    assert email_key(one) == email_key(other) == email_key(fields.email(one))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cl\u0430ire@example.fr",  # Cyrillic а before the @
+        "clair\u0131e@example.fr",  # dotless i before the @
+        "\u212alaire@example.fr",  # Kelvin sign before the @
+        "claire@ex\u0430mple.fr",  # one Cyrillic а in a Latin domain
+        "claire@xn--exmple-4nf.fr",  # the same in punycode
+        "claire@\u0430\u0440\u0440\u04cf\u0435.com",  # all Cyrillic, before a Latin end
+        "claire@xn--80ak6aa92e.com",
+        "claire@exampl\u03b5.fr",  # Greek
+        "claire@exa\u00admple.fr",  # soft hyphen
+    ],
+)
+def test_a_look_alike_is_refused(text: str) -> None:
+    assert refusal(fields.email, text)
+
+
+def test_a_dotless_i_in_a_domain_shows_and_is_another_address() -> None:
+    assert fields.email("claire@ex\u0131mple.fr") == "claire@xn--exmple-q9a.fr"
+    assert email_key(fields.email("claire@ex\u0131mple.fr")) != email_key("claire@eximple.fr")
+
+
+# --- phones ---
+
+
+def library_reading(text: str) -> str | None:
+    try:
+        number = phonenumbers.parse(text, "FR")
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def test_the_usual_pattern_agrees_with_the_library_on_every_french_range() -> None:
+    chance = random.Random(7)
+    settled = 0
+    for head in range(1000):
+        digits = f"{head:03d}{chance.randrange(10**6):06d}"
+        for text in (f"0{digits}", f"+33 {digits}"):
+            if fields._USUAL_PHONE.fullmatch(text.translate(fields._SEPARATORS)) is not None:
+                settled += 1
+                assert fields.phone(text) == library_reading(text), text
+    assert settled > 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["+33 6 12 34 56 78", "06 12 34 56 78", "0612345678", "06.12.34.56.78", "06-12-34-56-78",
+     "+33612345678",
+     "+33 (0)6 12 34 56 78", "0033 6 12 34 56 78", "(06) 12 34 56 78", "06/12/34/56/78",
+     "+33.6.12.34.56.78"],
+)  # fmt: skip
+def test_the_french_ways_of_writing_a_number_are_one_number(text: str) -> None:
+    assert fields.phone(text) == "+33612345678"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("01 42 68 53 00", "+33142685300"),
+        ("0262 12 34 56", "+262262123456"),
+        ("0692 12 34 56", "+262692123456"),
+        ("0590 12 34 56", "+590590123456"),
+        ("0690 12 34 56", "+590690123456"),
+        ("0596 60 12 34", "+596596601234"),
+        ("0696 30 12 34", "+596696301234"),
+        ("0594 12 34 56", "+594594123456"),
+        ("0694 20 12 34", "+594694201234"),
+        ("87 12 34 56", "+68987123456"),
+        ("+687 41 12 34", "+687411234"),
+        ("+508 41 12 34", "+508411234"),
+        ("0800 12 34 56", "+33800123456"),
+        ("09 72 12 34 56", "+33972123456"),
+        ("+32 470 12 34 56", "+32470123456"),
+        ("+1 202 456 1111", "+12024561111"),
+    ],
+)
+def test_a_number_is_read_where_it_belongs(text: str, number: str) -> None:
+    assert fields.phone(text) == number
+
+
+@pytest.mark.parametrize("text", ["41 12 34", "0598 78 34 56"])
+def test_a_number_of_two_territories_is_not_guessed(text: str) -> None:
+    assert " or +" in refusal(fields.phone, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "06 12 34 56", "06 12 34 56 78 9", "0612345678\r\n", "0612345678\n", "\u0660612345678",
+     "٠٦١٢٣٤٥٦٧٨", "０６１２３４５６７８", "06 12 34 56 7O", "06\u00a012\u00a034\u00a056\u00a078", "+33+612345678",
+     "06 12 34 56 78 ext. 5", "tel:0612345678", "+999 123456", "3639", "0596 12 34 56", "-",
+     "+" * 20, "0" * 40,
+     "0612345678" + "-" * 30],
+)  # fmt: skip
+def test_what_is_no_number_is_refused(text: str) -> None:
+    assert refusal(fields.phone, text)
+
+
+# --- SIREN, dossier numbers, names ---
+
+
+@pytest.mark.parametrize("text", ["732829320", "732 829 320", "356000000", "552100554"])
+def test_a_siren_is_nine_digits_that_obey_luhn(text: str) -> None:
+    assert fields.siren(text) == text.replace(" ", "")
+
+
+@given(st.integers(0, 8), st.integers(1, 9))
+def test_any_one_digit_wrong_is_noticed_in_a_siren(place: int, shift: int) -> None:
+    digits = "732829320"
+    wrong = digits[:place] + str((int(digits[place]) + shift) % 10) + digits[place + 1 :]
+    assert "check digit" in refusal(fields.siren, wrong)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["000000000", "", "73282932", "7328293200", "73282932000074", "732 829 320 00074", "73 28 29 320",
+     "٧٣٢٨٢٩٣٢٠",
+     "732829320\n", "FR40732829320"],
+)  # fmt: skip
+def test_what_is_no_siren_is_refused(text: str) -> None:
+    assert refusal(fields.siren, text)
+
+
+@pytest.mark.parametrize("text", ["004217", "4", "A-12.b_3", "9" * 20])
+def test_a_dossier_number_is_kept_as_it_is(text: str) -> None:
+    assert fields.dossier(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "9" * 21, "00 42", "-1", "1-", "a/b", "..", "é1", "42\n"])
+def test_what_is_no_dossier_number_is_refused(text: str) -> None:
+    assert refusal(fields.dossier, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Claire", "Claire"),
+        ("  Jean-Paul  ", "Jean-Paul"),
+        ("N'Guyen", "N'Guyen"),
+        ("E\u0301lodie", "Élodie"),
+        ("Société  Générale\u00a0SA", "Société Générale SA"),
+        ("3M", "3M"),
+        ("Müller & Söhne (Paris)", "Müller & Söhne (Paris)"),
+        ("山田", "山田"),
+        ("Łukasz", "Łukasz"),
+    ],
+)
+def test_a_name_is_composed_trimmed_and_plainly_spaced(text: str, shown: str) -> None:
+    assert fields.name(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "   ", "-", "...", "Clai\u200bre", "\u202eeriaC", "Claire\n", "Cla\tire", "Claire\x1b[31m",
+     "a\u2028b",
+     "\ufeffClaire", "\u2066x", "x\x00", "\u3164", "Clai\u00adre", "C\ue000", "x" * 101],
+)  # fmt: skip
+def test_a_name_has_nothing_hidden_and_something_to_read(text: str) -> None:
+    assert refusal(fields.name, text)
+
+
+def test_a_name_has_a_hundred_characters_at_the_most() -> None:
+    assert fields.name("x" * fields.MAX_NAME) == "x" * fields.MAX_NAME
+    assert fields.name("é" * fields.MAX_NAME)
+    assert "longer" in refusal(fields.name, "é" * (fields.MAX_NAME + 1))
+
+
+@given(st.text(max_size=20) | st.text("aé '-&  \u00a0e\u0301", max_size=12))
+def test_a_normal_name_is_its_own_normal_form(text: str) -> None:
+    try:
+        plain = fields.name(text)
+    except Refused:
+        return
+    assert fields.name(plain) == plain
+    assert unicodedata.is_normalized("NFC", plain)
+    assert plain.isprintable()
+
+
+NORMAL_FORMS: tuple[Normal, ...] = (
+    fields.email, fields.phone, fields.siren, fields.dossier, fields.name, fields.other_app,
+    places.domain, places.mailbox, places.database, places.transport, places.web_address,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("normal", NORMAL_FORMS)
+@given(text=st.text(max_size=30) | st.text("sqlite:/maildhtp@.<>\"' 0123456789+-()[]#?", max_size=30))
+def test_any_text_has_a_lasting_normal_form_or_is_refused_in_words(normal: Normal, text: str) -> None:
+    try:
+        plain = normal(text)
+    except Refused as refused:
+        plain = refused.reason
+        assert plain
+    else:
+        assert normal(plain) == plain
+
+
+# --- did you mean ---
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("scan", "Scan"), ("Documments", "Documents"), ("tresorerie", "Trésorerie"), ("SCANS", "Scan")],
+)
+def test_a_word_close_to_a_known_one_is_recognised(word: str, meant: str) -> None:
+    assert fields.did_you_mean(word, ["Documents", "Scan", "Trésorerie"]) == f' Did you mean "{meant}"?'
+
+
+def test_a_word_close_to_nothing_gets_no_guess() -> None:
+    assert fields.did_you_mean("Paie", ["Documents", "Scan"]) == ""
+    assert fields.did_you_mean("x" * 10_000, ["x" * 10_000]) == ""
+    assert fields.did_you_mean("Scan", []) == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "meant"),
+    [("4217", "004217"), ("0004217", "004217"), ("002417", "004217"), ("04217", "004217"), ("a12", "A12")],
+)
+def test_a_slip_in_a_dossier_number_is_recognised(number: str, meant: str) -> None:
+    assert fields.near_dossier(number, {"004217", "009000", "A12"}) == f' Did you mean "{meant}"?'
+
+
+def test_neighbours_in_a_series_are_no_hint() -> None:
+    series = {f"{number:06d}" for number in range(4210, 4220) if number != 4217}
+    assert fields.near_dossier("004217", series) == ""
+
+
+# --- places ---
+
+
+@pytest.mark.parametrize(
+    "text", ["sqlite:///portal.db", "sqlite:////srv/p.db", "sqlite:///../other/portal.db"]
+)
+def test_a_database_is_a_file_beside_or_anywhere(text: str) -> None:
+    assert places.database(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["portal.db", "sqlite:portal.db", "sqlite://portal.db", "sqlite:///", "sqlite:///:memory:",
+     "mysql://h/db",
+     "sqlite:///a.db?mode=ro", "sqlite:///folder/", "https://x.fr", "", "sqlite:///\u202ea"],
+)  # fmt: skip
+def test_what_is_no_database_is_refused(text: str) -> None:
+    assert refusal(places.database, text)
+
+
+def test_an_unknown_kind_of_place_names_the_known_ones() -> None:
+    assert "sqlite" in refusal(places.database, "oracle://x")
+    assert "maildir, smtp, smtps" in refusal(places.transport, "sendmail:")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["maildir:outbox", "maildir:/var/spool/out", "smtp://mail.example.com:587", "smtps://mail.example.com",
+     "smtp://127.0.0.1:2525", "smtp://localhost:25", "smtp://[::1]:25"],
+)  # fmt: skip
+def test_letters_travel_by_maildir_or_smtp(text: str) -> None:
+    assert places.transport(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["maildir:", "smtp:", "smtp://", "smtp:mail.example.com", "smtp://mail.example.com:0", "smtp://h:99999",
+     "smtp://h:x", "smtp://h/path", "smtp://user@h", "smtp://user:secret@h:587", "smtp://h h",
+     "smtp://h\r\n"],
+)  # fmt: skip
+def test_what_is_no_transport_is_refused(text: str) -> None:
+    assert "secret" not in refusal(places.transport, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("acces@example.fr", "acces@example.fr"),
+        ("Cabinet Durand & Associés <acces@Example.FR>", "Cabinet Durand & Associés <acces@example.fr>"),
+        ('"Durand, Associés" <acces@example.fr>', "Durand, Associés <acces@example.fr>"),
+        ("<acces@example.fr>", "acces@example.fr"),
+    ],
+)
+def test_a_sender_is_an_address_with_or_without_a_name(text: str, plain: str) -> None:
+    assert places.mailbox(text) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Durand", "a@example.fr, b@example.fr", "Durand <a@example.fr> <b@example.fr>",
+     "D\r\nBcc: x <a@example.fr>",
+     "Durand <a@example.fr>\n", "a@example.fr\nBcc: b@example.fr"],
+)  # fmt: skip
+def test_what_could_end_a_header_is_no_sender(text: str) -> None:
+    assert refusal(places.mailbox, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("https://portail.example.fr", "https://portail.example.fr"),
+        ("https://portail.example.fr/acces/", "https://portail.example.fr/acces"),
+        ("http://localhost:8000", "http://localhost:8000"),
+    ],
+)
+def test_a_web_address_is_the_base_of_links(text: str, plain: str) -> None:
+    assert places.web_address(text) == plain
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["portail.example.fr", "http://portail.example.fr", "https://u:p@example.fr", "https://x.fr/?a",
+     "https://x.fr#a",
+     "javascript:alert(1)", "https://", "ftp://x.fr", "https://x.fr/\n"],
+)  # fmt: skip
+def test_a_web_address_is_encrypted_and_bare(text: str) -> None:
+    assert refusal(places.web_address, text)
+
+
+@pytest.mark.parametrize("text", ["@example.fr", "a b.fr", "example", "example.fr\n", ""])
+def test_what_is_no_mail_domain_is_refused(text: str) -> None:
+    assert refusal(places.domain, text)
+
+
+def test_a_mail_domain_is_in_small_letters() -> None:
+    assert places.domain("Durand-Associes.FR") == "durand-associes.fr"

@@ -1,0 +1,283 @@
+"""The two files' models, their published schemas, and what implicit typing does not do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from manifest_support import (
+    CLAIRE,
+    codes,
+    compare_with_golden,
+    document_of,
+    make_workspace,
+    manifest,
+    problems_of,
+    user,
+    validated,
+)
+
+from provisioner.manifest.document import Document, read_document
+from provisioner.manifest.schema import MODELS, ClientManifest, Kind, json_schema
+from provisioner.manifest.validation import read_model
+
+ROOT = Path(__file__).parent.parent
+KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])
+
+
+def as_an_editor_sees(document: Document) -> Any:
+    """The data with plain numbers made numbers, as YAML 1.2 does."""
+
+    def seen(value: Any, *path: str | int) -> Any:
+        if isinstance(value, dict):
+            return {key: seen(item, *path, key) for key, item in value.items()}
+        if isinstance(value, list):
+            return [seen(item, *path, position) for position, item in enumerate(value)]
+        plain = isinstance(value, str) and not document.was_quoted(*path)
+        return int(value) if plain and re.fullmatch("[-+]?[0-9]+", value) else value
+
+    return seen(document.data)
+
+
+def schema_errors(kind: Kind, data: Any) -> list[str]:
+    validator = jsonschema.Draft202012Validator(json_schema(kind))
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(data)]
+
+
+# --- the published schemas ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_published_schema_is_the_models_own_byte_for_byte(kind: Kind) -> None:
+    text = json.dumps(json_schema(kind), ensure_ascii=False, indent=2) + "\n"
+    compare_with_golden(ROOT / "schemas" / f"{kind}.schema.json", text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_published_schema_is_a_schema_with_every_field_explained(kind: Kind) -> None:
+    schema = json_schema(kind)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"]
+    described = [schema, *schema.get("$defs", {}).values()]
+    for part in described:
+        for name, field in part.get("properties", {}).items():
+            assert "description" in field or "$ref" in field, name
+        if part.get("type") == "object":
+            assert part["additionalProperties"] is False
+
+
+def test_the_schema_names_fields_as_the_wizard_does() -> None:
+    text = json.dumps(json_schema("client"), ensure_ascii=False)
+    for words in (
+        "Entreprise facturée",
+        "Mode de facturation",
+        "Offre tarifaire",
+        "Accès aux dossiers",
+        "Envoyer l'email de bienvenue",
+        "Type de client",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("folder", ["onboarding", "next-month"])
+def test_the_samples_are_valid_for_us_and_in_an_editors_eyes(folder: str) -> None:
+    root = ROOT / "samples" / folder
+    assert [problem for problem in problems_of(root) if problem.is_error] == []
+    files: list[tuple[Kind, Path]] = [("provisioner", root / "provisioner.yaml")]
+    files += [("client", path) for path in sorted((root / "clients").rglob("*.yaml"))]
+    assert len(files) > 3
+    for kind, path in files:
+        document = document_of(path.read_text(encoding="utf-8"))
+        assert schema_errors(kind, document.data) == []
+        assert schema_errors(kind, as_an_editor_sees(document)) == []
+
+
+def test_an_editor_and_we_refuse_the_same_shapes() -> None:
+    good = manifest(CLAIRE, head="billing: {mode: client, offer: Essentiel}\n")
+    assert schema_errors("client", document_of(good).data) == []
+    for before, after in (
+        ("type: administrator", "type: boss"),
+        ("mode: client", "mode: cabinet"),
+        ("first_name", "firstname"),
+        ('"004217"', '"00 42 17"'),
+        ("    production: full", "    apps: \n    production: full"),
+        ("    production: full", "    apps: Scan\n    production: full"),
+        ("    production: full", "    welcome_email: yes\n    production: full"),
+        ("company:", "entreprise:"),
+        ('"+33 6 12 34 56 78"', '"call me"'),
+    ):
+        assert before in good
+        document = document_of(good.replace(before, after))
+        assert schema_errors("client", document.data) != [], after
+        assert read_model(ClientManifest, document).problems, after
+
+
+def test_a_dossier_number_without_quotes_is_a_mistake_in_an_editors_eyes() -> None:
+    document = document_of(manifest().replace('"004217"', "004217"))
+    assert schema_errors("client", as_an_editor_sees(document)) != []
+    assert read_model(ClientManifest, document).model is not None
+
+
+# --- implicit typing: the exact text, or a named error ---
+
+TYPED_BY_OTHERS = [
+    "0612345670", "01000", "000000000", "00", "1_000", "0x1F", "0o17", "0b11", "1e3", "6.02", ".5", "+33",
+    "12:30", "12:30:45", "2024-01-01", "2024-01-01T10:00:00Z", "yes", "no", "on", "off", "y", "N", "No",
+    ".inf", "-.inf", ".nan", "1.0", "007",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TYPED_BY_OTHERS)
+def test_a_plain_scalar_is_the_exact_text_that_is_written(tmp_path: Path, text: str) -> None:
+    root = make_workspace(tmp_path, manifest(CLAIRE.replace("last_name: Martin", f"last_name: {text}")))
+    declared, problems = validated(root)
+    assert declared is not None
+    (claire,) = declared.users.values()
+    if problems:
+        assert set(codes(problems)) <= {"quote-it", "name"}
+    if "name" not in codes(problems):
+        assert claire.last_name == text
+
+
+@pytest.mark.parametrize("text", ["true", "False", "null", "~", ""])
+def test_what_is_no_text_is_refused_where_a_text_belongs(tmp_path: Path, text: str) -> None:
+    root = make_workspace(tmp_path, manifest(CLAIRE.replace("last_name: Martin", f"last_name: {text}")))
+    (problem,) = problems_of(root)
+    assert problem.code == "wrong-value"
+    assert problem.source is not None
+    assert problem.source.line == 7
+
+
+@pytest.mark.parametrize("number", ["004217", "4217", "0042170", "1e3", "0x1F", "12.30", "2024-01-01", "no"])
+def test_a_dossier_number_keeps_its_zeros_with_quotes_or_without(tmp_path: Path, number: str) -> None:
+    for position, text in enumerate((number, f'"{number}"', f"'{number}'")):
+        written = manifest().replace('"004217"', text)
+        declared, problems = validated(make_workspace(tmp_path / str(position), written))
+        assert declared is not None
+        assert list(declared.companies) == [number]
+        assert codes(problems) == (["quote-it"] if position == 0 else [])
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("0612345678", "+33612345678"),
+        ("06 12 34 56 78", "+33612345678"),
+        ("+33612345678", "+33612345678"),
+        ("06.12.34.56.78", "+33612345678"),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_a_phone_without_quotes_is_the_number_that_is_written(
+    tmp_path: Path, written: str, meant: str | None
+) -> None:
+    declared, problems = validated(
+        make_workspace(tmp_path, manifest(CLAIRE.replace('"+33 6 12 34 56 78"', written)))
+    )
+    assert declared is not None
+    (claire,) = declared.users.values()
+    assert (claire.phone, claire.phone_declared) == (meant, True)
+    assert set(codes(problems)) <= {"quote-it"}
+
+
+def test_a_phone_that_is_not_mentioned_is_not_managed(tmp_path: Path) -> None:
+    declared, _ = validated(
+        make_workspace(tmp_path, manifest(CLAIRE.replace('    phone: "+33 6 12 34 56 78"\n', "")))
+    )
+    assert declared is not None
+    (claire,) = declared.users.values()
+    assert (claire.phone, claire.phone_declared) == (None, False)
+
+
+@pytest.mark.parametrize("word", ["yes", "on", "1", '"true"', "vrai"])
+def test_only_true_and_false_are_true_and_false(tmp_path: Path, word: str) -> None:
+    root = make_workspace(tmp_path, manifest(CLAIRE + f"    welcome_email: {word}\n"))
+    (problem,) = problems_of(root)
+    assert problem.code == "wrong-value"
+    assert "true or false" in problem.detail
+
+
+# --- what is told of a faulty file ---
+
+
+def test_a_faulty_user_does_not_hide_the_others_faults(tmp_path: Path) -> None:
+    users = (
+        user("claire@example.fr", type="administrator")
+        + user("paul.example.fr")
+        + user("louis@example.fr", "    apps: [Scann]\n    phone: nowhere\n")
+        + user("contact@example.fr", "    tipe: x\n", type="chief")
+    )
+    problems = problems_of(make_workspace(tmp_path, manifest(users)))
+    assert codes(problems) == ["email", "unknown-app", "phone", "S1", "wrong-value", "unknown-key"]
+
+
+def test_a_consequence_of_a_fault_is_not_told_as_another(tmp_path: Path) -> None:
+    broken = manifest(user("claire@example.fr", type="administratr"), "004217")
+    other = manifest(user("paul@example.fr", '    companies: ["004217"]\n', type="administrator"), "004218")
+    assert codes(problems_of(make_workspace(tmp_path, broken, other))) == ["wrong-value"]
+
+
+def test_a_dossier_of_an_unreadable_file_is_not_called_unknown(tmp_path: Path) -> None:
+    broken = "company: [\n"
+    other = manifest(user("paul@example.fr", '    companies: ["004217"]\n', type="administrator"), "004218")
+    assert codes(problems_of(make_workspace(tmp_path, broken, other))) == ["yaml-syntax"]
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("emial", "email"), ("firstname", "first_name"), ("prénom", "first_name"), ("Téléphone", "phone"),
+     ("dossiers", "companies"), ("lastName", "last_name"), ("welcome-email", "welcome_email")],
+)  # fmt: skip
+def test_an_unknown_key_is_answered_with_the_one_that_was_meant(tmp_path: Path, key: str, meant: str) -> None:
+    (problem,) = problems_of(make_workspace(tmp_path, manifest(CLAIRE + f"    {key}: x\n")))
+    assert problem.code == "unknown-key"
+    assert f'Did you mean "{meant}"?' in problem.detail
+
+
+@pytest.mark.parametrize("text", ["", "[]", "- a\n", "hello", "{}", "true", "company: x", "users: {}", "~"])
+def test_a_file_of_another_shape_is_told_in_words(tmp_path: Path, text: str) -> None:
+    problems = problems_of(make_workspace(tmp_path, text))
+    assert problems
+    assert {"wrong-value", "missing-key"} >= set(codes(problems))
+
+
+def test_a_hundred_thousand_unknown_keys_are_told_in_bounded_time(tmp_path: Path) -> None:
+    text = manifest() + "".join(f"k{position}: x\n" for position in range(20_000))
+    problems = problems_of(make_workspace(tmp_path, text))
+    assert codes(problems) == ["unknown-key"] * 20_000
+
+
+TEXTS = st.sampled_from(
+    ["company", "users", "email", "number", "name", "x", "", "004217", "é", "\u202e", "yes"]
+)
+SCALARS = st.none() | st.booleans() | TEXTS | st.text(max_size=5)
+KEYS = st.sampled_from(
+    ["company", "billing", "users", "number", "name", "mode", "offer", "email", "apps", "firm", "mail",
+     "version", "from", "catalogue", "profiles", "defaults", "phone", "companies", "zz"]
+)  # fmt: skip
+ANYTHING: st.SearchStrategy[Any] = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=25,
+)
+
+
+@given(ANYTHING, st.sampled_from(KINDS))
+def test_whatever_a_file_holds_it_is_read_or_told(data: Any, kind: Kind) -> None:
+    document, problems = read_document("a.yaml", json.dumps(data))
+    if document is None:
+        assert problems
+        return
+    reading = read_model(MODELS[kind], document)
+    assert reading.model is not None or reading.problems
+    for problem in reading.problems:
+        assert problem.source is not None
+        assert problem.summary
+        assert problem.detail
