@@ -123,9 +123,10 @@ class Census:
         """The resource at an address, or None."""
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
-    def billed_and_open(self, number: str) -> int:
-        """How many open users are billed to this company (R15 asks for zero)."""
-        return self._tally.get(number, [0, 0])[0]
+    def people_billed(self, number: str) -> tuple[int, int]:
+        """How many open users are billed to a company, and how many of them are administrators (R2)."""
+        people, administrators = self._tally.get(number, (0, 0))
+        return people, administrators
 
     def place(self, address: Address, resource: Resource | None) -> list[Diagnostic]:
         """Put a resource at its address (None removes it) and return what that breaks."""
@@ -159,7 +160,7 @@ class Census:
             self.users[key] = user
             self._count(key, user, +1)
             faults = list(self._user_faults(key, user))
-        touched = {_standing(before), _standing(user)}
+        touched = {standing(before), standing(user)}
         if len(touched) == 2:
             for number in sorted({standing[0] for standing in touched if standing}):
                 faults.extend(self._without_administrator(number))
@@ -220,6 +221,8 @@ class Census:
             )
 
 
-def _standing(user: User | None) -> tuple[str, bool] | None:
+def standing(resource: Resource | None) -> tuple[str, bool] | None:
     """What a user counts for under R2: the company, and whether as its administrator."""
-    return (user.billed, user.is_administrator) if user is not None and user.is_open else None
+    if isinstance(resource, User) and resource.is_open:
+        return resource.billed, resource.is_administrator
+    return None

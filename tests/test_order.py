@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import TERMS, TODAY, company, state, user
 
@@ -45,6 +45,20 @@ def test_the_last_administrator_leaves_after_the_users_of_his_company() -> None:
     current = state(user("ann"), user("bob", type="standard"))
     desired = state(user("ann", status="closed"), user("bob", type="standard", status="closed"))
     assert steps_of(plan_of(current, desired)) == ["CloseUser bob@example.fr", "CloseUser ann@example.fr"]
+
+
+def test_several_administrators_leave_after_the_last_standard_user_whatever_the_order() -> None:
+    everybody = ("ann", "bob", "cid")
+    current = state(user("ann", type="standard"), user("bob"), user("cid"))
+    desired = state(
+        *(
+            user(name, type=str(current.users[f"{name}@example.fr"].type), status="closed")
+            for name in everybody
+        )
+    )
+    plan = plan_of(current, desired)
+    assert [planned.wave for planned in plan.steps] == [0, 0, 1]
+    assert steps_of(plan)[-1] == "CloseUser cid@example.fr"
 
 
 def test_a_successor_is_promoted_before_his_predecessor_is_demoted() -> None:
@@ -212,6 +226,7 @@ def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple
         assert census.state != desired
 
 
+@settings(max_examples=400)
 @given(transitions(), st.randoms(use_true_random=False))
 def test_the_steps_of_a_wave_may_be_done_in_any_order(worlds: tuple[State, State], chance: object) -> None:
     current, desired = worlds

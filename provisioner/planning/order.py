@@ -17,7 +17,7 @@ from provisioner.diagnostics import Diagnostic, error
 from provisioner.model import Address, Resource, State, Terms, User
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
-from provisioner.rules import Census
+from provisioner.rules import Census, standing
 
 
 @dataclass(slots=True)
@@ -61,17 +61,56 @@ def _head(queue: _Queue) -> Phase | None:
 
 def _wave(ready: list[_Queue], census: Census) -> list[Step]:
     candidates = [queue for queue in ready if _legal_alone(queue, census)]
+    balance = _Balance(census, (queue.change for queue in candidates))
     wave: list[Step] = []
     for queue in candidates:
         step = queue.steps[0][1]
         before = census.get(queue.change.address)
-        queue.faults = census.place(queue.change.address, after(before, step))
+        wanted = after(before, step)
+        if not balance.allows(before, wanted):
+            continue
+        queue.faults = census.place(queue.change.address, wanted)
         if queue.faults:
             census.place(queue.change.address, before)
         else:
             queue.steps.popleft()
             wave.append(step)
     return wave
+
+
+class _Balance:
+    """R2 over one wave, for the worst of its orders: administrators go first, standard users come first."""
+
+    def __init__(self, census: Census, changes: Iterable[Change]) -> None:
+        # administrators and standard users as the wave begins: what leaves in between does not count
+        self._companies: dict[str, list[int]] = {}
+        for change in changes:
+            for resource in (census.get(change.address), change.after):
+                if isinstance(resource, User):
+                    people, administrators = census.people_billed(resource.billed)
+                    self._companies[resource.billed] = [administrators, people - administrators]
+
+    def allows(self, before: Resource | None, wanted: Resource) -> bool:
+        """Whether this step may join the wave; what joins is counted."""
+        was, is_ = standing(before), standing(wanted)
+        if was == is_:
+            return True
+        moves = []
+        if was is not None and was[1]:
+            moves.append((was[0], 0))
+        if is_ is not None and not is_[1]:
+            moves.append((is_[0], 1))
+        for number, side in moves:
+            self._companies[number][side] += 1 if side else -1
+        if all(self._keeps_one(number) for number, _ in moves):
+            return True
+        for number, side in moves:
+            self._companies[number][side] -= 1 if side else -1
+        return False
+
+    def _keeps_one(self, number: str) -> bool:
+        administrators, standard = self._companies[number]
+        return administrators > 0 or standard == 0
 
 
 def _legal_alone(queue: _Queue, census: Census) -> bool:
