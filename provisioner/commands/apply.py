@@ -14,7 +14,7 @@ from provisioner.apply import (
     settle_interrupted,
     survey,
 )
-from provisioner.commands.console import Console, interruptible
+from provisioner.commands.console import Console, interruptible, progress
 from provisioner.commands.plan import read_plan, show_text
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import (
@@ -205,9 +205,10 @@ def _apply(
     try:
         remember_adoptions(plan, ledger)
         total = len(plan.steps)
-        for outcome in apply_steps(plan, start, portal, ledger, stop):
-            report.outcomes.append(outcome)
-            console.say(_line(outcome, len(report.outcomes), total))
+        with progress(console, "Applying", total) as tell:
+            for outcome in apply_steps(plan, start, portal, ledger, stop):
+                report.outcomes.append(outcome)
+                tell(_line(outcome, len(report.outcomes), total))
         report.stopped = stop()
         if not report.stopped:
             report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -23,6 +23,8 @@ class Console:
     width: int = 80
     interactive: bool = False
     """Somebody sits there and can be asked."""
+    bar: bool = False
+    """stderr is a terminal where a line can be drawn again and again."""
 
     def answer(self, text: str) -> None:
         """The result, for people and programs alike."""
@@ -60,6 +62,7 @@ def system_console(*, no_color: bool = False, no_input: bool = False) -> Console
         unicode=encoding.startswith("utf"),
         width=_width(environment, terminal),
         interactive=asked and not no_input,
+        bar=sys.stderr.isatty() and environment.get("TERM") != "dumb" and not environment.get("CI"),
     )
 
 
@@ -67,6 +70,18 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
     if not terminal and not environment.get("COLUMNS"):
         return 80
     return max(40, min(shutil.get_terminal_size().columns, 200))
+
+
+@contextmanager
+def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar with the time left on a terminal; elsewhere one line for each thing done."""
+    if not console.bar:
+        yield console.say
+        return
+    import click
+
+    with click.progressbar(length=total, label=label, file=console.stderr, show_pos=True) as bar:
+        yield lambda line: bar.update(1)
 
 
 class Interruption:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from provisioner.commands.console import Console
+from provisioner.commands.console import Console, progress
 from provisioner.errors import MailError, WorkspaceError
 from provisioner.files import read_bytes, resource_folder
 from provisioner.ledger import Ledger
@@ -74,16 +74,19 @@ def deliver(
     recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
     sent = 0
 
-    def tell(delivery: Delivery) -> None:
-        nonlocal sent
-        recipient = visible(recipients.get(delivery.key, delivery.key))
-        if delivery.state is DeliveryState.SENT:
-            sent += 1
-            console.say(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
-        else:
-            console.say(f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})")
+    with progress(console, "Sending", len(owed)) as tell:
 
-    return send_owed(ledger, portal, transport_of(workspace), sender, only=only, stop=stop, on_letter=tell)
+        def on_letter(delivery: Delivery) -> None:
+            nonlocal sent
+            recipient = visible(recipients.get(delivery.key, delivery.key))
+            if delivery.state is DeliveryState.SENT:
+                sent += 1
+                tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
+            else:
+                tell(f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})")
+
+        transport = transport_of(workspace)
+        return send_owed(ledger, portal, transport, sender, only=only, stop=stop, on_letter=on_letter)
 
 
 def _password(workspace: Workspace) -> str:
