@@ -18,6 +18,7 @@ from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, re
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.document import HAS_LIBYAML, Document, read_document
+from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key
 
@@ -265,7 +266,7 @@ def _check_settings(document: Document, file: schema.WorkspaceFile) -> CheckSett
         ),
         defaults=defaults,
         profiles={
-            name: _laid_over(defaults, preset, document, "catalogue", "profiles", name)
+            nfc(name): _laid_over(defaults, preset, document, "catalogue", "profiles", name)
             for name, preset in file.catalogue.profiles.items()
         },
         generic_addresses=Severity.ERROR if file.safety.generic_addresses == "error" else Severity.WARNING,

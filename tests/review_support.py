@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from people import TODAY, state
+from people import state
 from strategies import planned
 
 from provisioner.diagnostics import Source, error, warning
@@ -136,7 +136,8 @@ KARIM = person(
 CLAIRE = person("Claire", "Martin", "004217", type=UserType.ADMINISTRATOR)
 PAUL = person("Paul", "Girard", "004217", production=Production.CONSULTATION)
 INES = person("Ines", "Caron", "004217", status=Status.CLOSED)
-EVERYBODY = (BAKERY, HOLDING, SCI, GARAGE, HENRI, SOPHIE, NADIA, KARIM, CLAIRE, PAUL, INES)
+LEO = person("Leo", "Roy", "004217", "004301", apps=())
+EVERYBODY = (BAKERY, HOLDING, SCI, GARAGE, HENRI, SOPHIE, NADIA, KARIM, CLAIRE, PAUL, INES, LEO)
 
 
 def onboarding() -> Plan:
@@ -178,6 +179,7 @@ def next_month() -> Plan:
             ),
             replace(KARIM, status=Status.ACTIVE, email="k.haddad@example.com", last_name="Haddad-Roy"),
             replace(PAUL, status=Status.CLOSED),
+            replace(LEO, status=Status.CLOSED),
             replace(
                 INES, status=Status.ACTIVE, type=UserType.ADMINISTRATOR, production=Production.CONSULTATION
             ),
@@ -208,7 +210,7 @@ def next_month() -> Plan:
         letters={"karim.haddad@example.com": "fr"},
         reasons={
             "paul.girard@example.com": "status: closed",
-            "claire.martin@example.com": "left the manifests",
+            "leo.roy@example.com": "left the manifests",
         },
     )
     known = Adoption(user_address("old@example.com"), "id-old", known=True)
@@ -380,4 +382,3 @@ SITUATIONS = {
     "blocked": blocked,
     "empty": empty,
 }
-assert TODAY <= NOVEMBER

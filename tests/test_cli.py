@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from smtp_support import smtp_server
+from smtp_support import CUT, smtp_server
 
 from provisioner.cli import run
 
@@ -378,6 +381,47 @@ def test_a_welcome_can_be_sent_to_someone_created_without(applied: Shell) -> Non
 def test_nobody_who_cannot_log_in_is_sent_a_welcome(applied: Shell) -> None:
     assert applied("mail", "send", "karim.haddad@les-petits-pas.fr").code == 64
     assert applied("mail", "send", "nobody@example.fr").code == 64
+
+
+def test_a_letter_whose_fate_is_unknown_waits_for_a_person(shell: Shell) -> None:
+    with smtp_server({"body": CUT}) as server:
+        server_url = f'"smtp://127.0.0.1:{server.port}"\n  tls: none\n  connections: 1'
+        shell.edit("provisioner.yaml", '"maildir:outbox"', server_url)
+        assert shell("apply", "--auto-approve", "--target", "company:004512").code == 7
+    unknown = [row["user"] for row in json.loads(shell("mail", "status", "--json").out)]
+    assert len(unknown) == 2
+    said = shell("plan", "--target", "company:004512").out
+    assert "provisioner mail settle" in " ".join(said.split())
+    assert shell("mail", "send", unknown[0]).code == 64
+    assert shell("mail", "settle", unknown[0], "--sent").code == 0
+    assert shell("mail", "settle", unknown[0], "--sent").code == 64
+    assert shell("mail", "settle", unknown[1], "--resend").code == 0
+    shell.edit("provisioner.yaml", server_url, '"maildir:outbox"')
+    assert shell("mail", "send").code == 0
+    assert "2 sent" in shell("mail", "status").out
+    assert shell.letters() == 1
+
+
+def test_no_activation_link_stands_in_a_file_or_on_a_screen(shell: Shell, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    said = [
+        shell("plan", "--out", plan),
+        shell("apply", plan),
+        shell("history", "1"),
+        shell("mail", "status"),
+    ]
+    box = shell.folder / "outbox" / "new"
+    letters = [message_from_bytes(file.read_bytes(), policy=policy.default) for file in box.iterdir()]
+    bodies = [letter.get_body(("plain",)) for letter in letters if isinstance(letter, EmailMessage)]
+    links = [re.findall(r"https://portail\S+", body.get_content()) for body in bodies if body is not None]
+    tokens = [link[0].rpartition("/")[2].encode() for link in links]
+    assert len(set(tokens)) == 15
+    written = [path for path in shell.folder.rglob("*") if path.is_file() and path.parent != box]
+    everything = b"".join(path.read_bytes() for path in [*written, plan])
+    everything += "".join(one.out + one.err for one in said).encode()
+    for token in tokens:
+        assert token not in everything
+        assert token.rpartition(b".")[2] not in everything
 
 
 # --- other writers ---

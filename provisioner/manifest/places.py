@@ -26,7 +26,10 @@ def domain(text: str) -> str:
     """A mail domain, in its ASCII form and lower case."""
     if "@" in text:
         raise Refused("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
-    return email(f"x@{text}").removeprefix("x@")
+    try:
+        return email(f"x@{text}").removeprefix("x@")
+    except Refused as problem:
+        raise Refused("it is not a mail domain", "Write it such as example.fr.") from problem
 
 
 def mailbox(text: str) -> str:

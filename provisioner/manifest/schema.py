@@ -163,7 +163,7 @@ class User(Preset):
         description="Téléphone. Absent: left as it is; null: no phone.",
         examples=["+33 6 12 34 56 78"],
     )
-    profile: Omittable[str] = Field(None, description="Profil : a named set of defaults of the catalogue.")
+    profile: Omittable[Name] = Field(None, description="Profil : a named set of defaults of the catalogue.")
     status: Omittable[Literal["open", "closed"]] = Field(
         None, description="Fermer ce compte d'utilisateur : closed. Open is the default."
     )

@@ -26,8 +26,10 @@ _NARROWEST = 40
 
 # a line is shown as it stands, but for a password somebody wrote where none belongs
 _SECRET = re.compile(
-    r"(://[^\s/@:]*:)(\S+)(?=@)|((?:password|passwd|secret|token|mot[ _]de[ _]passe)[\"']?\s*:\s*)(.+)",
-    re.IGNORECASE,
+    r"""(://[^\s/@:]*:)\S+(?=@)
+      | ((?i:password|passwd|secret|token|mot[ _-]de[ _-]passe)["']?\s*:\s*).+
+      | (password_env["']?\s*:\s*+)(?!["']?[A-Z_][A-Z0-9_]*["']?\s*(?:[,}\#]|$)).+""",
+    re.VERBOSE,
 )
 
 
@@ -103,8 +105,8 @@ def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Ite
 
 def _masked(found: re.Match[str]) -> str:
     """As many bullets as there were characters, so that columns stay."""
-    before, secret = (found[1], found[2]) if found[1] is not None else (found[3], found[4])
-    return before + "•" * len(secret)
+    before = found[1] or found[2] or found[3]
+    return before + "•" * (len(found[0]) - len(before))
 
 
 def _window(line: str, place: int, room: int) -> tuple[str, int]:

@@ -6,7 +6,8 @@ same. What begins in the first column is always this program's own words, never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from provisioner.diagnostics import Diagnostic
@@ -35,7 +36,6 @@ from provisioner.review.overview import (
     risks,
     sections,
 )
-from provisioner.review.problems import render_problems
 from provisioner.review.visible import columns, visible
 
 _PAINT = {"+": "32", "~": "33", "-": "31", "heading": "1", "risk": "1;31"}
@@ -46,7 +46,8 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 class Line(NamedTuple):
     """One line before it is wrapped: what follows the break stands ``hang`` columns further in.
 
-    ``symbol`` goes before the text; ``paint`` colours the symbol if there is one, else the line.
+    ``symbol`` goes before the text; ``paint`` colours the symbol if there is one, else the line. A
+    ``whole`` line, a command to copy or the line that scripts look for, is not broken.
     """
 
     text: str = ""
@@ -54,6 +55,7 @@ class Line(NamedTuple):
     symbol: str = ""
     paint: str = ""
     hang: int = 2
+    whole: bool = False
 
 
 def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: bool = True) -> str:
@@ -64,49 +66,34 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
     names = names_of(plan)
     told = risks(plan, names)
     page = _Page(width, colour, unicode)
-    page.lines(_opening(plan))
-    page.problems("This plan cannot be applied", plan.errors)
-    page.lines(_risks(told, plan))
-    if plan.changes:
-        page.lines(_changes(plan, names))
-    page.lines(_sections(plan))
-    page.problems("Warnings", [problem for problem in plan.diagnostics if not problem.is_error])
-    page.lines(_ending(plan, told))
-    return page.text()
+    warnings = [problem for problem in plan.diagnostics if not problem.is_error]
+    lines = chain(
+        _opening(plan),
+        _problems("Errors", plan.errors),
+        _risks(told, plan),
+        _changes(plan, names),
+        _sections(plan),
+        _problems("Warnings", warnings),
+        _ending(plan, told),
+    )
+    return "".join(f"{row}\n" for line in lines for row in page.rows(line))
 
 
 class _Page:
-    """Lines laid out on a page of one width."""
+    """Lays out lines on a page of one width."""
 
     def __init__(self, width: int, colour: bool, unicode: bool) -> None:
         self._width = width
         self._colour = colour
         self._unicode = unicode
-        self._laid: list[str] = []
 
-    def lines(self, lines: Iterable[Line]) -> None:
-        for line in lines:
-            self._laid.extend(self._wrapped(line))
-
-    def problems(self, title: str, diagnostics: Iterable[Diagnostic]) -> None:
-        """Each problem with its remedy, as every other command shows it."""
-        shown = tuple(diagnostics)
-        if not shown:
-            return
-        self.lines((Line(), Line(f"{title}:", paint="risk"), Line()))
-        text = render_problems(shown, lambda file, line: None, colour=self._colour, width=self._width)
-        self._laid.extend(self._plain(text).splitlines())
-
-    def text(self) -> str:
-        return "\n".join(self._laid) + "\n"
-
-    def _plain(self, text: str) -> str:
-        return text if self._unicode or text.isascii() else text.translate(_ASCII)
-
-    def _wrapped(self, line: Line) -> Iterator[str]:
-        text = self._plain(visible(line.text))
+    def rows(self, line: Line) -> Iterator[str]:
+        """The line, broken between words where it is too long."""
+        text = visible(line.text)
+        if not (self._unicode or text.isascii()):
+            text = text.translate(_ASCII)
         lead = " " * line.indent + (line.symbol and f"{line.symbol} ")
-        if columns(text) + len(lead) <= self._width:
+        if line.whole or columns(text) + len(lead) <= self._width:
             yield self._painted(lead, text, line)
             return
         further = " " * (len(lead) + line.hang)
@@ -123,6 +110,7 @@ class _Page:
 
     def _painted(self, lead: str, text: str, line: Line) -> str:
         code = _PAINT.get(line.paint or line.symbol, "")
+        text = text.rstrip()
         if not self._colour or not code or not text:
             return f"{lead}{text}".rstrip()
         if line.symbol:
@@ -138,9 +126,24 @@ def _opening(plan: Plan) -> Iterator[Line]:
         )
     if plan.has_changes:
         yield Line(f"In short: {in_short(plan)}.", paint="heading")
-        yield Line("Nothing happens until this plan is applied.")
+        if plan.applyable:
+            yield Line("Nothing happens until this plan is applied.")
     elif not plan.errors:
         yield Line(NO_CHANGES, paint="heading")
+
+
+def _problems(title: str, problems: Sequence[Diagnostic]) -> Iterator[Line]:
+    if not problems:
+        return
+    yield Line()
+    yield Line(f"{title} ({len(problems):,})", paint="risk")
+    for problem in problems:
+        place = f"{problem.source}  " if problem.source else ""
+        yield Line(f"{problem.summary} [{problem.code}]", 2)
+        yield Line(f"{place}{problem.detail}", 6)
+        for line in problem.remedy.splitlines():
+            command = line.startswith(" ")
+            yield Line(line.strip(), 10 if command else 6, whole=command)
 
 
 def _risks(told: list[Risk], plan: Plan) -> Iterator[Line]:
@@ -163,6 +166,8 @@ def _listed(entries: tuple[str, ...], indent: int) -> Iterator[Line]:
 
 
 def _changes(plan: Plan, names: Names) -> Iterator[Line]:
+    if not plan.changes:
+        return
     yield Line()
     yield Line(_LEGEND, paint="heading")
     letters = {letter.user: letter for letter in plan.letters}
@@ -202,4 +207,4 @@ def _ending(plan: Plan, told: list[Risk]) -> Iterator[Line]:
         yield Line(f"This plan cannot be applied: {count} to put right, see above.", paint="risk")
     if told:
         yield Line(f"To check before you agree: {'; '.join(risk.headline for risk in told)}.", paint="risk")
-    yield Line(counts(plan), paint="heading")
+    yield Line(counts(plan), paint="heading", whole=True)

@@ -1,0 +1,299 @@
+"""provisioner.yaml as plain values, and manifests read as a stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manifest_support import (
+    CLAIRE,
+    SETTINGS,
+    codes,
+    document_of,
+    make_workspace,
+    manifest,
+    problems_of,
+    rendered,
+    user,
+)
+
+from provisioner.errors import ManifestsInvalid, WorkspaceError
+from provisioner.manifest.document import Document
+from provisioner.manifest.parse import declare
+from provisioner.manifest.settings import CheckSettings
+from provisioner.model import Operator, Production, UserType
+from provisioner.workspace import Workspace, load_workspace, path_of, read_manifests
+
+MINIMAL = "version: 1\nfirm: {name: Cabinet Durand}\nmail: {from: acces@example.fr}\n"
+
+
+def loaded(root: Path, settings: str) -> Workspace:
+    return load_workspace(make_workspace(root, settings=settings))
+
+
+def told(root: Path, settings: str) -> list[str]:
+    """``code line:column`` of every problem of a provisioner.yaml."""
+    with pytest.raises(ManifestsInvalid) as caught:
+        loaded(root, settings)
+    assert caught.value.exit_code == 3
+    return [f"{p.code} {p.source.line}:{p.source.column}" for p in caught.value.diagnostics if p.source]
+
+
+# --- settings ---
+
+
+def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path: Path) -> None:
+    workspace = loaded(tmp_path, MINIMAL)
+    assert workspace.root == tmp_path
+    assert workspace.manifests == ("clients/",)
+    assert (workspace.firm.name, workspace.firm.language) == ("Cabinet Durand", "fr")
+    assert (workspace.portal_url, workspace.public_url) == ("sqlite:///portal.db", "")
+    assert workspace.ledger_path == tmp_path / "ledger.db"
+    assert workspace.operator is Operator.COLLABORATOR
+    mail = workspace.mail
+    assert (mail.sender, mail.transport, mail.reply_to) == ("acces@example.fr", "maildir:outbox", "")
+    assert (mail.welcome, mail.on_unknown, mail.tls) == ("ours", "hold", "required")
+    assert (mail.connections, mail.timeout) == (4, 60)
+    assert (mail.username, mail.password_env, mail.password_file, mail.ca_file) == ("", "", "", "")
+    safety = workspace.safety
+    assert (safety.absent, safety.self_service) == ("report", "keep")
+    assert (safety.max_closures, safety.max_closures_percent) == (5, 10)
+
+
+FULL = """\
+version: 1
+firm:
+  name: Cabinet Durand & Associés
+  language: en
+  email_domains: [Durand-Associes.FR]
+  staff: [Helene.Durand@Example.com]
+manifests: [clients/, more/]
+catalogue:
+  offers: [Essentiel]
+  apps: [Documents, Scan]
+  profiles:
+    gérant: {type: administrator, production: full, apps: [Scan], welcome_email: false, removal: immediate}
+defaults: {production: consultation, companies: ["0042"]}
+portal: {url: "sqlite:////srv/portal.db", operator: partner, public_url: "https://portail.example.fr/"}
+ledger: {url: "sqlite:///state/ledger.db"}
+mail:
+  from: "Cabinet Durand <acces@durand-associes.fr>"
+  reply_to: bonjour@durand-associes.fr
+  transport: smtps://mail.example.com
+  welcome: none
+  on_unknown: resend
+  username: acces
+  password_env: SMTP_PASSWORD
+  ca_file: ca.pem
+  connections: 8
+  timeout: "30"
+safety: {absent: close, self_service: restore, max_closures: 0, max_closures_percent: 100}
+"""
+
+
+def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None:
+    workspace = loaded(tmp_path, FULL)
+    assert workspace.terms.email_domains == {"durand-associes.fr"}
+    assert workspace.terms.staff == {"helene.durand@example.com"}
+    assert workspace.terms.offers == {"Essentiel"}
+    assert workspace.terms.apps == {"Documents", "Scan"}
+    assert workspace.operator is Operator.PARTNER
+    assert workspace.public_url == "https://portail.example.fr"
+    assert path_of(workspace.portal_url, workspace.root) == Path("/srv/portal.db")
+    assert workspace.ledger_path == tmp_path / "state" / "ledger.db"
+    assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
+    assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)
+    assert (workspace.safety.max_closures, workspace.safety.max_closures_percent) == (0, 100)
+    chief = workspace.check_settings.profiles["gérant"]
+    assert (chief.type, chief.production) == (UserType.ADMINISTRATOR, Production.FULL)
+    assert (chief.apps, chief.companies) == (frozenset({"Scan"}), frozenset({"0042"}))
+    assert (chief.welcome, chief.immediate_removal, chief.language) == (False, True, "en")
+    assert workspace.check_settings.defaults.type is None
+
+
+def modules_of(value: Any) -> Iterator[str]:
+    """Where the types of a value and of all that it holds come from."""
+    yield type(value).__module__
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from modules_of(getattr(value, field.name))
+    elif isinstance(value, tuple | frozenset):
+        for item in value:
+            yield from modules_of(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from modules_of(item)
+
+
+def test_nothing_of_pydantic_leaves_the_reading_of_a_workspace(tmp_path: Path) -> None:
+    workspace = load_workspace(make_workspace(tmp_path, manifest(), settings=SETTINGS))
+    declared, _ = read_manifests(workspace)
+    assert not {name for value in (workspace, declared) for name in modules_of(value) if "pydantic" in name}
+
+
+def test_pydantic_is_imported_only_when_a_file_is_read() -> None:
+    script = "import sys, provisioner.workspace, provisioner.manifest.check; print('pydantic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_nearest_folder_upward_is_the_workspace(tmp_path: Path) -> None:
+    make_workspace(tmp_path, manifest())
+    assert load_workspace(tmp_path / "clients").root == tmp_path
+
+
+def test_no_workspace_is_no_problem_of_manifests(tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError):
+        load_workspace(tmp_path)
+
+
+def test_every_problem_of_provisioner_yaml_is_told_at_once(tmp_path: Path) -> None:
+    settings = """\
+version: 3
+firm: {name: "", languages: fr, email_domains: [durand], staff: [helene]}
+catalogue:
+  apps: [Documents, Production Paie]
+  profiles:
+    a: {type: chief, apps: [Documents, Scann]}
+defaults: {apps: [Nothing]}
+portal: {url: "postgresql://localhost/db", operator: boss, public_url: portail}
+ledger: {url: ledger.db}
+mail: {from: nobody, transport: "smtp://u:hunter2@h:25", password_env: hunter2, tls: maybe, connections: 0}
+safety: {max_closures: many, generic_addresses: raise}
+"""
+    assert told(tmp_path, settings) == [
+        "wrong-value 1:10", "name 2:14", "unknown-key 2:18", "email 2:49", "email 2:66", "R3 4:21",
+        "wrong-value 6:15", "unknown-app 6:40", "unknown-app 7:19", "wrong-value 8:15", "wrong-value 8:54",
+        "wrong-value 8:72", "wrong-value 9:15", "email 10:14", "wrong-value 10:33", "wrong-value 10:72",
+        "wrong-value 10:86", "wrong-value 10:106", "wrong-value 11:24", "wrong-value 11:49",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mail", "expected"),
+    [
+        ("password_env: A, password_file: b, username: u", ["wrong-value"]),
+        ("password_env: A", ["missing-key"]),
+        ("username: u", ["missing-key"]),
+        ("username: u, password_env: A, tls: none", ["wrong-value"]),
+        ("username: u, password_file: secrets/mail", []),
+        ("tls: none", []),
+    ],
+)
+def test_a_password_is_named_once_with_its_user_and_never_travels_in_clear(
+    tmp_path: Path, mail: str, expected: list[str]
+) -> None:
+    settings = MINIMAL.replace("{from: acces@example.fr}", f"{{from: acces@example.fr, {mail}}}")
+    root = make_workspace(tmp_path, manifest(), settings=settings)
+    assert codes(problems_of(root)) == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'mail: {from: acces@example.fr, transport: "smtp://acces:hunter2@mail.example.com:587"}',
+        "mail: {from: acces@example.fr, password: hunter2}",
+        "mail: {from: acces@example.fr, username: u, password_env: hunter2}",
+        "mail:\n  from: acces@example.fr\n  password: 'hunter2'",
+        'portal: {url: "postgresql://u:hunter2@h/db"}',
+        "token: hunter2",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, line: str) -> None:
+    settings = MINIMAL.replace("mail: {from: acces@example.fr}\n", "") if line.startswith("mail") else MINIMAL
+    root = make_workspace(tmp_path, manifest(), settings=settings + line + "\n")
+    problems = problems_of(root)
+    assert problems
+    assert "hunter2" not in rendered(root, problems)
+    assert "hunter2" not in str(problems)
+
+
+def test_portal_and_ledger_are_two_files(tmp_path: Path) -> None:
+    settings = MINIMAL + 'portal: {url: "sqlite:///a.db"}\nledger: {url: "sqlite:///a.db"}\n'
+    assert told(tmp_path, settings) == ["wrong-value 5:15"]
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///portal.db", "/w/portal.db"),
+        ("sqlite:////srv/portal.db", "/srv/portal.db"),
+        ("sqlite:///../other/portal.db", "/w/../other/portal.db"),
+        ("maildir:outbox", "/w/outbox"),
+        ("maildir:/var/outbox", "/var/outbox"),
+    ],
+)
+def test_a_relative_url_is_below_the_workspace(url: str, path: str) -> None:
+    assert path_of(url, Path("/w")) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "version: 1", "firm: [\n", "\tversion: 1", "version: 1\nversion: 1\n"]
+)
+def test_a_provisioner_yaml_that_makes_no_sense_is_told_in_words(tmp_path: Path, text: str) -> None:
+    assert told(tmp_path, text)
+
+
+# --- manifests ---
+
+
+def test_a_file_that_cannot_be_read_hides_nothing_in_the_others(tmp_path: Path) -> None:
+    root = make_workspace(tmp_path, manifest(), manifest(user("paul@x.fr"), "004218"))
+    (root / "clients" / "broken.yaml").symlink_to(root / "clients" / "nowhere.yaml")
+    (root / "clients" / "latin.yaml").write_bytes("company: {name: Société}".encode("latin-1"))
+    (root / "clients" / "tab.yaml").write_text("company:\n\tname: x\n")
+    problems = problems_of(root)
+    assert set(codes(problems)) >= {"R2", "file-encoding", "yaml-syntax"}
+    assert any("broken.yaml" in problem.detail for problem in problems)
+
+
+def test_an_entry_that_leads_nowhere_is_told_where_it_is_written(tmp_path: Path) -> None:
+    settings = SETTINGS + "manifests: [clients/, client/, ../elsewhere]\n"
+    problems = problems_of(make_workspace(tmp_path, manifest(), settings=settings))
+    places = [(p.code, p.source.line, p.source.column) for p in problems if p.source]
+    line = settings.count("\n")
+    assert places == [("file-path", line, 23), ("file-path", line, 32)]
+
+
+def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+    settings = SETTINGS + "manifests: [clients/, clients/0.yaml, clients]\n"
+    assert problems_of(make_workspace(tmp_path, manifest(), settings=settings)) == []
+
+
+def test_no_manifest_at_all_is_a_warning(tmp_path: Path) -> None:
+    problems = problems_of(make_workspace(tmp_path))
+    assert codes(problems) == ["no-manifests"]
+    assert not problems[0].is_error
+
+
+def test_what_the_reader_of_yaml_refused_is_told_once(tmp_path: Path) -> None:
+    text = manifest(CLAIRE.replace("type: administrator", "type: !!str administrator"))
+    assert codes(problems_of(make_workspace(tmp_path, text))) == ["yaml-unsafe"]
+
+
+def test_documents_are_let_go_as_the_stream_goes_on() -> None:
+    most = 0
+
+    def stream() -> Iterator[Document]:
+        nonlocal most
+        for number in range(20):
+            yield document_of(manifest(user(f"u{number}@x.fr", type="administrator"), str(number)))
+            gc.collect()
+            most = max(most, sum(isinstance(thing, Document) for thing in gc.get_objects()))
+
+    declared, _ = declare(stream(), CheckSettings())
+    assert len(declared.users) == 20
+    assert most <= 2
+
+
+def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
+    workspace = load_workspace(make_workspace(tmp_path, manifest()))
+    assert gc.isenabled()
+    read_manifests(workspace)
+    assert gc.isenabled()
