@@ -16,8 +16,8 @@ from itertools import groupby, islice
 from provisioner.errors import StalePlan
 from provisioner.ledger import Effect, Intent, Ledger, Settlement
 from provisioner.model import Address, Managed, Resource, State, Terms, User, email_key
-from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.notation import step_to_json
+from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portals.base import Call, Portal, Receipt, Snapshot, Verdict
 from provisioner.rules import Census

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
@@ -79,6 +77,8 @@ def write_private(path: Path, content: bytes) -> None:
 
     What was there before stays until the new content is safe on the disk.
     """
+    import tempfile
+
     try:
         _require_replaceable(path)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".provisioner-")
@@ -261,6 +261,8 @@ def _similar(path: str) -> str:
     """The name nearby that was probably meant, as a sentence; empty if there is none."""
     folder, name = os.path.split(path)
     with suppress(OSError):
+        from difflib import get_close_matches
+
         if close := get_close_matches(name, sorted(os.listdir(folder)), n=1):
             return f' Did you mean "{close[0]}"?'
     return ""

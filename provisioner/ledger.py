@@ -11,14 +11,11 @@ lock was taken away writes nothing more.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import os
-import socket
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -382,12 +379,12 @@ class Ledger:
             holder = _holder(self._connection)
             if holder is not None and _alive(holder):
                 return holder
-            self._lock = uuid.uuid4().hex[:12]
+            self._lock = os.urandom(6).hex()
             self._connection.execute("DELETE FROM lock")
             pid = os.getpid()
             self._connection.execute(
                 "INSERT INTO lock VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
-                (self._lock, _owner(), socket.gethostname(), pid, _born(pid), command, self._now()),
+                (self._lock, _owner(), _host(), pid, _born(pid), command, self._now()),
             )
         return None
 
@@ -517,7 +514,15 @@ def _effect_text(effect: Effect) -> str:
     return json.dumps(words, ensure_ascii=False)
 
 
+def _host() -> str:
+    import socket
+
+    return socket.gethostname()
+
+
 def _owner() -> str:
+    import getpass
+
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a user without a name, as in some containers
@@ -535,7 +540,7 @@ def _born(pid: int) -> str:
 
 def _alive(holder: Holder) -> bool:
     """False only where we can know: the holder ran on this machine and is gone."""
-    if holder.host != socket.gethostname():
+    if holder.host != _host():
         return True
     try:
         os.kill(holder.pid, 0)

@@ -395,6 +395,12 @@ def test_every_problem_is_told_in_one_run_in_source_order(
     assert all(problem.source for problem in problems)
 
 
+def test_what_the_rules_find_comes_in_source_order_whatever_their_own_order() -> None:
+    people = user("paul@x.fr") + user("info@x.fr") + user("paul@x.fr")
+    declared, _ = declare([document_of(manifest(people))], CheckSettings())
+    assert codes(check(declared, CheckSettings())) == ["R2", "S1", "R1"]
+
+
 def test_the_order_of_files_does_not_change_what_is_declared_or_told() -> None:
     documents = [
         document_of(

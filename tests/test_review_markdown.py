@@ -22,7 +22,7 @@ from provisioner.review.markdown import LIMIT, SKELETON, escaped, render_markdow
 from provisioner.review.overview import counts, groups, names_of, risks, sections
 from provisioner.review.visible import visible
 
-FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 OURS = {"h2", "h3", "p", "ul", "li", "strong", "code", "details", "summary"}
 ACTS = re.compile(
     r"@\w|#\w|GH-\d|!\d|https?:|www\.|[<>`*~|$\\\[\]]|:\w+:|::|(^|\n)\s*/\w|\b(?=\w*\d)[0-9a-f]{7,40}\b|&\w+;",
@@ -93,8 +93,6 @@ def test_no_name_becomes_markup(plan: Plan, limit: int) -> None:
     if limit == LIMIT:
         assert reading.tags.count("details") == len(groups(plan)) + len(sections(plan))
         assert reading.tags.count("summary") == reading.tags.count("details")
-        titles = {"new administrators", "close", "further companies"}
-        assert titles  # the headlines themselves are looked for below
     for risk in risks(plan, names_of(plan)):
         assert f"{risk.headline}. {risk.meaning}" in reading.text
 
@@ -144,7 +142,7 @@ def test_a_large_plan_is_cut_to_the_limit_and_says_so(limit: int) -> None:
     began = time.process_time()
     text = render_markdown(plan, limit=limit)
     assert time.process_time() - began < 5
-    assert limit * 0.7 < len(text.encode()) <= limit
+    assert limit - SKELETON - 2_000 < len(text.encode()) <= limit
     reading = read(text)
     rest = re.search(
         r"… ([\d,]+) further companies are not shown here; the counts above include them. "

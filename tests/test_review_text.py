@@ -32,7 +32,7 @@ from provisioner.review.overview import NOTICE_TITLES, counts
 from provisioner.review.text import render_plan
 from provisioner.review.visible import columns
 
-FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 LAST_LINE = re.compile(
     r"Plan: (\d+ to reopen, )?\d+ to add, \d+ to change, \d+ to close, \d+ e-mails? to send\."

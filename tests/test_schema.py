@@ -218,6 +218,16 @@ def test_a_faulty_user_does_not_hide_the_others_faults(tmp_path: Path) -> None:
     assert codes(problems) == ["email", "unknown-app", "phone", "S1", "wrong-value", "unknown-key"]
 
 
+def test_a_list_with_a_faulty_item_moves_no_other_problem_to_a_wrong_place(tmp_path: Path) -> None:
+    users = user("claire@example.fr", '    companies: ["0 0", "9999"]\n', type="administrator")
+    users += user("contact@example.fr")
+    problems = problems_of(make_workspace(tmp_path, manifest(users)))
+    places = [(problem.code, problem.source.line) for problem in problems if problem.source]
+    assert places == [("wrong-value", 10), ("S1", 11)]
+    assert problems[0].source is not None
+    assert problems[0].source.column == 17
+
+
 def test_a_consequence_of_a_fault_is_not_told_as_another(tmp_path: Path) -> None:
     broken = manifest(user("claire@example.fr", type="administratr"), "004217")
     other = manifest(user("paul@example.fr", '    companies: ["004217"]\n', type="administrator"), "004218")

@@ -29,7 +29,6 @@ from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
 from provisioner.portals import open_portal
 from provisioner.portals.base import Portal, Snapshot
-from provisioner.review.problems import render_problems
 from provisioner.workspace import Workspace, read_manifests
 
 Clock = Callable[[], datetime]
@@ -118,6 +117,8 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
     """Problems with the lines they are about, on stderr."""
     found = list(problems)
     if found:
+        from provisioner.review.problems import render_problems
+
         text = render_problems(
             found, _line_reader(workspace_root), colour=console.colour, width=console.width
         )

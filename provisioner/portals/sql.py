@@ -9,11 +9,8 @@ clock for what ends with the month (R9, R15).
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
-import secrets
 import sqlite3
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -264,6 +261,8 @@ class SqlPortal:
             return used.rowcount == 1
 
     def _token(self, user_id: str, generation: int, expires: int) -> str:
+        import hmac
+
         words = f"{user_id}.{generation}.{expires}"
         signature = hmac.new(self._secret(), words.encode(), hashlib.sha256).hexdigest()
         return f"{words}.{signature[:40]}"
@@ -273,7 +272,7 @@ class SqlPortal:
         if not self._key_path.exists():
             descriptor = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(32))
+                file.write(os.urandom(32))
                 file.flush()
                 os.fsync(descriptor)
         return self._key_path.read_bytes()
@@ -365,7 +364,7 @@ class SqlPortal:
             number = ""
         else:
             was = before if isinstance(before, User) else None
-            wanted = replace(wanted, id=was.id if was else uuid.uuid4().hex)
+            wanted = replace(wanted, id=was.id if was else os.urandom(16).hex())
             _store_user(connection, was, wanted)
             self._mark_billing(connection, was, wanted)
             number = wanted.id
@@ -606,7 +605,7 @@ def _terms(connection: sqlite3.Connection) -> Terms:
 
 def _found(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
     """What a portal has from its first moment: an identity for life, and the firm's terms."""
-    connection.execute("INSERT INTO fact VALUES ('id', ?)", (str(uuid.uuid4()),))
+    connection.execute("INSERT INTO fact VALUES ('id', ?)", (os.urandom(16).hex(),))
     _set_terms(connection, terms, public_url)
 
 
