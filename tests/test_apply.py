@@ -110,6 +110,24 @@ def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) 
     assert world.letters() == []
 
 
+def test_nor_one_whom_somebody_created_between_our_look_and_our_write(world: World) -> None:
+    world.apply(world.plan(state(user("ann")), welcome=False))
+    plan = world.plan(state(user("ann"), user("bob", type="standard")))
+    start = survey(plan, world.portal.snapshot())
+    world.portal.execute([_call_for(world, plan.steps[0].step)])
+    world.ledger.begin("apply", "digest")
+    outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
+    assert verdicts(outcomes) == ["already"]
+    assert world.letters() == []
+
+
+def test_every_commit_is_on_the_disk_before_it_returns(world: World) -> None:
+    for opened in (world.ledger, world.portal):
+        (level,) = opened._connection.execute("PRAGMA synchronous").fetchone()
+        (journal,) = opened._connection.execute("PRAGMA journal_mode").fetchone()
+        assert (level, journal) == (2, "wal")
+
+
 def _call_for(world: World, step: object) -> Call:
     number = getattr(step, "company", None)
     company = world.current().companies.get(str(number))

@@ -169,8 +169,11 @@ def test_a_word_the_catalogue_does_not_have_is_told_where_it_stands_with_a_guess
 
 
 def test_an_accent_typed_on_another_system_is_the_same_word(tmp_path: Path) -> None:
-    person = "  - email: ann@x.fr\n    first_name: Ann\n    last_name: Lee\n    profile: ge\u0301rant\n"
-    assert problems_of(make_workspace(tmp_path, manifest(person))) == []
+    person = "  - email: ann@x.fr\n    first_name: Ann\n    last_name: Lee\n    profile: gérant\n"
+    apart = "ge\u0301rant"
+    one, other = manifest(person.replace("gérant", apart)), SETTINGS.replace("gérant", apart)
+    assert problems_of(make_workspace(tmp_path / "manifest", one)) == []
+    assert problems_of(make_workspace(tmp_path / "settings", manifest(person), settings=other)) == []
 
 
 # --- unknown companies ---

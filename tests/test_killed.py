@@ -136,15 +136,16 @@ def mailed(folder: Path) -> Counter[str]:
     return Counter(message_from_bytes(file.read_bytes())["To"] for file in files)
 
 
+@pytest.mark.timeout(300)
 def test_a_run_killed_anywhere_is_finished_by_running_it_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    calm = workspace(tmp_path / "calm")
+    calm = workspace(tmp_path / "calm", clients="[bm]*.yaml")
     count = boundaries(calm)
     welcomed = mailed(calm)
     assert set(welcomed.values()) == {1}
     for boundary in range(1, count + 1):
-        folder = workspace(tmp_path / f"at-{boundary}")
+        folder = workspace(tmp_path / f"at-{boundary}", clients="[bm]*.yaml")
         killed, _ = killed_at(folder, boundary)
         assert killed, boundary
         assert apply(folder) == 0, (boundary, capsys.readouterr())
@@ -170,6 +171,7 @@ def received(server: Server) -> Counter[str]:
     return Counter(message_from_bytes(message)["To"] for message in server.accepted)
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", ["hold", "resend"])
 def test_a_run_killed_while_mailing_loses_no_letter_and_doubles_none_silently(
     policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

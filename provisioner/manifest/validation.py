@@ -60,6 +60,7 @@ _STAND_INS: dict[str, Any] = {
 """What takes the place of a faulty value without which nothing else could be looked at."""
 
 _GONE = object()
+_MOST_LEVELS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,10 @@ def _salvaged(
     total = len(users) if isinstance(users, list) else 0
     faulty = frozenset(path[1] for path in map(_path, faults) if path[:1] == ("users",) and len(path) > 1)
     data, kept = deepcopy(original), list(range(total))
-    while _prune(data, kept, faults):
+    # what is missing once a fault is out takes its mapping with it, level by level
+    for _ in range(_MOST_LEVELS):
+        if not _prune(data, kept, faults):
+            break
         try:
             found = model.model_validate(data)
         except ValidationError as invalid:
