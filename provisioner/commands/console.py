@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO
@@ -110,11 +110,9 @@ def interruptible(console: Console) -> Iterator[Interruption]:
         if interruption.wanted:
             signal.default_int_handler(number, frame)
         interruption.wanted = True
-        console.say(
-            "\nStopping after the step in hand …"
-            if console.unicode
-            else "\nStopping after the step in hand ..."
-        )
+        # straight to the descriptor: the stream may be in the middle of a write of its own
+        with suppress(OSError, ValueError):
+            os.write(console.stderr.fileno(), b"\nStopping after the step in hand ...\n")
 
     before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
