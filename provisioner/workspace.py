@@ -131,10 +131,11 @@ def load_workspace(start: Path) -> Workspace:
     return workspace
 
 
-def read_manifests(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
+def read_manifests(workspace: Workspace, *, digests: bool = True) -> tuple[Declared, list[Diagnostic]]:
     """Everything the manifests declare, and what is wrong with single ones, in source order.
 
-    What takes all of them together is :func:`provisioner.manifest.check.check`.
+    ``digests`` says whether a plan is to be saved, which needs them. What takes all manifests
+    together is :func:`provisioner.manifest.check.check`.
     """
     from provisioner.manifest.parse import declare
 
@@ -146,7 +147,7 @@ def read_manifests(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
         problems.append(_slow_reader())
     documents = _documents(workspace.root, files, problems)
     with _no_garbage_collection():
-        declared, found = declare(documents, workspace.check_settings)
+        declared, found = declare(documents, workspace.check_settings, digests=digests)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, remainder=replace(declared.remainder, unread=True))
     return declared, in_source_order(_with(problems, found))

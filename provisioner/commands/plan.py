@@ -39,7 +39,8 @@ def plan(
     clock: Clock = utc_now,
 ) -> int:
     """Show what apply would do; writes nothing but the files it is asked for."""
-    planned = plan_workspace(load_workspace(folder), selection, clock)
+    saved = outputs.as_json or outputs.out is not None
+    planned = plan_workspace(load_workspace(folder), selection, clock, digests=saved)
     if outputs.out is not None and planned.plan.applyable:
         write_private(outputs.out, _saved(planned).encode())
     _show(planned.plan, _saved(planned) if outputs.as_json else "", console, outputs.markdown)

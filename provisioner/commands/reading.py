@@ -74,7 +74,7 @@ def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
 
 def read_declared(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
     """The manifests and every problem in them that shows without asking the portal."""
-    declared, problems = read_manifests(workspace)
+    declared, problems = read_manifests(workspace, digests=False)
     return declared, [*problems, *check(declared, workspace.check_settings)]
 
 
@@ -100,9 +100,11 @@ def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
         portal.close()
 
 
-def plan_workspace(workspace: Workspace, selection: Selection, clock: Clock = utc_now) -> Planned:
+def plan_workspace(
+    workspace: Workspace, selection: Selection, clock: Clock = utc_now, *, digests: bool = False
+) -> Planned:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once."""
-    declared, problems = read_manifests(workspace)
+    declared, problems = read_manifests(workspace, digests=digests)
     snapshot = read_snapshot(workspace, clock)
     problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
     if any(problem.is_error for problem in problems):

@@ -21,13 +21,15 @@ from provisioner.manifest.validation import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 
 
-def declare(documents: Iterable[Document], settings: CheckSettings) -> tuple[Declared, list[Diagnostic]]:
+def declare(
+    documents: Iterable[Document], settings: CheckSettings, *, digests: bool = True
+) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
 
     Takes a stream: no document is kept. Faults hide nothing beside them: what they leave usable is
     declared, for the checks to see, and the errors keep anybody from planning it.
     """
-    hall = _Hall(settings)
+    hall = _Hall(settings, digests)
     for document in documents:
         hall.admit(document)
     return hall.declared(), hall.problems
@@ -60,7 +62,8 @@ def app_problem(whose: str, app: str, apps: Collection[str], source: Source, add
 class _Hall:
     """Where manifests come in one by one."""
 
-    def __init__(self, settings: CheckSettings) -> None:
+    def __init__(self, settings: CheckSettings, digests: bool) -> None:
+        self._digesting = digests
         self.problems: list[Diagnostic] = []
         self._settings = settings
         self._companies: dict[str, DeclaredCompany] = {}
@@ -76,7 +79,7 @@ class _Hall:
 
     def admit(self, document: Document) -> None:
         """Read one manifest."""
-        self._digests[document.file] = digest_of(document)
+        self._digests[document.file] = digest_of(document) if self._digesting else ""
         reading = read_model(schema.ClientManifest, document)
         self.problems.extend(reading.problems)
         self.problems.extend(unquoted(document))
