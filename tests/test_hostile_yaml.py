@@ -25,7 +25,8 @@ def test_a_bomb_ends_in_a_sentence_in_bounded_memory(bomb: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-500:]
     report = json.loads(done.stdout)
-    assert code in report["codes"]
+    # some builds of libyaml stop at a depth of their own, with a syntax error of their own
+    assert {code, "yaml-syntax"} & set(report["codes"])
     assert all(report["sentences"])
     # a generous multiple of what it takes: the machine may be busy, a bomb takes minutes or never ends
     assert report["seconds"] < 10
