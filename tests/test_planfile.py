@@ -67,7 +67,10 @@ def everything() -> Plan:
         changes=tuple(
             replace(change, reason="why", source=Source("clients/a.yaml", 12, 5)) for change in made.changes
         ),
-        letters=(PlannedLetter(eve, "eve@example.fr", "fr", {"firm": "Durand"}),),
+        letters=(
+            PlannedLetter(eve, "eve@example.fr", "fr", {"firm": "Durand"}),
+            PlannedLetter(user_address("cid@example.fr"), "cid@example.fr", "en"),
+        ),
         adoptions=(Adoption(eve, "u-1", "eve@example.fr", "", created=True, known=True),),
         notices=(
             Notice(NoticeKind.DRIFT, eve, "Eve changed her phone."),
@@ -108,7 +111,17 @@ def test_every_kind_of_step_survives_its_notation() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [None, 5, [], {}, {"step": "DropTables"}, {"step": []}, {"step": "CloseUser", "user": 5}]
+    "value",
+    [
+        None,
+        5,
+        [],
+        {},
+        {"step": "DropTables"},
+        {"step": []},
+        {"step": "CloseUser", "user": 5},
+        {"step": "CloseUser", "user": "a", "at": 1},
+    ],
 )
 def test_what_is_no_step_is_not_read_as_one(value: object) -> None:
     with pytest.raises(Unreadable):

@@ -119,6 +119,7 @@ def test_plain_words_stay_plain() -> None:
         "+33 6 12 34 56 78",
     ):
         assert escaped(words) == words
+    assert escaped("the word deadbeef") == "the word `deadbeef`", "it may be the name of a commit"
     assert escaped("see ann@example.com, please") == "see `ann@example.com`, please"
 
 

@@ -259,7 +259,7 @@ def _apps_in_use(user: User | None) -> set[str]:
 def _apps_ending(user: User) -> dict[str, str | None]:
     return {
         grant.app: grant.ends.isoformat() if grant.ends else None
-        for grant in user.apps
+        for grant in sorted(user.apps, key=str)
         if grant.state is AppState.ENDING
     }
 

@@ -41,7 +41,7 @@ LONGEST = 400
 
 _WORD = r"[^\W\d_]+(?:[-'’][^\W\d_]+)*"
 _PLAIN = re.compile(
-    rf"\(?(?:{_WORD}|[0-9]{{1,6}}|[0-9]{{1,3}}(?:,[0-9]{{3}})+|\+[0-9]{{2,3}}|[RS][0-9]{{1,2}})\)?[.,;:]{{0,2}}|[&→…–]"
+    rf"\(?(?:{_WORD}|[0-9]{{1,6}}|[0-9]{{1,3}}(?:,[0-9]{{3}})+|\+[0-9]{{2,3}}|[RS][0-9]{{1,2}})\)?[.,;:]?|[&→…–]"
 )
 _COMMIT = re.compile(r"\(?[0-9a-f]{7,}", re.IGNORECASE)
 _BACKTICKS = re.compile("`+")
@@ -97,7 +97,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
     """The comma or colon after a value belongs to our sentence."""
-    body = run.rstrip(".,;:") or run
+    body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 
 
@@ -228,7 +228,7 @@ def _summary(group: Group, names: Names) -> str:
     people = sum(change.address.kind == "user" for change in group.changes)
     itself = "the company itself" if people < len(group.changes) else ""
     parts = [part for part in (itself, counted(people, "person", "people") if people else "") if part]
-    return f"Company {_in_tag(company_said(group.number, names))}: {', '.join(parts)}"
+    return f"Company {_in_tag(company_said(group.number, names))} ({', '.join(parts)})"
 
 
 def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) -> str:

@@ -46,7 +46,7 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 class Line(NamedTuple):
     """One line before it is wrapped: what follows the break stands ``hang`` columns further in.
 
-    ``symbol`` goes before the text; ``paint`` colours the symbol if there is one, else the line. A
+    ``symbol`` goes before the text and has its own colour; ``paint`` colours the whole line instead. A
     ``whole`` line, a command to copy or the line that scripts look for, is not broken.
     """
 
@@ -110,13 +110,12 @@ class _Page:
 
     def _painted(self, lead: str, text: str, line: Line) -> str:
         code = _PAINT.get(line.paint or line.symbol, "")
-        text = text.rstrip()
-        if not self._colour or not code or not text:
-            return f"{lead}{text}".rstrip()
-        if line.symbol:
-            at = len(lead) - 2
-            return f"{lead[:at]}\x1b[{code}m{lead[at]}\x1b[0m {text}"
-        return f"{lead}\x1b[{code}m{text}\x1b[0m" if line.paint else f"{lead}{text}"
+        row = f"{lead}{text}".rstrip()
+        if not self._colour or not code or not row:
+            return row
+        begin = len(row) - len(row.lstrip(" "))
+        end = len(row) if line.paint else begin + len(line.symbol)
+        return f"{row[:begin]}\x1b[{code}m{row[begin:end]}\x1b[0m{row[end:]}"
 
 
 def _opening(plan: Plan) -> Iterator[Line]:
