@@ -215,7 +215,7 @@ class _Search:
             self._visit(name, depth)
 
     def _add(self, name: str, real: str) -> None:
-        if name == WORKSPACE_FILE:
+        if real == os.path.join(self._real_root, WORKSPACE_FILE):
             return
         try:
             name.encode()
@@ -242,14 +242,14 @@ class _Search:
 def _not_inside(entry: str) -> str:
     """Why an entry cannot be a path inside the workspace; empty if it can."""
     path = PurePosixPath(entry)
-    if not entry.strip():
+    if not entry.strip() or "\0" in entry:
         return "which is no name."
-    if "\0" in entry or any(part.startswith("~") for part in path.parts[:1]):
-        return "which is taken as written: ~ stands for no folder here."
+    if entry.startswith("~"):
+        return "which begins with ~; name a folder of the workspace."
     if path.is_absolute() or PureWindowsPath(entry).drive:
         return "which is an absolute path; name a folder of the workspace."
     if ".." in path.parts:
-        return "which leads out of the workspace or round about; leave out the .. part."
+        return "which goes up with ..; name a folder of the workspace."
     if "\\" in entry:
         return "which has a backslash; separate folders with /."
     if set(entry) & set("*?["):

@@ -15,6 +15,9 @@ MEBIBYTE = 1024 * 1024
 MEMORY = 512 * MEBIBYTE
 """Address space of the child, interpreter and libraries included."""
 
+SECONDS = 1.0
+"""Processor time that a bomb may take."""
+
 
 def _fill(unit: str, size: int = MEBIBYTE) -> bytes:
     encoded = unit.encode()
@@ -101,10 +104,14 @@ def main() -> None:
     from provisioner.manifest.document import read_document
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
-    began = time.perf_counter()
-    document, problems = read_document("bomb.yaml", content)
-    seconds = time.perf_counter() - began
+    resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+    seconds = float("inf")
+    for _ in range(3):  # processor time, and the best of three, for a machine that is busy otherwise
+        began = time.process_time()
+        document, problems = read_document("bomb.yaml", content)
+        seconds = min(seconds, time.process_time() - began)
+        if seconds < SECONDS:
+            break
     json.dump(
         {
             "seconds": seconds,

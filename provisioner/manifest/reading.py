@@ -236,8 +236,8 @@ class Reading:
             return event
         if event.anchor is not None:
             self._unsafe(f"An anchor (&{_short(event.anchor)})", "Write values out where used.", index)
-        if event.tag is not None or self.page.text.startswith("!", index):
-            tag = _short((event.tag or "!").replace("tag:yaml.org,2002:", "!!"))
+        if event.tag is not None:
+            tag = _short(event.tag.replace("tag:yaml.org,2002:", "!!"))
             self._unsafe(f"A tag ({tag})", "Remove it: every value is a text.", index)
         if kind is ScalarEvent:
             self._check_scalar(event.value, index)
