@@ -28,7 +28,7 @@ _PRODUCTION_NAMES = frozenset(name for trio in PRODUCTION_APPS.values() for name
 
 def mixed_production(key: str, user: User) -> Iterator[Diagnostic]:
     """R3: the trio is the field ``production``; no production application stands on its own."""
-    for grant in sorted(user.apps):
+    for grant in sorted(user.apps, key=str):
         if grant.app in _PRODUCTION_NAMES:
             yield error(
                 "R3",
@@ -65,7 +65,7 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
 
 def catalogue(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
     """Applications are those of the firm's catalogue (A9)."""
-    for grant in sorted(user.apps):
+    for grant in sorted(user.apps, key=str):
         if grant.app not in terms.apps and grant.app not in _PRODUCTION_NAMES:
             yield error(
                 "unknown-app",

@@ -338,5 +338,11 @@ def test_nobody_who_may_not_log_in_gets_a_link(desk: Desk) -> None:
     assert desk.portal.activation_link(desk.find("bob").id) == ""
 
 
+def test_the_link_of_a_closed_account_no_longer_works(desk: Desk) -> None:
+    link = desk.portal.activation_link(desk.find("bob").id)
+    desk.do(CloseUser("bob@example.fr"))
+    assert not desk.portal.consume(link)
+
+
 def test_an_invented_link_is_worth_nothing(desk: Desk) -> None:
     assert not desk.portal.consume("https://example.com/activation/x.1.99999999999.abc")

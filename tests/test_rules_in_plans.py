@@ -118,6 +118,19 @@ def test_r7_nobody_is_validated_by_a_collaborator_and_the_plan_says_whom_it_awai
     assert NoticeKind.AWAITS_VALIDATION in notices(plan)
 
 
+def test_r7_an_administrator_who_is_validated_is_a_new_administrator() -> None:
+    current = state(user("ann"), user("eve", status="to_validate"))
+    people = declared(declared_user("ann"), declared_user("eve"))
+    (change,) = planned(people, current, "ann").changes
+    assert change.new_administrator
+    renamed = declared(
+        declared_user("ann"),
+        declared_user("eve", activation="later", companies=("1",), phone="+33199001234", phone_declared=True),
+    )
+    (kept,) = planned(renamed, current, "ann").changes
+    assert not kept.new_administrator
+
+
 def test_r8_nobody_is_reopened_by_a_collaborator_and_the_plan_says_whom_it_awaits() -> None:
     current = state(user("ann", status="closed"))
     plan = planned(declared(declared_user("ann")), current, "ann", operator=Operator.COLLABORATOR)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.model import Address, Notice, Resource, State, User
+from provisioner.model import Address, Notice, Resource, State, Status, User
 from provisioner.planning.steps import Phase, Step, address_of
 
 
@@ -59,8 +59,16 @@ class Change:
             isinstance(self.after, User)
             and self.after.is_open
             and self.after.is_administrator
-            and not (isinstance(self.before, User) and self.before.is_open and self.before.is_administrator)
+            and not self._sees_everything_today
         )
+
+    @property
+    def _sees_everything_today(self) -> bool:
+        """An administrator who may log in; one who awaits validation sees nothing yet (R7)."""
+        before, after = self.before, self.after
+        if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
+            return False
+        return before.status is Status.ACTIVE or before.status is after.status
 
     @property
     def new_companies(self) -> frozenset[str]:

@@ -255,7 +255,8 @@ class SqlPortal:
         now = int(self._clock().timestamp())
         with self._writing() as connection:
             used = connection.execute(
-                "UPDATE invitation SET used = 1 WHERE token_hash = ? AND used = 0 AND expires > ?",
+                "UPDATE invitation SET used = 1 WHERE token_hash = ? AND used = 0 AND expires > ? "
+                "AND user_id IN (SELECT id FROM client_user WHERE status = 'active')",
                 (_hash(token), now),
             )
             return used.rowcount == 1
