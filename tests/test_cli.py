@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import warnings
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -295,6 +297,44 @@ def test_a_place_where_nothing_can_be_written(shell: Shell) -> None:
     assert said.code == 1
     assert "ledger" in said.err
     assert not (shell.folder / "portal.db").exists()
+
+
+def as_nobody(folder: Path, *words: str) -> int:
+    """A run by a user without rights here, in a process of its own; everything it imports is loaded."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            if os.getuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            code = run(["-C", str(folder), *words])
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def test_a_folder_that_cannot_be_written_can_be_planned_and_not_applied(applied: Shell) -> None:
+    with tempfile.TemporaryDirectory() as open_to_all:
+        os.chmod(open_to_all, 0o755)
+        folder = Path(open_to_all) / "firm"
+        shutil.copytree(applied.folder, folder)
+        for path in [folder, *folder.rglob("*")]:
+            path.chmod(0o555 if path.is_dir() else 0o444)
+        here = Shell(folder, applied._capsys)
+        before = here.print_of()
+        assert as_nobody(folder, "plan", "--detailed-exitcode") == 0
+        assert as_nobody(folder, "mail", "send") == 1
+        assert as_nobody(folder, "portal", "configure") == 1
+        assert here.print_of() == before
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755)
 
 
 def test_an_outbox_that_cannot_be_written_leaves_letters_owed(shell: Shell) -> None:

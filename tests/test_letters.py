@@ -231,6 +231,23 @@ def test_a_letter_that_was_read_meanwhile_is_not_delivered_again(tmp_path: Path)
     assert len(list(cur.iterdir())) == 1
 
 
+def test_a_full_maildir_keeps_the_letter_owed_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+    key = "k" * 64
+    box = tmp_path / "outbox"
+    (box / "tmp").mkdir(parents=True)
+    (box / "tmp" / f"{key}.provisioner").symlink_to("/dev/full")
+    states: list[str] = []
+    with pytest.raises(MailError, match="No space left"):
+        Maildir(box).deliver(
+            [Message(key, "a@b.fr", "c@d.fr", b"x" * 10_000)],
+            on_body=lambda key: None,
+            on_delivery=lambda delivery: states.append(str(delivery.state)),
+            stop=lambda: False,
+        )
+    assert states == ["owed"]
+    assert list((box / "new").iterdir()) == []
+
+
 def test_a_maildir_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("a file")
     with pytest.raises(MailError, match="cannot be used"):
