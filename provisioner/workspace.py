@@ -17,7 +17,7 @@ from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes, shown
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.document import HAS_LIBYAML, Document, read_document
+from provisioner.manifest.document import Document, read_document
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key
@@ -116,10 +116,9 @@ def load_workspace(start: Path) -> Workspace:
     document, problems = read_document(WORKSPACE_FILE, read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES))
     workspace = None
     if document is not None:
-        from provisioner.manifest.schema import WorkspaceFile
         from provisioner.manifest.validation import read_model
 
-        reading = read_model(WorkspaceFile, document)
+        reading = read_model("provisioner", document)
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
@@ -143,8 +142,6 @@ def read_manifests(workspace: Workspace, *, digests: bool = True) -> tuple[Decla
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
-    if files and not HAS_LIBYAML:
-        problems.append(_slow_reader())
     documents = _documents(workspace.root, files, problems)
     with _no_garbage_collection():
         declared, found = declare(documents, workspace.check_settings, digests=digests)
@@ -172,6 +169,7 @@ def _manifest_files(workspace: Workspace) -> tuple[list[Path], list[Diagnostic]]
 
 def _documents(root: Path, files: Sequence[Path], problems: list[Diagnostic]) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
+    slow: list[Diagnostic] | None = None
     for path in files:
         name = shown(path, root)
         try:
@@ -181,6 +179,9 @@ def _documents(root: Path, files: Sequence[Path], problems: list[Diagnostic]) ->
             continue
         document, found = read_document(name, content)
         problems.extend(found)
+        if (document is None or not document.is_usual) and slow is None:
+            slow = _slow_reader()
+            problems.extend(slow)
         if document is not None:
             yield document
 
@@ -207,12 +208,18 @@ def _no_manifests(workspace: Workspace) -> Diagnostic:
     )
 
 
-def _slow_reader() -> Diagnostic:
-    return warning(
-        "no-libyaml",
-        "This PyYAML came without libyaml, so manifests are read eight times slower.",
-        "Install one that has it: pip install --force-reinstall --only-binary :all: pyyaml",
-    )
+def _slow_reader() -> list[Diagnostic]:
+    from provisioner.manifest.reading import HAS_LIBYAML
+
+    if HAS_LIBYAML:
+        return []
+    return [
+        warning(
+            "no-libyaml",
+            "This PyYAML came without libyaml, so some manifests are read eight times slower.",
+            "Install one that has it: pip install --force-reinstall --only-binary :all: pyyaml",
+        )
+    ]
 
 
 # --- provisioner.yaml as plain values ---

@@ -201,7 +201,8 @@ def unknown_companies(
     """Access is given to dossiers that exist: in a manifest, or in the portal if that was asked."""
     if declared.remainder.unread:
         return
-    for number, email, source in declared.remainder.mentions:
+    for mention in declared.remainder.mentions:
+        number, email = mention.number, mention.email
         address = str(user_address(email_key(email)))
         if known_companies is None:
             yield warning(
@@ -209,7 +210,7 @@ def unknown_companies(
                 f'{email} is given dossier "{number}", which no manifest declares; plan will ask the portal '
                 f"whether it has it.{near_dossier(number, declared.companies)}",
                 "If the portal does not have it either, declare the company, or correct the number.",
-                source,
+                mention.source,
                 address,
             )
         elif number not in known_companies:
@@ -221,7 +222,7 @@ def unknown_companies(
                 "Declare the company in a manifest, or correct the number.\n"
                 "To see the companies that this portal has, run:\n"
                 "    provisioner export FOLDER",
-                source,
+                mention.source,
                 address,
             )
 

@@ -8,10 +8,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from provisioner.diagnostics import Source
 from provisioner.model import Billing, Production, UserType
+
+
+class Whereabouts(Protocol):
+    """Whoever knows where things are written: a file's :class:`~provisioner.manifest.document.Places`."""
+
+    def source(self, *path: str | int) -> Source:
+        """Where the value at a path begins."""
+        ...
+
+
+class Known(NamedTuple):
+    """Whereabouts of one thing, looked up already."""
+
+    place: Source
+
+    def source(self, *path: str | int) -> Source:
+        """The place."""
+        return self.place
 
 
 class Activation(StrEnum):
@@ -21,8 +39,7 @@ class Activation(StrEnum):
     LATER = "later"
 
 
-@dataclass(frozen=True, slots=True)
-class DeclaredCompany:
+class DeclaredCompany(NamedTuple):
     """A dossier as its manifest declares it."""
 
     number: str
@@ -31,7 +48,13 @@ class DeclaredCompany:
     """None: unmanaged."""
     billing: Billing | None
     """None: unmanaged."""
-    source: Source
+    places: Whereabouts
+    """Of the file; most are declared and nothing is said of them, so lines are counted when asked for."""
+
+    @property
+    def source(self) -> Source:
+        """Where its number is written."""
+        return self.places.source("company", "number")
 
 
 class DeclaredUser(NamedTuple):
@@ -58,7 +81,14 @@ class DeclaredUser(NamedTuple):
     language: str
     closed: bool
     """``status: closed``: this account shall be closed."""
-    source: Source
+    places: Whereabouts
+    at: int
+    """His position among the file's users."""
+
+    @property
+    def source(self) -> Source:
+        """Where his e-mail is written."""
+        return self.places.source("users", self.at, "email")
 
 
 class Mention(NamedTuple):
@@ -66,7 +96,13 @@ class Mention(NamedTuple):
 
     number: str
     email: str
-    source: Source
+    places: Whereabouts
+    path: tuple[str | int, ...] = ()
+
+    @property
+    def source(self) -> Source:
+        """Where it is written."""
+        return self.places.source(*self.path)
 
 
 @dataclass(frozen=True, slots=True)

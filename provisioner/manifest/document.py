@@ -11,23 +11,24 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.manifest.reading import HAS_LIBYAML, Data, Reading, places
 from provisioner.manifest.text import Page, decode
+from provisioner.manifest.usual import Data, read_usual
 
-__all__ = ["HAS_LIBYAML", "Data", "Document", "read_document"]
+__all__ = ["Data", "Document", "Places", "read_document"]
 
 
-class Document:
-    """One file: its data, and where each key and value stands.
+class Places:
+    """Where each key and value of one text stands.
 
-    Places are kept as offsets, in the order of the text, and become line and column when asked for.
+    Places are kept as offsets, in the order of the text, and become line and column when asked for. Of a
+    text in its usual form they are not even found before: most files are read and nothing is said of them.
     """
 
-    __slots__ = ("_marks", "_page", "_tables", "data")
+    __slots__ = ("_data", "_marks", "_page", "_tables")
 
-    def __init__(self, page: Page, data: Data, marks: Sequence[int]) -> None:
-        self.data = data
+    def __init__(self, page: Page, data: Data = None, marks: Sequence[int] = ()) -> None:
         self._page = page
+        self._data = data
         self._marks = marks
         self._tables: dict[int, dict[str | int, int]] = {}
 
@@ -38,11 +39,13 @@ class Document:
 
     def source(self, *path: str | int) -> Source:
         """Where the value at a path begins; its nearest ancestor's place where it is missing."""
-        return self._page.at(self._marks[self._find(path)[1]])
+        _, mark, _ = self._find(path)
+        return self._page.at(self._marks[mark])
 
     def key_source(self, *path: str | int) -> Source:
         """Where the key of the value at a path begins; an item of a list is its own key."""
-        return self._page.at(self._marks[self._find(path)[0]])
+        mark, _, _ = self._find(path)
+        return self._page.at(self._marks[mark])
 
     def was_quoted(self, *path: str | int) -> bool:
         """True for a scalar in quotes or in block style; false for a plain or missing one."""
@@ -51,8 +54,10 @@ class Document:
 
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int, Data]:
         """Which marks are those of the key and of the value at a path; and the value, if it is there."""
+        if not self._marks:
+            self._read_again()
         key = mark = 0
-        value = self.data
+        value = self._data
         for part in path:
             place = self._child(mark, value, part)
             if place < 0:
@@ -68,8 +73,46 @@ class Document:
         if table is None:
             if type(collection) not in (dict, list):
                 return -1
+            from provisioner.manifest.reading import places
+
             table = self._tables[mark] = places(self._marks, mark, collection)
         return table.get(part, -1)
+
+    def _read_again(self) -> None:
+        from provisioner.manifest.reading import Reading
+
+        again = Reading(self._page.file, self._page.text).read()
+        assert again is not None
+        self._data, self._marks = again
+
+
+class Document:
+    """One file: its data, and where each key and value stands."""
+
+    __slots__ = ("data", "is_usual", "places")
+
+    def __init__(self, data: Data, places: Places, *, is_usual: bool = False) -> None:
+        self.data = data
+        self.places = places
+        self.is_usual = is_usual
+        """Read in its usual form: no plain text in it could be taken for a number, a date or a yes."""
+
+    @property
+    def file(self) -> str:
+        """See :class:`Places`, as for the following."""
+        return self.places.file
+
+    def source(self, *path: str | int) -> Source:
+        """Where the value at a path begins."""
+        return self.places.source(*path)
+
+    def key_source(self, *path: str | int) -> Source:
+        """Where the key of the value at a path begins."""
+        return self.places.key_source(*path)
+
+    def was_quoted(self, *path: str | int) -> bool:
+        """True for a scalar in quotes or in block style."""
+        return self.places.was_quoted(*path)
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
@@ -80,6 +123,17 @@ def read_document(file: str, content: bytes | str) -> tuple[Document | None, lis
     text = decode(file, content)
     if isinstance(text, Diagnostic):
         return None, [text]
+    data = read_usual(text)
+    if data is not None:
+        return Document(data, Places(Page(file, text)), is_usual=True), []
+    return read_by_events(file, text)
+
+
+def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnostic]]:
+    """Likewise, of any text that :func:`~provisioner.manifest.text.decode` gave, by libyaml's events."""
+    from provisioner.manifest.reading import Reading
+
     reading = Reading(file, text)
     read = reading.read()
-    return read and Document(reading.page, *read), sorted(reading.problems, key=attrgetter("source"))
+    document = read and Document(read[0], Places(reading.page, *read))
+    return document, sorted(reading.problems, key=attrgetter("source"))

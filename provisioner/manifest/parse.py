@@ -7,18 +7,29 @@ all manifests together is for check.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Iterator
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.manifest import schema
-from provisioner.manifest.declared import Declared, DeclaredCompany, DeclaredUser, Mention, Remainder
+from provisioner.manifest.declared import (
+    Declared,
+    DeclaredCompany,
+    DeclaredUser,
+    Known,
+    Mention,
+    Remainder,
+)
 from provisioner.manifest.document import Document
 from provisioner.manifest.fields import did_you_mean, is_production
 from provisioner.manifest.quoting import unquoted
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validation import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
+
+if TYPE_CHECKING:
+    from provisioner.manifest import schema
 
 
 def declare(
@@ -36,8 +47,8 @@ def declare(
 
 
 def digest_of(document: Document) -> str:
-    """SHA-256 over a file's data: comments and layout do not count."""
-    return sha256(repr(document.data).encode("utf-8", "backslashreplace")).hexdigest()
+    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
+    return sha256(json.dumps(document.data, sort_keys=True).encode()).hexdigest()
 
 
 def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
@@ -80,7 +91,7 @@ class _Hall:
     def admit(self, document: Document) -> None:
         """Read one manifest."""
         self._digests[document.file] = digest_of(document) if self._digesting else ""
-        reading = read_model(schema.ClientManifest, document)
+        reading = read_model("client", document)
         self.problems.extend(reading.problems)
         self.problems.extend(unquoted(document))
         if reading.model is None:
@@ -117,7 +128,7 @@ class _Hall:
             entry.name,
             entry.siren,
             Billing(billing.mode, billing.offer) if billing is not None else None,
-            document.source("company", "number"),
+            document.places,
         )
         if self._companies.setdefault(entry.number, company) is not company:
             self._more_companies.append(company)
@@ -139,16 +150,38 @@ class _Hall:
 
     def _people(self, document: Document, reading: Reading[schema.ClientManifest], number: str) -> None:
         assert reading.model is not None
+        users = self._users
         for at, entry in zip(reading.users, reading.model.users, strict=True):
             preset = self._preset(document, at, entry)
             below = preset or self._settings.defaults
-            if (entry.type or below.type) is None or (entry.production or below.production) is None:
+            type_, production = entry.type or below.type, entry.production or below.production
+            if type_ is None or production is None:
                 # declared all the same, as the least there is, so that what else is wrong is told
                 self._incomplete.add(number)
                 if preset is not None and at not in reading.faulty:
                     self.problems.extend(self._untyped(document, at, entry, preset))
-            user = self._user(document, at, entry, number, below)
-            if self._users.setdefault(email_key(user.email), user) is not user:
+            removal, welcome = entry.removal, entry.welcome_email
+            user = DeclaredUser(
+                entry.email,
+                email_key(entry.previous_email) if entry.previous_email is not None else None,
+                entry.first_name,
+                entry.last_name,
+                entry.phone,
+                entry.phone is not None or "phone" in entry.model_fields_set,
+                type_ or UserType.STANDARD,
+                production or Production.CONSULTATION,
+                number,
+                self._folders(document, at, entry, number, below),
+                below.apps if entry.apps is None else self._apps(document, at, entry.email, entry.apps),
+                below.immediate_removal if removal is None else removal == "immediate",
+                entry.activation or below.activation,
+                below.welcome if welcome is None else welcome,
+                entry.language or below.language,
+                entry.status == "closed",
+                document.places,
+                at,
+            )
+            if users.setdefault(email_key(user.email), user) is not user:
                 self._more_users.append(user)
 
     def _preset(self, document: Document, at: int, entry: schema.User) -> Preset | None:
@@ -184,31 +217,6 @@ class _Hall:
                     str(user_address(email_key(entry.email))),
                 )
 
-    def _user(
-        self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
-    ) -> DeclaredUser:
-        self._apps(document, at, entry)
-        removal, welcome = entry.removal, entry.welcome_email
-        return DeclaredUser(
-            email=entry.email,
-            previous_key=email_key(entry.previous_email) if entry.previous_email is not None else None,
-            first_name=entry.first_name,
-            last_name=entry.last_name,
-            phone=entry.phone,
-            phone_declared="phone" in entry.model_fields_set,
-            type=entry.type or preset.type or UserType.STANDARD,
-            production=entry.production or preset.production or Production.CONSULTATION,
-            billed=number,
-            companies=self._folders(document, at, entry, number, preset),
-            apps=preset.apps if entry.apps is None else self._shared(entry.apps),
-            immediate_removal=preset.immediate_removal if removal is None else removal == "immediate",
-            activation=entry.activation or preset.activation,
-            welcome=preset.welcome if welcome is None else welcome,
-            language=entry.language or preset.language,
-            closed=entry.status == "closed",
-            source=document.source("users", at, "email"),
-        )
-
     def _folders(
         self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
     ) -> frozenset[str] | None:
@@ -217,31 +225,38 @@ class _Hall:
             if preset.companies is None:
                 return None
             for other in preset.companies:
-                self._mention(other, entry.email, preset.sources[other])
+                self._mention(other, entry.email, preset)
             return self._shared((*sorted(preset.companies), number))
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
-                self._mention(other, entry.email, document.source("users", at, "companies", position))
+                path = ("users", at, "companies", position)
+                self._mentions.append(Mention(other, entry.email, document.places, path))
         return self._shared((*entry.companies, number))
 
-    def _mention(self, number: str, email: str, source: Source) -> None:
+    def _mention(self, number: str, email: str, preset: Preset) -> None:
+        """A dossier that a profile gives is told once, however many have that profile."""
+        source = preset.sources[number]
         if (number, source) not in self._told_mentions:
             self._told_mentions.add((number, source))
-            self._mentions.append(Mention(number, email, source))
+            self._mentions.append(Mention(number, email, Known(source)))
 
-    def _apps(self, document: Document, at: int, entry: schema.User) -> None:
+    def _apps(self, document: Document, at: int, email: str, apps: tuple[str, ...]) -> frozenset[str]:
         """The applications are those of the catalogue (A9), and none of the production trio (R3)."""
-        for position, app in enumerate(entry.apps or ()):
-            if app not in self._settings.terms.apps:
-                source = document.source("users", at, "apps", position)
-                address = str(user_address(email_key(entry.email)))
-                self.problems.append(
-                    app_problem(entry.email, app, self._settings.terms.apps, source, address)
-                )
+        wanted = self._shared(apps)
+        if not wanted <= self._settings.terms.apps:
+            address = str(user_address(email_key(email)))
+            for position, app in enumerate(apps):
+                if app not in self._settings.terms.apps:
+                    source = document.source("users", at, "apps", position)
+                    self.problems.append(app_problem(email, app, self._settings.terms.apps, source, address))
+        return wanted
 
     def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
         """One set for all users with the same list: they are many, the lists are few."""
-        return self._sets.setdefault(names, frozenset(names))
+        found = self._sets.get(names)
+        if found is None:
+            found = self._sets[names] = frozenset(names)
+        return found
 
 
 def _choice(what: str, words: Iterable[str]) -> str:

@@ -32,6 +32,8 @@ _BEGINNINGS = frozenset("0123456789+-.yYnNoO")
 
 def unquoted(document: Document) -> Iterator[Diagnostic]:
     """A warning for each such text, in a field that holds texts."""
+    if document.is_usual:
+        return
     for path, text in _typed_texts(document.data):
         if not document.was_quoted(*path):
             key = next(part for part in reversed(path) if isinstance(part, str))

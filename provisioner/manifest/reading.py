@@ -27,6 +27,7 @@ from provisioner.diagnostics import Diagnostic, error
 from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.manifest.syntax import explain
 from provisioner.manifest.text import HIDDEN, Page, in_words, shows
+from provisioner.manifest.usual import CONSTANTS
 
 HAS_LIBYAML: bool = yaml.__with_libyaml__
 """False where PyYAML came without libyaml: the same answers, eight times slower."""
@@ -36,11 +37,6 @@ Data = Any
 
 # what yaml.parse takes events from, without the constructor that only composing needs
 _Parser: Any = yaml.cyaml.CParser if HAS_LIBYAML else yaml.SafeLoader  # type: ignore[attr-defined]
-_CONSTANTS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
 _COLLECTIONS = frozenset((dict, list))
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
@@ -142,7 +138,7 @@ class Reading:
         if kind is AliasEvent:  # refused already, and read on as the text it is
             return f"*{event.anchor}"
         value = event.value
-        return _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
+        return CONSTANTS[value] if value in CONSTANTS and not event.style else value
 
     def _mapping(self, start: Any, depth: int) -> dict[str, Data]:
         if depth > MAX_DEPTH:
@@ -170,7 +166,7 @@ class Reading:
             if kind is ScalarEvent:
                 marks.append(event.start_mark.index)
                 value = event.value
-                data[key] = _CONSTANTS[value] if value in _CONSTANTS and not event.style else value
+                data[key] = CONSTANTS[value] if value in CONSTANTS and not event.style else value
             else:
                 data[key] = self._node(event, depth)
         marks[at + 1] = len(marks) - at
@@ -188,7 +184,7 @@ class Reading:
             if kind is ScalarEvent:
                 marks.append(event.start_mark.index)
                 value = event.value
-                data.append(_CONSTANTS[value] if value in _CONSTANTS and not event.style else value)
+                data.append(CONSTANTS[value] if value in CONSTANTS and not event.style else value)
             else:
                 data.append(self._node(event, depth))
         marks[at + 1] = len(marks) - at

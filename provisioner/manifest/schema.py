@@ -7,25 +7,24 @@ manifests imports this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+import json
+from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
+import pydantic_core
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    GetJsonSchemaHandler,
     StrictBool,
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema
 
-from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.manifest import fields, places
+from provisioner.manifest import fields, forms, places
 from provisioner.manifest.declared import Activation
 from provisioner.model import BillingMode, Operator, Production, UserType
 
@@ -47,67 +46,10 @@ class _NotNull:
 Omittable = Annotated[T | None, _NotNull()]
 
 
-class Form:
-    """A text with a normal form: the function that makes it, and the code under which it refuses."""
-
-    def __init__(
-        self, code: str, normal: Callable[[str], str], *, recurring: bool = False, **json_schema: Any
-    ) -> None:
-        self._code = code
-        self._normal = normal
-        self._json_schema = json_schema
-        # first names and surnames come back again and again: a look-up costs a fifth of a check
-        self._validate = lru_cache(maxsize=16_384)(self._in_form) if recurring else self._in_form
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._validate, core_schema.str_schema())
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        return {"type": "string"} | self._json_schema
-
-    def _in_form(self, text: str) -> str:
-        try:
-            return self._normal(text)
-        except fields.Refused as problem:
-            raise _refusal(self._code, problem.reason, problem.remedy) from None
-
-
-class Whole:
-    """A whole number between two bounds, which arrives as its digits."""
-
-    def __init__(self, least: int, most: int) -> None:
-        self._least = least
-        self._most = most
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self._number, core_schema.str_schema())
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        bounds = {"minimum": self._least, "maximum": self._most}
-        return {"type": ["integer", "string"], "pattern": "^[0-9]+$"} | bounds
-
-    def _number(self, digits: str) -> int:
-        if digits.isascii() and digits.isdigit() and len(digits) < 10:
-            number = int(digits)
-            if self._least <= number <= self._most:
-                return number
-        raise _refusal("wrong-value", f"it must be a whole number from {self._least} to {self._most}")
-
-
-def _refusal(code: str, reason: str, remedy: str = "") -> PydanticCustomError:
-    return PydanticCustomError("refused", "{reason}", {"code": code, "reason": reason, "remedy": remedy})
-
-
-Email = Annotated[
-    str, Form("email", fields.email, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", maxLength=MAX_EMAIL_BYTES)
-]
-Name = Annotated[str, Form("name", fields.name, recurring=True, minLength=1, maxLength=fields.MAX_NAME)]
-Phone = Annotated[str, Form("phone", fields.phone, pattern=r"^\+?[0-9 ().\-/]+$", maxLength=fields.MAX_PHONE)]
-Siren = Annotated[str, Form("siren", fields.siren, pattern="^[0-9]{3} ?[0-9]{3} ?[0-9]{3}$")]
+Email = Annotated[str, forms.EMAIL]
+Name = Annotated[str, forms.NAME]
+Phone = Annotated[str, forms.PHONE]
+Siren = Annotated[str, forms.SIREN]
 Dossier = Annotated[str, StringConstraints(pattern=fields.DOSSIER_PATTERN)]
 Language = Literal["fr", "en"]
 
@@ -208,7 +150,7 @@ class Firm(_Entry):
 
     name: Name = Field(description="Nom du cabinet, as it reads in letters.")
     language: Language = Field("fr", description="Langue des emails, where a user has none of his own.")
-    email_domains: tuple[Annotated[str, Form("email", places.domain, minLength=1)], ...] = Field(
+    email_domains: tuple[Annotated[str, forms.DOMAIN], ...] = Field(
         (), description="Domaines de messagerie du cabinet: never a client's address."
     )
     staff: tuple[Email, ...] = Field(
@@ -220,7 +162,7 @@ class Catalogue(_Entry):
     """What the firm may give: published nowhere, so it is said here."""
 
     offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
-    apps: tuple[Annotated[str, Form("R3", fields.other_app, minLength=1)], ...] = Field(
+    apps: tuple[Annotated[str, forms.OTHER_APP], ...] = Field(
         (), description="Applications, but for the production ones, which are built in."
     )
     profiles: dict[str, Preset] = Field(
@@ -231,7 +173,7 @@ class Catalogue(_Entry):
 class PortalAccess(_Entry):
     """Le portail."""
 
-    url: Annotated[str, Form("wrong-value", places.database)] = Field(
+    url: Annotated[str, forms.DATABASE] = Field(
         "sqlite:///portal.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
     )
     operator: Operator = Field(
@@ -239,7 +181,7 @@ class PortalAccess(_Entry):
         description="Rôle de qui applique : administrateur, associé (partner), chargé de clientèle "
         "(customer_manager) ou collaborateur. All but the last may validate and reopen.",
     )
-    public_url: Annotated[str, Form("wrong-value", places.web_address, pattern="^https?://")] = Field(
+    public_url: Annotated[str, forms.WEB_ADDRESS] = Field(
         "", description="Where users reach the portal: the base of activation links."
     )
 
@@ -247,7 +189,7 @@ class PortalAccess(_Entry):
 class LedgerPlace(_Entry):
     """Where runs, letters and managed users are remembered."""
 
-    url: Annotated[str, Form("wrong-value", places.database)] = Field(
+    url: Annotated[str, forms.DATABASE] = Field(
         "sqlite:///ledger.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
     )
 
@@ -255,15 +197,15 @@ class LedgerPlace(_Entry):
 class Mail(_Entry):
     """Email de bienvenue. Passwords are named by environment variable or file, never written here."""
 
-    sender: Annotated[str, Form("email", places.mailbox)] = Field(
+    sender: Annotated[str, forms.MAILBOX] = Field(
         alias="from",
         description="Expéditeur, with or without a name.",
         examples=["Cabinet Durand <acces@durand-associes.fr>"],
     )
-    transport: Annotated[str, Form("wrong-value", places.transport)] = Field(
+    transport: Annotated[str, forms.TRANSPORT] = Field(
         "maildir:outbox", description="maildir:FOLDER, smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT."
     )
-    reply_to: Annotated[str, Form("email", places.mailbox)] = Field("", description="Répondre à.")
+    reply_to: Annotated[str, forms.MAILBOX] = Field("", description="Répondre à.")
     welcome: Literal["ours", "portal", "none"] = Field(
         "ours", description="Who sends the welcome: this program, the portal, or nobody."
     )
@@ -279,8 +221,8 @@ class Mail(_Entry):
         "required", description="none: only for a server on this very machine."
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    connections: Annotated[int, Whole(1, 32)] = Field(4, description="Connections side by side.")
-    timeout: Annotated[int, Whole(1, 3600)] = Field(60, description="Seconds to wait for an answer.")
+    connections: Annotated[int, forms.CONNECTIONS] = Field(4, description="Connections side by side.")
+    timeout: Annotated[int, forms.SECONDS] = Field(60, description="Seconds to wait for an answer.")
 
 
 class Safety(_Entry):
@@ -295,10 +237,10 @@ class Safety(_Entry):
     generic_addresses: Literal["warn", "error"] = Field(
         "warn", description="An address such as contact@ instead of a person's."
     )
-    max_closures: Annotated[int, Whole(0, 1_000_000)] = Field(
+    max_closures: Annotated[int, forms.CLOSURES] = Field(
         5, description="More closures than this in one plan are refused."
     )
-    max_closures_percent: Annotated[int, Whole(0, 100)] = Field(
+    max_closures_percent: Annotated[int, forms.PERCENT] = Field(
         10, description="Likewise, as a percentage of the users managed."
     )
 
@@ -349,3 +291,57 @@ def _without_null_defaults(node: Any) -> Any:
         for key, value in node.items()
         if not (key == "default" and value is None)
     }
+
+
+def compiled_text() -> str:
+    """The text of compiled.py: these models as pydantic-core takes them, to be used without pydantic."""
+    names = {form.validate: f"forms.{name}.validate" for name, form in forms.FORMS.items()}
+    parts = [
+        f"{kind.upper()}: Any = {_expression(MODELS[kind].__pydantic_core_schema__, names)}"
+        for kind in MODELS
+    ]
+    return _COMPILED_HEAD.format(version=pydantic_core.__version__) + "\n\n".join(parts) + "\n"
+
+
+_COMPILED_HEAD = '''\
+"""The models of schema.py as pydantic-core takes them. Made from these by a test, which also compares.
+
+To import pydantic and to build the models takes longer than to read a thousand manifests; this does neither.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from provisioner.manifest import forms
+from provisioner.manifest.declared import Activation
+from provisioner.model import BillingMode, Operator, Production, UserType
+
+PYDANTIC_CORE = "{version}"
+"""Whose form this is; with any other version the models themselves are used."""
+
+'''
+
+_NOT_COMPILED = ("metadata", "ref", "serialization_alias", "model_name", "computed_fields", "title")
+
+
+def _expression(node: Any, names: dict[Any, str], indent: str = "") -> str:
+    """A core schema as Python writes it, without what only describes."""
+    inner = indent + "    "
+    if isinstance(node, dict):
+        node = {key: value for key, value in node.items() if key not in _NOT_COMPILED}
+        factory = node.get("default_factory")
+        if isinstance(factory, type) and issubclass(factory, BaseModel):
+            # nothing written is read as an empty mapping, so that what comes out is of the one kind
+            node = {"type": "default", "schema": node["schema"], "default": {}, "validate_default": True}
+        entries = (f'{inner}"{key}": {_expression(value, names, inner)},\n' for key, value in node.items())
+        return f"{{\n{''.join(entries)}{indent}}}" if node else "{}"
+    if isinstance(node, list):
+        return f"[{', '.join(_expression(item, names, indent) for item in node)}]"
+    if isinstance(node, StrEnum):
+        return f"{type(node).__name__}.{node.name}"
+    if isinstance(node, str):
+        return json.dumps(node, ensure_ascii=False)
+    if isinstance(node, type):
+        return "forms.Record" if issubclass(node, BaseModel) else node.__name__
+    return names[node] if callable(node) else repr(node)

@@ -1,66 +1,25 @@
-"""One document through its model: the model, or what can be used of it, and every problem.
+"""One document through its model. Most documents pass, and need no more than pydantic's core.
 
-A document with faults is pruned of them and read again, so that the checks over all manifests still see
-the rest of it. What is pruned was told; a consequence of pruning is not.
+The models' compiled form is used where it was made by the very version of pydantic-core at hand, the models
+themselves elsewhere: the same answers, a twentieth of a second later. What a model refuses is for faults.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from copy import deepcopy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, get_args
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+import pydantic_core
 
-from provisioner.diagnostics import Diagnostic, error
-from provisioner.manifest import fields, places
+from provisioner.diagnostics import Diagnostic
 from provisioner.manifest.document import Document
 
-M = TypeVar("M", bound=BaseModel)
-Path = tuple[Any, ...]
-"""Keys and positions from the root of a document to a value."""
+if TYPE_CHECKING:
+    from provisioner.manifest.schema import ClientManifest, Kind, WorkspaceFile
 
-_MOST_GUESSES = 100
-"""Problems of one file that get a "did you mean": a file of 100,000 unknown keys is told all the same."""
-
-_IN_FRENCH = {
-    # keys
-    "adresse": "email", "courriel": "email", "mail": "email", "prenom": "first_name", "nom": "last_name",
-    "telephone": "phone", "tel": "phone", "mobile": "phone", "role": "type", "langue": "language",
-    "statut": "status", "profil": "profile", "dossiers": "companies", "entreprises": "companies",
-    "entreprise": "company", "dossier": "company", "numero": "number", "facturation": "billing",
-    "offre": "offer", "utilisateurs": "users", "applications": "apps", "portail": "portal",
-    "cabinet": "firm",
-    # values
-    "administrateur": "administrator", "administratrice": "administrator", "utilisateur standard": "standard",
-    "immediatement": "immediate", "ulterieurement": "later", "fin de mois": "month_end", "ferme": "closed",
-    "ouvert": "open", "francais": "fr", "anglais": "en", "associe": "partner",
-    "charge de clientele": "customer_manager", "collaborateur": "collaborator",
-}  # fmt: skip
-"""What somebody may write who has the wizard before him."""
-
-_EXPECTED = {
-    fields.DOSSIER_PATTERN: (
-        "a dossier number is 1 to 20 digits or letters, with . - _ inside",
-        "Copy the number that the portal shows under Administration › Entreprises.",
-    ),
-    places.VARIABLE_PATTERN: (
-        "it is to be the name of an environment variable, in capitals, and not the secret itself",
-        "Write, for example: password_env: SMTP_PASSWORD",
-    ),
-}
-
-_STAND_INS: dict[str, Any] = {
-    "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
-    "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
-}  # fmt: skip
-"""What takes the place of a faulty value without which nothing else could be looked at."""
-
-_GONE = object()
-_MOST_LEVELS = 10
+M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,221 +37,29 @@ class Reading(Generic[M]):
     lost: bool = False
 
 
-def read_model(model: type[M], document: Document) -> Reading[M]:
+@overload
+def read_model(kind: Literal["client"], document: Document) -> Reading[ClientManifest]: ...
+@overload
+def read_model(kind: Literal["provisioner"], document: Document) -> Reading[WorkspaceFile]: ...
+def read_model(kind: Kind, document: Document) -> Reading[Any]:
     """Validate a whole document at once."""
     try:
-        found = model.model_validate(document.data)
-    except ValidationError as invalid:
-        faults = _faults(invalid)
-        guesses = (position < _MOST_GUESSES for position in range(len(faults)))
-        problems = [_told(model, document, *pair) for pair in zip(faults, guesses, strict=True)]
-        return _salvaged(model, document.data, faults, problems)
-    return Reading(found, users=range(len(getattr(found, "users", ()))))
+        found = validator(kind)(document.data)
+    except pydantic_core.ValidationError:
+        from provisioner.manifest.faults import salvaged
+
+        return salvaged(kind, document)
+    return Reading(found, users=range(len(found.users)) if kind == "client" else ())
 
 
-def _faults(invalid: ValidationError) -> list[ErrorDetails]:
-    return invalid.errors(include_url=False, include_input=False)
+@cache
+def validator(kind: Kind) -> Callable[[Any], Any]:
+    """The function that turns a document's data into its model, or what has the model's fields."""
+    from provisioner.manifest import compiled
 
+    if pydantic_core.__version__ != compiled.PYDANTIC_CORE:
+        from provisioner.manifest.schema import MODELS
 
-# --- what can be used of a faulty document ---
-
-
-def _salvaged(
-    model: type[M], original: Any, faults: Sequence[ErrorDetails], problems: Sequence[Diagnostic]
-) -> Reading[M]:
-    users = original.get("users") if isinstance(original, dict) else None
-    total = len(users) if isinstance(users, list) else 0
-    faulty = frozenset(path[1] for path in map(_path, faults) if path[:1] == ("users",) and len(path) > 1)
-    data, kept = deepcopy(original), list(range(total))
-    # what is missing once a fault is out takes its mapping with it, level by level
-    for _ in range(_MOST_LEVELS):
-        if not _prune(data, kept, faults):
-            break
-        try:
-            found = model.model_validate(data)
-        except ValidationError as invalid:
-            faults = _faults(invalid)
-        else:
-            lost = len(kept) < total or not isinstance(users, list | None)
-            return Reading(found, problems, kept, faulty, lost)
-    return Reading(None, problems, faulty=faulty, lost=True)
-
-
-def _prune(data: Any, kept: list[int], faults: Sequence[ErrorDetails]) -> bool:
-    """Take out what is at fault, in place; False when that is the whole document."""
-    thinned: list[list[Any]] = []
-    for fault in faults:
-        path = _path(fault)
-        if fault["type"] == "missing":
-            *above, key = path
-            if key in _STAND_INS:
-                if isinstance(holder := _at(data, above), dict):
-                    holder[key] = deepcopy(_STAND_INS[key])
-                continue
-            path = path[:-1]
-        if not path:
-            return False
-        if path[0] == "users":
-            # a list of a user goes as a whole: the items that stay would change their positions
-            path = path[:3]
-        holder, key = _at(data, path[:-1]), path[-1]
-        if isinstance(holder, dict):
-            holder.pop(key, None)
-        elif isinstance(holder, list):
-            holder[key] = _GONE
-            thinned.append(holder)
-    for holder in thinned:
-        if holder is data.get("users"):
-            kept[:] = [position for position, user in zip(kept, holder, strict=True) if user is not _GONE]
-        holder[:] = [item for item in holder if item is not _GONE]
-    return True
-
-
-def _path(fault: ErrorDetails) -> Path:
-    return fault["loc"]
-
-
-def _at(data: Any, path: Sequence[Any]) -> Any:
-    """The value at a path; None where there is none."""
-    for part in path:
-        if isinstance(data, dict):
-            data = data.get(part)
-        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
-            data = data[part]
-        else:
-            return None
-    return data
-
-
-# --- what is told ---
-
-_KINDS = {
-    "string_type": "a text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-}
-
-
-def _told(model: type[BaseModel], document: Document, fault: ErrorDetails, guess: bool) -> Diagnostic:
-    """One fault in our words."""
-    path, kind, context = _path(fault), fault["type"], fault.get("ctx", {})
-    if kind == "extra_forbidden":
-        return _unknown_key(model, document, path, guess)
-    if kind == "missing":
-        holder = _holder_name(document, path[:-1])
-        return error(
-            "missing-key",
-            f"{holder} has no {path[-1]}.",
-            f"Add the key {path[-1]}.",
-            document.source(*path[:-1]),
-        )
-    value = _at(document.data, path)
-    if kind == "refused":
-        code, reason, remedy = context["code"], context["reason"], context["remedy"]
-    elif kind == "string_pattern_mismatch":
-        code, (reason, remedy) = "wrong-value", _EXPECTED[context["pattern"]]
-    elif kind in ("enum", "literal_error"):
-        code, reason, remedy = _not_among(path, value, context["expected"], guess)
-    else:
-        code, reason, remedy = "wrong-value", f"it must be {_KINDS[kind]}", _way_out(value, kind)
-    return error(
-        code,
-        f"{_name(path)}{_quoted(path, value)} is not accepted: {reason}.",
-        remedy,
-        document.source(*path),
-    )
-
-
-def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str, str, str]:
-    """``expected`` is pydantic's "'client' or 'firm'"."""
-    allowed = re.findall(r"'([^']*)'", expected)
-    hint = _hint(value, allowed) if guess and isinstance(value, str) else ""
-    code = "R6" if path == ("billing", "mode") else "wrong-value"
-    if len(allowed) == 1:
-        return code, f"it must be {allowed[0]}", ""
-    choices = f"{', '.join(allowed[:-1])} or {allowed[-1]}"
-    return code, f"it must be {choices}", hint.strip()
-
-
-def _way_out(value: Any, kind: str) -> str:
-    if isinstance(value, bool):
-        return f'Put it within quotes: "{str(value).lower()}".' if kind == "string_type" else ""
-    if value is None:
-        return (
-            "Write [] for none, or leave the key out."
-            if kind == "tuple_type"
-            else "Fill it in, or leave the key out."
-        )
-    if kind == "tuple_type" and isinstance(value, str):
-        return f"Put it within brackets: [{value}]."
-    return "Write true or false, without quotes." if kind == "bool_type" else ""
-
-
-def _unknown_key(model: type[BaseModel], document: Document, path: Path, guess: bool) -> Diagnostic:
-    key = str(path[-1])
-    keys = _keys_at(model, path[:-1])
-    hint = _hint(key, keys) if guess else ""
-    where = _holder_name(document, path[:-1])
-    return error(
-        "unknown-key",
-        f"{where} has the key {_short(key)}, which means nothing here.{hint}",
-        f"The keys here are: {', '.join(keys)}.",
-        document.key_source(*path),
-    )
-
-
-def _hint(word: str, candidates: Sequence[str]) -> str:
-    english = _IN_FRENCH.get(fields.unaccented(word), "") if len(word) < 40 else ""
-    return f' Did you mean "{english}"?' if english in candidates else fields.did_you_mean(word, candidates)
-
-
-def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys of the mapping at a path, as people write them."""
-    for part in path:
-        inside = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
-        found = _model_within(inside.annotation) if inside is not None else None
-        model = found or model
-    # a class's own fields before those it inherits: a user's e-mail before his language
-    own = model.__annotations__
-    names = sorted(model.model_fields, key=lambda name: name not in own)
-    return [model.model_fields[name].alias or name for name in names]
-
-
-def _model_within(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_within, get_args(annotation))), None)
-
-
-def _holder_name(document: Document, path: Path) -> str:
-    """Who or what lacks a key: an address, ``company``, or the file."""
-    if len(path) == 2 and path[0] == "users":
-        email = _at(document.data, (*path, "email"))
-        return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"
-    return _name(path) if path else "The file"
-
-
-def _name(path: Path) -> str:
-    """``phone``, ``apps[1]``, ``mail.from``: the end of a path, as much as tells it apart."""
-    if not path:
-        return "The file"
-    parts = path[2:] if path[0] == "users" and len(path) > 2 else path
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
-    return text.removeprefix(".")
-
-
-def _quoted(path: Path, value: Any) -> str:
-    """The value, but for the parts of provisioner.yaml where somebody may have written a secret."""
-    if path[:1] in (("mail",), ("portal",), ("ledger",)):
-        return ""
-    if value is None:
-        return " (empty)"
-    if isinstance(value, list | dict):
-        return " (a list)" if isinstance(value, list) else " (a mapping)"
-    return f" {_short(value) if isinstance(value, str) else str(value).lower()}"
-
-
-def _short(text: str) -> str:
-    return f'"{text[:60]}…"' if len(text) > 61 else f'"{text}"'
+        return MODELS[kind].model_validate
+    core_schema = {"client": compiled.CLIENT, "provisioner": compiled.PROVISIONER}[kind]
+    return pydantic_core.SchemaValidator(core_schema).validate_python
