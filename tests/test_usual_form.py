@@ -20,7 +20,8 @@ COUNT = 60_000 if os.environ.get("CI") else 10_000
 
 _KEYS = ("a", "b", "users", "first_name", "apps", "y", "null")
 _SCALARS = (
-    "Claire", "Le Goff", "O'Brien", '"004217"', "'a b'", '""', "''", "null", "true", "False", "L'Atelier & Cie",
+    "Claire", "Le Goff", "O'Brien",
+    '"004217"', "'a b'", '""', "''", "null", "true", "False", "L'Atelier & Cie",
     "claire@example.fr", "été", '"# no"', "'- no'", "Martin  Roux", "on", "~", "1", "a:b", "a #b", "x,y",
 )  # fmt: skip
 _FLOWS = (
