@@ -245,20 +245,34 @@ class _Reading:
         if status is Status.CLOSED:
             # a closed account is left as it was closed: reopening brings it back (F)
             return replace(before, status=status)
+        email = before.email if before.email == declared.email else self._email(key, declared, before, known)
+        phone = before.phone
+        if declared.phone_declared and phone != declared.phone:
+            phone = self._phone(key, declared, before, known)
+        companies = before.companies
+        if declared.companies != companies:
+            companies = _desired_companies(declared, before)
+        apps = before.apps
+        if declared.apps is not None and apps != _active(declared.apps):
+            apps = _desired_apps(declared, before, self._month_end)
         # compared before it is built: most readings find nothing changed
-        wanted = (
-            self._email(key, declared, before, known),
-            declared.first_name,
-            declared.last_name,
-            self._phone(key, declared, before, known),
-            declared.type,
-            declared.billed,
-            _desired_companies(declared, before),
-            declared.production,
-            _desired_apps(declared, before, self._month_end),
-            status,
-        )
-        return before if wanted == _fields(before) else User(*wanted, before.id, before.version)
+        if (
+            status is before.status
+            and declared.type is before.type
+            and declared.production is before.production
+            and declared.first_name == before.first_name
+            and declared.last_name == before.last_name
+            and declared.billed == before.billed
+            and email == before.email
+            and phone == before.phone
+            and companies == before.companies
+            and apps == before.apps
+        ):
+            return before
+        return User(
+            email, declared.first_name, declared.last_name, phone, declared.type, declared.billed, companies,
+            declared.production, apps, status, before.id, before.version,
+        )  # fmt: skip
 
     def _status(self, key: str, declared: DeclaredUser, before: User) -> Status:
         if declared.closed:
@@ -283,8 +297,6 @@ class _Reading:
         return Status.TO_VALIDATE
 
     def _email(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str:
-        if before.email == declared.email:
-            return before.email
         current, wanted = email_key(before.email), email_key(declared.email)
         if current == wanted:
             return before.email
@@ -293,8 +305,6 @@ class _Reading:
         return declared.email
 
     def _phone(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str | None:
-        if not declared.phone_declared or before.phone == declared.phone:
-            return before.phone
         if known is not None and known.phone == (declared.phone or ""):
             kept = self._own_change(key, "phone", declared.phone or "none", before.phone or "none")
             return before.phone if kept else declared.phone
@@ -322,8 +332,11 @@ class _Reading:
         phone = known.phone if known else None
         if not declared.phone_declared or before.phone == declared.phone:
             phone = before.phone or ""
-        record = Managed(before.id, email, phone, known.created if known else False)
-        if known != record or self._managed.get(key) != record:
+        if known is not None and known.email == email and known.phone == phone:
+            if self._managed.get(key) is not known:
+                self.records[key] = (known, True)
+        else:
+            record = Managed(before.id, email, phone, known.created if known else False)
             self.records[key] = (record, known is not None)
 
     def _welcome(
@@ -372,22 +385,6 @@ class _Reading:
         self.notices.append(Notice(kind, user_address(key), detail, on))
 
 
-def _fields(user: User) -> tuple[object, ...]:
-    """What of a user is compared, in order."""
-    return (
-        user.email,
-        user.first_name,
-        user.last_name,
-        user.phone,
-        user.type,
-        user.billed,
-        user.companies,
-        user.production,
-        user.apps,
-        user.status,
-    )
-
-
 def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
     if declared.companies is None:
         return before.companies | {declared.billed}
@@ -395,10 +392,8 @@ def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
 
 
 def _desired_apps(declared: DeclaredUser, before: User, ends: date) -> frozenset[Grant]:
-    if declared.apps is None:
-        return before.apps
-    wanted = _active(declared.apps)
-    return wanted if wanted == before.apps else wanted | frozenset(_leftover(before, declared, ends))
+    assert declared.apps is not None
+    return _active(declared.apps) | frozenset(_leftover(before, declared, ends))
 
 
 @lru_cache(maxsize=4096)

@@ -436,52 +436,56 @@ def _snapshot(connection: sqlite3.Connection, today: date) -> Snapshot:
     return Snapshot(_fact(connection, "id") or "", State(companies, users), _terms(connection))
 
 
+_BETWEEN, _WITHIN = "\x1e", "\x1f"
+"""Between the entries of a list that SQLite joins, and within one; no name holds either."""
+
+
 def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], today: date) -> Iterator[User]:
-    """Users with their companies and applications, merged from three ordered reads."""
-    ids = f"(SELECT id FROM client_user WHERE {where})" if where else ""
-    within = f"WHERE user_id IN {ids}" if ids else ""
-    numbers: dict[str, list[str]] = {}
-    for user_id, number in connection.execute(
-        f"SELECT user_id, number FROM user_company {within}",
-        values,
-    ):
-        numbers.setdefault(user_id, []).append(number)
-    grants: dict[str, list[Grant]] = {}
-    known: dict[tuple[str, str, str | None], Grant] = {}
-    for user_id, *words in connection.execute(
-        f"SELECT user_id, app, state, ends FROM app_grant {within}", values
-    ):
-        grant = known.get(key := (words[0], words[1], words[2]))
-        if grant is None:
-            grant = known[key] = _as_grant(*key)
-        # an ending that has passed is over, whether or not anybody swept it away
-        if grant.ends is None or grant.ends >= today:
-            grants.setdefault(user_id, []).append(grant)
+    """Users with their companies and applications, merged from three reads that SQLite joins by user."""
+    within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
+    numbers: dict[str, str] = dict(
+        connection.execute(
+            f"SELECT user_id, group_concat(number, '{_BETWEEN}') FROM user_company WHERE {within} "
+            "GROUP BY user_id",
+            values,
+        )
+    )
+    # an ending that has passed is over, whether or not anybody swept it away
+    given: dict[str, str] = dict(
+        connection.execute(
+            f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || ifnull(ends, ''), "
+            f"'{_BETWEEN}') FROM app_grant WHERE {within} AND (ends IS NULL OR ends >= ?) GROUP BY user_id",
+            (*values, today.isoformat()),
+        )
+    )
     # people have few different sets of companies and applications: each set is made once
-    sets: dict[tuple[str, ...], frozenset[str]] = {}
-    held: dict[tuple[Grant, ...], frozenset[Grant]] = {}
-    types = {member.value: member for member in UserType}
-    productions = {member.value: member for member in Production}
-    statuses = {member.value: member for member in Status}
+    sets: dict[str, frozenset[str]] = {"": frozenset()}
+    held: dict[str, frozenset[Grant]] = {"": frozenset()}
     rows = connection.execute(
         f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''}", values
     )
     for id_, email, first, last, phone, type_, billed, production, status, version in rows:
-        mine = tuple(numbers.get(id_, ()))
+        mine = numbers.get(id_, "")
         companies = sets.get(mine)
         if companies is None:
-            companies = sets[mine] = frozenset(mine)
-        given = tuple(grants.get(id_, ()))
-        apps = held.get(given)
+            companies = sets[mine] = frozenset(mine.split(_BETWEEN))
+        joined = given.get(id_, "")
+        apps = held.get(joined)
         if apps is None:
-            apps = held[given] = frozenset(given)
+            apps = held[joined] = frozenset(map(_as_grant, joined.split(_BETWEEN)))
         yield User(
-            email, first, last, phone, types[type_], billed, companies, productions[production], apps,
-            statuses[status], id_, version,
+            email, first, last, phone, _TYPES[type_], billed, companies, _PRODUCTIONS[production], apps,
+            _STATUSES[status], id_, version,
         )  # fmt: skip
 
 
-def _as_grant(app: str, state: str, ends: str | None) -> Grant:
+_TYPES = {member.value: member for member in UserType}
+_PRODUCTIONS = {member.value: member for member in Production}
+_STATUSES = {member.value: member for member in Status}
+
+
+def _as_grant(joined: str) -> Grant:
+    app, state, ends = joined.split(_WITHIN)
     return Grant(app, AppState(state), date.fromisoformat(ends) if ends else None)
 
 
