@@ -159,13 +159,11 @@ def _undeclared(
 def _desired_company(declared: DeclaredCompany, before: Company | None) -> Company:
     if before is None:
         return Company(declared.number, declared.name, declared.siren, declared.billing)
-    wanted = replace(
-        before,
-        name=declared.name,
-        siren=declared.siren or before.siren,
-        billing=declared.billing or before.billing,
-    )
-    return before if wanted == before else wanted
+    siren = declared.siren or before.siren
+    billing = declared.billing or before.billing
+    if (declared.name, siren, billing) == (before.name, before.siren, before.billing):
+        return before
+    return replace(before, name=declared.name, siren=siren, billing=billing)
 
 
 class _Reading:
@@ -249,9 +247,9 @@ class _Reading:
         phone = before.phone
         if declared.phone_declared and phone != declared.phone:
             phone = self._phone(key, declared, before, known)
-        companies = before.companies
-        if declared.companies != companies:
-            companies = _desired_companies(declared, before)
+        companies = before.companies if declared.companies is None else declared.companies
+        if declared.billed not in companies:
+            companies |= {declared.billed}
         apps = before.apps
         if declared.apps is not None and apps != _active(declared.apps):
             apps = _desired_apps(declared, before, self._month_end)
@@ -357,7 +355,7 @@ class _Reading:
             )
 
     def _report_apps(self, key: str, before: User, desired: User) -> None:
-        if all(grant.state is AppState.ACTIVE for grant in before.apps):
+        if _all_active(before.apps):
             return
         for grant in sorted(before.apps & desired.apps, key=lambda grant: grant.app):
             if grant.state is AppState.REQUESTED:
@@ -385,15 +383,14 @@ class _Reading:
         self.notices.append(Notice(kind, user_address(key), detail, on))
 
 
-def _desired_companies(declared: DeclaredUser, before: User) -> frozenset[str]:
-    if declared.companies is None:
-        return before.companies | {declared.billed}
-    return declared.companies
-
-
 def _desired_apps(declared: DeclaredUser, before: User, ends: date) -> frozenset[Grant]:
     assert declared.apps is not None
     return _active(declared.apps) | frozenset(_leftover(before, declared, ends))
+
+
+@lru_cache(maxsize=4096)
+def _all_active(apps: frozenset[Grant]) -> bool:
+    return all(grant.state is AppState.ACTIVE for grant in apps)
 
 
 @lru_cache(maxsize=4096)
