@@ -7,7 +7,6 @@ difference is ``!=``. Everything here is an immutable value.
 from __future__ import annotations
 
 import unicodedata
-from calendar import monthrange
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -283,4 +282,9 @@ def paris_date(now: datetime) -> date:
 
 def month_end(day: date) -> date:
     """The last day of the month (R9, R15)."""
-    return day.replace(day=monthrange(day.year, day.month)[1])
+    for last in (31, 30, 29):
+        try:
+            return day.replace(day=last)
+        except ValueError:
+            continue
+    return day.replace(day=28)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner import __version__
 from provisioner.commands.console import Console
@@ -12,9 +13,11 @@ from provisioner.errors import Blocked, UsageError
 from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.planning.plan import Plan
-from provisioner.planning.planfile import SavedPlan, from_json, to_json
 from provisioner.review.text import render_plan
 from provisioner.workspace import load_workspace
+
+if TYPE_CHECKING:
+    from provisioner.planning.planfile import SavedPlan
 
 CHANGES_PRESENT = 2
 """With ``--detailed-exitcode``."""
@@ -65,6 +68,8 @@ def read_plan(file: Path) -> tuple[str, SavedPlan]:
     content = read_bytes(file, MAX_PLAN_BYTES)
     if len(content) > MAX_PLAN_BYTES:
         raise UsageError(f"{file} is too large for a plan.", "Make a new one: provisioner plan --out FILE")
+    from provisioner.planning.planfile import from_json
+
     text = content.decode("utf-8", errors="replace")
     return text, from_json(text)
 
@@ -75,6 +80,8 @@ def show_text(plan: Plan, console: Console) -> None:
 
 
 def _saved(planned: Planned) -> str:
+    from provisioner.planning.planfile import to_json
+
     return to_json(
         planned.plan,
         manifests=planned.declared.digests,

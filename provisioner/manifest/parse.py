@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from provisioner.diagnostics import Diagnostic, Source, error
@@ -48,6 +47,8 @@ def declare(
 
 def digest_of(document: Document) -> str:
     """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
+    from hashlib import sha256
+
     return sha256(json.dumps(document.data, sort_keys=True).encode()).hexdigest()
 
 
