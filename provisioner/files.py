@@ -7,8 +7,9 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source, error
@@ -18,6 +19,7 @@ WORKSPACE_FILE = "provisioner.yaml"
 SUFFIXES = (".yaml", ".yml")
 
 _CHUNK = 64 * 1024
+_READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _PLAIN_FILE = "Put a plain file in its place."
 _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
@@ -39,25 +41,38 @@ def find_workspace(start: Path) -> Path:
     )
 
 
-def shown(path: Path, root: Path) -> str:
-    """The path as people read it: relative to the workspace, with forward slashes."""
-    name, folder = path.as_posix(), os.path.join(root.as_posix(), "")
-    return name.removeprefix(folder)
+class Signature(NamedTuple):
+    """What the system changes whenever a file's content does; times are nanoseconds."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
+def signature(status: os.stat_result) -> Signature:
+    """The signature of a file, from what ``stat`` says of it."""
+    return Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def read_bytes(path: Path | str, limit: int) -> bytes:
     """A regular file's content; ``limit`` + 1 bytes of it where it is longer than ``limit``.
 
     Never waits for a pipe or a device. Raises :class:`WorkspaceError`.
     """
+    return read_signed(path, limit)[0]
+
+
+def read_signed(path: Path | str, limit: int) -> tuple[bytes, Signature]:
+    """Likewise, with the signature that the file had as it was opened."""
     try:
         # not blocking, or a named pipe would hang the run before it can be seen to be one
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+        descriptor = os.open(path, _READING)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
-            return _read(descriptor, status.st_size + 1, limit + 1)
+            return _read(descriptor, status.st_size + 1, limit + 1), signature(status)
         finally:
             os.close(descriptor)
     except OSError as problem:
@@ -125,8 +140,8 @@ def resource_folder(name: Literal["templates", "schemas"]) -> Path:
 
 def manifest_files(
     root: Path, entries: Sequence[str], sources: Sequence[Source] = ()
-) -> tuple[list[Path], list[Diagnostic]]:
-    """The manifest files that ``manifests:`` names, sorted by their name in the workspace.
+) -> tuple[list[str], list[Diagnostic]]:
+    """The manifest files that ``manifests:`` names, by their names in the workspace, sorted.
 
     A folder stands for every ``*.yaml`` and ``*.yml`` below it; names that begin with a dot are passed
     over. A file that has several names is listed once. What cannot be followed is a diagnostic each, at
@@ -135,7 +150,10 @@ def manifest_files(
     search = _Search(root)
     for number, entry in enumerate(entries):
         search.follow(entry, sources[number] if sources else Source(WORKSPACE_FILE, 1, 1))
-    return [root / name for name in sorted(search.found.values())], search.problems
+    return sorted(search.found.values()), search.problems
+
+
+_name_of = attrgetter("name")
 
 
 class _Full(Exception):
@@ -153,6 +171,7 @@ class _Search:
         self.problems: list[Diagnostic] = []
         self._root = str(root)
         self._real_root = os.path.realpath(root)
+        self._workspace_file = os.path.join(self._real_root, WORKSPACE_FILE)
         self._folders: set[str] = set()
         self._entry = ""
         self._source = Source(WORKSPACE_FILE, 1, 1)
@@ -196,32 +215,34 @@ class _Search:
             return
         self._folders.add(real)
         with os.scandir(self._path(name)) as children:
-            visible = sorted((child for child in children if child.name[0] != "."), key=lambda c: c.name)
+            visible = sorted((child for child in children if child.name[0] != "."), key=_name_of)
         prefix = "" if name == "." else f"{name}/"
+        real = os.path.join(real, "")
         for child in visible:
+            own = child.name
             try:
-                self._visit_child(child, prefix + child.name, os.path.join(real, child.name), depth + 1)
+                if child.is_symlink():
+                    if own.lower().endswith(SUFFIXES) or child.is_dir():
+                        self._visit(prefix + own, depth + 1)
+                elif child.is_dir():
+                    self._visit_folder(prefix + own, real + own, depth + 1)
+                elif own.lower().endswith(SUFFIXES):
+                    if child.is_file():
+                        self._add(prefix + own, real + own)
+                    else:
+                        self._visit(prefix + own, depth + 1)
             except OSError as problem:
-                self._unreadable(prefix + child.name, problem)
-
-    def _visit_child(self, child: os.DirEntry[str], name: str, real: str, depth: int) -> None:
-        is_manifest = child.name.lower().endswith(SUFFIXES)
-        linked = child.is_symlink()
-        if not linked and child.is_dir():
-            self._visit_folder(name, real, depth)
-        elif not linked and is_manifest and child.is_file():
-            self._add(name, real)
-        elif is_manifest or (linked and child.is_dir()):
-            self._visit(name, depth)
+                self._unreadable(prefix + own, problem)
 
     def _add(self, name: str, real: str) -> None:
-        if real == os.path.join(self._real_root, WORKSPACE_FILE):
+        if real == self._workspace_file:
             return
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            self._refuse(f"{name!a} has a name that is not UTF-8.", "Rename the file.")
-            return
+        if not name.isascii():
+            try:
+                name.encode()
+            except UnicodeEncodeError:
+                self._refuse(f"{name!a} has a name that is not UTF-8.", "Rename the file.")
+                return
         if len(self.found) >= limits.MAX_FILES:
             raise _Full
         self.found.setdefault(real, name)
@@ -276,7 +297,7 @@ def _require_replaceable(path: Path) -> None:
             raise WorkspaceError(f"{path} is there already and is not a file.", "Name a file to be written.")
 
 
-def _unreadable(path: Path, problem: OSError) -> WorkspaceError:
+def _unreadable(path: Path | str, problem: OSError) -> WorkspaceError:
     return WorkspaceError(
         f"{path} cannot be read: {_reason(problem)}.", "Check that it is there and may be read."
     )

@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, dataclass_transform
 from zoneinfo import ZoneInfo
 
-
 V = TypeVar("V")
 
 if TYPE_CHECKING:

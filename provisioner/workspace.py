@@ -6,6 +6,7 @@ pydantic is imported when a file is read, and what comes out has nothing of it.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.errors import ManifestsInvalid, WorkspaceError
-from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes, shown
+from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.document import Document, read_document
@@ -138,7 +139,7 @@ def read_manifests(workspace: Workspace, *, digests: bool = True) -> tuple[Decla
     """
     from provisioner.manifest.parse import declare
 
-    files, problems = _manifest_files(workspace)
+    files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
@@ -156,24 +157,12 @@ def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagn
     return problems + [problem for problem in found if problem.source not in refused]
 
 
-def _manifest_files(workspace: Workspace) -> tuple[list[Path], list[Diagnostic]]:
-    """The files, once each, in the order of their names; a problem with an entry points at the entry."""
-    found: set[Path] = set()
-    problems: list[Diagnostic] = []
-    for entry, source in zip(workspace.manifests, workspace.manifest_sources, strict=True):
-        files, troubles = manifest_files(workspace.root, [entry])
-        found.update(files)
-        problems.extend(replace(trouble, source=source) for trouble in troubles)
-    return sorted(found, key=lambda path: shown(path, workspace.root)), problems
-
-
-def _documents(root: Path, files: Sequence[Path], problems: list[Diagnostic]) -> Iterator[Document]:
+def _documents(root: Path, files: Sequence[str], problems: list[Diagnostic]) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
     slow: list[Diagnostic] | None = None
-    for path in files:
-        name = shown(path, root)
+    for name in files:
         try:
-            content = read_bytes(path, MAX_FILE_BYTES)
+            content = read_bytes(os.path.join(root, name), MAX_FILE_BYTES)
         except WorkspaceError as problem:
             problems.append(error("file-unreadable", problem.sentence, problem.remedy, Source(name, 1, 1)))
             continue
