@@ -304,12 +304,16 @@ class Ledger:
 
     def mark(self, keys: Iterable[str], state: str, detail: str = "") -> None:
         """Move letters to a state of the outbox, in one commit."""
+        self.record([(key, state, detail) for key in keys])
+
+    def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
+        """Move letters, each to its state of the outbox with a detail, in one commit."""
         now = self._now()
         with self._write() as connection:
             connection.executemany(
                 "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
                 "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
-                [(state, detail, now, state, key) for key in keys],
+                [(state, detail, now, state, key) for key, state, detail in marks],
             )
 
     def resend(self, key: str) -> None:

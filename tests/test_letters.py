@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from provisioner import limits
 from provisioner.errors import MailError
 from provisioner.mail import letters as letters_module
+from provisioner.mail.delivery import Delivery, Message
 from provisioner.mail.letters import Letter, Rendered, Templates, compose, message_id, render
-from provisioner.mail.transport import Maildir, Message
+from provisioner.mail.maildir import Maildir
 
 FOLDER = Path(__file__).parent.parent / "templates" / "mail"
 TEMPLATES = Templates({path.name: path.read_text() for path in FOLDER.glob("*.j2")})
@@ -263,14 +265,17 @@ def test_a_letter_s_size_is_bounded_at_n_and_n_plus_1(monkeypatch: pytest.Monkey
     assert limits.MAX_RENDER_SECONDS == 5
 
 
+def nothing(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+    """Records nothing."""
+
+
 def test_a_maildir_holds_each_letter_once_for_its_owner_only(tmp_path: Path) -> None:
     box = Maildir(tmp_path / "outbox")
     states: list[str] = []
     for _ in range(2):
         box.deliver(
             [Message("k" * 64, "a@b.fr", "c@d.fr", b"Subject: x\r\n\r\nBonjour\r\n")],
-            on_body=lambda key: None,
-            on_delivery=lambda delivery: states.append(str(delivery.state)),
+            record=lambda bodies, deliveries: states.extend(str(told.state) for told in deliveries),
             stop=lambda: False,
         )
     (file,) = (tmp_path / "outbox" / "new").iterdir()
@@ -283,9 +288,7 @@ def test_a_letter_that_was_read_meanwhile_is_not_delivered_again(tmp_path: Path)
     box = Maildir(tmp_path / "outbox")
     message = Message("k" * 64, "a@b.fr", "c@d.fr", b"x")
     for _ in range(2):
-        box.deliver(
-            [message], on_body=lambda key: None, on_delivery=lambda delivery: None, stop=lambda: False
-        )
+        box.deliver([message], record=nothing, stop=lambda: False)
         new, cur = tmp_path / "outbox" / "new", tmp_path / "outbox" / "cur"
         for file in new.iterdir():
             file.rename(cur / f"{file.name}:2,S")
@@ -301,8 +304,7 @@ def test_a_full_maildir_keeps_the_letter_owed_and_leaves_no_half_of_it(tmp_path:
     with pytest.raises(MailError, match="No space left"):
         Maildir(box).deliver(
             [Message(key, "a@b.fr", "c@d.fr", b"x" * 10_000)],
-            on_body=lambda key: None,
-            on_delivery=lambda delivery: states.append(str(delivery.state)),
+            record=lambda bodies, deliveries: states.extend(str(told.state) for told in deliveries),
             stop=lambda: False,
         )
     assert states == ["owed"]
@@ -312,6 +314,4 @@ def test_a_full_maildir_keeps_the_letter_owed_and_leaves_no_half_of_it(tmp_path:
 def test_a_maildir_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("a file")
     with pytest.raises(MailError, match="cannot be used"):
-        Maildir(tmp_path / "outbox").deliver(
-            [], on_body=lambda key: None, on_delivery=lambda delivery: None, stop=lambda: False
-        )
+        Maildir(tmp_path / "outbox").deliver([], record=nothing, stop=lambda: False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -132,9 +132,9 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         return read(self._path, IDENTITY, lambda connection: _receipt(connection, key))
 
-    def activation_link(self, user_id: str) -> str:
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
-        return ""
+        return dict.fromkeys(user_ids, "")
 
     def capabilities(self) -> Capabilities:
         """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
@@ -226,30 +226,29 @@ class SqlPortal:
 
         return self._by_other(user_id, request)
 
-    def activation_link(self, user_id: str) -> str:
-        """See :meth:`~provisioner.portals.base.Portal.activation_link`."""
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
         now = int(self._clock().timestamp())
+        later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
+        secret = self._secret()
+        links = dict.fromkeys(user_ids, "")
+        made: list[tuple[str, int, int, str]] = []
         with self._writing() as connection:
-            user = _user(connection, user_id, self._today())
-            base = _fact(connection, "public_url")
-            row = connection.execute(
-                "SELECT generation, expires, used FROM invitation WHERE user_id = ?", (user_id,)
-            ).fetchone()
-            if user is None or user.status is not Status.ACTIVE or not base or (row and row[2]):
-                return ""
-            generation, expires = (row[0], row[1]) if row else (0, 0)
-            if expires <= now:
-                generation += 1
-                expires = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
-            token = self._token(user_id, generation, expires)
-            if row is None or expires != row[1]:
-                connection.execute(
-                    "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
-                    "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
-                    "expires = excluded.expires, token_hash = excluded.token_hash",
-                    (user_id, generation, expires, _hash(token)),
-                )
-            return f"{base.rstrip('/')}/{token}"
+            base = (_fact(connection, "public_url") or "").rstrip("/")
+            for user_id, generation, expires in _invited(connection, list(links)) if base else ():
+                renewed = expires <= now
+                words = (user_id, generation + renewed, later if renewed else expires)
+                token = _token(secret, *words)
+                links[user_id] = f"{base}/{token}"
+                if renewed:
+                    made.append((*words, _hash(token)))
+            connection.executemany(
+                "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
+                "expires = excluded.expires, token_hash = excluded.token_hash",
+                made,
+            )
+        return links
 
     def consume(self, link: str) -> bool:
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
@@ -262,13 +261,6 @@ class SqlPortal:
                 (_hash(token), now),
             )
             return used.rowcount == 1
-
-    def _token(self, user_id: str, generation: int, expires: int) -> str:
-        import hmac
-
-        words = f"{user_id}.{generation}.{expires}"
-        signature = hmac.new(self._secret(), words.encode(), hashlib.sha256).hexdigest()
-        return f"{words}.{signature[:40]}"
 
     def _secret(self) -> bytes:
         """The key that links are derived with, beside the file, so that no copy of the file has it."""
@@ -498,6 +490,24 @@ class _Desk:
         self._connection.executemany("INSERT INTO receipt VALUES (?, ?, ?)", self._given)
         for moved in (self._companies, self._users, self._given, self._touched):
             moved.clear()
+
+
+def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Who of these may set a password, with the generation and the end of his invitation (0 where none)."""
+    for some in _portions(ids):
+        yield from connection.execute(
+            "SELECT id, coalesce(generation, 0), coalesce(expires, 0) FROM client_user "
+            "LEFT JOIN invitation ON user_id = id "
+            f"WHERE id IN ({_marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
+            some,
+        ).fetchall()
+
+
+def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
+    import hmac
+
+    words = f"{user_id}.{generation}.{expires}"
+    return f"{words}.{hmac.digest(secret, words.encode(), 'sha256').hex()[:40]}"
 
 
 def _hash(token: str) -> str:
