@@ -124,13 +124,13 @@ def apply_steps(
                 return
             allowed: list[tuple[Step, Resource | None]] = []
             for planned in chunk:
-                obstacle = _obstacle(planned, failed, census)
+                address = planned.address
+                before = census.get(address)
+                obstacle = _obstacle(address, planned.step, before, failed, census)
                 if obstacle:
-                    failed.setdefault(planned.address, obstacle)
+                    failed.setdefault(address, obstacle)
                     yield Outcome(planned.step, Verdict.SKIPPED, obstacle)
                     continue
-                before = census.get(planned.address)
-                census.place(planned.address, after(before, planned.step))
                 allowed.append((planned.step, before))
             receipts = _write(allowed, start, letters, portal, ledger)
             for (step, before), receipt in zip(allowed, receipts, strict=True):
@@ -261,15 +261,20 @@ def _left_to_do(plan: Plan, start: Start) -> Iterator[PlannedStep]:
             yield planned
 
 
-def _obstacle(planned: PlannedStep, failed: Mapping[Address, str], census: Census) -> str:
-    """Why a step cannot be tried any more: its own resource failed, or a rule now forbids it."""
-    address = planned.address
+def _obstacle(
+    address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], census: Census
+) -> str:
+    """Why a step cannot be tried any more: its own resource failed, or a rule now forbids it.
+
+    Without an obstacle the step is counted as done.
+    """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"
-    before = census.get(address)
-    faults = census.place(address, after(before, planned.step))
+    faults = census.place(address, after(before, step))
+    if not faults:
+        return ""
     census.place(address, before)
-    return f"{faults[0].code}: {faults[0].detail}" if faults else ""
+    return f"{faults[0].code}: {faults[0].detail}"
 
 
 def _chunks(steps: Iterable[PlannedStep], size: int) -> Iterator[list[PlannedStep]]:

@@ -266,31 +266,34 @@ class Ledger:
         # one transaction: a step is never settled without the letter it owes
         now = self._now()
         with self._write() as connection:
-            for settlement in settlements:
-                row = connection.execute(
-                    "SELECT effect FROM journal WHERE key = ? AND settled IS NULL", (settlement.key,)
-                ).fetchone()
-                if row is None:
-                    continue
-                connection.execute(
-                    "UPDATE journal SET settled = ?, verdict = ?, problem = ? "
-                    "WHERE key = ? AND settled IS NULL",
-                    (now, settlement.verdict, settlement.problem, settlement.key),
+            open_entries = {
+                key: (seq, effect)
+                for seq, key, effect in connection.execute(
+                    "SELECT seq, key, effect FROM journal WHERE settled IS NULL"
                 )
-                _take_effect(connection, Effect(**json.loads(row[0])), settlement, portal, now)
+            }
+            known = [settlement for settlement in settlements if settlement.key in open_entries]
+            connection.executemany(
+                "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
+                [
+                    (now, str(settlement.verdict), settlement.problem, open_entries[settlement.key][0])
+                    for settlement in known
+                ],
+            )
+            effects = [(Effect(**json.loads(open_entries[s.key][1])), s) for s in known]
+            _take_effects(connection, effects, portal, now)
 
     def adopt(self, records: Mapping[str, Managed]) -> None:
         """Remember accounts that exist already, by declared user."""
         if not records:
             return
         with self._write() as connection:
-            for user, record in records.items():
-                _remember(connection, user, record)
+            _remember(connection, list(records.items()))
 
     def owe(self, user: str, user_id: str, letter: Letter) -> None:
         """Put a letter into the outbox, once."""
         with self._write() as connection:
-            _owe(connection, user, user_id, letter, self._now())
+            _owe(connection, [(user, user_id, letter)], self._now())
 
     def letters(self, *states: str) -> list[Posted]:
         """The letters in these states (all when none is given), oldest first."""
@@ -301,12 +304,16 @@ class Ledger:
 
     def mark(self, keys: Iterable[str], state: str, detail: str = "") -> None:
         """Move letters to a state of the outbox, in one commit."""
+        self.record([(key, state, detail) for key in keys])
+
+    def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
+        """Move letters, each to its state of the outbox with a detail, in one commit."""
         now = self._now()
         with self._write() as connection:
             connection.executemany(
                 "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
                 "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
-                [(state, detail, now, state, key) for key in keys],
+                [(state, detail, now, state, key) for key, state, detail in marks],
             )
 
     def resend(self, key: str) -> None:
@@ -450,27 +457,50 @@ def _holder(connection: sqlite3.Connection) -> Holder | None:
     return Holder(*row) if row else None
 
 
-def _take_effect(
-    connection: sqlite3.Connection, effect: Effect, settlement: Settlement, portal: str, now: str
+def _take_effects(
+    connection: sqlite3.Connection, effects: Iterable[tuple[Effect, Settlement]], portal: str, now: str
 ) -> None:
-    if settlement.verdict not in ("applied", "already") or not effect.user:
-        return
-    through_us = settlement.verdict == "applied"
-    row = connection.execute(
-        "SELECT email, phone, created FROM managed WHERE id = ?", (settlement.user_id,)
-    ).fetchone()
-    email, phone, created = row if row else (None, None, through_us and effect.created)
-    record = Managed(
-        settlement.user_id,
-        email if effect.email is None else effect.email,
-        phone if effect.phone is None else effect.phone,
-        bool(created),
-    )
-    _remember(connection, effect.user, record)
-    # a user whom somebody else created or validated is owed none
-    if effect.letter is not None and through_us:
-        letter = _letter_from(effect.letter, letter_key(portal, settlement.user_id), now)
-        _owe(connection, effect.user, settlement.user_id, letter, now)
+    done = [
+        (effect, settlement)
+        for effect, settlement in effects
+        if effect.user and settlement.verdict in ("applied", "already")
+    ]
+    before = _managed(connection, [settlement.user_id for _, settlement in done])
+    records: list[tuple[str, Managed]] = []
+    owed: list[tuple[str, str, Letter]] = []
+    for effect, settlement in done:
+        id_ = settlement.user_id
+        through_us = settlement.verdict == "applied"
+        was = before.get(id_) or Managed(id_, None, None, through_us and effect.created)
+        record = before[id_] = Managed(
+            id_,
+            was.email if effect.email is None else effect.email,
+            was.phone if effect.phone is None else effect.phone,
+            was.created,
+        )
+        records.append((effect.user, record))
+        # a user whom somebody else created or validated is owed none
+        if effect.letter is not None and through_us:
+            owed.append((effect.user, id_, _letter_from(effect.letter, letter_key(portal, id_), now)))
+    _remember(connection, records)
+    _owe(connection, owed, now)
+
+
+PORTION = 500
+"""Values in one statement: every build of SQLite takes 999."""
+
+
+def _managed(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Managed]:
+    """What is remembered of these accounts, by their ids."""
+    found = {}
+    for start in range(0, len(ids), PORTION):
+        some = ids[start : start + PORTION]
+        marks = ", ".join("?" * len(some))
+        for id_, email, phone, created in connection.execute(
+            f"SELECT id, email, phone, created FROM managed WHERE id IN ({marks})", some
+        ):
+            found[id_] = Managed(id_, email, phone, bool(created))
+    return found
 
 
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
@@ -479,28 +509,36 @@ def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
     return Letter(key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now))
 
 
-def _owe(connection: sqlite3.Connection, user: str, user_id: str, letter: Letter, now: str) -> None:
-    context = json.dumps(dict(letter.context), ensure_ascii=False, sort_keys=True)
-    connection.execute(
+def _owe(connection: sqlite3.Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
+    """Letters into the outbox, each once: with the user's name, and his id on the portal."""
+    connection.executemany(
         "INSERT INTO outbox "
         "(key, user, user_id, recipient, language, template, context, dated, state, changed) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'owed', ?) ON CONFLICT (key) DO NOTHING",
-        (
-            letter.key, user, user_id, letter.recipient, letter.language, letter.template, context,
-            letter.dated.isoformat(), now,
-        ),
+        [
+            (
+                letter.key, user, user_id, letter.recipient, letter.language, letter.template,
+                _context_text(dict(letter.context)), letter.dated.isoformat(), now,
+            )
+            for user, user_id, letter in letters
+        ],
     )  # fmt: skip
 
 
-def _remember(connection: sqlite3.Connection, user: str, record: Managed) -> None:
+def _remember(connection: sqlite3.Connection, records: Sequence[tuple[str, Managed]]) -> None:
     # the name may pass from one account to another: the new holder takes it
-    connection.execute("DELETE FROM managed WHERE user = ? AND id <> ?", (user, record.id))
-    connection.execute(
-        "INSERT INTO managed (id, user, email, phone, created) VALUES (?, ?, ?, ?, ?) "
-        "ON CONFLICT (id) DO UPDATE SET user = excluded.user, email = excluded.email, "
-        "phone = excluded.phone, created = excluded.created",
-        (record.id, user, record.email, record.phone, int(record.created)),
-    )
+    for user, record in records:
+        connection.execute("DELETE FROM managed WHERE user = ? AND id <> ?", (user, record.id))
+        connection.execute(
+            "INSERT INTO managed (id, user, email, phone, created) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET user = excluded.user, email = excluded.email, "
+            "phone = excluded.phone, created = excluded.created",
+            (record.id, user, record.email, record.phone, int(record.created)),
+        )
+
+
+_context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
+_effect_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
 def _effect_text(effect: Effect) -> str:
@@ -511,7 +549,7 @@ def _effect_text(effect: Effect) -> str:
         "created": effect.created,
         "letter": effect.letter,
     }
-    return json.dumps(words, ensure_ascii=False)
+    return _effect_json(words)
 
 
 def _host() -> str:

@@ -10,17 +10,17 @@ Activation links are derived as a letter is written and stand in no file of ours
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from provisioner.errors import MailError
 from provisioner.ledger import Ledger, Posted
+from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.letters import Letter, Templates, compose, render
-from provisioner.mail.transport import Delivery, DeliveryState, Message, Transport
 from provisioner.portals.base import Portal
 
-CLAIM = 100
-"""How many letters are claimed in one commit, and settled in one where sending twice is harmless."""
+CLAIM = 500
+"""How many letters are claimed, and given their links, in one commit each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,66 +78,49 @@ def send_owed(
     portal: Portal,
     transport: Transport,
     sender: Sender,
+    owed: Sequence[Posted],
     *,
-    only: frozenset[str] | None = None,
     stop: Callable[[], bool],
     on_letter: Callable[[Delivery], None],
 ) -> Tally:
-    """Send what the outbox owes (``only`` these keys, where given), each into a state of the outbox."""
-    owed = [posted for posted in ledger.letters("owed") if only is None or posted.letter.key in only]
+    """Send these letters, which the outbox owes; each ends in a state of the outbox."""
     tally = Tally()
-    settled: list[str] = []
 
-    def flush() -> None:
-        if settled:
-            ledger.mark(settled, "sent")
-            settled.clear()
-
-    def on_body(key: str) -> None:
-        if not transport.repeatable:
-            ledger.mark([key], "body")
-
-    def on_delivery(delivery: Delivery) -> None:
-        if delivery.state is DeliveryState.SENT:
-            tally.sent += 1
-            settled.append(delivery.key)
-            if not transport.repeatable or len(settled) >= CLAIM:
-                flush()
-        else:
-            tally.trouble.append(delivery)
-            ledger.mark([delivery.key], str(delivery.state), delivery.detail)
-        on_letter(delivery)
+    def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        ledger.record(
+            [
+                *((key, "body", "") for key in bodies),
+                *((delivery.key, str(delivery.state), delivery.detail) for delivery in deliveries),
+            ]
+        )
+        for delivery in deliveries:
+            if delivery.state is DeliveryState.SENT:
+                tally.sent += 1
+            else:
+                tally.trouble.append(delivery)
+            on_letter(delivery)
 
     try:
-        transport.deliver(
-            _messages(owed, ledger, portal, sender, on_delivery),
-            on_body=on_body,
-            on_delivery=on_delivery,
-            stop=stop,
-        )
+        transport.deliver(_messages(owed, ledger, portal, sender, record), record=record, stop=stop)
     except MailError as problem:
         tally.problem = problem
     finally:
-        flush()
         ledger.release_claims()
     return tally
 
 
 def _messages(
-    owed: list[Posted],
-    ledger: Ledger,
-    portal: Portal,
-    sender: Sender,
-    on_delivery: Callable[[Delivery], None],
+    owed: Sequence[Posted], ledger: Ledger, portal: Portal, sender: Sender, record: Record
 ) -> Iterator[Message]:
     for start in range(0, len(owed), CLAIM):
         claimed = owed[start : start + CLAIM]
         ledger.mark([posted.letter.key for posted in claimed], "connecting")
+        links = portal.activation_links([posted.user_id for posted in claimed])
         for posted in claimed:
             key, recipient = posted.letter.key, posted.letter.recipient
             try:
-                content = write(posted.letter, portal.activation_link(posted.user_id), sender)
+                content = write(posted.letter, links[posted.user_id], sender)
             except MailError as problem:
-                on_delivery(Delivery(key, DeliveryState.FAILED, problem.sentence))
+                record((), [Delivery(key, DeliveryState.FAILED, problem.sentence)])
             else:
                 yield Message(key, sender.envelope, recipient, content)

@@ -12,7 +12,7 @@ import signal
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email import message_from_bytes
 from pathlib import Path
@@ -88,11 +88,15 @@ def _child(folder: Path, boundary: int, writing: int) -> None:
 
 
 def _watch(checkpoint: Any) -> None:
-    """Put a checkpoint before, inside and after every commit, rename and mail body."""
+    """Put a checkpoint before, inside and after every commit, before and after what else cannot be undone.
+
+    That is: a batch of letters written, brought to the disk and renamed one by one, a mail body.
+    """
     from provisioner import ledger
-    from provisioner.mail import transport
+    from provisioner.mail import maildir, smtp
     from provisioner.portals import sql
 
+    module: Any
     for module in (ledger, sql):
         original = module.transaction
 
@@ -105,21 +109,17 @@ def _watch(checkpoint: Any) -> None:
             checkpoint()
 
         setattr(module, "transaction", watched)  # noqa: B010  (mypy: not exported)
-    rename, send_body = os.rename, transport._send_body
+    for module, name in ((os, "rename"), (maildir, "_write"), (maildir, "_sync"), (smtp, "_send_body")):
+        setattr(module, name, _watched(getattr(module, name), checkpoint))
 
-    def watched_rename(source: Any, target: Any) -> None:
+
+def _watched(effect: Callable[..., None], checkpoint: Callable[[], None]) -> Callable[..., None]:
+    def watched(*words: Any) -> None:
         checkpoint()
-        rename(source, target)
+        effect(*words)
         checkpoint()
 
-    async def watched_body(client: Any, content: bytes) -> Any:
-        checkpoint()
-        answer = await send_body(client, content)
-        checkpoint()
-        return answer
-
-    os.rename = watched_rename  # type: ignore[assignment]
-    transport._send_body = watched_body
+    return watched
 
 
 def boundaries(folder: Path) -> int:

@@ -310,23 +310,35 @@ def test_one_refusal_leaves_its_neighbours_of_the_batch_alone(desk: Desk) -> Non
     assert [receipt.verdict for receipt in receipts] == [Verdict.CONFLICT, Verdict.APPLIED, Verdict.FAILED]
 
 
+def link_of(desk: Desk, user_id: str) -> str:
+    return desk.portal.activation_links([user_id])[user_id]
+
+
+def test_links_made_together_are_those_made_alone(desk: Desk) -> None:
+    ids = [desk.find(name).id for name in ("ann", "bob", "cid")]
+    together = desk.portal.activation_links([*ids, "nobody"])
+    assert together == {**{id_: link_of(desk, id_) for id_ in ids}, "nobody": ""}
+    assert len(set(together.values())) == 4
+    assert all(desk.portal.consume(together[id_]) for id_ in ids)
+
+
 def test_an_activation_link_is_the_same_until_used_and_works_once(desk: Desk) -> None:
     ann = desk.find("ann").id
-    link = desk.portal.activation_link(ann)
+    link = link_of(desk, ann)
     assert link.startswith("https://example.com/activation/")
-    assert desk.portal.activation_link(ann) == link
+    assert link_of(desk, ann) == link
     assert link.rpartition("/")[2].encode() not in desk.path.read_bytes()
     assert desk.portal.consume(link)
     assert not desk.portal.consume(link)
-    assert desk.portal.activation_link(ann) == ""
+    assert link_of(desk, ann) == ""
 
 
 def test_an_expired_link_is_replaced_and_no_longer_works(desk: Desk) -> None:
     ann = desk.find("ann").id
-    link = desk.portal.activation_link(ann)
+    link = link_of(desk, ann)
     desk.now = datetime(2027, 1, 15, tzinfo=UTC)
     assert not desk.portal.consume(link)
-    renewed = desk.portal.activation_link(ann)
+    renewed = link_of(desk, ann)
     assert renewed != link
     assert desk.portal.consume(renewed)
 
@@ -334,12 +346,12 @@ def test_an_expired_link_is_replaced_and_no_longer_works(desk: Desk) -> None:
 def test_nobody_who_may_not_log_in_gets_a_link(desk: Desk) -> None:
     desk.create(user("eve", status="to_validate"))
     desk.do(CloseUser("bob@example.fr"))
-    assert desk.portal.activation_link(desk.find("eve").id) == ""
-    assert desk.portal.activation_link(desk.find("bob").id) == ""
+    assert link_of(desk, desk.find("eve").id) == ""
+    assert link_of(desk, desk.find("bob").id) == ""
 
 
 def test_the_link_of_a_closed_account_no_longer_works(desk: Desk) -> None:
-    link = desk.portal.activation_link(desk.find("bob").id)
+    link = link_of(desk, desk.find("bob").id)
     desk.do(CloseUser("bob@example.fr"))
     assert not desk.portal.consume(link)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import trustme
 from smtp_support import CUT, SILENCE, Server, smtp_server
 
 from provisioner.errors import MailError
-from provisioner.mail import transport as transport_module
-from provisioner.mail.transport import Delivery, Message, open_transport
+from provisioner.mail import smtp as smtp_module
+from provisioner.mail.delivery import Delivery, Message
+from provisioner.mail.transport import open_transport
 
 
 @dataclass
@@ -24,6 +26,12 @@ class Log:
     bodies: list[str] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     trouble: MailError | None = None
+    commits: int = 0
+
+    def record(self, bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        self.bodies += bodies
+        self.deliveries += deliveries
+        self.commits += 1
 
     @property
     def states(self) -> list[str]:
@@ -39,8 +47,8 @@ def letters(count: int = 1) -> list[Message]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport_module, "RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(transport_module, "BODY_TIMEOUT", 0.5)
+    monkeypatch.setattr(smtp_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(smtp_module, "BODY_TIMEOUT", 0.5)
 
 
 def deliver(
@@ -50,9 +58,7 @@ def deliver(
     settings: dict[str, object] = {"tls": "none", "timeout": 2.0, "connections": 1, **options}
     carrier = open_transport(f"{scheme}://{host}:{server.port}", root=Path(), **settings)  # type: ignore[arg-type]
     try:
-        carrier.deliver(
-            letters(count), on_body=log.bodies.append, on_delivery=log.deliveries.append, stop=lambda: False
-        )
+        carrier.deliver(letters(count), record=log.record, stop=lambda: False)
     except MailError as trouble:
         log.trouble = trouble
     return log
@@ -137,9 +143,7 @@ def test_a_lone_dot_ends_no_message_and_one_letter_arrives() -> None:
     log = Log()
     with smtp_server() as server:
         carrier = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none")
-        carrier.deliver(
-            [smuggled], on_body=log.bodies.append, on_delivery=log.deliveries.append, stop=lambda: False
-        )
+        carrier.deliver([smuggled], record=log.record, stop=lambda: False)
     assert log.states == ["sent"]
     assert len(server.accepted) == 1
     assert b"\r\n.\r\nMAIL FROM" in server.accepted[0]
@@ -157,12 +161,7 @@ def test_stop_finishes_the_letter_in_hand_and_takes_no_more() -> None:
     log = Log()
     with smtp_server() as server:
         carrier = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
-        carrier.deliver(
-            letters(50),
-            on_body=log.bodies.append,
-            on_delivery=log.deliveries.append,
-            stop=lambda: len(log.deliveries) >= 3,
-        )
+        carrier.deliver(letters(50), record=log.record, stop=lambda: len(server.accepted) >= 3)
     assert log.states == ["sent"] * 3
 
 

@@ -11,8 +11,9 @@ from provisioner.errors import MailError, WorkspaceError
 from provisioner.files import read_bytes, resource_folder
 from provisioner.ledger import Ledger
 from provisioner.limits import MAX_FILE_BYTES
+from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates
-from provisioner.mail.transport import Delivery, DeliveryState, Transport, open_transport
+from provisioner.mail.transport import open_transport
 from provisioner.planning.plan import Plan
 from provisioner.portals.base import Portal
 from provisioner.review.visible import visible
@@ -86,7 +87,7 @@ def deliver(
                 tell(f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})")
 
         transport = transport_of(workspace)
-        return send_owed(ledger, portal, transport, sender, only=only, stop=stop, on_letter=on_letter)
+        return send_owed(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
 
 
 def _password(workspace: Workspace) -> str:

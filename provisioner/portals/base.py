@@ -7,7 +7,7 @@ of one step is not an exception but the verdict of its receipt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -96,10 +96,10 @@ class Portal(Protocol):
         """The receipt of an earlier call that was applied, or None if it never was."""
         ...
 
-    def activation_link(self, user_id: str) -> str:
-        """The link that lets this user set his password; the same until it expires or is used.
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """The links that let these users set their passwords; the same until they expire or are used.
 
-        Empty when he needs none (already activated) or may have none (closed, to be validated).
+        Empty for who needs none (already activated) or may have none (closed, to be validated).
         """
         ...
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
@@ -35,6 +35,7 @@ from provisioner.model import (
     Terms,
     User,
     UserType,
+    company_address,
     email_key,
     month_end,
     paris_date,
@@ -44,9 +45,12 @@ from provisioner.planning.steps import (
     CreateCompany,
     CreateUser,
     EditApps,
+    EditCompanies,
     EditCompany,
+    EditProfile,
     IllegalStep,
     ReopenUser,
+    SetBilledCompany,
     SetBilling,
     Step,
     ValidateUser,
@@ -56,7 +60,7 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict
 from provisioner.rules import Census
 
-BATCH = 100
+BATCH = 500
 """Calls a transaction: one commit for each costs ten times one for a hundred."""
 
 INVITATION_DAYS = 30
@@ -128,9 +132,9 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         return read(self._path, IDENTITY, lambda connection: _receipt(connection, key))
 
-    def activation_link(self, user_id: str) -> str:
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
-        return ""
+        return dict.fromkeys(user_ids, "")
 
     def capabilities(self) -> Capabilities:
         """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
@@ -175,9 +179,7 @@ class SqlPortal:
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """One transaction for all calls; a refused one leaves its neighbours alone."""
         with self._writing() as connection:
-            # the terms are read once: they cannot move inside the transaction
-            terms = _terms(connection)
-            return [self._execute(connection, call, terms) for call in calls]
+            return self._execute(connection, calls)
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
@@ -198,8 +200,8 @@ class SqlPortal:
                 type=UserType.STANDARD,
                 status=Status.TO_VALIDATE,
             )
-            step = CreateUser(email_key(user.email), user)
-            return self._execute(connection, Call("", step), _terms(connection))
+            (receipt,) = self._execute(connection, [Call("", CreateUser(email_key(user.email), user))])
+            return receipt
 
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
@@ -224,30 +226,29 @@ class SqlPortal:
 
         return self._by_other(user_id, request)
 
-    def activation_link(self, user_id: str) -> str:
-        """See :meth:`~provisioner.portals.base.Portal.activation_link`."""
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
         now = int(self._clock().timestamp())
+        later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
+        secret = self._secret()
+        links = dict.fromkeys(user_ids, "")
+        made: list[tuple[str, int, int, str]] = []
         with self._writing() as connection:
-            user = _user(connection, user_id, self._today())
-            base = _fact(connection, "public_url")
-            row = connection.execute(
-                "SELECT generation, expires, used FROM invitation WHERE user_id = ?", (user_id,)
-            ).fetchone()
-            if user is None or user.status is not Status.ACTIVE or not base or (row and row[2]):
-                return ""
-            generation, expires = (row[0], row[1]) if row else (0, 0)
-            if expires <= now:
-                generation += 1
-                expires = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
-            token = self._token(user_id, generation, expires)
-            if row is None or expires != row[1]:
-                connection.execute(
-                    "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
-                    "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
-                    "expires = excluded.expires, token_hash = excluded.token_hash",
-                    (user_id, generation, expires, _hash(token)),
-                )
-            return f"{base.rstrip('/')}/{token}"
+            base = (_fact(connection, "public_url") or "").rstrip("/")
+            for user_id, generation, expires in _invited(connection, list(links)) if base else ():
+                renewed = expires <= now
+                words = (user_id, generation + renewed, later if renewed else expires)
+                token = _token(secret, *words)
+                links[user_id] = f"{base}/{token}"
+                if renewed:
+                    made.append((*words, _hash(token)))
+            connection.executemany(
+                "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
+                "expires = excluded.expires, token_hash = excluded.token_hash",
+                made,
+            )
+        return links
 
     def consume(self, link: str) -> bool:
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
@@ -260,13 +261,6 @@ class SqlPortal:
                 (_hash(token), now),
             )
             return used.rowcount == 1
-
-    def _token(self, user_id: str, generation: int, expires: int) -> str:
-        import hmac
-
-        words = f"{user_id}.{generation}.{expires}"
-        signature = hmac.new(self._secret(), words.encode(), hashlib.sha256).hexdigest()
-        return f"{words}.{signature[:40]}"
 
     def _secret(self) -> bytes:
         """The key that links are derived with, beside the file, so that no copy of the file has it."""
@@ -286,12 +280,19 @@ class SqlPortal:
         with told(self._path, IDENTITY), transaction(self._connection):
             yield self._connection
 
-    def _execute(self, connection: sqlite3.Connection, call: Call, terms: Terms) -> Receipt:
-        earlier = _receipt(connection, call.key) if call.key else None
+    def _execute(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Receipt]:
+        desk = _Desk(connection, self._today())
+        desk.lay_out(calls)
+        receipts = [self._answer(desk, call) for call in calls]
+        desk.store()
+        return receipts
+
+    def _answer(self, desk: _Desk, call: Call) -> Receipt:
+        earlier = desk.receipts.get(call.key) if call.key else None
         if earlier is not None:
             return earlier
         step = call.step
-        found = self._find(connection, call)
+        found = desk.find(call)
         if isinstance(step, CreateUser | CreateCompany):
             if found is not None:
                 return _exists(call, step, found)
@@ -306,16 +307,21 @@ class SqlPortal:
             wanted = after(found, step)
         except IllegalStep as problem:
             return _refused(call.key, f"{problem.diagnostic.code}: {problem.diagnostic.detail}")
-        return self._write(connection, call.key, address_of(step), found, wanted, terms)
+        return desk.move(call.key, found, wanted)
 
     def _by_other(self, user_id: str, edit: Callable[[User], User]) -> Receipt:
         """Another writer's edit, through the same gate."""
         with self._writing() as connection:
-            user = _user(connection, user_id, self._today())
+            desk = _Desk(connection, self._today())
+            desk.lay_out_users([user_id])
+            user = desk.user(user_id)
             if user is None or not user.is_open:
                 return _refused("", "There is no open account with this id.")
-            address = user_address(email_key(user.email))
-            return self._write(connection, "", address, user, edit(user), _terms(connection))
+            wanted = edit(user)
+            desk.lay_out_rivals([wanted.email])
+            receipt = desk.move("", user, wanted)
+            desk.store()
+            return receipt
 
     def _refusal(self, step: Step) -> tuple[Verdict, str, int, str] | None:
         """Rules about who acts (R7, R8) and when (R9)."""
@@ -334,57 +340,174 @@ class SqlPortal:
             return Verdict.CONFLICT, "", 0, f"R9: the month has turned; an application now ends on {day}."
         return None
 
-    def _find(self, connection: sqlite3.Connection, call: Call) -> Resource | None:
+
+class _Desk:
+    """What some calls concern, read at once; moved by the rules one resource at a time; written at once.
+
+    Users lie there by their id. All of it happens inside one transaction, so that nothing moves meanwhile.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, today: date) -> None:
+        self.receipts: dict[str, Receipt] = {}
+        self._connection = connection
+        self._today = today
+        self._terms = _terms(connection)
+        self._census: Census | None = None
+        self._known_companies: dict[str, Company] = {}
+        self._known_users: dict[str, User] = {}
+        self._by_email: dict[str, str] = {}
+        self._companies: list[tuple[Company | None, Company]] = []
+        self._users: list[tuple[User | None, User]] = []
+        self._given: list[tuple[str, str, int]] = []
+        self._touched: set[Address] = set()
+
+    def lay_out(self, calls: Sequence[Call]) -> None:
+        """Everything that the rules ask about when these calls are done, and what was answered before."""
+        self._recall([call.key for call in calls if call.key])
+        ids: list[str] = []
+        emails: list[str] = []
+        numbers: set[str] = set()
+        peopled: set[str] = set()
+        for call in calls:
+            step = call.step
+            if isinstance(step, CreateUser):
+                emails.append(step.profile.email)
+                numbers |= step.profile.companies
+                peopled.add(step.profile.billed)
+            elif isinstance(step, CreateCompany | EditCompany | SetBilling):
+                numbers.add(step.company)
+            else:
+                ids.append(call.id)
+                if isinstance(step, EditProfile):
+                    emails.append(step.email)
+                elif isinstance(step, EditCompanies):
+                    numbers.update(step.add)
+                elif isinstance(step, SetBilledCompany):
+                    peopled.add(step.billed)
+        self._lay_out_companies(numbers)
+        self.lay_out_users(ids)
+        self.lay_out_rivals(emails)
+        self._lay_out_people(peopled)
+
+    def lay_out_users(self, ids: Sequence[str]) -> None:
+        """These users, their companies, and who else is billed to the one that they are billed to."""
+        found = self._place(_some_users(self._connection, "id", ids, self._today))
+        self._lay_out_companies({number for user in found for number in user.companies})
+        self._lay_out_people({user.billed for user in found})
+
+    def lay_out_rivals(self, emails: Sequence[str]) -> None:
+        """Whoever has these addresses (R1)."""
+        keys = sorted({email_key(email) for email in emails} - self._by_email.keys())
+        self._place(_some_users(self._connection, "email_key", keys, self._today))
+
+    def _lay_out_people(self, numbers: set[str]) -> None:
+        """Companies, and the open users billed to them (R2)."""
+        self._lay_out_companies(numbers)
+        billed = _some_users(self._connection, "status <> 'closed' AND billed", sorted(numbers), self._today)
+        self._place(billed)
+
+    def _lay_out_companies(self, numbers: set[str]) -> None:
+        for some in _portions(sorted(numbers - self._known_companies.keys())):
+            rows = self._connection.execute(
+                "SELECT number, name, siren, mode, offer, billing_ends, version FROM company "
+                f"WHERE number IN ({_marks(some)})",
+                some,
+            )
+            for company in map(_as_company, rows):
+                self._known_companies[company.number] = company
+
+    def _place(self, users: Iterable[User]) -> list[User]:
+        placed = []
+        for user in users:
+            placed.append(user)
+            self._known_users[user.id] = user
+            self._by_email[email_key(user.email)] = user.id
+        return placed
+
+    def _recall(self, keys: Sequence[str]) -> None:
+        for some in _portions(keys):
+            rows = self._connection.execute(
+                f"SELECT key, id, version FROM receipt WHERE key IN ({_marks(some)})", some
+            )
+            for key, id_, version in rows:
+                self.receipts[key] = Receipt(key, Verdict.APPLIED, id_, version)
+
+    def user(self, user_id: str) -> User | None:
+        """A user who was laid out, as he stands now."""
+        return self._known_users.get(user_id)
+
+    def find(self, call: Call) -> Resource | None:
+        """What a call is about: what it would create, should that exist already, or what it would change."""
         step = call.step
         if isinstance(step, CreateCompany | EditCompany | SetBilling):
-            return _company(connection, step.company)
+            return self._known_companies.get(step.company)
         if isinstance(step, CreateUser):
-            return _user_by_email(connection, step.profile.email, self._today())
-        return _user(connection, call.id, self._today())
+            return self.user(self._by_email.get(email_key(step.profile.email), ""))
+        return self.user(call.id)
 
-    def _write(
-        self,
-        connection: sqlite3.Connection,
-        key: str,
-        address: Address,
-        before: Resource | None,
-        wanted: Resource,
-        terms: Terms,
-    ) -> Receipt:
-        """Ask the rules of the slice they concern, then write the one resource."""
-        slice_ = _slice(connection, before, wanted, self._today())
-        if before is not None:
-            # inside the slice the account goes by the name it is addressed by
-            slice_ = _under(slice_, address, before)
-        faults = Census(slice_, terms).place(address, wanted)
-        if faults:
-            return _refused(key, f"{faults[0].code}: {faults[0].detail}")
-        wanted = replace(wanted, version=(before.version if before else 0) + 1)
+    def move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
+        """Ask the rules; then this is how the resource stands."""
+        version = (before.version if before else 0) + 1
         if isinstance(wanted, Company):
-            _store_company(connection, wanted, is_new=before is None)
-            number = ""
+            address = company_address(wanted.number)
+            wanted = replace(wanted, version=version)
+        else:
+            id_ = before.id if isinstance(before, User) else os.urandom(16).hex()
+            address = user_address(id_)
+            wanted = replace(wanted, version=version, id=id_)
+        census = self._census = self._census or Census(
+            State(self._known_companies, self._known_users), self._terms
+        )
+        faults = census.place(address, wanted)
+        if faults:
+            census.place(address, before)
+            return _refused(key, f"{faults[0].code}: {faults[0].detail}")
+        if address in self._touched:
+            self.store()
+        self._touched.add(address)
+        if isinstance(wanted, Company):
+            self._known_companies[wanted.number] = wanted
+            self._companies.append((before if isinstance(before, Company) else None, wanted))
+            receipt = Receipt(key, Verdict.APPLIED, "", version)
         else:
             was = before if isinstance(before, User) else None
-            wanted = replace(wanted, id=was.id if was else os.urandom(16).hex())
-            _store_user(connection, was, wanted)
-            self._mark_billing(connection, was, wanted)
-            number = wanted.id
+            if was is not None:
+                self._by_email.pop(email_key(was.email), None)
+            self._by_email[email_key(wanted.email)] = wanted.id
+            self._known_users[wanted.id] = wanted
+            self._users.append((was, wanted))
+            receipt = Receipt(key, Verdict.APPLIED, wanted.id, version)
         if key:
-            connection.execute("INSERT INTO receipt VALUES (?, ?, ?)", (key, number, wanted.version))
-        return Receipt(key, Verdict.APPLIED, number, wanted.version)
+            self.receipts[key] = receipt
+            self._given.append((key, receipt.id, version))
+        return receipt
 
-    def _mark_billing(self, connection: sqlite3.Connection, before: User | None, wanted: User) -> None:
-        """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
-        left = before.billed if before is not None and before.is_open else ""
-        joined = wanted.billed if wanted.is_open else ""
-        if joined and joined != left:
-            connection.execute("UPDATE company SET billing_ends = NULL WHERE number = ?", (joined,))
-        if left and left != joined:
-            connection.execute(
-                "UPDATE company SET billing_ends = ? WHERE number = ? AND NOT EXISTS "
-                "(SELECT 1 FROM client_user WHERE billed = ? AND status <> 'closed')",
-                (month_end(self._today()).isoformat(), left, left),
-            )
+    def store(self) -> None:
+        """Write what has moved."""
+        _store_companies(self._connection, self._companies)
+        _store_users(self._connection, self._users)
+        _mark_billing(self._connection, self._users, self._today)
+        self._connection.executemany("INSERT INTO receipt VALUES (?, ?, ?)", self._given)
+        for moved in (self._companies, self._users, self._given, self._touched):
+            moved.clear()
+
+
+def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Who of these may set a password, with the generation and the end of his invitation (0 where none)."""
+    for some in _portions(ids):
+        yield from connection.execute(
+            "SELECT id, coalesce(generation, 0), coalesce(expires, 0) FROM client_user "
+            "LEFT JOIN invitation ON user_id = id "
+            f"WHERE id IN ({_marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
+            some,
+        ).fetchall()
+
+
+def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
+    import hmac
+
+    words = f"{user_id}.{generation}.{expires}"
+    return f"{words}.{hmac.digest(secret, words.encode(), 'sha256').hex()[:40]}"
 
 
 def _hash(token: str) -> str:
@@ -499,96 +622,110 @@ def _user(connection: sqlite3.Connection, user_id: str, today: date) -> User | N
     return next(_users(connection, "id = ?", (user_id,), today), None)
 
 
-def _user_by_email(connection: sqlite3.Connection, email: str, today: date) -> User | None:
-    return next(_users(connection, "email_key = ?", (email_key(email),), today), None)
+def _some_users(
+    connection: sqlite3.Connection, column: str, values: Sequence[str], today: date
+) -> Iterator[User]:
+    """The users with one of these values there."""
+    for some in _portions(values):
+        yield from _users(connection, f"{column} IN ({_marks(some)})", some, today)
 
 
-def _company(connection: sqlite3.Connection, number: str) -> Company | None:
-    row = connection.execute(
-        "SELECT number, name, siren, mode, offer, billing_ends, version FROM company WHERE number = ?",
-        (number,),
-    ).fetchone()
-    return _as_company(row) if row else None
+PORTION = 500
+"""Values in one statement: every build of SQLite takes 999."""
 
 
-def _slice(connection: sqlite3.Connection, before: Resource | None, wanted: Resource, today: date) -> State:
-    """The part of the state that the rules ask about when this resource moves."""
-    if isinstance(wanted, Company):
-        return State({wanted.number: before} if isinstance(before, Company) else {}, {})
-    was = before if isinstance(before, User) else None
-    numbers = set(wanted.companies) | {wanted.billed}
-    companies = {number: company for number in numbers if (company := _company(connection, number))}
-    users: dict[str, User] = {}
-    if (holder := _user_by_email(connection, wanted.email, today)) is not None:
-        users[email_key(holder.email)] = holder
-    # who else is billed to the companies he joins and leaves matters only if his standing there moves
-    standing = (wanted.billed, wanted.type, wanted.is_open)
-    if was is None or (was.billed, was.type, was.is_open) != standing:
-        for number in {wanted.billed, was.billed if was else wanted.billed}:
-            for user in _billed_to(connection, number, today):
-                users[email_key(user.email)] = user
-    if was is not None:
-        users[email_key(was.email)] = was
-    return State(companies, users)
+def _portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(values), PORTION):
+        yield values[start : start + PORTION]
 
 
-def _billed_to(connection: sqlite3.Connection, number: str, today: date) -> Iterable[User]:
-    return _users(connection, "billed = ? AND status <> 'closed'", (number,), today)
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
 
 
-def _under(state: State, address: Address, resource: Resource) -> State:
-    if not isinstance(resource, User):
-        return state
-    users = {key: user for key, user in state.users.items() if user.id != resource.id}
-    return State(state.companies, {**users, address.key: resource})
-
-
-def _store_company(connection: sqlite3.Connection, company: Company, *, is_new: bool) -> None:
-    mode, offer = (str(company.billing.mode), company.billing.offer) if company.billing else (None, None)
-    if is_new:
-        connection.execute(
-            "INSERT INTO company (number, name, siren, mode, offer, version) VALUES (?, ?, ?, ?, ?, ?)",
-            (company.number, company.name, company.siren, mode, offer, company.version),
-        )
-    else:
-        connection.execute(
+def _store_companies(connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]]) -> None:
+    for statement, rows in (
+        (
+            "INSERT INTO company (name, siren, mode, offer, version, number) VALUES (?, ?, ?, ?, ?, ?)",
+            [_company_row(company) for before, company in moves if before is None],
+        ),
+        (
             "UPDATE company SET name = ?, siren = ?, mode = ?, offer = ?, version = ? WHERE number = ?",
-            (company.name, company.siren, mode, offer, company.version, company.number),
-        )
+            [_company_row(company) for before, company in moves if before is not None],
+        ),
+    ):
+        connection.executemany(statement, rows)
 
 
-def _store_user(connection: sqlite3.Connection, before: User | None, user: User) -> None:
-    row = (
+def _company_row(company: Company) -> tuple[object, ...]:
+    mode, offer = (str(company.billing.mode), company.billing.offer) if company.billing else (None, None)
+    return company.name, company.siren, mode, offer, company.version, company.number
+
+
+def _store_users(connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]]) -> None:
+    # changes first: a newcomer may have the address that somebody gives up
+    connection.executemany(
+        "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
+        "type = ?, billed = ?, production = ?, status = ?, version = ? WHERE id = ?",
+        [_user_row(user) for before, user in moves if before is not None],
+    )
+    connection.executemany(
+        "INSERT INTO client_user (email, email_key, first_name, last_name, phone, type, billed, "
+        "production, status, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [_user_row(user) for before, user in moves if before is None],
+    )
+    connection.executemany(
+        "DELETE FROM user_company WHERE user_id = ? AND number = ?",
+        [(user.id, number) for was, user in moves if was for number in was.companies - user.companies],
+    )
+    connection.executemany(
+        "INSERT INTO user_company VALUES (?, ?)",
+        [
+            (user.id, number)
+            for was, user in moves
+            for number in (user.companies - was.companies if was else user.companies)
+        ],
+    )
+    # also sweeps away endings that have passed, which the reading left out
+    regranted = [user for was, user in moves if was is None or was.apps != user.apps]
+    connection.executemany("DELETE FROM app_grant WHERE user_id = ?", [(user.id,) for user in regranted])
+    connection.executemany(
+        "INSERT INTO app_grant VALUES (?, ?, ?, ?)",
+        [
+            (user.id, grant.app, str(grant.state), grant.ends.isoformat() if grant.ends else None)
+            for user in regranted
+            for grant in user.apps
+        ],
+    )
+
+
+def _user_row(user: User) -> tuple[object, ...]:
+    return (
         user.email, email_key(user.email), user.first_name, user.last_name, user.phone, str(user.type),
         user.billed, str(user.production), str(user.status), user.version, user.id,
     )  # fmt: skip
-    if before is None:
-        connection.execute(
-            "INSERT INTO client_user (email, email_key, first_name, last_name, phone, type, billed, "
-            "production, status, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            row,
-        )
-    else:
-        connection.execute(
-            "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
-            "type = ?, billed = ?, production = ?, status = ?, version = ? WHERE id = ?",
-            row,
-        )
-    held = before.companies if before else frozenset()
+
+
+def _mark_billing(
+    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], today: date
+) -> None:
+    """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
+    joined, left = set(), set()
+    for before, user in moves:
+        was = before.billed if before is not None and before.is_open else ""
+        is_ = user.billed if user.is_open else ""
+        if was != is_:
+            left.add(was)
+            joined.add(is_)
     connection.executemany(
-        "DELETE FROM user_company WHERE user_id = ? AND number = ?",
-        [(user.id, number) for number in held - user.companies],
+        "UPDATE company SET billing_ends = NULL WHERE number = ?", [(number,) for number in joined]
     )
+    ends = month_end(today).isoformat()
     connection.executemany(
-        "INSERT INTO user_company VALUES (?, ?)", [(user.id, number) for number in user.companies - held]
+        "UPDATE company SET billing_ends = ? WHERE number = ? AND NOT EXISTS "
+        "(SELECT 1 FROM client_user WHERE billed = ? AND status <> 'closed')",
+        [(ends, number, number) for number in left],
     )
-    if before is None or before.apps != user.apps:
-        # also sweeps away endings that have passed, which the reading left out
-        connection.execute("DELETE FROM app_grant WHERE user_id = ?", (user.id,))
-        connection.executemany(
-            "INSERT INTO app_grant VALUES (?, ?, ?, ?)",
-            [(user.id, g.app, str(g.state), g.ends.isoformat() if g.ends else None) for g in user.apps],
-        )
 
 
 def _fact(connection: sqlite3.Connection, name: str) -> str | None:
