@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,9 @@ from provisioner.errors import ProvisionerError
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
+
+PORTION = 500
+"""How many values one statement asks for; SQLite takes 999 in old builds."""
 
 READ_ATTEMPTS = 20
 """How often a read is begun again because a writer closed the file meanwhile."""
@@ -133,6 +136,40 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def restamp(connection: sqlite3.Connection) -> None:
+    """Within a transaction that writes: say that the content is another one now.
+
+    A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
+    """
+    connection.execute(
+        "INSERT INTO fact VALUES ('stamp', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (os.urandom(16).hex(),),
+    )
+
+
+def stamp_of(connection: sqlite3.Connection, path: Path) -> str:
+    """Another word after each change of the content, whoever made it."""
+    row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
+    words = [str(row[0]) if row else ""]
+    # whoever writes here without this program moves the file at least
+    for part in (path, _wal(path)):
+        with suppress(FileNotFoundError):
+            status = part.stat()
+            words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+    return " ".join(words)
+
+
+def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The values, as many at a time as one statement takes."""
+    for start in range(0, len(values), PORTION):
+        yield values[start : start + PORTION]
+
+
+def marks(values: Sequence[object]) -> str:
+    """A question mark for each value."""
+    return ", ".join("?" * len(values))
 
 
 @contextmanager

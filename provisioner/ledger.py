@@ -16,14 +16,24 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from provisioner.database import Identity, connect, read, told, transaction
+from provisioner.database import (
+    Identity,
+    connect,
+    marks,
+    portions,
+    read,
+    restamp,
+    stamp_of,
+    told,
+    transaction,
+)
 from provisioner.errors import LedgerError, Locked, LockLost
 from provisioner.mail.letters import Letter
 from provisioner.model import Managed
@@ -58,6 +68,7 @@ CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
 IDENTITY = Identity("ledger", 0x70724C65, 1, _SCHEMA, LedgerError)
 
 Clock = Callable[[], datetime]
+T = TypeVar("T")
 
 
 class Holder(NamedTuple):
@@ -152,11 +163,43 @@ class Books:
     """Every letter that is not sent."""
     unsettled: tuple[Entry, ...] = ()
     """Steps of an interrupted run whose end is not known."""
+    stamp: str = ""
+    """Another one after each change of anything that is here."""
+
+
+class BooksView:
+    """Parts of the books, within one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self.stamp = stamp_of(connection, path)
+
+    def books(self, *, users: Collection[str], ids: Collection[str]) -> Books:
+        """The books with those managed users alone who have one of these names or portal ids."""
+        managed: dict[str, Managed] = {}
+        for column, values in (("user", users), ("id", ids)):
+            for some in portions(sorted(values)):
+                managed |= _managed_where(self._connection, f"{column} IN ({marks(some)})", some)
+        return replace(_books_but_managed(self._connection), managed=managed)
+
+    def count_managed(self) -> int:
+        """How many users are managed in all."""
+        (count,) = self._connection.execute("SELECT count(*) FROM managed").fetchone()
+        return int(count)
+
+
+def look_at_books(path: Path, looker: Callable[[BooksView], T | None]) -> T | None:
+    """What ``looker`` makes of parts of the books; None where there is no ledger. Writes nothing."""
+    return read(path, IDENTITY, lambda connection: looker(BooksView(connection, path)))
 
 
 def read_books(path: Path) -> Books:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    return read(path, IDENTITY, _books) or Books()
+
+    def books(connection: sqlite3.Connection) -> Books:
+        return replace(_books(connection), stamp=stamp_of(connection, path))
+
+    return read(path, IDENTITY, books) or Books()
 
 
 def read_runs(path: Path, most: int) -> list[Run]:
@@ -368,6 +411,7 @@ class Ledger:
                     "Run the same command again: what is done is kept, what is not is taken up.",
                 )
             yield self._connection
+            restamp(self._connection)
 
     def _acquire(self, command: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -412,19 +456,21 @@ def describe_holder(holder: Holder, now: datetime) -> str:
 
 
 def _books(connection: sqlite3.Connection) -> Books:
+    return replace(_books_but_managed(connection), managed=_managed_where(connection, "1 = 1", ()))
+
+
+def _books_but_managed(connection: sqlite3.Connection) -> Books:
     fact = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
-    managed = {
-        user: Managed(id_, email, phone, bool(created))
-        for id_, user, email, phone, created in connection.execute(
-            "SELECT id, user, email, phone, created FROM managed"
-        )
-    }
     return Books(
         portal=fact[0] if fact else "",
-        managed=managed,
         open_letters=tuple(_letters(connection, "state <> 'sent'")),
         unsettled=tuple(_entries(connection, "settled IS NULL", ())),
     )
+
+
+def _managed_where(connection: sqlite3.Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
+    rows = connection.execute(f"SELECT id, user, email, phone, created FROM managed WHERE {where}", values)
+    return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
 
 
 def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Entry]:
@@ -465,7 +511,11 @@ def _take_effects(
         for effect, settlement in effects
         if effect.user and settlement.verdict in ("applied", "already")
     ]
-    before = _managed(connection, [settlement.user_id for _, settlement in done])
+    before = {
+        known.id: known
+        for some in portions([settlement.user_id for _, settlement in done])
+        for known in _managed_where(connection, f"id IN ({marks(some)})", some).values()
+    }
     records: list[tuple[str, Managed]] = []
     owed: list[tuple[str, str, Letter]] = []
     for effect, settlement in done:
@@ -484,23 +534,6 @@ def _take_effects(
             owed.append((effect.user, id_, _letter_from(effect.letter, letter_key(portal, id_), now)))
     _remember(connection, records)
     _owe(connection, owed, now)
-
-
-PORTION = 500
-"""Values in one statement: every build of SQLite takes 999."""
-
-
-def _managed(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Managed]:
-    """What is remembered of these accounts, by their ids."""
-    found = {}
-    for start in range(0, len(ids), PORTION):
-        some = ids[start : start + PORTION]
-        marks = ", ".join("?" * len(some))
-        for id_, email, phone, created in connection.execute(
-            f"SELECT id, email, phone, created FROM managed WHERE id IN ({marks})", some
-        ):
-            found[id_] = Managed(id_, email, phone, bool(created))
-    return found
 
 
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.errors import ManifestsInvalid, WorkspaceError
-from provisioner.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
+from provisioner.files import (
+    WORKSPACE_FILE,
+    Signature,
+    find_workspace,
+    manifest_files,
+    read_bytes,
+    read_signed,
+)
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.document import Document, read_document
@@ -131,23 +138,34 @@ def load_workspace(start: Path) -> Workspace:
     return workspace
 
 
-def read_manifests(workspace: Workspace, *, digests: bool = True) -> tuple[Declared, list[Diagnostic]]:
+def read_manifests(
+    workspace: Workspace, *, digests: bool = True, signatures: dict[str, Signature] | None = None
+) -> tuple[Declared, list[Diagnostic]]:
     """Everything the manifests declare, and what is wrong with single ones, in source order.
 
     ``digests`` says whether a plan is to be saved, which needs them. What takes all manifests
     together is :func:`provisioner.manifest.check.check`.
     """
-    from provisioner.manifest.parse import declare
-
     files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
-    documents = _documents(workspace.root, files, problems)
-    with _no_garbage_collection():
-        declared, found = declare(documents, workspace.check_settings, digests=digests)
+    declared, found = declare_files(workspace, files, digests=digests, signatures=signatures)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, remainder=replace(declared.remainder, unread=True))
+    return declared, in_source_order([*problems, *found])
+
+
+def declare_files(
+    workspace: Workspace, files: Sequence[str], *, digests: bool, signatures: dict[str, Signature] | None
+) -> tuple[Declared, list[Diagnostic]]:
+    """What these files of the workspace declare; ``signatures`` takes each one's as it was read."""
+    from provisioner.manifest.parse import declare
+
+    problems: list[Diagnostic] = []
+    documents = _documents(workspace.root, files, problems, {} if signatures is None else signatures)
+    with _no_garbage_collection():
+        declared, found = declare(documents, workspace.check_settings, digests=digests)
     return declared, in_source_order(_with(problems, found))
 
 
@@ -157,12 +175,14 @@ def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagn
     return problems + [problem for problem in found if problem.source not in refused]
 
 
-def _documents(root: Path, files: Sequence[str], problems: list[Diagnostic]) -> Iterator[Document]:
+def _documents(
+    root: Path, files: Sequence[str], problems: list[Diagnostic], signatures: dict[str, Signature]
+) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
     slow: list[Diagnostic] | None = None
     for name in files:
         try:
-            content = read_bytes(os.path.join(root, name), MAX_FILE_BYTES)
+            content, signatures[name] = read_signed(os.path.join(root, name), MAX_FILE_BYTES)
         except WorkspaceError as problem:
             problems.append(error("file-unreadable", problem.sentence, problem.remedy, Source(name, 1, 1)))
             continue

@@ -16,12 +16,12 @@ from provisioner.apply import (
 )
 from provisioner.commands.console import Console, interruptible, progress
 from provisioner.commands.plan import read_plan, show_text
+from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import (
     Clock,
     Planned,
     Selection,
-    plan_workspace,
     portal_of,
     utc_now,
 )

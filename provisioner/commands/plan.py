@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from provisioner import __version__
 from provisioner.commands.console import Console
-from provisioner.commands.reading import Clock, Planned, Selection, plan_workspace, utc_now
+from provisioner.commands.planning import plan_workspace
+from provisioner.commands.reading import Clock, Planned, Selection, utc_now
 from provisioner.errors import Blocked, UsageError
 from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
@@ -39,11 +40,12 @@ def plan(
     outputs: Outputs,
     selection: Selection,
     detailed_exitcode: bool = False,
+    cached: bool = True,
     clock: Clock = utc_now,
 ) -> int:
     """Show what apply would do; writes nothing but the files it is asked for."""
     saved = outputs.as_json or outputs.out is not None
-    planned = plan_workspace(load_workspace(folder), selection, clock, digests=saved)
+    planned = plan_workspace(load_workspace(folder), selection, clock, digests=saved, cached=cached)
     if outputs.out is not None and planned.plan.applyable:
         write_private(outputs.out, _saved(planned).encode())
     _show(planned.plan, _saved(planned) if outputs.as_json else "", console, outputs.markdown)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.errors import ManifestsInvalid, UsageError, WorkspaceError
+from provisioner.errors import UsageError, WorkspaceError
 from provisioner.files import read_bytes
-from provisioner.ledger import Books, read_books
+from provisioner.ledger import Books
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.resolve import Policy, Resolution, resolve
+from provisioner.manifest.resolve import Policy, Resolution
 from provisioner.model import (
     Address,
     Notice,
@@ -100,21 +100,6 @@ def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
         portal.close()
 
 
-def plan_workspace(
-    workspace: Workspace, selection: Selection, clock: Clock = utc_now, *, digests: bool = False
-) -> Planned:
-    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once."""
-    declared, problems = read_manifests(workspace, digests=digests)
-    snapshot = read_snapshot(workspace, clock)
-    problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
-    if any(problem.is_error for problem in problems):
-        raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
-    books = read_books(workspace.ledger_path)
-    resolution = resolve(declared, snapshot.state, books.managed, _policy(workspace, clock))
-    plan = _plan(workspace, declared, problems, snapshot, books, resolution, selection, clock)
-    return Planned(plan, declared, complete=not selection)
-
-
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
     """Problems with the lines they are about, on stderr."""
     found = list(problems)
@@ -127,7 +112,8 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
         console.say(text)
 
 
-def _policy(workspace: Workspace, clock: Clock) -> Policy:
+def policy_of(workspace: Workspace, clock: Clock) -> Policy:
+    """What of provisioner.yaml decides how manifests are read against the portal, and the day."""
     return Policy(
         operator=workspace.operator,
         today=paris_date(clock()),
@@ -137,16 +123,20 @@ def _policy(workspace: Workspace, clock: Clock) -> Policy:
     )
 
 
-def _plan(
+def plan_of(
     workspace: Workspace,
-    declared: Declared,
     problems: list[Diagnostic],
     snapshot: Snapshot,
     books: Books,
     resolution: Resolution,
     selection: Selection,
     clock: Clock,
+    *,
+    declared: Declared,
+    users_managed: int,
+    users_declared: int,
 ) -> Plan:
+    """The plan of what was read and resolved; the two numbers count users, for the limits."""
     desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
     records = {
         key: record
@@ -170,15 +160,15 @@ def _plan(
         reasons=resolution.reasons,
         records=records,
         notices=(*resolution.notices, *_book_notices(books)),
-        diagnostics=[*placed, *_portal_gaps(workspace, declared, snapshot, desired)],
-        managed=len(books.managed),
-        declared=len(declared.users),
+        diagnostics=[*placed, *_portal_gaps(workspace, users_declared, snapshot, desired)],
+        managed=users_managed,
+        declared=users_declared,
     )
     return make_plan(resolution.current, desired, wanted, source_of)
 
 
 def _portal_gaps(
-    workspace: Workspace, declared: Declared, snapshot: Snapshot, desired: State
+    workspace: Workspace, users_declared: int, snapshot: Snapshot, desired: State
 ) -> Iterable[Diagnostic]:
     """What the catalogue has and this portal does not offer, and who sends the welcome."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
@@ -188,7 +178,7 @@ def _portal_gaps(
     for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
         if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
-    if workspace.mail.welcome == "portal" and declared.users:
+    if workspace.mail.welcome == "portal" and users_declared:
         yield error(
             "welcome-by-portal",
             "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",

@@ -17,6 +17,11 @@ from provisioner.model import Billing, Production, UserType
 class Whereabouts(Protocol):
     """Whoever knows where things are written: a file's :class:`~provisioner.manifest.document.Places`."""
 
+    @property
+    def file(self) -> str:
+        """The file, as shown to people."""
+        ...
+
     def source(self, *path: str | int) -> Source:
         """Where the value at a path begins."""
         ...
@@ -26,6 +31,11 @@ class Known(NamedTuple):
     """Whereabouts of one thing, looked up already."""
 
     place: Source
+
+    @property
+    def file(self) -> str:
+        """The file."""
+        return self.place.file
 
     def source(self, *path: str | int) -> Source:
         """The place."""

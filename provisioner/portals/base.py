@@ -7,12 +7,12 @@ of one step is not an exception but the verdict of its receipt.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from provisioner.model import State, Terms
+from provisioner.model import Company, State, Terms, User
 from provisioner.planning.steps import Step
 
 
@@ -79,6 +79,29 @@ class Snapshot:
     state: State
     terms: Terms
     """The catalogue, firm domains and staff addresses that this portal enforces."""
+    stamp: str = ""
+    """See :class:`View`."""
+
+
+class View(Protocol):
+    """Parts of a portal at one instant."""
+
+    portal: str
+    """See :class:`Snapshot`."""
+    stamp: str
+    """Another one after each change of anything that a snapshot holds."""
+    terms: Terms
+
+    def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
+        """Those of these users who exist, by id or :func:`email_key`, in the order of a snapshot."""
+        ...
+
+    def companies(self, numbers: Collection[str]) -> dict[str, Company]:
+        """Those of these companies that exist."""
+        ...
+
+
+T = TypeVar("T")
 
 
 class Portal(Protocol):
@@ -86,6 +109,13 @@ class Portal(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Everything, in one consistent read. Writes nothing."""
+        ...
+
+    def look(self, looker: Callable[[View], T | None]) -> T | None:
+        """What ``looker`` makes of parts of the portal; None where it cannot be looked at in parts.
+
+        Writes nothing. The looker may be called again, should somebody write meanwhile.
+        """
         ...
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:

@@ -11,14 +11,24 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from provisioner.database import Identity, connect, read, told, transaction
+from provisioner.database import (
+    Identity,
+    connect,
+    marks,
+    portions,
+    read,
+    restamp,
+    stamp_of,
+    told,
+    transaction,
+)
 from provisioner.errors import PortalError
 from provisioner.model import (
     Address,
@@ -57,7 +67,7 @@ from provisioner.planning.steps import (
     address_of,
     after,
 )
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict
+from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View
 from provisioner.rules import Census
 
 BATCH = 500
@@ -105,9 +115,38 @@ _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, producti
 def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
     today = paris_date(clock())
-    return read(path, IDENTITY, lambda connection: _snapshot(connection, today)) or Snapshot(
+    return read(path, IDENTITY, lambda connection: _snapshot(connection, path, today)) or Snapshot(
         "", State(), terms
     )
+
+
+class _View:
+    """Parts of the portal, within one transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, today: date) -> None:
+        self._connection = connection
+        self._today = today
+        self.portal = _fact(connection, "id") or ""
+        self.stamp = stamp_of(connection, path)
+        self.terms = _terms(connection)
+
+    def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
+        """See :class:`~provisioner.portals.base.View`."""
+        rows: dict[int, str] = {}
+        for column, values in (("id", ids), ("email_key", emails)):
+            for some in portions(sorted(values)):
+                rows.update(
+                    self._connection.execute(
+                        f"SELECT rowid, id FROM client_user WHERE {column} IN ({marks(some)})", some
+                    )
+                )
+        order = [rows[row] for row in sorted(rows)]
+        found = {user.id: user for user in _some_users(self._connection, "id", order, self._today)}
+        return [found[id_] for id_ in order]
+
+    def companies(self, numbers: Collection[str]) -> dict[str, Company]:
+        """See :class:`~provisioner.portals.base.View`."""
+        return _some_companies(self._connection, sorted(numbers))
 
 
 class ReadOnlyPortal:
@@ -121,6 +160,11 @@ class ReadOnlyPortal:
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
         return read_snapshot(self._path, self._terms, self._clock)
+
+    def look(self, looker: Callable[[View], T | None]) -> T | None:
+        """See :meth:`~provisioner.portals.base.Portal.look`."""
+        today = paris_date(self._clock())
+        return read(self._path, IDENTITY, lambda connection: looker(_View(connection, self._path, today)))
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
@@ -167,7 +211,16 @@ class SqlPortal:
         with told(self._path, IDENTITY):
             self._connection.execute("BEGIN")
             try:
-                return _snapshot(self._connection, self._today())
+                return _snapshot(self._connection, self._path, self._today())
+            finally:
+                self._connection.execute("ROLLBACK")
+
+    def look(self, looker: Callable[[View], T | None]) -> T | None:
+        """See :meth:`~provisioner.portals.base.Portal.look`."""
+        with told(self._path, IDENTITY):
+            self._connection.execute("BEGIN")
+            try:
+                return looker(_View(self._connection, self._path, self._today()))
             finally:
                 self._connection.execute("ROLLBACK")
 
@@ -279,6 +332,7 @@ class SqlPortal:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with told(self._path, IDENTITY), transaction(self._connection):
             yield self._connection
+            restamp(self._connection)
 
     def _execute(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Receipt]:
         desk = _Desk(connection, self._today())
@@ -407,14 +461,9 @@ class _Desk:
         self._place(billed)
 
     def _lay_out_companies(self, numbers: set[str]) -> None:
-        for some in _portions(sorted(numbers - self._known_companies.keys())):
-            rows = self._connection.execute(
-                "SELECT number, name, siren, mode, offer, billing_ends, version FROM company "
-                f"WHERE number IN ({_marks(some)})",
-                some,
-            )
-            for company in map(_as_company, rows):
-                self._known_companies[company.number] = company
+        self._known_companies |= _some_companies(
+            self._connection, sorted(numbers - self._known_companies.keys())
+        )
 
     def _place(self, users: Iterable[User]) -> list[User]:
         placed = []
@@ -425,9 +474,9 @@ class _Desk:
         return placed
 
     def _recall(self, keys: Sequence[str]) -> None:
-        for some in _portions(keys):
+        for some in portions(keys):
             rows = self._connection.execute(
-                f"SELECT key, id, version FROM receipt WHERE key IN ({_marks(some)})", some
+                f"SELECT key, id, version FROM receipt WHERE key IN ({marks(some)})", some
             )
             for key, id_, version in rows:
                 self.receipts[key] = Receipt(key, Verdict.APPLIED, id_, version)
@@ -494,11 +543,11 @@ class _Desk:
 
 def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int]]:
     """Who of these may set a password, with the generation and the end of his invitation (0 where none)."""
-    for some in _portions(ids):
+    for some in portions(ids):
         yield from connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0) FROM client_user "
             "LEFT JOIN invitation ON user_id = id "
-            f"WHERE id IN ({_marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
+            f"WHERE id IN ({marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
             some,
         ).fetchall()
 
@@ -548,7 +597,19 @@ def _refused(key: str, problem: str) -> Receipt:
     return Receipt(key, Verdict.FAILED, problem=problem)
 
 
-def _snapshot(connection: sqlite3.Connection, today: date) -> Snapshot:
+def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> dict[str, Company]:
+    found: dict[str, Company] = {}
+    for some in portions(numbers):
+        rows = connection.execute(
+            "SELECT number, name, siren, mode, offer, billing_ends, version FROM company "
+            f"WHERE number IN ({marks(some)})",
+            some,
+        )
+        found |= {company.number: company for company in map(_as_company, rows)}
+    return found
+
+
+def _snapshot(connection: sqlite3.Connection, path: Path, today: date) -> Snapshot:
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(
@@ -556,7 +617,8 @@ def _snapshot(connection: sqlite3.Connection, today: date) -> Snapshot:
         )
     }
     users = {email_key(user.email): user for user in _users(connection, "", (), today)}
-    return Snapshot(_fact(connection, "id") or "", State(companies, users), _terms(connection))
+    state = State(companies, users)
+    return Snapshot(_fact(connection, "id") or "", state, _terms(connection), stamp_of(connection, path))
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
@@ -626,21 +688,8 @@ def _some_users(
     connection: sqlite3.Connection, column: str, values: Sequence[str], today: date
 ) -> Iterator[User]:
     """The users with one of these values there."""
-    for some in _portions(values):
-        yield from _users(connection, f"{column} IN ({_marks(some)})", some, today)
-
-
-PORTION = 500
-"""Values in one statement: every build of SQLite takes 999."""
-
-
-def _portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), PORTION):
-        yield values[start : start + PORTION]
-
-
-def _marks(values: Sequence[object]) -> str:
-    return ", ".join("?" * len(values))
+    for some in portions(values):
+        yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
 
 
 def _store_companies(connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]]) -> None:
