@@ -126,6 +126,12 @@ def _someone_arrives(choose: random.Random, firm: Path) -> None:
     write(path, path.read_text(encoding="utf-8") + entry + "    production: full\n")
 
 
+def _a_stranger_is_declared(choose: random.Random, firm: Path) -> None:
+    path = choose.choice(files_of(firm))
+    stranger = entry(choose.choice(("guest@example.net", "own@example.net")))
+    write(path, path.read_text(encoding="utf-8") + stranger)
+
+
 def _someone_moves(choose: random.Random, firm: Path) -> None:
     origin, goal = choose.sample(files_of(firm), 2)
     parts = _user_lines(origin.read_text(encoding="utf-8"))
@@ -214,7 +220,8 @@ EDITS_OF_A_DAY: tuple[Edit, ...] = (
     _replaced("    status: closed\n", ""),
     _someone_leaves, _someone_leaves, _someone_arrives, _someone_arrives, _someone_moves, _someone_moves,
     _someone_stands_twice, _an_address_changes, _an_address_changes, _a_dossier_is_renumbered, _a_file_goes,
-    _a_file_is_renamed, _a_copy_is_made, _in_the_portal("close", "USER"), _in_the_portal("reopen", "USER"),
+    _a_stranger_is_declared, _a_file_is_renamed, _a_copy_is_made,
+    _in_the_portal("close", "USER"), _in_the_portal("reopen", "USER"),
     _in_the_portal("user-changes", "USER", "--email", "own@example.net"),
     _in_the_portal("user-changes", "USER", "--phone", "+33199000000"),
     _in_the_portal("requests-app", "USER", "Image"),
@@ -249,6 +256,59 @@ def test_whatever_moved_the_cached_plan_is_the_plan_of_everything(
             answer(firm, cached=True)
         capsys.readouterr()
     assert cached > EDITS // 4, "the cache was hardly ever asked"
+
+
+def entry(address: str, more: str = "", *, type: str = "standard") -> str:
+    """One more user of a manifest."""
+    lines = f"  - email: {address}\n    first_name: Ada\n    last_name: Martin\n    type: {type}\n"
+    return f"{lines}    production: full\n{more}"
+
+
+CLOSED = entry("gone@example.fr", "    status: closed\n")
+RENAMED = entry("later@example.fr", "    previous_email: before@example.fr\n")
+PORTAL_S = ("portal", "client-creates", "user0@client000002.example.fr", "guest@example.net", "Guest", "X")
+OWN = ("portal", "user-changes", "user0@client000002.example.fr", "--email", "own@example.net")
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "moved"),
+    [
+        (CLOSED, (), CLOSED),
+        (RENAMED, (), entry("before@example.fr")),
+        (RENAMED, (), entry("else@example.fr", "    previous_email: before@example.fr\n")),
+        ("", PORTAL_S, entry("guest@example.net")),
+        ("", PORTAL_S, entry("new@example.fr", "    previous_email: guest@example.net\n")),
+        ("", OWN, entry("own@example.net")),
+        ("", (), entry("new@example.fr", '    companies: ["000002"]\n')),
+        ("", (), entry("new@example.fr", '    companies: ["000099"]\n')),
+        (entry("only@example.fr"), ("mail", "status"), entry("only@example.fr", type="administrator")),
+    ],
+)
+def test_files_that_share_nothing_but_a_name_are_read_together(
+    before: str, command: tuple[str, ...], moved: str, firm: Path, readings: list[int]
+) -> None:
+    """What one file says changes what another, at rest and not moved, means."""
+    quiet, other = files_of(firm)[2], files_of(firm)[7]
+    write(quiet, quiet.read_text(encoding="utf-8") + before)
+    for verb in (("apply", "--auto-approve"), command or ("validate",)):
+        assert run(["-C", str(firm), *verb]) == 0
+    answer(firm, cached=True)
+    write(other, other.read_text(encoding="utf-8") + moved)
+    assert answer(firm, cached=True) == answer(firm, cached=False)
+
+
+def test_a_dossier_that_is_declared_no_more_is_there_for_who_is_given_it(
+    firm: Path, readings: list[int]
+) -> None:
+    quiet, gone = files_of(firm)[2], files_of(firm)[7]
+    write(quiet, quiet.read_text(encoding="utf-8") + entry("new@example.fr", '    companies: ["000007"]\n'))
+    assert run(["-C", str(firm), "apply", "--auto-approve"]) == 0
+    answer(firm, cached=True)
+    gone.unlink()
+    readings.clear()
+    remembered = answer(firm, cached=True)
+    assert readings == []
+    assert remembered == answer(firm, cached=False)
 
 
 def test_a_plan_after_a_plan_reads_no_file_again(firm: Path, readings: list[int]) -> None:

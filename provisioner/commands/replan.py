@@ -213,20 +213,17 @@ class _Search:
             if any(problem.is_error for problem in problems) or len(declared.digests) < len(reading):
                 return None
             numbers = {number for number, file in old.companies.items() if file in awake}
-            if numbers - declared.companies.keys():
-                # whoever is given one of these is declared in any file
-                return None
             keys = set(_names_of(declared.users.values()))
             keys.update(key for key, file in old.users.items() if file in awake)
             keys.update(key for key, file in old.former.items() if file in awake)
-            part_of_books = books.books(users=keys, ids=old.undeclared)
-            ids = {known.id for known in part_of_books.managed.values()}
-            accounts = view.users(ids=ids | set(old.undeclared), emails=keys)
+            managed = books.books(users=keys, ids=()).managed
+            # whom these names lead to; those whom nobody declares come along, and move nobody else
+            reached = view.users(ids={known.id for known in managed.values()}, emails=keys)
+            accounts = view.users(ids={*old.undeclared, *(account.id for account in reached)})
             part_of_books = books.books(users=keys, ids={account.id for account in accounts})
             keys.update(part_of_books.managed)
             numbers |= declared.companies.keys()
-            at_rest = () if self._policy.close_absent else frozenset(old.undeclared)
-            numbers.update(account.billed for account in accounts if account.id not in at_rest)
+            numbers.update(account.billed for account in (accounts if self._policy.close_absent else reached))
             more = {old.users.get(key, "") for key in keys} | {old.former.get(key, "") for key in keys}
             more |= {old.companies.get(number, "") for number in numbers}
             more &= present
