@@ -96,10 +96,26 @@ def _console(*, no_input: bool = False) -> Console:
 
 
 class _Ordered(click.Group):
-    """Commands in the order in which a person meets them."""
+    """Commands in the order in which a person meets them; each takes what all of them take."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        if not isinstance(cmd, click.Group):
+            # people write it after the verb as well as before it
+            cmd.params.append(
+                click.Option(
+                    ["--no-color", "-no-color"], is_flag=True, expose_value=False, callback=_without_colour,
+                    help="No colour (NO_COLOR does the same).",
+                )
+            )  # fmt: skip
+        super().add_command(cmd, name)
+
+
+def _without_colour(_context: click.Context, _option: click.Parameter, chosen: bool) -> None:
+    global _no_color
+    _no_color = _no_color or chosen
 
 
 @click.group(cls=_Ordered, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -107,7 +123,7 @@ class _Ordered(click.Group):
 @click.option(
     "-C", "--chdir", "chdir", default=".", metavar="FOLDER", help="The workspace, or a folder in it."
 )
-@click.option("--no-color", "no_color", is_flag=True, help="No colour (NO_COLOR does the same).")
+@click.option("--no-color", "-no-color", "no_color", is_flag=True, help="No colour (NO_COLOR does the same).")
 def cli(chdir: str, no_color: bool) -> None:
     """Client accesses to the portal, declared in YAML, planned and applied."""
     global _chdir, _no_color

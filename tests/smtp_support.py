@@ -47,8 +47,12 @@ def smtp_server(
     tls: ssl.SSLContext | None = None,
     implicit: bool = False,
     answer_body: Callable[[bytes], bytes] | None = None,
+    lingers: bool = False,
 ) -> Iterator[Server]:
-    """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it."""
+    """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it.
+
+    One that ``lingers`` hangs up after QUIT only when the block ends.
+    """
     answers = {**USUAL, **(script or {})}
     server = Server()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -69,7 +73,7 @@ def smtp_server(
 
     def _guarded(connection: socket.socket) -> None:
         with suppress(OSError, ssl.SSLError, _Over):
-            _Session(connection, server, answers, tls, implicit, answer_body, over).run()
+            _Session(connection, server, answers, tls, implicit, answer_body, over, lingers).run()
         connection.close()
 
     accepting = threading.Thread(target=serve, daemon=True)
@@ -100,6 +104,7 @@ class _Session:
         implicit: bool,
         answer_body: Callable[[bytes], bytes] | None,
         over: threading.Event,
+        lingers: bool,
     ) -> None:
         self.connection = connection
         self.server = server
@@ -107,6 +112,7 @@ class _Session:
         self.tls = tls
         self.answer_body = answer_body
         self.over = over
+        self.lingers = lingers
         self.secure = False
         self.pending = b""
         if implicit and tls is not None:
@@ -132,6 +138,8 @@ class _Session:
                 if verb == "DATA" and self.answers["DATA"].startswith(b"354"):
                     self._body()
                 if verb == "QUIT":
+                    if self.lingers:
+                        self.over.wait(20)
                     return
         finally:
             self.connection.close()

