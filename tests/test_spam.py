@@ -108,9 +108,6 @@ def test_a_welcome_is_no_spam_in_either_language(tmp_path: Path, monkeypatch: py
     assert spam.score > 100
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the parts of a link are joined by dots, so one of them can stand alone"
-)
 def test_no_link_is_taken_for_a_bitcoin_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One account in sixty has such a name: 1 or 3, then no 0, which those addresses do not have."""
     ours = letters(tmp_path / "firm", "1", monkeypatch)
