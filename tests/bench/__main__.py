@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +33,14 @@ class Side:
     """One command, measured again and again."""
 
     command: Sequence[str]
+    prepare: Callable[[], object] = lambda: None
+    """Done before each run, and not counted."""
     seconds: list[float] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
 
     def run(self, expected: int = 0) -> None:
         """Once more; an unexpected exit code ends the benchmark."""
+        self.prepare()
         with tempfile.TemporaryFile() as output:
             began = time.perf_counter()
             child = subprocess.Popen(
@@ -63,9 +67,14 @@ class Side:
         return median(self.peaks)
 
 
-def provisioner(folder: Path, *arguments: str) -> Side:
+def provisioner(folder: Path, *arguments: str, prepare: Callable[[], object] = lambda: None) -> Side:
     """Our side."""
-    return Side([PROVISIONER, "-C", str(folder), *arguments])
+    return Side([PROVISIONER, "-C", str(folder), *arguments], prepare)
+
+
+def forget() -> None:
+    """No plan is remembered."""
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 def baseline(*arguments: str) -> Side:
@@ -144,9 +153,38 @@ def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
     provisioner(folder, "apply", "--auto-approve").run()
     return (
         files,
-        provisioner(folder, "plan", "--detailed-exitcode"),
+        provisioner(folder, "plan", "--detailed-exitcode", prepare=forget),
         baseline("load", str(folder / "clients")),
     )
+
+
+def replans(work: Path, users: int, times: int) -> None:
+    """A plan after ten files were edited, beside a walk through the folder that looks at each file's times."""
+    folder = work / f"plan-{users}"
+    files = sorted((folder / "clients").rglob("*.yaml"))
+    edited = files[:: max(1, len(files) // 10)][:10]
+    originals = {path: path.read_text(encoding="utf-8") for path in edited}
+    turn = 0
+
+    def edit() -> None:
+        nonlocal turn
+        turn += 1
+        for path, text in originals.items():
+            path.write_text(text.replace("last_name: ", f"last_name: X{turn}", 1), encoding="utf-8")
+
+    time.sleep(3)  # so that no file counts as one that moved just now
+    provisioner(folder, "plan", prepare=forget).run()
+    plan = provisioner(folder, "plan", "--detailed-exitcode", prepare=edit)
+    walk = baseline("walk", str(folder / "clients"))
+    for _ in range(times):
+        plan.run(expected=2)
+        walk.run()
+    print()
+    say("plan after an edit of ten files", "provisioner", "walk and stat", "ratio")
+    what = f"{users:,} users in {len(files):,} files"
+    say(what, seconds(plan.time), seconds(walk.time), ratio(plan.time, walk.time))
+    for path, text in originals.items():
+        path.write_text(text, encoding="utf-8")
 
 
 def creations(work: Path, users: int, times: int) -> None:
@@ -244,7 +282,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="provisioner-bench-") as name:
         work = Path(name)
         startup(times * 4)
+        os.environ["XDG_CACHE_HOME"] = str(work / "caches")
         cold_plans(work, sizes, times)
+        replans(work, max(sizes), times)
         creations(work, many, 1 if options.quick else min(times, 3))
         mails(work, 300 if options.quick else 2_000)
 

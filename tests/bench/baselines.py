@@ -1,6 +1,7 @@
 """The other side of each comparison: the least that any program doing this must do.
 
 ``python baselines.py load FOLDER``                        every manifest through ``CSafeLoader``
+``python baselines.py walk FOLDER``                        every manifest found, and its times looked at
 ``python baselines.py send PORT FOLDER CONNECTIONS``       every .eml, with ``CONNECTIONS`` = ``one`` for all
                                                            of them, or ``each`` for one a message
 
@@ -23,6 +24,18 @@ def load(folder: str) -> None:
         for path in sorted(Path(folder).rglob("*.yaml"))
     ]
     assert loaded
+
+
+def walk(folder: str) -> None:
+    """Look at every file, and at nothing in it."""
+    import os
+
+    with os.scandir(folder) as children:
+        for child in children:
+            if child.is_dir(follow_symlinks=False):
+                walk(child.path)
+            else:
+                child.stat()
 
 
 def send(port: str, folder: str, connections: str) -> None:
@@ -49,5 +62,7 @@ def send(port: str, folder: str, connections: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "load":
         load(sys.argv[2])
+    elif sys.argv[1] == "walk":
+        walk(sys.argv[2])
     else:
         send(*sys.argv[2:5])
