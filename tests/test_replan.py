@@ -297,6 +297,23 @@ def test_files_that_share_nothing_but_a_name_are_read_together(
     assert answer(firm, cached=True) == answer(firm, cached=False)
 
 
+def test_a_closed_account_is_known_by_its_name_wherever_that_is_declared(firm: Path) -> None:
+    """Closed accounts are left as they were, so this one's company says nothing of the file that names it."""
+    leaver = "user3@client000002.example.fr"
+    first, second, third = (files_of(firm)[at] for at in (2, 5, 7))
+    parts = _user_lines(first.read_text(encoding="utf-8"))
+    write(first, "".join(part for part in parts if leaver not in part))
+    write(second, second.read_text(encoding="utf-8") + entry(leaver, "    status: closed\n"))
+    for verb in (
+        ("portal", "user-changes", leaver, "--email", "own@example.net"),
+        ("apply", "--auto-approve"),
+    ):
+        assert run(["-C", str(firm), *verb]) == 0
+    answer(firm, cached=True)
+    write(third, third.read_text(encoding="utf-8") + entry("own@example.net"))
+    assert answer(firm, cached=True) == answer(firm, cached=False)
+
+
 def test_a_dossier_that_is_declared_no_more_is_there_for_who_is_given_it(
     firm: Path, readings: list[int]
 ) -> None:

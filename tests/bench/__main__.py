@@ -159,7 +159,7 @@ def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
 
 
 def replans(work: Path, users: int, times: int) -> None:
-    """A plan after ten files were edited, beside a walk through the folder that looks at each file's times."""
+    """A plan after ten files were edited, beside a walk through the folder that looks at each file."""
     folder = work / f"plan-{users}"
     files = sorted((folder / "clients").rglob("*.yaml"))
     edited = files[:: max(1, len(files) // 10)][:10]
