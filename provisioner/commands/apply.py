@@ -195,12 +195,13 @@ def _apply(
     stop: Callable[[], bool],
 ) -> Report:
     report = Report()
-    ledger.bind(portal.snapshot().portal)
-    recovered = settle_interrupted(portal, ledger)
+    snapshot = portal.snapshot()
+    ledger.bind(snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot.portal)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
-    start = survey(plan, portal.snapshot())
+    start = survey(plan, snapshot)
     ledger.begin(command, digest(plan))
     try:
         remember_adoptions(plan, ledger)
