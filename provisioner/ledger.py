@@ -250,9 +250,14 @@ class Ledger:
         self._connection.close()
 
     @contextmanager
-    def locked(self, command: str, timeout: float = 0) -> Iterator[None]:
-        """Hold the one lock of this ledger; waits up to ``timeout`` seconds. Raises :class:`Locked`."""
-        self._acquire(command, timeout)
+    def locked(
+        self, command: str, timeout: float = 0, waiting: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[None]:
+        """Hold the one lock of this ledger; waits up to ``timeout`` seconds. Raises :class:`Locked`.
+
+        ``waiting`` is told once, in a sentence, for whom.
+        """
+        self._acquire(command, timeout, waiting)
         try:
             yield
         finally:
@@ -413,8 +418,11 @@ class Ledger:
             yield self._connection
             restamp(self._connection)
 
-    def _acquire(self, command: str, timeout: float) -> None:
+    def _acquire(
+        self, command: str, timeout: float, waiting: Callable[[str], None] = lambda sentence: None
+    ) -> None:
         deadline = time.monotonic() + timeout
+        told = False
         while (holder := self._try_acquire(command)) is not None:
             if time.monotonic() >= deadline:
                 raise Locked(
@@ -422,6 +430,9 @@ class Ledger:
                     "Wait for it (--lock-timeout 60), or if that run is dead: "
                     f"provisioner unlock {holder.id}",
                 )
+            if not told:
+                told = True
+                waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, command: str) -> Holder | None:
