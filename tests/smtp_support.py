@@ -28,6 +28,9 @@ USUAL: dict[str, bytes] = {
     "QUIT": b"221 bye\r\n",
 }
 
+PIPELINING = {"EHLO": b"250-me\r\n250-PIPELINING\r\n250 8BITMIME\r\n"}
+"""For a server that takes several commands at once (RFC 2920)."""
+
 
 @dataclass
 class Server:
@@ -141,10 +144,12 @@ class _Session:
             self.connection.recv(16)
             # a reset, not a farewell: the rest is still on its way
             raise _Over
-        content = b""
-        while not content.endswith(b"\r\n.\r\n"):
+        # a client that was told PIPELINING sends its next command behind the final dot
+        content, mark = b"", b"\r\n.\r\n"
+        while mark not in content:
             content += self._more()
-        message = content[:-3].replace(b"\r\n..", b"\r\n.")
+        content, _, self.pending = content.partition(mark)
+        message = (content + b"\r\n").replace(b"\r\n..", b"\r\n.")
         answer = self.answer_body(message) if self.answer_body else self.answers["body"]
         if answer.startswith(b"250"):
             self.server.accepted.append(message)

@@ -39,6 +39,8 @@ class Progress:
         self._trouble = 0
         self._lines: list[str] = []
         self._told = 0.0
+        if self._line is not None:
+            self._line.draw(0, total)
 
     def tell(self, line: str, *, good: bool = True) -> None:
         """One thing more; ``line`` is what is said of it where lines are said."""
@@ -73,7 +75,9 @@ def progress(console: Console, label: str, total: int) -> Iterator[Progress]:
 
 
 @contextmanager
-def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
+def counting(
+    console: Console, label: str, quiet: float = QUIET_SECONDS
+) -> Iterator[Callable[[int, int], None]]:
     """Work whose parts are worth no line: reading, planning; silent where there is no terminal.
 
     The function is told how many of how many are done.
@@ -81,7 +85,7 @@ def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None
     if not console.bar:
         yield lambda done, total: None
         return
-    line = CountingLine(console.stderr, label, quiet=QUIET_SECONDS)
+    line = CountingLine(console.stderr, label, quiet=quiet)
     try:
         yield line.draw
     finally:
@@ -119,7 +123,8 @@ class CountingLine:
         while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_SECONDS:
             self._seen.popleft()
         since, before = self._seen[0]
-        rate = (done - before) / (now - since) if now > since else 0.0
+        # a rate from less than a second is a guess
+        rate = (done - before) / (now - since) if now - since >= 1.0 else 0.0
         self._show(line_of(self._label, done, total, rate, trouble, self._room()))
 
     def clear(self) -> None:
