@@ -152,6 +152,10 @@ class _Line(asyncio.Protocol):
         self._lost = self._lost or ConnectionError("the connection was closed")
         self._transport.close()
 
+    def abort(self) -> None:
+        """Hang up without a word and without waiting for anything."""
+        self._transport.abort()
+
     def data_received(self, data: bytes) -> None:
         *whole, self._buffer = (self._buffer + data).split(b"\n")
         self._size += len(data)
@@ -291,6 +295,7 @@ class _Dispatch:
         self._trouble: MailError | None = None
         self._ahead: deque[Message] = deque()
         self._most_ahead = 0
+        self._open: set[_Line] = set()
 
     async def run(self, connections: int) -> None:
         """Send everything. Raises the trouble that concerns all letters."""
@@ -304,6 +309,8 @@ class _Dispatch:
                     self._work(line, first), *(self._work(None, None) for _ in range(connections - 1))
                 )
         finally:
+            for line in self._open:
+                line.abort()
             self._records.close()
         if self._records.broken is not None:
             raise self._records.broken
@@ -337,6 +344,7 @@ class _Dispatch:
             with self._records.talking():
                 message = await self._converse(line, message)
             await line.leave()
+            self._open.discard(line)
             line = None
             message = message or self._next()
 
@@ -424,6 +432,8 @@ class _Dispatch:
 
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
+            if attempt and self._stop():
+                break
             if attempt:
                 await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
             try:
@@ -500,6 +510,7 @@ class _Dispatch:
         pipelining = client.supports_extension("pipelining")
         line = _Line(transport, pipelining=pipelining, timeout=server.timeout)
         transport.set_protocol(line)
+        self._open.add(line)
         return line
 
 
