@@ -380,16 +380,21 @@ class Ledger:
                 "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'", (self._now(),)
             )
 
-    def reset_interrupted(self) -> None:
-        """Letters a dead run was sending: before the body they are owed, within it nobody knows."""
+    def reset_interrupted(self) -> list[Posted]:
+        """Letters a dead run was sending: before the body they are owed, within it nobody knows.
+
+        Returns those of which nobody knows.
+        """
         # we hold the lock, so whoever was sending is gone
         self.release_claims()
         with self._write() as connection:
+            cut_off = _letters(connection, "state = 'body'")
             connection.execute(
                 "UPDATE outbox SET state = 'unknown', changed = ?, "
                 "detail = 'the program was stopped while the mail server was taking it' WHERE state = 'body'",
                 (self._now(),),
             )
+        return cut_off
 
     def unlock(self, lock_id: str) -> Holder:
         """Take the lock away from its holder, who will write nothing more. Raises :class:`LedgerError`."""

@@ -202,7 +202,7 @@ def _apply(
     recovered = settle_interrupted(portal, ledger, snapshot.portal)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
-    prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
     start = survey(plan, snapshot)
     ledger.begin(command, digest(plan))
     try:
@@ -215,7 +215,9 @@ def _apply(
         report.stopped = stop()
         if not report.stopped:
             report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
+            parked = report.letters.trouble
             report.letters = deliver(workspace, ledger, portal, sender, console, stop)
+            report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
         console.say(f"After {_count(report.done, 'step')} done: {problem.sentence}")

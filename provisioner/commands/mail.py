@@ -94,18 +94,21 @@ def send(
         with ledger.locked("mail send", lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock)
             try:
-                prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+                parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
                 only = None
                 if user is not None:
                     only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
                 rehearse((posted.letter for posted in ledger.letters("owed")), sender)
                 tally = deliver(workspace, ledger, portal, sender, console, stop, only)
+                tally.trouble[:0] = parked
             finally:
                 portal.close()
     finally:
         ledger.close()
     if tally.problem is not None:
         console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
+    for delivery in parked:
+        console.say(f"E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
     stopped = stop()
     if stopped:
         rest = console.invocation or "provisioner mail send"
