@@ -50,8 +50,12 @@ def smtp_server(
     tls: ssl.SSLContext | None = None,
     implicit: bool = False,
     answer_body: Callable[[bytes], bytes] | None = None,
+    most: int = 1_000,
 ) -> Iterator[Server]:
-    """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it."""
+    """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it.
+
+    It takes ``most`` connections, and has a temporary refusal for the others.
+    """
     answers = {**USUAL, **(script or {})}
     server = Server()
     listener = socket.create_server(("127.0.0.1", 0))
@@ -66,6 +70,10 @@ def smtp_server(
             except OSError:
                 return
             server.connections += 1
+            if server.connections > most:
+                connection.sendall(b"421 too many connections\r\n")
+                connection.close()
+                continue
             thread = threading.Thread(target=_guarded, args=(connection,), daemon=True)
             threads.append(thread)
             thread.start()

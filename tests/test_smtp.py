@@ -280,6 +280,14 @@ def test_a_reply_without_end_is_given_up() -> None:
     assert "without end" in log.deliveries[0].detail
 
 
+def test_a_server_that_takes_fewer_connections_gets_all_letters_over_those() -> None:
+    with smtp_server(PIPELINING, most=2) as server:
+        log = deliver(server, 40, connections=6)
+    assert Counter(log.states) == {"sent": 40}
+    assert log.trouble is None
+    assert len(server.accepted) == 40
+
+
 def test_many_letters_share_few_connections() -> None:
     with smtp_server() as server:
         log = deliver(server, 200, connections=4)

@@ -53,7 +53,8 @@ class Server:
     port: int
     implicit_tls: bool
     starttls: bool
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
+    """None where no TLS is spoken."""
     username: str
     password: str
     timeout: float
@@ -308,6 +309,9 @@ class _Dispatch:
                 await asyncio.gather(
                     self._work(line, first), *(self._work(None, None) for _ in range(connections - 1))
                 )
+                # given back by a connection that could not be had, when nobody was left to take it
+                while self._ahead and self._trouble is None and not self._stop():
+                    await self._work(None, None)
         finally:
             for line in self._open:
                 line.abort()
@@ -448,6 +452,10 @@ class _Dispatch:
                 problem = trouble
                 if _is_lasting(trouble):
                     break
+        if self._open:
+            # a server may take fewer connections than we would like: the others go on
+            self._ahead.appendleft(message)
+            return None
         self._give_up(
             message,
             MailError(
