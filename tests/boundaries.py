@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from email import message_from_bytes
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,36 +44,69 @@ def mailed(folder: Path) -> Counter[str]:
     return Counter(message_from_bytes(file.read_bytes())["To"] for file in files)
 
 
-def watch(checkpoint: Callable[[], None]) -> None:
-    """Put a checkpoint before, inside and after every commit, before and after what else cannot be undone.
+def watch(
+    checkpoint: Callable[[], None], on_commit: Callable[[sqlite3.Connection], None] | None = None
+) -> None:
+    """Put a checkpoint where things become lasting, at the border to SQLite, files and sockets.
 
-    That is: a batch of letters written, brought to the disk and renamed one by one, a mail body.
+    There, and not at functions of the program, so that whoever rewrites those is watched as well.
     """
-    from provisioner import ledger
-    from provisioner.mail import maildir, smtp
-    from provisioner.portals import sql
 
-    module: Any
-    for module in (ledger, sql):
-        original = module.transaction
-
-        @contextmanager
-        def watched(connection: Any, original: Any = original) -> Iterator[None]:
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql != "COMMIT":
+                return super().execute(sql, *values)
             checkpoint()
-            with original(connection):
-                yield
-                checkpoint()
+            done = super().execute(sql, *values)
+            if on_commit is not None:
+                on_commit(self)
             checkpoint()
+            return done
 
-        setattr(module, "transaction", watched)  # noqa: B010  (mypy: not exported)
-    for module, name in ((os, "rename"), (maildir, "_write"), (maildir, "_sync"), (smtp, "_send_body")):
-        setattr(module, name, _watched(getattr(module, name), checkpoint))
+    sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment]
+    for name in ("rename", "replace", "link"):
+        setattr(os, name, _between(checkpoint, getattr(os, name)))
+    _watch_bodies(checkpoint)
 
 
-def _watched(effect: Callable[..., None], checkpoint: Callable[[], None]) -> Callable[..., None]:
-    def watched(*words: Any) -> None:
+def _between(checkpoint: Callable[[], None], effect: Callable[..., None]) -> Callable[..., None]:
+    def watched(*words: Any, **options: Any) -> None:
         checkpoint()
-        effect(*words)
+        effect(*words, **options)
         checkpoint()
 
     return watched
+
+
+def _watch_bodies(checkpoint: Callable[[], None]) -> None:
+    """Before and after a letter leaves, and once its answer has been read."""
+    wire: Any = socket.socket
+    awaiting = False
+
+    def sending(original: Callable[..., Any], mine: Any, data: Any, *rest: Any) -> Any:
+        nonlocal awaiting
+        content = b"".join(data) if isinstance(data, list | tuple) else bytes(data)
+        if b"\r\n.\r\n" not in content:
+            return original(mine, data, *rest)
+        checkpoint()
+        done = original(mine, data, *rest)
+        checkpoint()
+        awaiting = True
+        return done
+
+    def receiving(original: Callable[..., Any], mine: Any, *words: Any) -> Any:
+        nonlocal awaiting
+        answer = original(mine, *words)
+        if awaiting:
+            awaiting = False
+            checkpoint()
+        return answer
+
+    for names, watched in ((("send", "sendall", "sendmsg"), sending), (("recv", "recv_into"), receiving)):
+        for name in names:
+            original = getattr(wire, name)
+            setattr(wire, name, _bound(watched, original))
+
+
+def _bound(watched: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda mine, *words: watched(original, mine, *words)
