@@ -6,6 +6,7 @@ there, and finished by running it again.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -124,3 +125,33 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
         assert nothing_to_do(folder, capsys), call
         shutil.rmtree(folder)
     assert hits >= 30
+
+
+def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path: Path) -> None:
+    """Row 4: SQLite keeps this error to itself, and would go on with weaker promises."""
+    folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS)
+    failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
+    assert failed.hit
+    assert failed.code == 1
+    assert f"The ledger {folder / 'ledger.db'} cannot be kept safely" in failed.talk
+    assert not (folder / "portal.db").exists()
+
+
+def test_what_is_written_down_is_on_the_disk_before_the_next_book_or_letter_is_touched(
+    memory_path: Path,
+) -> None:
+    """Row 1's order, with FULL sync: intended, synced; done, synced; settled, synced; sent."""
+    calls = traced(workspace(memory_path / "firm", clients=TWO_NEWCOMERS), LASTING).calls
+    unsynced = ""
+    switches = 0
+    for call in calls:
+        book = re.search(r"(ledger|portal)\.db-wal>", call.line)
+        if book and call.name == "pwrite64":
+            assert unsynced in ("", book[1]), call
+            switches += unsynced != book[1]
+            unsynced = book[1]
+        elif book and call.name == "fdatasync":
+            unsynced = ""
+        elif call.name == "rename":
+            assert not unsynced, call
+    assert switches >= 8
