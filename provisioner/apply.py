@@ -8,7 +8,6 @@ interrupted or partly failed run is finished.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -16,7 +15,7 @@ from itertools import groupby, islice
 from provisioner.errors import StalePlan
 from provisioner.ledger import Effect, Intent, Ledger, Settlement
 from provisioner.model import Address, Managed, Resource, State, Terms, User, email_key
-from provisioner.planning.notation import step_to_json
+from provisioner.planning.notation import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portals.base import Call, Portal, Receipt, Snapshot, Verdict
@@ -58,23 +57,22 @@ class Start:
     positions: dict[Address, _Position] = field(default_factory=dict)
 
 
-def settle_interrupted(portal: Portal, ledger: Ledger) -> int:
+def settle_interrupted(portal: Portal, ledger: Ledger, portal_id: str) -> int:
     """Ask the portal how the steps of a run that was killed ended; returns how many had been done.
 
     A step the portal never received is settled as skipped: it does not happen behind the plan's back.
     """
-    done = 0
-    portal_id = ""
+    settlements = []
     for entry in ledger.books().unsettled:
-        portal_id = portal_id or portal.snapshot().portal
         receipt = portal.receipt(entry.key)
         if receipt is None:
             settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
         else:
             settlement = Settlement(entry.key, Verdict.APPLIED, user_id=receipt.id)
-            done += 1
-        ledger.settle([settlement], portal_id)
-    return done
+        settlements.append(settlement)
+    if settlements:
+        ledger.settle(settlements, portal_id)
+    return sum(settlement.verdict is Verdict.APPLIED for settlement in settlements)
 
 
 def survey(plan: Plan, snapshot: Snapshot) -> Start:
@@ -164,7 +162,7 @@ def step_key(portal: str, step: Step, version: int) -> str:
 
     Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
     """
-    words = json.dumps([portal, str(address_of(step)), version, step_to_json(step)], sort_keys=True)
+    words = canonical([portal, str(address_of(step)), version, step_to_json(step)])
     return hashlib.sha256(words.encode()).hexdigest()
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +32,20 @@ def main() -> None:
 
     # a run makes many lasting values and hardly a cycle: looking for garbage often is time lost
     gc.set_threshold(1_000_000, 50, 50)
-    sys.exit(run(sys.argv[1:]))
+    # a polite end is Ctrl-C by another name: a sentence, a consistent ledger, exit code 8
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    code = run(sys.argv[1:])
+    # whatever comes now comes too late
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """One command; returns its exit code. A problem is a sentence on stderr, never a traceback."""
     from provisioner.errors import ProvisionerError
 
+    _arguments[:] = arguments
     try:
         result = cli.main(arguments, prog_name="provisioner", standalone_mode=False)
         sys.stdout.flush()
@@ -50,7 +58,7 @@ def run(arguments: list[str]) -> int:
         _tell(f"Error: {problem.format_message()}", f"To see what it takes: {command} --help")
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        _tell("Stopped.", "To finish, run the same command again: what is done stays done.")
+        _tell("\nStopped.", f"To finish: {_invocation(arguments)} (what is done stays done)")
         return 8
     except ProvisionerError as problem:
         _report(problem)
@@ -62,6 +70,15 @@ def run(arguments: list[str]) -> int:
     except RecursionError:
         _tell("Error: The input is nested too deeply.", "Simplify it.")
         return 1
+
+
+def _invocation(arguments: list[str]) -> str:
+    """The command as it was given, to be copied."""
+    import shlex
+
+    from provisioner.review.visible import visible
+
+    return visible(shlex.join(["provisioner", *arguments]))
 
 
 def _tell(sentence: str, remedy: str) -> None:
@@ -87,12 +104,13 @@ def _report(problem: ProvisionerError) -> None:
 
 _chdir = "."
 _no_color = False
+_arguments: list[str] = []
 
 
 def _console(*, no_input: bool = False) -> Console:
     from provisioner.commands.console import system_console
 
-    return system_console(no_color=_no_color, no_input=no_input)
+    return system_console(no_color=_no_color, no_input=no_input, invocation=_invocation(_arguments))
 
 
 class _Ordered(click.Group):

@@ -250,9 +250,14 @@ class Ledger:
         self._connection.close()
 
     @contextmanager
-    def locked(self, command: str, timeout: float = 0) -> Iterator[None]:
-        """Hold the one lock of this ledger; waits up to ``timeout`` seconds. Raises :class:`Locked`."""
-        self._acquire(command, timeout)
+    def locked(
+        self, command: str, timeout: float = 0, waiting: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[None]:
+        """Hold the one lock of this ledger; waits up to ``timeout`` seconds. Raises :class:`Locked`.
+
+        ``waiting`` is told once, in a sentence, for whom.
+        """
+        self._acquire(command, timeout, waiting)
         try:
             yield
         finally:
@@ -375,16 +380,21 @@ class Ledger:
                 "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'", (self._now(),)
             )
 
-    def reset_interrupted(self) -> None:
-        """Letters a dead run was sending: before the body they are owed, within it nobody knows."""
+    def reset_interrupted(self) -> list[Posted]:
+        """Letters a dead run was sending: before the body they are owed, within it nobody knows.
+
+        Returns those of which nobody knows.
+        """
         # we hold the lock, so whoever was sending is gone
         self.release_claims()
         with self._write() as connection:
+            cut_off = _letters(connection, "state = 'body'")
             connection.execute(
                 "UPDATE outbox SET state = 'unknown', changed = ?, "
                 "detail = 'the program was stopped while the mail server was taking it' WHERE state = 'body'",
                 (self._now(),),
             )
+        return cut_off
 
     def unlock(self, lock_id: str) -> Holder:
         """Take the lock away from its holder, who will write nothing more. Raises :class:`LedgerError`."""
@@ -413,8 +423,11 @@ class Ledger:
             yield self._connection
             restamp(self._connection)
 
-    def _acquire(self, command: str, timeout: float) -> None:
+    def _acquire(
+        self, command: str, timeout: float, waiting: Callable[[str], None] = lambda sentence: None
+    ) -> None:
         deadline = time.monotonic() + timeout
+        told = False
         while (holder := self._try_acquire(command)) is not None:
             if time.monotonic() >= deadline:
                 raise Locked(
@@ -422,6 +435,9 @@ class Ledger:
                     "Wait for it (--lock-timeout 60), or if that run is dead: "
                     f"provisioner unlock {holder.id}",
                 )
+            if not told:
+                told = True
+                waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, command: str) -> Holder | None:

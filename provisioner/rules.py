@@ -28,14 +28,13 @@ _PRODUCTION_NAMES = frozenset(name for trio in PRODUCTION_APPS.values() for name
 
 def mixed_production(key: str, user: User) -> Iterator[Diagnostic]:
     """R3: the trio is the field ``production``; no production application stands on its own."""
-    for grant in sorted(user.apps, key=str):
-        if grant.app in _PRODUCTION_NAMES:
-            yield error(
-                "R3",
-                f"{user.email} is given {grant.app!r} alone; production applications come as one whole trio.",
-                "Use production: full or production: consultation instead.",
-                address=str(user_address(key)),
-            )
+    for grant in sorted((grant for grant in user.apps if grant.app in _PRODUCTION_NAMES), key=str):
+        yield error(
+            "R3",
+            f"{user.email} is given {grant.app!r} alone; production applications come as one whole trio.",
+            "Use production: full or production: consultation instead.",
+            address=str(user_address(key)),
+        )
 
 
 def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
@@ -53,8 +52,8 @@ def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
 
 def known_companies(key: str, user: User, companies: Collection[str]) -> Iterator[Diagnostic]:
     """Folder access means access to companies that exist."""
-    for number in sorted(user.companies | {user.billed}):
-        if number and number not in companies:
+    for number in sorted({number for number in (*user.companies, user.billed) if number not in companies}):
+        if number:
             yield error(
                 "unknown-company",
                 f"{user.email} is given dossier {number}, which does not exist.",
@@ -65,14 +64,16 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
 
 def catalogue(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
     """Applications are those of the firm's catalogue (A9)."""
-    for grant in sorted(user.apps, key=str):
-        if grant.app not in terms.apps and grant.app not in _PRODUCTION_NAMES:
-            yield error(
-                "unknown-app",
-                f"{user.email} is given {grant.app!r}, which is not in the catalogue.",
-                "Correct the name, or add the application to the catalogue.",
-                address=str(user_address(key)),
-            )
+    strange = (
+        grant for grant in user.apps if grant.app not in terms.apps and grant.app not in _PRODUCTION_NAMES
+    )
+    for grant in sorted(strange, key=str):
+        yield error(
+            "unknown-app",
+            f"{user.email} is given {grant.app!r}, which is not in the catalogue.",
+            "Correct the name, or add the application to the catalogue.",
+            address=str(user_address(key)),
+        )
 
 
 def firm_domain(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:

@@ -64,13 +64,26 @@ def write(letter: Letter, link: str, sender: Sender) -> bytes:
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
-def prepare(ledger: Ledger, *, resend_unknown: bool) -> None:
-    """Settle what a killed run left; under ``on_unknown: resend`` owe each unknown letter once more."""
-    ledger.reset_interrupted()
+def prepare(ledger: Ledger, *, resend_unknown: bool) -> list[Delivery]:
+    """Settle what a killed run left; under ``on_unknown: resend`` owe each unknown letter once more.
+
+    Returns the letters that are parked by this.
+    """
+    cut_off = ledger.reset_interrupted()
     if resend_unknown:
         for posted in ledger.letters("unknown"):
             if not posted.resent:
                 ledger.resend(posted.letter.key)
+        cut_off = [posted for posted in cut_off if posted.resent]
+    return [
+        Delivery(
+            posted.letter.key,
+            DeliveryState.UNKNOWN,
+            f"{posted.letter.recipient}: the program was stopped while the mail server was taking it; "
+            f"to decide: provisioner mail settle {posted.user} --sent, or --resend",
+        )
+        for posted in cut_off
+    ]
 
 
 def send_owed(

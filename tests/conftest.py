@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
@@ -22,3 +24,11 @@ def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     for name in ("NO_COLOR", "COLUMNS", "CI", "TERM"):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+@pytest.fixture
+def memory_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where hundreds of syncs cost nothing; on the disk where there is none."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="provisioner-") as folder:
+        yield Path(folder)

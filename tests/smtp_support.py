@@ -28,6 +28,9 @@ USUAL: dict[str, bytes] = {
     "QUIT": b"221 bye\r\n",
 }
 
+PIPELINING = {"EHLO": b"250-me\r\n250-PIPELINING\r\n250 8BITMIME\r\n"}
+"""For a server that takes several commands at once (RFC 2920)."""
+
 
 @dataclass
 class Server:
@@ -48,10 +51,12 @@ def smtp_server(
     implicit: bool = False,
     answer_body: Callable[[bytes], bytes] | None = None,
     lingers: bool = False,
+    most: int = 1_000,
 ) -> Iterator[Server]:
     """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it.
 
-    One that ``lingers`` hangs up after QUIT only when the block ends.
+    One that ``lingers`` hangs up after QUIT only when the block ends. It takes ``most`` connections, and
+    has a temporary refusal for the others.
     """
     answers = {**USUAL, **(script or {})}
     server = Server()
@@ -67,6 +72,10 @@ def smtp_server(
             except OSError:
                 return
             server.connections += 1
+            if server.connections > most:
+                connection.sendall(b"421 too many connections\r\n")
+                connection.close()
+                continue
             thread = threading.Thread(target=_guarded, args=(connection,), daemon=True)
             threads.append(thread)
             thread.start()
@@ -149,10 +158,12 @@ class _Session:
             self.connection.recv(16)
             # a reset, not a farewell: the rest is still on its way
             raise _Over
-        content = b""
-        while not content.endswith(b"\r\n.\r\n"):
+        # a client that was told PIPELINING sends its next command behind the final dot
+        content, mark = b"", b"\r\n.\r\n"
+        while mark not in content:
             content += self._more()
-        message = content[:-3].replace(b"\r\n..", b"\r\n.")
+        content, _, self.pending = content.partition(mark)
+        message = (content + b"\r\n").replace(b"\r\n..", b"\r\n.")
         answer = self.answer_body(message) if self.answer_body else self.answers["body"]
         if answer.startswith(b"250"):
             self.server.accepted.append(message)

@@ -51,7 +51,7 @@ class World:
 
     def apply(self, plan: Plan) -> list[Outcome]:
         """The whole of apply but for the letters' journey."""
-        settle_interrupted(self.portal, self.ledger)
+        settle_interrupted(self.portal, self.ledger, self.portal.snapshot().portal)
         start = survey(plan, self.portal.snapshot())
         self.ledger.begin("apply", "digest")
         return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
@@ -192,7 +192,7 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     key = step_key(world.portal.snapshot().portal, step, 0)
     run = world.ledger.begin("apply", "digest")
     world.ledger.intend([Intent(key, "company:1", "CreateCompany", Effect())])
-    assert settle_interrupted(world.portal, world.ledger) == 0
+    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot().portal) == 0
     assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
     assert world.current() == State()
 

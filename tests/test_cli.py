@@ -566,7 +566,7 @@ def test_ctrl_c_finishes_the_step_in_hand_and_says_how_to_go_on(shell: Shell) ->
         out, err = running.communicate(timeout=30)
         assert running.returncode in (0, 8)
         if running.returncode == 8:
-            assert "To finish: provisioner apply" in err
+            assert f"To finish: provisioner -C {shell.folder} apply --auto-approve" in err
             assert "Stopped" in out
         assert shell("apply", "--auto-approve").code == 0
     assert len(server.accepted) == 15

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import email
 import email.policy
-from collections.abc import Sequence
+import errno
+import os
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parseaddr
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -18,6 +22,7 @@ from hypothesis import strategies as st
 from provisioner import limits
 from provisioner.errors import MailError
 from provisioner.mail import letters as letters_module
+from provisioner.mail import maildir as maildir_module
 from provisioner.mail.delivery import Delivery, Message
 from provisioner.mail.letters import Letter, Rendered, Templates, compose, message_id, render
 from provisioner.mail.maildir import Maildir
@@ -315,3 +320,104 @@ def test_a_maildir_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("a file")
     with pytest.raises(MailError, match="cannot be used"):
         Maildir(tmp_path / "outbox").deliver([], record=nothing, stop=lambda: False)
+
+
+def three() -> list[Message]:
+    return [
+        Message(letter * 64, "a@b.fr", "c@d.fr", f"To: {letter}\r\n\r\nx\r\n".encode()) for letter in "abc"
+    ]
+
+
+def test_a_batch_is_on_the_disk_before_it_has_its_names_and_has_them_before_it_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 6 for files: written, synced, renamed, the folder synced, recorded; each for the whole batch."""
+    stages: list[str] = []
+
+    def told(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*words: Any) -> Any:
+            done = work(*words)
+            stages.append(name)
+            return done
+
+        return watched
+
+    for name in ("_write", "_sync"):
+        monkeypatch.setattr(maildir_module, name, told(name, getattr(maildir_module, name)))
+    for name in ("rename", "fsync"):
+        monkeypatch.setattr(os, name, told(name, getattr(os, name)))
+    states: list[str] = []
+
+    def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        assert not bodies
+        stages.append("record")
+        states.extend(delivery.state for delivery in deliveries)
+
+    Maildir(tmp_path / "outbox").deliver(three(), record=record, stop=lambda: False)
+    assert stages == ["_write"] * 3 + ["_sync"] + ["rename"] * 3 + ["fsync", "record"]
+    assert states == ["sent"] * 3
+    assert len(list((tmp_path / "outbox" / "new").iterdir())) == 3
+
+
+class NoSyncfs:
+    """A C library without that call, as on other systems than Linux."""
+
+
+class BrokenDisk:
+    """A disk that takes everything and keeps nothing."""
+
+    @staticmethod
+    def syncfs(folder: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+
+def test_without_syncfs_each_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda *words, **names: NoSyncfs())
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    Maildir(tmp_path / "outbox").deliver(three(), record=nothing, stop=lambda: False)
+    assert synced == [*(f"{letter * 64}.provisioner" for letter in "abc"), "new"]
+
+
+def test_a_disk_that_fails_when_the_batch_gets_there_leaves_it_owed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 4: the error comes with the sync, not with the write."""
+    monkeypatch.setattr(ctypes, "CDLL", lambda *words, **names: BrokenDisk())
+    told: list[Delivery] = []
+    with pytest.raises(MailError, match="Input/output error"):
+        Maildir(tmp_path / "outbox").deliver(
+            three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False
+        )
+    assert [delivery.state for delivery in told] == ["owed"] * 3
+    assert list((tmp_path / "outbox" / "new").iterdir()) == []
+
+
+def test_a_letter_whose_file_cannot_be_written_does_not_take_those_before_it_along(tmp_path: Path) -> None:
+    """Row 4: what is written before the disk is full arrives; what comes after it is not tried."""
+    box = tmp_path / "outbox"
+    (box / "tmp").mkdir(parents=True)
+    (box / "tmp" / f"{'b' * 64}.provisioner").symlink_to("/dev/full")
+    told: list[Delivery] = []
+    with pytest.raises(MailError, match="No space left"):
+        Maildir(box).deliver(
+            three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False
+        )
+    assert {delivery.key[0]: str(delivery.state) for delivery in told} == {"a": "sent", "b": "owed"}
+    assert [file.name[0] for file in (box / "new").iterdir()] == ["a"]
+
+
+def test_stopped_a_maildir_finishes_the_batch_in_hand(tmp_path: Path) -> None:
+    told: list[Delivery] = []
+    Maildir(tmp_path / "outbox").deliver(
+        three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=iter([False, True]).__next__
+    )
+    assert [delivery.key[0] for delivery in told] == ["a"]
+    assert len(list((tmp_path / "outbox" / "new").iterdir())) == 1

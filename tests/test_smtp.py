@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ssl
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from smtp_support import CUT, SILENCE, Server, smtp_server
+from smtp_support import CUT, PIPELINING, SILENCE, Server, smtp_server
 
 from provisioner.errors import MailError
 from provisioner.mail import smtp as smtp_module
@@ -93,11 +93,13 @@ FAULTS: dict[str, tuple[dict[str, bytes], str, bool]] = {
 }
 
 
+@pytest.mark.parametrize("offered", [{}, PIPELINING], ids=["one by one", "pipelined"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_each_fault_ends_in_its_state(fault: str) -> None:
+def test_each_fault_ends_in_its_state(fault: str, offered: dict[str, bytes]) -> None:
+    """Row 14."""
     script, state, body = FAULTS[fault]
     silent = SILENCE in script.values()
-    with smtp_server(script) as server:
+    with smtp_server({**offered, **script}) as server:
         log = deliver(server, timeout=0.5 if silent else 2.0)
     assert log.states == [state]
     assert (log.bodies == ["k0"]) is body
@@ -147,6 +149,143 @@ def test_a_lone_dot_ends_no_message_and_one_letter_arrives() -> None:
     assert log.states == ["sent"]
     assert len(server.accepted) == 1
     assert b"\r\n.\r\nMAIL FROM" in server.accepted[0]
+
+
+class Lost(Exception):
+    """The ledger's lock was taken away."""
+
+
+def watch_bodies(monkeypatch: pytest.MonkeyPatch, committed: Collection[str]) -> list[str]:
+    """The keys of the bodies that leave, each of which must have been committed before."""
+    send_body = smtp_module._send_body
+    left: list[str] = []
+
+    def watched(line: Any, content: bytes, following: Message | None) -> None:
+        key = content.partition(b"\r\n")[0].partition(b" ")[2].decode()
+        assert key in committed
+        left.append(key)
+        send_body(line, content, following)
+
+    monkeypatch.setattr(smtp_module, "_send_body", watched)
+    return left
+
+
+def told_apart(count: int) -> list[Message]:
+    """Letters whose bodies name their keys."""
+    return [
+        letter._replace(content=f"Subject: {letter.key}\r\n\r\n.\r\n".encode()) for letter in letters(count)
+    ]
+
+
+@pytest.mark.parametrize("offered", [{}, PIPELINING], ids=["one by one", "pipelined"])
+def test_no_body_leaves_before_the_commit_that_says_so_has_returned(
+    offered: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 15, law 7: also where what several connections have to say is one commit."""
+    committed: set[str] = set()
+    left = watch_bodies(monkeypatch, committed)
+    log, commits = Log(), []
+
+    def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        assert not set(bodies) & set(left)
+        log.record(bodies, deliveries)
+        commits.append(len(bodies))
+        # whatever happens up to here happens before the commit has returned
+        committed.update(bodies)
+
+    with smtp_server(offered) as server:
+        carrier = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=4)
+        carrier.deliver(told_apart(60), record=record, stop=lambda: False)
+    assert Counter(log.states) == {"sent": 60}
+    assert sorted(log.bodies) == sorted(left) == sorted(letter.key for letter in letters(60))
+    assert len(server.accepted) == 60
+    # and they do share commits: one each would be sixty, and as many again for how they ended
+    assert max(commits) > 1
+    assert len(commits) < 60
+
+
+@pytest.mark.parametrize("broken", range(1, 6))
+def test_once_a_commit_has_failed_no_body_leaves_any_more(
+    broken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Law 7: a run whose lock was taken away sends nothing that it could not write down."""
+    committed: set[str] = set()
+    left = watch_bodies(monkeypatch, committed)
+    tried = 0
+
+    def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        nonlocal tried
+        tried += 1
+        if tried >= broken:
+            raise Lost
+        committed.update(bodies)
+
+    with smtp_server(PIPELINING) as server:
+        carrier = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=3)
+        with pytest.raises(Lost):
+            carrier.deliver(told_apart(20), record=record, stop=lambda: False)
+    assert set(left) == committed
+    assert len(server.accepted) <= len(left)
+    assert tried == broken
+
+
+def test_a_refused_recipient_gets_no_body_even_where_the_server_asks_for_it() -> None:
+    """RFC 2920, 3.1: DATA is on its way already when RCPT is refused."""
+    with smtp_server({**PIPELINING, "RCPT": b"550 unknown\r\n"}) as server:
+        log = deliver(server, 3)
+    assert log.states == ["failed"] * 3
+    assert log.bodies == []
+    assert server.accepted == []
+
+
+def test_a_pipelined_letter_whose_predecessor_cut_the_line_goes_over_a_new_one() -> None:
+    answers = iter([b"250 ok\r\n", CUT, b"250 ok\r\n", b"250 ok\r\n"])
+    with smtp_server(PIPELINING, answer_body=lambda message: next(answers)) as server:
+        log = deliver(server, 4)
+    assert sorted(log.states) == ["sent", "sent", "sent", "unknown"]
+    assert server.connections == 2
+
+
+def test_a_server_that_has_enough_of_a_connection_gets_a_new_one_and_every_letter() -> None:
+    with smtp_server({**PIPELINING, "body": b"250 ok\r\n" + CUT}) as server:
+        log = deliver(server, 4)
+    assert log.states == ["sent"] * 4
+    assert len(server.accepted) == 4
+
+
+def test_replies_that_nobody_asked_for_belong_to_no_command() -> None:
+    with smtp_server({**PIPELINING, "body": b"250 ok\r\n250 ok\r\n"}) as server:
+        log = deliver(server, 1)
+    assert log.states == ["sent"]
+    assert len(server.accepted) == 1
+
+
+@pytest.mark.parametrize("recipient", ["a@b.fr>\r\nRCPT TO:<x@y.fr", "a b@c.fr", "é@b.fr", "", "<a@b.fr>"])
+def test_an_address_that_would_end_its_command_is_refused_here(recipient: str) -> None:
+    """Row 22."""
+    log = Log()
+    with smtp_server(PIPELINING) as server:
+        carrier = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
+        hostile, *others = letters(3)
+        messages = [hostile._replace(recipient=recipient), *others]
+        carrier.deliver(messages, record=log.record, stop=lambda: False)
+    assert sorted(log.states) == ["failed", "sent", "sent"]
+    assert sorted(server.recipients) == [b"RCPT TO:<user1@example.fr>\r", b"RCPT TO:<user2@example.fr>\r"]
+
+
+def test_a_reply_without_end_is_given_up() -> None:
+    with smtp_server({"MAIL": b"250-more\r\n" * 4_000}) as server:
+        log = deliver(server, 1, timeout=5.0)
+    assert log.states == ["owed"]
+    assert "without end" in log.deliveries[0].detail
+
+
+def test_a_server_that_takes_fewer_connections_gets_all_letters_over_those() -> None:
+    with smtp_server(PIPELINING, most=2) as server:
+        log = deliver(server, 40, connections=6)
+    assert Counter(log.states) == {"sent": 40}
+    assert log.trouble is None
+    assert len(server.accepted) == 40
 
 
 def test_many_letters_share_few_connections() -> None:

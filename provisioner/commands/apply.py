@@ -14,10 +14,11 @@ from provisioner.apply import (
     settle_interrupted,
     survey,
 )
-from provisioner.commands.console import Console, interruptible, progress
+from provisioner.commands.console import Console, interruptible
 from provisioner.commands.plan import read_plan, show_text
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
+from provisioner.commands.progress import progress
 from provisioner.commands.reading import (
     Clock,
     Planned,
@@ -172,10 +173,11 @@ def _run(
 ) -> int:
     ledger = Ledger(workspace.ledger_path, clock)
     try:
-        with ledger.locked(command, lock_timeout), interruptible(console) as stop:
+        with ledger.locked(command, lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock)
             try:
                 report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
+                report.stopped = stop()
             finally:
                 portal.close()
     finally:
@@ -195,24 +197,27 @@ def _apply(
     stop: Callable[[], bool],
 ) -> Report:
     report = Report()
-    ledger.bind(portal.snapshot().portal)
-    recovered = settle_interrupted(portal, ledger)
+    snapshot = portal.snapshot()
+    ledger.bind(snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot.portal)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
-    prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
-    start = survey(plan, portal.snapshot())
+    report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    start = survey(plan, snapshot)
     ledger.begin(command, digest(plan))
     try:
         remember_adoptions(plan, ledger)
         total = len(plan.steps)
-        with progress(console, "Applying", total) as tell:
+        with progress(console, "Applying", total) as shown:
             for outcome in apply_steps(plan, start, portal, ledger, stop):
                 report.outcomes.append(outcome)
-                tell(_line(outcome, len(report.outcomes), total))
+                shown.tell(_line(outcome, len(report.outcomes), total), good=outcome.done)
         report.stopped = stop()
         if not report.stopped:
             report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
+            parked = report.letters.trouble
             report.letters = deliver(workspace, ledger, portal, sender, console, stop)
+            report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
         console.say(f"After {_count(report.done, 'step')} done: {problem.sentence}")
@@ -248,7 +253,8 @@ def _conclude(report: Report, console: Console) -> None:
     for delivery in report.letters.trouble[:20]:
         console.say(f"  E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
     if report.exit_code:
-        console.say("\nTo finish: provisioner apply (what is done stays done, no e-mail goes out twice)")
+        again = console.invocation or "provisioner apply"
+        console.say(f"\nTo finish: {again} (what is done stays done, no e-mail goes out twice)")
     word = "Stopped" if report.stopped else "Applied in part" if report.exit_code else "Applied"
     console.answer(f"{word}: {report.in_words()}.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -25,6 +25,8 @@ class Console:
     """Somebody sits there and can be asked."""
     bar: bool = False
     """stderr is a terminal where a line can be drawn again and again."""
+    invocation: str = ""
+    """The command as it was given: what finishes a job that was stopped."""
 
     def answer(self, text: str) -> None:
         """The result, for people and programs alike."""
@@ -40,10 +42,14 @@ class Console:
         self.stdout.flush()
         self.stderr.write(f"{question} Only 'yes' is accepted: ")
         self.stderr.flush()
-        return sys.stdin.readline().strip().lower() == "yes"
+        answer = sys.stdin.readline()
+        if not answer:
+            # the end of input, as Ctrl-D gives it, leaves the cursor behind the question
+            self.say("")
+        return answer.strip().lower() == "yes"
 
 
-def system_console(*, no_color: bool = False, no_input: bool = False) -> Console:
+def system_console(*, no_color: bool = False, no_input: bool = False, invocation: str = "") -> Console:
     """The console of this process; respects NO_COLOR, CI, TERM=dumb and pipes."""
     environment = os.environ
     terminal = sys.stdout.isatty()
@@ -63,6 +69,7 @@ def system_console(*, no_color: bool = False, no_input: bool = False) -> Console
         width=_width(environment, terminal),
         interactive=asked and not no_input,
         bar=sys.stderr.isatty() and environment.get("TERM") != "dumb" and not environment.get("CI"),
+        invocation=invocation,
     )
 
 
@@ -72,20 +79,8 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
     return max(40, min(shutil.get_terminal_size().columns, 200))
 
 
-@contextmanager
-def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar with the time left on a terminal; elsewhere one line for each thing done."""
-    if not console.bar:
-        yield console.say
-        return
-    import click
-
-    with click.progressbar(length=total, label=label, file=console.stderr, show_pos=True) as bar:
-        yield lambda line: bar.update(1)
-
-
 class Interruption:
-    """Ctrl-C, remembered: the step in hand is finished first. A second one ends at once."""
+    """Ctrl-C, remembered: what is in hand is finished first. A second one ends at once."""
 
     def __init__(self) -> None:
         self.wanted = False

@@ -91,23 +91,30 @@ def send(
     sender = sender_of(workspace)
     ledger = Ledger(workspace.ledger_path, clock)
     try:
-        with ledger.locked("mail send", lock_timeout), interruptible(console) as stop:
+        with ledger.locked("mail send", lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock)
             try:
-                prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+                parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
                 only = None
                 if user is not None:
                     only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
                 rehearse((posted.letter for posted in ledger.letters("owed")), sender)
                 tally = deliver(workspace, ledger, portal, sender, console, stop, only)
+                tally.trouble[:0] = parked
             finally:
                 portal.close()
     finally:
         ledger.close()
     if tally.problem is not None:
         console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
+    for delivery in parked:
+        console.say(f"E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
+    stopped = stop()
+    if stopped:
+        rest = console.invocation or "provisioner mail send"
+        console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
     console.answer(f"{tally.sent} e-mail{'s' if tally.sent != 1 else ''} sent.")
-    if stop():
+    if stopped:
         return Cancelled.exit_code
     return Partial.exit_code if tally.trouble or tally.problem else 0
 
@@ -125,7 +132,7 @@ def settle(
     workspace = load_workspace(folder)
     ledger = Ledger(workspace.ledger_path, clock)
     try:
-        with ledger.locked("mail settle", lock_timeout):
+        with ledger.locked("mail settle", lock_timeout, waiting=console.say):
             ledger.reset_interrupted()
             found = [posted for posted in ledger.letters("unknown") if _is_for(posted, user)]
             if not found:

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from provisioner.commands.console import Console, progress
+from provisioner.commands.console import Console
+from provisioner.commands.progress import progress
 from provisioner.errors import MailError, WorkspaceError
 from provisioner.files import read_bytes, resource_folder
 from provisioner.ledger import Ledger
@@ -75,16 +76,17 @@ def deliver(
     recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
     sent = 0
 
-    with progress(console, "Sending", len(owed)) as tell:
+    with progress(console, "Sending", len(owed)) as shown:
 
         def on_letter(delivery: Delivery) -> None:
             nonlocal sent
             recipient = visible(recipients.get(delivery.key, delivery.key))
             if delivery.state is DeliveryState.SENT:
                 sent += 1
-                tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
+                shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
             else:
-                tell(f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})")
+                line = f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})"
+                shown.tell(line, good=False)
 
         transport = transport_of(workspace)
         return send_owed(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)

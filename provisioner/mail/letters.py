@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from provisioner.errors import MailError
@@ -272,19 +273,24 @@ def _where(name: str, problem: BaseException) -> str:
     return f"{name}:{line}" if line else name
 
 
+PIECES = 32
+"""How many pieces of a template are written between two looks at the bounds."""
+
+
 def _bounded(name: str, pieces: Iterator[str]) -> str:
     deadline = time.monotonic() + MAX_RENDER_SECONDS
     written: list[str] = []
     size = 0
-    for piece in pieces:
-        size += len(piece)
+    while some := list(islice(pieces, PIECES)):
+        text = "".join(some)
+        size += len(text)
         if size > MAX_RENDERED_CHARACTERS or time.monotonic() > deadline:
             raise MailError(
                 f"The mail template {name} makes too much: over {MAX_RENDERED_CHARACTERS:,} characters "
                 f"or {MAX_RENDER_SECONDS:.0f} seconds.",
                 "Look for a loop that does not end.",
             )
-        written.append(piece)
+        written.append(text)
     return "".join(written)
 
 

@@ -59,17 +59,18 @@ class Maildir:
 
     def _store(self, batch: Sequence[Message], there: set[str], record: Record) -> OSError | None:
         """A batch, stage by stage; returns what went wrong. Letters that nothing is told of stay owed."""
+        unfinished, box = str(self._path / "tmp"), str(self._path / "new")
         arrived = [message.key for message in batch if _name(message) in there]
         told: list[Delivery] = []
         trouble: OSError | None = None
         written: list[Message] = []
         try:
-            with _opened(self._path / "tmp") as disk:
+            with _opened(unfinished) as disk:
                 for message in batch:
                     if _name(message) in there:
                         continue
                     try:
-                        _write(self._path / "tmp" / _name(message), message.content)
+                        _write(f"{unfinished}/{_name(message)}", message.content)
                     except OSError as problem:
                         # whatever was written before is finished first
                         trouble = problem
@@ -77,10 +78,10 @@ class Maildir:
                         break
                     written.append(message)
                 if written:
-                    _sync(disk, [self._path / "tmp" / _name(message) for message in written])
+                    _sync(disk, [f"{unfinished}/{_name(message)}" for message in written])
             for message in written:
-                os.rename(self._path / "tmp" / _name(message), self._path / "new" / _name(message))
-            with _opened(self._path / "new") as folder:
+                os.rename(f"{unfinished}/{_name(message)}", f"{box}/{_name(message)}")
+            with _opened(box) as folder:
                 os.fsync(folder)
         except OSError as problem:
             trouble = problem
@@ -100,16 +101,18 @@ def _owed(message: Message, problem: OSError) -> Delivery:
     return Delivery(message.key, DeliveryState.OWED, str(problem.strerror or problem))
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: str, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb", buffering=0) as file:
-        left = memoryview(content.replace(b"\r\n", b"\n"))
+    try:
+        left = content.replace(b"\r\n", b"\n")
         while left:
-            left = left[file.write(left) or 0 :]
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
+def _opened(folder: str) -> Iterator[int]:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         yield descriptor
@@ -117,7 +120,7 @@ def _opened(folder: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _sync(disk: int, files: Sequence[Path]) -> None:
+def _sync(disk: int, files: Sequence[str]) -> None:
     """Have these files on the disk; ``disk`` is a folder beside them, opened before they were written.
 
     Raises ``OSError``, also for a write that failed only when it got there.

@@ -53,7 +53,8 @@ class Server:
     port: int
     implicit_tls: bool
     starttls: bool
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
+    """None where no TLS is spoken."""
     username: str
     password: str
     timeout: float
@@ -151,6 +152,10 @@ class _Line(asyncio.Protocol):
         """Hang up."""
         self._lost = self._lost or ConnectionError("the connection was closed")
         self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up without a word and without waiting for anything."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         *whole, self._buffer = (self._buffer + data).split(b"\n")
@@ -291,6 +296,7 @@ class _Dispatch:
         self._trouble: MailError | None = None
         self._ahead: deque[Message] = deque()
         self._most_ahead = 0
+        self._open: set[_Line] = set()
 
     async def run(self, connections: int) -> None:
         """Send everything. Raises the trouble that concerns all letters."""
@@ -303,7 +309,12 @@ class _Dispatch:
                 await asyncio.gather(
                     self._work(line, first), *(self._work(None, None) for _ in range(connections - 1))
                 )
+                # given back by a connection that could not be had, when nobody was left to take it
+                while self._ahead and self._trouble is None and not self._stop():
+                    await self._work(None, None)
         finally:
+            for line in self._open:
+                line.abort()
             self._records.close()
         if self._records.broken is not None:
             raise self._records.broken
@@ -337,6 +348,7 @@ class _Dispatch:
             with self._records.talking():
                 message = await self._converse(line, message)
             await line.leave()
+            self._open.discard(line)
             line = None
             message = message or self._next()
 
@@ -424,6 +436,8 @@ class _Dispatch:
 
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
+            if attempt and self._stop():
+                break
             if attempt:
                 await asyncio.sleep(RETRY_SECONDS * 2 ** (attempt - 1))
             try:
@@ -438,6 +452,10 @@ class _Dispatch:
                 problem = trouble
                 if _is_lasting(trouble):
                     break
+        if self._open:
+            # a server may take fewer connections than we would like: the others go on
+            self._ahead.appendleft(message)
+            return None
         self._give_up(
             message,
             MailError(
@@ -500,6 +518,7 @@ class _Dispatch:
         pipelining = client.supports_extension("pipelining")
         line = _Line(transport, pipelining=pipelining, timeout=server.timeout)
         transport.set_protocol(line)
+        self._open.add(line)
         return line
 
 

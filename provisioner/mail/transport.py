@@ -41,7 +41,7 @@ def open_transport(
             port=parts.port or (465 if scheme == "smtps" else 587),
             implicit_tls=scheme == "smtps",
             starttls=scheme == "smtp" and tls == "required",
-            context=_tls_context(root, ca_file),
+            context=_tls_context(root, ca_file) if scheme == "smtps" or tls == "required" else None,
             username=username,
             password=password,
             timeout=timeout,

@@ -109,11 +109,15 @@ class _Rendering:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._texts: dict[int, str] = {}
-        self.changes = [self._change(change) for change in plan.changes]
         self.steps = [self._step(step) for step in plan.steps]
         self.letters = [canonical(_LETTER(letter)) for letter in plan.letters]
         self.adoptions = [canonical(_ADOPTION(adoption)) for adoption in plan.adoptions]
         self.limits = canonical(_LIMITS(plan.limits))
+
+    @property
+    def changes(self) -> list[str]:
+        """Each change as reviewers and tools read it; the digest needs less."""
+        return [self._change(change) for change in self.plan.changes]
 
     @property
     def digest(self) -> str:

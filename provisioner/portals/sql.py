@@ -30,6 +30,7 @@ from provisioner.database import (
     transaction,
 )
 from provisioner.errors import PortalError
+from provisioner.files import read_bytes, write_private
 from provisioner.model import (
     Address,
     AppState,
@@ -75,6 +76,9 @@ BATCH = 500
 
 INVITATION_DAYS = 30
 """How long an activation link works."""
+
+KEY_BYTES = 32
+"""The length of the key that activation links are derived with."""
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -318,12 +322,15 @@ class SqlPortal:
     def _secret(self) -> bytes:
         """The key that links are derived with, beside the file, so that no copy of the file has it."""
         if not self._key_path.exists():
-            descriptor = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(os.urandom(32))
-                file.flush()
-                os.fsync(descriptor)
-        return self._key_path.read_bytes()
+            # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
+            write_private(self._key_path, os.urandom(KEY_BYTES))
+        key = read_bytes(self._key_path, KEY_BYTES)
+        if len(key) != KEY_BYTES:
+            raise PortalError(
+                f"The key {self._key_path}, with which links are made, is damaged.",
+                "Restore it from a backup.",
+            )
+        return key
 
     def _today(self) -> date:
         return paris_date(self._clock())

@@ -17,11 +17,16 @@ _COMMANDS = re.compile(r":(?=:[A-Za-z])|#(?=#(?:\[|vso\[))")
 
 def visible(text: str) -> str:
     """The text on one line, with nothing hidden in it and nothing in it that acts."""
-    if not text.isprintable() or not text.isascii():
+    if not text.isprintable() or not _is_latin(text):
         text = "".join(map(_shown, text))
     if "::" in text or "##" in text:
         text = _COMMANDS.sub(lambda found: _escape(found[0]), text)
     return text
+
+
+def _is_latin(text: str) -> bool:
+    """Nothing beyond Latin letters with their accents: one column each, and none hidden that is printable."""
+    return text.isascii() or max(text) < "\u0250"
 
 
 def _shown(character: str) -> str:
@@ -39,7 +44,7 @@ def _escape(character: str) -> str:
 
 def columns(text: str) -> int:
     """How many columns a terminal gives this text: wide characters two, combining marks none."""
-    if text.isascii():
+    if _is_latin(text):
         return len(text)
     return sum(map(_columns_of, text))
 

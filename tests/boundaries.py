@@ -1,0 +1,112 @@
+"""A workspace whose apply is watched at every boundary that a run may end at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from email import message_from_bytes
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from provisioner.cli import run
+
+SAMPLES = Path(__file__).parent.parent / "samples"
+
+
+def workspace(
+    folder: Path, *, transport: str = "maildir:outbox", extra: str = "", clients: str = "*.yaml"
+) -> Path:
+    """The onboarding sample, or some of its clients, in a folder of its own."""
+    shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
+    for file in set((folder / "clients").iterdir()) - set((folder / "clients").glob(clients)):
+        file.unlink()
+    settings = folder / "provisioner.yaml"
+    text = settings.read_text()
+    text = text.replace('"maildir:outbox"', f'"{transport}"{extra}')
+    settings.write_text(text)
+    return folder
+
+
+def apply(folder: Path) -> int:
+    """One run, in this process, with its talk thrown away."""
+    return run(["-C", str(folder), "apply", "--auto-approve"])
+
+
+def mailed(folder: Path) -> Counter[str]:
+    """How many letters each recipient has in the maildir."""
+    box = folder / "outbox"
+    files = [file for part in ("new", "cur") for file in (box / part).glob("*")] if box.exists() else []
+    return Counter(message_from_bytes(file.read_bytes())["To"] for file in files)
+
+
+def watch(
+    checkpoint: Callable[[], None], on_commit: Callable[[sqlite3.Connection], None] | None = None
+) -> None:
+    """Put a checkpoint where things become lasting, at the border to SQLite, files and sockets.
+
+    There, and not at functions of the program, so that whoever rewrites those is watched as well.
+    """
+
+    class Watched(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql != "COMMIT":
+                return super().execute(sql, *values)
+            checkpoint()
+            done = super().execute(sql, *values)
+            if on_commit is not None:
+                on_commit(self)
+            checkpoint()
+            return done
+
+    sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment]
+    for name in ("rename", "replace", "link"):
+        setattr(os, name, _between(checkpoint, getattr(os, name)))
+    _watch_bodies(checkpoint)
+
+
+def _between(checkpoint: Callable[[], None], effect: Callable[..., None]) -> Callable[..., None]:
+    def watched(*words: Any, **options: Any) -> None:
+        checkpoint()
+        effect(*words, **options)
+        checkpoint()
+
+    return watched
+
+
+def _watch_bodies(checkpoint: Callable[[], None]) -> None:
+    """Before and after a letter leaves, and once its answer has been read."""
+    wire: Any = socket.socket
+    awaiting = False
+
+    def sending(original: Callable[..., Any], mine: Any, data: Any, *rest: Any) -> Any:
+        nonlocal awaiting
+        content = b"".join(data) if isinstance(data, list | tuple) else bytes(data)
+        if b"\r\n.\r\n" not in content:
+            return original(mine, data, *rest)
+        checkpoint()
+        done = original(mine, data, *rest)
+        checkpoint()
+        awaiting = True
+        return done
+
+    def receiving(original: Callable[..., Any], mine: Any, *words: Any) -> Any:
+        nonlocal awaiting
+        answer = original(mine, *words)
+        if awaiting:
+            awaiting = False
+            checkpoint()
+        return answer
+
+    for names, watched in ((("send", "sendall", "sendmsg"), sending), (("recv", "recv_into"), receiving)):
+        for name in names:
+            original = getattr(wire, name)
+            setattr(wire, name, _bound(watched, original))
+
+
+def _bound(watched: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda mine, *words: watched(original, mine, *words)

@@ -1,0 +1,85 @@
+"""The program in a terminal of its own: what it shows, and the keys that somebody presses there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import sys
+import termios
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+CTRL_C = b"\x03"
+"""The key itself: the terminal makes the signal of it."""
+
+COLUMNS = 80
+
+
+class Shown(NamedTuple):
+    """How a run ended, and everything that its terminal was sent."""
+
+    code: int
+    text: str
+
+
+def in_terminal(
+    arguments: Sequence[str],
+    *,
+    keys: Sequence[tuple[str, bytes]] = (),
+    environment: Mapping[str, str] | None = None,
+    prepare: Callable[[], None] = lambda: None,
+) -> Shown:
+    """Run ``provisioner`` with these arguments in a process of its own, on a terminal 80 columns wide.
+
+    ``keys`` are pressed in their order, each once its text has been shown; ``prepare`` is called in the
+    process before the program.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid, master = pty.fork()
+    if pid == 0:
+        _child(arguments, environment or {}, prepare)
+    text = ""
+    seen = 0
+    left = list(keys)
+    # the end of the other side is EIO on Linux, and an empty read elsewhere
+    with suppress(OSError):
+        while data := os.read(master, 65536):
+            text += data.decode(errors="replace")
+            while left and (found := text.find(left[0][0], seen)) >= 0:
+                seen = found + len(left[0][0])
+                os.write(master, left.pop(0)[1])
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    assert not left, f"never shown: {left[0][0]!r}\n{text}"
+    return Shown(os.waitstatus_to_exitcode(status), text)
+
+
+def _child(arguments: Sequence[str], environment: Mapping[str, str], prepare: Callable[[], None]) -> None:
+    code = 99
+    try:
+        os.environ.update({"TERM": "xterm", **environment})
+        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 25, COLUMNS, 0, 0))
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115  # ends with the process
+            for number, mode in enumerate("rww")
+        )
+        sys.argv = ["provisioner", *arguments]
+        prepare()
+        from provisioner.cli import main
+
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 99
+    except BaseException as problem:  # noqa: BLE001  # the end of a process, not of a test
+        os.write(2, f"Traceback: {problem!r}".encode())
+    finally:
+        with suppress(BaseException):
+            sys.stdout.flush()
+        os._exit(code)

@@ -1,0 +1,288 @@
+"""Ctrl-C, whenever it comes: a sentence, a consistent ledger, and the command that finishes the job.
+
+Real processes on a terminal of their own. They are stopped at enumerated points, or once they have shown
+something; whatever the point, running the same command again finishes the job.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email import message_from_bytes
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import apply, mailed, watch, workspace
+from smtp_support import SILENCE, Server, smtp_server
+from terminal import COLUMNS, CTRL_C, Shown, in_terminal
+
+from provisioner.commands import apply as apply_module
+from provisioner.commands.console import Console
+from provisioner.commands.progress import CountingLine, counting, duration
+from provisioner.ledger import Ledger, read_books, read_letters
+from provisioner.mail import smtp
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def one_client(folder: Path) -> Path:
+    return workspace(folder, clients="clarke*.yaml")
+
+
+def command(folder: Path) -> list[str]:
+    return ["-C", str(folder), "apply", "--auto-approve"]
+
+
+def require_stopped(shown: Shown, folder: Path) -> None:
+    """Exit code 8, a sentence, and the very command to run."""
+    assert shown.code == 8, shown
+    assert "Stopp" in shown.text
+    assert f"To finish: provisioner -C {folder} apply" in shown.text.replace("\r\n", "")
+    assert "Traceback" not in shown.text
+
+
+def require_finished(folder: Path) -> None:
+    """Run again: everything is done, everybody was welcomed once."""
+    assert apply(folder) == 0
+    assert set(mailed(folder).values()) == {1}
+    assert len(mailed(folder)) == 2
+    assert read_books(folder / "ledger.db").unsettled == ()
+    assert {posted.state for posted in read_letters(folder / "ledger.db")} == {"sent"}
+
+
+def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]:
+    """A run that is sent signals at this boundary and the next ones; whether there was such a one."""
+    fired = folder / "fired"
+
+    def prepare() -> None:
+        passed = 0
+
+        def checkpoint() -> None:
+            nonlocal passed
+            passed += 1
+            if 0 <= passed - boundary < len(numbers):
+                fired.touch()
+                os.kill(os.getpid(), numbers[passed - boundary])
+
+        watch(checkpoint)
+
+    shown = in_terminal(command(folder), prepare=prepare)
+    return fired.exists(), shown
+
+
+@pytest.mark.timeout(300)
+def test_stopped_at_any_boundary_a_run_says_so_and_is_finished_by_running_it_again(tmp_path: Path) -> None:
+    for boundary in count(1):
+        folder = one_client(tmp_path / f"at-{boundary}")
+        fired, shown = stopped_at(folder, boundary, SIGNALS[boundary % 2])
+        if not fired:
+            assert shown.code == 0
+            break
+        require_stopped(shown, folder)
+        require_finished(folder)
+        shutil.rmtree(folder)
+    assert boundary > 40
+
+
+@pytest.mark.timeout(300)
+def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(tmp_path: Path) -> None:
+    for boundary in count(1, 2):
+        folder = one_client(tmp_path / f"at-{boundary}")
+        fired, shown = stopped_at(folder, boundary, signal.SIGINT, signal.SIGINT)
+        if not fired:
+            break
+        require_stopped(shown, folder)
+        require_finished(folder)
+        shutil.rmtree(folder)
+    assert boundary > 40
+
+
+WORK = (
+    "load_workspace", "plan_workspace", "show_text", "sender_of", "rehearse", "portal_of", "survey",
+    "remember_adoptions", "not_as_planned", "deliver", "_conclude",
+)  # fmt: skip
+"""What an apply does, one after another."""
+
+
+@pytest.mark.parametrize("name", WORK)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: Path) -> None:
+    folder = one_client(tmp_path / "firm")
+
+    def prepare() -> None:
+        work: Callable[..., object] = getattr(apply_module, name)
+
+        def interrupted(*words: object, **names: object) -> object:
+            if when == "before":
+                os.kill(os.getpid(), signal.SIGINT)
+            done = work(*words, **names)
+            if when == "after":
+                os.kill(os.getpid(), signal.SIGINT)
+            return done
+
+        setattr(apply_module, name, interrupted)
+
+    require_stopped(in_terminal(command(folder), prepare=prepare), folder)
+    require_finished(folder)
+
+
+def test_ctrl_c_at_the_question_writes_nothing(tmp_path: Path) -> None:
+    folder = one_client(tmp_path / "firm")
+    shown = in_terminal(["-C", str(folder), "apply"], keys=[("Only 'yes' is accepted: ", CTRL_C)])
+    require_stopped(shown, folder)
+    assert not (folder / "portal.db").exists()
+    assert not (folder / "ledger.db").exists()
+
+
+def test_ctrl_c_while_waiting_for_another_run(tmp_path: Path) -> None:
+    folder = one_client(tmp_path / "firm")
+    ledger = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))
+    with ledger.locked("apply"):
+        shown = in_terminal(
+            [*command(folder), "--lock-timeout", "60"], keys=[("Waiting for the ledger: locked by", CTRL_C)]
+        )
+    ledger.close()
+    require_stopped(shown, folder)
+    assert not (folder / "portal.db").exists()
+    require_finished(folder)
+
+
+def through(folder: Path, server: Server) -> Path:
+    """One client, whose two letters go to this server."""
+    return workspace(
+        folder,
+        transport=f"smtp://127.0.0.1:{server.port}",
+        extra="\n  tls: none\n  connections: 1",
+        clients="clarke*.yaml",
+    )
+
+
+def stop_once_a_body_has_left() -> None:
+    """To be called in the process: Ctrl-C comes as the first letter is in the server's hands."""
+    send_body = smtp._send_body
+    sent: list[bytes] = []
+
+    def watched(line: Any, content: bytes, following: Any) -> None:
+        send_body(line, content, following)
+        sent.append(content)
+        if len(sent) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    smtp._send_body = watched
+
+
+def test_ctrl_c_finishes_the_letter_in_hand_and_no_letter_goes_out_twice(tmp_path: Path) -> None:
+    with smtp_server() as server:
+        folder = through(tmp_path / "firm", server)
+        require_stopped(in_terminal(command(folder), prepare=stop_once_a_body_has_left), folder)
+        states = [posted.state for posted in read_letters(folder / "ledger.db")]
+        assert sorted(states) == ["owed", "sent"]
+        shown = in_terminal(["-C", str(folder), "mail", "send"], prepare=stop_once_a_body_has_left)
+        assert shown.code == 8
+        assert f"To send the rest: provisioner -C {folder} mail send" in shown.text.replace("\r\n", "")
+        assert in_terminal(["-C", str(folder), "mail", "send"]).code == 0
+    recipients = Counter(message_from_bytes(message)["To"] for message in server.accepted)
+    assert sorted(recipients.values()) == [1, 1]
+
+
+def test_a_second_ctrl_c_parks_the_letter_that_a_silent_server_holds(tmp_path: Path) -> None:
+    with smtp_server({"body": SILENCE}) as server:
+        folder = through(tmp_path / "firm", server)
+        shown = in_terminal(
+            command(folder), keys=[("Stopping after", CTRL_C)], prepare=stop_once_a_body_has_left
+        )
+        require_stopped(shown, folder)
+    assert apply(folder) == 7
+    states = [posted.state for posted in read_letters(folder / "ledger.db")]
+    assert sorted(states) == ["owed", "unknown"]
+
+
+# --- what a terminal shows meanwhile ---
+
+
+def test_the_counting_line_is_taken_away_before_the_answer(tmp_path: Path) -> None:
+    folder = one_client(tmp_path / "firm")
+    shown = in_terminal(command(folder), environment={"NO_COLOR": "1"})
+    assert shown.code == 0
+    assert "\x1b" not in shown.text
+    assert "\rApplying 0 of 4 (0 %)" in shown.text
+    assert "\rSending 0 of 2 (0 %)" in shown.text
+    for line in shown.text.split("\r\n"):
+        drawn = line.split("\r")
+        assert all(len(part) < COLUMNS for part in drawn)
+        # whatever was drawn over a line was blanked before the next thing was written on it
+        assert len(drawn) == 1 or set(drawn[-2]) <= {" "}
+    assert shown.text.endswith("Applied: 4 steps done, 2 e-mails sent.\r\n")
+
+
+@pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"CI": "true"}])
+def test_where_no_line_can_be_drawn_over_it_is_one_line_a_step(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    folder = one_client(tmp_path / "firm")
+    shown = in_terminal(command(folder), environment={**environment, "NO_COLOR": "1"})
+    assert shown.code == 0
+    lines = shown.text.split("\r\n")
+    assert "\r" not in "".join(lines)
+    assert [line.partition(" ")[0] for line in lines if line.startswith("[")] == [
+        *(f"[{number}/4]" for number in range(1, 5)),
+        *(f"[{number}/2]" for number in range(1, 3)),
+    ]
+
+
+class Stage:
+    """A counting line with a clock of ours."""
+
+    def __init__(self, quiet: float = 0.0, width: int = 79) -> None:
+        self.now = 100.0
+        self.stream = StringIO()
+        self.line = CountingLine(self.stream, "Applying", quiet=quiet, clock=lambda: self.now, width=width)
+
+    def draw(self, now: float, done: int, total: int = 13_638) -> str:
+        """What is drawn at this moment, if anything."""
+        self.now = 100.0 + now
+        before = self.stream.tell()
+        self.line.draw(done, total)
+        return self.stream.getvalue()[before:].strip("\r ")
+
+
+def test_the_counting_line_says_how_much_how_fast_and_how_long() -> None:
+    stage = Stage()
+    assert stage.draw(0, 0) == "Applying 0 of 13,638 (0 %)"
+    assert stage.draw(0.05, 20) == ""
+    assert stage.draw(2, 824) == "Applying 824 of 13,638 (6 %), about 31 seconds left, 412 a second"
+    # the rate is that of the last ten seconds
+    assert stage.draw(20, 1_000).endswith("about 22 minutes left, 10 a second")
+    assert stage.draw(20.01, 13_638) == "Applying 13,638 of 13,638 (100 %)"
+
+
+def test_little_work_draws_nothing_and_a_narrow_terminal_the_count_alone() -> None:
+    quick, narrow = Stage(quiet=0.5), Stage(width=30)
+    assert quick.draw(0.1, 50, 100) == quick.draw(0.2, 100, 100) == ""
+    quick.line.clear()
+    assert quick.stream.getvalue() == ""
+    assert narrow.draw(1, 5_000) == "Applying 5,000 of 13,638 (36 %"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 second"), (89, "89 seconds"), (90, "2 minutes"), (5_000, "83 minutes"), (7_500, "2 h 05 min")],
+)
+def test_the_time_left_is_told_no_finer_than_anybody_wants_to_know(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+def test_reading_counts_on_a_terminal_and_is_silent_elsewhere() -> None:
+    for bar, expected in ((True, "\rReading 7 of 10 (70 %)"), (False, "")):
+        stream = StringIO()
+        with counting(Console(StringIO(), stream, bar=bar), "Reading", quiet=0) as tell:
+            tell(7, 10)
+        assert stream.getvalue().startswith(expected)
+        assert stream.getvalue().strip("\r ") in (expected.strip("\r"), "")

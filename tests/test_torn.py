@@ -1,0 +1,152 @@
+"""What a crash of the machine or a bad disk leaves of our two files: a prefix of the commits, or a refusal.
+
+Row 5. A run is killed at its very end, so that every commit still lies in the write-ahead log; what
+each commit left was noted as it happened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from boundaries import apply, workspace
+from crash_support import TWO_NEWCOMERS, boundaries, killed_at
+
+from provisioner import ledger
+from provisioner.cli import run
+from provisioner.database import Identity, read
+from provisioner.portals import sql
+
+HEADER, FRAME = 32, 24 + 4096
+"""Bytes of a write-ahead log: its header, and one page with its own header."""
+
+FILES: dict[str, Identity] = {"ledger.db": ledger.IDENTITY, "portal.db": sql.IDENTITY}
+
+
+def content(connection: sqlite3.Connection) -> str:
+    """Everything in the tables, as one word."""
+    words = hashlib.sha256()
+    for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
+        words.update(repr((table, connection.execute(f"SELECT * FROM {table}").fetchall())).encode())
+    return words.hexdigest()
+
+
+class Torn(NamedTuple):
+    """A database whose commits all lie in its log: by the log's size after each, what it held then."""
+
+    file: Path
+    log: bytes
+    states: dict[int, str]
+
+    def state_within(self, size: int) -> str:
+        """What the commits within the log's first bytes make; "" before the first."""
+        return self.states.get(max((end for end in self.states if end <= size), default=0), "")
+
+    def found(self, folder: Path, log: bytes) -> str:
+        """What the program finds with this log beside the file; "" for an empty file."""
+        file = folder / self.file.name
+        shutil.copyfile(self.file, file)
+        file.with_name(file.name + "-shm").unlink(missing_ok=True)
+        file.with_name(file.name + "-wal").write_bytes(log)
+        return read(file, FILES[self.file.name], content) or ""
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of two newcomers after an undisturbed run."""
+    folder = workspace(tmp_path_factory.mktemp("calm") / "firm", clients=TWO_NEWCOMERS)
+    assert apply(folder) == 0
+    return folder
+
+
+@pytest.fixture(scope="module", params=FILES)
+def torn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Torn:
+    name: str = request.param
+    base = tmp_path_factory.mktemp("torn")
+    states = base / "states"
+
+    def note(connection: sqlite3.Connection) -> None:
+        (_, _, path) = connection.execute("PRAGMA database_list").fetchone()
+        if Path(path).name == name:
+            with states.open("a") as file:
+                file.write(f"{Path(path + '-wal').stat().st_size} {content(connection)}\n")
+
+    folder = workspace(base / "firm", clients=TWO_NEWCOMERS)
+    last = boundaries(workspace(base / "calm", clients=TWO_NEWCOMERS))
+    # the last boundary at which the portal is still open: at the end each file takes its log in
+    while not (folder / f"{name}-wal").exists():
+        shutil.rmtree(folder)
+        states.unlink(missing_ok=True)
+        assert killed_at(workspace(folder, clients=TWO_NEWCOMERS), last, note)[0]
+        last -= 1
+    log = (folder / f"{name}-wal").read_bytes()
+    noted = [line.split() for line in states.read_text().splitlines()]
+    return Torn(folder / name, log, {int(size): state for size, state in noted})
+
+
+def test_every_prefix_of_the_log_is_a_prefix_of_the_commits(torn: Torn, tmp_path: Path) -> None:
+    assert len(set(torn.states.values())) >= 5
+    assert torn.found(tmp_path, torn.log) == torn.states[len(torn.log)]
+    for place in range(HEADER, len(torn.log) + 1, FRAME):
+        for size in (place, place + 1, place + 23, place + 24, place + 2061, place + FRAME - 1):
+            if size <= len(torn.log):
+                assert torn.found(tmp_path, torn.log[:size]) == torn.state_within(size), size
+    for size in (0, 1, HEADER - 1):
+        assert torn.found(tmp_path, torn.log[:size]) == "", size
+
+
+def test_a_flipped_byte_in_the_log_ends_it_before_the_commit_it_belongs_to(
+    torn: Torn, tmp_path: Path
+) -> None:
+    for place in range(HEADER, len(torn.log), FRAME):
+        for offset in (1, 5, 9, 17, 24, 24 + 100, FRAME - 1):
+            log = bytearray(torn.log)
+            log[place + offset] ^= 0x20
+            assert torn.found(tmp_path, bytes(log)) == torn.state_within(place), place + offset
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_page_is_refused_before_anything_is_built_upon_it(
+    name: str, calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "firm"
+    shutil.copytree(calm, folder)
+    more = folder / "clients" / "roussel.yaml"
+    shutil.copyfile(Path(__file__).parent.parent / "samples/onboarding/clients/menuiserie-roussel.yaml", more)
+    whole = {file: (folder / file).read_bytes() for file in FILES}
+    for page in range(0, len(whole[name]), 4096):
+        damaged = bytearray(whole[name])
+        damaged[page : page + 4096] = bytes(255 - byte for byte in damaged[page : page + 4096])
+        (folder / name).write_bytes(damaged)
+        capsys.readouterr()
+        assert apply(folder) == 1, page
+        said = capsys.readouterr().err
+        assert f"{FILES[name].noun} {folder / name} is damaged" in said or "is not a" in said, (page, said)
+        for file, content_ in whole.items():
+            if file != name:
+                assert (folder / file).read_bytes() == content_, (page, file)
+        assert (folder / name).read_bytes() == damaged, page
+        assert run(["-C", str(folder), "plan"]) in (0, 1), page
+
+
+def test_a_value_that_nobody_wrote_is_told_as_damage(
+    calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A flipped letter that leaves the page well-formed."""
+    folder = tmp_path / "firm"
+    shutil.copytree(calm, folder)
+    file = folder / "portal.db"
+    was = file.read_bytes()
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("UPDATE company SET mode = 'clienu'")
+        connection.commit()
+    assert file.read_bytes() != was
+    for command in (["plan"], ["apply", "--auto-approve"], ["export", str(tmp_path / "out")]):
+        assert run(["-C", str(folder), *command]) == 1
+        assert f"The portal {file} is damaged." in capsys.readouterr().err
