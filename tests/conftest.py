@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from shell_support import Shell, copy_sample
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -22,3 +23,16 @@ def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     for name in ("NO_COLOR", "COLUMNS", "CI", "TERM"):
         monkeypatch.delenv(name, raising=False)
     return home
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The program in a copy of the onboarding sample."""
+    return Shell(copy_sample(tmp_path / "firm"), capsys)
+
+
+@pytest.fixture
+def applied(shell: Shell) -> Shell:
+    """The same, applied."""
+    assert shell("apply", "--auto-approve").code == 0
+    return shell

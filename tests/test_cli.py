@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,76 +11,15 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+from shell_support import BAKERY, CLAIRE, Shell, process
 from smtp_support import CUT, smtp_server
 
 from provisioner.cli import run
-
-SAMPLES = Path(__file__).parent.parent / "samples"
-
-
-@dataclass
-class Said:
-    """What one command answered."""
-
-    code: int
-    out: str
-    err: str
-
-
-class Shell:
-    """The program in one workspace."""
-
-    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.folder = folder
-        self._capsys = capsys
-
-    def __call__(self, *words: str | Path, folder: Path | None = None) -> Said:
-        self._capsys.readouterr()
-        code = run(["-C", str(folder or self.folder), *map(str, words)])
-        said = self._capsys.readouterr()
-        assert "Traceback" not in said.out + said.err
-        return Said(code, said.out, said.err)
-
-    def edit(self, file: str, old: str, new: str) -> None:
-        path = self.folder / file
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new))
-
-    def letters(self) -> int:
-        box = self.folder / "outbox" / "new"
-        return len(list(box.iterdir())) if box.exists() else 0
-
-    def print_of(self) -> dict[str, str]:
-        """A digest of every file, to see that nothing was touched."""
-        return {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-        }
-
-
-@pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    folder = tmp_path / "firm"
-    shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
-    return Shell(folder, capsys)
-
-
-@pytest.fixture
-def applied(shell: Shell) -> Shell:
-    assert shell("apply", "--auto-approve").code == 0
-    return shell
-
-
-BAKERY = "clients/boulangerie-martin.yaml"
-CLAIRE = "claire.martin@boulangerie-martin.fr"
 
 
 def test_the_guards_hold(nobody_s_home: Path) -> None:
@@ -506,14 +444,6 @@ def test_history_names_each_run_and_each_step(applied: Shell) -> None:
     assert "32 steps done, 15 e-mails sent" in applied("history").out
     assert f"user:{CLAIRE}: applied" in applied("history", "1").out
     assert applied("history", "7").code == 64
-
-
-def process(*words: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "provisioner", "-C", str(folder), *map(str, words)],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
