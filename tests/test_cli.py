@@ -90,31 +90,6 @@ def test_a_saved_plan_is_shown_and_applied_as_it_is(shell: Shell, tmp_path: Path
     assert shell("plan", "--detailed-exitcode").code == 0
 
 
-def test_a_plan_whose_manifests_changed_is_refused_but_for_comments(shell: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "plan.json"
-    shell("plan", "--out", file)
-    shell.edit(BAKERY, "users:", "# a comment\nusers:")
-    bakery = shell.folder / BAKERY
-    commented = bakery.read_text()
-    shell.edit(BAKERY, "Claire", "Clara")
-    said = shell("apply", file)
-    assert said.code == 5
-    assert BAKERY in said.err
-    assert not (shell.folder / "portal.db").exists()
-    bakery.write_text(commented)
-    assert shell("apply", file).code == 0
-
-
-def test_a_plan_whose_portal_moved_is_refused_with_names(applied: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "plan.json"
-    applied.edit(BAKERY, "Claire", "Clara")
-    applied("plan", "--out", file)
-    applied("portal", "user-changes", CLAIRE, "--phone", "+33199008888")
-    said = applied("apply", file)
-    assert said.code == 5
-    assert CLAIRE in said.err
-
-
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "not json", '{"format_version": "99"}', "\x00" * 50])
 def test_a_file_that_is_no_plan_is_a_sentence(shell: Shell, tmp_path: Path, content: str) -> None:
     file = tmp_path / "plan.json"
