@@ -136,33 +136,6 @@ def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
     assert shell("apply", "--auto-approve").code == 0
 
 
-# --- safety ---
-
-
-def test_too_many_closures_are_refused_by_name(applied: Shell) -> None:
-    applied.edit("provisioner.yaml", "absent: report", "absent: close")
-    for file in ("menuiserie-roussel.yaml", "pharmacie-du-port.yaml", "clarke-ceramics.yaml"):
-        (applied.folder / "clients" / file).unlink()
-    said = applied("apply", "--auto-approve")
-    assert said.code == 4
-    assert "emily.clarke@clarke-ceramics.com" in said.out
-    assert "max_closures" in said.out
-
-
-def test_an_emptied_folder_is_refused(applied: Shell) -> None:
-    for file in (applied.folder / "clients").iterdir():
-        file.unlink()
-    said = applied("apply", "--auto-approve")
-    assert said.code in (3, 4)
-
-
-def test_a_renamed_folder_is_refused(applied: Shell) -> None:
-    (applied.folder / "clients").rename(applied.folder / "client")
-    said = applied("plan")
-    assert said.code == 3
-    assert 'Did you mean "client' in " ".join(said.err.split())
-
-
 # --- bad surroundings ---
 
 
