@@ -122,10 +122,13 @@ def tables(*databases: Path) -> dict[str, list[Any]]:
     return found
 
 
-def process(*words: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The program as a process of its own, in an environment of its own."""
+def process(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell script in a process of its own, where ``provisioner`` is the program in this workspace."""
+    named = 'provisioner() { "$PYTHON" -m provisioner -C "$FOLDER" "$@"; }; '
     return subprocess.run(
-        [sys.executable, "-m", "provisioner", "-C", str(folder), *map(str, words)],
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT), **environment},
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False,
+        ["bash", "-c", named + script],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT),
+             "PYTHON": sys.executable, "FOLDER": str(folder), **environment},
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+        errors="replace", timeout=60, check=False,
     )  # fmt: skip

@@ -16,7 +16,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from shell_support import BAKERY, CLAIRE, Shell, process
+from shell_support import BAKERY, CLAIRE, Shell
 from smtp_support import CUT, smtp_server
 
 from provisioner.cli import run
@@ -392,28 +392,6 @@ def test_history_names_each_run_and_each_step(applied: Shell) -> None:
     assert "32 steps done, 15 e-mails sent" in applied("history").out
     assert f"user:{CLAIRE}: applied" in applied("history", "1").out
     assert applied("history", "7").code == 64
-
-
-@pytest.mark.parametrize(
-    "environment",
-    [{"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}, {"COLUMNS": "20"},
-     {"PYTHONIOENCODING": "ascii"}, {"HOME": "/proc/nowhere"}],
-    ids=str,
-)  # fmt: skip
-def test_poor_surroundings_are_no_trouble(shell: Shell, environment: dict[str, str]) -> None:
-    done = process("plan", folder=shell.folder, **environment)
-    assert done.returncode == 0, done.stderr
-    assert "\x1b" not in done.stdout
-    assert "Traceback" not in done.stderr
-
-
-def test_a_reader_that_goes_away_is_no_trouble(shell: Shell) -> None:
-    program = f"{sys.executable} -m provisioner -C {shell.folder} plan --json | head -c 10"
-    done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", program], capture_output=True, text=True, check=False
-    )
-    assert done.returncode in (0, 141)
-    assert done.stderr == ""
 
 
 def test_version_and_help_load_nothing_heavy() -> None:
