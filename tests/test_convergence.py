@@ -1,0 +1,474 @@
+"""Whatever happens in whatever order, applying again ends where the manifests say, each welcome sent once.
+
+A state machine edits manifests, lets the portal's other writers write (also inside our runs), changes
+operator, settings and clock, plans, applies, and lets runs die at any commit of ledger or portal. What must
+hold is watched at every commit, and told apart from what others did.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from people import NOW
+from shell_support import Clerk, Said, tables
+
+from provisioner import ledger
+from provisioner.commands.history import unlock
+from provisioner.ledger import read_books, read_holder, read_letters
+from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
+from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
+from provisioner.portals import sql
+from provisioner.portals.base import Call, Capabilities, Receipt
+from provisioner.portals.sql import SqlPortal, read_snapshot
+from provisioner.rules import Census
+
+TERMS = Terms(
+    frozenset({"Essentiel", "Confort"}), frozenset({"Documents", "Scan"}), frozenset({"firm.example"})
+)
+NAMES = ("ann", "bob", "cid", "dan", "eve")
+NUMBERS = ("1", "2", "3")
+FULL_DECK = 1000
+
+SETTINGS = """
+version: 1
+firm: {{name: Cabinet, email_domains: [firm.example]}}
+manifests: [clients/]
+catalogue: {{offers: [Essentiel, Confort], apps: [Documents, Scan]}}
+portal: {{url: "sqlite:///portal.db", operator: {operator}, public_url: "https://portal.example.com"}}
+ledger: {{url: "sqlite:///ledger.db"}}
+mail: {{transport: "maildir:outbox", from: "Cabinet <acces@firm.example>"}}
+safety: {{absent: {absent}, self_service: {self_service}, max_closures: 1000, max_closures_percent: 100}}
+"""
+
+
+class Died(BaseException):
+    """The run is gone from here on; nothing it still tries takes effect."""
+
+
+class Firm:
+    """A workspace, its portal and its ledger, with every commit watched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clerk = Clerk(folder, NOW)
+        self.declared: dict[str, dict[str, Any]] = {}
+        self.words = {"operator": "partner", "absent": "report", "self_service": "keep"}
+        self.created: dict[str, str] = {}
+        """Whom a run of ours created, by id: the name he was declared under."""
+        self.welcomed: set[str] = set()
+        """Whom we owe one welcome."""
+        self.state = State()
+        self.ours = False
+        self.passed = 0
+        self.death = 0
+        (folder / "clients").mkdir()
+        self.write()
+
+    # --- the workspace ---
+
+    def write(self) -> None:
+        """provisioner.yaml and the manifests, one a company."""
+        (self.folder / "provisioner.yaml").write_text(SETTINGS.format(**self.words))
+        for number in NUMBERS:
+            users = [
+                {**words, "email": f"{name}@example.fr", "first_name": name, "last_name": "Martin"}
+                for name, words in self.declared.items()
+                if words["billed"] == number
+            ]
+            for words in users:
+                words.pop("billed")
+            company = {"number": number, "name": f"Company {number}"}
+            file = self.folder / "clients" / f"{number}.yaml"
+            billing = {"mode": "client", "offer": "Essentiel"}
+            file.unlink(missing_ok=True)
+            if users:
+                file.write_text(json.dumps({"company": company, "billing": billing, "users": users}))
+
+    @property
+    def may_validate(self) -> bool:
+        return self.words["operator"] != "collaborator"
+
+    # --- the portal ---
+
+    def look(self) -> State:
+        return read_snapshot(self.folder / "portal.db", TERMS, lambda: self.clerk.now).state
+
+    def observe(self) -> None:
+        """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
+        state = self.look()
+        assert list(Census(state, TERMS).faults()) == []
+        for user in state.users.values():
+            for grant in user.apps:
+                assert (grant.ends is not None) is (grant.state is AppState.ENDING)
+                assert grant.ends is None or grant.ends == month_end(grant.ends)
+            if user.is_open:
+                assert state.companies[user.billed].billing_ends is None
+        if self.ours:
+            self._judge(state)
+        self.state = state
+
+    def _judge(self, state: State) -> None:
+        before = {user.id: user for user in self.state.users.values()}
+        managed = {known.id for known in read_books(self.folder / "ledger.db").managed.values()}
+        for user in state.users.values():
+            was = before.get(user.id)
+            name = self.created.get(user.id) or user.email.partition("@")[0]
+            if was is None:
+                assert user.email == f"{name}@example.fr"
+                self.created[user.id] = name
+            elif was != user:
+                # law 8: nobody is touched who is neither declared nor managed
+                assert user.id in managed or was.email.partition("@")[0] in self.declared
+            if user.status is Status.ACTIVE and (was is None or was.status is not Status.ACTIVE):
+                assert self.may_validate  # R7, R8
+                arrived = was is None or was.status is Status.TO_VALIDATE
+                if arrived and user.id in self.created and self.declared[name]["welcome_email"]:
+                    self.welcomed.add(user.id)
+
+    # --- a run of ours ---
+
+    def run(
+        self, command: Callable[[], Said], death: int = 0, batch: int = 100,
+        meanwhile: Sequence[Callable[[], None]] = (),
+    ) -> Said | None:  # fmt: skip
+        """A run that may die at a boundary (None), and while which somebody may write."""
+        self.passed, self.death, self.ours = 0, death, True
+        try:
+            with self._watched(batch, meanwhile):
+                return command()
+        except Died:
+            holder = read_holder(self.folder / "ledger.db")
+            if holder is not None:
+                assert self.clerk(unlock, holder.id).code == 0
+            return None
+        finally:
+            self.ours = False
+
+    def _boundary(self) -> None:
+        if self.ours:
+            self.passed += 1
+            if 0 < self.death <= self.passed:
+                raise Died
+
+    @contextmanager
+    def _watched(self, batch: int, meanwhile: Sequence[Callable[[], None]]) -> Iterator[None]:
+        journal, portal = vars(ledger), vars(sql)
+        execute, capabilities = SqlPortal.execute, SqlPortal.capabilities
+        transaction = journal["transaction"]
+        late = list(meanwhile)
+
+        def watching(observe: Callable[[], None]) -> Any:
+            @contextmanager
+            def watched(connection: Any) -> Iterator[None]:
+                self._boundary()
+                with transaction(connection):
+                    yield
+                    self._boundary()
+                observe()
+                self._boundary()
+
+            return watched
+
+        def later(portal: SqlPortal, calls: Any) -> list[Receipt]:
+            while late:
+                self.others(late.pop())
+            return execute(portal, calls)
+
+        patched: Any = SqlPortal
+        journal["transaction"] = watching(lambda: None)
+        portal["transaction"] = watching(self.observe)
+        patched.execute = later
+        patched.capabilities = lambda portal: Capabilities(batch=batch)
+        try:
+            yield
+        finally:
+            journal["transaction"] = portal["transaction"] = transaction
+            patched.execute, patched.capabilities = execute, capabilities
+
+    # --- the others ---
+
+    def others(self, deed: Callable[[], None]) -> None:
+        """Somebody else writes, perhaps inside our run."""
+        was, self.ours = self.ours, False
+        try:
+            deed()
+            self.observe()
+        finally:
+            self.ours = was
+
+    def by_somebody(self, name: str, deed: Callable[[SqlPortal, User], Receipt]) -> None:
+        """A deed about the account that has this name's address, if there is a portal and such an account."""
+        if not (self.folder / "portal.db").exists():
+            return
+        portal = SqlPortal(self.folder / "portal.db", Operator.PARTNER, TERMS, "", lambda: self.clerk.now)
+        user = portal.snapshot().state.users.get(f"{name}@example.fr")
+        if user is not None:
+            deed(portal, user)
+        portal.close()
+
+
+def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
+    """A colleague does a step by hand."""
+
+    def deed(portal: SqlPortal, user: User) -> Receipt:
+        return portal.execute([Call("", make(user.email), user.id, user.version)])[0]
+
+    return deed
+
+
+def creates(name: str) -> Callable[[SqlPortal, User], Receipt]:
+    """A client administrator creates somebody."""
+    return lambda portal, user: portal.client_creates_user(
+        user.id, replace(user, email=f"{name}@example.fr", first_name="Other", apps=frozenset())
+    )
+
+
+DEEDS: dict[str, Callable[[SqlPortal, User], Receipt]] = {
+    "close": step(CloseUser),
+    "reopen": step(ReopenUser),
+    "validate": step(ValidateUser),
+    "takes an application away": step(lambda email: EditApps(email, remove=("Documents",))),
+    "phones": lambda portal, user: portal.user_changes_profile(user.id, phone="+33199001234"),
+    "renames himself": lambda portal, user: portal.user_changes_profile(
+        user.id, email=f"new.{user.email}" if user.email[:4] != "new." else user.email[4:]
+    ),
+    "asks for an application": lambda portal, user: portal.client_requests_app(user.id, "Scan"),
+    **{f"creates {name}": creates(name) for name in NAMES},
+}
+
+names = st.sampled_from(NAMES)
+deeds = st.tuples(names, st.sampled_from(sorted(DEEDS)))
+fields = st.sampled_from(
+    ["all", "all", "leaves", "type", "production", "apps", "phone", "status", "activation", "billed"]
+)
+mostly = st.sampled_from([True, True, True, False])
+apps = st.sampled_from([[], ["Documents"], ["Scan"], ["Documents", "Scan"]])
+people = st.fixed_dictionaries(
+    {
+        "billed": st.sampled_from(NUMBERS),
+        "type": st.sampled_from(["administrator", "standard"]),
+        "production": st.sampled_from(["full", "consultation"]),
+        "welcome_email": st.booleans(),
+    },
+    optional={
+        "apps": apps,
+        "companies": st.just([]),
+        "phone": st.sampled_from([None, "+33199001111", "+33199002222"]),
+        "activation": st.sampled_from(["immediate", "later"]),
+        "removal": st.sampled_from(["immediate", "month_end"]),
+        "status": st.just("closed"),
+    },
+)
+
+
+class Convergence(RuleBasedStateMachine):
+    """The firm's days."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="firm-"))
+        self.firm = Firm(self.folder)
+        self.saved: Path | None = None
+
+    def teardown(self) -> None:
+        """Whatever happened: applied by somebody with every right, it ends, and ends for good."""
+        try:
+            self.firm.words["operator"] = "partner"
+            self.firm.write()
+            self.apply(0, 100)
+        finally:
+            shutil.rmtree(self.folder)
+
+    # --- what the firm does ---
+
+    @initialize(everybody=st.dictionaries(names, people, min_size=2), applied=st.booleans())
+    def begins(self, everybody: dict[str, dict[str, Any]], applied: bool) -> None:
+        self.firm.declared = everybody
+        self._mend()
+        if applied:
+            self.apply(0, 100)
+
+    @rule(edits=st.lists(st.tuples(names, people, fields), min_size=1, max_size=4), sound=mostly)
+    def edits(self, edits: list[tuple[str, dict[str, Any], str]], sound: bool) -> None:
+        """People arrive, change in a field or altogether, or leave the manifests."""
+        for name, words, field in edits:
+            if field == "leaves" and len(self.firm.declared) > 1:
+                self.firm.declared.pop(name, None)
+            elif field == "all" or name not in self.firm.declared:
+                self.firm.declared[name] = dict(words)
+            else:
+                self.firm.declared[name].pop(field, None)
+                self.firm.declared[name].update({key: words[key] for key in words if key == field})
+        if sound:
+            self._mend()
+        self.firm.write()
+
+    @rule(
+        operator=st.sampled_from(["partner", "partner", "collaborator"]),
+        absent=st.sampled_from(["report", "close"]),
+        self_service=st.sampled_from(["keep", "restore"]),
+    )
+    def settles_otherwise(self, operator: str, absent: str, self_service: str) -> None:
+        self.firm.words = {"operator": operator, "absent": absent, "self_service": self_service}
+        self.firm.write()
+
+    @rule(days=st.sampled_from([-2, 1, 6, 31]))
+    def time_goes_by(self, days: int) -> None:
+        self.firm.clerk.now += timedelta(days=days)
+
+    def _mend(self) -> None:
+        """Each company's first open user is its administrator, at once, where it has none."""
+        for number in NUMBERS:
+            people = [
+                words
+                for words in self.firm.declared.values()
+                if words["billed"] == number and words.get("status") != "closed"
+            ]
+            if people and not any(words["type"] == "administrator" for words in people):
+                people[0]["type"] = "administrator"
+                people[0]["activation"] = "immediate"
+        self.firm.write()
+
+    # --- what others do ---
+
+    @rule(some=st.lists(deeds, min_size=1, max_size=3))
+    def others_write(self, some: list[tuple[str, str]]) -> None:
+        for name, what in some:
+            self.firm.others(partial(self.firm.by_somebody, name, DEEDS[what]))
+
+    # --- what we do ---
+
+    @rule()
+    def plans(self) -> None:
+        self.saved = None
+        planfile = self.folder / "plan.json"
+        planfile.unlink(missing_ok=True)
+        before = self._world()
+        assert self.firm.clerk.plan(planfile).code in (0, 2, 3, 4)
+        assert self._world() == before
+        if planfile.exists():
+            self.saved = planfile
+
+    @precondition(lambda self: self.saved is not None)
+    @rule(death=st.integers(0, 40))
+    def applies_the_saved_plan(self, death: int) -> None:
+        before = self._world()
+        said = self.firm.run(lambda: self.firm.clerk.apply(self.saved), death)
+        if said is not None and said.code in (3, 4, 5):
+            assert self._world() == before
+        assert said is None or said.code in (0, 3, 4, 5, 7), said
+
+    @rule(batch=st.sampled_from([1, 2, 100]))
+    def applies(self, batch: int) -> None:
+        self.apply(0, batch)
+
+    @rule(death=st.integers(1, 60), batch=st.sampled_from([1, 2, 100]))
+    def applies_and_dies(self, death: int, batch: int) -> None:
+        self.apply(death, batch)
+
+    @rule(some=st.lists(deeds, min_size=1, max_size=3), batch=st.sampled_from([1, 100]))
+    def applies_while_others_write(self, some: list[tuple[str, str]], batch: int) -> None:
+        meanwhile = [partial(self.firm.by_somebody, name, DEEDS[what]) for name, what in some]
+        said = self.firm.run(self.firm.clerk.apply, 0, batch, meanwhile)
+        assert said is not None
+        assert said.code in (0, 3, 4, 7), said
+
+    def apply(self, death: int, batch: int) -> None:
+        """One run; if it ends well the portal is as declared, and a further one changes nothing."""
+        before = self._world()
+        said = self.firm.run(self.firm.clerk.apply, death, batch)
+        if said is None:
+            return
+        assert said.code in (0, 3, 4), said
+        if said.code:
+            assert self._world() == before
+            return
+        self._as_declared()
+        self._each_welcome_once()
+        after = self._world()
+        assert self.firm.clerk.plan().code == 0
+        again = self.firm.run(self.firm.clerk.apply)
+        assert again is not None
+        assert again.code == 0
+        assert "No changes" in again.out
+        assert self._world() == after
+
+    # --- what holds ---
+
+    @invariant()
+    def nobody_is_owed_a_second_welcome_or_one_he_did_not_earn(self) -> None:
+        owed = [posted.user_id for posted in read_letters(self.folder / "ledger.db")]
+        assert len(owed) == len(set(owed))
+        assert set(owed) <= self.firm.welcomed
+
+    def _each_welcome_once(self) -> None:
+        letters = read_letters(self.folder / "ledger.db")
+        assert {posted.user_id for posted in letters} == self.firm.welcomed
+        assert {posted.state for posted in letters} <= {"sent"}
+        box = self.folder / "outbox" / "new"
+        assert len(os.listdir(box) if box.exists() else ()) == len(letters)
+        assert read_books(self.folder / "ledger.db").unsettled == ()
+
+    def _as_declared(self) -> None:
+        managed = read_books(self.folder / "ledger.db").managed
+        accounts = {user.id: user for user in self.firm.look().users.values()}
+        for name, words in self.firm.declared.items():
+            if f"{name}@example.fr" not in managed:
+                assert words.get("status") == "closed"
+                continue
+            user = accounts[managed[f"{name}@example.fr"].id]
+            if words.get("status") == "closed":
+                assert not user.is_open
+                continue
+            if not user.is_open:
+                assert not self.firm.may_validate
+                continue
+            assert (user.first_name, user.last_name) == (name, "Martin")
+            assert (user.type, user.production, user.billed) == (
+                words["type"], words["production"], words["billed"],
+            )  # fmt: skip
+            if self.firm.may_validate and words.get("activation") != "later":
+                assert user.status is Status.ACTIVE
+            if "apps" in words:
+                active = {grant.app for grant in user.apps if grant.state is AppState.ACTIVE}
+                assert active == set(words["apps"])
+                if words.get("removal") == "immediate":
+                    assert AppState.ENDING not in {grant.state for grant in user.apps}
+            if "companies" in words:
+                assert user.companies == {words["billed"], *words["companies"]}
+        today = paris_date(self.firm.clerk.now)
+        for user in accounts.values():
+            assert all(grant.ends is None or grant.ends >= today for grant in user.apps)
+
+    def _world(self) -> dict[str, list[Any]]:
+        """The portal and the outbox, byte for byte."""
+        there = [path for name in ("portal.db", "ledger.db") if (path := self.folder / name).exists()]
+        found = tables(*there)
+        return {
+            name: rows
+            for name, rows in found.items()
+            if rows and (name.startswith("portal.db") or name == "ledger.db:outbox")
+        }
+
+
+TestConvergence = Convergence.TestCase
+TestConvergence.__doc__ = "Row 17."
+TestConvergence.settings = settings(
+    max_examples=60,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
