@@ -18,11 +18,26 @@ MACHINES: dict[str, dict[str, str]] = {
 }
 
 
+HOLDING = """
+company: {number: "009001", name: Holding Martin}
+billing: {mode: client, offer: Confort}
+users:
+  - email: henri@example.fr
+    first_name: Henri
+    last_name: Martin
+    type: administrator
+    apps: [Image, Scan, Documents, Achats]
+    companies: ["004705", "004217", "004301", "004410", "004512"]
+"""
+"""Somebody with much of everything, so that nothing is in order by chance."""
+
+
 @pytest.fixture
 def edited(applied: Shell) -> Shell:
     """The onboarding sample applied, and the manifests of the month after in its place."""
     shutil.rmtree(applied.folder / "clients")
     shutil.copytree(SAMPLES / "next-month" / "clients", applied.folder / "clients")
+    (applied.folder / "clients/holding.yaml").write_text(HOLDING)
     return applied
 
 
