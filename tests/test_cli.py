@@ -100,27 +100,6 @@ def test_a_file_that_is_no_plan_is_a_sentence(shell: Shell, tmp_path: Path, cont
         assert said.err.startswith("Error: ")
 
 
-def test_a_tampered_plan_is_refused(shell: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "plan.json"
-    shell("plan", "--out", file)
-    file.write_text(file.read_text().replace('"standard"', '"administrator"', 1))
-    assert shell("apply", file).code == 5
-
-
-def test_another_portal_s_plan_is_refused(applied: Shell, tmp_path: Path) -> None:
-    file = tmp_path / "plan.json"
-    applied.edit(BAKERY, "Claire", "Clara")
-    applied("plan", "--out", file)
-    for name in ("portal.db", "ledger.db"):
-        (applied.folder / name).unlink()
-    applied.edit(BAKERY, "Clara", "Claire")
-    applied("apply", "--auto-approve")
-    applied.edit(BAKERY, "Claire", "Clara")
-    said = applied("apply", file)
-    assert said.code == 5
-    assert "another portal" in said.err
-
-
 # --- targets ---
 
 
