@@ -508,3 +508,23 @@ def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(tmp_p
         assert letters == firm.welcomed, death
         assert len(letters) == 2
     assert cut_off
+
+
+@pytest.mark.xfail(strict=True, reason="the portal answers a new creation with the receipt of an old one")
+def test_an_address_that_was_renamed_away_can_be_given_to_a_new_account(tmp_path: Path) -> None:
+    """Row 17: the creation has the words and the base version of an earlier one, and is another."""
+    firm = Firm(tmp_path)
+    words = {"billed": "1", "type": "administrator", "production": "full", "welcome_email": True}
+    firm.declared = {"ann": dict(words), "bob": dict(words)}
+    firm.write()
+    assert firm.clerk.apply().code == 0
+    firm.declared = {"ann": dict(words), "cid": {**words, "previous_email": "bob@example.fr"}}
+    firm.write()
+    assert firm.clerk.apply().code == 0
+    assert set(firm.look().users) == {"ann@example.fr", "cid@example.fr"}
+    firm.declared = {name: dict(words) for name in ("ann", "bob", "cid")}
+    firm.write()
+    said = firm.clerk.apply()
+    assert said.code == 0, said.err
+    assert set(firm.look().users) == {"ann@example.fr", "bob@example.fr", "cid@example.fr"}
+    assert len(read_letters(tmp_path / "ledger.db")) == 3
