@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provisioner import __version__
+from provisioner.streams import make_sturdy
 
 if TYPE_CHECKING:
     from provisioner.commands.console import Console
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 USAGE = 64
 """click's own 2 would read as *changes present*."""
+
+ANSWERED = (0, 2)
+"""Exit codes that promise an answer on stdout."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,10 +37,16 @@ def main() -> None:
     gc.set_threshold(1_000_000, 50, 50)
     # a polite end is Ctrl-C by another name: a sentence, a consistent ledger, exit code 8
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    answer = make_sturdy()
     code = run(sys.argv[1:])
     # whatever comes now comes too late
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # a reader who has gone (| head) has read enough; an answer that a disk did not take is lost
+    lost = answer.problem if answer is not None else None
+    if lost is not None and not isinstance(lost, BrokenPipeError) and code in ANSWERED:
+        _tell(f"Error: The answer could not be written: {lost.strerror}.", "Check where stdout goes.")
+        code = 1
     sys.exit(code)
 
 
@@ -63,10 +72,6 @@ def run(arguments: list[str]) -> int:
     except ProvisionerError as problem:
         _report(problem)
         return problem.exit_code
-    except BrokenPipeError:
-        # whoever read stdout has gone (| head); nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except RecursionError:
         _tell("Error: The input is nested too deeply.", "Simplify it.")
         return 1

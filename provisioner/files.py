@@ -26,8 +26,8 @@ _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
 def find_workspace(start: Path) -> Path:
     """The nearest folder upward that holds provisioner.yaml. Raises :class:`WorkspaceError`."""
-    start = start.absolute()
     try:
+        start = start.absolute()  # fails where the current folder was removed
         if not start.is_dir():
             raise WorkspaceError(f"There is no folder {start}.", "Check the folder given with -C.")
         for folder in (start, *start.parents):

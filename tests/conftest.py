@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import settings
+from shell_support import Shell, copy_sample
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -32,3 +33,16 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="provisioner-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """The program in a copy of the onboarding sample."""
+    return Shell(copy_sample(tmp_path / "firm"), capsys)
+
+
+@pytest.fixture
+def applied(shell: Shell) -> Shell:
+    """The same, applied."""
+    assert shell("apply", "--auto-approve").code == 0
+    return shell

@@ -1,0 +1,134 @@
+"""The program at work in a workspace: from the command line, or with a clock of the test's own."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioner.cli import run
+from provisioner.commands.apply import apply
+from provisioner.commands.console import Console
+from provisioner.commands.plan import Outputs, plan
+from provisioner.commands.reading import Selection
+from provisioner.errors import ProvisionerError
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "samples"
+BAKERY = "clients/boulangerie-martin.yaml"
+CLAIRE = "claire.martin@boulangerie-martin.fr"
+
+
+def copy_sample(folder: Path, name: str = "onboarding") -> Path:
+    """A sample workspace without what runs leave there."""
+    shutil.copytree(SAMPLES / name, folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
+    return folder
+
+
+@dataclass
+class Said:
+    """What one command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Shell:
+    """The program in one workspace."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capsys = capsys
+
+    def __call__(self, *words: str | Path, folder: Path | None = None) -> Said:
+        self._capsys.readouterr()
+        code = run(["-C", str(folder or self.folder), *map(str, words)])
+        said = self._capsys.readouterr()
+        assert "Traceback" not in said.out + said.err
+        return Said(code, said.out, said.err)
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def letters(self) -> int:
+        box = self.folder / "outbox" / "new"
+        return len(list(box.iterdir())) if box.exists() else 0
+
+    def tables(self) -> dict[str, list[Any]]:
+        """What portal and ledger hold."""
+        return tables(self.folder / "portal.db", self.folder / "ledger.db")
+
+    def print_of(self) -> dict[str, str]:
+        """A digest of every file, to see that nothing was touched."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+
+
+class Clerk:
+    """The commands in one workspace, under a clock that stands where it is put."""
+
+    def __init__(self, folder: Path, now: datetime) -> None:
+        self.folder = folder
+        self.now = now
+
+    def __call__(self, command: Callable[..., int], *words: object, **options: Any) -> Said:
+        """Run a command's function; a refusal becomes its exit code, as in the command line."""
+        out, err = io.StringIO(), io.StringIO()
+        try:
+            code = command(self.folder, *words, Console(out, err), clock=lambda: self.now, **options)
+        except ProvisionerError as problem:
+            code = problem.exit_code
+            err.write("".join(f"{found.code}: {found.detail}\n" for found in problem.diagnostics))
+            err.write(f"{problem.sentence}\n{problem.remedy}\n")
+        return Said(code, out.getvalue(), err.getvalue())
+
+    def plan(self, out: Path | None = None) -> Said:
+        """``plan --detailed-exitcode``."""
+        return self(plan, outputs=Outputs(out=out), selection=Selection(), detailed_exitcode=True)
+
+    def apply(self, planfile: Path | None = None) -> Said:
+        """``apply --auto-approve``."""
+        return self(apply, planfile, selection=Selection(), auto_approve=True)
+
+
+def tables(*databases: Path) -> dict[str, list[Any]]:
+    """Every row of every table, to see that nothing was written."""
+    found: dict[str, list[Any]] = {}
+    for path in databases:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            for (name,) in names.fetchall():
+                rows = connection.execute(f'SELECT * FROM "{name}"').fetchall()
+                found[f"{path.name}:{name}"] = sorted(rows, key=repr)
+    return found
+
+
+def process(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A shell script in a process of its own, where ``provisioner`` is the program in this workspace."""
+    named = 'provisioner() { "$PYTHON" -m provisioner -C "$FOLDER" "$@"; }; '
+    return subprocess.run(
+        ["bash", "-c", named + script],
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT),
+             "PYTHON": sys.executable, "FOLDER": str(folder), **environment},
+        cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8",
+        errors="replace", timeout=60, check=False,
+    )  # fmt: skip

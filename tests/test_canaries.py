@@ -1,0 +1,315 @@
+"""Secrets and personal data stay where they belong: canaries are let fly, and every byte is searched.
+
+The secrets: the mail password, the activation links, the portal's key. The haystack: everything that any
+command says and every file that it leaves, but for the secret's own place and the letters themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import ssl
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import trustme
+from shell_support import BAKERY, CLAIRE, ROOT, Shell, process
+from smtp_support import Server, smtp_server
+
+PASSWORD = "CANARY-kéy-7f3a!%ß"
+USERNAME = "acces"
+LINK = "https://portail.durand-associes.fr/"
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def post(authority: trustme.CA) -> ssl.SSLContext:
+    """What a mail server needs to be trusted."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    return context
+
+
+def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> None:
+    """The workspace's letters go to this server, with a password from there."""
+    authority.cert_pem.write_to_path(str(shell.folder / "ca.pem"))
+    shell.edit(
+        "provisioner.yaml",
+        '"maildir:outbox"',
+        f'"smtp://localhost:{server.port}"\n  username: {USERNAME}\n  {secret}\n  ca_file: ca.pem\n'
+        "  connections: 1",
+    )
+
+
+def spelled(secret: bytes) -> Iterator[bytes]:
+    """A secret as it may stand in a file, a protocol, a log or a traceback."""
+    text = secret.decode("utf-8", "replace")
+    yield secret
+    yield secret.hex().encode()
+    yield base64.b64encode(secret).rstrip(b"=")
+    yield base64.urlsafe_b64encode(secret).rstrip(b"=")
+    yield base64.b64encode(f"\0{USERNAME}\0".encode() + secret).rstrip(b"=")
+    yield quote(text).encode()
+    yield text.encode("ascii", "backslashreplace")
+    yield repr(secret)[2:-1].encode()
+    yield text.encode("utf-16-le")
+    yield text.encode("latin-1", "replace")
+
+
+def files(folder: Path, *but: str) -> dict[str, bytes]:
+    """Every file below a folder, but for some."""
+    return {
+        name: path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not (name := str(path.relative_to(folder))).startswith(but)
+    }
+
+
+def searched(secrets: dict[str, bytes], haystack: dict[str, bytes]) -> None:
+    for what, secret in secrets.items():
+        assert len(secret) > 9
+        for form in spelled(secret):
+            for place, content in haystack.items():
+                assert form not in content, f"the {what} stands in {place}"
+
+
+def links_in(letters: list[bytes]) -> dict[str, bytes]:
+    """Token and signature of each letter's link."""
+    found = {}
+    for content in letters:
+        letter = message_from_bytes(content, policy=policy.default)
+        assert isinstance(letter, EmailMessage)
+        body = letter.get_body(("plain",))
+        assert body is not None
+        (link,) = re.findall(rf"{LINK}\S+", body.get_content())
+        token = link.removeprefix(LINK)
+        found[f"link of {letter['To']}"] = token.encode()
+        found[f"signature of {letter['To']}"] = token.rpartition(".")[2].encode()
+    return found
+
+
+def everything_said(shell: Shell) -> dict[str, bytes]:
+    """All commands that tell something, after the fact."""
+    said = {}
+    preview = str(shell.folder / "preview")
+    for words in (
+        *(["validate"], ["plan"], ["history"], ["history", "1"], ["mail", "status"], ["portal", "users"]),
+        *(["mail", "preview", CLAIRE], ["mail", "preview", CLAIRE, "--out", preview]),
+        *(["mail", "send"], ["mail", "send", CLAIRE], ["unlock"], ["schema", "provisioner"]),
+        *(["export", str(shell.folder / "exported")], ["plan", "--json"], ["validate", "--json"]),
+        *(["history", "--json"], ["history", "1", "--json"], ["mail", "status", "--json"]),
+        ["portal", "users", "--json"],
+    ):
+        answer = shell(*words)
+        said[" ".join(words)] = (answer.out + answer.err).encode()
+    return said
+
+
+@pytest.mark.parametrize("place", ["password_env", "password_file"])
+def test_no_secret_is_said_or_written_anywhere(
+    place: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 27: the login refused first, and accepted then."""
+    secret = "password_env: CANARY_PASSWORD" if place == "password_env" else "password_file: smtp.password"
+    if place == "password_env":
+        monkeypatch.setenv("CANARY_PASSWORD", PASSWORD)
+    else:
+        (shell.folder / "smtp.password").write_text(PASSWORD + "\n")
+    planfile = shell.folder / "plan.json"
+    said: dict[str, bytes] = {}
+    with smtp_server({"AUTH": b"535 5.7.8 no: " + PASSWORD.encode()[:6] + b"\r\n"}, tls=post) as server:
+        posts(shell, authority, server, secret)
+        for words in (
+            ["plan", "--out", str(planfile), "--markdown", str(shell.folder / "plan.md")],
+            ["show", str(planfile)],
+            ["apply", str(planfile)],
+            ["mail", "send"],
+        ):
+            answer = shell(*words)
+            said[f"refused {words}"] = (answer.out + answer.err).encode()
+        assert answer.code == 7
+        refused = server
+    with smtp_server(tls=post) as server:
+        shell.edit("provisioner.yaml", f"localhost:{refused.port}", f"localhost:{server.port}")
+        answer = shell("mail", "send")
+        assert answer.code == 0, answer.err
+        said["accepted"] = (answer.out + answer.err).encode()
+    assert len(server.accepted) == 15
+    said |= everything_said(shell)
+    key = (shell.folder / "portal.db.key").read_bytes()
+    secrets = {"password": PASSWORD.encode(), "portal's key": key} | links_in(server.accepted)
+    assert len(secrets) == 2 + 2 * 15
+    written = files(shell.folder, "portal.db.key", "smtp.password")
+    assert {"ledger.db", "portal.db", "plan.json", "plan.md", "provisioner.yaml"} <= written.keys()
+    wire = {"the wire before TLS": bytes(server.clear + refused.clear)}
+    searched(secrets, said | written | wire)
+
+
+CRASH = """
+import sys
+from provisioner import cli
+
+def crash(place, name):
+    import importlib
+    module = importlib.import_module(place)
+    owner, _, attribute = name.rpartition(".")
+    owner = getattr(module, owner) if owner else module
+    real = getattr(owner, attribute)
+    def crashing(*words, **options):
+        answer = real(*words, **options)
+        raise RuntimeError("something nobody thought of")
+    setattr(owner, attribute, crashing)
+
+crash(sys.argv.pop(1), sys.argv.pop(1))
+cli.main()
+"""
+
+CRASHES = {
+    "as the password was read": ("provisioner.commands.post", "_password"),
+    "as the transport was made": ("provisioner.commands.post", "transport_of"),
+    "as a letter was written": ("provisioner.welcome", "write"),
+    "as the portal was asked": ("provisioner.portals.sql", "SqlPortal.execute"),
+    "as the key was read": ("provisioner.portals.sql", "SqlPortal._secret"),
+    "as the run was about to end": ("provisioner.ledger", "Ledger.end"),
+}
+
+
+@pytest.mark.parametrize("when", CRASHES)
+def test_a_crash_nobody_thought_of_tells_no_secret(
+    when: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext
+) -> None:
+    """Row 27: an unexpected exception, with the secrets in reach; and the run is finished after it."""
+    with smtp_server(tls=post) as server:
+        posts(shell, authority, server, "password_env: CANARY_PASSWORD")
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(shell.folder), "PYTHONPATH": str(ROOT),
+            "CANARY_PASSWORD": PASSWORD, "PYTHONDEVMODE": "1",
+        }  # fmt: skip
+        words = ["-C", str(shell.folder), "apply", "--auto-approve"]
+        crashed = subprocess.run(
+            [sys.executable, "-c", CRASH, *CRASHES[when], *words],
+            env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+        )  # fmt: skip
+        assert crashed.returncode == 1, crashed.stderr
+        assert b"something nobody thought of" in crashed.stderr
+        again = subprocess.run(
+            [sys.executable, "-m", "provisioner", *words],
+            env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
+        )  # fmt: skip
+        assert again.returncode == 0, again.stderr
+    assert len(server.accepted) == 15
+    secrets = {"password": PASSWORD.encode()} | links_in(server.accepted)
+    secrets["portal's key"] = (shell.folder / "portal.db.key").read_bytes()
+    said = {"the crash": crashed.stdout + crashed.stderr, "the run after it": again.stdout + again.stderr}
+    searched(secrets, said | files(shell.folder, "portal.db.key") | {"the wire": bytes(server.clear)})
+
+
+def test_a_secret_in_a_manifest_s_error_is_told_by_its_place_alone(shell: Shell) -> None:
+    """Row 27: a password written where its name belongs is not repeated."""
+    shell.edit(
+        "provisioner.yaml",
+        '"maildir:outbox"',
+        f'"smtp://localhost:25"\n  username: x\n  password: "{PASSWORD}"',
+    )
+    for words in (["validate"], ["validate", "--json"], ["plan"], ["apply", "--auto-approve"]):
+        said = shell(*words)
+        assert said.code == 3
+        haystack = {"out": said.out.encode(), "err": said.err.encode()}
+        searched({"password": PASSWORD.encode()}, haystack)
+
+
+# --- files for their owner only ---
+
+
+def permissions(folder: Path) -> dict[str, str]:
+    """Every file, with the rights it has, that somebody else may read or write."""
+    return {
+        str(path.relative_to(folder)): oct(mode & 0o777)
+        for path in folder.rglob("*")
+        if stat.S_ISREG(mode := path.lstat().st_mode) and mode & 0o077
+    }
+
+
+def test_every_file_we_write_is_for_its_owner_only_whatever_the_umask(shell: Shell, tmp_path: Path) -> None:
+    """Row 27: plans, Markdown, portal, key, ledger, letters, previews, exported and first workspaces."""
+    given = permissions(shell.folder)
+    done = process(
+        f"""
+        set -e
+        umask 000
+        provisioner plan --out plan.json --markdown plan.md --json >/dev/null
+        provisioner apply plan.json
+        provisioner mail preview {CLAIRE} --out preview
+        provisioner mail preview plan.json --out previews
+        provisioner export exported
+        provisioner init first
+        provisioner portal configure
+        """,
+        shell.folder,
+    )
+    assert done.returncode == 0, done.stderr
+    written = set(files(shell.folder)) - set(given)
+    for name in (
+        "plan.json",
+        "plan.md",
+        "portal.db",
+        "portal.db.key",
+        "ledger.db",
+        "exported/provisioner.yaml",
+    ):
+        assert name in written
+    assert sum(name.startswith("outbox/new/") for name in written) == 15
+    assert len(list((shell.folder / "preview").iterdir())) == 2
+    assert permissions(shell.folder) == given
+
+
+def test_a_file_that_others_could_read_is_closed_to_them_when_it_is_written_again(shell: Shell) -> None:
+    """Row 27."""
+    planfile = shell.folder / "plan.json"
+    planfile.write_text("old")
+    planfile.chmod(0o666)
+    assert shell("plan", "--out", planfile).code == 0
+    assert planfile.stat().st_mode & 0o777 == 0o600
+
+
+def test_side_files_of_a_database_at_work_are_for_its_owner_only(shell: Shell) -> None:
+    """Row 27: -wal and -shm, as a run killed in the middle leaves them."""
+    given = permissions(shell.folder)
+    script = (
+        "import os, signal, sys; from provisioner import cli; from provisioner.portals.sql import SqlPortal; "
+        "SqlPortal.execute = lambda portal, calls: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
+    )
+    done = process(f'umask 000; "$PYTHON" -c \'{script}\' -C "$FOLDER" apply --auto-approve', shell.folder)
+    assert done.returncode in (-9, 137), done.stderr
+    written = set(files(shell.folder)) - set(given)
+    assert {
+        "portal.db",
+        "portal.db-wal",
+        "portal.db-shm",
+        "ledger.db",
+        "ledger.db-wal",
+        "ledger.db-shm",
+    } <= written
+    assert permissions(shell.folder) == given
+
+
+def test_history_tells_no_phone(applied: Shell) -> None:
+    """Row 27: who was changed, and not into what."""
+    phone = "+33199001234"
+    applied.edit(BAKERY, '"+33 1 99 00 10 01"', f'"{phone}"')
+    assert applied("apply", "--auto-approve").code == 0
+    said = everything_said(applied)
+    told = {name: content for name, content in said.items() if name.startswith(("history", "unlock"))}
+    searched({"phone": phone.encode()}, told)

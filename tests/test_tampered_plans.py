@@ -1,0 +1,206 @@
+"""A plan tampered with, replayed, or made for another portal or another workspace: nothing is written.
+
+How a plan file is read, with every field flipped in every way, is for test_planfile.py; here it is applied.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell_support import BAKERY, CLAIRE, Shell, copy_sample
+
+LEA = """
+  - email: lea@example.fr
+    first_name: Léa
+    last_name: Petit
+    type: standard
+    apps: [Scan]
+"""
+
+
+@pytest.fixture
+def planned(applied: Shell) -> Path:
+    """A saved plan that changes a company and a user, creates one and closes one."""
+    applied.edit(BAKERY, "offer: Essentiel", "offer: Confort")
+    applied.edit(BAKERY, "first_name: Claire", "first_name: Clara")
+    applied.edit(BAKERY, "profile: reader                #", "profile: reader\n    status: closed   #")
+    file = applied.folder / BAKERY
+    file.write_text(file.read_text() + LEA)
+    planfile = applied.folder / "plan.json"
+    assert applied("plan", "--out", planfile, "--detailed-exitcode").code == 2
+    return planfile
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of everything in a JSON value that is not a container, or an empty one."""
+    if isinstance(value, dict | list) and value:
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(child, (*path, key))
+    else:
+        yield path
+
+
+def flipped(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return value[:-1] + chr(ord(value[-1]) ^ 1) if value else "x"
+        case None:
+            return "x"
+    return [*value, 1] if isinstance(value, list) else {"x": 1}
+
+
+def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    *inner, last = path
+    place = document
+    for key in inner:
+        place = place[key]
+    before, place[last] = place[last], value
+    return before
+
+
+def test_a_plan_with_any_leaf_flipped_is_refused_and_nothing_is_written(
+    applied: Shell, planned: Path
+) -> None:
+    """Row 28: every leaf of the file, one after the other."""
+    document = json.loads(planned.read_text())
+    before, letters = applied.tables(), applied.letters()
+    tried = 0
+    for path in leaves(document):
+        value = put(document, path, None)
+        put(document, path, flipped(value))
+        planned.write_text(json.dumps(document))
+        said = applied("apply", planned)
+        # a format that this version does not know is no stale plan
+        assert said.code == (1 if path == ("format_version",) else 5), path
+        assert said.out == ""
+        put(document, path, value)
+        tried += 1
+    assert tried > 200
+    assert applied.tables() == before
+    assert applied.letters() == letters
+    planned.write_text(json.dumps(document))
+    assert applied("apply", planned).code == 0
+
+
+def test_a_plan_without_its_seal_or_digest_is_refused(applied: Shell, planned: Path) -> None:
+    """Row 28."""
+    whole = json.loads(planned.read_text())
+    before = applied.tables()
+    for key in whole:
+        planned.write_text(json.dumps({name: value for name, value in whole.items() if name != key}))
+        assert applied("apply", planned).code in (1, 5), key
+    assert applied.tables() == before
+
+
+def test_a_plan_replayed_after_it_was_applied_has_nothing_to_do(applied: Shell, planned: Path) -> None:
+    """Row 28: and sends no second letter."""
+    letters = applied.letters()
+    assert applied("apply", planned).code == 0
+    assert applied.letters() == letters + 1
+    after = applied.tables()
+    for _ in range(2):
+        said = applied("apply", planned)
+        assert said.code == 0, said.err
+        assert said.out == "Applied: 0 steps done, 0 e-mails sent.\n"
+    assert applied.letters() == letters + 1
+    now = applied.tables()
+    for books in ("ledger.db:run",):
+        del after[books], now[books]
+    assert now == after
+
+
+def test_a_plan_replayed_after_its_letters_were_thrown_away_sends_none(applied: Shell, planned: Path) -> None:
+    """Row 28: the outbox of the ledger knows, not the folder."""
+    assert applied("apply", planned).code == 0
+    shutil.rmtree(applied.folder / "outbox")
+    assert applied("apply", planned).code == 0
+    assert applied.letters() == 0
+
+
+def test_a_plan_replayed_after_others_moved_on_is_refused(applied: Shell, planned: Path) -> None:
+    """Row 28: what was closed by the plan and opened since is not closed again by an old approval."""
+    assert applied("apply", planned).code == 0
+    paul = "paul.girard@boulangerie-martin.fr"
+    assert applied("portal", "user-changes", CLAIRE, "--phone", "").code == 0
+    assert applied("portal", "close", "lea@example.fr").code == 0
+    before = applied.tables()
+    said = applied("apply", planned)
+    assert said.code == 5
+    assert f"user:{CLAIRE}" in said.err
+    assert "user:lea@example.fr" in said.err
+    assert paul not in said.err
+    assert applied.tables() == before
+
+
+def test_a_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> None:
+    """Row 28: same manifests, same people, another portal."""
+    manifests = (applied.folder / BAKERY).read_text()
+    for name in ("portal.db", "ledger.db"):
+        (applied.folder / name).unlink()
+    shutil.copy(copy_sample(applied.folder.parent / "fresh") / BAKERY, applied.folder / BAKERY)
+    assert applied("apply", "--auto-approve").code == 0
+    (applied.folder / BAKERY).write_text(manifests)
+    before, letters = applied.tables(), applied.letters()
+    said = applied("apply", planned)
+    assert said.code == 5
+    assert "This plan was made for another portal" in said.err
+    assert applied.tables() == before
+    assert applied.letters() == letters
+
+
+def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, planned: Path) -> None:
+    """Row 28: the portal's file was lost; its plan makes no new one."""
+    for name in ("portal.db", "ledger.db"):
+        (applied.folder / name).unlink()
+    said = applied("apply", planned)
+    assert said.code == 5
+    assert applied("portal", "users").out == "Nobody is on this portal yet.\n"
+
+
+def test_a_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
+    """Row 28: other manifests, even for the same portal."""
+    other = copy_sample(tmp_path / "other", "next-month")
+    settings = other / "provisioner.yaml"
+    settings.write_text(
+        settings.read_text().replace("sqlite:///portal.db", f"sqlite:///{applied.folder}/portal.db")
+    )
+    before = applied.tables()
+    said = applied("apply", planned, folder=other)
+    assert said.code == 5
+    assert "The manifests have changed since this plan was made" in said.err
+    assert applied.tables() == before
+
+
+def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
+    """Row 28: a workspace put together from two."""
+    other = copy_sample(tmp_path / "other")
+    shutil.copytree(applied.folder / "clients", other / "clients", dirs_exist_ok=True)
+    shutil.copy(applied.folder / "portal.db", other / "portal.db")
+    strangers = Shell(copy_sample(tmp_path / "strangers"), applied._capsys)
+    assert strangers("apply", "--auto-approve").code == 0
+    shutil.copy(strangers.folder / "ledger.db", other / "ledger.db")
+    here = Shell(other, applied._capsys)
+    before = here.tables()
+    for words in (("apply", str(planned)), ("apply", "--auto-approve")):
+        said = here(*words)
+        assert said.code == 1, said.err
+        assert "belongs to another portal" in said.err
+    assert here.tables() == before
+
+
+def test_the_same_plan_in_another_checkout_of_the_same_workspace_is_applied(
+    applied: Shell, planned: Path, tmp_path: Path
+) -> None:
+    """Row 28: what is refused above is not refused for its path; a build server checks out elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(applied.folder, elsewhere)
+    assert applied("apply", planned, folder=elsewhere).code == 0
