@@ -81,7 +81,7 @@ def connect(
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
-                # SQLite keeps a disk's error here to itself, and would go on with weaker promises
+                # SQLite would go on with a journal of weaker promises
                 raise identity.error(
                     f"The {identity.noun} {path} cannot be kept safely: its folder takes no write-ahead log.",
                     "Check the disk and the space left, keep the file on a local disk, then run the same "

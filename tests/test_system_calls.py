@@ -128,12 +128,12 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
 
 
 def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path: Path) -> None:
-    """Row 4: SQLite keeps this error to itself, and would go on with weaker promises."""
+    """Row 4: whoever does not read SQLite's answer goes on without a log, and with weaker promises."""
     folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS)
     failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
     assert failed.hit
     assert failed.code == 1
-    assert f"The ledger {folder / 'ledger.db'} cannot be kept safely" in failed.talk
+    assert f"the ledger {folder / 'ledger.db'} failed on the disk" in failed.talk
     assert not (folder / "portal.db").exists()
 
 
