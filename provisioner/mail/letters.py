@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 from provisioner.errors import MailError
 from provisioner.limits import MAX_RENDER_SECONDS, MAX_RENDERED_CHARACTERS
@@ -50,10 +49,9 @@ class Templates:
     """The mail templates by file name, compiled when first used."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        from jinja2 import DictLoader
+        from provisioner.mail.sandbox import environment
 
-        self._environment = _environment()
-        self._environment.loader = DictLoader(dict(sources))
+        self._environment = environment(sources)
         self._names = frozenset(sources)
 
     def render(self, name: str, context: Mapping[str, str]) -> str:
@@ -292,39 +290,3 @@ def _bounded(name: str, pieces: Iterator[str]) -> str:
             )
         written.append(text)
     return "".join(written)
-
-
-def _environment() -> Any:
-    """A sandbox without functions, methods and arithmetic: letters need none, and bombs are made of them."""
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.runtime import BlockReference, Macro
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """Refuses the operators and filters that make much out of little."""
-
-        intercepted_binops = frozenset({"*", "**", "%", "//", "/"})
-
-        def is_safe_callable(self, obj: Any) -> bool:
-            return isinstance(obj, BlockReference | Macro)
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            raise SecurityError(f"the operator {operator} is not available in letters")
-
-    environment = Sandbox(
-        undefined=StrictUndefined,
-        # select_autoescape looks at the last ending only and would miss .html.j2
-        autoescape=lambda name: bool(name and ".html" in name),
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.clear()
-    kept: dict[str, Callable[..., Any]] = {
-        name: environment.filters[name]
-        for name in ("capitalize", "default", "e", "escape", "lower", "title", "trim", "upper")
-    }
-    environment.filters.clear()
-    environment.filters.update(kept)
-    return environment
