@@ -27,22 +27,21 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 @cache
-def reports() -> dict[str, Any]:
-    """What became of each bomb."""
+def reports() -> tuple[dict[str, Any], bytes]:
+    """What became of each bomb, and what was said of surprises."""
     done = subprocess.run(
         [sys.executable, str(HERE / "hostile_support.py")], capture_output=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert not done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout), done.stderr
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
 def test_a_bomb_ends_in_a_sentence_in_bounded_memory_and_time(bomb: str) -> None:
     """Row 19."""
-    report = reports()[bomb]
-    assert "ended" not in report, f"the child was killed, or did not foresee this: {report['ended']}"
+    found, surprises = reports()
+    report = found[bomb]
+    assert "ended" not in report, surprises[-2000:]
     # some builds of libyaml stop at a depth of their own, with a syntax error of their own
     assert {BOMBS[bomb][1], "yaml-syntax"} & set(report["codes"])
     assert all(report["sentences"])
