@@ -11,7 +11,7 @@ from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import Clock, portal_of, read_declared, read_snapshot, utc_now
 from provisioner.errors import Cancelled, Partial, UsageError
-from provisioner.files import write_private
+from provisioner.files import make_folder, write_private
 from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Status, User, email_key
@@ -33,12 +33,13 @@ def preview(
     for letter in letters:
         rendered = render(letter, PREVIEW_LINK, sender.templates)
         if out is None:
+            text = "\n".join(map(visible, rendered.text.splitlines()))
             console.answer(
-                f"To: {visible(letter.recipient)}\nSubject: {rendered.subject}\n\n{rendered.text}\n"
+                f"To: {visible(letter.recipient)}\nSubject: {visible(rendered.subject)}\n\n{text}\n"
             )
         else:
             name = email_key(letter.recipient).replace("/", "_")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             write_private(out / f"{name}.eml", write(letter, PREVIEW_LINK, sender))
             write_private(out / f"{name}.html", rendered.html.encode())
             console.answer(f"{out / name}.eml\n{out / name}.html")
