@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Status, User, email_key
 from provisioner.portals.base import Portal
-from provisioner.review.visible import visible
+from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
 
@@ -63,7 +62,7 @@ def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
             }
             for posted in letters
         ]
-        console.answer(json.dumps(rows, ensure_ascii=False, indent=2))
+        console.answer(visible_json(rows))
         return 0
     counts: dict[str, int] = {}
     for posted in letters:
