@@ -12,8 +12,7 @@ import pytest
 
 from provisioner import limits
 from provisioner.errors import MailError
-from provisioner.limits import MAX_RENDER_SECONDS, MAX_REPLY_BYTES
-from provisioner.mail import letters as letters_module
+from provisioner.limits import MAX_MAIL_REPLY_BYTES, MAX_RENDER_SECONDS
 from provisioner.mail.letters import Templates
 from provisioner.mail.smtp import _Line
 
@@ -28,7 +27,7 @@ def test_a_mail_server_s_reply_may_have_so_many_bytes_and_no_more() -> None:
     async def listen() -> None:
         wire = Wire()
         line = _Line(cast(Any, wire), pipelining=False, timeout=1)
-        line.data_received(b"250-" + b"x" * (MAX_REPLY_BYTES - 4))
+        line.data_received(b"250-" + b"x" * (MAX_MAIL_REPLY_BYTES - 4))
         assert not line.is_lost
         assert not wire.closed
         line.data_received(b"x")
@@ -41,7 +40,7 @@ def test_a_mail_server_s_reply_may_have_so_many_bytes_and_no_more() -> None:
 def test_a_letter_may_take_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds in (MAX_RENDER_SECONDS, MAX_RENDER_SECONDS + 0.001):
         clock = chain([0.0], repeat(seconds))
-        monkeypatch.setattr(letters_module.time, "monotonic", lambda clock=clock: next(clock))
+        monkeypatch.setattr("provisioner.mail.letters.time.monotonic", lambda clock=clock: next(clock))
         if seconds == MAX_RENDER_SECONDS:
             assert Templates({"a": "Bonjour"}).render("a", {}) == "Bonjour"
         else:
