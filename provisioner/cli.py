@@ -87,10 +87,12 @@ def _invocation(arguments: list[str]) -> str:
 
 
 def _tell(sentence: str, remedy: str) -> None:
+    from provisioner.review.visible import visible_lines
+
     stream = sys.stderr
-    stream.write(f"{sentence}\n")
+    stream.write(f"{visible_lines(sentence)}\n")
     if remedy:
-        stream.write(f"  {remedy}\n")
+        stream.write(f"  {visible_lines(remedy)}\n")
 
 
 def _report(problem: ProvisionerError) -> None:

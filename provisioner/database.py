@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -112,6 +113,7 @@ def read(path: Path, identity: Identity, reader: Callable[[sqlite3.Connection], 
                 return None
             at_rest = not _wal(path).exists()
             before = path.stat()
+            _require_file(path, identity, before)
             mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
             uri = f"{path.absolute().as_uri()}?{mode}"
             try:
@@ -216,9 +218,20 @@ def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> Provisi
 
 
 def _make_private(path: Path, identity: Identity) -> None:
-    if path.is_dir():
+    if path.exists():
+        _require_file(path, identity, path.stat())
+    else:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _require_file(path: Path, identity: Identity, status: os.stat_result) -> None:
+    """SQLite would wait for a pipe, and read a device, for ever."""
+    if stat.S_ISDIR(status.st_mode):
         raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if not stat.S_ISREG(status.st_mode):
+        raise identity.error(
+            f"{path} is not a regular file.", f"Point the {identity.noun}'s url at another file."
+        )
 
 
 def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:

@@ -79,6 +79,33 @@ def read_signed(path: Path | str, limit: int) -> tuple[bytes, Signature]:
         raise _unreadable(path, problem) from problem
 
 
+def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[str, str]:
+    """The texts of a folder's files that end in ``suffix``, by name; none where there is no such folder.
+
+    Links may lead anywhere ``within``, and not out of it. Raises :class:`WorkspaceError`.
+    """
+    inside = os.path.join(os.path.realpath(within), "")
+    texts: dict[str, str] = {}
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return texts
+    except OSError as problem:
+        raise _unreadable(folder, problem) from problem
+    for name in names:
+        path = folder / name
+        if not os.path.realpath(path).startswith(inside):
+            raise WorkspaceError(f"{path} is a link that leaves the workspace.", "Put a copy there.")
+        content = read_bytes(path, limit)
+        if len(content) > limit:
+            raise WorkspaceError(f"{path} is longer than {limit:,} bytes.", "Shorten it.")
+        try:
+            texts[name] = content.decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise WorkspaceError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from problem
+    return texts
+
+
 def _read(descriptor: int, expected: int, most: int) -> bytes:
     """Up to ``most`` bytes, whatever size the file was said to have."""
     content = os.read(descriptor, min(expected, most))
@@ -113,6 +140,28 @@ def write_private(path: Path, content: bytes) -> None:
             f"{path} cannot be written: {_reason(problem)}.",
             "Check the folder, its permissions and the space left, then run the same command again.",
         ) from problem
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing. Raises :class:`WorkspaceError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise WorkspaceError(
+            f"{path} cannot be made: {_reason(problem)}.",
+            "Name a folder that can be made, and check the permissions above it.",
+        ) from problem
+
+
+def is_taken(path: Path) -> bool:
+    """True where there is anything but an empty folder, be it a link that leads nowhere.
+
+    Raises :class:`WorkspaceError`.
+    """
+    try:
+        return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
+    except OSError as problem:
+        raise _unreadable(path, problem) from problem
 
 
 def sync_folder(folder: Path) -> None:

@@ -47,5 +47,5 @@ MAX_RENDER_SECONDS = 5.0
 MAX_PLAN_BYTES = 256 * 1024 * 1024
 """A saved plan."""
 
-MAX_REPLY_BYTES = 10 * 1024 * 1024
-"""A reply of a portal over the network."""
+MAX_MAIL_REPLY_BYTES = 32 * 1024
+"""One reply of a mail server."""

@@ -7,6 +7,7 @@ import email
 import email.policy
 import errno
 import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from email.header import decode_header, make_header
@@ -151,7 +152,9 @@ PRINTED = st.text(
 """What a name or a subject may hold: anything but what ends a line."""
 
 NAMES = st.one_of(PRINTED, st.sampled_from(['A, B "C" \\ <d>', "=?utf-8?q?x?=", "a" * 300, "é" * 300, "(x)"]))
-LOCALS = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-.", min_size=1, max_size=60)
+LOCALS = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-.", min_size=1, max_size=60).filter(
+    lambda text: not re.search(r"=\?.*\?[bqBQ]\?.*\?=", text)  # refused: test_header_injection.py
+)
 
 
 def one_line(text: str) -> str:

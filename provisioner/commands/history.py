@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import Clock, utc_now
 from provisioner.errors import LedgerError, UsageError
 from provisioner.ledger import Ledger, describe_holder, read_entries, read_holder, read_runs
-from provisioner.review.visible import visible
+from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace
 
 
@@ -20,7 +19,7 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
         return _steps(path, run, console, as_json)
     runs = read_runs(path, most)
     if as_json:
-        console.answer(json.dumps([run._asdict() for run in runs], ensure_ascii=False, indent=2))
+        console.answer(visible_json([run._asdict() for run in runs]))
     elif not runs:
         console.answer("Nothing has been applied yet.")
     else:
@@ -37,7 +36,7 @@ def _steps(path: Path, run: int, console: Console, as_json: bool) -> int:
     entries = read_entries(path, run)
     if as_json:
         words = [{k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries]
-        console.answer(json.dumps(words, ensure_ascii=False, indent=2))
+        console.answer(visible_json(words))
         return 0
     if not entries and run not in {found.id for found in read_runs(path, run + 1_000_000)}:
         raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")

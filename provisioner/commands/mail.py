@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +10,12 @@ from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import Clock, portal_of, read_declared, read_snapshot, utc_now
 from provisioner.errors import Cancelled, Partial, UsageError
-from provisioner.files import write_private
+from provisioner.files import make_folder, write_private
 from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Status, User, email_key
 from provisioner.portals.base import Portal
-from provisioner.review.visible import visible
+from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
 
@@ -33,12 +32,13 @@ def preview(
     for letter in letters:
         rendered = render(letter, PREVIEW_LINK, sender.templates)
         if out is None:
+            text = "\n".join(map(visible, rendered.text.splitlines()))
             console.answer(
-                f"To: {visible(letter.recipient)}\nSubject: {rendered.subject}\n\n{rendered.text}\n"
+                f"To: {visible(letter.recipient)}\nSubject: {visible(rendered.subject)}\n\n{text}\n"
             )
         else:
             name = email_key(letter.recipient).replace("/", "_")
-            out.mkdir(parents=True, exist_ok=True)
+            make_folder(out)
             write_private(out / f"{name}.eml", write(letter, PREVIEW_LINK, sender))
             write_private(out / f"{name}.html", rendered.html.encode())
             console.answer(f"{out / name}.eml\n{out / name}.html")
@@ -62,7 +62,7 @@ def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
             }
             for posted in letters
         ]
-        console.answer(json.dumps(rows, ensure_ascii=False, indent=2))
+        console.answer(visible_json(rows))
         return 0
     counts: dict[str, int] = {}
     for posted in letters:

@@ -15,6 +15,7 @@ from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.planning.plan import Plan
 from provisioner.review.text import render_plan
+from provisioner.review.visible import quiet_json, visible
 from provisioner.workspace import load_workspace
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def plan(
         write_private(outputs.out, _saved(planned).encode())
     _show(planned.plan, _saved(planned) if outputs.as_json else "", console, outputs.markdown)
     if outputs.out is not None and planned.plan.applyable:
-        console.say(f"Saved. To do exactly this: provisioner apply {outputs.out}")
+        console.say(f"Saved. To do exactly this: provisioner apply {visible(str(outputs.out))}")
     if not planned.plan.applyable:
         if outputs.out is not None:
             console.say("Not saved, because it cannot be applied.")
@@ -98,6 +99,6 @@ def _show(plan: Plan, as_json: str, console: Console, markdown: Path | None) -> 
 
         write_private(markdown, render_markdown(plan).encode())
     if as_json:
-        console.answer(as_json)
+        console.answer(quiet_json(as_json))
     else:
         show_text(plan, console)

@@ -6,7 +6,6 @@ commands let a demonstration or a test be each of them. None of them is a way to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from provisioner.model import Status, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
-from provisioner.review.visible import visible
+from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace
 
 STAFF_STEPS: dict[str, Callable[[str], Step]] = {
@@ -59,7 +58,7 @@ def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock
             }
             for user in everyone
         ]
-        console.answer(json.dumps(rows, ensure_ascii=False, indent=2))
+        console.answer(visible_json(rows))
         return 0
     for user in everyone:
         status = str(user.status).replace("_", " ")

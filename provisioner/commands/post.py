@@ -9,9 +9,9 @@ from datetime import datetime
 from provisioner.commands.console import Console
 from provisioner.commands.progress import progress
 from provisioner.errors import MailError, WorkspaceError
-from provisioner.files import read_bytes, resource_folder
+from provisioner.files import read_bytes, read_texts, resource_folder
 from provisioner.ledger import Ledger
-from provisioner.limits import MAX_FILE_BYTES
+from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates
 from provisioner.mail.transport import open_transport
@@ -26,16 +26,10 @@ TEMPLATE_SUFFIX = ".j2"
 
 def sender_of(workspace: Workspace) -> Sender:
     """Who writes, and with which templates: the workspace's own override the program's."""
-    sources: dict[str, str] = {}
-    for folder in (resource_folder("templates") / "mail", workspace.root / "templates" / "mail"):
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.glob(f"*{TEMPLATE_SUFFIX}")):
-            content = read_bytes(path, MAX_FILE_BYTES)
-            try:
-                sources[path.name] = content.decode("utf-8")
-            except UnicodeDecodeError as problem:
-                raise MailError(f"The template {path} is not UTF-8 text.", "Save it as UTF-8.") from problem
+    shipped = resource_folder("templates")
+    sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
+    own = workspace.root / "templates" / "mail"
+    sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
     return Sender(workspace.mail.sender, workspace.mail.reply_to, Templates(sources))
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
 from provisioner.review.problems import problems_json
+from provisioner.review.visible import visible_json
 from provisioner.workspace import load_workspace
 
 
@@ -21,10 +21,10 @@ def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
     except ManifestsInvalid as invalid:
         if not as_json:
             raise
-        console.answer(json.dumps(problems_json(invalid.diagnostics), ensure_ascii=False, indent=2))
+        console.answer(visible_json(problems_json(invalid.diagnostics)))
         return ManifestsInvalid.exit_code
     if as_json:
-        console.answer(json.dumps(problems_json(problems), ensure_ascii=False, indent=2))
+        console.answer(visible_json(problems_json(problems)))
     else:
         show_problems(console, root, problems)
     if any(problem.is_error for problem in problems):

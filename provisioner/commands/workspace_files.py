@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import Clock, read_snapshot, utc_now
-from provisioner.errors import UsageError, WorkspaceError
-from provisioner.files import WORKSPACE_FILE, resource_folder, write_private
+from provisioner.errors import UsageError
+from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
 from provisioner.workspace import load_workspace
 
@@ -18,7 +19,7 @@ SCHEMAS = ("client", "provisioner")
 def init(folder: Path, console: Console) -> int:
     """A first workspace: provisioner.yaml and one example client; never overwrites."""
     target = folder / WORKSPACE_FILE
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"{target} exists already.", "Go on with: provisioner validate")
     source = resource_folder("templates") / "workspace"
     for path in sorted(source.rglob("*.yaml")):
@@ -30,7 +31,7 @@ def init(folder: Path, console: Console) -> int:
 def export(folder: Path, destination: Path, console: Console, *, clock: Clock = utc_now) -> int:
     """The portal as it is, written as a workspace whose plan is empty."""
     workspace = load_workspace(folder)
-    if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
+    if is_taken(destination):
         raise UsageError(f"{destination} is not an empty folder.", "Name a folder that does not exist yet.")
     snapshot = read_snapshot(workspace, clock)
     files = export_workspace(
@@ -69,10 +70,5 @@ def _from(destination: Path, url: str, root: Path) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise WorkspaceError(
-            f"{path.parent} cannot be made: {problem.strerror}.", "Check the folder's permissions."
-        ) from problem
+    make_folder(path.parent)
     write_private(path, content)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from itertools import islice
-from typing import Any
 
 from provisioner.errors import MailError
-from provisioner.limits import MAX_RENDER_SECONDS, MAX_RENDERED_CHARACTERS
+from provisioner.limits import MAX_EMAIL_BYTES, MAX_RENDER_SECONDS, MAX_RENDERED_CHARACTERS
 
 LANGUAGES = ("fr", "en")
 
@@ -50,10 +49,9 @@ class Templates:
     """The mail templates by file name, compiled when first used."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        from jinja2 import DictLoader
+        from provisioner.mail.sandbox import environment
 
-        self._environment = _environment()
-        self._environment.loader = DictLoader(dict(sources))
+        self._environment = environment(sources)
         self._names = frozenset(sources)
 
     def render(self, name: str, context: Mapping[str, str]) -> str:
@@ -154,9 +152,7 @@ def message_id(key: str, sender: str) -> str:
 
 @lru_cache(maxsize=64)
 def _domain(mailbox: str) -> str:
-    from email.utils import parseaddr
-
-    return parseaddr(mailbox)[1].rpartition("@")[2]
+    return _parted(mailbox)[1].rpartition("@")[2]
 
 
 @lru_cache(maxsize=64)
@@ -168,8 +164,11 @@ def _date(moment: datetime) -> str:
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*"
-_BARE_ADDRESS = re.compile(rf"{_DOT_ATOM}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
-_LOCAL_PART = re.compile(_DOT_ATOM)
+_HOST = r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*"
+_BARE_ADDRESS = re.compile(rf"{_DOT_ATOM}@{_HOST}")
+_ADDRESS = re.compile(rf"([A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]+)@({_HOST})")
+_ENCODED_WORD = re.compile(r"=\?[^?]*\?[BQbq]\?[^?]*\?=")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PHRASE = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SPACE_FOR_WORDS = 62
@@ -181,32 +180,42 @@ _LINE = 76
 
 def _mailbox(text: str) -> str:
     """One mailbox for a header: ``Name <local@domain>``. Raises ``ValueError``."""
-    if _BARE_ADDRESS.fullmatch(text) and len(text) <= _LINE:
+    if _BARE_ADDRESS.fullmatch(text) and len(text) <= _LINE and "=?" not in text:
         return text
     return _written_mailbox(text)
 
 
 @lru_cache(maxsize=64)
 def _written_mailbox(text: str) -> str:
-    from email.utils import parseaddr
-
-    name, address = parseaddr(text)
-    local, at, domain = address.rpartition("@")
-    if not at or not local or not address.isascii() or any(c.isspace() or ord(c) < 33 for c in address):
+    name, address = _parted(text)
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
         raise ValueError(f"{text!r} is not an address that mail can go to")
-    if _CONTROLS.search(text) or "\x7f" in text:
+    if len(address) > MAX_EMAIL_BYTES:
+        raise ValueError(f"an address is longer than {MAX_EMAIL_BYTES} bytes")
+    if _ENCODED_WORD.search(address):  # some readers would decode it there, line ends included
+        raise ValueError("an address that has an encoded word in it")
+    if _CONTROLS.search(name):
         raise ValueError("control characters in an address")
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", domain):
-        raise ValueError(f"{domain!r} is not the name of a mail server")
-    if not _LOCAL_PART.fullmatch(local):
-        local = '"{}"'.format(local.replace("\\", "\\\\").replace('"', '\\"'))
+    if not _BARE_ADDRESS.fullmatch(address):  # dots where an atom has none
+        address = f'"{found[1]}"@{found[2]}'
     if not name:
-        return f"{local}@{domain}" if len(address) <= _LINE else f"\r\n {local}@{domain}"
+        return address if len(address) <= _LINE else f"\r\n {address}"
     plain = _PHRASE.fullmatch(name) and "=?" not in name and len(name) <= _LINE - 10
     phrase = name if plain else _encoded_words(name)
     # on a line of its own where the name leaves no room
     room = len(phrase) + len(address) <= _LINE - 10
-    return f"{phrase} <{local}@{domain}>" if room else f"{phrase}\r\n <{local}@{domain}>"
+    return f"{phrase} <{address}>" if room else f"{phrase}\r\n <{address}>"
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """Name and address of ``Name <address>``, whose name may have commas and colons; or an address alone."""
+    if not text.endswith(">"):
+        return "", text
+    name, _, address = text[:-1].rpartition("<")
+    name = name.strip(" ")
+    quoted = _QUOTED.fullmatch(name)
+    return re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else name, address
 
 
 def _unstructured(text: str) -> str:
@@ -292,39 +301,3 @@ def _bounded(name: str, pieces: Iterator[str]) -> str:
             )
         written.append(text)
     return "".join(written)
-
-
-def _environment() -> Any:
-    """A sandbox without functions, methods and arithmetic: letters need none, and bombs are made of them."""
-    from jinja2 import StrictUndefined
-    from jinja2.exceptions import SecurityError
-    from jinja2.runtime import BlockReference, Macro
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Sandbox(ImmutableSandboxedEnvironment):
-        """Refuses the operators and filters that make much out of little."""
-
-        intercepted_binops = frozenset({"*", "**", "%", "//", "/"})
-
-        def is_safe_callable(self, obj: Any) -> bool:
-            return isinstance(obj, BlockReference | Macro)
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            raise SecurityError(f"the operator {operator} is not available in letters")
-
-    environment = Sandbox(
-        undefined=StrictUndefined,
-        # select_autoescape looks at the last ending only and would miss .html.j2
-        autoescape=lambda name: bool(name and ".html" in name),
-        keep_trailing_newline=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.clear()
-    kept: dict[str, Callable[..., Any]] = {
-        name: environment.filters[name]
-        for name in ("capitalize", "default", "e", "escape", "lower", "title", "trim", "upper")
-    }
-    environment.filters.clear()
-    environment.filters.update(kept)
-    return environment

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from provisioner.errors import MailError
+from provisioner.limits import MAX_MAIL_REPLY_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record
 
 BODY_TIMEOUT = 600.0
@@ -37,9 +38,6 @@ RETRY_SECONDS = 0.4
 
 GATHER_SECONDS = 0.002
 """How long a letter that may go waits for those of the other connections, to be recorded with them."""
-
-MAX_REPLY_BYTES = 32 * 1024
-"""One reply of a mail server, all its lines together."""
 
 FAREWELL_SECONDS = 2.0
 """How long the answer to QUIT is waited for; it is of no importance."""
@@ -170,7 +168,7 @@ class _Line(asyncio.Protocol):
             self._take(_Reply(int(line[:3]), "\n".join(self._lines)))
             self._lines.clear()
             self._size = len(self._buffer)
-        if self._size > MAX_REPLY_BYTES:
+        if self._size > MAX_MAIL_REPLY_BYTES:
             self._lose(ValueError("a reply without end"))
 
     def _take(self, reply: _Reply) -> None:

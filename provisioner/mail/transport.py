@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from provisioner.errors import MailError
+from provisioner.errors import MailError, WorkspaceError
+from provisioner.files import read_bytes
+from provisioner.limits import MAX_FILE_BYTES
 from provisioner.mail.delivery import Transport
 
 if TYPE_CHECKING:
@@ -53,9 +55,13 @@ def open_transport(
 def _tls_context(root: Path, ca_file: str) -> ssl.SSLContext:
     import ssl
 
+    if not ca_file:
+        return ssl.create_default_context()
     try:
-        return ssl.create_default_context(cafile=str(root / ca_file) if ca_file else None)
-    except (OSError, ssl.SSLError) as problem:
+        certificates = read_bytes(root / ca_file, MAX_FILE_BYTES).decode("ascii")
+        # without a text, the system's certificates would be trusted instead
+        return ssl.create_default_context(cadata=certificates or "none")
+    except (WorkspaceError, ValueError, ssl.SSLError) as problem:
         raise MailError(
             f"The certificates of {ca_file} cannot be read: {problem}.", "Check ca_file."
         ) from problem

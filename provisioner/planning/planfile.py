@@ -204,8 +204,8 @@ def _rendered(
 def _sealed(written: dict[str, str]) -> str:
     fields = {**written, "seal": canonical(_seal(written))}
     text = "{\n" + ",\n".join(f'"{key}": {fields[key]}' for key in sorted(fields)) + "\n}\n"
-    # the same JSON; build servers would read ##[…] in a job's output as a command
-    return text.replace("##", "#\\u0023")
+    # the same JSON; build servers would read ##[…] or ::… in a job's output as a command
+    return text.replace("##", "#\\u0023").replace("::", ":\\u003a")
 
 
 def _seal(written: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ and so is what a CI system would obey in a log line (``::set-env``, ``##[command
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 
@@ -27,6 +28,29 @@ def visible(text: str) -> str:
 def _is_latin(text: str) -> bool:
     """Nothing beyond Latin letters with their accents: one column each, and none hidden that is printable."""
     return text.isascii() or max(text) < "\u0250"
+
+
+def visible_lines(text: str) -> str:
+    """The same for a text of several lines, each by itself."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
+def visible_json(value: object) -> str:
+    """The value as JSON that says the same, in which nothing is hidden and nothing acts."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    return quiet_json(text)
+
+
+def quiet_json(text: str) -> str:
+    """The same JSON, with escapes for what is hidden or acts; such characters stand in its strings alone."""
+    if not text.isascii() or "\x7f" in text:
+        text = "".join(_in_json(c) if c != "\n" and is_hidden(c) else c for c in text)
+    return text.replace("::", ":\\u003a").replace("##", "#\\u0023")
+
+
+def _in_json(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def _shown(character: str) -> str:

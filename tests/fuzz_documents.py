@@ -1,0 +1,45 @@
+"""Inputs that atheris makes of the samples, read and validated; ends with 1 at the first surprise.
+
+    python tests/fuzz_documents.py RUNS CORPUS
+
+CORPUS is an empty folder. What failed is shown, and kept in the current folder as ``crash-…``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import get_args
+
+import atheris
+
+with atheris.instrument_imports(include=["provisioner.manifest"]):
+    from provisioner.diagnostics import SUMMARIES
+    from provisioner.manifest.document import read_document
+    from provisioner.manifest.schema import Kind
+    from provisioner.manifest.validation import read_model
+
+KINDS = get_args(Kind)
+
+
+def read(content: bytes) -> None:
+    """Only data and our own problems may come of it."""
+    document, problems = read_document("fuzz.yaml", content)
+    assert document is not None or problems
+    if document is not None:
+        for kind in KINDS:
+            problems.extend(read_model(kind, document).problems)
+    assert all(problem.code in SUMMARIES and problem.detail for problem in problems)
+
+
+def main(runs: str, corpus: str) -> None:
+    """Read so many inputs."""
+    samples = Path(__file__).resolve().parent.parent / "samples"
+    for number, path in enumerate(sorted(samples.rglob("*.yaml"))):
+        Path(corpus, str(number)).write_bytes(path.read_bytes())
+    atheris.Setup([sys.argv[0], f"-runs={runs}", "-seed=1", "-max_len=4096", corpus], read)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

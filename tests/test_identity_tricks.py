@@ -1,0 +1,219 @@
+"""Two writings of one address are one account; what only looks like it is refused or another one (row 21)."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from manifest_support import codes, make_workspace, manifest, problems_of, user
+from people import ESSENTIEL, NOW, TERMS
+from people import user as person
+
+from provisioner.cli import run
+from provisioner.model import Operator, Status, User, email_key
+from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditProfile, SetBilling, Step
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.sql import SqlPortal
+
+KNOWN = "klara@exakple.fr"
+TWINS = {
+    "case": "Klara@EXAKPLE.fr",
+    "Kelvin sign in the domain": "klara@exa\u212aple.fr",
+    "wide dot": "klara@exakple\uff0efr",
+    "ideographic full stop": "klara@exakple\u3002fr",
+    "wide letter": "klara@\uff45xakple.fr",
+    "mathematical letter": "klara@exa\U0001d424ple.fr",
+    "small capital domain": "klara@exakple.FR",
+}
+"""Writings that a manifest may have of one address."""
+
+BORDER_TWINS = {
+    **TWINS,
+    "Kelvin sign before the @": "\u212alara@exakple.fr",
+    "wide letters before the @": "\uff4blara@exakple.fr",
+    "mathematical letters before the @": "\U0001d424lara@exakple.fr",
+}
+"""Others write to the portal than we, and with less care."""
+
+INTERNATIONAL = {
+    "NFC and NFD": ("klara@caf\u00e9.fr", "klara@cafe\u0301.fr"),
+    "punycode": ("klara@caf\u00e9.fr", "klara@xn--caf-dma.fr"),
+    "case of an accent": ("klara@caf\u00e9.fr", "klara@CAF\u00c9.fr"),
+    "punycode and its case": ("klara@caf\u00e9.fr", "klara@XN--CAF-DMA.fr"),
+}
+LOOK_ALIKES = {
+    "Cyrillic а before the @": "kl\u0430ra@exakple.fr",
+    "dotless i before the @": "klar\u0131@exakple.fr",
+    "Kelvin sign before the @": "\u212alara@exakple.fr",
+    "Cyrillic а in the domain": "klara@ex\u0430kple.fr",
+    "the same in punycode": "klara@xn--exkple-6nf.fr",
+    "zero-width space": "kla\u200bra@exakple.fr",
+    "zero-width joiner in the domain": "klara@exa\u200dkple.fr",
+    "soft hyphen": "klara@exa\u00adkple.fr",
+    "byte-order mark": "\ufeffklara@exakple.fr",
+    "right-to-left mark": "klara\u200f@exakple.fr",
+    "wide at sign": "klara\uff20exakple.fr",
+    "a space behind": "klara@exakple.fr ",
+    "no-break space": "klara\u00a0@exakple.fr",
+    "a dot behind": "klara@exakple.fr.",
+    "a comment": "klara(x)@exakple.fr",
+    "quotes": '"klara"@exakple.fr',
+    "a name before it": "Klara <klara@exakple.fr>",
+}
+"""None of these is an address that we write to."""
+
+
+def written(email: str) -> str:
+    """The address in double quotes, with escapes for what does not show."""
+    return '"' + email.encode("unicode_escape").decode().replace('"', '\\"') + '"'
+
+
+def two(first: str, second: str) -> str:
+    """A manifest with these two."""
+    paul = user("paul@example.fr").replace("paul@example.fr", written(second))
+    return manifest(user(first, type="administrator") + paul)
+
+
+# --- validate ---
+
+
+@pytest.mark.parametrize("trick", TWINS)
+def test_another_writing_in_a_manifest_is_a_declared_duplicate(tmp_path: Path, trick: str) -> None:
+    """Row 21."""
+    root = make_workspace(tmp_path, two(KNOWN, TWINS[trick]))
+    (problem,) = problems_of(root)
+    assert problem.code == "R1"
+    assert problem.source is not None
+    assert run(["-C", str(root), "validate"]) == 3
+    assert run(["-C", str(root), "plan"]) == 3
+
+
+@pytest.mark.parametrize("trick", INTERNATIONAL)
+def test_so_is_another_writing_of_an_international_domain(tmp_path: Path, trick: str) -> None:
+    """Row 21."""
+    first, second = INTERNATIONAL[trick]
+    root = make_workspace(tmp_path, two("a@example.fr", first).replace("a@example.fr", written(second)))
+    assert codes(problems_of(root)) == ["R1"]
+
+
+@pytest.mark.parametrize("trick", LOOK_ALIKES)
+def test_what_only_looks_like_an_address_is_refused_in_a_manifest(tmp_path: Path, trick: str) -> None:
+    """Row 21."""
+    (problem,) = problems_of(make_workspace(tmp_path, two(KNOWN, LOOK_ALIKES[trick])))
+    assert problem.is_error
+    assert problem.code in ("wrong-value", "email", "yaml-unsafe")
+
+
+def test_a_dotless_i_in_a_domain_is_another_domain_and_shows_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 21: Unicode keeps ı apart, and nobody who reads the plan can overlook it."""
+    root = make_workspace(tmp_path, two("klara@exikple.fr", "klara@ex\u0131kple.fr"))
+    assert run(["-C", str(root), "plan"]) == 0
+    said = capsys.readouterr().out
+    assert "klara@xn--exkple-q9a.fr" in said
+    assert "\u0131" not in said
+
+
+# --- plan: what the portal holds under another writing ---
+
+
+def portal_at(root: Path) -> SqlPortal:
+    return SqlPortal(root / "portal.db", Operator.PARTNER, TERMS, "https://example.com/a", lambda: NOW)
+
+
+def open_with(portal: SqlPortal, *people: User) -> None:
+    steps: tuple[Step, ...] = (CreateCompany("004217", "Martin"), SetBilling("004217", ESSENTIEL))
+    for version, step in enumerate(steps):
+        assert portal.execute([Call("", step, "", version)])[0].verdict is Verdict.APPLIED
+    for someone in people:
+        assert create(portal, someone).verdict is Verdict.APPLIED
+
+
+def create(portal: SqlPortal, someone: User) -> Receipt:
+    return portal.execute([Call("", CreateUser(email_key(someone.email), someone))])[0]
+
+
+@pytest.mark.parametrize("trick", BORDER_TWINS)
+def test_an_account_under_another_writing_is_adopted_and_not_created_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trick: str
+) -> None:
+    """Row 21."""
+    root = make_workspace(tmp_path, manifest(user(KNOWN, type="administrator")))
+    portal = portal_at(root)
+    open_with(portal, person("klara", "004217", email=BORDER_TWINS[trick]))
+    portal.close()
+    assert run(["-C", str(root), "plan"]) == 0
+    said = capsys.readouterr().out
+    assert "Plan: 0 to add" in said.rstrip().splitlines()[-1] or "No changes" in said
+    assert run(["-C", str(root), "apply", "--auto-approve"]) == 0
+    portal = portal_at(root)
+    assert len(portal.snapshot().state.users) == 1
+    portal.close()
+
+
+# --- the portal's border ---
+
+
+@pytest.fixture
+def portal(tmp_path: Path) -> Iterator[SqlPortal]:
+    """Klara is its only administrator, and bob her colleague."""
+    made = portal_at(tmp_path)
+    open_with(made, person("klara", "004217", email=KNOWN), person("bob", "004217", "standard"))
+    yield made
+    made.close()
+
+
+def is_r1(receipt: Receipt) -> bool:
+    return receipt.verdict in (Verdict.FAILED, Verdict.CONFLICT) and receipt.problem.startswith("R1")
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("trick", BORDER_TWINS)
+def test_the_portal_takes_no_second_account_under_another_writing(
+    portal: SqlPortal, trick: str, closed: bool
+) -> None:
+    """Row 21: neither from us, nor from a client administrator, nor by a user's own change."""
+    twin = BORDER_TWINS[trick]
+    users = portal.snapshot().state.users
+    klara, bob = users[KNOWN], users["bob@example.fr"]
+    ann = person("ann", "004217")
+    assert create(portal, ann).verdict is Verdict.APPLIED
+    if closed:
+        close: Step = CloseUser(KNOWN)
+        assert portal.execute([Call("", close, klara.id, klara.version)])[0].verdict is Verdict.APPLIED
+    assert is_r1(create(portal, person("eve", "004217", "standard", email=twin)))
+    rename = EditProfile("bob@example.fr", twin, "Bob", "Martin", None)
+    assert is_r1(portal.execute([Call("", rename, bob.id, bob.version)])[0])
+    assert is_r1(portal.user_changes_profile(bob.id, email=twin))
+    after = portal.snapshot().state.users
+    ann = after["ann@example.fr"]
+    assert is_r1(portal.client_creates_user(ann.id, person("eve", "004217", "standard", email=twin)))
+    assert set(portal.snapshot().state.users) == {KNOWN, "bob@example.fr", "ann@example.fr"}
+    assert portal.snapshot().state.users[KNOWN].status is (Status.CLOSED if closed else Status.ACTIVE)
+
+
+@pytest.mark.parametrize("trick", BORDER_TWINS)
+def test_a_user_may_write_his_own_address_differently(portal: SqlPortal, trick: str) -> None:
+    """Row 21: it stays his."""
+    klara = portal.snapshot().state.users[KNOWN]
+    assert portal.user_changes_profile(klara.id, email=BORDER_TWINS[trick]).verdict is Verdict.APPLIED
+    assert portal.snapshot().state.users[KNOWN].id == klara.id
+
+
+@given(
+    st.text(max_size=20),
+    st.sampled_from(["", "@exakple.fr", "@caf\u00e9.fr", "@xn--caf-dma.fr", "@\u0130.fr"]),
+)
+def test_a_key_is_its_own_key_and_knows_neither_case_nor_composition(local: str, domain: str) -> None:
+    """Row 21: or else an account would be found under one of its writings and not under another."""
+    email = local + domain
+    key = email_key(email)
+    assert email_key(key) == key
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert email_key(unicodedata.normalize(form, email)) == key
+    assert email_key(email.casefold()) == key

@@ -1,0 +1,391 @@
+"""Paths that lead out, hang, never end or cannot be: a sentence each, and nothing written (row 25).
+
+What ``manifests:`` may name is in test_files.py.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+from samples_support import ROOT
+
+from provisioner.cli import run
+from provisioner.errors import MailError, WorkspaceError
+from provisioner.files import read_texts
+from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
+from provisioner.mail.transport import open_transport
+
+MEMORY = 512 * 1024 * 1024
+"""Bytes of address space beyond what the tests have taken already."""
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Nothing inside may read a device without end; what hangs is ended by pytest's own limit."""
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def a_loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def a_dangling_link(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "x")
+
+
+def a_binary(path: Path) -> None:
+    path.write_bytes(bytes(range(256)) * 40)
+
+
+ODD: tuple[Callable[[Path], None], ...] = (a_pipe, a_device, a_folder, a_loop, a_dangling_link, a_binary)
+DEEP = "d/" * 5_000
+"""Longer than any path may be."""
+
+
+@pytest.fixture
+def firm(tmp_path: Path) -> Path:
+    """The sample firm's workspace."""
+    made = tmp_path / "firm"
+    made_by_runs = shutil.ignore_patterns("*.db*", "outbox")
+    shutil.copytree(ROOT / "samples" / "onboarding", made, ignore=made_by_runs)
+    return made
+
+
+def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
+    """The exit code of a command, and what it says on stderr."""
+    capsys.readouterr()
+    with bounded():
+        code = run([str(word) for word in words])
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    assert code in (0, 1, 3, 7, 64)
+    return code, said.err
+
+
+def set_to(firm: Path, key: str, value: str) -> None:
+    """Replace a setting of provisioner.yaml."""
+    path = firm / "provisioner.yaml"
+    section, _, name = key.partition(".")
+    lines = path.read_text().splitlines()
+    at = lines.index(f"{section}:")
+    here = [n for n, line in enumerate(lines) if n > at and line.startswith(f"  {name}:")]
+    new = f'  {name}: "{value}"'
+    if here:
+        lines[here[0]] = new
+    else:
+        lines.insert(at + 1, new)
+    path.write_text("\n".join(lines) + "\n")
+
+
+# --- the workspace itself ---
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_thing_in_the_place_of_provisioner_yaml_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    (firm / "provisioner.yaml").unlink()
+    odd(firm / "provisioner.yaml")
+    code, err = says(capsys, "-C", firm, "plan")
+    assert code in (1, 3)
+    assert err.startswith("Error: ")
+
+
+@pytest.mark.parametrize("folder", ["~", "..", "/dev/null", "/dev/zero", DEEP, "", "-"])
+def test_an_odd_folder_given_with_c_is_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    """Row 25; ~ is the shell's business, and a name like any other here."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    code, err = says(capsys, "-C", folder, "plan")
+    assert code in (1, 64)
+    assert err
+
+
+# --- databases ---
+
+
+@pytest.mark.parametrize("key", ["portal.url", "ledger.url"])
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_thing_in_a_database_s_place_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], key: str, odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(firm / "odd.db")
+    set_to(firm, key, "sqlite:///odd.db")
+    before = sorted(firm.iterdir())
+    for words in (["plan"], ["apply", "--auto-approve"], ["history"]):
+        code, err = says(capsys, "-C", firm, *words)
+        if code:
+            assert err.startswith("Error: ")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code == 1
+    assert {path.name for path in firm.iterdir()} - {path.name for path in before} <= {
+        "portal.db", "portal.db.key", "ledger.db", "ledger.db.lock"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["portal.url", "ledger.url"])
+@pytest.mark.parametrize(
+    "path", [DEEP + "x.db", "nowhere/x.db", "clients/garage-lefevre.yaml/x.db", "~/x.db"]
+)
+def test_a_database_where_none_can_be_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], key: str, path: str
+) -> None:
+    """Row 25."""
+    set_to(firm, key, f"sqlite:///{path}")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code in (1, 3)
+    assert err.startswith("Error: ")
+    assert not (firm / "~").exists()
+    assert not (Path.home() / "x.db").exists()
+
+
+# --- mail ---
+
+
+@pytest.mark.parametrize("odd", [a_pipe, a_device, a_loop, a_dangling_link, a_binary])
+def test_an_odd_thing_in_the_outbox_s_place_leaves_letters_owed(
+    firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(firm / "outbox")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code == 7
+    assert "outbox" in err
+
+
+@pytest.mark.parametrize("folder", [DEEP + "x", "clients/garage-lefevre.yaml/x"])
+def test_an_outbox_where_none_can_be_leaves_letters_owed(
+    firm: Path, capsys: pytest.CaptureFixture[str], folder: str
+) -> None:
+    """Row 25."""
+    set_to(firm, "mail.transport", f"maildir:{folder}")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code == 7
+    assert err
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_thing_in_the_place_of_certificates_is_a_sentence(
+    tmp_path: Path, odd: Callable[[Path], None]
+) -> None:
+    """Row 25: above all, never the system's certificates instead."""
+    odd(tmp_path / "ca.pem")
+    with bounded(), pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
+        open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"no certificate", b"-----BEGIN CERTIFICATE-----\nx\n"])
+def test_a_file_without_certificates_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+    """Row 25."""
+    (tmp_path / "ca.pem").write_bytes(content)
+    with pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
+        open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+
+
+def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
+    """Row 25."""
+    pem = trustme.CA().cert_pem.bytes()
+    path = tmp_path / "ca.pem"
+    path.write_bytes(pem + b"\n" * (MAX_FILE_BYTES - len(pem)))
+    open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+    assert ssl.create_default_context(cafile=str(path)).cert_store_stats()["x509_ca"] == 1
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_thing_in_the_password_s_place_stops_the_letters_alone(
+    firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(firm / "secret")
+    set_to(firm, "mail.transport", "smtp://127.0.0.1:9")
+    set_to(firm, "mail.username", "acces")
+    set_to(firm, "mail.password_file", "secret")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code in (1, 7)
+    assert "password cannot be read" in err
+
+
+# --- templates ---
+
+
+def own_templates(firm: Path) -> Path:
+    folder = firm / "templates" / "mail"
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_thing_among_the_templates_stops_before_the_first_write(
+    firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(own_templates(firm) / "welcome.fr.txt.j2")
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code == 1
+    assert "welcome.fr.txt.j2" in err
+    assert not (firm / "portal.db").exists()
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "folder above"])
+def test_a_template_outside_the_workspace_is_not_read(
+    firm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    """Row 25: or else a letter would carry a stranger's file."""
+    outside = tmp_path / "outside"
+    (outside / "mail").mkdir(parents=True)
+    (outside / "mail" / "welcome.fr.txt.j2").write_text("secret")
+    if what == "file":
+        (own_templates(firm) / "welcome.fr.txt.j2").symlink_to(outside / "mail" / "welcome.fr.txt.j2")
+    elif what == "folder":
+        (firm / "templates").mkdir()
+        (firm / "templates" / "mail").symlink_to(outside / "mail")
+    else:
+        (firm / "templates").symlink_to(outside)
+    code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
+    assert code == 1
+    assert "is a link that leaves the workspace" in err
+    assert "secret" not in err
+
+
+def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) -> None:
+    """Row 25."""
+    (firm / "letters").mkdir()
+    (firm / "letters" / "welcome.fr.subject.j2").write_text("Bienvenue\n")
+    (firm / "templates").mkdir()
+    (firm / "templates" / "mail").symlink_to(firm / "letters")
+    assert read_texts(firm / "templates" / "mail", ".j2", 100, within=firm) == {
+        "welcome.fr.subject.j2": "Bienvenue\n"
+    }
+
+
+def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
+    """Row 25, and MAX_TEMPLATE_BYTES at n and at n + 1."""
+    path = tmp_path / "a.j2"
+    path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2))
+    assert (
+        len(read_texts(tmp_path, ".j2", MAX_TEMPLATE_BYTES, within=tmp_path)["a.j2"])
+        == path.stat().st_size / 2
+    )
+    path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2) + b"x")
+    with pytest.raises(WorkspaceError, match="longer than 262,144 bytes"):
+        read_texts(tmp_path, ".j2", MAX_TEMPLATE_BYTES, within=tmp_path)
+
+
+def test_a_folder_of_templates_that_is_none_is_passed_over(tmp_path: Path) -> None:
+    """Row 25."""
+    assert read_texts(tmp_path / "nowhere", ".j2", 1, within=tmp_path) == {}
+    (tmp_path / "file").write_text("x")
+    assert read_texts(tmp_path / "file", ".j2", 1, within=tmp_path) == {}
+    with pytest.raises(WorkspaceError, match="cannot be read"):
+        read_texts(tmp_path / DEEP, ".j2", 1, within=tmp_path)
+
+
+# --- what commands are given ---
+
+CLAIRE = "claire.martin@boulangerie-martin.fr"
+INTO_FOLDERS = (["export"], ["init"], ["mail", "preview", CLAIRE, "--out"])
+
+
+@pytest.mark.parametrize("odd", [a_pipe, a_device, a_folder, a_loop, a_dangling_link])
+@pytest.mark.parametrize("option", ["--out", "--markdown"])
+def test_nothing_but_a_file_is_written_over(
+    firm: Path, capsys: pytest.CaptureFixture[str], option: str, odd: Callable[[Path], None]
+) -> None:
+    """Row 25: a link is replaced by the file, and what it leads to stays as it is."""
+    odd(firm / "odd")
+    mode = (firm / "odd").lstat().st_mode
+    code, err = says(capsys, "-C", firm, "plan", option, firm / "odd")
+    if odd in (a_pipe, a_folder):
+        assert code == 1
+        assert "odd" in err
+        assert (firm / "odd").lstat().st_mode == mode
+    else:
+        assert code == 0
+        assert (firm / "odd").is_file()
+        assert not (firm / "odd").is_symlink()
+
+
+@pytest.mark.parametrize("path", [DEEP + "x", "nowhere/x", "/dev/full", "/dev/null", "provisioner.yaml/x"])
+@pytest.mark.parametrize("option", ["--out", "--markdown"])
+def test_a_file_where_none_can_be_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, path: str
+) -> None:
+    """Row 25."""
+    monkeypatch.chdir(firm)
+    code, err = says(capsys, "plan", option, path)
+    assert code in (1, 64)
+    assert err
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("command", ["apply", "show"])
+def test_a_plan_that_is_none_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], command: str, odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(firm / "plan.json")
+    code, err = says(capsys, "-C", firm, command, firm / "plan.json")
+    assert code in (1, 64)
+    assert err.startswith("Error: ")
+    assert not (firm / "portal.db").exists()
+
+
+@pytest.mark.parametrize("odd", [a_pipe, a_device, a_loop, a_dangling_link, a_binary])
+@pytest.mark.parametrize("words", INTO_FOLDERS)
+def test_a_folder_that_is_none_is_a_sentence(
+    firm: Path, capsys: pytest.CaptureFixture[str], words: list[str], odd: Callable[[Path], None]
+) -> None:
+    """Row 25."""
+    odd(firm / "odd")
+    mode = (firm / "odd").lstat().st_mode
+    code, err = says(capsys, "-C", firm, *words, firm / "odd")
+    assert code in (1, 64)
+    assert err.startswith("Error: ")
+    assert (firm / "odd").lstat().st_mode == mode
+
+
+@pytest.mark.parametrize("words", INTO_FOLDERS)
+@pytest.mark.parametrize("path", [DEEP, "provisioner.yaml/x", "/proc/nowhere"])
+def test_a_folder_where_none_can_be_is_a_sentence(
+    firm: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    path: str,
+) -> None:
+    """Row 25."""
+    monkeypatch.chdir(firm)
+    code, err = says(capsys, *words, path)
+    assert code in (1, 64)
+    assert err
