@@ -199,6 +199,32 @@ def test_a_parser_reads_back_what_was_written(
         assert part.get_content() == "\r\n".join(body.replace("\x00", "").splitlines()) + "\r\n"
 
 
+@pytest.mark.parametrize(
+    ("recipient", "written"),
+    [
+        ("ann@example.fr", "ann@example.fr"),
+        ("a..b@example.fr", '"a..b"@example.fr'),
+        ('"a b"@example.fr', None),
+        ("Ann <ann@example.fr>", "Ann <ann@example.fr>"),
+        ("é <ann@example.fr>", "=?utf-8?q?=C3=A9?= <ann@example.fr>"),
+        ("O'Hara, Ann <ann@example.fr>", None),
+        (f"{'a' * 64}@{'b' * 60}.example.fr", f"\r\n {'a' * 64}@{'b' * 60}.example.fr"),
+        ("ann@exa_mple.fr", None),
+        ("ann@example.fr\x00", None),
+    ],
+)
+def test_an_address_is_written_as_the_rules_of_mail_have_it_or_refused(
+    recipient: str, written: str | None
+) -> None:
+    one = Letter("ab" * 32, recipient, "fr", {}, DATED)
+    if written is None:
+        with pytest.raises(MailError, match="cannot be written"):
+            compose(one, Rendered("s", "t", "h"), sender=SENDER)
+    else:
+        content = compose(one, Rendered("s", "t", "h"), sender=SENDER)
+        assert f"\r\nTo: {written}\r\nSubject:".encode() in content
+
+
 @pytest.mark.parametrize("language", ["fr\r\nBcc: x@y.fr", "fr\n", "é"])
 def test_no_field_of_a_letter_ends_its_line(language: str) -> None:
     """Row 22: a field that would is refused, whichever it is."""

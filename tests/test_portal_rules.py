@@ -310,6 +310,67 @@ def test_one_refusal_leaves_its_neighbours_of_the_batch_alone(desk: Desk) -> Non
     assert [receipt.verdict for receipt in receipts] == [Verdict.CONFLICT, Verdict.APPLIED, Verdict.FAILED]
 
 
+def test_a_batch_may_give_a_newcomer_the_address_that_somebody_gives_up_in_it(desk: Desk) -> None:
+    bob = desk.find("bob")
+    receipts = desk.portal.execute(
+        [
+            Call(
+                "a", EditProfile("bob@example.fr", "robert@example.fr", "Bob", "M", None), bob.id, bob.version
+            ),
+            Call("b", CreateUser("bob@example.fr", user("new", type="standard", email="bob@example.fr"))),
+        ]
+    )
+    assert [receipt.verdict for receipt in receipts] == [Verdict.APPLIED, Verdict.APPLIED]
+    assert desk.find("robert").id == bob.id
+    assert desk.find("bob").first_name == "New"
+
+
+def test_in_the_other_order_the_newcomer_alone_is_refused(desk: Desk) -> None:
+    bob = desk.find("bob")
+    receipts = desk.portal.execute(
+        [
+            Call("b", CreateUser("bob@example.fr", user("new", type="standard", email="bob@example.fr"))),
+            Call(
+                "a", EditProfile("bob@example.fr", "robert@example.fr", "Bob", "M", None), bob.id, bob.version
+            ),
+        ]
+    )
+    assert [receipt.verdict for receipt in receipts] == [Verdict.CONFLICT, Verdict.APPLIED]
+    assert desk.find("robert").id == bob.id
+
+
+def test_a_batch_that_comes_back_to_what_it_made_writes_it_in_between(desk: Desk) -> None:
+    calls = [
+        Call("a", CreateCompany("77", "Company 77")),
+        Call("b", SetBilling("77", ESSENTIEL), "", 1),
+        Call("c", CreateUser("zoe@example.fr", user("zoe", "77"))),
+        Call("d", CreateUser("yan@example.fr", user("yan", "77", type="standard"))),
+        Call("c", CreateUser("zoe@example.fr", user("zoe", "77"))),
+    ]
+    receipts = desk.portal.execute(calls)
+    assert {receipt.verdict for receipt in receipts} == {Verdict.APPLIED}
+    assert receipts[4] == receipts[2]
+    assert desk.portal.snapshot().state.companies["77"].billing == ESSENTIEL
+    assert desk.find("zoe").companies == {"77"}
+    assert desk.portal.execute(calls) == receipts
+
+
+def test_a_batch_is_refused_the_step_that_its_neighbours_make_impossible(desk: Desk) -> None:
+    """R2: the rules see what the calls before it in the same batch have done."""
+    zoe, yan = (user("zoe", "77"), user("yan", "77"))
+    for someone in (zoe, yan):
+        desk.create(someone)
+    receipts = desk.portal.execute(
+        [
+            Call(name, SetType(f"{name}@example.fr", UserType.STANDARD), found.id, found.version)
+            for name, found in (("zoe", desk.find("zoe")), ("yan", desk.find("yan")))
+        ]
+    )
+    assert [receipt.verdict for receipt in receipts] == [Verdict.APPLIED, Verdict.FAILED]
+    assert "R2" in receipts[1].problem
+    assert desk.find("yan").is_administrator
+
+
 def link_of(desk: Desk, user_id: str) -> str:
     return desk.portal.activation_links([user_id])[user_id]
 

@@ -236,6 +236,10 @@ def test_a_refused_recipient_gets_no_body_even_where_the_server_asks_for_it() ->
     assert log.states == ["failed"] * 3
     assert log.bodies == []
     assert server.accepted == []
+    # hung up: whatever came now would be taken for a body
+    assert server.clear.endswith(b"DATA\r\n")
+    assert b"RSET" not in server.clear
+    assert b"QUIT" not in server.clear
 
 
 def test_a_pipelined_letter_whose_predecessor_cut_the_line_goes_over_a_new_one() -> None:

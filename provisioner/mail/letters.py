@@ -263,10 +263,23 @@ def _quoted_printable(text: str) -> bytes:
 
     Bare carriage returns and exotic line ends become plain ones (no smuggled end of message).
     """
+    lines = text.replace("\x00", "").splitlines() or [""]
+    return b"\r\n".join(
+        [_usual_line(line) if len(line) < LONG_LINE else _line(line) for line in lines] + [b""]
+    )
+
+
+LONG_LINE = 1_000
+"""Characters of a line that is not worth keeping; letters differ in few of their lines."""
+
+
+def _line(text: str) -> bytes:
     from binascii import b2a_qp
 
-    lines = "\n".join(text.replace("\x00", "").splitlines()) + "\n"
-    return b2a_qp(lines.encode("utf-8")).replace(b"\n", b"\r\n")
+    return b2a_qp(text.encode("utf-8")).replace(b"\n", b"\r\n")
+
+
+_usual_line = lru_cache(maxsize=2048)(_line)
 
 
 def _where(name: str, problem: BaseException) -> str:

@@ -97,6 +97,8 @@ def environment(sources: Mapping[str, str]) -> Sandbox:
         undefined=StrictUndefined,
         # select_autoescape looks at the last ending only and would miss .html.j2
         autoescape=lambda name: bool(name and ".html" in name),
+        # the sources are given once and do not change
+        auto_reload=False,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
