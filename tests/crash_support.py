@@ -169,7 +169,7 @@ class Traced(NamedTuple):
     talk: str
     calls: list[Call]
     hit: bool
-    """The fault was injected."""
+    """It was killed, or a call about its workspace failed."""
 
 
 def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
@@ -192,7 +192,7 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
 
     pid = forked(work)
     os.close(waiting)
-    options = ["-e", f"inject={fault}"] if fault else ["-y"]
+    options = ["-y", *(["-e", f"inject={fault}"] if fault else [])]
     options += ["-e", f"trace={','.join(names)}", "-s", "8", "-o", str(log)]
     strace = subprocess.Popen(["strace", "-f", "-p", str(pid), *options], stderr=subprocess.PIPE, text=True)
     assert strace.stderr is not None
@@ -204,7 +204,9 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
     strace.stderr.close()
     strace.wait()
     text = log.read_text(errors="replace")
-    hit = "(INJECTED)" in text or code == -signal.SIGKILL
+    # a module loaded late is counted too, and is no file of the workspace
+    failed = any("(INJECTED)" in line and str(folder) in line for line in text.splitlines())
+    hit = failed or code == -signal.SIGKILL
     return Traced(code, talk.read_text(errors="replace"), _calls(text), hit)
 
 
