@@ -252,7 +252,7 @@ DEEDS: dict[str, Callable[[SqlPortal, User], Receipt]] = {
         user.id, email=f"new.{user.email}" if user.email[:4] != "new." else user.email[4:]
     ),
     "asks for an application": lambda portal, user: portal.client_requests_app(user.id, "Scan"),
-    **{f"creates {name}": creates(name) for name in NAMES},
+    **{f"creates {name}": creates(name) for name in (*NAMES, "zoe")},
 }
 
 names = st.sampled_from(NAMES)
@@ -303,8 +303,11 @@ class Convergence(RuleBasedStateMachine):
         finally:
             shutil.rmtree(self.folder)
 
-    @initialize(everybody=st.dictionaries(names, people, min_size=3))
-    def begins(self, everybody: dict[str, dict[str, Any]]) -> None:
+    @initialize(
+        everybody=st.dictionaries(names, people, min_size=3), absent=st.sampled_from(["report", "close"])
+    )
+    def begins(self, everybody: dict[str, dict[str, Any]], absent: str) -> None:
+        self.firm.words["absent"] = absent
         self.firm.declared = everybody
         self._mend()
 
