@@ -207,7 +207,7 @@ def test_a_parser_reads_back_what_was_written(
         ('"a b"@example.fr', None),
         ("Ann <ann@example.fr>", "Ann <ann@example.fr>"),
         ("é <ann@example.fr>", "=?utf-8?q?=C3=A9?= <ann@example.fr>"),
-        ("O'Hara, Ann <ann@example.fr>", None),
+        ("O'Hara, Ann <ann@example.fr>", "=?utf-8?q?O=27Hara=2C_Ann?= <ann@example.fr>"),
         (f"{'a' * 64}@{'b' * 60}.example.fr", f"\r\n {'a' * 64}@{'b' * 60}.example.fr"),
         ("ann@exa_mple.fr", None),
         ("ann@example.fr\x00", None),
