@@ -75,8 +75,18 @@ def settle_interrupted(portal: Portal, ledger: Ledger, portal_id: str) -> int:
     return sum(settlement.verdict is Verdict.APPLIED for settlement in settlements)
 
 
-def survey(plan: Plan, snapshot: Snapshot) -> Start:
-    """Hold the plan against the portal as it is now. Raises :class:`StalePlan`, naming what moved."""
+def survey(
+    plan: Plan,
+    snapshot: Snapshot,
+    managed: Mapping[str, Managed] | None = None,
+    creations: Mapping[str, int] | None = None,
+) -> Start:
+    """Hold the plan against the portal as it is now. Raises :class:`StalePlan`, naming what moved.
+
+    ``managed`` and ``creations`` are the ledger's: whose account already stands behind a name, whatever its
+    e-mail reads today, and how often a name was given to a new account.
+    """
+    managed, creations = managed or {}, creations or {}
     if plan.portal and plan.portal != snapshot.portal:
         raise StalePlan(
             "This plan was made for another portal.", "Make a new one: provisioner plan --out FILE"
@@ -87,11 +97,14 @@ def survey(plan: Plan, snapshot: Snapshot) -> Start:
     moved: list[str] = []
     for change in plan.changes:
         found = _found(change, snapshot.state, by_id)
+        if found is None and change.before is None and change.address.key in managed:
+            found = by_id.get(managed[change.address.key].id)
         done = _steps_done(change, steps.get(change.address, ()), found)
         if done is None:
             moved.append(str(change.address))
         elif found is None:
-            positions[change.address] = _Position(done)
+            # a name that was given up may be given again: what is to be is another account
+            positions[change.address] = _Position(done, version=creations.get(str(change.address), 0))
         else:
             positions[change.address] = _Position(done, getattr(found, "id", ""), found.version)
     if moved:
@@ -159,6 +172,8 @@ def not_as_planned(plan: Plan, snapshot: Snapshot) -> list[Change]:
 
 def step_key(portal: str, step: Step, version: int) -> str:
     """What makes a repetition harmless: the portal, the step and the version it starts from.
+
+    What does not exist yet has as its version how often it was created before.
 
     Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
     """

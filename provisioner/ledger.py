@@ -331,6 +331,16 @@ class Ledger:
             effects = [(Effect(**json.loads(open_entries[s.key][1])), s) for s in known]
             _take_effects(connection, effects, portal, now)
 
+    def creations(self) -> dict[str, int]:
+        """How often each user was created through us, by his address."""
+        with told(self._path, IDENTITY):
+            return dict(
+                self._connection.execute(
+                    "SELECT address, count(*) FROM journal "
+                    "WHERE action = 'CreateUser' AND verdict = 'applied' GROUP BY address"
+                )
+            )
+
     def adopt(self, records: Mapping[str, Managed]) -> None:
         """Remember accounts that exist already, by declared user."""
         if not records:
@@ -581,7 +591,7 @@ def _remember(connection: sqlite3.Connection, records: Sequence[tuple[str, Manag
         connection.execute(
             "INSERT INTO managed (id, user, email, phone, created) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (id) DO UPDATE SET user = excluded.user, email = excluded.email, "
-            "phone = excluded.phone, created = excluded.created",
+            "phone = excluded.phone, created = max(created, excluded.created)",
             (record.id, user, record.email, record.phone, int(record.created)),
         )
 

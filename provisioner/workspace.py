@@ -9,7 +9,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from provisioner.files import (
 )
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.document import Document, read_document
+from provisioner.manifest.document import Document, digest_of, read_document
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key
@@ -167,6 +167,27 @@ def declare_files(
     with _no_garbage_collection():
         declared, found = declare(documents, workspace.check_settings, digests=digests)
     return declared, in_source_order(_with(problems, found))
+
+
+def with_settings(declared: Declared, workspace: Workspace) -> Declared:
+    """With a digest of what provisioner.yaml adds to the manifests; how letters travel is left out."""
+    settings, terms, safety = workspace.check_settings, workspace.terms, workspace.safety
+    words = [
+        [workspace.firm.name, workspace.firm.language, workspace.operator, workspace.mail.welcome],
+        [safety.absent, safety.self_service],
+        [sorted(part) for part in (terms.offers, terms.apps, terms.email_domains, terms.staff)],
+        _words(settings.defaults),
+        {name: _words(preset) for name, preset in settings.profiles.items()},
+    ]
+    return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(words)})
+
+
+def _words(preset: Preset) -> list[Any]:
+    """What a preset says, but not where."""
+    return [
+        sorted(value) if isinstance(value, frozenset) else value
+        for value in (getattr(preset, part.name) for part in fields(preset) if part.name != "sources")
+    ]
 
 
 def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:

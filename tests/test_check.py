@@ -21,7 +21,8 @@ from manifest_support import (
 from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Activation
-from provisioner.manifest.parse import declare, digest_of
+from provisioner.manifest.document import digest_of
+from provisioner.manifest.parse import declare
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Production, UserType
 
@@ -349,14 +350,14 @@ def test_a_digest_covers_the_data_and_neither_comments_nor_layout() -> None:
     same = "# Bakery\n" + text.replace("Boulangerie Martin", '"Boulangerie Martin"').replace(
         "    first", "\n    first"
     )
-    assert digest_of(document_of(text)) == digest_of(document_of(same))
+    assert digest_of(document_of(text).data) == digest_of(document_of(same).data)
     for before, after in (("004217", "004218"), ("administrator", "standard"), ("email", "e_mail")):
-        assert digest_of(document_of(text)) != digest_of(document_of(text.replace(before, after)))
+        assert digest_of(document_of(text).data) != digest_of(document_of(text.replace(before, after)).data)
 
 
 def test_a_digest_tells_a_text_from_a_truth() -> None:
-    assert digest_of(document_of('a: "true"')) != digest_of(document_of("a: true"))
-    assert digest_of(document_of('a: ""')) != digest_of(document_of("a:"))
+    assert digest_of(document_of('a: "true"').data) != digest_of(document_of("a: true").data)
+    assert digest_of(document_of('a: ""').data) != digest_of(document_of("a:").data)
 
 
 # --- laws ---

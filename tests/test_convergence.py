@@ -72,8 +72,6 @@ class Firm:
         """Whom a run of ours created, by id: the name he was declared under."""
         self.welcomed: set[str] = set()
         """Whom we owe one welcome."""
-        self.forgotten: set[str] = set()
-        """See test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is."""
         self.state = State()
         self.ours = False
         self.passed = 0
@@ -157,8 +155,6 @@ class Firm:
             holder = read_holder(self.folder / "ledger.db")
             if holder is not None:
                 assert self.clerk(unlock, holder.id).code == 0
-            managed = {known.id for known in read_books(self.folder / "ledger.db").managed.values()}
-            self.forgotten |= self.created.keys() - managed - self.welcomed
             return None
         finally:
             self.ours = False
@@ -417,12 +413,11 @@ class Convergence(RuleBasedStateMachine):
     def nobody_is_owed_a_second_welcome_or_one_he_did_not_earn(self) -> None:
         owed = [posted.user_id for posted in read_letters(self.folder / "ledger.db")]
         assert len(owed) == len(set(owed))
-        assert set(owed) <= self.firm.welcomed | self.firm.forgotten
+        assert set(owed) <= self.firm.welcomed
 
     def _each_welcome_once(self) -> None:
         letters = read_letters(self.folder / "ledger.db")
-        unsure = self.firm.forgotten
-        assert {posted.user_id for posted in letters} - unsure == self.firm.welcomed - unsure
+        assert {posted.user_id for posted in letters} == self.firm.welcomed
         assert {posted.state for posted in letters} <= {"sent"}
         box = self.folder / "outbox" / "new"
         assert len(os.listdir(box) if box.exists() else ()) == len(letters)
@@ -489,12 +484,8 @@ TestConvergence.settings = settings(
 )
 
 
-@pytest.mark.xfail(strict=True, reason="planning reads the ledger before the dead run's steps are read back")
 def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_memory: Path) -> None:
-    """Row 17: law 6, found by the state machine: the run died between the portal's commit and ours.
-
-    Once this holds, ``forgotten`` goes.
-    """
+    """Row 17: law 6, found by the state machine: the run died between the portal's commit and ours."""
     cut_off = 0
     for death in range(1, 100):
         folder = in_memory / str(death)
@@ -519,7 +510,6 @@ def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_me
     assert cut_off
 
 
-@pytest.mark.xfail(strict=True, reason="the portal answers a new creation with the receipt of an old one")
 def test_an_address_that_was_renamed_away_can_be_given_to_a_new_account(tmp_path: Path) -> None:
     """Row 17: the creation has the words and the base version of an earlier one, and is another."""
     firm = Firm(tmp_path)

@@ -156,7 +156,6 @@ SETTINGS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="the digests of a saved plan leave provisioner.yaml out")
 @pytest.mark.parametrize("what", SETTINGS)
 def test_defaults_and_profiles_are_data_of_the_manifests_too(what: str, shell: Shell) -> None:
     """Row 11: what users inherit from provisioner.yaml was part of what was reviewed."""

@@ -35,7 +35,7 @@ from provisioner.portals.base import Portal, Verdict
 from provisioner.review.describe import describe_step
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
-from provisioner.workspace import Workspace, load_workspace, read_manifests
+from provisioner.workspace import Workspace, load_workspace, read_manifests, with_settings
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ def _saved(workspace: Workspace, planfile: Path, selection: Selection) -> Planne
             f"provisioner plan --target … --out {planfile}",
         )
     _, saved = read_plan(planfile)
-    declared, _ = read_manifests(workspace)
+    declared = with_settings(read_manifests(workspace)[0], workspace)
     moved = sorted(
         file
         for file in {*declared.digests, *saved.manifests}
@@ -203,7 +203,7 @@ def _apply(
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
-    start = survey(plan, snapshot)
+    start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
     try:
         remember_adoptions(plan, ledger)

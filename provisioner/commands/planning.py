@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from provisioner.commands.reading import (
     Clock,
@@ -10,15 +11,18 @@ from provisioner.commands.reading import (
     Selection,
     plan_of,
     policy_of,
-    read_snapshot,
+    portal_of,
     utc_now,
 )
 from provisioner.errors import ManifestsInvalid
 from provisioner.files import Signature
-from provisioner.ledger import read_books
+from provisioner.ledger import Books, read_books
 from provisioner.manifest.check import check
 from provisioner.manifest.resolve import resolve
-from provisioner.workspace import Workspace, read_manifests
+from provisioner.model import Managed
+from provisioner.planning.steps import CreateUser
+from provisioner.portals.base import Portal, Snapshot
+from provisioner.workspace import Workspace, read_manifests, with_settings
 
 
 def plan_workspace(
@@ -42,11 +46,15 @@ def plan_workspace(
     began = time.time_ns()
     signatures: dict[str, Signature] = {}
     declared, problems = read_manifests(workspace, digests=digests, signatures=signatures)
-    snapshot = read_snapshot(workspace, clock)
+    portal = portal_of(workspace, writing=False, clock=clock)
+    try:
+        snapshot = portal.snapshot()
+        books = with_interrupted(read_books(workspace.ledger_path), portal, snapshot)
+    finally:
+        portal.close()
     problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
-    books = read_books(workspace.ledger_path)
     resolution = resolve(declared, snapshot.state, books.managed, policy_of(workspace, clock))
     plan = plan_of(
         workspace,
@@ -64,4 +72,21 @@ def plan_workspace(
         from provisioner.commands.replan import keep
 
         keep(workspace, clock, signatures, began, declared, snapshot, books, resolution, plan)
+    if digests:
+        declared = with_settings(declared, workspace)
     return Planned(plan, declared, complete=not selection)
+
+
+def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
+    """With the accounts that a dead run created and did not live to write down: they are ours too."""
+    if not books.unsettled:
+        return books
+    accounts = {user.id: user for user in snapshot.state.users.values()}
+    managed = dict(books.managed)
+    for entry in books.unsettled:
+        receipt = portal.receipt(entry.key) if entry.action == CreateUser.__name__ else None
+        account = accounts.get(receipt.id) if receipt is not None else None
+        if account is not None:
+            key = entry.address.partition(":")[2]
+            managed[key] = Managed(account.id, account.email, account.phone or "", created=True)
+    return replace(books, managed=managed)

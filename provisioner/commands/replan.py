@@ -27,7 +27,7 @@ from provisioner.manifest.resolve import Policy, Resolution, resolve
 from provisioner.model import Address, State, User, email_key, paris_date
 from provisioner.planning.plan import Plan
 from provisioner.portals.base import Snapshot, View
-from provisioner.workspace import Workspace, declare_files
+from provisioner.workspace import Workspace, declare_files, with_settings
 
 _SMALL = 50
 """Files that are always worth trying, however few there are in all."""
@@ -146,6 +146,8 @@ class _Search:
         workspace, old = self._workspace, self._old
         if old.world != _world(workspace, self._clock, view.portal, view.stamp, books.stamp):
             return None
+        if books.books(users=(), ids=()).unsettled:
+            return None
         began = time.time_ns()
         files, troubles = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
         if troubles or not files:
@@ -183,7 +185,9 @@ class _Search:
         after = replace(after, restless=tuple(sorted(restless)))
         if moved or gone or after.restless != old.restless:
             remember(workspace.root, after)
-        declared = replace(part.declared, digests=after.digests) if self._digests else part.declared
+        declared = part.declared
+        if self._digests:
+            declared = with_settings(replace(declared, digests=after.digests), workspace)
         return Planned(plan, declared, complete=True)
 
     def _moved(self, files: Iterable[str]) -> Iterator[str]:

@@ -149,10 +149,7 @@ class _Line(asyncio.Protocol):
     def drop(self) -> None:
         """Hang up."""
         self._lost = self._lost or ConnectionError("the connection was closed")
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Hang up without a word and without waiting for anything."""
+        # to close it politely would wait for the server's end of TLS, which may outlive the loop
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -312,7 +309,7 @@ class _Dispatch:
                     await self._work(None, None)
         finally:
             for line in self._open:
-                line.abort()
+                line.drop()
             self._records.close()
         if self._records.broken is not None:
             raise self._records.broken

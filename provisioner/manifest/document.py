@@ -14,7 +14,7 @@ from provisioner.diagnostics import Diagnostic, Source
 from provisioner.manifest.text import Page, decode
 from provisioner.manifest.usual import Data, read_usual
 
-__all__ = ["Data", "Document", "Places", "read_document"]
+__all__ = ["Data", "Document", "Places", "digest_of", "read_document"]
 
 
 class Places:
@@ -137,3 +137,11 @@ def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnost
     read = reading.read()
     document = read and Document(read[0], Places(reading.page, *read))
     return document, sorted(reading.problems, key=attrgetter("source"))
+
+
+def digest_of(data: Data) -> str:
+    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
+    import json
+    from hashlib import sha256
+
+    return sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

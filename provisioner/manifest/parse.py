@@ -7,7 +7,6 @@ all manifests together is for check.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from provisioner.manifest.declared import (
     Mention,
     Remainder,
 )
-from provisioner.manifest.document import Document
+from provisioner.manifest.document import Document, digest_of
 from provisioner.manifest.fields import did_you_mean, is_production
 from provisioner.manifest.quoting import unquoted
 from provisioner.manifest.settings import CheckSettings, Preset
@@ -43,13 +42,6 @@ def declare(
     for document in documents:
         hall.admit(document)
     return hall.declared(), hall.problems
-
-
-def digest_of(document: Document) -> str:
-    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
-    from hashlib import sha256
-
-    return sha256(json.dumps(document.data, sort_keys=True).encode()).hexdigest()
 
 
 def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
@@ -91,7 +83,7 @@ class _Hall:
 
     def admit(self, document: Document) -> None:
         """Read one manifest."""
-        self._digests[document.file] = digest_of(document) if self._digesting else ""
+        self._digests[document.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model("client", document)
         self.problems.extend(reading.problems)
         self.problems.extend(unquoted(document))
