@@ -503,7 +503,9 @@ def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object
     rows = connection.execute(
         f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
-    )
+    ).fetchall()
+    if any(None in row for row in rows):
+        raise ValueError("nobody writes an entry like this")
     return [Entry(*row) for row in rows]
 
 

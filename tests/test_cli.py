@@ -235,7 +235,7 @@ def test_an_unset_password_stops_the_letters_not_the_accesses(shell: Shell) -> N
     extra = '"smtp://127.0.0.1:25"\n  username: acces\n  password_env: NO_SUCH_PASSWORD'
     shell.edit("provisioner.yaml", '"maildir:outbox"', extra)
     said = shell("apply", "--auto-approve")
-    assert said.code == 1
+    assert said.code == 7
     assert "NO_SUCH_PASSWORD" in said.err
 
 

@@ -75,7 +75,7 @@ def test_an_address_is_kept_as_letters_travel_to_it(text: str, address: str) -> 
         "claire@example.fr\n", "claire@example.fr\r\nBcc: x@example.fr", "claire@[127.0.0.1]",
         '"a b"@example.fr',
         "claire@example.test", "claire@localhost", "claire@-example.fr", "claire@exa_mple.fr",
-        "claire@1.2.3.4",
+        "claire@1.2.3.4", "=?utf-8?q?claire?=@example.fr",
         "clairé@example.fr", "a;b@example.fr", "a,b@example.fr",
     ],
 )  # fmt: skip

@@ -394,6 +394,16 @@ def test_an_activation_link_is_the_same_until_used_and_works_once(desk: Desk) ->
     assert link_of(desk, ann) == ""
 
 
+def test_links_made_with_another_key_work_once_the_old_one_is_lost(desk: Desk) -> None:
+    ann = desk.find("ann").id
+    old = link_of(desk, ann)
+    desk.path.with_name(desk.path.name + ".key").unlink()
+    new = link_of(desk, ann)
+    assert new != old
+    assert not desk.portal.consume(old)
+    assert desk.portal.consume(new)
+
+
 def test_an_expired_link_is_replaced_and_no_longer_works(desk: Desk) -> None:
     ann = desk.find("ann").id
     link = link_of(desk, ann)

@@ -82,7 +82,11 @@ def deliver(
                 line = f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})"
                 shown.tell(line, good=False)
 
-        transport = transport_of(workspace)
+        try:
+            transport = transport_of(workspace)
+        except MailError as problem:
+            # what was done for the letters stays done, and they stay owed
+            return Tally(problem=problem)
         return send_owed(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
 
 

@@ -73,6 +73,8 @@ def _unusual_email(text: str) -> str:
         found = validate_email(text, strict=True, check_deliverability=False, allow_smtputf8=False)
     except EmailNotValidError as problem:
         raise Refused(_as_clause(str(problem)), _ASK_FOR_EMAIL) from None
+    if "=?" in found.local_part:
+        raise Refused("mail programs would show its name as another one (=?)", _ASK_FOR_EMAIL)
     _refuse_mixed_scripts(found.domain)
     address = f"{found.local_part}@{found.ascii_domain}"
     if len(address) > MAX_EMAIL_BYTES:

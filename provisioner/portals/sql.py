@@ -292,13 +292,13 @@ class SqlPortal:
         made: list[tuple[str, int, int, str]] = []
         with self._writing() as connection:
             base = (_fact(connection, "public_url") or "").rstrip("/")
-            for user_id, generation, expires in _invited(connection, list(links)) if base else ():
+            for user_id, generation, expires, known in _invited(connection, list(links)) if base else ():
                 renewed = expires <= now
                 words = (user_id, generation + renewed, later if renewed else expires)
                 token = _token(secret, *words)
                 links[user_id] = f"{base}/{token}"
-                if renewed:
-                    made.append((*words, _hash(token)))
+                if (hashed := _hash(token)) != known:
+                    made.append((*words, hashed))
             connection.executemany(
                 "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
@@ -547,12 +547,12 @@ class _Desk:
             moved.clear()
 
 
-def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Who of these may set a password, with the generation and the end of his invitation (0 where none)."""
+def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int, str]]:
+    """Who of these may set a password, with his invitation's generation, end and hash (or 0, 0 and "")."""
     for some in portions(ids):
         yield from connection.execute(
-            "SELECT id, coalesce(generation, 0), coalesce(expires, 0) FROM client_user "
-            "LEFT JOIN invitation ON user_id = id "
+            "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "
+            "FROM client_user LEFT JOIN invitation ON user_id = id "
             f"WHERE id IN ({marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
             some,
         ).fetchall()
