@@ -29,6 +29,7 @@ from provisioner.manifest.document import Document, digest_of, read_document
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key
+from provisioner.watching import Tell, untold
 
 if TYPE_CHECKING:
     from provisioner.manifest import schema
@@ -139,31 +140,41 @@ def load_workspace(start: Path) -> Workspace:
 
 
 def read_manifests(
-    workspace: Workspace, *, digests: bool = True, signatures: dict[str, Signature] | None = None
+    workspace: Workspace,
+    *,
+    digests: bool = True,
+    signatures: dict[str, Signature] | None = None,
+    tell: Tell = untold,
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything the manifests declare, and what is wrong with single ones, in source order.
 
     ``digests`` says whether a plan is to be saved, which needs them. What takes all manifests
     together is :func:`provisioner.manifest.check.check`.
+    ``tell`` is told how many files of how many are read.
     """
     files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
-    declared, found = declare_files(workspace, files, digests=digests, signatures=signatures)
+    declared, found = declare_files(workspace, files, digests=digests, signatures=signatures, tell=tell)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, remainder=replace(declared.remainder, unread=True))
     return declared, in_source_order([*problems, *found])
 
 
 def declare_files(
-    workspace: Workspace, files: Sequence[str], *, digests: bool, signatures: dict[str, Signature] | None
+    workspace: Workspace,
+    files: Sequence[str],
+    *,
+    digests: bool,
+    signatures: dict[str, Signature] | None,
+    tell: Tell = untold,
 ) -> tuple[Declared, list[Diagnostic]]:
     """What these files of the workspace declare; ``signatures`` takes each one's as it was read."""
     from provisioner.manifest.parse import declare
 
     problems: list[Diagnostic] = []
-    documents = _documents(workspace.root, files, problems, {} if signatures is None else signatures)
+    documents = _documents(workspace.root, files, problems, {} if signatures is None else signatures, tell)
     with _no_garbage_collection():
         declared, found = declare(documents, workspace.check_settings, digests=digests)
     return declared, in_source_order(_with(problems, found))
@@ -197,11 +208,16 @@ def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagn
 
 
 def _documents(
-    root: Path, files: Sequence[str], problems: list[Diagnostic], signatures: dict[str, Signature]
+    root: Path,
+    files: Sequence[str],
+    problems: list[Diagnostic],
+    signatures: dict[str, Signature],
+    tell: Tell,
 ) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
     slow: list[Diagnostic] | None = None
-    for name in files:
+    for number, name in enumerate(files, start=1):
+        tell(number, len(files))
         try:
             content, signatures[name] = read_signed(os.path.join(root, name), MAX_FILE_BYTES)
         except WorkspaceError as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from provisioner.commands.planning import plan_workspace
 from provisioner.commands.reading import Planned, Selection
 from provisioner.errors import ManifestsInvalid
 from provisioner.files import Signature
+from provisioner.watching import Tell
 from provisioner.workspace import load_workspace, read_manifests
 
 USERS = 330
@@ -326,6 +328,20 @@ def test_a_dossier_that_is_declared_no_more_is_there_for_who_is_given_it(
     remembered = answer(firm, cached=True)
     assert readings == []
     assert remembered == answer(firm, cached=False)
+
+
+def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:
+    write_manifests(tmp_path, USERS)
+    write_settings(tmp_path)
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def watch(label: str) -> Iterator[Tell]:
+        yield lambda done, total: told.setdefault(label, []).append((done, total))
+
+    plan = plan_workspace(load_workspace(tmp_path), Selection(), lambda: NOW, watch=watch).plan
+    for label, total in (("Reading", 60), ("Planning", len(plan.steps))):
+        assert told[label] == [(done, total) for done in range(1, total + 1)]
 
 
 def test_a_plan_after_a_plan_reads_no_file_again(firm: Path, readings: list[int]) -> None:

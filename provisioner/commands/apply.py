@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from provisioner.apply import (
@@ -18,7 +19,7 @@ from provisioner.commands.console import Console, interruptible
 from provisioner.commands.plan import read_plan, show_text
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.progress import progress
+from provisioner.commands.progress import counting, progress
 from provisioner.commands.reading import (
     Clock,
     Planned,
@@ -101,10 +102,10 @@ def apply(
     """Apply a saved plan, or plan, show, ask and apply."""
     workspace = load_workspace(folder)
     if planfile is None:
-        planned = plan_workspace(workspace, selection, clock)
+        planned = plan_workspace(workspace, selection, clock, watch=partial(counting, console))
         show_text(planned.plan, console)
     else:
-        planned = _saved(workspace, planfile, selection)
+        planned = _saved(workspace, planfile, selection, console)
     if not planned.plan.applyable:
         raise Blocked(
             "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
@@ -122,14 +123,15 @@ def _command(planfile: Path | None) -> str:
     return "apply" if planfile is None else f"apply {planfile}"
 
 
-def _saved(workspace: Workspace, planfile: Path, selection: Selection) -> Planned:
+def _saved(workspace: Workspace, planfile: Path, selection: Selection, console: Console) -> Planned:
     if selection:
         raise UsageError(
             "A saved plan is applied whole: --target and --exclude belong to plan.",
             f"provisioner plan --target … --out {planfile}",
         )
     _, saved = read_plan(planfile)
-    declared = with_settings(read_manifests(workspace)[0], workspace)
+    with counting(console, "Reading") as tell:
+        declared = with_settings(read_manifests(workspace, tell=tell)[0], workspace)
     moved = sorted(
         file
         for file in {*declared.digests, *saved.manifests}

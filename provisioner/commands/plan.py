@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import __version__
 from provisioner.commands.console import Console
 from provisioner.commands.planning import plan_workspace
+from provisioner.commands.progress import counting
 from provisioner.commands.reading import Clock, Planned, Selection, utc_now
 from provisioner.errors import Blocked, UsageError
 from provisioner.files import read_bytes, write_private
@@ -46,7 +48,14 @@ def plan(
 ) -> int:
     """Show what apply would do; writes nothing but the files it is asked for."""
     saved = outputs.as_json or outputs.out is not None
-    planned = plan_workspace(load_workspace(folder), selection, clock, digests=saved, cached=cached)
+    planned = plan_workspace(
+        load_workspace(folder),
+        selection,
+        clock,
+        digests=saved,
+        cached=cached,
+        watch=partial(counting, console),
+    )
     if outputs.out is not None and planned.plan.applyable:
         write_private(outputs.out, _saved(planned).encode())
     _show(planned.plan, _saved(planned) if outputs.as_json else "", console, outputs.markdown)

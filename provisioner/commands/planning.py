@@ -22,6 +22,7 @@ from provisioner.manifest.resolve import resolve
 from provisioner.model import Managed
 from provisioner.planning.steps import CreateUser
 from provisioner.portals.base import Portal, Snapshot
+from provisioner.watching import Watch, unwatched
 from provisioner.workspace import Workspace, read_manifests, with_settings
 
 
@@ -32,6 +33,7 @@ def plan_workspace(
     *,
     digests: bool = False,
     cached: bool = False,
+    watch: Watch = unwatched,
 ) -> Planned:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once.
 
@@ -45,7 +47,8 @@ def plan_workspace(
             return planned
     began = time.time_ns()
     signatures: dict[str, Signature] = {}
-    declared, problems = read_manifests(workspace, digests=digests, signatures=signatures)
+    with watch("Reading") as tell:
+        declared, problems = read_manifests(workspace, digests=digests, signatures=signatures, tell=tell)
     portal = portal_of(workspace, writing=False, clock=clock)
     try:
         snapshot = portal.snapshot()
@@ -56,18 +59,20 @@ def plan_workspace(
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
     resolution = resolve(declared, snapshot.state, books.managed, policy_of(workspace, clock))
-    plan = plan_of(
-        workspace,
-        problems,
-        snapshot,
-        books,
-        resolution,
-        selection,
-        clock,
-        declared=declared,
-        users_managed=len(books.managed),
-        users_declared=len(declared.users),
-    )
+    with watch("Planning") as tell:
+        plan = plan_of(
+            workspace,
+            problems,
+            snapshot,
+            books,
+            resolution,
+            selection,
+            clock,
+            declared=declared,
+            users_managed=len(books.managed),
+            users_declared=len(declared.users),
+            tell=tell,
+        )
     if cached and not selection:
         from provisioner.commands.replan import keep
 

@@ -29,6 +29,7 @@ from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
 from provisioner.portals import open_portal
 from provisioner.portals.base import Portal, Snapshot
+from provisioner.watching import Tell, untold
 from provisioner.workspace import Workspace, read_manifests
 
 Clock = Callable[[], datetime]
@@ -72,9 +73,9 @@ def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
     return frozenset(addresses)
 
 
-def read_declared(workspace: Workspace) -> tuple[Declared, list[Diagnostic]]:
+def read_declared(workspace: Workspace, tell: Tell = untold) -> tuple[Declared, list[Diagnostic]]:
     """The manifests and every problem in them that shows without asking the portal."""
-    declared, problems = read_manifests(workspace, digests=False)
+    declared, problems = read_manifests(workspace, digests=False, tell=tell)
     return declared, [*problems, *check(declared, workspace.check_settings)]
 
 
@@ -135,6 +136,7 @@ def plan_of(
     declared: Declared,
     users_managed: int,
     users_declared: int,
+    tell: Tell = untold,
 ) -> Plan:
     """The plan of what was read and resolved; the two numbers count users, for the limits."""
     desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
@@ -164,7 +166,7 @@ def plan_of(
         managed=users_managed,
         declared=users_declared,
     )
-    return make_plan(resolution.current, desired, wanted, source_of)
+    return make_plan(resolution.current, desired, wanted, source_of, tell)
 
 
 def _portal_gaps(

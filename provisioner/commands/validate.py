@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from provisioner.commands.console import Console
+from provisioner.commands.progress import counting
 from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
 from provisioner.review.problems import problems_json
@@ -16,7 +17,8 @@ def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """Report every problem of the run; 3 when one of them is an error."""
     try:
         workspace = load_workspace(folder)
-        declared, problems = read_declared(workspace)
+        with counting(console, "Reading") as tell:
+            declared, problems = read_declared(workspace, tell)
         root = workspace.root
     except ManifestsInvalid as invalid:
         if not as_json:

@@ -10,7 +10,7 @@ never join is a problem, told with the rule it would break.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error
@@ -18,6 +18,7 @@ from provisioner.model import Address, Resource, State, Terms, User
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
 from provisioner.rules import Census, standing
+from provisioner.watching import Tell, untold
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class _Queue:
 
 
 def order_steps(
-    changes: Iterable[Change], current: State, terms: Terms
+    changes: Iterable[Change], current: State, terms: Terms, tell: Tell = untold
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
     """The steps of these changes in apply order, and what stands in their way."""
     census = Census(current, terms)
@@ -38,13 +39,14 @@ def order_steps(
         _Queue(change, deque(steps_between(change.address, change.before, change.after)), [])
         for change in changes
     ]
+    total = sum(len(queue.steps) for queue in queues)
     planned: list[PlannedStep] = []
     stuck: list[_Queue] = []
     waves = 0
     for phase in PHASES:
         ready = [queue for queue in queues if _head(queue) is phase]
         while ready:
-            wave = _wave(ready, census)
+            wave = _wave(ready, census, lambda steps: tell(len(planned) + steps, total))
             if not wave:
                 stuck.extend(ready)
                 queues = [queue for queue in queues if not queue.faults]
@@ -59,7 +61,7 @@ def _head(queue: _Queue) -> Phase | None:
     return queue.steps[0][0] if queue.steps else None
 
 
-def _wave(ready: list[_Queue], census: Census) -> list[Step]:
+def _wave(ready: list[_Queue], census: Census, tell: Callable[[int], object]) -> list[Step]:
     candidates = [queue for queue in ready if _legal_alone(queue, census)]
     balance = _Balance(census, (queue.change for queue in candidates))
     wave: list[Step] = []
@@ -75,6 +77,7 @@ def _wave(ready: list[_Queue], census: Census) -> list[Step]:
         else:
             queue.steps.popleft()
             wave.append(step)
+            tell(len(wave))
     return wave
 
 

@@ -24,6 +24,7 @@ from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
 from provisioner.planning.order import order_steps
 from provisioner.planning.plan import Adoption, Change, Limits, Plan
+from provisioner.watching import Tell, untold
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,11 @@ def make_plan(
     desired: State,
     wanted: Wanted,
     source_of: Callable[[Address], Source | None] = _nowhere,
+    tell: Tell = untold,
 ) -> Plan:
     """The changes from current to desired, their steps in order, the letters earned, and what to know."""
     changes = tuple(changes_between(current, desired, wanted.reasons, source_of))
-    steps, faults = order_steps(changes, current, wanted.terms) if changes else ((), ())
+    steps, faults = order_steps(changes, current, wanted.terms, tell) if changes else ((), ())
     limits = tuple(guard(changes, wanted.limits, managed=wanted.managed, declared=wanted.declared))
     return Plan(
         portal=wanted.portal,
