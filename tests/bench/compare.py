@@ -82,7 +82,7 @@ def settled(folder: Path, users: int) -> Side:
     write_manifests(folder, users)
     write_settings(folder)
     provisioner(folder, "apply", "--auto-approve").run()
-    return provisioner(folder, "plan", "--detailed-exitcode")
+    return provisioner(folder, "plan", "--no-cache", "--detailed-exitcode")
 
 
 # --- Terraform ---
