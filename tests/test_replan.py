@@ -330,6 +330,23 @@ def test_a_dossier_that_is_declared_no_more_is_there_for_who_is_given_it(
     assert remembered == answer(firm, cached=False)
 
 
+def test_the_address_that_a_closed_account_gave_up_may_be_that_of_another_account(firm: Path) -> None:
+    """That one is told apart from the declared user, in whose file nothing has moved."""
+    leaver = "user3@client000002.example.fr"
+    path = files_of(firm)[2]
+    closed = leaver + "\n    status: closed"
+    write(path, path.read_text(encoding="utf-8").replace(leaver, closed))
+    administrator = "user0@client000002.example.fr"
+    for verb in (
+        ("portal", "user-changes", leaver, "--email", "own@example.net"),
+        ("apply", "--auto-approve"),
+        ("portal", "client-creates", administrator, leaver, "Guest", "X"),
+    ):
+        assert run(["-C", str(firm), *verb]) == 0
+    answer(firm, cached=True)
+    assert answer(firm, cached=True) == answer(firm, cached=False)
+
+
 def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:
     write_manifests(tmp_path, USERS)
     write_settings(tmp_path)

@@ -226,6 +226,8 @@ class _Search:
             accounts = view.users(ids={*old.undeclared, *(account.id for account in reached)})
             part_of_books = books.books(users=keys, ids={account.id for account in accounts})
             keys.update(part_of_books.managed)
+            # an account nobody declares may have the address of somebody whose own is another one
+            keys.update(email_key(account.email) for account in accounts)
             numbers |= declared.companies.keys()
             numbers.update(account.billed for account in (accounts if self._policy.close_absent else reached))
             more = {old.users.get(key, "") for key in keys} | {old.former.get(key, "") for key in keys}
