@@ -347,6 +347,19 @@ def test_the_address_that_a_closed_account_gave_up_may_be_that_of_another_accoun
     assert answer(firm, cached=True) == answer(firm, cached=False)
 
 
+def test_a_closed_account_is_given_a_dossier_of_which_only_another_file_knows(firm: Path) -> None:
+    quiet, other = files_of(firm)[2], firm / "clients" / "new.yaml"
+    more = '    status: closed\n    companies: ["888888"]\n'
+    write(quiet, quiet.read_text(encoding="utf-8") + entry("gone@example.fr", more))
+    head = 'company:\n  number: "888888"\n  name: Neuf\nusers:\n'
+    write(other, head + entry("boss@example.fr", type="administrator"))
+    assert answer(firm, cached=True)[0] != "invalid"
+    other.unlink()
+    told = answer(firm, cached=True)
+    assert told[0] == "invalid"
+    assert told == answer(firm, cached=False)
+
+
 def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:
     write_manifests(tmp_path, USERS)
     write_settings(tmp_path)

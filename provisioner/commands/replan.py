@@ -117,6 +117,13 @@ def _restless(declared: Declared, resolution: Resolution, plan: Plan) -> set[str
         entry = (declared.companies if kind == "company" else declared.users).get(key)
         if entry is not None:
             restless.add(entry.places.file)
+    # nothing is planned for a closed account; the dossiers written there may still be another file's alone
+    existing = resolution.current.companies.keys()
+    restless.update(
+        user.places.file
+        for user in declared.users.values()
+        if user.closed and user.companies and not user.companies <= existing
+    )
     return restless
 
 
