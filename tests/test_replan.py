@@ -360,6 +360,23 @@ def test_a_closed_account_is_given_a_dossier_of_which_only_another_file_knows(fi
     assert told == answer(firm, cached=False)
 
 
+def test_settings_that_change_while_a_plan_is_made_are_not_those_of_that_plan(firm: Path) -> None:
+    settings = firm / "provisioner.yaml"
+    text = settings.read_text(encoding="utf-8")
+
+    @contextmanager
+    def watch(label: str) -> Iterator[Tell]:
+        if label == "Planning":
+            write(settings, text + 'defaults: {companies: ["000001"]}\n')
+        yield lambda done, total: None
+
+    options: dict[str, bool] = {"digests": True, "cached": True}
+    plan_workspace(load_workspace(firm), Selection(), lambda: NOW, watch=watch, **options)
+    remembered = answer(firm, cached=True)
+    assert remembered[0].has_changes
+    assert remembered == answer(firm, cached=False)
+
+
 def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:
     write_manifests(tmp_path, USERS)
     write_settings(tmp_path)

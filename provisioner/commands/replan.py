@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
 from provisioner.commands.reading import Clock, Planned, Selection, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
-from provisioner.errors import WorkspaceError
-from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, read_bytes, signature
+from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
-from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared, DeclaredUser
 from provisioner.manifest.resolve import Policy, Resolution, resolve
@@ -79,12 +77,8 @@ def keep(
 
 
 def _world(workspace: Workspace, clock: Clock, portal: str, portal_stamp: str, books_stamp: str) -> str:
-    try:
-        settings = read_bytes(workspace.root / WORKSPACE_FILE, MAX_FILE_BYTES).hex()
-    except WorkspaceError:
-        settings = ""
     month = paris_date(clock()).strftime("%Y-%m")
-    return world_of((settings, portal, portal_stamp, books_stamp, month))
+    return world_of((workspace.written, portal, portal_stamp, books_stamp, month))
 
 
 def _files_of_users(declared: Declared) -> dict[str, str]:
