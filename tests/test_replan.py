@@ -459,6 +459,16 @@ def test_the_cache_is_for_its_owners_eyes_and_outside_the_workspace(firm: Path, 
     assert own_cache.stat().st_mode & 0o777 == 0o700
 
 
+def test_a_cache_folder_that_lies_wherever_one_stands_is_passed_over(
+    firm: Path, nobody_s_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    monkeypatch.chdir(firm)
+    planned(firm, cached=True)
+    assert not (firm / "caches").exists()
+    assert (nobody_s_home / ".cache" / "provisioner").is_dir()
+
+
 def test_no_cache_reads_everything_and_remembers_nothing(firm: Path, own_cache: Path) -> None:
     assert run(["-C", str(firm), "plan", "--no-cache"]) == 0
     assert not own_cache.exists()
