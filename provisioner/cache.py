@@ -96,8 +96,10 @@ def remember(root: Path, remembered: Remembered) -> None:
 
 def _place(root: Path) -> Path:
     """The file of a workspace. Raises ``RuntimeError`` where nobody has a home."""
-    caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(caches) / "provisioner" / f"{_digest(os.fsencode(root.resolve()))[:32]}.plan"
+    caches = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    # by its definition one that is not absolute counts for nothing; it would lie wherever the program runs
+    folder = caches if caches.is_absolute() else Path.home() / ".cache"
+    return folder / "provisioner" / f"{_digest(os.fsencode(root.resolve()))[:32]}.plan"
 
 
 def _program() -> Iterable[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import select
 import sys
 from typing import Literal, TextIO, cast
 
@@ -22,7 +23,10 @@ class Sturdy(io.FileIO):
         content = memoryview(data)  # type: ignore[arg-type]
         if self.problem is None:
             try:
-                return super().write(content)
+                while (written := super().write(content)) is None:
+                    # somebody made it a stream that does not wait, so the waiting is done here
+                    select.select((), (self,), ())
+                return written
             except OSError as problem:
                 self.problem = problem
         return content.nbytes

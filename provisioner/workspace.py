@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,8 @@ class Workspace:
     """Everything that provisioner.yaml says."""
 
     root: Path
+    written: str
+    """The digest of provisioner.yaml as it was read."""
     firm: Firm
     manifests: tuple[str, ...]
     manifest_sources: tuple[Source, ...]
@@ -122,7 +125,8 @@ def load_workspace(start: Path) -> Workspace:
     provisioner.yaml.
     """
     root = find_workspace(start)
-    document, problems = read_document(WORKSPACE_FILE, read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES))
+    content = read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES)
+    document, problems = read_document(WORKSPACE_FILE, content)
     workspace = None
     if document is not None:
         from provisioner.manifest.validation import read_model
@@ -131,7 +135,7 @@ def load_workspace(start: Path) -> Workspace:
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
-            workspace = _workspace(document, reading.model, root)
+            workspace = _workspace(document, reading.model, root, sha256(content).hexdigest())
     if workspace is None or any(problem.is_error for problem in problems):
         raise ManifestsInvalid(
             f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
@@ -271,10 +275,11 @@ def _slow_reader() -> list[Diagnostic]:
 # --- provisioner.yaml as plain values ---
 
 
-def _workspace(document: Document, file: schema.WorkspaceFile, root: Path) -> Workspace:
+def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, written: str) -> Workspace:
     mail, safety = file.mail, file.safety
     return Workspace(
         root=root,
+        written=written,
         firm=Firm(file.firm.name, file.firm.language),
         manifests=file.manifests,
         manifest_sources=tuple(

@@ -330,6 +330,53 @@ def test_a_dossier_that_is_declared_no_more_is_there_for_who_is_given_it(
     assert remembered == answer(firm, cached=False)
 
 
+def test_the_address_that_a_closed_account_gave_up_may_be_that_of_another_account(firm: Path) -> None:
+    """That one is told apart from the declared user, in whose file nothing has moved."""
+    leaver = "user3@client000002.example.fr"
+    path = files_of(firm)[2]
+    closed = leaver + "\n    status: closed"
+    write(path, path.read_text(encoding="utf-8").replace(leaver, closed))
+    administrator = "user0@client000002.example.fr"
+    for verb in (
+        ("portal", "user-changes", leaver, "--email", "own@example.net"),
+        ("apply", "--auto-approve"),
+        ("portal", "client-creates", administrator, leaver, "Guest", "X"),
+    ):
+        assert run(["-C", str(firm), *verb]) == 0
+    answer(firm, cached=True)
+    assert answer(firm, cached=True) == answer(firm, cached=False)
+
+
+def test_a_closed_account_is_given_a_dossier_of_which_only_another_file_knows(firm: Path) -> None:
+    quiet, other = files_of(firm)[2], firm / "clients" / "new.yaml"
+    more = '    status: closed\n    companies: ["888888"]\n'
+    write(quiet, quiet.read_text(encoding="utf-8") + entry("gone@example.fr", more))
+    head = 'company:\n  number: "888888"\n  name: Neuf\nusers:\n'
+    write(other, head + entry("boss@example.fr", type="administrator"))
+    assert answer(firm, cached=True)[0] != "invalid"
+    other.unlink()
+    told = answer(firm, cached=True)
+    assert told[0] == "invalid"
+    assert told == answer(firm, cached=False)
+
+
+def test_settings_that_change_while_a_plan_is_made_are_not_those_of_that_plan(firm: Path) -> None:
+    settings = firm / "provisioner.yaml"
+    text = settings.read_text(encoding="utf-8")
+
+    @contextmanager
+    def watch(label: str) -> Iterator[Tell]:
+        if label == "Planning":
+            write(settings, text + 'defaults: {companies: ["000001"]}\n')
+        yield lambda done, total: None
+
+    options: dict[str, bool] = {"digests": True, "cached": True}
+    plan_workspace(load_workspace(firm), Selection(), lambda: NOW, watch=watch, **options)
+    remembered = answer(firm, cached=True)
+    assert remembered[0].has_changes
+    assert remembered == answer(firm, cached=False)
+
+
 def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:
     write_manifests(tmp_path, USERS)
     write_settings(tmp_path)
@@ -410,6 +457,16 @@ def test_the_cache_is_for_its_owners_eyes_and_outside_the_workspace(firm: Path, 
     (file,) = own_cache.iterdir()
     assert file.stat().st_mode & 0o777 == 0o600
     assert own_cache.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_cache_folder_that_lies_wherever_one_stands_is_passed_over(
+    firm: Path, nobody_s_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "caches")
+    monkeypatch.chdir(firm)
+    planned(firm, cached=True)
+    assert not (firm / "caches").exists()
+    assert (nobody_s_home / ".cache" / "provisioner").is_dir()
 
 
 def test_no_cache_reads_everything_and_remembers_nothing(firm: Path, own_cache: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
+import termios
+from array import array
 from pathlib import Path
 
 import pytest
@@ -109,6 +113,28 @@ def test_an_answer_that_no_disk_takes_is_an_error_and_the_work_is_done(applied: 
         )
         untroubled(done)
     done_once(applied, letters)
+
+
+def test_a_pipe_that_does_not_wait_is_waited_for(applied: Shell) -> None:
+    """Row 29: another program set the pipe so, and whoever reads it takes his time."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "provisioner", "schema", "provisioner"],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=applied.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(writer)
+    waiting = array("i", [0])
+    while waiting[0] < room and running.poll() is None:
+        fcntl.ioctl(reader, termios.FIONREAD, waiting)
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        answer = pipe.read()
+    _, talk = running.communicate(timeout=60)
+    assert (running.returncode, talk) == (0, "")
+    assert len(answer) > room
+    assert json.loads(answer)["title"] == "provisioner.yaml"
 
 
 @pytest.mark.parametrize("environment", ["LC_ALL=C", "ascii streams"])

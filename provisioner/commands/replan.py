@@ -17,10 +17,8 @@ from dataclasses import dataclass, replace
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
 from provisioner.commands.reading import Clock, Planned, Selection, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
-from provisioner.errors import WorkspaceError
-from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, read_bytes, signature
+from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
-from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared, DeclaredUser
 from provisioner.manifest.resolve import Policy, Resolution, resolve
@@ -79,12 +77,8 @@ def keep(
 
 
 def _world(workspace: Workspace, clock: Clock, portal: str, portal_stamp: str, books_stamp: str) -> str:
-    try:
-        settings = read_bytes(workspace.root / WORKSPACE_FILE, MAX_FILE_BYTES).hex()
-    except WorkspaceError:
-        settings = ""
     month = paris_date(clock()).strftime("%Y-%m")
-    return world_of((settings, portal, portal_stamp, books_stamp, month))
+    return world_of((workspace.written, portal, portal_stamp, books_stamp, month))
 
 
 def _files_of_users(declared: Declared) -> dict[str, str]:
@@ -117,6 +111,13 @@ def _restless(declared: Declared, resolution: Resolution, plan: Plan) -> set[str
         entry = (declared.companies if kind == "company" else declared.users).get(key)
         if entry is not None:
             restless.add(entry.places.file)
+    # nothing is planned for a closed account; the dossiers written there may still be another file's alone
+    existing = resolution.current.companies.keys()
+    restless.update(
+        user.places.file
+        for user in declared.users.values()
+        if user.closed and user.companies and not user.companies <= existing
+    )
     return restless
 
 
@@ -226,6 +227,8 @@ class _Search:
             accounts = view.users(ids={*old.undeclared, *(account.id for account in reached)})
             part_of_books = books.books(users=keys, ids={account.id for account in accounts})
             keys.update(part_of_books.managed)
+            # an account nobody declares may have the address of somebody whose own is another one
+            keys.update(email_key(account.email) for account in accounts)
             numbers |= declared.companies.keys()
             numbers.update(account.billed for account in (accounts if self._policy.close_absent else reached))
             more = {old.users.get(key, "") for key in keys} | {old.former.get(key, "") for key in keys}
