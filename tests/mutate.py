@@ -1,9 +1,10 @@
 """Change one thing of a module at a time, and see whether a test notices: ``python -m tests.mutate MODULE``.
 
 Each *mutant* is one small change: a comparison turned round, a branch that is always taken, a statement
-left out. It is run in a process of its own, with those tests alone that come past the changed line, the
-quickest first, until one fails. A mutant that no test sees *survives*, and is printed to be read: either a
-test is missing, or the change is none (``<`` where equality cannot be).
+left out. It is run in a process of its own, first with those tests alone that come past the changed line,
+the quickest first, then with all (what is remembered from one test to the next is not run in each), until one
+fails. A mutant that no test sees *survives*, and is printed to be read: either a test is missing, or the
+change is none (``<`` where equality cannot be).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "planning.diff": ("test_order", "test_rules_in_plans", "test_samples", "test_resolve", "test_apply"),
     "planning.steps": ("test_order", "test_portal_rules", "test_rules_in_plans", "test_planfile"),
     "planning.order": ("test_order", "test_rules_in_plans", "test_apply"),
-    "planning.guard": ("test_mass_change", "test_planfile", "test_review_text"),
+    "planning.guard": ("test_guard", "test_mass_change"),
     "manifest.reading": ("test_document", "test_yaml_texts", "test_usual_form", "test_schema"),
     "manifest.usual": ("test_usual_form", "test_yaml_texts", "test_document", "test_implicit_typing"),
     "manifest.document": ("test_document", "test_usual_form", "test_yaml_texts", "test_check", "test_schema"),
@@ -65,14 +66,17 @@ class Mutant(NamedTuple):
 def mutants_of(source: str) -> Iterator[Mutant]:
     """Every change that is tried, in the order of the text."""
     tree = ast.parse(source)
+    types = {id(part) for node in ast.walk(tree) for kind in _types_of(node) for part in ast.walk(kind)}
     for node in ast.walk(tree):
+        if id(node) in types:
+            continue
         for body in ("body", "orelse"):
             statements = getattr(node, body, None)
             if isinstance(statements, list):
                 for at, statement in enumerate(statements):
                     yield from _with(tree, statements, at, statement, _statements(statement, at, node))
         for field, value in ast.iter_fields(node):
-            if isinstance(value, ast.expr) and not _is_type(node, field):
+            if isinstance(value, ast.expr) and id(value) not in types:
                 yield from _with_field(tree, node, field, value)
             elif isinstance(value, list) and field not in ("body", "orelse", "decorator_list", "bases"):
                 for at, item in enumerate(value):
@@ -82,8 +86,11 @@ def mutants_of(source: str) -> Iterator[Mutant]:
                         yield from _with(tree, value, at, item, [None])
 
 
-def _is_type(node: ast.AST, field: str) -> bool:
-    return field in ("annotation", "returns") or (isinstance(node, ast.AnnAssign) and field == "target")
+def _types_of(node: ast.AST) -> Iterator[ast.AST]:
+    """What is there for the type checker alone."""
+    for field in ("annotation", "returns"):
+        if isinstance(kind := getattr(node, field, None), ast.AST):
+            yield kind
 
 
 def _with_field(tree: ast.Module, node: ast.AST, field: str, value: ast.expr) -> Iterator[Mutant]:
@@ -189,13 +196,12 @@ class _Mutated(MetaPathFinder, Loader):
 class _Chosen:
     """Keeps pytest to some tests, in this order."""
 
-    def __init__(self, tests: Sequence[str] | None) -> None:
-        self._places = None if tests is None else {test: place for place, test in enumerate(tests)}
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._places = {test: place for place, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         places = self._places
-        if places is not None:
-            items[:] = sorted((i for i in items if i.nodeid in places), key=lambda i: places[i.nodeid])
+        items[:] = sorted((i for i in items if i.nodeid in places), key=lambda i: places[i.nodeid])
 
 
 def _pytest(arguments: Sequence[str], plugin: object, quiet: bool) -> int:
@@ -205,7 +211,16 @@ def _pytest(arguments: Sequence[str], plugin: object, quiet: bool) -> int:
         nothing = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(nothing, stream)
-    ours = ("-q", "-x", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=first")
+    ours = (
+        "-q",
+        "-x",
+        "--assert=plain",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--hypothesis-profile=first",
+    )
     return int(pytest.main([*ours, *arguments], plugins=[plugin]))
 
 
@@ -218,17 +233,21 @@ def _forked(work: Callable[[], int]) -> int:
     try:
         os.setpgid(0, 0)
         code = work()
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # a child must not go on as its parent
         traceback.print_exc()
     finally:
         os._exit(code)
 
 
 class _Covered(NamedTuple):
-    """The tests that come past each line, quickest first, and the seconds that all of them take."""
+    """The tests that come past each line, and how long each takes."""
 
-    tests: dict[int, list[str]]
-    seconds: float
+    tests: dict[int, set[str]]
+    seconds: dict[str, float]
+
+    def place(self, test: str) -> tuple[float, str]:
+        """Quickest first."""
+        return self.seconds.get(test, 0), test
 
 
 def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
@@ -253,11 +272,14 @@ def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
     durations: dict[str, float] = json.loads(times.read_text())
     read = CoverageData(str(data))
     read.read()
-    tests = {
-        line: sorted({c.partition("|")[0] for c in contexts if c}, key=lambda test: durations.get(test, 0))
-        for line, contexts in read.contexts_by_lineno(str(path)).items()
-    }
-    return _Covered(tests, sum(durations.values()))
+    lines = read.contexts_by_lineno(str(path))
+    return _Covered(
+        {
+            line: {context.partition("|")[0] for context in contexts if context}
+            for line, contexts in lines.items()
+        },
+        durations,
+    )
 
 
 def _lines_of(tree: ast.Module) -> dict[int, set[int]]:
@@ -274,7 +296,17 @@ def _lines_of(tree: ast.Module) -> dict[int, set[int]]:
 
 def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
     """Try the mutants of a module; returns how many survive."""
-    for heavy in ("hypothesis", "pydantic", "yaml", "jinja2", "click", "phonenumbers", "email_validator", "idna", "sqlite3"):
+    for heavy in (
+        "hypothesis",
+        "pydantic",
+        "yaml",
+        "jinja2",
+        "click",
+        "phonenumbers",
+        "email_validator",
+        "idna",
+        "sqlite3",
+    ):
         __import__(heavy)  # once, instead of once a mutant
     path = ROOT / "provisioner" / f"{module.replace('.', '/')}.py"
     source = path.read_text(encoding="utf-8")
@@ -285,28 +317,26 @@ def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
         waiting = list(enumerate(sorted(mutants_of(source), key=lambda mutant: mutant.line)))[::every]
         if only:
             waiting = [(number, mutant) for number, mutant in waiting if mutant.line in only]
-        running: dict[int, tuple[Mutant, float]] = {}
+        everything = sorted({test for tests in covered.tests.values() for test in tests}, key=covered.place)
+        running: dict[int, tuple[int, Mutant, bool, float]] = {}
         survivors: list[Mutant] = []
-        killed = late = 0
+        late = 0
         began = time.monotonic()
         tried = len(waiting)
-        waiting.reverse()
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                number, mutant = waiting.pop()
-                tests = _past(mutant.line, covered, own_lines)
-                own = ["--basetemp", f"{folder}/{number}", *sorted({t.partition("::")[0] for t in tests})]
-
-                def work(mutant: Mutant = mutant, tests: list[str] = tests, own: list[str] = own) -> int:
-                    sys.meta_path.insert(0, _Mutated(f"provisioner.{module}", path, mutant.tree))
-                    return _pytest(own, _Chosen(tests), True)
-
-                if tests:
-                    running[_forked(work)] = mutant, time.monotonic()
-                else:
-                    survivors.append(mutant)
+        queue = [(number, mutant, False) for number, mutant in reversed(waiting)]
+        while queue or running:
+            while queue and len(running) < jobs:
+                number, mutant, is_last = queue.pop()
+                tests = everything if is_last else _past(mutant.line, covered, own_lines) or everything
+                run = _changed(module, path, mutant, tests, f"{folder}/{number}")
+                running[_forked(run)] = (
+                    number,
+                    mutant,
+                    is_last or len(tests) == len(everything),
+                    time.monotonic(),
+                )
             time.sleep(0.01)
-            for child, (mutant, since) in list(running.items()):
+            for child, (number, mutant, is_last, since) in list(running.items()):
                 ended, status = os.waitpid(child, os.WNOHANG)
                 if not ended and time.monotonic() - since > LONGEST:
                     os.killpg(child, signal.SIGKILL)
@@ -314,26 +344,35 @@ def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
                     late += 1
                 elif not ended:
                     continue
+                elif status == 0 and not is_last:
+                    queue.append((number, mutant, True))
                 elif status == 0:
                     survivors.append(mutant)
-                    print(f"  {path.name}:{mutant.line}: {mutant.was}  →  {mutant.is_ or '(nothing)'}", flush=True)
-                else:
-                    killed += 1
+                    changed = mutant.is_ or "(nothing)"
+                    print(f"  {path.name}:{mutant.line}: {mutant.was}  →  {changed}", flush=True)
                 del running[child]
     print(
-        f"{module}: {tried} mutants, {killed + late} seen ({late} by running on), {len(survivors)} survive; "
-        f"{time.monotonic() - began:.0f} s"
+        f"{module}: {tried} mutants, {tried - len(survivors)} seen ({late} by running on), "
+        f"{len(survivors)} survive; {time.monotonic() - began:.0f} s"
     )
     return len(survivors)
 
 
+def _changed(module: str, path: Path, mutant: Mutant, tests: Sequence[str], folder: str) -> Callable[[], int]:
+    """The run of these tests with this mutant in the module's place."""
+
+    def run() -> int:
+        sys.meta_path.insert(0, _Mutated(f"provisioner.{module}", path, mutant.tree))
+        files = sorted({test.partition("::")[0] for test in tests})
+        return _pytest(["--basetemp", folder, *files], _Chosen(tests), True)
+
+    return run
+
+
 def _past(line: int, covered: _Covered, own_lines: dict[int, set[int]]) -> list[str]:
-    """The tests that come past a line; all where it is run as the module is imported."""
-    tests: dict[str, None] = {}
-    for near in sorted(own_lines.get(line, {line})):
-        tests |= dict.fromkeys(covered.tests.get(near, ()))
-    every = dict.fromkeys(test for others in covered.tests.values() for test in others)
-    return list(tests or every)
+    """The tests that come past a line; none where it is run as the module is imported."""
+    near = own_lines.get(line, {line})
+    return sorted({test for some in near for test in covered.tests.get(some, ())}, key=covered.place)
 
 
 def main() -> None:

@@ -15,8 +15,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -43,6 +44,17 @@ class Run(NamedTuple):
     red: tuple[str, ...]
     said: str
     seconds: float
+
+
+@contextmanager
+def copy() -> Iterator[Path]:
+    """The checkout once more, for as long as it is needed."""
+    with TemporaryDirectory(prefix="sabotage-") as place:
+        # some tests run the program as somebody who may not write, and he has to find it
+        Path(place).chmod(0o755)
+        folder = Path(place) / "copy"
+        shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+        yield folder
 
 
 def run_tests(folder: Path, tests: Sequence[str], options: Sequence[str]) -> Run:
@@ -89,9 +101,7 @@ def spoil(folder: Path, sabotage: Sabotage) -> bool:
 
 def attempt(sabotage: Sabotage, tests: Sequence[str], options: Sequence[str]) -> bool:
     """One sabotage from beginning to end; True if a test noticed."""
-    with TemporaryDirectory(prefix="sabotage-") as place:
-        folder = Path(place) / "copy"
-        shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    with copy() as folder:
         if not spoil(folder, sabotage):
             print(f"GONE  {sabotage.name}: its text does not stand once in {sabotage.file}", flush=True)
             return False
@@ -107,9 +117,7 @@ def attempt(sabotage: Sabotage, tests: Sequence[str], options: Sequence[str]) ->
 
 def healthy(tests: Iterable[str], jobs: int) -> bool:
     """Whether the tests pass where nothing was done."""
-    with TemporaryDirectory(prefix="sabotage-") as place:
-        folder = Path(place) / "copy"
-        shutil.copytree(ROOT, folder, ignore=LEFT_OUT)
+    with copy() as folder:
         run = run_tests(folder, sorted(set(tests)), ("-n", str(jobs)))
     if run.code:
         print(f"The tests fail before anything is done:\n{run.said}")
@@ -122,6 +130,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="these alone; --list tells what there is")
     parser.add_argument("--all", action="store_true", help="run the whole suite for each, not a few files")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time (default: 2)")
+    parser.add_argument("--trust", action="store_true", help="do not run the tests as they are first")
     parser.add_argument("--list", action="store_true", help="say what there is, and do nothing")
     options = parser.parse_args()
     chosen = [sabotage for sabotage in SABOTAGES if not options.names or sabotage.name in options.names]
@@ -133,7 +142,7 @@ def main() -> None:
         return
     began = time.monotonic()
     tests = {sabotage.name: ["tests"] if options.all else ids(sabotage.tests) for sabotage in chosen}
-    if not healthy((test for some in tests.values() for test in some), options.jobs):
+    if not options.trust and not healthy((test for some in tests.values() for test in some), options.jobs):
         sys.exit(1)
     # the whole suite takes all processors for itself; of a few files the first tests that notice are enough
     each = ("-n", str(options.jobs)) if options.all else ("-n", "0", "--maxfail=6")

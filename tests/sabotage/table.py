@@ -77,7 +77,7 @@ SABOTAGES = (
         "database.py",
         'if mode != "wal":',
         "if False:",
-        "system_calls::a_disk_that_takes_no_log_is_told_before_anything_is_written",
+        "torn",
     ),
     Sabotage(
         "maildir-not-synced",
@@ -88,12 +88,12 @@ SABOTAGES = (
         "letters",
     ),
     Sabotage(
-        "half-files",
-        "A file that is being written is what others find, should the run end there.",
+        "files-not-synced",
+        "A plan that was saved is empty once the power is back.",
         "files.py",
         "                os.fsync(descriptor)\n            os.replace(temporary, path)\n",
         "                pass\n            os.replace(temporary, path)\n",
-        "files system_calls",
+        "files",
     ),
     # who writes, and whether he may
     Sabotage(
@@ -205,8 +205,8 @@ SABOTAGES = (
         "plan-not-rendered-again",
         "What reviewers read in a plan file is not what is done.",
         "planning/planfile.py",
-        "    if _rendered(saved.plan, saved.manifests, saved.made_by, saved.version, saved.complete) != written:\n",
-        "    if False:\n",
+        "if _rendered(saved.plan, saved.manifests, saved.made_by, saved.version, saved.complete) != written:",
+        "if False:",
         "planfile tampered_plans",
     ),
     Sabotage(
