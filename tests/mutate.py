@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """The modules whose every line decides something, and the tests that should notice."""
 
-LONGEST = 60.0
+LONGEST = 30.0
 """Seconds after which a mutant is taken to run for ever, which is noticed too."""
 
 _TURNED: dict[type[ast.AST], type[ast.AST]] = {
@@ -154,12 +154,12 @@ def _expressions(value: ast.expr, parent: ast.AST, field: str) -> list[ast.expr]
             changes.append(ast.BinOp(value.left, _turned(op), value.right))
         case ast.UnaryOp(op=ast.Not()) if not changes:
             changes.append(value.operand)
-        case ast.Constant(value=bool()):
-            changes.append(ast.Constant(not value.value))
-        case ast.Constant(value=int()):
-            changes.append(ast.Constant(value.value + 1))
-        case ast.Constant(value=str()) if not isinstance(parent, ast.Expr | ast.JoinedStr):
-            changes.append(ast.Constant(f"X{value.value}"))
+        case ast.Constant(value=bool(truth)):
+            changes.append(ast.Constant(not truth))
+        case ast.Constant(value=int(number)):
+            changes.append(ast.Constant(number + 1))
+        case ast.Constant(value=str(text)) if not isinstance(parent, ast.Expr | ast.JoinedStr):
+            changes.append(ast.Constant(f"X{text}"))
     for changed in changes:
         ast.fix_missing_locations(ast.copy_location(changed, value))
     return changes

@@ -34,7 +34,7 @@ LONGEST = 900
 NAMED = 3
 """How many tests are named of those that noticed."""
 
-_RED = re.compile(r"^(?:FAILED|ERROR) (\S+?\.py)(?:::(\w+))?", re.MULTILINE)
+_RED = re.compile(r"^(?:FAILED|ERROR) \S+?\.py::(\w+)", re.MULTILINE)
 
 
 class Run(NamedTuple):
@@ -74,9 +74,9 @@ def run_tests(folder: Path, tests: Sequence[str], options: Sequence[str]) -> Run
         said, _ = process.communicate(timeout=LONGEST)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
-        said = "FAILED the_tests_did_not_end.py"
+        said = "FAILED tests.py::the_tests_did_not_end"
         process.wait()
-    red = dict.fromkeys(test or file for file, test in _RED.findall(said))
+    red = dict.fromkeys(_RED.findall(said))
     return Run(process.returncode, tuple(red), said, time.monotonic() - began)
 
 
@@ -145,7 +145,7 @@ def main() -> None:
     if not options.trust and not healthy((test for some in tests.values() for test in some), options.jobs):
         sys.exit(1)
     # the whole suite takes all processors for itself; of a few files the first tests that notice are enough
-    each = ("-n", str(options.jobs)) if options.all else ("-n", "0", "--maxfail=6")
+    each = ("-n", str(options.jobs)) if options.all else ("-n", "0", "--maxfail=4", "--timeout=60")
     with ThreadPoolExecutor(1 if options.all else options.jobs) as pool:
         seen = list(pool.map(lambda sabotage: attempt(sabotage, tests[sabotage.name], each), chosen))
     minutes, seconds = divmod(int(time.monotonic() - began), 60)

@@ -516,8 +516,11 @@ SABOTAGES = (
         "safe-load",
         "Leading zeros go, keys written twice go, and no becomes False.",
         "manifest/document.py",
-        "data = read_usual(text)",
-        'data = __import__("yaml").safe_load(text)',
+        "    data = read_usual(text)\n",
+        "    try:\n"
+        "        data = __import__('yaml').safe_load(text)\n"
+        "    except Exception:\n"
+        "        data = None\n",
         "document implicit_typing",
     ),
     Sabotage(
