@@ -8,11 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from shell_support import Shell, copy_sample
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
+# for tests/sabotage and tests/mutate.py: any failure will do, however long its example is
+searching = (Phase.explicit, Phase.reuse, Phase.generate)
+settings.register_profile("first", deadline=None, derandomize=True, database=None, phases=searching)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 

@@ -18,7 +18,8 @@ from provisioner.apply import (
     survey,
 )
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger import Effect, Intent, Ledger, read_books, read_entries, read_holder
+from provisioner.ledger import Effect, Intent, Ledger, letter_key, read_books, read_entries, read_holder
+from provisioner.mail.letters import Letter
 from provisioner.model import Operator, State, Welcome
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
@@ -201,6 +202,19 @@ def test_keys_do_not_depend_on_the_run_or_the_clock() -> None:
     step = make_plan(State(), ONBOARDING, Wanted("p", TERMS, "", TODAY)).steps[0].step
     assert step_key("p", step, 0) == step_key("p", step, 0)
     assert len({step_key("p", step, 0), step_key("q", step, 0), step_key("p", step, 1)}) == 3
+
+
+def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(world: World) -> None:
+    """Whoever owes it, and whenever: owed twice, it is one letter."""
+    for name in ("ann", "ann", "bob"):
+        key = letter_key("p", f"id of {name}")
+        world.ledger.owe(
+            f"{name}@example.fr", f"id of {name}", Letter(key, f"{name}@example.fr", "fr", {}, NOW)
+        )
+    assert world.letters() == ["ann@example.fr", "bob@example.fr"]
+    assert (
+        len({letter_key("p", "1"), letter_key("q", "1"), letter_key("p", "2"), letter_key("p", "1", 2)}) == 4
+    )
 
 
 def test_a_held_ledger_is_refused_with_its_holder(world: World) -> None:

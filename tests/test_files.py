@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -360,6 +361,28 @@ def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(root: Path) 
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert path.read_bytes() == b"old"
     assert sorted(root.rglob("*")) == before
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else a crash of the machine leaves an empty file under the name of a whole one."""
+    happened: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        happened.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
+        sync(descriptor)
+
+    def renamed(source: str, target: Path) -> None:
+        happened.append("name")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    write_private(root / "plan.json", b"x" * 10_000)
+    assert happened == ["10000 bytes", "name", "folder"]
 
 
 def test_a_folder_that_may_not_be_written_is_told_in_a_sentence(open_folder: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from people import TERMS, TODAY, company, state, user
 
-from provisioner.model import AppState, Grant, State, User
+from provisioner.diagnostics import Source
+from provisioner.model import AppState, Grant, State, Status, User, user_address
 from provisioner.planning.plan import Plan, simulated_end
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.planning.steps import PHASES, Phase, address_of, after, state_after
@@ -85,6 +86,70 @@ def test_two_administrators_who_would_swap_companies_have_no_safe_order() -> Non
     assert not plan.applyable
 
 
+def waves_of(plan: Plan) -> dict[str, int]:
+    return {planned.address.key.partition("@")[0]: planned.wave for planned in plan.steps}
+
+
+def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leaving_and_arriving() -> None:
+    """In another order than the one that was tried, Bob would be there before Cid and after Ann (R2)."""
+    leaving = user("tom", "1", "standard")
+    current = state(
+        user("ann", "1"),
+        leaving,
+        user("cid", "2"),
+        user("dan", "2"),
+        user("bob", "3", "standard"),
+        user("eve", "3"),
+    )
+    moves = {"ann": ("2", "administrator"), "cid": ("1", "administrator"), "bob": ("1", "standard")}
+    for further in ({}, {"tom": ("2", "standard")}):
+        moved = [user(name, *place) for name, place in {**moves, **further}.items()]
+        plan = plan_of(current, State(current.companies, {**current.users, **state(*moved).users}))
+        moving = [planned for planned in plan.steps if planned.phase is Phase.MOVE]
+        for order in permutations(step for step in moving if step.wave == moving[0].wave):
+            census = Census(current, TERMS)
+            for planned in order:
+                step = planned.step
+                assert census.place(planned.address, after(census.get(planned.address), step)) == []
+        assert plan.applyable
+
+
+def test_who_has_to_wait_holds_up_nobody_else() -> None:
+    current = state(user("ann"), user("bob"), user("zoe", type="standard"), user("eve", "2"))
+    desired = state(*(replace(someone, status=Status.CLOSED) for someone in current.users.values()))
+    assert waves_of(plan_of(current, desired)) == {"ann": 0, "zoe": 0, "eve": 0, "bob": 1}
+
+
+def test_two_accounts_that_would_be_given_one_address_are_refused_with_those_who_wait_for_them() -> None:
+    """R1: either may have it alone; and who was to take over an address finds it not given up."""
+    current = state(user("ann"), user("bob"), user("cid"), user("dan"))
+    users = dict(current.users)
+    for name, email in (("ann", "new"), ("bob", "new"), ("cid", "bob")):
+        users[f"{name}@example.fr"] = user(name, email=f"{email}@example.fr")
+    plan = plan_of(current, State(current.companies, users))
+    assert steps_of(plan) == ["EditProfile ann@example.fr"]
+    assert {problem.address for problem in plan.errors} == {"user:bob@example.fr", "user:cid@example.fr"}
+
+
+def test_problems_of_different_phases_are_all_told() -> None:
+    current = state(
+        user("ann", "1"),
+        user("bob", "1", "standard"),
+        user("cid", "2"),
+        user("dan", "3"),
+        user("eve", "3", "standard"),
+    )
+    desired = state(
+        user("ann", "2"), user("bob", "1", "standard"), user("cid", "2"), user("dan", "3", "standard"),
+        user("eve", "3", "standard"),
+    )  # fmt: skip
+    plan = plan_of(current, desired)
+    assert [(problem.code, problem.address) for problem in plan.errors] == [
+        ("R2", "company:1"),
+        ("R2", "company:3"),
+    ]
+
+
 def test_a_company_left_without_administrator_is_refused_with_its_rule() -> None:
     current = state(user("ann"), user("bob", type="standard"))
     desired = state(user("ann", type="standard"), user("bob", type="standard"))
@@ -100,6 +165,32 @@ def test_an_address_that_an_unmanaged_account_holds_is_refused() -> None:
 def test_a_root_problem_is_not_echoed_by_those_who_depend_on_it() -> None:
     desired = state(user("ann", email="ann@durand-associes.fr"), user("bob", type="standard"))
     assert codes_of(plan_of(State(), desired)) == ["R14"]
+
+
+def test_a_problem_of_another_company_is_no_echo() -> None:
+    desired = state(
+        user("ann", email="ann@durand-associes.fr"), user("bob", "2", "standard", companies=("1",))
+    )
+    assert codes_of(plan_of(State(), desired)) == ["R14", "R2"]
+
+
+def test_who_cannot_leave_a_company_is_the_reason_that_its_administrator_cannot_either() -> None:
+    current = state(user("ann"), user("bob", type="standard"), user("cid", "2"))
+    users = dict(current.users)
+    users["ann@example.fr"] = user("ann", "2")
+    users["bob@example.fr"] = user("bob", "2", "standard", email="cid@example.fr")
+    assert codes_of(plan_of(current, State(current.companies, users))) == ["R1"]
+
+
+def test_a_problem_stands_where_its_change_is_asked_for() -> None:
+    sources = {
+        user_address(f"{name}@example.fr"): Source("clients/1.yaml", line, 5)
+        for line, name in enumerate(NAMES)
+    }
+    current = state(user("ann"), user("bob", type="standard"))
+    desired = state(user("ann", type="standard"), user("bob", type="standard"))
+    [problem] = make_plan(current, desired, WANTED, sources.get).diagnostics
+    assert problem.source == sources[user_address("ann@example.fr")]
 
 
 def test_what_narrows_is_done_before_what_widens() -> None:

@@ -156,11 +156,12 @@ def outbox(prepared: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return prepared.copy(tmp_path / "firm")
 
 
-def send(outbox: Outbox, line: Line, ca_file: Path, *, scheme: str = "smtp", host: str = "localhost") -> str:
+def send(
+    outbox: Outbox, line: Line, ca_file: Path | None, *, scheme: str = "smtp", host: str = "localhost"
+) -> str:
     """What the program says as it sends over this line."""
-    code, said = outbox.run(
-        "mail", "send", transport=f"{scheme}://{host}:{line.port}", lines=f"{LOGIN}  ca_file: {ca_file}\n"
-    )
+    lines = LOGIN if ca_file is None else f"{LOGIN}  ca_file: {ca_file}\n"
+    code, said = outbox.run("mail", "send", transport=f"{scheme}://{host}:{line.port}", lines=lines)
     assert code == (0 if outbox.state() == "sent" else 7)
     assert PASSWORD not in said
     return said
@@ -249,6 +250,18 @@ def test_a_server_that_does_not_prove_who_it_is_gets_nothing(
     context = FLAWS[flaw](authority)
     with smtp_server(tls=context, implicit=scheme == "smtps") as server, tapped(server.port) as line:
         said = send(outbox, line, authority.file, scheme=scheme)
+        require_nothing_told(outbox, line)
+    assert "cannot be used" in said
+
+
+@pytest.mark.parametrize("scheme", ["smtp", "smtps"])
+def test_without_a_file_of_certificates_only_those_that_the_system_trusts_are_good(
+    scheme: str, authority: Authority, outbox: Outbox
+) -> None:
+    """The usual case; this server is who it says, but only its own authority says so."""
+    context = authority.server("localhost")
+    with smtp_server(tls=context, implicit=scheme == "smtps") as server, tapped(server.port) as line:
+        said = send(outbox, line, None, scheme=scheme)
         require_nothing_told(outbox, line)
     assert "cannot be used" in said
 

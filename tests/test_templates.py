@@ -17,6 +17,7 @@ from provisioner.limits import (
     MAX_TEMPLATE_NODES,
     MAX_TEMPLATE_PARTS,
 )
+from provisioner.mail import sandbox
 from provisioner.mail.letters import Templates
 
 KNOWN = {"first_name": "Claire", "company": "Boulangerie Martin SARL", "link": ""}
@@ -101,6 +102,24 @@ def test_a_template_has_values_conditions_filters_blocks_and_other_templates() -
 def test_anything_else_is_refused_in_words(source: str, what: str) -> None:
     """Row 24."""
     assert what in refused(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ first_name.__class__ }}",
+        "{{ first_name['__class__'] }}",
+        "{{ first_name|attr('__class__') }}",
+        "{{ first_name.upper() }}",
+        "{{ (first_name.format)('x') }}",
+        "{{ [].append(company) }}",
+        "{{ {}.update(a=company) }}",
+    ],
+)
+def test_a_hole_in_the_first_fence_leads_to_a_second(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever syntax is let through by mistake, it reaches nothing inside a value and calls nothing."""
+    monkeypatch.setattr(sandbox, "_fault", lambda node, *, in_block: "")
+    assert refused(source)
 
 
 def test_a_fault_is_told_with_the_line_of_the_template_that_has_it() -> None:

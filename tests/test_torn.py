@@ -10,8 +10,9 @@ import hashlib
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from boundaries import apply, workspace
@@ -19,7 +20,8 @@ from crash_support import TWO_NEWCOMERS, boundaries, killed_at
 
 from provisioner import ledger
 from provisioner.cli import run
-from provisioner.database import Identity, read
+from provisioner.database import Identity, connect, read
+from provisioner.errors import LedgerError
 from provisioner.portals import sql
 
 HEADER, FRAME = 32, 24 + 4096
@@ -150,3 +152,19 @@ def test_a_value_that_nobody_wrote_is_told_as_damage(
     for command in (["plan"], ["apply", "--auto-approve"], ["export", str(tmp_path / "out")]):
         assert run(["-C", str(folder), *command]) == 1
         assert f"The portal {file} is damaged." in capsys.readouterr().err
+
+
+def test_a_folder_that_takes_no_log_is_told_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 5 stands on the log; where it cannot have one, SQLite only says so and goes on."""
+
+    class Logless(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            return super().execute(sql.replace("journal_mode = WAL", "journal_mode = DELETE"), *values)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Logless))
+    path = tmp_path / "ledger.db"
+    with pytest.raises(LedgerError, match="cannot be kept safely: its folder takes no write-ahead log"):
+        connect(path, ledger.IDENTITY)
+    assert path.read_bytes() == b""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error
-from provisioner.model import Address, Resource, State, Terms, User
+from provisioner.model import Address, Resource, State, Terms, User, company_address
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
 from provisioner.rules import Census, standing
@@ -129,10 +129,10 @@ def _problems(stuck: list[_Queue], census: Census) -> Iterator[Diagnostic]:
     for queue in stuck:
         census.place(queue.change.address, queue.change.after)
     impossible = {(fault.code, fault.address) for queue in stuck for fault in _end_faults(queue, census)}
-    echoed = {number for queue in stuck for number in _root_companies(queue)}
+    echoed = {address for queue in stuck for address in _companies_waiting_for(queue)}
     for queue in stuck:
         for fault in queue.faults:
-            if fault.code in ("R2", "unknown-company") and _concerns(queue.change.after, fault, echoed):
+            if fault.code == "R2" and fault.address in echoed:
                 continue
             if (fault.code, fault.address) in impossible:
                 yield replace(fault, source=queue.change.source)
@@ -154,13 +154,9 @@ def _end_faults(queue: _Queue, census: Census) -> list[Diagnostic]:
     return census.place(address, queue.change.after)
 
 
-def _root_companies(queue: _Queue) -> Iterator[str]:
-    if any(fault.code not in ("R2", "unknown-company") for fault in queue.faults):
-        after_ = queue.change.after
-        yield after_.billed if isinstance(after_, User) else after_.number
-
-
-def _concerns(resource: Resource, fault: Diagnostic, echoed: set[str]) -> bool:
-    if not isinstance(resource, User):
-        return False
-    return resource.billed in echoed or bool(resource.companies & echoed)
+def _companies_waiting_for(queue: _Queue) -> Iterator[str]:
+    """Companies that may lack an administrator only because this user stays where he is."""
+    if any(fault.code != "R2" for fault in queue.faults):
+        for resource in (queue.change.before, queue.change.after):
+            if isinstance(resource, User):
+                yield str(company_address(resource.billed))
