@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from binascii import b2a_qp
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -286,9 +287,8 @@ LONG_LINE = 1_000
 
 
 def _line(text: str) -> bytes:
-    from binascii import b2a_qp
-
-    return b2a_qp(text.encode("utf-8")).replace(b"\n", b"\r\n")
+    encoded = b2a_qp(text.encode("utf-8"))
+    return encoded.replace(b"\n", b"\r\n") if len(encoded) > _LINE else encoded
 
 
 _usual_line = lru_cache(maxsize=2048)(_line)
