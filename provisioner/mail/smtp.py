@@ -534,7 +534,8 @@ def _stuffed(content: bytes) -> bytes:
         content = _LINE_END.sub(b"\r\n", content)
     if content.startswith(b"."):
         content = b"." + content
-    content = content.replace(b"\r\n.", b"\r\n..")
+    if b"\r\n." in content:
+        content = content.replace(b"\r\n.", b"\r\n..")
     return content + (b".\r\n" if content.endswith(b"\r\n") else b"\r\n.\r\n")
 
 
