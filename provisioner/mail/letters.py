@@ -102,7 +102,7 @@ class Templates:
         if template is None:
             template = self._compiled[name] = self._environment.get_template(name)
         # straight from the compiled function: jinja's own generator around it costs more than the letter
-        return template.root_render_func(template.new_context(context, shared=True))
+        return template.root_render_func(template.new_context(dict(context), shared=True))
 
 
 def render(letter: Letter, link: str, templates: Templates) -> Rendered:
