@@ -169,11 +169,19 @@ def stamped(connection: sqlite3.Connection) -> Iterator[None]:
         )
 
 
-def stamp_of(connection: sqlite3.Connection, path: Path) -> str:
-    """Another word after each change of the content, whoever made it."""
+def stamp_of(connection: sqlite3.Connection, seen: str) -> str:
+    """Another word after each change of the content, whoever made it; ``seen`` is the file as it was seen."""
     row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
-    words = [str(row[0]) if row else ""]
-    # whoever writes here without this program moves the file at least
+    return f"{row[0] if row else ''} {seen}"
+
+
+def seen_at(path: Path) -> str:
+    """The file as it is seen from outside: whoever writes there without this program moves it at least.
+
+    To be remembered with the content it is taken before the content is read, or a write in between would
+    pass for part of it.
+    """
+    words = []
     for part in (path, _wal(path)):
         with suppress(FileNotFoundError):
             status = part.stat()

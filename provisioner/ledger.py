@@ -29,6 +29,7 @@ from provisioner.database import (
     marks,
     portions,
     read,
+    seen_at,
     stamp_of,
     stamped,
     told,
@@ -172,7 +173,7 @@ class BooksView:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
-        self.stamp = stamp_of(connection, path)
+        self.stamp = stamp_of(connection, seen_at(path))
 
     def books(self, *, users: Collection[str], ids: Collection[str]) -> Books:
         """The books with those managed users alone who have one of these names or portal ids."""
@@ -195,9 +196,10 @@ def look_at_books(path: Path, looker: Callable[[BooksView], T | None]) -> T | No
 
 def read_books(path: Path) -> Books:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
+    seen = seen_at(path)
 
     def books(connection: sqlite3.Connection) -> Books:
-        return replace(_books(connection), stamp=stamp_of(connection, path))
+        return replace(_books(connection), stamp=stamp_of(connection, seen))
 
     return read(path, IDENTITY, books) or Books()
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from provisioner.commands.planning import plan_workspace
 from provisioner.commands.reading import Planned, Selection
 from provisioner.errors import ManifestsInvalid
 from provisioner.files import Signature
+from provisioner.model import Terms
+from provisioner.portals import sql
 from provisioner.watching import Tell
 from provisioner.workspace import load_workspace, read_manifests
 
@@ -375,6 +378,27 @@ def test_settings_that_change_while_a_plan_is_made_are_not_those_of_that_plan(fi
     remembered = answer(firm, cached=True)
     assert remembered[0].has_changes
     assert remembered == answer(firm, cached=False)
+
+
+def test_who_writes_by_hand_while_the_portal_is_read_is_not_part_of_what_was_read(firm: Path) -> None:
+    """Whoever writes there without this program gives the content no stamp; only the file has moved."""
+    original = sql._terms
+    with closing(sqlite3.connect(firm / "portal.db", isolation_level=None)) as other:
+        other.execute("UPDATE client_user SET version = version")
+
+        def terms(connection: sqlite3.Connection) -> Terms:
+            # once the users are read
+            other.execute(
+                "UPDATE client_user SET first_name = 'Grace' WHERE email LIKE 'user1@%3.example.fr'"
+            )
+            return original(connection)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sql, "_terms", terms)
+            assert not planned(firm, cached=True).plan.changes
+        remembered = answer(firm, cached=True)
+        assert remembered[0].changes
+        assert remembered == answer(firm, cached=False)
 
 
 def test_reading_and_planning_tell_how_far_they_are(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from provisioner.database import (
     marks,
     portions,
     read,
+    seen_at,
     stamp_of,
     stamped,
     told,
@@ -118,8 +119,8 @@ _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, producti
 
 def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today = paris_date(clock())
-    return read(path, IDENTITY, lambda connection: _snapshot(connection, path, today)) or Snapshot(
+    today, seen = paris_date(clock()), seen_at(path)
+    return read(path, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
         "", State(), terms
     )
 
@@ -131,7 +132,7 @@ class _View:
         self._connection = connection
         self._today = today
         self.portal = _fact(connection, "id") or ""
-        self.stamp = stamp_of(connection, path)
+        self.stamp = stamp_of(connection, seen_at(path))
         self.terms = _terms(connection)
 
     def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
@@ -213,9 +214,10 @@ class SqlPortal:
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
         with told(self._path, IDENTITY):
+            seen = seen_at(self._path)
             self._connection.execute("BEGIN")
             try:
-                return _snapshot(self._connection, self._path, self._today())
+                return _snapshot(self._connection, seen, self._today())
             finally:
                 self._connection.execute("ROLLBACK")
 
@@ -616,7 +618,7 @@ def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> d
     return found
 
 
-def _snapshot(connection: sqlite3.Connection, path: Path, today: date) -> Snapshot:
+def _snapshot(connection: sqlite3.Connection, seen: str, today: date) -> Snapshot:
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(
@@ -625,7 +627,7 @@ def _snapshot(connection: sqlite3.Connection, path: Path, today: date) -> Snapsh
     }
     users = {email_key(user.email): user for user in _users(connection, "", (), today)}
     state = State(companies, users)
-    return Snapshot(_fact(connection, "id") or "", state, _terms(connection), stamp_of(connection, path))
+    return Snapshot(_fact(connection, "id") or "", state, _terms(connection), stamp_of(connection, seen))
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
