@@ -172,6 +172,7 @@ def _selecting(function: F) -> F:
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for programs.")
+_NUMBER = click.IntRange(1, 1_000_000_000)
 _lock_timeout = click.option(
     "--lock-timeout",
     "-lock-timeout",
@@ -294,8 +295,8 @@ def export(destination: Path) -> int:
 
 
 @cli.command()
-@click.argument("run_number", required=False, default=None, type=int, metavar="[RUN]")
-@click.option("--most", default=20, type=click.IntRange(min=1), help="How many runs.")
+@click.argument("run_number", required=False, default=None, type=_NUMBER, metavar="[RUN]")
+@click.option("--most", default=20, type=_NUMBER, help="How many runs.")
 @_as_json
 def history(run_number: int | None, most: int, as_json: bool) -> int:
     """Who applied what and when; or each step of one RUN."""

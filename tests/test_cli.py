@@ -371,6 +371,8 @@ def test_history_names_each_run_and_each_step(applied: Shell) -> None:
     assert "32 steps done, 15 e-mails sent" in applied("history").out
     assert f"user:{CLAIRE}: applied" in applied("history", "1").out
     assert applied("history", "7").code == 64
+    for number in ("0", "9" * 20):
+        assert applied("history", number).code == applied("history", "--most", number).code == 64
 
 
 def test_version_and_help_load_nothing_heavy() -> None:
