@@ -1,6 +1,6 @@
 """A workspace: the folder that holds provisioner.yaml, its settings as plain values, its manifests read.
 
-pydantic is imported when a file is read, and what comes out has nothing of it.
+pydantic's core is imported when a file is read, and what comes out has nothing of it.
 """
 
 from __future__ import annotations

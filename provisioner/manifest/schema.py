@@ -1,8 +1,8 @@
 """The two files that people write, as pydantic models over text data; and their JSON Schemas.
 
 Descriptions carry the names that the portal's wizard uses, so that an editor explains each field in
-the words of those who fill it in. pydantic takes a tenth of a second to import: only what reads
-manifests imports this module.
+the words of those who fill it in. pydantic takes a tenth of a second to import: only what has to
+explain a refusal imports this module, where the compiled form serves (validation.py).
 """
 
 from __future__ import annotations
