@@ -60,7 +60,7 @@ class Templates:
         self._names = frozenset(sources)
         self._compiled: dict[str, Template] = {}
 
-    def render(self, name: str, context: Mapping[str, str]) -> str:
+    def render(self, name: str, context: dict[str, str]) -> str:
         """One part of a letter. Raises :class:`MailError` with the template's file and line."""
         from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 
@@ -97,7 +97,7 @@ class Templates:
                 "Correct that line.",
             ) from problem
 
-    def _pieces(self, name: str, context: Mapping[str, str]) -> Iterator[str]:
+    def _pieces(self, name: str, context: dict[str, str]) -> Iterator[str]:
         template = self._compiled.get(name)
         if template is None:
             template = self._compiled[name] = self._environment.get_template(name)
