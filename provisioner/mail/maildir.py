@@ -62,7 +62,7 @@ class Maildir:
     def _store(
         self, batch: Sequence[Message], there: set[str], record: Record, helper: Executor
     ) -> Iterator[None]:
-        """A batch, stage by stage, with a pause while it reaches the disk. Raises :class:`MailError` at the end.
+        """A batch, stage by stage, with a pause while it reaches the disk. Raises :class:`MailError` last.
 
         Letters that nothing is told of stay owed.
         """

@@ -36,7 +36,7 @@ CONNECT_ATTEMPTS = 3
 RETRY_SECONDS = 0.4
 """The pause before the second attempt; it doubles with each further one."""
 
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.01
 """How long a letter that may go waits for those of the other connections, to be recorded with them."""
 
 FAREWELL_SECONDS = 2.0
