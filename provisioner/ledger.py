@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from provisioner.database import (
     Identity,
@@ -246,6 +246,7 @@ class Ledger:
         self._connection = connect(path, IDENTITY)
         self._lock = ""
         self._run = 0
+        self._meant: dict[str, Effect] = {}
 
     def close(self) -> None:
         """Let go of the file."""
@@ -310,28 +311,34 @@ class Ledger:
                     for intent in intents
                 ],
             )
+        self._meant.update({intent.key: intent.effect for intent in intents})
 
     def settle(self, settlements: Sequence[Settlement], portal: str) -> None:
         """Write down how it ended."""
         # one transaction: a step is never settled without the letter it owes
         now = self._now()
         with self._write() as connection:
-            open_entries = {
-                key: (seq, effect)
-                for seq, key, effect in connection.execute(
-                    "SELECT seq, key, effect FROM journal WHERE settled IS NULL"
-                )
-            }
+            open_entries: dict[str, int] = dict(
+                connection.execute("SELECT key, seq FROM journal WHERE settled IS NULL")
+            )
             known = [settlement for settlement in settlements if settlement.key in open_entries]
             connection.executemany(
                 "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
                 [
-                    (now, str(settlement.verdict), settlement.problem, open_entries[settlement.key][0])
+                    (now, str(settlement.verdict), settlement.problem, open_entries[settlement.key])
                     for settlement in known
                 ],
             )
-            effects = [(Effect(**json.loads(open_entries[s.key][1])), s) for s in known]
+            effects = [(self._effect(connection, s.key, open_entries[s.key]), s) for s in known]
             _take_effects(connection, effects, portal, now)
+
+    def _effect(self, connection: sqlite3.Connection, key: str, seq: int) -> Effect:
+        """What was meant: by this run, or by one that did not get to its end."""
+        meant = self._meant.pop(key, None)
+        if meant is None:
+            (text,) = connection.execute("SELECT effect FROM journal WHERE seq = ?", (seq,)).fetchone()
+            meant = Effect(**json.loads(text))
+        return meant
 
     def creations(self) -> dict[str, int]:
         """How often each user was created through us, by his address."""
@@ -513,19 +520,23 @@ def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object
 
 def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
     rows = connection.execute(
-        "SELECT key, recipient, language, context, dated, template, "
+        "SELECT context, dated, key, recipient, language, template, "
         f"user, user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY rowid",
         values,
-    )
-    return [_posted(*row) for row in rows]
-
-
-def _posted(
-    key: str, recipient: str, language: str, context: str, dated: str, template: str, *rest: Any
-) -> Posted:
-    user, user_id, state, attempts, resent, detail, changed = rest
-    letter = Letter(key, recipient, language, json.loads(context), datetime.fromisoformat(dated), template)
-    return Posted(letter, user, user_id, state, attempts, bool(resent), detail, changed)
+    ).fetchall()
+    # decoded together: one call for each costs more than the letters
+    contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
+    days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
+    return [
+        Posted(
+            Letter(key, recipient, language, context, days[dated], template),
+            user, user_id, state, attempts, bool(resent), detail, changed,
+        )
+        for context, (
+            _, dated, key, recipient, language, template,
+            user, user_id, state, attempts, resent, detail, changed,
+        ) in zip(contexts, rows, strict=True)
+    ]  # fmt: skip
 
 
 def _holder(connection: sqlite3.Connection) -> Holder | None:

@@ -19,7 +19,7 @@ from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, 
 from provisioner.mail.letters import Letter, Templates, compose, render
 from provisioner.portals.base import Portal
 
-CLAIM = 500
+CLAIM = 1_000
 """How many letters are claimed, and given their links, in one commit each."""
 
 

@@ -59,7 +59,7 @@ def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path
     mail = workspace.mail
     assert (mail.sender, mail.transport, mail.reply_to) == ("acces@example.fr", "maildir:outbox", "")
     assert (mail.welcome, mail.on_unknown, mail.tls) == ("ours", "hold", "required")
-    assert (mail.connections, mail.timeout) == (4, 60)
+    assert (mail.connections, mail.timeout) == (16, 60)
     assert (mail.username, mail.password_env, mail.password_file, mail.ca_file) == ("", "", "", "")
     safety = workspace.safety
     assert (safety.absent, safety.self_service) == ("report", "keep")

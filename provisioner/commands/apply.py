@@ -218,7 +218,8 @@ def _apply(
         if not report.stopped:
             report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
             parked = report.letters.trouble
-            report.letters = deliver(workspace, ledger, portal, sender, console, stop)
+            owed = ledger.letters("owed")
+            report.letters = deliver(workspace, ledger, portal, sender, owed, console, stop)
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:

@@ -98,8 +98,11 @@ def send(
                 only = None
                 if user is not None:
                     only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
-                rehearse((posted.letter for posted in ledger.letters("owed")), sender)
-                tally = deliver(workspace, ledger, portal, sender, console, stop, only)
+                owed = ledger.letters("owed")
+                rehearse((posted.letter for posted in owed), sender)
+                if only is not None:
+                    owed = [posted for posted in owed if posted.letter.key in only]
+                tally = deliver(workspace, ledger, portal, sender, owed, console, stop)
                 tally.trouble[:0] = parked
             finally:
                 portal.close()

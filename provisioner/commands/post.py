@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from provisioner.commands.console import Console
 from provisioner.commands.progress import progress
 from provisioner.errors import MailError, WorkspaceError
 from provisioner.files import read_bytes, read_texts, resource_folder
-from provisioner.ledger import Ledger
+from provisioner.ledger import Ledger, Posted
 from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates
@@ -59,12 +59,11 @@ def deliver(
     ledger: Ledger,
     portal: Portal,
     sender: Sender,
+    owed: Sequence[Posted],
     console: Console,
     stop: Callable[[], bool],
-    only: frozenset[str] | None = None,
 ) -> Tally:
-    """Send what is owed, telling each letter that did not go."""
-    owed = [p for p in ledger.letters("owed") if only is None or p.letter.key in only]
+    """Send these letters, which the outbox owes, telling each one's fate."""
     if not owed:
         return Tally()
     recipients = {posted.letter.key: posted.letter.recipient for posted in owed}

@@ -60,7 +60,7 @@ class Templates:
         self._names = frozenset(sources)
         self._compiled: dict[str, Template] = {}
 
-    def render(self, name: str, context: Mapping[str, str]) -> str:
+    def render(self, name: str, context: dict[str, str]) -> str:
         """One part of a letter. Raises :class:`MailError` with the template's file and line."""
         from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
 
@@ -97,7 +97,7 @@ class Templates:
                 "Correct that line.",
             ) from problem
 
-    def _pieces(self, name: str, context: Mapping[str, str]) -> Iterator[str]:
+    def _pieces(self, name: str, context: dict[str, str]) -> Iterator[str]:
         template = self._compiled.get(name)
         if template is None:
             template = self._compiled[name] = self._environment.get_template(name)
@@ -242,21 +242,31 @@ def _unstructured(text: str) -> str:
 def _encoded_words(text: str) -> str:
     """RFC 2047, folded: ASCII whatever the text is, and no character is cut in two."""
     words: list[str] = []
-    word: list[str] = []
-    size = 0
-    for character in text:
-        code = _q_encoded(character)
-        if size + len(code) > _SPACE_FOR_WORDS:
-            words.append("".join(word))
-            word, size = [], 0
-        word.append(code)
-        size += len(code)
-    words.append("".join(word))
+    word = ""
+    for part in _WORDS.findall(text):
+        code = _q_encoded(part)
+        if len(word) + len(code) <= _SPACE_FOR_WORDS:
+            word += code
+            continue
+        for character in part:
+            code = _q_encoded(character)
+            if len(word) + len(code) > _SPACE_FOR_WORDS:
+                words.append(word)
+                word = ""
+            word += code
+    words.append(word)
     return "\r\n ".join(f"=?utf-8?q?{word}?=" for word in words)
 
 
+_WORDS = re.compile(" ?[^ ]+| ")
+
+
 @lru_cache(maxsize=1024)
-def _q_encoded(character: str) -> str:
+def _q_encoded(text: str) -> str:
+    return "".join(map(_q_encoded_character, text))
+
+
+def _q_encoded_character(character: str) -> str:
     if character == " ":
         return "_"
     if character.isascii() and (character.isalnum() or character in "!*+-/"):

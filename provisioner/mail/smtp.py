@@ -36,7 +36,7 @@ CONNECT_ATTEMPTS = 3
 RETRY_SECONDS = 0.4
 """The pause before the second attempt; it doubles with each further one."""
 
-GATHER_SECONDS = 0.002
+GATHER_SECONDS = 0.01
 """How long a letter that may go waits for those of the other connections, to be recorded with them."""
 
 FAREWELL_SECONDS = 2.0
@@ -104,6 +104,8 @@ class _Line(asyncio.Protocol):
         self._replies: deque[_Reply] = deque()
         self._expected = 0
         self._waiter: asyncio.Future[None] | None = None
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._lost: Exception | None = None
 
     @property
@@ -122,11 +124,16 @@ class _Line(asyncio.Protocol):
         """The next reply. Raises :class:`_Lost`."""
         if not self._replies and self._lost is None:
             self._waiter = self._loop.create_future()
-            timer = self._loop.call_later(timeout or self.timeout, self._lose, TimeoutError("no answer"))
+            self._deadline = self._loop.time() + (timeout or self.timeout)
+            # one timer for many replies: it looks at the deadline of its day
+            if self._timer is not None and self._timer.when() > self._deadline:
+                self._timer.cancel()
+                self._timer = None
+            if self._timer is None:
+                self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
             try:
                 await self._waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         if not self._replies:
             raise _Lost(f"no connection: {_words(self._lost)}")
@@ -149,6 +156,8 @@ class _Line(asyncio.Protocol):
     def drop(self) -> None:
         """Hang up."""
         self._lost = self._lost or ConnectionError("the connection was closed")
+        if self._timer is not None:
+            self._timer.cancel()
         # to close it politely would wait for the server's end of TLS, which may outlive the loop
         self._transport.abort()
 
@@ -182,6 +191,15 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose(exc or ConnectionError("the connection was closed"))
+
+    def _look_at_the_clock(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._lost is not None:
+            return
+        if self._loop.time() < self._deadline:
+            self._timer = self._loop.call_at(self._deadline, self._look_at_the_clock)
+        else:
+            self._lose(TimeoutError("no answer"))
 
     def _lose(self, problem: Exception) -> None:
         self._lost = self._lost or problem

@@ -23,7 +23,7 @@ def open_transport(
     password: str = "",
     tls: str = "required",
     ca_file: str = "",
-    connections: int = 4,
+    connections: int = 16,
     timeout: float = 60.0,
 ) -> Transport:
     """The transport behind ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``."""

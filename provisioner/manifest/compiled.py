@@ -1055,7 +1055,7 @@ PROVISIONER: Any = {
                                             "type": "str",
                                         },
                                     },
-                                    "default": 4,
+                                    "default": 16,
                                 },
                             },
                             "timeout": {

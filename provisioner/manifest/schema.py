@@ -221,7 +221,9 @@ class Mail(_Entry):
         "required", description="none: only for a server on this very machine."
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    connections: Annotated[int, forms.CONNECTIONS] = Field(4, description="Connections side by side.")
+    connections: Annotated[int, forms.CONNECTIONS] = Field(
+        16, description="Connections side by side, at most; fewer where the server takes fewer."
+    )
     timeout: Annotated[int, forms.SECONDS] = Field(60, description="Seconds to wait for an answer.")
 
 

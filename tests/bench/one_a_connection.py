@@ -1,0 +1,13 @@
+"""The program with one letter a connection: ``python one_a_connection.py ARGUMENTS``.
+
+What its connections bring is seen by taking them away; there is no setting for that.
+"""
+
+from __future__ import annotations
+
+from provisioner.cli import main
+from provisioner.mail import smtp
+
+if __name__ == "__main__":
+    smtp.MESSAGES_A_CONNECTION = 1
+    main()
