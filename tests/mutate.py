@@ -33,7 +33,14 @@ ROOT = Path(__file__).resolve().parent.parent
 MODULES: dict[str, tuple[str, ...]] = {
     "model": ("test_fields", "test_resolve", "test_portal_rules", "test_clocks", "test_order", "test_cli"),
     "rules": ("test_portal_rules", "test_order", "test_rules_in_plans", "test_apply"),
-    "planning.diff": ("test_order", "test_rules_in_plans", "test_samples", "test_resolve", "test_apply"),
+    "planning.diff": (
+        "test_diff",
+        "test_order",
+        "test_rules_in_plans",
+        "test_samples",
+        "test_resolve",
+        "test_apply",
+    ),
     "planning.steps": ("test_order", "test_portal_rules", "test_rules_in_plans", "test_planfile"),
     "planning.order": ("test_order", "test_rules_in_plans", "test_apply"),
     "planning.guard": ("test_guard", "test_mass_change"),

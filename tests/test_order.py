@@ -42,11 +42,6 @@ def test_companies_come_first_then_administrators_then_their_colleagues() -> Non
     ]
 
 
-def test_changes_are_told_company_by_company() -> None:
-    plan = plan_of(State(), state(user("zoe", "1"), user("bob", "2"), user("ann", "2")))
-    assert [change.address.key.partition("@")[0] for change in plan.changes] == ["1", "2", "zoe", "ann", "bob"]
-
-
 def test_the_last_administrator_leaves_after_the_users_of_his_company() -> None:
     current = state(user("ann"), user("bob", type="standard"))
     desired = state(user("ann", status="closed"), user("bob", type="standard", status="closed"))
