@@ -113,10 +113,10 @@ CHANGES: dict[str, tuple[Resource | None, Resource, list[Phased]]] = {
         ann("standard", companies=("2",), grants=ENDING, status="to_validate"),
         ann(companies=("3",), phone="+33612345678", apps=("Documents",)),
         [
-            (ARRIVE, EditCompanies(KEY, remove=("2",))),
-            (ARRIVE, EditApps(KEY, remove=("Scan",))),
             (PROFILES, profile(phone="+33612345678")),
             (ARRIVE, SetType(KEY, UserType.ADMINISTRATOR)),
+            (ARRIVE, EditCompanies(KEY, remove=("2",))),
+            (ARRIVE, EditApps(KEY, remove=("Scan",))),
             (ARRIVE, ValidateUser(KEY)),
             (WIDEN, EditApps(KEY, grant=("Documents",))),
             (WIDEN, EditCompanies(KEY, add=("3",))),
@@ -193,6 +193,9 @@ def test_a_change_takes_these_steps_in_these_phases_and_they_lead_there(change: 
     before, desired, steps = CHANGES[change]
     address = company_address("1") if isinstance(desired, Company) else user_address(KEY)
     assert list(steps_between(address, before, desired)) == steps
+    phases = [phase for phase, _ in steps]
+    # a plan walks the phases once: a step that came after one of a later phase would never be done
+    assert phases == sorted(phases, key=PHASES.index)
     found = before
     for _, step in steps:
         assert address_of(step) == address
@@ -223,8 +226,9 @@ def test_phases_and_steps_are_named_as_saved_plans_have_them() -> None:
         *(
             (None, step, "R1", "user:ann@example.fr does not exist on this portal.")
             for step in (
-                ReopenUser(KEY), ValidateUser(KEY), CloseUser(KEY), profile(), SetType(KEY, UserType.STANDARD),
-                SetBilledCompany(KEY, "2", UserType.STANDARD), EditCompanies(KEY), EditApps(KEY),
+                ReopenUser(KEY), ValidateUser(KEY), CloseUser(KEY), profile(),
+                SetType(KEY, UserType.STANDARD), SetBilledCompany(KEY, "2", UserType.STANDARD),
+                EditCompanies(KEY), EditApps(KEY),
             )
         ),
     ],
