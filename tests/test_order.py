@@ -92,18 +92,15 @@ def waves_of(plan: Plan) -> dict[str, int]:
 
 def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leaving_and_arriving() -> None:
     """In another order than the one that was tried, Bob would be there before Cid and after Ann (R2)."""
-    leaving = user("tom", "1", "standard")
-    current = state(
-        user("ann", "1"),
-        leaving,
-        user("cid", "2"),
-        user("dan", "2"),
-        user("bob", "3", "standard"),
-        user("eve", "3"),
-    )
+    people = (
+        user("ann", "1"), user("cid", "2"), user("dan", "2"), user("bob", "3", "standard"), user("eve", "3")
+    )  # fmt: skip
     moves = {"ann": ("2", "administrator"), "cid": ("1", "administrator"), "bob": ("1", "standard")}
-    for further in ({}, {"tom": ("2", "standard")}):
-        moved = [user(name, *place) for name, place in {**moves, **further}.items()]
+    for others in ((), (user("tom", "1", "standard"), user("al", "1"))):
+        # should Tom and Al be there, they leave at the same time
+        leaving = {someone.id: ("2", str(someone.type)) for someone in others}
+        current = state(*people, *others)
+        moved = [user(name, *place) for name, place in {**moves, **leaving}.items()]
         plan = plan_of(current, State(current.companies, {**current.users, **state(*moved).users}))
         moving = [planned for planned in plan.steps if planned.phase is Phase.MOVE]
         for order in permutations(step for step in moving if step.wave == moving[0].wave):
