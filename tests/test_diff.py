@@ -27,6 +27,7 @@ def test_changes_are_told_company_by_company() -> None:
     made = changes(State(), state(user("zoe", "1"), user("bob", "2"), user("ann", "2")))
     names = [change.address.key.partition("@")[0] for change in made]
     assert names == ["1", "2", "zoe", "ann", "bob"]
+    assert {change.reason for change in made} == {""}
 
 
 def test_a_change_has_what_was_what_will_be_and_why_and_where() -> None:
@@ -87,6 +88,15 @@ def test_a_welcome_is_earned_by_who_may_log_in_for_the_first_time(
     was = None if before is None else user("ann", status=before, phone="+33612345678")
     assert len(letters(was, user("ann", status=after))) == earned
     assert letters(was, user("ann", status=after), welcomes=()) == []
+
+
+def test_whoever_earns_none_keeps_nobody_from_his() -> None:
+    """A company that the portal alone knows is called by its number."""
+    people = (user("al", status="to_validate"), user("ann", "7"))
+    made = tuple(Change(user_address(someone.email), None, someone, "", None) for someone in people)
+    welcomes = {someone.email: Welcome("fr") for someone in people}
+    [letter] = letters_for(made, State(), welcomes, "Cabinet Durand")
+    assert (letter.recipient, letter.context["company"]) == (ANN, "7")
 
 
 def test_a_company_earns_no_letter() -> None:
