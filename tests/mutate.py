@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MODULES: dict[str, tuple[str, ...]] = {
     "model": ("test_fields", "test_resolve", "test_portal_rules", "test_clocks", "test_cli"),
-    "rules": ("test_portal_rules", "test_rules_in_plans", "test_order"),
+    "rules": ("test_rules", "test_portal_rules", "test_rules_in_plans", "test_order"),
     "planning.diff": ("test_diff", "test_rules_in_plans"),
     "planning.steps": ("test_steps", "test_portal_rules", "test_order"),
     "planning.order": ("test_order", "test_rules_in_plans"),
@@ -87,7 +87,8 @@ def mutants_of(source: str) -> Iterator[Mutant]:
 
 
 def _types_of(node: ast.AST) -> Iterator[ast.AST]:
-    """What is there for the type checker alone."""
+    """What is there for the type checker, and how classes are made."""
+    yield from getattr(node, "decorator_list", ())
     for field in ("annotation", "returns"):
         if isinstance(kind := getattr(node, field, None), ast.AST):
             yield kind
