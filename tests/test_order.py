@@ -92,18 +92,15 @@ def waves_of(plan: Plan) -> dict[str, int]:
 
 def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leaving_and_arriving() -> None:
     """In another order than the one that was tried, Bob would be there before Cid and after Ann (R2)."""
-    leaving = user("tom", "1", "standard")
-    current = state(
-        user("ann", "1"),
-        leaving,
-        user("cid", "2"),
-        user("dan", "2"),
-        user("bob", "3", "standard"),
-        user("eve", "3"),
-    )
+    people = (
+        user("ann", "1"), user("cid", "2"), user("dan", "2"), user("bob", "3", "standard"), user("eve", "3")
+    )  # fmt: skip
     moves = {"ann": ("2", "administrator"), "cid": ("1", "administrator"), "bob": ("1", "standard")}
-    for further in ({}, {"tom": ("2", "standard")}):
-        moved = [user(name, *place) for name, place in {**moves, **further}.items()]
+    for others in ((), (user("tom", "1", "standard"), user("al", "1"))):
+        # should Tom and Al be there, they leave at the same time
+        leaving = {someone.id: ("2", str(someone.type)) for someone in others}
+        current = state(*people, *others)
+        moved = [user(name, *place) for name, place in {**moves, **leaving}.items()]
         plan = plan_of(current, State(current.companies, {**current.users, **state(*moved).users}))
         moving = [planned for planned in plan.steps if planned.phase is Phase.MOVE]
         for order in permutations(step for step in moving if step.wave == moving[0].wave):
@@ -247,6 +244,7 @@ def people(draw: st.DrawFn, *, pending: bool = True) -> User:
         production=draw(st.sampled_from(["full", "consultation"])),
         grants=grants,
         status=draw(st.sampled_from(statuses)),
+        phone=draw(st.sampled_from([None, "+33612345678"])),
     )
 
 
@@ -288,10 +286,7 @@ def transitions(draw: st.DrawFn) -> tuple[State, State]:
                 production=str(someone.production), grants=tuple(someone.apps),
             )  # fmt: skip
         if before is not None and not someone.is_open:
-            someone = before if not before.is_open else user(
-                before.id, before.billed, str(before.type), companies=tuple(before.companies),
-                production=str(before.production), grants=tuple(before.apps), status="closed",
-            )  # fmt: skip
+            someone = replace(before, status=Status.CLOSED)
         users[key] = replace(someone, apps=frozenset(_reachable(someone, before)))
     return current, State(current.companies, users)
 
@@ -301,6 +296,18 @@ def _reachable(someone: User, before: User | None) -> Iterator[Grant]:
     had = {grant.app for grant in before.apps} if before else set()
     for grant in someone.apps:
         yield grant if grant.app in had else Grant(grant.app, AppState.ACTIVE)
+
+
+def test_whoever_is_validated_is_so_whatever_else_becomes_of_him() -> None:
+    """A step that came after one of a later phase was never done, and nobody was told."""
+    current = state(user("ann"), user("bob", companies=("2",), status="to_validate"))
+    desired = state(user("ann"), user("bob", phone="+33612345678"))
+    plan = plan_of(current, State(current.companies, desired.users))
+    assert steps_of(plan) == [
+        "EditProfile bob@example.fr",
+        "EditCompanies bob@example.fr",
+        "ValidateUser bob@example.fr",
+    ]
 
 
 @given(transitions())

@@ -154,6 +154,12 @@ USUAL: dict[str, object] = {
 @pytest.mark.parametrize("text", USUAL)
 def test_what_people_write_takes_the_fast_road(text: str) -> None:
     assert read_usual(text) == USUAL[text]
+    document, problems = read_document("clients/a.yaml", text)
+    assert document is not None
+    assert (document.data, document.is_usual, problems) == (USUAL[text], True, [])
+    slowly, _ = read_by_events("clients/a.yaml", text)
+    assert slowly is not None
+    assert (slowly.data, slowly.is_usual) == (USUAL[text], False)
 
 
 @pytest.mark.parametrize("word", ["y", "Y", "yes", "Yes", "n", "no", "NO", "on", "On", "off", "OFF"])

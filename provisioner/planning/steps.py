@@ -323,7 +323,7 @@ Phased = tuple[Phase, Step]
 
 
 def steps_between(address: Address, before: Resource | None, desired: Resource) -> Iterator[Phased]:
-    """The steps from before to after, in the order in which they are done."""
+    """The steps from before to after, in the order in which they are done: phase by phase."""
     if isinstance(desired, Company):
         yield from _company_steps(before if isinstance(before, Company) else None, desired)
     else:
@@ -354,14 +354,11 @@ def _user_steps(key: str, before: User | None, desired: User) -> Iterator[Phased
         validated = before.status is Status.TO_VALIDATE and desired.status is Status.ACTIVE
         if validated and arrival is Phase.ARRIVE:
             # he cannot log in yet: what he shall not have is withdrawn before he can
-            withdrawn = [edit for edit in edits if isinstance(edit[1], EditCompanies | EditApps)]
             if not any(phase is Phase.MOVE for phase, _ in edits):
-                yield from ((Phase.ARRIVE, step) for phase, step in withdrawn if phase is Phase.NARROW)
-                edits = [edit for edit in edits if edit[0] is not Phase.NARROW]
+                edits = [(Phase.ARRIVE if phase is Phase.NARROW else phase, step) for phase, step in edits]
             yield from (edit for edit in edits if edit[0] in (Phase.PROFILES, Phase.ARRIVE))
             yield Phase.ARRIVE, ValidateUser(key)
-            edits = [edit for edit in edits if edit[0] not in (Phase.PROFILES, Phase.ARRIVE)]
-            yield from edits
+            yield from (edit for edit in edits if edit[0] not in (Phase.PROFILES, Phase.ARRIVE))
         else:
             yield from edits
             if validated:
