@@ -188,7 +188,8 @@ def seen_at(path: Path) -> str:
     """
     words = []
     for part in (path, _wal(path)):
-        with suppress(FileNotFoundError):
+        # what cannot be seen is told by whoever reads it
+        with suppress(OSError):
             status = part.stat()
             words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
     return " ".join(words)
