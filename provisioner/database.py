@@ -20,9 +20,6 @@ from provisioner.errors import ProvisionerError
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
 
-LOG_PAGES = 10_000
-"""How long the write-ahead log may grow (of 4 KiB) before SQLite carries it over into the file."""
-
 PORTION = 500
 """How many values one statement asks for; SQLite takes 999 in old builds."""
 
@@ -92,8 +89,6 @@ def connect(
                     "command again.",
                 )
             connection.execute("PRAGMA synchronous = FULL")
-            # what is committed is safe in the log; it is carried over now and then, and at the end
-            connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             connection.execute("PRAGMA foreign_keys = ON")
             _require_sound(connection, path, identity)
             with transaction(connection):

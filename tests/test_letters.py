@@ -357,10 +357,12 @@ def three() -> list[Message]:
     ]
 
 
+@pytest.mark.parametrize("size", [1, 3])
 def test_a_batch_is_on_the_disk_before_it_has_its_names_and_has_them_before_it_is_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 6 for files: written, synced, renamed, the folder synced, recorded; each for the whole batch."""
+    monkeypatch.setattr(maildir_module, "BATCH", size)
     stages: list[str] = []
 
     def told(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -383,7 +385,8 @@ def test_a_batch_is_on_the_disk_before_it_has_its_names_and_has_them_before_it_i
         states.extend(delivery.state for delivery in deliveries)
 
     Maildir(tmp_path / "outbox").deliver(three(), record=record, stop=lambda: False)
-    assert stages == ["_write"] * 3 + ["_sync"] + ["rename"] * 3 + ["fsync", "record"]
+    batch = ["_write"] * size + ["_sync"] + ["rename"] * size + ["fsync", "record"]
+    assert stages == batch * (3 // size)
     assert states == ["sent"] * 3
     assert len(list((tmp_path / "outbox" / "new").iterdir())) == 3
 

@@ -83,8 +83,8 @@ SABOTAGES = (
         "maildir-not-synced",
         "A letter is recorded as sent, and its file is empty once the power is back.",
         "mail/maildir.py",
-        '                    _sync(disk, [f"{unfinished}/{_name(message)}" for message in written])\n',
-        "                    pass\n",
+        "synced = helper.submit(_sync, disk, files) if files else None",
+        "synced = None",
         "letters",
     ),
     Sabotage(
