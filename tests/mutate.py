@@ -318,7 +318,7 @@ def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
         waiting = list(enumerate(sorted(mutants_of(source), key=lambda mutant: mutant.line)))[::every]
         if only:
             waiting = [(number, mutant) for number, mutant in waiting if mutant.line in only]
-        everything = sorted({test for tests in covered.tests.values() for test in tests}, key=covered.place)
+        everything = sorted(covered.seconds, key=covered.place)
         running: dict[int, tuple[int, Mutant, bool, float]] = {}
         survivors: list[Mutant] = []
         late = 0

@@ -88,6 +88,14 @@ SABOTAGES = (
         "letters",
     ),
     Sabotage(
+        "maildir-not-waited-for",
+        "The same, because the letter has its name and is recorded before the disk is done with it.",
+        "mail/maildir.py",
+        "                    synced.result()\n",
+        "                    pass\n",
+        "letters",
+    ),
+    Sabotage(
         "files-not-synced",
         "A plan that was saved is empty once the power is back.",
         "files.py",
