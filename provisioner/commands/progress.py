@@ -16,7 +16,7 @@ from typing import TextIO
 from provisioner.commands.console import Console
 
 DRAW_SECONDS = 0.1
-"""How often the counting line is drawn, and how long lines are gathered, at most."""
+"""How often the counting line is drawn; lines told sooner are said with the next one, or at the end."""
 
 QUIET_SECONDS = 0.5
 """Work that takes less is not worth a counting line."""

@@ -243,16 +243,18 @@ def _encoded_words(text: str) -> str:
     """RFC 2047, folded: ASCII whatever the text is, and no character is cut in two."""
     words: list[str] = []
     word = ""
+    # the first line has the header's name as well
+    space = _SPACE_FOR_WORDS - len("Reply-To: ")
     for part in _WORDS.findall(text):
         code = _q_encoded(part)
-        if len(word) + len(code) <= _SPACE_FOR_WORDS:
+        if len(word) + len(code) <= space:
             word += code
             continue
         for character in part:
             code = _q_encoded(character)
-            if len(word) + len(code) > _SPACE_FOR_WORDS:
+            if len(word) + len(code) > space:
                 words.append(word)
-                word = ""
+                word, space = "", _SPACE_FOR_WORDS
             word += code
     words.append(word)
     return "\r\n ".join(f"=?utf-8?q?{word}?=" for word in words)
