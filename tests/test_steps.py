@@ -168,6 +168,11 @@ CHANGES: dict[str, tuple[Resource | None, Resource, list[Phased]]] = {
         ann(apps=("Image", "Scan")),
         [(WIDEN, EditApps(KEY, grant=("Image", "Scan")))],
     ),
+    "an application that stays is not granted again": (
+        ann(apps=("Documents", "Scan")),
+        ann(apps=("Documents", "Image", "Scan")),
+        [(WIDEN, EditApps(KEY, grant=("Image",)))],
+    ),
     "endings and requests stay": (ann(grants=(*ENDING, *REQUESTED)), ann(grants=(*ENDING, *REQUESTED)), []),
     "production narrows at once with what else does": (
         ann(apps=("Scan",)),
