@@ -11,17 +11,16 @@ lock was taken away writes nothing more.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from provisioner.database import (
     Identity,
@@ -36,8 +35,10 @@ from provisioner.database import (
     transaction,
 )
 from provisioner.errors import LedgerError, Locked, LockLost
-from provisioner.mail.letters import Letter
-from provisioner.model import Managed
+from provisioner.model import Managed, value
+
+if TYPE_CHECKING:
+    from provisioner.mail.letters import Letter
 
 POLL_SECONDS = 0.2
 """How often a held lock is asked for again under ``--lock-timeout``."""
@@ -84,7 +85,7 @@ class Holder(NamedTuple):
     since: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Effect:
     """What a step leaves in the ledger once the portal has done it.
 
@@ -153,7 +154,7 @@ class Posted(NamedTuple):
     changed: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Books:
     """Everything that planning reads of the ledger, at one instant."""
 
@@ -234,7 +235,9 @@ def read_holder(path: Path) -> Holder | None:
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
     """The identity of a welcome: one a user; a further one, asked for, needs a further generation."""
-    return hashlib.sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
+    from hashlib import sha256
+
+    return sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
 
 
 class Ledger:
@@ -524,6 +527,10 @@ def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object
         f"user, user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY rowid",
         values,
     ).fetchall()
+    if not rows:
+        return []
+    from provisioner.mail.letters import Letter
+
     # decoded together: one call for each costs more than the letters
     contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
     days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
@@ -578,6 +585,8 @@ def _take_effects(
 
 
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
+    from provisioner.mail.letters import Letter
+
     context = words["context"]
     assert isinstance(context, dict)
     return Letter(key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now))

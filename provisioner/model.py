@@ -177,7 +177,7 @@ class User:
 Resource = Company | User
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class State:
     """Companies by dossier number, users by key. Treat the two mappings as read-only."""
 
@@ -189,7 +189,7 @@ class State:
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Terms:
     """What differs by firm (A9): its catalogue, its mail domains (R14), its own staff (R1).
 

@@ -9,8 +9,7 @@ import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from hashlib import sha256
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,17 +25,17 @@ from provisioner.files import (
 )
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.document import Document, digest_of, read_document
+from provisioner.manifest.document import Document, Places, digest_of, read_document
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.model import Operator, Terms, email_key
+from provisioner.model import Operator, Terms, email_key, value
 from provisioner.watching import Tell, untold
 
 if TYPE_CHECKING:
     from provisioner.manifest import schema
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Firm:
     """Who writes: the name in letters, and their language where a user has none of his own."""
 
@@ -44,7 +43,7 @@ class Firm:
     language: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Mail:
     """How letters travel. An empty text means that nothing is said."""
 
@@ -70,7 +69,7 @@ class Mail:
     """Seconds."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Safety:
     """What may not happen by accident."""
 
@@ -82,17 +81,17 @@ class Safety:
     max_closures_percent: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Workspace:
     """Everything that provisioner.yaml says."""
 
     root: Path
-    written: str
-    """The digest of provisioner.yaml as it was read."""
+    written: bytes
+    """provisioner.yaml as it was read."""
     firm: Firm
     manifests: tuple[str, ...]
-    manifest_sources: tuple[Source, ...]
-    """Where each of ``manifests`` is written."""
+    places: Places
+    """Where each thing is written."""
     check_settings: CheckSettings
     portal_url: str
     operator: Operator
@@ -100,6 +99,11 @@ class Workspace:
     ledger_url: str
     mail: Mail
     safety: Safety
+
+    @property
+    def manifest_sources(self) -> tuple[Source, ...]:
+        """Where each of ``manifests`` is written."""
+        return tuple(self.places.source("manifests", at) for at in range(len(self.manifests)))
 
     @property
     def terms(self) -> Terms:
@@ -126,7 +130,7 @@ def load_workspace(start: Path) -> Workspace:
     """
     root = find_workspace(start)
     content = read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES)
-    document, problems = read_document(WORKSPACE_FILE, content)
+    document, problems = read_document(WORKSPACE_FILE, content, numbers=True)
     workspace = None
     if document is not None:
         from provisioner.manifest.validation import read_model
@@ -135,7 +139,7 @@ def load_workspace(start: Path) -> Workspace:
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
-            workspace = _workspace(document, reading.model, root, sha256(content).hexdigest())
+            workspace = _workspace(document, reading.model, root, content)
     if workspace is None or any(problem.is_error for problem in problems):
         raise ManifestsInvalid(
             f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
@@ -156,7 +160,10 @@ def read_manifests(
     together is :func:`provisioner.manifest.check.check`.
     ``tell`` is told how many files of how many are read.
     """
-    files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
+    files, problems = manifest_files(workspace.root, workspace.manifests)
+    if problems:
+        # once more, to say where: hardly ever, and lines are counted only for this
+        files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
@@ -275,16 +282,14 @@ def _slow_reader() -> list[Diagnostic]:
 # --- provisioner.yaml as plain values ---
 
 
-def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, written: str) -> Workspace:
+def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, written: bytes) -> Workspace:
     mail, safety = file.mail, file.safety
     return Workspace(
         root=root,
         written=written,
         firm=Firm(file.firm.name, file.firm.language),
         manifests=file.manifests,
-        manifest_sources=tuple(
-            document.source("manifests", position) for position in range(len(file.manifests))
-        ),
+        places=document.places,
         check_settings=_check_settings(document, file),
         portal_url=file.portal.url,
         operator=file.portal.operator,

@@ -179,6 +179,25 @@ def test_lines_are_remembered_up_to_a_number() -> None:
         assert len(usual._lines) <= usual._LINES_KEPT + 1001
 
 
+def test_plain_numbers_are_usual_where_they_are_asked_for_and_nowhere_else() -> None:
+    """provisioner.yaml has them; in a manifest they lack their quotes, which is told with its place."""
+    text = "version: 1\nfirm: {name: Durand, email_domains: [a.fr, 12], deep: [[x], {y: 007}]}\nb: [12, a]\n"
+    assert read_usual(text) is None
+    expected, _ = read_by_events("f.yaml", text)
+    for _ in range(2):
+        assert read_usual(text, numbers=True) == (expected and expected.data)
+    assert read_usual(text) is None
+    for odd in ("a: 12:30\n", "a: 1_000\n", "a: [1 2]\n", "a: {b: 1,}\n", "a: 1.5\n", "a: [1]x\n"):
+        assert read_usual(odd, numbers=True) is None
+
+
+@pytest.mark.parametrize("folder", ["onboarding", "next-month"])
+def test_our_settings_are_of_the_usual_form(folder: str) -> None:
+    """Or every run would load the other reader for one file."""
+    text = (ROOT / "samples" / folder / "provisioner.yaml").read_text(encoding="utf-8")
+    assert read_usual(text, numbers=True) is not None
+
+
 def test_a_long_or_deep_text_is_left_to_the_reader_that_counts() -> None:
     line = "a: b\n"
     assert read_usual("c: d\n" + "# x\n" * 10) == {"c": "d"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from provisioner.model import (
     email_key,
     paris_date,
     user_address,
+    value,
 )
 from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
@@ -40,7 +41,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Selection:
     """``--target`` and ``--exclude``."""
 
@@ -51,7 +52,7 @@ class Selection:
         return bool(self.targets or self.excludes)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Planned:
     """A plan with what it was made from."""
 

@@ -78,7 +78,7 @@ def keep(
 
 def _world(workspace: Workspace, clock: Clock, portal: str, portal_stamp: str, books_stamp: str) -> str:
     month = paris_date(clock()).strftime("%Y-%m")
-    return world_of((workspace.written, portal, portal_stamp, books_stamp, month))
+    return world_of((workspace.written.hex(), portal, portal_stamp, books_stamp, month))
 
 
 def _files_of_users(declared: Declared) -> dict[str, str]:
@@ -150,7 +150,7 @@ class _Search:
         if books.books(users=(), ids=()).unsettled:
             return None
         began = time.time_ns()
-        files, troubles = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
+        files, troubles = manifest_files(workspace.root, workspace.manifests)
         if troubles or not files:
             return None
         moved = set(self._moved(files))

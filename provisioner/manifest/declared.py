@@ -6,12 +6,12 @@ None means *not declared, so unmanaged* where a field's comment says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from provisioner.diagnostics import Source
-from provisioner.model import Billing, Production, UserType
+from provisioner.model import Billing, Production, UserType, value
 
 
 class Whereabouts(Protocol):
@@ -115,7 +115,7 @@ class Mention(NamedTuple):
         return self.places.source(*self.path)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Remainder:
     """What the mappings of :class:`Declared` have no place for; the checks report it."""
 
@@ -131,7 +131,7 @@ class Remainder:
     """Some file did not even give its dossier number: any number may be declared in it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Declared:
     """Everything the manifests say: companies by dossier number, users by ``email_key``.
 

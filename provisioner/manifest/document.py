@@ -95,7 +95,8 @@ class Document:
         self.data = data
         self.places = places
         self.is_usual = is_usual
-        """Read in its usual form: no plain text in it could be taken for a number, a date or a yes."""
+        """Read in its usual form: no plain text in it could be taken for a date or a yes, or where that
+        matters for a number."""
 
     @property
     def file(self) -> str:
@@ -115,15 +116,18 @@ class Document:
         return self.places.was_quoted(*path)
 
 
-def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
+def read_document(
+    file: str, content: bytes | str, *, numbers: bool = False
+) -> tuple[Document | None, list[Diagnostic]]:
     """The document, and every problem of its text in the order of the text.
 
-    Without a document where reading could not go on to the end. ``file`` is the name shown to people.
+    Without a document where reading could not go on to the end. ``file`` is the name shown to people;
+    ``numbers`` says that plain ones are usual in it.
     """
     text = decode(file, content)
     if isinstance(text, Diagnostic):
         return None, [text]
-    data = read_usual(text)
+    data = read_usual(text, numbers=numbers)
     if data is not None:
         return Document(data, Places(Page(file, text)), is_usual=True), []
     return read_by_events(file, text)

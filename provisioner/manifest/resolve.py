@@ -11,7 +11,7 @@ by the declared e-mail, whatever the portal's side reads today.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 
@@ -33,10 +33,11 @@ from provisioner.model import (
     email_key,
     month_end,
     user_address,
+    value,
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Policy:
     """What decides, beside the manifests, how they are read against the portal."""
 
@@ -51,7 +52,7 @@ class Policy:
     """``mail: {welcome: ours}``: this program sends the welcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resolution:
     """Both states on the same keys, and what is worth saying about them."""
 

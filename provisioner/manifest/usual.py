@@ -57,17 +57,16 @@ _LETTER = "A-Za-zÀ-ÖØ-öø-ɏ"
 _SHOWN = "¡-¬®-ɏ–—‘’“”…€"
 _WORD = f"[{_LETTER}0-9._@+'&/()-]"
 _PLAIN = f"[{_LETTER}]{_WORD}*+(?: ++{_WORD}++)*+"
-_SCALAR = rf"""(?:"[ !#-\[\]-~{_SHOWN}]*+"|'[ -&(-~{_SHOWN}]*+'|{_PLAIN})"""
+_SCALAR = rf"""(?:"[ !#-\[\]-~{_SHOWN}]*+"|'[ -&(-~{_SHOWN}]*+'|{_PLAIN}|[0-9]++(?=[ ,\]}}]|$))"""
 _KEY = "[a-z][a-z_]{0,40}"
-_LIST = rf"\[ *(?:{_SCALAR} *(?:, *{_SCALAR} *)*+)?\]"
-_MAPPING = rf"\{{ *{_KEY}: +{_SCALAR} *(?:, *{_KEY}: +{_SCALAR} *)*+\}}"
 _COMMENT = f"#[ -~{_SHOWN}]*+"
 
-_ENTRY = re.compile(rf"( *)(- )?({_KEY}):(?: +(?:({_SCALAR})|({_LIST})|({_MAPPING})))?(?: +{_COMMENT}| *)")
+_ENTRY = re.compile(rf"( *)(- )?({_KEY}):(?: +(?:({_SCALAR})|([\[{{].*)))?(?: +{_COMMENT}| *)")
 _ITEM = re.compile(rf"( *)- ({_SCALAR})(?: +{_COMMENT}| *)")
 _NOTHING = re.compile(rf" *(?:{_COMMENT})?")
-_SCALARS = re.compile(_SCALAR)
-_PAIRS = re.compile(rf"({_KEY}): +({_SCALAR})")
+_REST = re.compile(f"(?: +{_COMMENT})? *")
+_SCALAR_HERE = re.compile(_SCALAR)
+_KEY_HERE = re.compile(f"({_KEY}): +")
 
 
 class _Unusual(Exception):
@@ -75,21 +74,28 @@ class _Unusual(Exception):
 
 
 _lines: dict[str, _Line] = {}
+_numbers: list[str] = []
+"""The plain numbers of the text in hand; lines with one are not remembered, so that each is seen."""
 
 
 _Level = tuple[dict[str, Data], int, list[Data], int]
 
 
-def read_usual(text: str) -> dict[str, Data] | None:
-    """The data of a text in the usual form; None where it is not, which is no judgement about it."""
+def read_usual(text: str, *, numbers: bool = False) -> dict[str, Data] | None:
+    """The data of a text in the usual form; None where it is not, which is no judgement about it.
+
+    With ``numbers``, plain ones are of it: kept as they are written, like everything else.
+    """
     if len(text) > MAX_USUAL:
         return None
     if len(_lines) > _LINES_KEPT:
         _lines.clear()
+    _numbers.clear()
     try:
-        return _read(text) or None
+        data = _read(text)
     except _Unusual:
         return None
+    return None if _numbers and not numbers else data or None
 
 
 def _read(text: str) -> dict[str, Data]:
@@ -155,15 +161,19 @@ def _require_room(outer: list[_Level]) -> None:
 
 def _taken_apart(line: str) -> _Line:
     """What a line says, remembered for the next one that reads the same."""
-    _lines[line] = taken = _line(line)
+    seen = len(_numbers)
+    taken = _line(line)
+    if len(_numbers) == seen:
+        _lines[line] = taken
     return taken
 
 
 def _line(line: str) -> _Line:
     entry = _ENTRY.fullmatch(line)
     if entry is not None:
-        indent, item, key, scalar, items, pairs = entry.groups()
-        return _Line(len(indent), item is not None, intern(key), _value(scalar, items, pairs))
+        indent, item, key, scalar, flow = entry.groups()
+        value = _scalar(scalar) if scalar is not None else _OPEN if flow is None else _flow(flow)
+        return _Line(len(indent), item is not None, intern(key), value)
     item = _ITEM.fullmatch(line)
     if item is not None:
         return _Line(len(item[1]), True, "", _scalar(item[2]))
@@ -172,23 +182,62 @@ def _line(line: str) -> _Line:
     return _BLANK
 
 
-def _value(scalar: str | None, items: str | None, pairs: str | None) -> Data:
-    if scalar is not None:
-        return _scalar(scalar)
-    if items is not None:
-        return [_scalar(text) for text in _SCALARS.findall(items)]
-    if pairs is None:
-        return _OPEN
-    found = _PAIRS.findall(pairs)
-    mapping = {intern(key): _scalar(text) for key, text in found}
-    if len(mapping) < len(found):
+def _flow(text: str) -> Data:
+    """A list or a mapping in brackets, with nothing but a comment behind it."""
+    value, end = _collection(text, 0, 0)
+    if _REST.fullmatch(text, end) is None:
         raise _Unusual
-    return mapping
+    return value
+
+
+def _collection(text: str, at: int, levels: int) -> tuple[Data, int]:
+    """What begins with the bracket at ``at``, and where it has ended."""
+    if levels > _MAX_LEVELS:
+        raise _Unusual
+    keyed = text[at] == "{"
+    closing = "}" if keyed else "]"
+    items: list[Data] = []
+    mapping: dict[str, Data] = {}
+    at = _past_spaces(text, at + 1)
+    if not keyed and text.startswith("]", at):
+        return items, at + 1
+    while True:
+        key = ""
+        if keyed:
+            found = _KEY_HERE.match(text, at)
+            if found is None or found[1] in mapping:
+                raise _Unusual
+            key, at = found[1], found.end()
+        if text.startswith(("[", "{"), at):
+            value, at = _collection(text, at, levels + 1)
+        else:
+            scalar = _SCALAR_HERE.match(text, at)
+            if scalar is None:
+                raise _Unusual
+            value, at = _scalar(scalar[0]), scalar.end()
+        if keyed:
+            mapping[intern(key)] = value
+        else:
+            items.append(value)
+        at = _past_spaces(text, at)
+        if text.startswith(closing, at):
+            return (mapping if keyed else items), at + 1
+        if not text.startswith(",", at):
+            raise _Unusual
+        at = _past_spaces(text, at + 1)
+
+
+def _past_spaces(text: str, at: int) -> int:
+    while text.startswith(" ", at):
+        at += 1
+    return at
 
 
 def _scalar(text: str) -> Data:
     if text[0] in "\"'":
         return text[1:-1]
+    if text.isdigit():
+        _numbers.append(text)
     if text.lower() in _AMBIGUOUS:
         raise _Unusual
     return CONSTANTS.get(text, text)

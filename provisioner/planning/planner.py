@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date
 
 from provisioner.diagnostics import Diagnostic, Source
@@ -19,6 +19,7 @@ from provisioner.model import (
     company_address,
     month_end,
     user_address,
+    value,
 )
 from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
@@ -27,7 +28,7 @@ from provisioner.planning.plan import Adoption, Change, Limits, Plan
 from provisioner.watching import Tell, untold
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """What planning is asked beside the two states."""
 

@@ -18,7 +18,7 @@ between (R2). An account that is reopened is first made what it shall be, while 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from enum import StrEnum
 from typing import TypeVar, assert_never
@@ -38,6 +38,7 @@ from provisioner.model import (
     UserType,
     company_address,
     user_address,
+    value,
 )
 
 
@@ -55,7 +56,7 @@ class Phase(StrEnum):
 PHASES: tuple[Phase, ...] = tuple(Phase)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CreateCompany:
     """Administration › Entreprises › +."""
 
@@ -64,7 +65,7 @@ class CreateCompany:
     siren: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EditCompany:
     """Correct a company's name or SIREN."""
 
@@ -73,7 +74,7 @@ class EditCompany:
     siren: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetBilling:
     """Billing mode and offer of a company (wizard, step 1; R6)."""
 
@@ -81,7 +82,7 @@ class SetBilling:
     billing: Billing
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CreateUser:
     """The whole wizard: the person, the folders, the applications, now or later."""
 
@@ -89,28 +90,28 @@ class CreateUser:
     profile: User
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReopenUser:
     """*Ouvrir ce compte utilisateur*; needs the right to validate (R8)."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ValidateUser:
     """Validate a user who waits (R7)."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CloseUser:
     """*Fermer ce compte d'utilisateur*: the only removal."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EditProfile:
     """*Informations*: name, e-mail and phone, as they shall read."""
 
@@ -121,7 +122,7 @@ class EditProfile:
     phone: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetType:
     """Promote to administrator, or make standard again."""
 
@@ -129,7 +130,7 @@ class SetType:
     type: UserType
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetBilledCompany:
     """Move a user to another billed company; his type there is said in the same step (R2, R4).
 
@@ -141,7 +142,7 @@ class SetBilledCompany:
     type: UserType
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EditCompanies:
     """*Accès à l'entreprise*: dossiers given and withdrawn, at once (R12)."""
 
@@ -150,7 +151,7 @@ class EditCompanies:
     remove: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class EditApps:
     """*Applications*: the production family and the others.
 

@@ -8,11 +8,10 @@ of one step is not an exception but the verdict of its receipt.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
-from provisioner.model import Company, State, Terms, User
+from provisioner.model import Company, State, Terms, User, value
 from provisioner.planning.steps import Step
 
 
@@ -31,7 +30,7 @@ class Verdict(StrEnum):
     """Never sent: something it depends on did not happen."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """One step to be done.
 
@@ -46,7 +45,7 @@ class Call:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Receipt:
     """What the portal answers; ``id`` and ``version`` as they stand after the step."""
 
@@ -57,7 +56,7 @@ class Receipt:
     problem: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Capabilities:
     """What this portal can do beyond the least."""
 
@@ -70,7 +69,7 @@ class Capabilities:
     activation_links: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Snapshot:
     """Everything the portal holds, read at one instant; users are keyed by ``email_key(email)``."""
 

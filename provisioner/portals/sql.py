@@ -8,7 +8,6 @@ clock for what ends with the month (R9, R15).
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -569,7 +568,9 @@ def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
 
 
 def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    from hashlib import sha256
+
+    return sha256(token.encode()).hexdigest()
 
 
 def _creates_users(user: User) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from .__main__ import Side, in_turn, provisioner, say, seconds
+from .__main__ import Side, compiled, in_turn, provisioner, say, seconds
 from .generate import write_manifests, write_settings
 
 TERRAFORM_FASTER = 15
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     kept = []
+    compiled()
     with tempfile.TemporaryDirectory(prefix="provisioner-compare-") as name:
         work = Path(name)
         if terraform := find_terraform(options.tools):

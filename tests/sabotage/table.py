@@ -328,7 +328,7 @@ SABOTAGES = (
         "random-letter-key",
         "A letter owed twice is two letters.",
         "ledger.py",
-        'return hashlib.sha256(f"welcome\\n{portal}\\n{user_id}\\n{generation}".encode()).hexdigest()',
+        'return sha256(f"welcome\\n{portal}\\n{user_id}\\n{generation}".encode()).hexdigest()',
         "return os.urandom(32).hex()",
         "apply cli tampered_plans several_runs",
     ),
@@ -524,7 +524,7 @@ SABOTAGES = (
         "safe-load",
         "Leading zeros go, keys written twice go, and no becomes False.",
         "manifest/document.py",
-        "    data = read_usual(text)\n",
+        "    data = read_usual(text, numbers=numbers)\n",
         "    try:\n"
         "        data = __import__('yaml').safe_load(text)\n"
         "    except Exception:\n"
@@ -551,8 +551,8 @@ SABOTAGES = (
         "keys-twice-on-one-line",
         "The same within braces.",
         "manifest/usual.py",
-        "if len(mapping) < len(found):",
-        "if False:",
+        "if found is None or found[1] in mapping:",
+        "if found is None:",
         "usual_form yaml_texts document",
     ),
     Sabotage(
