@@ -64,7 +64,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, portal_id: str) -> int:
     """
     settlements = []
     for entry in ledger.books().unsettled:
-        receipt = portal.receipt(entry.key)
+        receipt = portal.receipt(entry.key, "")
         if receipt is None:
             settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
         else:

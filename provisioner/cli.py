@@ -263,6 +263,15 @@ def show(planfile: Path, as_json: bool, markdown: Path | None) -> int:
 @click.option("--auto-approve", "-auto-approve", is_flag=True, help="Do not ask.")
 @click.option("--input", "-input", "may_ask", type=bool, default=True, help="--input=false: never ask.")
 @_lock_timeout
+@click.option(
+    "--parallelism",
+    "-parallelism",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1, 100),
+    metavar="N",
+    help="Steps under way at once, on a portal that is reached over the network.",
+)
 def apply(
     planfile: Path | None,
     targets: tuple[str, ...],
@@ -270,6 +279,7 @@ def apply(
     auto_approve: bool,
     may_ask: bool,
     lock_timeout: float,
+    parallelism: int,
 ) -> int:
     """Do what PLANFILE says; or plan, show, ask and do it."""
     from provisioner.commands.apply import apply as command
@@ -282,6 +292,7 @@ def apply(
         selection=Selection(parse_addresses(targets), parse_addresses(excludes)),
         auto_approve=auto_approve,
         lock_timeout=lock_timeout,
+        parallelism=parallelism,
     )
 
 

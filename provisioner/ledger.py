@@ -35,7 +35,7 @@ from provisioner.database import (
     transaction,
 )
 from provisioner.errors import LedgerError, Locked, LockLost
-from provisioner.model import Managed, value
+from provisioner.model import Clock, Managed, value
 
 if TYPE_CHECKING:
     from provisioner.mail.letters import Letter
@@ -69,7 +69,6 @@ CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
 
 IDENTITY = Identity("ledger", 0x70724C65, 1, _SCHEMA, LedgerError)
 
-Clock = Callable[[], datetime]
 T = TypeVar("T")
 
 

@@ -7,7 +7,7 @@ difference is ``!=``. Everything here is an immutable value.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
@@ -31,6 +31,10 @@ else:
         To have Python keep it so as well makes each value eight times as slow to build.
         """
         return dataclass(slots=True, unsafe_hash=True)(kind)
+
+
+Clock = Callable[[], datetime]
+"""Says what time it is, aware of its zone."""
 
 
 class Address(NamedTuple):

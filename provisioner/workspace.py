@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -41,6 +41,28 @@ class Firm:
 
     name: str
     language: str
+
+
+@value
+class Place:
+    """A portal's or a ledger's place. An empty text means that nothing is said."""
+
+    url: str
+    secret_env: str
+    secret_file: str
+    """Relative to the workspace."""
+
+
+@value
+class PortalPlace(Place):
+    """Where the portal is, and how it is reached."""
+
+    client_id: str
+    ca_file: str
+    """Relative to the workspace."""
+    proxy: str
+    paths: Mapping[str, str]
+    scim: Mapping[str, str]
 
 
 @value
@@ -93,10 +115,10 @@ class Workspace:
     places: Places
     """Where each thing is written."""
     check_settings: CheckSettings
-    portal_url: str
+    portal: PortalPlace
     operator: Operator
     public_url: str
-    ledger_url: str
+    ledger: Place
     mail: Mail
     safety: Safety
 
@@ -113,7 +135,7 @@ class Workspace:
     @property
     def ledger_path(self) -> Path:
         """The ledger's file."""
-        return path_of(self.ledger_url, self.root)
+        return path_of(self.ledger.url, self.root)
 
 
 def path_of(url: str, root: Path) -> Path:
@@ -291,10 +313,21 @@ def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, writt
         manifests=file.manifests,
         places=document.places,
         check_settings=_check_settings(document, file),
-        portal_url=file.portal.url,
+        portal=PortalPlace(
+            url=file.portal.url,
+            secret_env=file.portal.secret_env,
+            secret_file=file.portal.secret_file,
+            client_id=file.portal.client_id,
+            ca_file=file.portal.ca_file,
+            proxy=file.portal.proxy,
+            paths=file.portal.paths,
+            scim=file.portal.scim,
+        ),
         operator=file.portal.operator,
         public_url=file.portal.public_url,
-        ledger_url=file.ledger.url,
+        ledger=Place(
+            url=file.ledger.url, secret_env=file.ledger.secret_env, secret_file=file.ledger.secret_file
+        ),
         mail=Mail(
             sender=mail.sender,
             transport=mail.transport,
@@ -361,7 +394,16 @@ def _disagreements(document: Document, file: schema.WorkspaceFile, root: Path) -
     """What is fine by itself in provisioner.yaml and not beside the rest of it."""
     yield from _apps_of_profiles(document, file)
     yield from _credentials(document, file.mail)
-    if path_of(file.portal.url, root) == path_of(file.ledger.url, root):
+    for name, place in (("portal", file.portal), ("ledger", file.ledger)):
+        if place.secret_env and place.secret_file:
+            yield error(
+                "wrong-value",
+                "Both secret_env and secret_file are given.",
+                "Keep one of the two.",
+                document.key_source(name, "secret_file"),
+            )
+    both = file.portal.url, file.ledger.url
+    if all(url.startswith("sqlite:") for url in both) and len({path_of(url, root) for url in both}) == 1:
         yield error(
             "wrong-value",
             "The portal and the ledger name the same file.",

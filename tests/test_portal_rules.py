@@ -284,8 +284,8 @@ def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk)
     desk.do(EditCompanies("ann@example.fr", remove=("2",)))
     assert desk.do(EditCompanies("ann@example.fr", add=("2",)), key="k") == first
     assert desk.find("ann").companies == {"1"}
-    assert desk.portal.receipt("k") == first
-    assert desk.portal.receipt("unheard of") is None
+    assert desk.portal.receipt("k", "") == first
+    assert desk.portal.receipt("unheard of", "") is None
 
 
 def test_a_moved_version_is_a_conflict_unless_the_effect_is_there_already(desk: Desk) -> None:

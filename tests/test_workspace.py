@@ -53,7 +53,7 @@ def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path
     assert workspace.root == tmp_path
     assert workspace.manifests == ("clients/",)
     assert (workspace.firm.name, workspace.firm.language) == ("Cabinet Durand", "fr")
-    assert (workspace.portal_url, workspace.public_url) == ("sqlite:///portal.db", "")
+    assert (workspace.portal.url, workspace.public_url) == ("sqlite:///portal.db", "")
     assert workspace.ledger_path == tmp_path / "ledger.db"
     assert workspace.operator is Operator.COLLABORATOR
     mail = workspace.mail
@@ -105,7 +105,7 @@ def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None
     assert workspace.terms.apps == {"Documents", "Scan"}
     assert workspace.operator is Operator.PARTNER
     assert workspace.public_url == "https://portail.example.fr"
-    assert path_of(workspace.portal_url, workspace.root) == Path("/srv/portal.db")
+    assert path_of(workspace.portal.url, workspace.root) == Path("/srv/portal.db")
     assert workspace.ledger_path == tmp_path / "state" / "ledger.db"
     assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
     assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)

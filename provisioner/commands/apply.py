@@ -21,7 +21,7 @@ from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.progress import counting, progress
 from provisioner.commands.reading import (
-    Clock,
+    PARALLELISM,
     Planned,
     Selection,
     portal_of,
@@ -29,7 +29,7 @@ from provisioner.commands.reading import (
 )
 from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
 from provisioner.ledger import Ledger
-from provisioner.model import NoticeKind
+from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portals.base import Portal, Verdict
@@ -97,6 +97,7 @@ def apply(
     selection: Selection,
     auto_approve: bool = False,
     lock_timeout: float = 0,
+    parallelism: int = PARALLELISM,
     clock: Clock = utc_now,
 ) -> int:
     """Apply a saved plan, or plan, show, ask and apply."""
@@ -116,7 +117,9 @@ def apply(
         _ask(planned.plan, console, auto_approve)
     sender = sender_of(workspace)
     rehearse(rehearsal_of(planned.plan, clock()), sender)
-    return _run(workspace, planned.plan, sender, console, _command(planfile), lock_timeout, clock)
+    return _run(
+        workspace, planned.plan, sender, console, _command(planfile), lock_timeout, parallelism, clock
+    )
 
 
 def _command(planfile: Path | None) -> str:
@@ -171,12 +174,13 @@ def _run(
     console: Console,
     command: str,
     lock_timeout: float,
+    parallelism: int,
     clock: Clock,
 ) -> int:
     ledger = Ledger(workspace.ledger_path, clock)
     try:
         with ledger.locked(command, lock_timeout, waiting=console.say), interruptible(console) as stop:
-            portal = portal_of(workspace, writing=True, clock=clock)
+            portal = portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)
             try:
                 report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
                 report.stopped = stop()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from provisioner.commands.console import Console
-from provisioner.commands.reading import Clock, utc_now
+from provisioner.commands.reading import utc_now
 from provisioner.errors import LedgerError, UsageError
 from provisioner.ledger import Ledger, describe_holder, read_entries, read_holder, read_runs
+from provisioner.model import Clock
 from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace
 

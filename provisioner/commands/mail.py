@@ -8,12 +8,12 @@ from pathlib import Path
 from provisioner.commands.console import Console, interruptible
 from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.reading import Clock, portal_of, read_declared, read_snapshot, utc_now
+from provisioner.commands.reading import portal_of, read_declared, read_snapshot, utc_now
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.files import make_folder, write_private
 from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.letters import Letter, render
-from provisioner.model import Status, User, email_key
+from provisioner.model import Clock, Status, User, email_key
 from provisioner.portals.base import Portal
 from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import prepare, rehearse, write

@@ -11,10 +11,11 @@ from provisioner import __version__
 from provisioner.commands.console import Console
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.progress import counting
-from provisioner.commands.reading import Clock, Planned, Selection, utc_now
+from provisioner.commands.reading import Planned, Selection, utc_now
 from provisioner.errors import Blocked, UsageError
 from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
+from provisioner.model import Clock
 from provisioner.planning.plan import Plan
 from provisioner.review.text import render_plan
 from provisioner.review.visible import quiet_json, visible

@@ -6,7 +6,6 @@ import time
 from dataclasses import replace
 
 from provisioner.commands.reading import (
-    Clock,
     Planned,
     Selection,
     plan_of,
@@ -19,7 +18,7 @@ from provisioner.files import Signature
 from provisioner.ledger import Books, read_books
 from provisioner.manifest.check import check
 from provisioner.manifest.resolve import resolve
-from provisioner.model import Managed
+from provisioner.model import Clock, Managed
 from provisioner.planning.steps import CreateUser
 from provisioner.portals.base import Portal, Snapshot
 from provisioner.watching import Watch, unwatched
@@ -58,7 +57,9 @@ def plan_workspace(
     problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
-    resolution = resolve(declared, snapshot.state, books.managed, policy_of(workspace, clock))
+    resolution = resolve(
+        declared, snapshot.state, books.managed, policy_of(workspace, clock, snapshot.operator)
+    )
     with watch("Planning") as tell:
         plan = plan_of(
             workspace,
@@ -89,7 +90,7 @@ def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
     accounts = {user.id: user for user in snapshot.state.users.values()}
     managed = dict(books.managed)
     for entry in books.unsettled:
-        receipt = portal.receipt(entry.key) if entry.action == CreateUser.__name__ else None
+        receipt = portal.receipt(entry.key, "") if entry.action == CreateUser.__name__ else None
         account = accounts.get(receipt.id) if receipt is not None else None
         if account is not None:
             key = entry.address.partition(":")[2]

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from provisioner.commands.console import Console
-from provisioner.commands.reading import Clock, portal_of, read_snapshot, utc_now
+from provisioner.commands.reading import portal_of, read_snapshot, utc_now
 from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.fields import phone as e164
-from provisioner.model import Status, User, email_key
+from provisioner.model import Clock, Status, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from provisioner.commands.console import Console
 from provisioner.commands.progress import progress
-from provisioner.errors import MailError, WorkspaceError
-from provisioner.files import read_bytes, read_texts, resource_folder
+from provisioner.commands.secrets import secret_of
+from provisioner.errors import MailError
+from provisioner.files import read_texts, resource_folder
 from provisioner.ledger import Ledger, Posted
-from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
+from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates
 from provisioner.mail.transport import open_transport
@@ -40,7 +40,9 @@ def transport_of(workspace: Workspace) -> Transport:
         mail.transport,
         root=workspace.root,
         username=mail.username,
-        password=_password(workspace),
+        password=secret_of(
+            workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
+        ),
         tls=mail.tls,
         ca_file=mail.ca_file,
         connections=mail.connections,
@@ -87,22 +89,3 @@ def deliver(
             # what was done for the letters stays done, and they stay owed
             return Tally(problem=problem)
         return send_owed(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
-
-
-def _password(workspace: Workspace) -> str:
-    mail = workspace.mail
-    if mail.password_env:
-        if mail.password_env not in os.environ:
-            raise MailError(
-                f"The environment variable {mail.password_env}, which holds the mail password, is not set.",
-                f"Set it, for example: export {mail.password_env}=…",
-            )
-        return os.environ[mail.password_env]
-    if mail.password_file:
-        try:
-            return read_bytes(workspace.root / mail.password_file, MAX_FILE_BYTES).decode().strip()
-        except (WorkspaceError, UnicodeDecodeError) as problem:
-            raise MailError(
-                f"The mail password cannot be read: {problem}", "Check password_file."
-            ) from problem
-    return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.commands.console import Console
+from provisioner.commands.secrets import secret_of
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.errors import UsageError, WorkspaceError
+from provisioner.errors import PortalError, UsageError, WorkspaceError
 from provisioner.files import read_bytes
 from provisioner.ledger import Books
 from provisioner.limits import MAX_FILE_BYTES
@@ -18,8 +20,10 @@ from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import Policy, Resolution
 from provisioner.model import (
     Address,
+    Clock,
     Notice,
     NoticeKind,
+    Operator,
     State,
     email_key,
     paris_date,
@@ -29,11 +33,12 @@ from provisioner.model import (
 from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
 from provisioner.portals import open_portal
-from provisioner.portals.base import Portal, Snapshot
+from provisioner.portals.base import Access, Portal, Snapshot
 from provisioner.watching import Tell, untold
 from provisioner.workspace import Workspace, read_manifests
 
-Clock = Callable[[], datetime]
+PARALLELISM = 10
+"""Steps under way at once, unless ``--parallelism`` says otherwise."""
 
 
 def utc_now() -> datetime:
@@ -80,16 +85,35 @@ def read_declared(workspace: Workspace, tell: Tell = untold) -> tuple[Declared, 
     return declared, [*problems, *check(declared, workspace.check_settings)]
 
 
-def portal_of(workspace: Workspace, *, writing: bool, clock: Clock = utc_now) -> Portal:
+def portal_of(
+    workspace: Workspace, *, writing: bool, clock: Clock = utc_now, parallelism: int = PARALLELISM
+) -> Portal:
     """The workspace's portal, opened for its operator."""
+    place = workspace.portal
     return open_portal(
-        workspace.portal_url,
-        root=workspace.root,
-        operator=workspace.operator,
-        terms=workspace.terms,
-        public_url=workspace.public_url,
-        writing=writing,
-        clock=clock,
+        Access(
+            url=place.url,
+            root=workspace.root,
+            operator=workspace.operator,
+            terms=workspace.terms,
+            public_url=workspace.public_url,
+            clock=clock,
+            writing=writing,
+            client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),
+            secret=secret_of(
+                workspace.root,
+                place.secret_env,
+                place.secret_file,
+                what="the portal's secret",
+                error=PortalError,
+                usual="PROVISIONER_PORTAL_SECRET",
+            ),
+            ca_file=place.ca_file,
+            proxy=place.proxy,
+            paths=place.paths,
+            scim=place.scim,
+            parallelism=parallelism,
+        )
     )
 
 
@@ -114,10 +138,13 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
         console.say(text)
 
 
-def policy_of(workspace: Workspace, clock: Clock) -> Policy:
-    """What of provisioner.yaml decides how manifests are read against the portal, and the day."""
+def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
+    """What of provisioner.yaml decides how manifests are read against the portal, and the day.
+
+    ``operator`` is whose rights we have, where the portal says so.
+    """
     return Policy(
-        operator=workspace.operator,
+        operator=operator or workspace.operator,
         today=paris_date(clock()),
         close_absent=workspace.safety.absent == "close",
         restore=workspace.safety.self_service == "restore",

@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
-from provisioner.commands.reading import Clock, Planned, Selection, plan_of, policy_of, portal_of
+from provisioner.commands.reading import Planned, Selection, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared, DeclaredUser
 from provisioner.manifest.resolve import Policy, Resolution, resolve
-from provisioner.model import Address, State, User, email_key, paris_date
+from provisioner.model import Address, Clock, State, User, email_key, paris_date
 from provisioner.planning.plan import Plan
 from provisioner.portals.base import Snapshot, View
 from provisioner.workspace import Workspace, declare_files, with_settings

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 from provisioner.commands.console import Console
-from provisioner.commands.reading import Clock, read_snapshot, utc_now
+from provisioner.commands.reading import read_snapshot, utc_now
 from provisioner.errors import UsageError
 from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
+from provisioner.model import Clock
 from provisioner.workspace import load_workspace
 
 SCHEMAS = ("client", "provisioner")
@@ -39,7 +40,7 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
         snapshot.terms,
         firm_name=workspace.firm.name,
         language=workspace.firm.language,
-        portal_url=_from(destination, workspace.portal_url, workspace.root),
+        portal_url=_from(destination, workspace.portal.url, workspace.root),
         operator=str(workspace.operator),
         public_url=workspace.public_url,
         mail_from=workspace.mail.sender,

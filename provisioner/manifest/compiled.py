@@ -813,6 +813,27 @@ PROVISIONER: Any = {
                         "schema": {
                             "type": "model-fields",
                             "fields": {
+                                "secret_env": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                            "pattern": "^[A-Z_][A-Z0-9_]{0,63}$",
+                                        },
+                                        "default": "",
+                                    },
+                                },
+                                "secret_file": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                        },
+                                        "default": "",
+                                    },
+                                },
                                 "url": {
                                     "type": "model-field",
                                     "schema": {
@@ -821,7 +842,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.DATABASE.validate,
+                                                "function": forms.PORTAL.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -860,6 +881,77 @@ PROVISIONER: Any = {
                                         "default": "",
                                     },
                                 },
+                                "client_id": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                        },
+                                        "default": "",
+                                    },
+                                },
+                                "ca_file": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                        },
+                                        "default": "",
+                                    },
+                                },
+                                "proxy": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "function-after",
+                                            "function": {
+                                                "type": "no-info",
+                                                "function": forms.PROXY.validate,
+                                            },
+                                            "schema": {
+                                                "type": "str",
+                                            },
+                                        },
+                                        "default": "",
+                                    },
+                                },
+                                "paths": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "dict",
+                                            "keys_schema": {
+                                                "type": "str",
+                                            },
+                                            "values_schema": {
+                                                "type": "str",
+                                            },
+                                        },
+                                        "default_factory": dict,
+                                        "default_factory_takes_data": False,
+                                    },
+                                },
+                                "scim": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "dict",
+                                            "keys_schema": {
+                                                "type": "str",
+                                            },
+                                            "values_schema": {
+                                                "type": "str",
+                                            },
+                                        },
+                                        "default_factory": dict,
+                                        "default_factory_takes_data": False,
+                                    },
+                                },
                             },
                         },
                         "custom_init": False,
@@ -882,6 +974,27 @@ PROVISIONER: Any = {
                         "schema": {
                             "type": "model-fields",
                             "fields": {
+                                "secret_env": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                            "pattern": "^[A-Z_][A-Z0-9_]{0,63}$",
+                                        },
+                                        "default": "",
+                                    },
+                                },
+                                "secret_file": {
+                                    "type": "model-field",
+                                    "schema": {
+                                        "type": "default",
+                                        "schema": {
+                                            "type": "str",
+                                        },
+                                        "default": "",
+                                    },
+                                },
                                 "url": {
                                     "type": "model-field",
                                     "schema": {

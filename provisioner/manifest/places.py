@@ -7,6 +7,7 @@ secret is written in a url, and none is repeated in a reason.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 
 from provisioner.manifest.fields import Refused, email, is_hidden, name
 
@@ -16,6 +17,9 @@ VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
 _MAILBOX = re.compile(r"(?:(?P<name>[^<>@\"]*|\"[^<>@\"\\]*\")\s*<(?P<inside>[^<>]*)>|(?P<bare>[^<>]*))")
 _SERVER = re.compile(
     r"((?:[A-Za-z0-9][A-Za-z0-9-]{0,62}\.)*[A-Za-z0-9][A-Za-z0-9-]{0,62}|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?"
+)
+_POSTGRESQL = re.compile(
+    r"//(?:[A-Za-z0-9_.-]+@)?(?P<server>[^/@?]*)/[A-Za-z0-9_.-]+(?:\?schema=[a-z_][a-z0-9_]{0,62})?"
 )
 _THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 _NO_SECRETS = "Secrets are named, never written: use username: with password_env: or password_file:."
@@ -47,13 +51,36 @@ def mailbox(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """``sqlite:///FILE`` relative to the workspace, or ``sqlite:////FILE`` absolute."""
+    """``sqlite:///FILE`` relative to the workspace, ``sqlite:////FILE`` absolute, or ``postgresql://…``."""
+    return _place(text, _DATABASES)
+
+
+def portal(text: str) -> str:
+    """Like :func:`database`, or ``https://…`` for a portal's service, or ``scim+https://…``."""
+    return _place(text, _PORTALS)
+
+
+def proxy(text: str) -> str:
+    """``http://HOST:PORT``, the proxy to go through; no user and no password."""
+    scheme, colon, rest = text.partition("://")
+    if "@" in rest:
+        raise Refused("it contains a user name or a password", "Use a proxy that asks for none.")
+    if not colon or scheme not in ("http", "https") or not _is_server(rest.removesuffix("/")):
+        raise Refused("it does not name a proxy and its port", "Write http://proxy.example.com:3128")
+    return text.removesuffix("/")
+
+
+def _place(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
     scheme, colon, rest = text.partition(":")
-    if not colon or scheme != "sqlite":
+    if not colon or scheme not in kinds:
         raise Refused(
-            "the kinds supported are: sqlite",
+            f"the kinds supported are: {', '.join(kinds)}",
             "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
         )
+    return kinds[scheme](text, rest)
+
+
+def _sqlite(text: str, rest: str) -> str:
     path = rest.removeprefix("///")
     if path == rest:
         raise Refused(
@@ -62,6 +89,29 @@ def database(text: str) -> str:
         )
     _refuse_odd_path(path, "Write sqlite:/// and a file, such as sqlite:///portal.db.")
     return text
+
+
+def _postgresql(text: str, rest: str) -> str:
+    found = _POSTGRESQL.fullmatch(rest)
+    if found is None or not (found["server"] == "" or _is_server(found["server"])):
+        if "@" in rest and ":" in rest.rpartition("@")[0]:
+            raise Refused("it contains a password", "Name it: secret_env: or secret_file: beside url.")
+        raise Refused(
+            "it does not name a server and a database",
+            "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for a schema of your own.",
+        )
+    return text
+
+
+def _service(text: str, _: str) -> str:
+    prefix = "scim+" if text.startswith("scim+") else ""
+    return prefix + web_address(text.removeprefix(prefix), "the secret")
+
+
+_DATABASES: dict[str, Callable[[str, str], str]] = {"sqlite": _sqlite, "postgresql": _postgresql}
+_PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
+    ("https", "http", "scim+https", "scim+http"), _service
+)
 
 
 def transport(text: str) -> str:
@@ -79,8 +129,11 @@ def transport(text: str) -> str:
     return text.removesuffix("/")
 
 
-def web_address(text: str) -> str:
-    """An ``https://`` address without its last slash; ``http://`` for this very machine only."""
+def web_address(text: str, what: str = "activation links") -> str:
+    """An ``https://`` address without its last slash; ``http://`` for this very machine only.
+
+    ``what`` would travel unprotected over the latter.
+    """
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]
     if "@" in rest:
@@ -90,7 +143,7 @@ def web_address(text: str) -> str:
     if not re.fullmatch(r"[!-~]*", rest) or "?" in rest or "#" in rest:
         raise Refused("it has more than a host and a path", "Leave out everything from ? or # on.")
     if scheme == "http" and _SERVER.sub(r"\1", server) not in _THIS_MACHINE:
-        raise Refused("activation links would travel unprotected", f"Write https://{rest}")
+        raise Refused(f"{what} would travel unprotected", f"Write https://{rest}")
     return text.rstrip("/")
 
 

@@ -170,27 +170,57 @@ class Catalogue(_Entry):
     )
 
 
-class PortalAccess(_Entry):
+class _Secretive(_Entry):
+    """A place that may want a secret. It is named by environment variable or file, never written here."""
+
+    secret_env: Annotated[str, StringConstraints(pattern=places.VARIABLE_PATTERN)] = Field(
+        "", description="The environment variable that holds the secret."
+    )
+    secret_file: str = Field("", description="The file that holds the secret.")
+
+
+class PortalAccess(_Secretive):
     """Le portail."""
 
-    url: Annotated[str, forms.DATABASE] = Field(
-        "sqlite:///portal.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
+    url: Annotated[str, forms.PORTAL] = Field(
+        "sqlite:///portal.db",
+        description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
+        "postgresql://USER@HOST/DATABASE, https://HOST (the portal's service) or scim+https://HOST/PATH.",
     )
     operator: Operator = Field(
         Operator.COLLABORATOR,
         description="Rôle de qui applique : administrateur, associé (partner), chargé de clientèle "
-        "(customer_manager) ou collaborateur. All but the last may validate and reopen.",
+        "(customer_manager) ou collaborateur. All but the last may validate and reopen. "
+        "A portal with a log-in of its own says the role itself.",
     )
     public_url: Annotated[str, forms.WEB_ADDRESS] = Field(
         "", description="Where users reach the portal: the base of activation links."
     )
+    client_id: str = Field(
+        "",
+        description="The name under which this program logs in (https, scim+https). "
+        "The environment variable PROVISIONER_PORTAL_CLIENT otherwise; "
+        "the secret is in PROVISIONER_PORTAL_SECRET unless secret_env or secret_file name another place.",
+    )
+    ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
+    proxy: Annotated[str, forms.PROXY] = Field(
+        "", description="The proxy to go through; none is taken from the environment."
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict, description="Where the service's paths differ: endpoint name to path."
+    )
+    scim: dict[str, str] = Field(
+        default_factory=dict, description="Where a SCIM server holds things: our name to its attribute."
+    )
 
 
-class LedgerPlace(_Entry):
+class LedgerPlace(_Secretive):
     """Where runs, letters and managed users are remembered."""
 
     url: Annotated[str, forms.DATABASE] = Field(
-        "sqlite:///ledger.db", description="sqlite:///FILE beside this file, or sqlite:////ABSOLUTE/FILE."
+        "sqlite:///ledger.db",
+        description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
+        "or postgresql://USER@HOST/DATABASE, which runners on several machines share.",
     )
 
 

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from pathlib import Path
 
 from provisioner.errors import PortalError
-from provisioner.model import Operator, Terms
-from provisioner.portals.base import Portal
+from provisioner.portals.base import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
-Clock = Callable[[], datetime]
+
+def _open_sqlite(access: Access) -> Portal:
+    path = access.root / access.url.partition("://")[2].removeprefix("/")
+    if access.writing:
+        return SqlPortal(path, access.operator, access.terms, access.public_url, access.clock)
+    return ReadOnlyPortal(path, access.terms, access.clock)
 
 
-def _open_sqlite(
-    rest: str, *, root: Path, operator: Operator, terms: Terms, public_url: str, writing: bool, clock: Clock
-) -> Portal:
-    path = root / rest.removeprefix("/")
-    if writing:
-        return SqlPortal(path, operator, terms, public_url, clock)
-    return ReadOnlyPortal(path, terms, clock)
-
-
-PORTALS: dict[str, Callable[..., Portal]] = {
+PORTALS: dict[str, Callable[[Access], Portal]] = {
     "sqlite": _open_sqlite,
 }
 """``sqlite:///portal.db`` lies in the workspace, ``sqlite:////srv/portal.db`` at an absolute path."""
 
 
-def open_portal(
-    url: str, *, root: Path, operator: Operator, terms: Terms, public_url: str, writing: bool, clock: Clock
-) -> Portal:
-    """The portal behind a url. Opened without ``writing`` it makes and changes no file.
-
-    ``terms`` and ``public_url`` are those of a portal that this opening creates. Raises :class:`PortalError`.
-    """
-    scheme, separator, rest = url.partition("://")
+def open_portal(access: Access) -> Portal:
+    """The portal behind a url, opened by the driver for its scheme. Raises :class:`PortalError`."""
+    scheme, separator, _ = access.url.partition("://")
     if not separator or scheme not in PORTALS:
         raise PortalError(
-            f"No driver for the portal {url}.", f"portal: url: begins with one of: {', '.join(PORTALS)}"
+            f"No driver for the portal {access.url}.",
+            f"portal: url: begins with one of: {', '.join(PORTALS)}",
         )
-    return PORTALS[scheme](
-        rest,
-        root=root,
-        operator=operator,
-        terms=terms,
-        public_url=public_url,
-        writing=writing,
-        clock=clock,
-    )
+    return PORTALS[scheme](access)

@@ -8,11 +8,45 @@ of one step is not an exception but the verdict of its receipt.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import field
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, TypeVar
 
-from provisioner.model import Company, State, Terms, User, value
+from provisioner.diagnostics import Diagnostic
+from provisioner.model import Clock, Company, Operator, State, Terms, User, value
 from provisioner.planning.steps import Step
+
+
+@value
+class Access:
+    """Where a portal is and who opens it: everything that a driver is given."""
+
+    url: str
+    root: Path
+    """The workspace: relative files are below it."""
+    operator: Operator
+    """Whose rights a portal grants that has no log-in of its own."""
+    terms: Terms
+    """Those of a portal that this opening creates."""
+    public_url: str
+    """Likewise: the base of its activation links."""
+    clock: Clock
+    writing: bool
+    """Opened without it, a driver makes and changes nothing."""
+    client_id: str = ""
+    secret: str = ""
+    """The client's secret, the bearer token or the database's password."""
+    ca_file: str = ""
+    """Certificates to trust instead of the system's; relative to the workspace."""
+    proxy: str = ""
+    """The proxy to go through; none is taken from the environment."""
+    paths: Mapping[str, str] = field(default_factory=dict)
+    """Where a portal's paths differ from ours, by the names of the endpoint table."""
+    scim: Mapping[str, str] = field(default_factory=dict)
+    """Where a SCIM server holds things elsewhere, by the names of the attribute table."""
+    parallelism: int = 10
+    """Steps under way at once, at most."""
 
 
 class Verdict(StrEnum):
@@ -28,6 +62,8 @@ class Verdict(StrEnum):
     """A rule or the portal refuses; nothing was written."""
     SKIPPED = "skipped"
     """Never sent: something it depends on did not happen."""
+    FENCED = "fenced"
+    """Another run has taken this one's place; nothing was written. Drivers raise :class:`LockLost`."""
 
 
 @value
@@ -67,6 +103,12 @@ class Capabilities:
     sends_welcome: bool = False
     """It can send the welcome e-mail itself (``welcome: portal``)."""
     activation_links: bool = True
+    versions: bool = True
+    """It refuses a step when the version has moved. Without, a write is *unguarded*: read, compared, sent."""
+    claims: bool = True
+    """It remembers which ledger sends a letter, and which ledger a step was done for."""
+    leases: bool = True
+    """It knows which run of a ledger is the latest, and refuses the writes of an earlier one."""
 
 
 @value
@@ -80,6 +122,8 @@ class Snapshot:
     """The catalogue, firm domains and staff addresses that this portal enforces."""
     stamp: str = ""
     """See :class:`View`."""
+    operator: Operator | None = None
+    """Whose rights we have there; None where the portal does not say."""
 
 
 class View(Protocol):
@@ -104,7 +148,10 @@ T = TypeVar("T")
 
 
 class Portal(Protocol):
-    """A portal, opened for one operator."""
+    """A portal, opened for one operator.
+
+    Whoever writes first holds the portal for its ledger: see :meth:`hold`.
+    """
 
     def snapshot(self) -> Snapshot:
         """Everything, in one consistent read. Writes nothing."""
@@ -117,12 +164,45 @@ class Portal(Protocol):
         """
         ...
 
-    def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """Do these steps, which touch different resources; one receipt a call, in their order."""
+    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """What this portal would give back, were it as desired; and what it cannot hold, named.
+
+        A portal that holds everything gives the state itself and nothing else. ``fit`` of what was fitted
+        changes nothing more.
+        """
         ...
 
-    def receipt(self, key: str) -> Receipt | None:
-        """The receipt of an earlier call that was applied, or None if it never was."""
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+        """From now on write for this ledger, until ``seconds`` after the last write or call of this.
+
+        ``fence`` is the ledger's own growing number of the run: a higher one takes the place of a
+        run that is dead or stopped, whose writes are refused from then on. Called again by the same run it
+        holds on for longer. Raises :class:`Locked` while another run with this number or a higher one holds
+        it, :class:`LockLost` when another one has taken our place. Without leases it only remembers the name.
+        """
+        ...
+
+    def let_go(self) -> None:
+        """The end of :meth:`hold`; nothing if somebody else holds it by now."""
+        ...
+
+    def execute(self, calls: Sequence[Call]) -> list[Receipt]:
+        """Do these steps, which touch different resources; one receipt a call, in their order.
+
+        A call that was answered before is answered likewise: *applied* to the ledger that it was done for,
+        *already* to any other. Raises :class:`LockLost` when another run has taken our place.
+        """
+        ...
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """What an earlier call that was applied is answered to this ledger, or None if it never was."""
+        ...
+
+    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+        """Those of these letters (:func:`provisioner.ledger.letter_key`) that our ledger may send.
+
+        The first ledger that asks has the letter, for ever. Without claims: all of them.
+        """
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from provisioner.database import (
     told,
     transaction,
 )
+from provisioner.diagnostics import Diagnostic
 from provisioner.errors import PortalError
 from provisioner.files import read_bytes, write_private
 from provisioner.model import (
@@ -36,6 +37,7 @@ from provisioner.model import (
     AppState,
     Billing,
     BillingMode,
+    Clock,
     Company,
     Grant,
     Operator,
@@ -111,8 +113,6 @@ CREATE TABLE receipt (key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NO
 
 IDENTITY = Identity("portal", 0x70727074, 1, _SCHEMA, PortalError)
 
-Clock = Callable[[], datetime]
-
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
@@ -172,11 +172,24 @@ class ReadOnlyPortal:
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
-        raise PortalError(
-            "The portal is open for reading only.", "This is a defect of the program; report it."
-        )
+        raise _read_only()
 
-    def receipt(self, key: str) -> Receipt | None:
+    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portals.base.Portal.fit`."""
+        return desired, ()
+
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+        """Refuses: planning never writes."""
+        raise _read_only()
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+        """Refuses: planning never writes."""
+        raise _read_only()
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         return read(self._path, IDENTITY, lambda connection: _receipt(connection, key))
 
@@ -190,6 +203,10 @@ class ReadOnlyPortal:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _read_only() -> PortalError:
+    return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")
 
 
 class SqlPortal:
@@ -229,7 +246,21 @@ class SqlPortal:
             finally:
                 self._connection.execute("ROLLBACK")
 
-    def receipt(self, key: str) -> Receipt | None:
+    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portals.base.Portal.fit`."""
+        return desired, ()
+
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+        """See :meth:`~provisioner.portals.base.Portal.hold`."""
+
+    def let_go(self) -> None:
+        """See :meth:`~provisioner.portals.base.Portal.let_go`."""
+
+    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+        """See :meth:`~provisioner.portals.base.Portal.claim`."""
+        return frozenset(letters)
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         with told(self._path, IDENTITY):
             return _receipt(self._connection, key)
