@@ -177,7 +177,7 @@ cli.main()
 """
 
 CRASHES = {
-    "as the password was read": ("provisioner.commands.post", "_password"),
+    "as the password was read": ("provisioner.commands.post", "secret_of"),
     "as the transport was made": ("provisioner.commands.post", "transport_of"),
     "as a letter was written": ("provisioner.welcome", "write"),
     "as the portal was asked": ("provisioner.portals.sql", "SqlPortal.execute"),

@@ -110,6 +110,11 @@ def test_each_hostile_text_is_code_or_nothing_but_words(text: str) -> None:
     read(f"- **said**: {escaped(text)} and {escaped(text)}, {escaped(text + text)}\n")
 
 
+@pytest.mark.parametrize("text", ["1) Ann", "0. Ann", "12.", "1) * Ann"])
+def test_a_name_that_begins_like_a_list_is_none(text: str) -> None:
+    assert "ol" not in read(f"- {escaped(text)}\n  - {escaped(text)}\n").tags
+
+
 def test_plain_words_stay_plain() -> None:
     for words in (
         "Claire O'Brien-Lefèvre",

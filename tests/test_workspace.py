@@ -162,15 +162,15 @@ catalogue:
   profiles:
     a: {type: chief, apps: [Documents, Scann]}
 defaults: {apps: [Nothing]}
-portal: {url: "postgresql://localhost/db", operator: boss, public_url: portail}
+portal: {url: "oracle://localhost/db", operator: boss, public_url: portail}
 ledger: {url: ledger.db}
 mail: {from: nobody, transport: "smtp://u:hunter2@h:25", password_env: hunter2, tls: maybe, connections: 0}
 safety: {max_closures: many, generic_addresses: raise}
 """
     assert told(tmp_path, settings) == [
         "wrong-value 1:10", "name 2:14", "unknown-key 2:18", "email 2:49", "email 2:66", "R3 4:21",
-        "wrong-value 6:15", "unknown-app 6:40", "unknown-app 7:19", "wrong-value 8:15", "wrong-value 8:54",
-        "wrong-value 8:72", "wrong-value 9:15", "email 10:14", "wrong-value 10:33", "wrong-value 10:72",
+        "wrong-value 6:15", "unknown-app 6:40", "unknown-app 7:19", "wrong-value 8:15", "wrong-value 8:50",
+        "wrong-value 8:68", "wrong-value 9:15", "email 10:14", "wrong-value 10:33", "wrong-value 10:72",
         "wrong-value 10:86", "wrong-value 10:106", "wrong-value 11:24", "wrong-value 11:49",
     ]  # fmt: skip
 

@@ -44,6 +44,7 @@ _PLAIN = re.compile(
     rf"\(?(?:{_WORD}|[0-9]{{1,6}}|[0-9]{{1,3}}(?:,[0-9]{{3}})+|\+[0-9]{{2,3}}|[RS][0-9]{{1,2}})\)?[.,;:]?|[&→…–]"
 )
 _COMMIT = re.compile(r"\(?[0-9a-f]{7,}", re.IGNORECASE)
+_NUMBERING = re.compile(r"[0-9]+[.)]")
 _BACKTICKS = re.compile("`+")
 
 
@@ -91,7 +92,10 @@ def _in_tag(text: str) -> str:
 
 def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
     words = visible(_cut(text)).split()
-    runs = [(safe, " ".join(run)) for safe, run in groupby(words, key=_is_plain)]
+    # "1) Ann" would begin a numbered list where a line begins with it
+    numbered = words[:1] if words and _NUMBERING.fullmatch(words[0]) else []
+    runs = [(False, word) for word in numbered]
+    runs += [(safe, " ".join(run)) for safe, run in groupby(words[len(numbered) :], key=_is_plain)]
     return " ".join(plain(run) if safe else _but_for_its_end(run, odd) for safe, run in runs)
 
 
