@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +36,7 @@ from provisioner.model import (
     UserType,
     email_key,
 )
+from provisioner.workspace import load_workspace
 
 TERMS = Terms(
     offers=frozenset({"Essentiel", "Confort"}),
@@ -171,6 +174,23 @@ mail:
 safety: {absent: report}
 """
     )
+
+
+def test_the_settings_carry_what_reaching_the_portal_takes(tmp_path: Path) -> None:
+    access: dict[str, str | Mapping[str, str]] = {
+        "client_id": "ci",
+        "secret_env": "SECRET",
+        "ca_file": "",
+        "paths": {"users": "/people"},
+    }
+    files = export_workspace(
+        State(), TERMS, firm_name="Cabinet", portal_url="https://portal.example.fr/x",
+        mail_from="acces@example.fr", access=access,
+    )  # fmt: skip
+    (tmp_path / "provisioner.yaml").write_text(files["provisioner.yaml"], encoding="utf-8")
+    place = load_workspace(tmp_path).portal
+    assert (place.url, place.client_id, place.secret_env) == ("https://portal.example.fr/x", "ci", "SECRET")
+    assert (place.ca_file, dict(place.paths), dict(place.scim)) == ("", {"users": "/people"}, {})
 
 
 def test_an_account_to_be_validated_is_left_for_somebody_to_validate() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from provisioner.commands.console import Console
@@ -12,7 +13,7 @@ from provisioner.errors import UsageError
 from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
-from provisioner.workspace import load_workspace
+from provisioner.workspace import Workspace, load_workspace
 
 SCHEMAS = ("client", "provisioner")
 
@@ -40,9 +41,10 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
         snapshot.terms,
         firm_name=workspace.firm.name,
         language=workspace.firm.language,
-        portal_url=_from(destination, workspace.portal.url, workspace.root),
+        portal_url=_from_anywhere(workspace.portal.url, workspace.root),
         operator=str(workspace.operator),
         public_url=workspace.public_url,
+        access=_access(workspace),
         mail_from=workspace.mail.sender,
     )
     for name, text in sorted(files.items()):
@@ -62,12 +64,30 @@ def schema(kind: str, console: Console) -> int:
     return 0
 
 
-def _from(destination: Path, url: str, root: Path) -> str:
-    """The portal's url as it reads from another folder."""
-    scheme, separator, path = url.partition(":///")
-    if not separator:
+def _from_anywhere(url: str, root: Path) -> str:
+    """The portal's url as it reads from any folder."""
+    scheme, _, path = url.partition(":///")
+    if scheme != "sqlite":
         return url
     return f"{scheme}:///{(root / path).resolve()}"
+
+
+def _access(workspace: Workspace) -> dict[str, str | Mapping[str, str]]:
+    """What reaching the portal takes besides its url, as it reads from any folder."""
+    place = workspace.portal
+
+    def absolute(file: str) -> str:
+        return str((workspace.root / file).resolve()) if file else ""
+
+    return {
+        "client_id": place.client_id,
+        "secret_env": place.secret_env,
+        "secret_file": absolute(place.secret_file),
+        "ca_file": absolute(place.ca_file),
+        "proxy": place.proxy,
+        "paths": place.paths,
+        "scim": place.scim,
+    }
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from provisioner.manifest import fields
 from provisioner.model import AppState, Company, State, Status, Terms, User, email_key
@@ -32,13 +33,15 @@ def export_workspace(
     language: str = "fr",
     operator: str = "partner",
     public_url: str = "",
+    access: Mapping[str, str | Mapping[str, str]] = MappingProxyType({}),
     ledger_url: str = "sqlite:///ledger.db",
     transport: str = "maildir:outbox",
 ) -> dict[str, str]:
     """The files of a workspace that declares this state: relative path to text, in stable order.
 
-    The catalogue has the portal's terms and whatever is in use beside them. The urls are written as
-    they come, so they shall name no secret.
+    The catalogue has the portal's terms and whatever is in use beside them. ``access`` is whatever else
+    reaching the portal takes, under the keys of provisioner.yaml; what is empty is left out. The urls are
+    written as they come, so they shall name no secret.
     """
     settings = [
         "# Written by provisioner export: the portal as it was, so that planning it changes nothing.",
@@ -60,6 +63,7 @@ def export_workspace(
         f"  url: {quoted(portal_url)}",
         f"  operator: {scalar(operator)}",
         *([f"  public_url: {quoted(public_url)}"] if public_url else []),
+        *(f"  {key}: {_setting(entry)}" for key, entry in access.items() if entry),
         "",
         f"ledger: {{url: {quoted(ledger_url)}}}",
         "",
@@ -165,6 +169,12 @@ def _slug(name: str) -> str:
     """The name in small ASCII letters, digits and dashes."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_.lower())[:_MAX_SLUG].strip("-")
+
+
+def _setting(entry: str | Mapping[str, str]) -> str:
+    if isinstance(entry, str):
+        return quoted(entry)
+    return "{" + ", ".join(f"{quoted(name)}: {quoted(text)}" for name, text in entry.items()) + "}"
 
 
 def _text(lines: Iterable[str]) -> str:
