@@ -60,6 +60,8 @@ class Identity:
     version: int
     schema: str
     error: type[ProvisionerError]
+    migrations: tuple[str, ...] = ()
+    """Statements that lead from one version to the next, the first of them from version 1 to 2."""
 
 
 def _nothing_more(_: sqlite3.Connection) -> None:
@@ -95,6 +97,8 @@ def connect(
                 if not _is_ours(connection, path, identity):
                     _lay_out(connection, identity)
                     found(connection)
+                elif _layout(connection) < identity.version:
+                    _migrate(connection, identity)
         except BaseException:
             connection.close()
             raise
@@ -124,7 +128,10 @@ def read(path: Path, identity: Identity, reader: Callable[[sqlite3.Connection], 
                     connection.execute("BEGIN")
                     if not _is_ours(connection, path, identity):
                         return None
-                    found = reader(connection)
+                    if _layout(connection) < identity.version:
+                        found = _read_older(connection, identity, reader)
+                    else:
+                        found = reader(connection)
             except sqlite3.DatabaseError:
                 if at_rest and _moved(path, before):
                     continue
@@ -274,12 +281,38 @@ def _damaged(path: Path, identity: Identity) -> ProvisionerError:
     return identity.error(sentence.format(noun=identity.noun, path=path), remedy)
 
 
-def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
-    for statement in identity.schema.split(";"):
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    for statement in script.split(";"):
         if statement.strip():
             connection.execute(statement)
+
+
+def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
+    _run(connection, identity.schema)
     connection.execute(f"PRAGMA application_id = {identity.application_id}")
     connection.execute(f"PRAGMA user_version = {identity.version}")
+
+
+def _layout(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, identity: Identity) -> None:
+    """Within a transaction: from the layout of an older program to this one's."""
+    for script in identity.migrations[_layout(connection) - 1 :]:
+        _run(connection, script)
+    connection.execute(f"PRAGMA user_version = {identity.version}")
+
+
+def _read_older(
+    connection: sqlite3.Connection, identity: Identity, reader: Callable[[sqlite3.Connection], T]
+) -> T:
+    """What ``reader`` finds in a file of an older program, which only a writer brings up to date."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        connection.backup(copy)
+        _migrate(copy, identity)
+        return reader(copy)
 
 
 def _wal(path: Path) -> Path:

@@ -90,6 +90,8 @@ class Receipt:
     id: str = ""
     version: int = 0
     problem: str = ""
+    code: str = ""
+    """Of what refuses, for programs: that of a diagnostic (*R2*), or one of ``verdicts.CODES``."""
 
 
 @value

@@ -12,9 +12,9 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from provisioner.database import (
@@ -25,7 +25,6 @@ from provisioner.database import (
     read,
     seen_at,
     stamp_of,
-    stamped,
     told,
     transaction,
 )
@@ -48,36 +47,41 @@ from provisioner.model import (
     Terms,
     User,
     UserType,
-    company_address,
     email_key,
     month_end,
     paris_date,
-    user_address,
 )
 from provisioner.planning.steps import (
     CreateCompany,
     CreateUser,
-    EditApps,
     EditCompanies,
     EditCompany,
     EditProfile,
-    IllegalStep,
-    ReopenUser,
     SetBilledCompany,
     SetBilling,
-    Step,
-    ValidateUser,
-    address_of,
-    after,
 )
 from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.holding import Holding, superseded
+from provisioner.portals.hosting import About, Job, Lease, Page
+from provisioner.portals.invitations import Invitation, hash_of, invite
+from provisioner.portals.verdicts import (
+    Given,
+    applied,
+    arriving,
+    asking_for,
+    billing_passes,
+    changed_by_himself,
+    created_by_client,
+    ended,
+    granted,
+    judge,
+    refused,
+    repeated,
+)
 from provisioner.rules import Census
 
 BATCH = 1_000
 """Calls a transaction: one commit for each costs ten times one for a hundred."""
-
-INVITATION_DAYS = 30
-"""How long an activation link works."""
 
 KEY_BYTES = 32
 """The length of the key that activation links are derived with."""
@@ -88,7 +92,9 @@ CREATE TABLE term (kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, v
 CREATE TABLE company (
     number TEXT PRIMARY KEY, name TEXT NOT NULL, siren TEXT,
     mode TEXT CHECK (mode IN ('client', 'firm')), offer TEXT, billing_ends TEXT,
-    version INTEGER NOT NULL, CHECK ((mode IS NULL) = (offer IS NULL)));
+    version INTEGER NOT NULL, seq BIGINT NOT NULL, changed BIGINT NOT NULL,
+    CHECK ((mode IS NULL) = (offer IS NULL)));
+CREATE UNIQUE INDEX company_seq ON company (seq);
 CREATE TABLE client_user (
     id TEXT PRIMARY KEY, email TEXT NOT NULL, email_key TEXT NOT NULL UNIQUE,
     first_name TEXT NOT NULL, last_name TEXT NOT NULL, phone TEXT,
@@ -96,8 +102,9 @@ CREATE TABLE client_user (
     billed TEXT NOT NULL REFERENCES company (number),
     production TEXT NOT NULL CHECK (production IN ('full', 'consultation')),
     status TEXT NOT NULL CHECK (status IN ('to_validate', 'active', 'closed')),
-    version INTEGER NOT NULL);
+    version INTEGER NOT NULL, seq BIGINT NOT NULL, changed BIGINT NOT NULL);
 CREATE INDEX client_user_billed ON client_user (billed);
+CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
 CREATE TABLE user_company (
     user_id TEXT NOT NULL REFERENCES client_user (id), number TEXT NOT NULL REFERENCES company (number),
     PRIMARY KEY (user_id, number)) WITHOUT ROWID;
@@ -108,11 +115,42 @@ CREATE TABLE app_grant (
 CREATE TABLE invitation (
     user_id TEXT PRIMARY KEY REFERENCES client_user (id), generation INTEGER NOT NULL,
     expires INTEGER NOT NULL, token_hash TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE receipt (key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL) WITHOUT ROWID
+CREATE TABLE receipt (
+    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT) WITHOUT ROWID;
 """
 
-IDENTITY = Identity("portal", 0x70727074, 1, _SCHEMA, PortalError)
+_SHARED = """
+CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL);
+CREATE TABLE lease (
+    ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
+    expires BIGINT NOT NULL, seconds BIGINT NOT NULL);
+CREATE TABLE api_client (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, secret_hash TEXT NOT NULL, role TEXT NOT NULL,
+    scopes TEXT NOT NULL, created TEXT NOT NULL, disabled TEXT);
+CREATE TABLE api_token (
+    hash TEXT PRIMARY KEY, client TEXT NOT NULL REFERENCES api_client (id), scopes TEXT NOT NULL,
+    expires BIGINT NOT NULL);
+"""
 
+_TO_VERSION_2 = """
+ALTER TABLE company ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE company ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
+UPDATE company SET seq = rowid, changed = 1;
+CREATE UNIQUE INDEX company_seq ON company (seq);
+ALTER TABLE client_user ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE client_user ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
+UPDATE client_user SET seq = rowid, changed = 1;
+CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
+ALTER TABLE receipt ADD COLUMN ledger TEXT;
+INSERT INTO fact (name, value) VALUES ('counter', '1');
+"""
+"""A receipt from before has no ledger: it is good for whoever asks."""
+
+IDENTITY = Identity(
+    "portal", 0x70727074, 2, _SCHEMA + _SHARED, PortalError, migrations=(_TO_VERSION_2 + _SHARED,)
+)
+
+_COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
@@ -141,7 +179,7 @@ class _View:
             for some in portions(sorted(values)):
                 rows.update(
                     self._connection.execute(
-                        f"SELECT rowid, id FROM client_user WHERE {column} IN ({marks(some)})", some
+                        f"SELECT seq, id FROM client_user WHERE {column} IN ({marks(some)})", some
                     )
                 )
         order = [rows[row] for row in sorted(rows)]
@@ -191,7 +229,7 @@ class ReadOnlyPortal:
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return read(self._path, IDENTITY, lambda connection: _receipt(connection, key))
+        return read(self._path, IDENTITY, lambda connection: _receipt(connection, key, ledger))
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
@@ -209,128 +247,193 @@ def _read_only() -> PortalError:
     return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")
 
 
-class SqlPortal:
-    """The embedded portal, opened by one operator for writing; a missing file is made under ``terms``."""
+class SqlPortal(Holding):
+    """The embedded portal, opened by one operator for writing; a missing file is made under ``terms``.
+
+    It is a :class:`~provisioner.portals.base.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
+    method may be called from any thread: there is one connection, and calls take turns on it.
+    """
 
     def __init__(self, path: Path, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
-        self._path = path
-        self._operator = operator
+        super().__init__(operator)
+        self.path = path
+        """Where it lies."""
         self._clock = clock
         self._key_path = path.with_name(path.name + ".key")
+        self._turn = RLock()
         self._connection = connect(path, IDENTITY, lambda connection: _found(connection, terms, public_url))
 
     def close(self) -> None:
         """Let go of the file."""
-        self._connection.close()
+        with self._turn:
+            self._connection.close()
 
     def capabilities(self) -> Capabilities:
         """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
+    def about(self) -> About:
+        """See :class:`~provisioner.portals.hosting.Host`, also for all that follows."""
+        with self._reading() as connection:
+            return About(
+                _fact(connection, "id") or "",
+                stamp_of(connection, "").strip(),
+                _counter(connection),
+                self._today(),
+                _terms(connection),
+                _fact(connection, "public_url") or "",
+            )
+
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
-        with told(self._path, IDENTITY):
-            seen = seen_at(self._path)
-            self._connection.execute("BEGIN")
-            try:
-                return _snapshot(self._connection, seen, self._today())
-            finally:
-                self._connection.execute("ROLLBACK")
+        seen = seen_at(self.path)
+        with self._reading() as connection:
+            return _snapshot(connection, seen, self._today())
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
-        with told(self._path, IDENTITY):
-            self._connection.execute("BEGIN")
-            try:
-                return looker(_View(self._connection, self._path, self._today()))
-            finally:
-                self._connection.execute("ROLLBACK")
+        with self._reading() as connection:
+            return looker(_View(connection, self.path, self._today()))
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portals.base.Portal.fit`."""
-        return desired, ()
+    def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
+        """In the order of their creation."""
+        with self._reading() as connection:
+            counter = _counter(connection)
+            last, more = _span(connection, "company", after, limit, since)
+            rows = connection.execute(
+                f"SELECT {_COMPANY_COLUMNS} FROM company WHERE seq > ? AND seq <= ? AND changed > ? "
+                "ORDER BY seq",
+                (after, last, since),
+            ).fetchall()
+            return Page(tuple(map(_as_company, rows)), last if more else None, counter)
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
-        """See :meth:`~provisioner.portals.base.Portal.hold`."""
+    def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
+        """In the order of their creation."""
+        with self._reading() as connection:
+            counter = _counter(connection)
+            last, more = _span(connection, "client_user", after, limit, since)
+            users = tuple(
+                _users(
+                    connection, "seq > ? AND seq <= ? AND changed > ?", (after, last, since), self._today()
+                )
+            )
+            return Page(users, last if more else None, counter)
 
-    def let_go(self) -> None:
-        """See :meth:`~provisioner.portals.base.Portal.let_go`."""
+    def company(self, number: str) -> Company | None:
+        """As it stands."""
+        with self._reading() as connection:
+            return _some_companies(connection, [number]).get(number)
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """See :meth:`~provisioner.portals.base.Portal.claim`."""
-        return frozenset(letters)
+    def user(self, user_id: str) -> User | None:
+        """As he stands."""
+        with self._reading() as connection:
+            return _user(connection, user_id, self._today())
+
+    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
+        """One transaction for all; a refused job leaves its neighbours alone."""
+        with self._writing() as connection:
+            desk = _Desk(connection, self._today())
+            desk.lay_out([job.call for job in jobs])
+            leases = {
+                ledger: _lease(connection, ledger) for ledger in sorted({job.ledger for job in jobs} - {""})
+            }
+            receipts = [desk.answer(job, leases.get(job.ledger)) for job in jobs]
+            desk.store()
+            for job in {job.ledger: job for job in jobs}.values():
+                lease = leases.get(job.ledger)
+                if lease is not None and lease.fence == job.fence:
+                    self._prolong(connection, lease)
+            return receipts
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        with told(self._path, IDENTITY):
-            return _receipt(self._connection, key)
+        with self._reading() as connection:
+            return _receipt(connection, key, ledger)
 
-    def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """One transaction for all calls; a refused one leaves its neighbours alone."""
+    def lease(self, ledger: str) -> Lease | None:
+        """The latest one of this ledger."""
+        with self._reading() as connection:
+            return _lease(connection, ledger)
+
+    def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
+        """See :func:`~provisioner.portals.verdicts.granted`."""
         with self._writing() as connection:
-            return self._execute(connection, calls)
+            known = _lease(connection, ledger)
+            lease = granted(known, ledger, owner, holder, fence, self._clock(), seconds)
+            _keep_lease(connection, lease, seconds)
+            return lease
+
+    def drop_lease(self, ledger: str, holder: str) -> None:
+        """Its number stays."""
+        with self._writing() as connection:
+            known = _lease(connection, ledger)
+            if known is not None and known.holder == holder:
+                _keep_lease(connection, ended(known, self._clock()), 0)
+
+    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+        """The first ledger that asks has the letter."""
+        mine: set[str] = set()
+        with self._writing() as connection:
+            if ledger:
+                lease = _lease(connection, ledger)
+                if lease is None or lease.fence != fence:
+                    raise superseded()
+                self._prolong(connection, lease)
+            connection.executemany(
+                "INSERT INTO letter_claim (key, ledger) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
+                [(key, ledger) for key in letters],
+            )
+            for some in portions(letters):
+                rows = connection.execute(
+                    f"SELECT key FROM letter_claim WHERE ledger = ? AND key IN ({marks(some)})",
+                    (ledger, *some),
+                )
+                mine.update(key for (key,) in rows)
+        return frozenset(mine)
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         with self._writing() as connection:
-            _set_terms(connection, terms, public_url)
+            if (terms, public_url) != (_terms(connection), _fact(connection, "public_url")):
+                _set_terms(connection, terms, public_url)
+                _count(connection)
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
         """R11: a client administrator creates a user, billed to his own company, to be validated."""
         with self._writing() as connection:
-            administrator = _user(connection, administrator_id, self._today())
-            if administrator is None or not _creates_users(administrator):
-                return _refused("", "R11: only an active administrator of a client creates users.")
-            billed = administrator.billed
-            user = replace(
-                profile,
-                billed=billed,
-                companies=frozenset({billed}),
-                type=UserType.STANDARD,
-                status=Status.TO_VALIDATE,
-            )
-            (receipt,) = self._execute(connection, [Call("", CreateUser(email_key(user.email), user))])
+            step = created_by_client(_user(connection, administrator_id, self._today()), profile)
+            if isinstance(step, Receipt):
+                return step
+            call = Call("", step)
+            desk = _Desk(connection, self._today())
+            desk.lay_out([call])
+            receipt = desk.answer(Job(call, self._operator), None)
+            desk.store()
             return receipt
 
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
         """*Mon compte*: a user changes his own e-mail or phone ("" for none)."""
-        return self._by_other(
-            user_id,
-            lambda user: replace(
-                user,
-                email=user.email if email is None else email,
-                phone=user.phone if phone is None else (phone or None),
-            ),
-        )
+        return self._by_other(user_id, lambda user: changed_by_himself(user, email, phone))
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
         """The Store: an application the client asks for waits for the firm (R10)."""
-
-        def request(user: User) -> User:
-            if any(grant.app == app for grant in user.apps):
-                return user
-            return replace(user, apps=user.apps | {Grant(app, AppState.REQUESTED)})
-
-        return self._by_other(user_id, request)
+        return self._by_other(user_id, lambda user: asking_for(user, app))
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
         now = int(self._clock().timestamp())
-        later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
         secret = self._secret()
         links = dict.fromkeys(user_ids, "")
-        made: list[tuple[str, int, int, str]] = []
+        made: list[tuple[object, ...]] = []
         with self._writing() as connection:
             base = (_fact(connection, "public_url") or "").rstrip("/")
-            for user_id, generation, expires, known in _invited(connection, list(links)) if base else ():
-                renewed = expires <= now
-                words = (user_id, generation + renewed, later if renewed else expires)
-                token = _token(secret, *words)
-                links[user_id] = f"{base}/{token}"
-                if (hashed := _hash(token)) != known:
-                    made.append((*words, hashed))
+            for known in _invited(connection, list(links)) if base else ():
+                token, kept = invite(known, secret, now)
+                links[kept.user_id] = f"{base}/{token}"
+                if kept.hashed != known.hashed:
+                    made.append((kept.user_id, kept.generation, kept.expires, kept.hashed))
             connection.executemany(
                 "INSERT INTO invitation (user_id, generation, expires, token_hash) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (user_id) DO UPDATE SET generation = excluded.generation, "
@@ -339,15 +442,19 @@ class SqlPortal:
             )
         return links
 
+    def invited(self, link: str) -> User | None:
+        """Whom it lets set a password."""
+        with self._reading() as connection:
+            row = connection.execute(
+                f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
+            ).fetchone()
+            return _user(connection, row[0], self._today()) if row else None
+
     def consume(self, link: str) -> bool:
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
-        token = link.rstrip("/").rpartition("/")[2]
-        now = int(self._clock().timestamp())
         with self._writing() as connection:
             used = connection.execute(
-                "UPDATE invitation SET used = 1 WHERE token_hash = ? AND used = 0 AND expires > ? "
-                "AND user_id IN (SELECT id FROM client_user WHERE status = 'active')",
-                (_hash(token), now),
+                f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())
             )
             return used.rowcount == 1
 
@@ -367,70 +474,44 @@ class SqlPortal:
     def _today(self) -> date:
         return paris_date(self._clock())
 
+    def _seconds(self) -> int:
+        return int(self._clock().timestamp())
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One consistent view."""
+        with self._turn, told(self.path, IDENTITY):
+            self._connection.execute("BEGIN")
+            try:
+                yield self._connection
+            finally:
+                self._connection.execute("ROLLBACK")
+
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with told(self._path, IDENTITY), transaction(self._connection), stamped(self._connection):
+        with self._turn, told(self.path, IDENTITY), transaction(self._connection):
             yield self._connection
 
-    def _execute(self, connection: sqlite3.Connection, calls: Sequence[Call]) -> list[Receipt]:
-        desk = _Desk(connection, self._today())
-        desk.lay_out(calls)
-        receipts = [self._answer(desk, call) for call in calls]
-        desk.store()
-        return receipts
+    def _prolong(self, connection: sqlite3.Connection, lease: Lease) -> None:
+        """Whoever writes is alive."""
+        if lease.holder:
+            connection.execute(
+                "UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (self._seconds(), lease.ledger)
+            )
 
-    def _answer(self, desk: _Desk, call: Call) -> Receipt:
-        earlier = desk.receipts.get(call.key) if call.key else None
-        if earlier is not None:
-            return earlier
-        step = call.step
-        found = desk.find(call)
-        if isinstance(step, CreateUser | CreateCompany):
-            if found is not None:
-                return _exists(call, step, found)
-        elif found is None:
-            return Receipt(call.key, Verdict.CONFLICT, problem=f"{address_of(step)} is not on this portal.")
-        elif found.version != call.version:
-            return _moved(call, step, found)
-        refusal = self._refusal(step)
-        if refusal is not None:
-            return Receipt(call.key, *refusal)
-        try:
-            wanted = after(found, step)
-        except IllegalStep as problem:
-            return _refused(call.key, f"{problem.diagnostic.code}: {problem.diagnostic.detail}")
-        return desk.move(call.key, found, wanted)
-
-    def _by_other(self, user_id: str, edit: Callable[[User], User]) -> Receipt:
+    def _by_other(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
         """Another writer's edit, through the same gate."""
         with self._writing() as connection:
             desk = _Desk(connection, self._today())
             desk.lay_out_users([user_id])
             user = desk.user(user_id)
-            if user is None or not user.is_open:
-                return _refused("", "There is no open account with this id.")
             wanted = edit(user)
+            if isinstance(wanted, Receipt):
+                return wanted
             desk.lay_out_rivals([wanted.email])
             receipt = desk.move("", user, wanted)
             desk.store()
             return receipt
-
-    def _refusal(self, step: Step) -> tuple[Verdict, str, int, str] | None:
-        """Rules about who acts (R7, R8) and when (R9)."""
-        if isinstance(step, ValidateUser) and not self._operator.may_validate:
-            return Verdict.FAILED, "", 0, "R7: this operator has no right to validate users."
-        if isinstance(step, ReopenUser) and not self._operator.may_validate:
-            return Verdict.FAILED, "", 0, "R8: this operator has no right to reopen accounts."
-        if (
-            isinstance(step, CreateUser)
-            and step.profile.status is Status.ACTIVE
-            and not self._operator.may_validate
-        ):
-            return Verdict.FAILED, "", 0, "R7: this operator may only create users who await validation."
-        if isinstance(step, EditApps) and step.end and step.ends != month_end(self._today()):
-            day = month_end(self._today()).isoformat()
-            return Verdict.CONFLICT, "", 0, f"R9: the month has turned; an application now ends on {day}."
-        return None
 
 
 class _Desk:
@@ -440,7 +521,6 @@ class _Desk:
     """
 
     def __init__(self, connection: sqlite3.Connection, today: date) -> None:
-        self.receipts: dict[str, Receipt] = {}
         self._connection = connection
         self._today = today
         self._terms = _terms(connection)
@@ -450,8 +530,10 @@ class _Desk:
         self._by_email: dict[str, str] = {}
         self._companies: list[tuple[Company | None, Company]] = []
         self._users: list[tuple[User | None, User]] = []
-        self._given: list[tuple[str, str, int]] = []
+        self._answered: dict[str, Given] = {}
+        self._given: dict[str, Given] = {}
         self._touched: set[Address] = set()
+        self._counter = 0
 
     def lay_out(self, calls: Sequence[Call]) -> None:
         """Everything that the rules ask about when these calls are done, and what was answered before."""
@@ -514,16 +596,29 @@ class _Desk:
     def _recall(self, keys: Sequence[str]) -> None:
         for some in portions(keys):
             rows = self._connection.execute(
-                f"SELECT key, id, version FROM receipt WHERE key IN ({marks(some)})", some
+                f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({marks(some)})", some
             )
-            for key, id_, version in rows:
-                self.receipts[key] = Receipt(key, Verdict.APPLIED, id_, version)
+            self._answered |= {key: Given(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
         """A user who was laid out, as he stands now."""
         return self._known_users.get(user_id)
 
-    def find(self, call: Call) -> Resource | None:
+    def answer(self, job: Job, lease: Lease | None) -> Receipt:
+        """What becomes of one call, after those before it."""
+        call = job.call
+        found = self._find(call)
+        given = self._answered.get(call.key) if call.key else None
+        wanted = judge(job, lease.fence if lease else None, given, found, self._today)
+        if isinstance(wanted, Receipt):
+            return wanted
+        receipt = self.move(call.key, found, wanted)
+        if call.key and receipt.verdict is Verdict.APPLIED:
+            given = Given(receipt.id, receipt.version, job.ledger)
+            self._answered[call.key] = self._given[call.key] = given
+        return receipt
+
+    def _find(self, call: Call) -> Resource | None:
         """What a call is about: what it would create, should that exist already, or what it would change."""
         step = call.step
         if isinstance(step, CreateCompany | EditCompany | SetBilling):
@@ -534,28 +629,20 @@ class _Desk:
 
     def move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
         """Ask the rules; then this is how the resource stands."""
-        version = (before.version if before else 0) + 1
-        if isinstance(wanted, Company):
-            address = company_address(wanted.number)
-            wanted = replace(wanted, version=version)
-        else:
-            id_ = before.id if isinstance(before, User) else os.urandom(16).hex()
-            address = user_address(id_)
-            wanted = replace(wanted, version=version, id=id_)
+        address, wanted = arriving(before, wanted, os.urandom(16).hex())
         census = self._census = self._census or Census(
             State(self._known_companies, self._known_users), self._terms
         )
         faults = census.place(address, wanted)
         if faults:
             census.place(address, before)
-            return _refused(key, f"{faults[0].code}: {faults[0].detail}")
+            return refused(key, faults)
         if address in self._touched:
             self.store()
         self._touched.add(address)
         if isinstance(wanted, Company):
             self._known_companies[wanted.number] = wanted
             self._companies.append((before if isinstance(before, Company) else None, wanted))
-            receipt = Receipt(key, Verdict.APPLIED, "", version)
         else:
             was = before if isinstance(before, User) else None
             if was is not None:
@@ -563,87 +650,47 @@ class _Desk:
             self._by_email[email_key(wanted.email)] = wanted.id
             self._known_users[wanted.id] = wanted
             self._users.append((was, wanted))
-            receipt = Receipt(key, Verdict.APPLIED, wanted.id, version)
-        if key:
-            self.receipts[key] = receipt
-            self._given.append((key, receipt.id, version))
-        return receipt
+        return applied(key, wanted)
 
     def store(self) -> None:
         """Write what has moved."""
-        _store_companies(self._connection, self._companies)
-        _store_users(self._connection, self._users)
-        _mark_billing(self._connection, self._users, self._today)
-        self._connection.executemany("INSERT INTO receipt VALUES (?, ?, ?)", self._given)
+        if self._touched and not self._counter:
+            self._counter = _count(self._connection)
+        _store_companies(self._connection, self._companies, self._counter)
+        _store_users(self._connection, self._users, self._counter)
+        _mark_billing(self._connection, self._users, self._today, self._counter)
+        self._connection.executemany(
+            "INSERT INTO receipt (key, id, version, ledger) VALUES (?, ?, ?, ?)",
+            [(key, given.id, given.version, given.ledger) for key, given in self._given.items()],
+        )
         for moved in (self._companies, self._users, self._given, self._touched):
             moved.clear()
 
 
-def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[tuple[str, int, int, str]]:
-    """Who of these may set a password, with his invitation's generation, end and hash (or 0, 0 and "")."""
+_WORKS = (
+    "token_hash = ? AND used = 0 AND expires > ? "
+    "AND user_id IN (SELECT id FROM client_user WHERE status = 'active')"
+)
+"""Of a link that may still be used."""
+
+
+def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Invitation]:
+    """Who of these may set a password, with what is known of his link."""
     for some in portions(ids):
-        yield from connection.execute(
+        for row in connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "
             "FROM client_user LEFT JOIN invitation ON user_id = id "
             f"WHERE id IN ({marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
             some,
-        ).fetchall()
-
-
-def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
-    import hmac
-
-    # joined by what no spam filter takes for the end of a word, or an id may read as an account number there
-    words = f"{user_id}_{generation}_{expires}"
-    return f"{words}_{hmac.digest(secret, words.encode(), 'sha256').hex()[:40]}"
-
-
-def _hash(token: str) -> str:
-    from hashlib import sha256
-
-    return sha256(token.encode()).hexdigest()
-
-
-def _creates_users(user: User) -> bool:
-    return user.is_administrator and user.status is Status.ACTIVE
-
-
-def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """What is to be created exists: just as wanted, or not."""
-    if found == after(None, step):
-        return Receipt(call.key, Verdict.ALREADY, getattr(found, "id", ""), found.version)
-    if isinstance(found, User):
-        problem = f"R1: {found.email} already belongs to another account, {found.name}."
-    else:
-        problem = f"R13: dossier number {found.number} already belongs to {found.name}."
-    return Receipt(call.key, Verdict.CONFLICT, problem=problem)
-
-
-def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """Somebody wrote since we read: to the very same effect, or not."""
-    try:
-        same = after(found, step) == found
-    except IllegalStep:
-        same = (
-            isinstance(step, ReopenUser | ValidateUser) and getattr(found, "status", None) is Status.ACTIVE
-        ) or (type(step).__name__ == "CloseUser" and getattr(found, "status", None) is Status.CLOSED)
-    if same:
-        return Receipt(call.key, Verdict.ALREADY, getattr(found, "id", ""), found.version)
-    return Receipt(
-        call.key, Verdict.CONFLICT, problem=f"{address_of(step)} was changed by somebody else meanwhile."
-    )
-
-
-def _refused(key: str, problem: str) -> Receipt:
-    return Receipt(key, Verdict.FAILED, problem=problem)
+        ).fetchall():
+            yield Invitation(*row)
 
 
 def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> dict[str, Company]:
     found: dict[str, Company] = {}
     for some in portions(numbers):
         rows = connection.execute(
-            "SELECT number, name, siren, mode, offer, billing_ends, version FROM company "
-            f"WHERE number IN ({marks(some)})",
+            f"SELECT {_COMPANY_COLUMNS} FROM company WHERE number IN ({marks(some)})",
             some,
         )
         found |= {company.number: company for company in map(_as_company, rows)}
@@ -653,9 +700,7 @@ def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> d
 def _snapshot(connection: sqlite3.Connection, seen: str, today: date) -> Snapshot:
     companies = {
         row[0]: _as_company(row)
-        for row in connection.execute(
-            "SELECT number, name, siren, mode, offer, billing_ends, version FROM company"
-        )
+        for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
     }
     users = {email_key(user.email): user for user in _users(connection, "", (), today)}
     state = State(companies, users)
@@ -666,7 +711,9 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 """Between the entries of a list that SQLite joins, and within one; no name holds either."""
 
 
-def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], today: date) -> Iterator[User]:
+def _users(
+    connection: sqlite3.Connection, where: str, values: Sequence[object], today: date
+) -> Iterator[User]:
     """Users with their companies and applications, merged from three reads that SQLite joins by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
@@ -679,7 +726,7 @@ def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], to
     # an ending that has passed is over, whether or not anybody swept it away
     given: dict[str, str] = dict(
         connection.execute(
-            f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || ifnull(ends, ''), "
+            f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || coalesce(ends, ''), "
             f"'{_BETWEEN}') FROM app_grant WHERE {within} AND (ends IS NULL OR ends >= ?) GROUP BY user_id",
             (*values, today.isoformat()),
         )
@@ -688,7 +735,7 @@ def _users(connection: sqlite3.Connection, where: str, values: Sequence[str], to
     sets: dict[str, frozenset[str]] = {"": frozenset()}
     held: dict[str, frozenset[Grant]] = {"": frozenset()}
     rows = connection.execute(
-        f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''}", values
+        f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''} ORDER BY seq", values
     )
     for id_, email, first, last, phone, type_, billed, production, status, version in rows:
         mine = numbers.get(id_, "")
@@ -733,43 +780,68 @@ def _some_users(
         yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
 
 
-def _store_companies(connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]]) -> None:
-    for statement, rows in (
-        (
-            "INSERT INTO company (name, siren, mode, offer, version, number) VALUES (?, ?, ?, ?, ?, ?)",
-            [_company_row(company) for before, company in moves if before is None],
-        ),
-        (
-            "UPDATE company SET name = ?, siren = ?, mode = ?, offer = ?, version = ? WHERE number = ?",
-            [_company_row(company) for before, company in moves if before is not None],
-        ),
-    ):
-        connection.executemany(statement, rows)
+def _span(connection: sqlite3.Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
+    """The last row of a page, and whether more follow."""
+    rows = connection.execute(
+        f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
+        (after, since, limit + 1),
+    ).fetchall()
+    some = rows[:limit]
+    return (some[-1][0] if some else after), len(rows) > limit
 
 
-def _company_row(company: Company) -> tuple[object, ...]:
+def _numbered(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
+    """New rows, with their places in the order of creation."""
+    (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
+    return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
+
+
+def _store_companies(
+    connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
+) -> None:
+    if not moves:
+        return
+    new = [_company_row(company, counter) for before, company in moves if before is None]
+    connection.executemany(
+        "INSERT INTO company (name, siren, mode, offer, version, changed, number, seq) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        _numbered(connection, "company", new),
+    )
+    connection.executemany(
+        "UPDATE company SET name = ?, siren = ?, mode = ?, offer = ?, version = ?, changed = ? "
+        "WHERE number = ?",
+        [_company_row(company, counter) for before, company in moves if before is not None],
+    )
+
+
+def _company_row(company: Company, counter: int) -> tuple[object, ...]:
     mode, offer = (str(company.billing.mode), company.billing.offer) if company.billing else (None, None)
-    return company.name, company.siren, mode, offer, company.version, company.number
+    return company.name, company.siren, mode, offer, company.version, counter, company.number
 
 
-def _store_users(connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]]) -> None:
+def _store_users(
+    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], counter: int
+) -> None:
+    if not moves:
+        return
     # changes first: a newcomer may have the address that somebody gives up
     connection.executemany(
         "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
-        "type = ?, billed = ?, production = ?, status = ?, version = ? WHERE id = ?",
-        [_user_row(user) for before, user in moves if before is not None],
+        "type = ?, billed = ?, production = ?, status = ?, version = ?, changed = ? WHERE id = ?",
+        [_user_row(user, counter) for before, user in moves if before is not None],
     )
+    new = [_user_row(user, counter) for before, user in moves if before is None]
     connection.executemany(
         "INSERT INTO client_user (email, email_key, first_name, last_name, phone, type, billed, "
-        "production, status, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [_user_row(user) for before, user in moves if before is None],
+        "production, status, version, changed, id, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _numbered(connection, "client_user", new),
     )
     connection.executemany(
         "DELETE FROM user_company WHERE user_id = ? AND number = ?",
         [(user.id, number) for was, user in moves if was for number in was.companies - user.companies],
     )
     connection.executemany(
-        "INSERT INTO user_company VALUES (?, ?)",
+        "INSERT INTO user_company (user_id, number) VALUES (?, ?)",
         [
             (user.id, number)
             for was, user in moves
@@ -780,7 +852,7 @@ def _store_users(connection: sqlite3.Connection, moves: Sequence[tuple[User | No
     regranted = [user for was, user in moves if was is None or was.apps != user.apps]
     connection.executemany("DELETE FROM app_grant WHERE user_id = ?", [(user.id,) for user in regranted])
     connection.executemany(
-        "INSERT INTO app_grant VALUES (?, ?, ?, ?)",
+        "INSERT INTO app_grant (user_id, app, state, ends) VALUES (?, ?, ?, ?)",
         [
             (user.id, grant.app, str(grant.state), grant.ends.isoformat() if grant.ends else None)
             for user in regranted
@@ -789,32 +861,65 @@ def _store_users(connection: sqlite3.Connection, moves: Sequence[tuple[User | No
     )
 
 
-def _user_row(user: User) -> tuple[object, ...]:
+def _user_row(user: User, counter: int) -> tuple[object, ...]:
     return (
         user.email, email_key(user.email), user.first_name, user.last_name, user.phone, str(user.type),
-        user.billed, str(user.production), str(user.status), user.version, user.id,
+        user.billed, str(user.production), str(user.status), user.version, counter, user.id,
     )  # fmt: skip
 
 
 def _mark_billing(
-    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], today: date
+    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
     """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
-    joined, left = set(), set()
-    for before, user in moves:
-        was = before.billed if before is not None and before.is_open else ""
-        is_ = user.billed if user.is_open else ""
-        if was != is_:
-            left.add(was)
-            joined.add(is_)
+    passes = {passed for passed in (billing_passes(*move) for move in moves) if len(set(passed)) == 2}
     connection.executemany(
-        "UPDATE company SET billing_ends = NULL WHERE number = ?", [(number,) for number in joined]
+        "UPDATE company SET billing_ends = NULL, changed = ? WHERE number = ? AND billing_ends IS NOT NULL",
+        [(counter, joined) for _, joined in passes],
     )
     ends = month_end(today).isoformat()
     connection.executemany(
-        "UPDATE company SET billing_ends = ? WHERE number = ? AND NOT EXISTS "
+        "UPDATE company SET billing_ends = ?, changed = ? WHERE number = ? "
+        "AND (billing_ends IS NULL OR billing_ends <> ?) AND NOT EXISTS "
         "(SELECT 1 FROM client_user WHERE billed = ? AND status <> 'closed')",
-        [(ends, number, number) for number in left],
+        [(ends, counter, left, ends, left) for left, _ in passes],
+    )
+
+
+def _counter(connection: sqlite3.Connection) -> int:
+    return int(_fact(connection, "counter") or "0")
+
+
+def _count(connection: sqlite3.Connection) -> int:
+    """One more write that changes something: the counter as it now stands, and another stamp.
+
+    A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
+    """
+    counter = _counter(connection) + 1
+    connection.executemany(
+        "INSERT INTO fact (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [("counter", str(counter)), ("stamp", os.urandom(16).hex())],
+    )
+    return counter
+
+
+def _lease(connection: sqlite3.Connection, ledger: str) -> Lease | None:
+    row = connection.execute(
+        "SELECT owner, fence, expires, holder FROM lease WHERE ledger = ?", (ledger,)
+    ).fetchone()
+    if row is None:
+        return None
+    owner, fence, expires, holder = row
+    return Lease(ledger, owner, fence, datetime.fromtimestamp(expires, UTC), holder)
+
+
+def _keep_lease(connection: sqlite3.Connection, lease: Lease, seconds: int) -> None:
+    connection.execute(
+        "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
+        "holder = excluded.holder, expires = excluded.expires, seconds = excluded.seconds",
+        (lease.ledger, lease.owner, lease.fence, lease.holder, int(lease.expires.timestamp()), seconds),
     )
 
 
@@ -823,9 +928,9 @@ def _fact(connection: sqlite3.Connection, name: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def _receipt(connection: sqlite3.Connection, key: str) -> Receipt | None:
-    row = connection.execute("SELECT id, version FROM receipt WHERE key = ?", (key,)).fetchone()
-    return Receipt(key, Verdict.APPLIED, row[0], row[1]) if row else None
+def _receipt(connection: sqlite3.Connection, key: str, ledger: str) -> Receipt | None:
+    row = connection.execute("SELECT id, version, ledger FROM receipt WHERE key = ?", (key,)).fetchone()
+    return repeated(key, Given(*row), ledger) if row else None
 
 
 def _terms(connection: sqlite3.Connection) -> Terms:
@@ -837,7 +942,7 @@ def _terms(connection: sqlite3.Connection) -> Terms:
 
 def _found(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
     """What a portal has from its first moment: an identity for life, and the firm's terms."""
-    connection.execute("INSERT INTO fact VALUES ('id', ?)", (os.urandom(16).hex(),))
+    connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     _set_terms(connection, terms, public_url)
 
 
@@ -849,6 +954,8 @@ def _set_terms(connection: sqlite3.Connection, terms: Terms, public_url: str) ->
         ("domain", terms.email_domains),
         ("staff", terms.staff),
     ):
-        connection.executemany("INSERT INTO term VALUES (?, ?)", [(kind, value) for value in sorted(values)])
+        connection.executemany(
+            "INSERT INTO term (kind, value) VALUES (?, ?)", [(kind, value) for value in sorted(values)]
+        )
     connection.execute("DELETE FROM fact WHERE name = 'public_url'")
-    connection.execute("INSERT INTO fact VALUES ('public_url', ?)", (public_url,))
+    connection.execute("INSERT INTO fact (name, value) VALUES ('public_url', ?)", (public_url,))

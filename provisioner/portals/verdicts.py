@@ -1,0 +1,257 @@
+"""What becomes of a call, decided from values alone.
+
+Every portal of ours asks here: whether the run may still write, whether the call was answered before,
+whether the resource stands as its caller saw it, and who may do this today. What remains is the resource as
+it is wanted; whether the rules of the whole portal allow that, a :class:`~provisioner.rules.Census` says.
+
+    call ─▶ fenced? ─▶ answered before? ─▶ as expected? ─▶ may he, today? ─▶ wanted ─▶ the rules
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+from provisioner.diagnostics import Diagnostic
+from provisioner.errors import Locked
+from provisioner.model import (
+    Address,
+    AppState,
+    Company,
+    Grant,
+    Operator,
+    Resource,
+    Status,
+    User,
+    UserType,
+    company_address,
+    email_key,
+    month_end,
+    user_address,
+    value,
+)
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    IllegalStep,
+    ReopenUser,
+    Step,
+    ValidateUser,
+    address_of,
+    after,
+)
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.hosting import Job, Lease
+
+CODES = ("fenced", "not-on-portal", "version-moved", "exists", "month-turned", "no-right", "no-account")
+"""What refuses a call beside the rules of a state: see :attr:`~provisioner.portals.base.Receipt.code`."""
+
+
+@value
+class Given:
+    """What is kept of a call that was applied."""
+
+    id: str
+    version: int
+    ledger: str | None
+    """Which ledger it was applied for; None from before this was kept."""
+
+
+def judge(
+    job: Job, lease: int | None, given: Given | None, found: Resource | None, today: date
+) -> Receipt | Resource:
+    """The receipt, or the resource as this call wants it.
+
+    ``lease`` is the number that the portal keeps for the job's ledger, ``given`` what was answered to
+    the call's key, ``found`` the resource that the call is about or that has the name it would create.
+    """
+    call = job.call
+    if job.ledger and lease != job.fence:
+        problem = "Another run has taken this one's place."
+        return Receipt(call.key, Verdict.FENCED, problem=problem, code="fenced")
+    if given is not None:
+        return repeated(call.key, given, job.ledger)
+    step = call.step
+    if isinstance(step, CreateUser | CreateCompany):
+        if found is not None:
+            return _exists(call, step, found)
+    elif found is None:
+        return _conflict(call, "not-on-portal", f"{address_of(step)} is not on this portal.")
+    elif found.version != call.version:
+        return _moved(call, step, found)
+    refusal = _without_right(call, job.operator) or _past_month(call, today)
+    if refusal is not None:
+        return refusal
+    try:
+        return after(found, step)
+    except IllegalStep as problem:
+        return refused(call.key, [problem.diagnostic])
+
+
+def repeated(key: str, given: Given, ledger: str) -> Receipt:
+    """The answer to a call that was applied before: *applied* to the same ledger, *already* to any other."""
+    ours = given.ledger is None or given.ledger == ledger
+    return Receipt(key, Verdict.APPLIED if ours else Verdict.ALREADY, given.id, given.version)
+
+
+def arriving(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
+    """The resource in its next version, at its address on the portal, where users are known by their ids."""
+    version = (before.version if before else 0) + 1
+    if isinstance(wanted, Company):
+        return company_address(wanted.number), replace(wanted, version=version)
+    id_ = before.id if isinstance(before, User) else new_id
+    return user_address(id_), replace(wanted, version=version, id=id_)
+
+
+def refused(key: str, faults: Sequence[Diagnostic]) -> Receipt:
+    """A rule says no; the first one is told."""
+    code = faults[0].code
+    return Receipt(key, Verdict.FAILED, problem=f"{code}: {faults[0].detail}", code=code)
+
+
+def applied(key: str, resource: Resource) -> Receipt:
+    """Done: the id and version as they now stand."""
+    return Receipt(key, Verdict.APPLIED, getattr(resource, "id", ""), resource.version)
+
+
+def still_given(user: User, today: date) -> User:
+    """The user without the applications whose last day has passed, whether or not anybody swept them away."""
+    over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
+    return replace(user, apps=user.apps - over) if over else user
+
+
+def billing_passes(before: User | None, user: User) -> tuple[str, str]:
+    """R15: the company that an open user leaves and the one he joins, "" for none; equal where he stays."""
+    was = before.billed if before is not None and before.is_open else ""
+    return was, user.billed if user.is_open else ""
+
+
+# --- the other writers ---
+
+
+def created_by_client(administrator: User | None, profile: User) -> CreateUser | Receipt:
+    """R11: the user is billed to his creator's company, and awaits validation."""
+    if administrator is None or not administrator.is_administrator or administrator.status != Status.ACTIVE:
+        return _no("R11", "R11: only an active administrator of a client creates users.")
+    user = replace(
+        profile,
+        billed=administrator.billed,
+        companies=frozenset({administrator.billed}),
+        type=UserType.STANDARD,
+        status=Status.TO_VALIDATE,
+    )
+    return CreateUser(email_key(user.email), user)
+
+
+def changed_by_himself(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
+    """*Mon compte*: the user with another e-mail or phone ("" for none; None: as it is)."""
+    if user is None or not user.is_open:
+        return _no("no-account", "There is no open account with this id.")
+    return replace(
+        user,
+        email=user.email if email is None else email,
+        phone=user.phone if phone is None else (phone or None),
+    )
+
+
+def asking_for(user: User | None, app: str) -> User | Receipt:
+    """R10: the user with an application that waits for the firm, unless he has it already."""
+    if user is None or not user.is_open:
+        return _no("no-account", "There is no open account with this id.")
+    if any(grant.app == app for grant in user.apps):
+        return user
+    return replace(user, apps=user.apps | {Grant(app, AppState.REQUESTED)})
+
+
+# --- leases ---
+
+
+def granted(
+    known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
+) -> Lease:
+    """See :meth:`~provisioner.portals.hosting.Host.take_lease`. Raises :class:`Locked`."""
+    # whole seconds, as every portal can keep them
+    now = now.astimezone(UTC).replace(microsecond=0)
+    expires = now + timedelta(seconds=seconds)
+    if known is None or (known.holder != holder and known.fence < fence):
+        return Lease(ledger, owner, fence, expires, holder)
+    if known.holder == holder:
+        return Lease(ledger, owner, max(known.fence, fence), expires, holder)
+    if known.holder and known.expires > now:
+        raise Locked(
+            f"This portal is held by {known.owner}, who works with the same ledger or with a copy of it.",
+            "Wait for it, or plan and apply with a ledger of your own.",
+        )
+    return Lease(ledger, owner, known.fence + 1, expires, holder)
+
+
+def ended(lease: Lease, now: datetime) -> Lease:
+    """Let go of: nobody's, and over; the number stays."""
+    return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
+
+
+# --- details ---
+
+
+def _no(code: str, problem: str) -> Receipt:
+    return Receipt("", Verdict.FAILED, problem=problem, code=code)
+
+
+def _conflict(call: Call, code: str, problem: str) -> Receipt:
+    return Receipt(call.key, Verdict.CONFLICT, problem=problem, code=code)
+
+
+def _already(call: Call, found: Resource) -> Receipt:
+    return Receipt(call.key, Verdict.ALREADY, getattr(found, "id", ""), found.version)
+
+
+def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
+    """What is to be created exists: just as wanted, or not."""
+    if found == after(None, step):
+        return _already(call, found)
+    if isinstance(found, User):
+        problem = f"R1: {found.email} already belongs to another account, {found.name}."
+    else:
+        problem = f"R13: dossier number {found.number} already belongs to {found.name}."
+    return _conflict(call, "exists", problem)
+
+
+def _moved(call: Call, step: Step, found: Resource) -> Receipt:
+    """Somebody wrote since we read: to the very same effect, or not."""
+    try:
+        same = after(found, step) == found
+    except IllegalStep:
+        status = found.status if isinstance(found, User) else None
+        same = (isinstance(step, ReopenUser | ValidateUser) and status is Status.ACTIVE) or (
+            isinstance(step, CloseUser) and status is Status.CLOSED
+        )
+    if same:
+        return _already(call, found)
+    return _conflict(call, "version-moved", f"{address_of(step)} was changed by somebody else meanwhile.")
+
+
+def _without_right(call: Call, operator: Operator) -> Receipt | None:
+    """R7, R8: only some may let somebody log in."""
+    if operator.may_validate:
+        return None
+    step = call.step
+    problem = ""
+    if isinstance(step, ValidateUser):
+        problem = "R7: this operator has no right to validate users."
+    elif isinstance(step, ReopenUser):
+        problem = "R8: this operator has no right to reopen accounts."
+    elif isinstance(step, CreateUser) and step.profile.status is Status.ACTIVE:
+        problem = "R7: this operator may only create users who await validation."
+    return Receipt(call.key, Verdict.FAILED, problem=problem, code="no-right") if problem else None
+
+
+def _past_month(call: Call, today: date) -> Receipt | None:
+    """R9: an application ends with this month, not with the one in which it was planned."""
+    step, ends = call.step, month_end(today)
+    if isinstance(step, EditApps) and step.end and step.ends != ends:
+        day = ends.isoformat()
+        return _conflict(call, "month-turned", f"R9: the month has turned; an application now ends on {day}.")
+    return None
