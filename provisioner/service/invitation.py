@@ -18,7 +18,8 @@ _STYLE = (
     "--on:#062e6f;--soft:#c4c4cc}}"
     "*{box-sizing:border-box}"
     "body{margin:0;background:var(--paper);color:var(--ink);"
-    "font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;display:flex;flex-direction:column;min-height:100vh}"
+    "font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+    "display:flex;flex-direction:column;min-height:100vh}"
     "nav{padding:.25rem 1rem;text-align:right}"
     "nav a{display:inline-block;padding:.7rem .5rem;min-height:2.75rem;color:var(--act)}"
     "main{width:100%;max-width:34rem;margin:auto;padding:1rem 1.25rem 4rem}"
@@ -72,7 +73,8 @@ _PAGES: dict[str, dict[str, _Words]] = {
         "gone": _Words(
             "Ce lien ne fonctionne plus",
             "Il a déjà été utilisé, il a expiré, ou un lien plus récent l’a remplacé. Si vous avez "
-            "déjà activé votre accès, connectez-vous comme d’habitude. Sinon, demandez un nouveau lien à votre cabinet.",
+            "déjà activé votre accès, connectez-vous comme d’habitude. "
+            "Sinon, demandez un nouveau lien à votre cabinet.",
         ),
         "elsewhere": _Words(
             "Ouvrez le lien depuis votre e-mail",
@@ -138,7 +140,7 @@ def page(kind: str, language: str) -> bytes:
 
 
 def language_of(chosen: str, accepted: str) -> str:
-    """``fr`` or ``en``: the one that was chosen, else the one preferred by Accept-Language; French at first."""
+    """``fr`` or ``en``: as chosen, else as Accept-Language prefers; French where neither says."""
     if chosen in _PAGES:
         return chosen
     best, language = 0.0, "fr"

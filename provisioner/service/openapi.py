@@ -16,8 +16,9 @@ REFERENCE = "#/components/schemas/{model}"
 _RETRY = {429, 503}
 _WORDS = (
     "The embedded portal of provisioner. Every rule of the portal is enforced here; a refusal is a "
-    "problem (RFC 9457) that names the rule. Writes carry `If-Match` (the version that is changed), `Idempotency-Key` "
-    "(the same key gives the first answer again) and, for a ledger that holds a lease, `Lease` and "
+    "problem (RFC 9457) that names the rule. Writes carry `If-Match` (the version that is changed), "
+    "`Idempotency-Key` (the same key gives the first answer again) and, for "
+    "a ledger that holds a lease, `Lease` and "
     "`Fencing-Token`. HEAD is answered wherever GET is. The page behind an activation link lies under the "
     "portal's public address and is for people."
 )
