@@ -1,0 +1,48 @@
+"""Where the portal's service answers, by name: one table for the service and for its client.
+
+A firm whose portal differs maps a path by its name (``portal: {paths: {user: /api/people/{id}}}``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Endpoint(NamedTuple):
+    """One request; ``path`` has the names of what is filled in between braces."""
+
+    method: str
+    path: str
+
+
+ENDPOINTS: dict[str, Endpoint] = {
+    "token": Endpoint("POST", "/oauth/token"),
+    "portal": Endpoint("GET", "/v1/portal"),
+    "set_terms": Endpoint("PUT", "/v1/portal/terms"),
+    "companies": Endpoint("GET", "/v1/companies"),
+    "create_company": Endpoint("POST", "/v1/companies"),
+    "company": Endpoint("GET", "/v1/companies/{number}"),
+    "edit_company": Endpoint("PUT", "/v1/companies/{number}"),
+    "set_billing": Endpoint("PUT", "/v1/companies/{number}/billing"),
+    "users": Endpoint("GET", "/v1/users"),
+    "create_user": Endpoint("POST", "/v1/users"),
+    "user": Endpoint("GET", "/v1/users/{id}"),
+    "edit_profile": Endpoint("PUT", "/v1/users/{id}/profile"),
+    "set_type": Endpoint("PUT", "/v1/users/{id}/type"),
+    "set_billed_company": Endpoint("PUT", "/v1/users/{id}/billed-company"),
+    "edit_companies": Endpoint("POST", "/v1/users/{id}/companies"),
+    "edit_apps": Endpoint("POST", "/v1/users/{id}/applications"),
+    "validate_user": Endpoint("POST", "/v1/users/{id}/validation"),
+    "close_user": Endpoint("POST", "/v1/users/{id}/closing"),
+    "reopen_user": Endpoint("POST", "/v1/users/{id}/reopening"),
+    "receipt": Endpoint("GET", "/v1/receipts/{key}"),
+    "claim_letters": Endpoint("POST", "/v1/letter-claims"),
+    "invitations": Endpoint("POST", "/v1/invitations"),
+    "lease": Endpoint("GET", "/v1/leases/{ledger}"),
+    "take_lease": Endpoint("PUT", "/v1/leases/{ledger}"),
+    "drop_lease": Endpoint("DELETE", "/v1/leases/{ledger}"),
+    "healthz": Endpoint("GET", "/healthz"),
+    "readyz": Endpoint("GET", "/readyz"),
+    "openapi": Endpoint("GET", "/openapi.json"),
+}
+"""Steps are called as DESIGN.md calls them, in small letters."""
