@@ -202,7 +202,7 @@ class RestPortal(Holding):
         return self._web.run(self._looked_up(key, ledger))
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
-        reply = await self._ask(self._request("receipt", key=key, query=_query(ledger=ledger)))
+        reply = await self._ask(self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else ""))
         if reply.status == 404 and read_problem(reply).code == "not-on-portal":
             return None
         if reply.status != 200:
@@ -224,6 +224,10 @@ class RestPortal(Holding):
 
     async def _do(self, job: Job) -> Receipt:
         call = job.call
+        if not call.id and address_of(call.step).kind == "user" and not isinstance(call.step, CreateUser):
+            # who was never read has no address there
+            told = f"{address_of(call.step)} is not on this portal."
+            return Receipt(call.key, Verdict.CONFLICT, problem=told, code="not-on-portal")
         request = self._step(job)
         try:
             reply = await self._ask(request)
