@@ -462,5 +462,111 @@ def portal_activate(link: str) -> int:
     return command(_folder(), link, _console())
 
 
+_database = click.option(
+    "--url", metavar="URL", help="The portal's database; that of the workspace here, without one."
+)
+
+
+@cli.command()
+@_database
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free."
+)
+@click.option(
+    "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Speak TLS, with this PEM file."
+)
+@click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The certificate's key.")
+@click.option("--behind-proxy", is_flag=True, help="A proxy before it speaks TLS and says who asks.")
+@click.option("--public-url", metavar="URL", help="What activation links begin with.")
+@click.option(
+    "--rate",
+    default=2000.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    metavar="N",
+    help="Requests a second from one client.",
+)
+@click.option(
+    "--failed-logins",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    metavar="N",
+    help="Failed log-ins a minute from one address.",
+)
+@click.option(
+    "--token-seconds", default=900, show_default=True, type=click.IntRange(1, 86400), metavar="N",
+    help="How long an access token lasts.",
+)  # fmt: skip
+def serve(
+    url: str | None,
+    host: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    behind_proxy: bool,
+    public_url: str | None,
+    rate: float,
+    failed_logins: float,
+    token_seconds: int,
+) -> int:
+    """Serve the embedded portal over HTTP."""
+    from provisioner.commands.serve import Allowed, Listening
+    from provisioner.commands.serve import serve as command
+
+    return command(
+        _folder(),
+        _console(),
+        url=url,
+        listening=Listening(host, port, certificate, key, behind_proxy),
+        allowed=Allowed(rate, token_seconds, failed_logins),
+        public_url=public_url,
+    )
+
+
+@cli.group(cls=_Ordered)
+def client() -> None:
+    """Who may log in to the served portal: add, list, disable."""
+
+
+@client.command("add")
+@click.argument("name")
+@click.option(
+    "--role",
+    required=True,
+    type=click.Choice(["administrator", "partner", "customer_manager", "collaborator"]),
+    help="Whose rights it has.",
+)
+@click.option("--read-only", is_flag=True, help="It may read, as plan does, and write nothing.")
+@_database
+@_as_json
+def client_add(name: str, role: str, read_only: bool, url: str | None, as_json: bool) -> int:
+    """Make a client; its secret is shown once, for the shell to eval."""
+    from provisioner.commands.clients import add as command
+
+    return command(_folder(), name, role, _console(), url=url, read_only=read_only, as_json=as_json)
+
+
+@client.command("list")
+@_database
+@_as_json
+def client_list(url: str | None, as_json: bool) -> int:
+    """Who may log in."""
+    from provisioner.commands.clients import everyone as command
+
+    return command(_folder(), _console(), url=url, as_json=as_json)
+
+
+@client.command("disable")
+@click.argument("name")
+@_database
+def client_disable(name: str, url: str | None) -> int:
+    """Shut a client out, at once; NAME or id."""
+    from provisioner.commands.clients import disable as command
+
+    return command(_folder(), name, _console(), url=url)
+
+
 if __name__ == "__main__":
     main()

@@ -274,7 +274,7 @@ class SqlPortal(Holding):
 
     def about(self) -> About:
         """See :class:`~provisioner.portals.hosting.Host`, also for all that follows."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return About(
                 _fact(connection, "id") or "",
                 stamp_of(connection, "").strip(),
@@ -287,17 +287,17 @@ class SqlPortal(Holding):
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
         seen = seen_at(self.path)
-        with self._reading() as connection:
+        with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return looker(_View(connection, self.path, self._today()))
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """In the order of their creation."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             counter = _counter(connection)
             last, more = _span(connection, "company", after, limit, since)
             rows = connection.execute(
@@ -309,7 +309,7 @@ class SqlPortal(Holding):
 
     def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
         """In the order of their creation."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             counter = _counter(connection)
             last, more = _span(connection, "client_user", after, limit, since)
             users = tuple(
@@ -321,17 +321,17 @@ class SqlPortal(Holding):
 
     def company(self, number: str) -> Company | None:
         """As it stands."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return _some_companies(connection, [number]).get(number)
 
     def user(self, user_id: str) -> User | None:
         """As he stands."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return _user(connection, user_id, self._today())
 
     def work(self, jobs: Sequence[Job]) -> list[Receipt]:
         """One transaction for all; a refused job leaves its neighbours alone."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             desk = _Desk(connection, self._today())
             desk.lay_out([job.call for job in jobs])
             leases = {
@@ -347,17 +347,17 @@ class SqlPortal(Holding):
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return _receipt(connection, key, ledger)
 
     def lease(self, ledger: str) -> Lease | None:
         """The latest one of this ledger."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             return _lease(connection, ledger)
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
         """See :func:`~provisioner.portals.verdicts.granted`."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             known = _lease(connection, ledger)
             lease = granted(known, ledger, owner, holder, fence, self._clock(), seconds)
             _keep_lease(connection, lease, seconds)
@@ -365,7 +365,7 @@ class SqlPortal(Holding):
 
     def drop_lease(self, ledger: str, holder: str) -> None:
         """Its number stays."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             known = _lease(connection, ledger)
             if known is not None and known.holder == holder:
                 _keep_lease(connection, ended(known, self._clock()), 0)
@@ -373,7 +373,7 @@ class SqlPortal(Holding):
     def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
         """The first ledger that asks has the letter."""
         mine: set[str] = set()
-        with self._writing() as connection:
+        with self.keeping() as connection:
             if ledger:
                 lease = _lease(connection, ledger)
                 if lease is None or lease.fence != fence:
@@ -393,14 +393,14 @@ class SqlPortal(Holding):
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             if (terms, public_url) != (_terms(connection), _fact(connection, "public_url")):
                 _set_terms(connection, terms, public_url)
                 _count(connection)
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
         """R11: a client administrator creates a user, billed to his own company, to be validated."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             step = created_by_client(_user(connection, administrator_id, self._today()), profile)
             if isinstance(step, Receipt):
                 return step
@@ -427,7 +427,7 @@ class SqlPortal(Holding):
         secret = self._secret()
         links = dict.fromkeys(user_ids, "")
         made: list[tuple[object, ...]] = []
-        with self._writing() as connection:
+        with self.keeping() as connection:
             base = (_fact(connection, "public_url") or "").rstrip("/")
             for known in _invited(connection, list(links)) if base else ():
                 token, kept = invite(known, secret, now)
@@ -444,7 +444,7 @@ class SqlPortal(Holding):
 
     def invited(self, link: str) -> User | None:
         """Whom it lets set a password."""
-        with self._reading() as connection:
+        with self.looking() as connection:
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
             ).fetchone()
@@ -452,7 +452,7 @@ class SqlPortal(Holding):
 
     def consume(self, link: str) -> bool:
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             used = connection.execute(
                 f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())
             )
@@ -478,8 +478,8 @@ class SqlPortal(Holding):
         return int(self._clock().timestamp())
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One consistent view."""
+    def looking(self) -> Iterator[sqlite3.Connection]:
+        """The tables in one consistent view, for whoever keeps something beside the portal's content."""
         with self._turn, told(self.path, IDENTITY):
             self._connection.execute("BEGIN")
             try:
@@ -488,7 +488,8 @@ class SqlPortal(Holding):
                 self._connection.execute("ROLLBACK")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def keeping(self) -> Iterator[sqlite3.Connection]:
+        """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
         with self._turn, told(self.path, IDENTITY), transaction(self._connection):
             yield self._connection
 
@@ -501,7 +502,7 @@ class SqlPortal(Holding):
 
     def _by_other(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
         """Another writer's edit, through the same gate."""
-        with self._writing() as connection:
+        with self.keeping() as connection:
             desk = _Desk(connection, self._today())
             desk.lay_out_users([user_id])
             user = desk.user(user_id)

@@ -1,0 +1,93 @@
+"""``provisioner client``: the programs that may log in to the portal's service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from provisioner.commands.console import Console
+from provisioner.commands.reading import utc_now
+from provisioner.commands.serve import hosted
+from provisioner.commands.serving import place_of
+from provisioner.errors import UsageError
+from provisioner.manifest import fields
+from provisioner.model import Clock, Operator
+from provisioner.review.visible import visible
+from provisioner.service.clients import READ, WRITE, Clients
+
+
+def add(
+    folder: Path,
+    name: str,
+    role: str,
+    console: Console,
+    *,
+    url: str | None,
+    read_only: bool,
+    as_json: bool,
+    clock: Clock = utc_now,
+) -> int:
+    """A new client; its secret is shown once, here."""
+    try:
+        plain = fields.name(name)
+    except fields.Refused as refused:
+        raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
+    scopes = frozenset({READ} if read_only else {READ, WRITE})
+    with _clients(folder, url, clock) as clients:
+        client, secret = clients.add(plain, Operator(role), scopes, clock())
+    if as_json:
+        words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
+        console.answer(json.dumps(words, ensure_ascii=False))
+        return 0
+    console.answer(f"export PROVISIONER_PORTAL_CLIENT={client.id}")
+    console.answer(f"export PROVISIONER_PORTAL_SECRET={secret}")
+    console.say("The secret is shown this once; only a digest of it is kept.")
+    return 0
+
+
+def everyone(
+    folder: Path, console: Console, *, url: str | None, as_json: bool, clock: Clock = utc_now
+) -> int:
+    """Who may log in."""
+    with _clients(folder, url, clock) as clients:
+        found = clients.everyone()
+    if as_json:
+        words = [
+            {
+                "id": client.id,
+                "name": client.name,
+                "role": str(client.role),
+                "scopes": sorted(client.scopes),
+                "created": client.created,
+                "disabled": client.disabled,
+            }
+            for client in found
+        ]
+        console.answer(json.dumps(words, ensure_ascii=False, indent=2))
+        return 0
+    for client in found:
+        may = "reads and writes" if WRITE in client.scopes else "reads"
+        state = f"disabled {client.disabled[:10]}" if client.disabled else f"since {client.created[:10]}"
+        console.answer(f"{client.id}  {client.role:<17} {may:<17} {state:<20} {visible(client.name)}")
+    if not found:
+        console.answer("No client may log in yet. To make one: provisioner client add NAME --role ROLE")
+    return 0
+
+
+def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
+    """Shut a client out."""
+    with _clients(folder, url, clock) as clients:
+        clients.disable(name, clock())
+    console.answer(f"{visible(name)} can no longer log in, and its tokens are void.")
+    return 0
+
+
+@contextmanager
+def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
+    portal = hosted(place_of(folder, url, clock=clock))
+    try:
+        yield Clients(portal)
+    finally:
+        portal.close()

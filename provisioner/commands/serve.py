@@ -1,0 +1,187 @@
+"""``provisioner serve``: the embedded portal as an HTTP service."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from contextlib import suppress
+from pathlib import Path
+
+from provisioner.commands.console import Console
+from provisioner.commands.reading import utc_now
+from provisioner.commands.serving import place_of
+from provisioner.errors import ProvisionerError, UsageError
+from provisioner.model import Clock, value
+from provisioner.portals import open_portal
+from provisioner.portals.base import Access
+from provisioner.portals.sql import SqlPortal
+
+BACKLOG = 2_048
+
+
+@value
+class Listening:
+    """Where the service listens, and with which certificate."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0: any that is free."""
+    certificate: Path | None = None
+    key: Path | None = None
+    behind_proxy: bool = False
+
+
+@value
+class Allowed:
+    """What one client may ask for."""
+
+    rate: float = 2_000
+    token_seconds: int = 900
+    failed_logins: float = 30
+
+
+def serve(
+    folder: Path,
+    console: Console,
+    *,
+    url: str | None,
+    listening: Listening,
+    allowed: Allowed,
+    public_url: str | None,
+    clock: Clock = utc_now,
+) -> int:
+    """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
+    _require_safe(listening)
+    try:
+        from provisioner.service.server import run
+    except ModuleNotFoundError as problem:
+        raise ProvisionerError(
+            f"The service needs more than is installed: {problem.name} is missing.",
+            "pip install 'provisioner[serve]'",
+        ) from problem
+    import time
+
+    from provisioner.service.access_log import AccessLog
+    from provisioner.service.border import Border, Bounds
+    from provisioner.service.clients import Clients
+    from provisioner.service.service import Service
+
+    access = place_of(folder, url, clock=clock, public_url=public_url)
+    portal = hosted(access)
+    listener = None
+    try:
+        about = portal.about()
+        if public_url is not None and about.public_url != public_url:
+            portal.configure(about.terms, public_url)
+        clients = Clients(portal)
+        listener = _listen(listening)
+        where = _where(listening, listener)
+
+        def say() -> None:
+            console.say(f"The portal listens at {where}")
+            if not any(client.disabled is None for client in clients.everyone()):
+                console.say(
+                    "No client may log in yet. To make one:\n"
+                    f"  provisioner client add NAME --role administrator --url {access.url}"
+                )
+
+        service = Service(lambda: hosted(access), clients, clock, time.monotonic)
+        log = AccessLog(console.stdout)
+        bounds = Bounds(
+            rate=allowed.rate,
+            failed_logins=allowed.failed_logins,
+            token_seconds=allowed.token_seconds,
+            behind_proxy=listening.behind_proxy,
+        )
+        try:
+            run(
+                Border(service, bounds, log),
+                listener,
+                certificate=str(listening.certificate) if listening.certificate else None,
+                key=str(listening.key) if listening.key else None,
+                listening=say,
+            )
+        finally:
+            log.close()
+    finally:
+        if listener is not None:
+            listener.close()
+        portal.close()
+    console.say("Stopped.")
+    return 0
+
+
+def hosted(access: Access) -> SqlPortal:
+    """The portal of a database, opened. Raises :class:`PortalError`."""
+    portal = open_portal(access)
+    if not isinstance(portal, SqlPortal):
+        portal.close()
+        raise UsageError(f"{access.url} is not a portal that can be served from here.")
+    return portal
+
+
+def _require_safe(listening: Listening) -> None:
+    """Log-ins and names do not travel in clear. Raises :class:`UsageError`."""
+    if listening.key is not None and listening.certificate is None:
+        raise UsageError("There is a key and no certificate.", "Add --certificate FILE.")
+    if listening.certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            # an encrypted key is refused, or OpenSSL would ask for its password
+            context.load_cert_chain(listening.certificate, listening.key, password="")
+        except FileNotFoundError:
+            missing = next(
+                (path for path in (listening.certificate, listening.key) if path and not path.exists()), ""
+            )
+            raise ProvisionerError(f"There is no file {missing}.", "Check --certificate and --key.") from None
+        except (OSError, ssl.SSLError, ValueError) as problem:
+            reason = getattr(problem, "reason", None) or getattr(problem, "strerror", None) or problem
+            raise ProvisionerError(
+                f"The certificate {listening.certificate} and its key cannot be used: {reason}.",
+                "Both are PEM files; the certificate's comes with its chain, the key's has no password.",
+            ) from None
+    elif not listening.behind_proxy and not _is_this_machine(listening.host):
+        raise UsageError(
+            f"{listening.host} can be reached from other machines, and without a certificate everything "
+            "would travel in clear.",
+            "Add --certificate FILE --key FILE; or --behind-proxy, where a proxy before it speaks TLS.",
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    if host == "localhost":
+        return True
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def _listen(listening: Listening) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as problem:
+        raise ProvisionerError(
+            f"{listening.host} is no address of this machine: {problem.strerror or problem}.",
+            "For example: --host 127.0.0.1",
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as problem:
+        listener.close()
+        raise ProvisionerError(
+            f"Cannot listen at {listening.host}, port {listening.port}: {problem.strerror or problem}.",
+            "Stop what listens there, or choose another one: --port 0 takes any that is free.",
+        ) from None
+    return listener
+
+
+def _where(listening: Listening, listener: socket.socket) -> str:
+    scheme = "https" if listening.certificate else "http"
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    return f"{scheme}://{host}:{listener.getsockname()[1]}"

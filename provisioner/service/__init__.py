@@ -1,0 +1,1 @@
+"""The embedded portal as an HTTP service."""

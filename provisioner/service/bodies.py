@@ -1,0 +1,382 @@
+"""What requests and answers say, as models: they check, and they are the OpenAPI document's schemas."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from provisioner.limits import MAX_EMAIL_BYTES
+from provisioner.manifest import fields
+
+MAX_LETTERS = 1_000
+"""Letters or users in one request."""
+
+MAX_PAGE = 5_000
+"""Companies or users on one page."""
+
+LARGEST = 2**53 - 1
+"""The largest whole number that every reader of JSON takes exactly."""
+
+NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
+LEDGER = r"^[A-Za-z0-9._-]{1,100}$"
+
+
+class Body(BaseModel):
+    """Nothing but what is described, of exactly its type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _visible(text: str) -> str:
+    hidden = next((character for character in text if fields.is_hidden(character)), None)
+    if hidden is not None:
+        raise PydanticCustomError("hidden", "contains {what}", {"what": fields.described(hidden)})
+    return text
+
+
+def _email(text: str) -> str:
+    if len(_visible(text).encode()) > MAX_EMAIL_BYTES:
+        raise PydanticCustomError("email", "is longer than 254 bytes")
+    return text
+
+
+def _siren(text: str) -> str:
+    try:
+        return fields.siren(text)
+    except fields.Refused as refused:
+        raise PydanticCustomError("siren", "{reason}", {"reason": refused.reason}) from refused
+
+
+def _day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise PydanticCustomError("day", "is no day of the calendar") from None
+    return text
+
+
+def _unlike(values: list[str]) -> list[str]:
+    if len(set(values)) < len(values):
+        raise PydanticCustomError("twice", "names something twice")
+    return values
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_CONTROL), AfterValidator(_visible)]
+Email = Annotated[
+    str,
+    Field(
+        min_length=3,
+        max_length=MAX_EMAIL_BYTES,
+        pattern=r"^[^\x00-\x20\x7f-\x9f@]+@[^\x00-\x20\x7f-\x9f@]+$",
+        description="The log-in, as letters travel to it.",
+    ),
+    AfterValidator(_email),
+]
+Phone = Annotated[
+    str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
+]
+Number = Annotated[
+    str, Field(pattern=fields.DOSSIER_PATTERN, max_length=20, description="The dossier number (R13).")
+]
+Siren = Annotated[
+    str,
+    Field(pattern="^[0-9]{9}$", max_length=9, description="Nine digits whose check digit holds (A13)."),
+    AfterValidator(_siren),
+]
+Day = Annotated[
+    str,
+    Field(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", json_schema_extra={"format": "date"}),
+    AfterValidator(_day),
+]
+App = Name
+Apps = Annotated[
+    list[App], Field(max_length=500, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
+]
+Numbers = Annotated[
+    list[Number], Field(max_length=20_000, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
+]
+Whole = Annotated[int, Field(ge=0, le=LARGEST)]
+Identifier = Annotated[str, Field(pattern=NO_CONTROL, max_length=200, min_length=1)]
+UserType = Literal["administrator", "standard"]
+Production = Literal["full", "consultation"]
+Status = Literal["to_validate", "active", "closed"]
+Role = Literal["administrator", "partner", "customer_manager", "collaborator"]
+
+
+class BillingBody(Body):
+    """Mode and offer (R6)."""
+
+    mode: Literal["client", "firm"]
+    offer: Name
+
+
+class GrantBody(Body):
+    """One application of a user; ``ends`` is the last day of one that is ending."""
+
+    app: App
+    state: Literal["requested", "active", "ending"]
+    ends: Day | None = None
+
+    @model_validator(mode="after")
+    def _ends_when_ending(self) -> Self:
+        if (self.state == "ending") != (self.ends is not None):
+            raise PydanticCustomError("ends", "has an end exactly while it is ending")
+        return self
+
+
+def _one_each(grants: list[GrantBody]) -> list[GrantBody]:
+    if len({grant.app for grant in grants}) < len(grants):
+        raise PydanticCustomError("twice", "names an application twice")
+    return grants
+
+
+class CompanyBody(Body):
+    """A company as it stands."""
+
+    number: str
+    name: str
+    siren: str | None
+    billing: BillingBody | None
+    billing_ends: str | None = Field(json_schema_extra={"format": "date"}, description="R15.")
+    version: Whole
+
+
+class NewCompany(Body):
+    """A company to be created."""
+
+    number: Number
+    name: Name
+    siren: Siren | None = None
+
+
+class CompanyEdit(Body):
+    """A company's name and SIREN, as they shall read."""
+
+    name: Name
+    siren: Siren | None = None
+
+
+class UserBody(Body):
+    """A user as he stands."""
+
+    id: str
+    email: str
+    first_name: str
+    last_name: str
+    phone: str | None
+    type: UserType
+    billed: str = Field(description="The billed company (R4).")
+    companies: list[str] = Field(description="Folder access, the billed company included (R5).")
+    production: Production
+    apps: list[GrantBody]
+    status: Status
+    version: Whole
+
+
+class NewUser(Body):
+    """A user to be created, with everything that the wizard asks for."""
+
+    email: Email
+    first_name: Name
+    last_name: Name
+    phone: Phone | None = None
+    type: UserType
+    billed: Number
+    companies: Numbers
+    production: Production
+    apps: Annotated[list[GrantBody], Field(max_length=500), AfterValidator(_one_each)]
+    status: Literal["to_validate", "active"] = Field(
+        description="active: created immediately (R7); to_validate: created for later."
+    )
+
+
+class ProfileEdit(Body):
+    """Name, e-mail and phone, as they shall read."""
+
+    email: Email
+    first_name: Name
+    last_name: Name
+    phone: Phone | None = None
+
+
+class TypeEdit(Body):
+    """Administrator or standard."""
+
+    type: UserType
+
+
+class BilledCompanyEdit(Body):
+    """Another billed company, and the user's type there (R2, R4)."""
+
+    billed: Number
+    type: UserType
+
+
+class CompaniesEdit(Body):
+    """Dossiers given and withdrawn, at once (R12)."""
+
+    add: Numbers = Field(default_factory=list)
+    remove: Numbers = Field(default_factory=list)
+
+
+class AppsEdit(Body):
+    """The production family and the other applications (R3, R9, R10)."""
+
+    production: Production | None = None
+    grant: Apps = Field(default_factory=list)
+    end: Apps = Field(default_factory=list, description="They leave on the day `ends`.")
+    remove: Apps = Field(default_factory=list, description="They leave at once.")
+    ends: Day | None = Field(default=None, description="The last day of the month, in Paris (R9, A12).")
+
+
+class Nothing(Body):
+    """An empty object, or no body at all."""
+
+
+class Receipt(Body):
+    """How a step ended."""
+
+    verdict: Literal["applied", "already"]
+    id: str = Field(description="The user's; empty for companies.")
+    version: Whole
+
+
+class KeptReceipt(Receipt):
+    """What an earlier step with this key was answered."""
+
+    key: str
+
+
+class TermsBody(Body):
+    """What differs by firm (A9): catalogue, mail domains (R14), own staff (R1)."""
+
+    offers: Annotated[list[Name], Field(max_length=1_000)]
+    apps: Annotated[list[Name], Field(max_length=1_000)]
+    email_domains: Annotated[list[Name], Field(max_length=1_000)]
+    staff: Annotated[list[Email], Field(max_length=10_000)]
+
+
+class NewTerms(TermsBody):
+    """The firm's terms, and the base of its activation links."""
+
+    public_url: Annotated[str, Field(pattern=r"^(https?://[^\x00-\x20\x7f-\x9f?#\"<>]+)?$", max_length=500)]
+
+
+class About(Body):
+    """What the portal says of itself, and of the client that asks."""
+
+    portal: str = Field(description="Its identity for life.")
+    stamp: str = Field(description="Another word after each change of the content.")
+    counter: Whole = Field(description="How many writes have changed something so far.")
+    today: str = Field(json_schema_extra={"format": "date"}, description="In Paris (A12).")
+    operator: Role
+    scopes: list[str]
+    terms: TermsBody
+    public_url: str
+
+
+class CompanyPage(Body):
+    """Some companies, in the order of their creation."""
+
+    items: list[CompanyBody]
+    next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
+    counter: Whole = Field(description="The change counter as this page was read.")
+
+
+class UserPage(Body):
+    """Some users, in the order of their creation."""
+
+    items: list[UserBody]
+    next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
+    counter: Whole = Field(description="The change counter as this page was read.")
+
+
+class Letters(Body):
+    """Letters that a ledger would send."""
+
+    letters: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
+
+
+class GrantedLetters(Body):
+    """Those that it may send."""
+
+    granted: list[str]
+
+
+class Invited(Body):
+    """Users who shall be invited."""
+
+    users: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
+
+
+class Links(Body):
+    """Their activation links; empty for who needs none or may have none."""
+
+    links: dict[str, str]
+
+
+class NewLease(Body):
+    """A run that would hold the portal for its ledger."""
+
+    owner: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+    holder: Identifier
+    fence: Whole = Field(description="The ledger's own growing number of the run.")
+    seconds: Annotated[int, Field(ge=1, le=86_400)]
+
+
+class LeaseBody(Body):
+    """Which run of a ledger is the latest."""
+
+    ledger: str
+    owner: str
+    fence: Whole = Field(description="The number that this run's writes carry; may be higher than asked for.")
+    expires: str = Field(json_schema_extra={"format": "date-time"})
+
+
+class Token(Body):
+    """An access token (RFC 6749, 5.1)."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: Whole
+    scope: str
+
+
+class TokenRequest(Body):
+    """Client credentials (RFC 6749, 4.4), form-encoded."""
+
+    grant_type: Literal["client_credentials"]
+    scope: str = Field(default="", description="portal.read, portal.write or both, separated by a space.")
+    client_id: str = Field(default="", description="Where HTTP Basic is not used.")
+    client_secret: str = ""
+
+
+class TokenError(Body):
+    """Why no token is given (RFC 6749, 5.2)."""
+
+    error: Literal[
+        "invalid_request", "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"
+    ]
+    error_description: str
+
+
+class Health(Body):
+    """How the service is."""
+
+    status: Literal["ok"]
+
+
+class ProblemBody(BaseModel):
+    """A refusal (RFC 9457)."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"additionalProperties": True})
+
+    type: str = Field(pattern="^urn:provisioner:problem:", description="Of which kind it is.")
+    title: str
+    status: int
+    detail: str
+    rule: str | None = Field(default=None, description="The rule that refuses, as DOMAIN.md numbers it: R2.")
+    pointer: str | None = Field(default=None, description="Where in the body (RFC 6901).")

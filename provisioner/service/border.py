@@ -1,0 +1,360 @@
+"""The border: every request is checked here, in one order, before anything is done about it.
+
+found? ─▶ token ─▶ rate ─▶ scope, role ─▶ acceptable? ─▶ type, size, time ─▶ parameters ─▶ body ─▶ done
+ 404       401      429        403            406           415, 413, 408      400, 428     400, 422
+ 405
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from provisioner.errors import Locked, PortalError, ProvisionerError
+from provisioner.portals.hosting import Host
+from provisioner.service import invitation, oauth
+from provisioner.service.access_log import AccessLog
+from provisioner.service.bodies import Nothing
+from provisioner.service.buckets import Buckets
+from provisioner.service.clients import Session
+from provisioner.service.problems import MEDIA_TYPE, Problem, unavailable
+from provisioner.service.service import HANDLERS, Asked, Reply, Service, no_token
+from provisioner.service.strict import MAX_BODY, read_body, read_headers, read_parameter, read_query
+from provisioner.service.table import TABLE, Entry
+
+MOST_AT_ONCE = 1_000
+"""Requests under way; one more is told to come back."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one client may ask for."""
+
+    rate: float = 2_000
+    """Requests a second, in the long run; twice as many at once."""
+    failed_logins: float = 30
+    """A minute from one address, and at once."""
+    token_seconds: int = 900
+    body_seconds: float = 30
+    behind_proxy: bool = False
+    """The last entry of X-Forwarded-For is the address, as the proxy before us saw it."""
+
+
+class Border:
+    """The ASGI application."""
+
+    def __init__(self, service: Service, bounds: Bounds, log: AccessLog) -> None:
+        self._service = service
+        self._bounds = bounds
+        self._log = log
+        self._rates = Buckets(bounds.rate, 2 * bounds.rate, time.monotonic)
+        self._failures = Buckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
+        self._under_way = 0
+        paths: dict[str, dict[str, Entry]] = {}
+        for entry in TABLE:
+            paths.setdefault(entry.path, {})[entry.method] = entry
+        routes = [Route(path, self._endpoint(by), methods=list(by)) for path, by in paths.items()]
+        self._app = Starlette(
+            routes=routes,
+            exception_handlers={HTTPException: self._nowhere, Problem: _refused},
+        )
+        self._app.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; it is answered, whatever happens, and logged."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        begun, told = time.monotonic(), {"status": 0, "bytes": 0}
+        scope["told"] = told
+
+        async def noting(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                told["status"] = message["status"]
+            told["bytes"] += len(message.get("body", b""))
+            await send(message)
+
+        self._under_way += 1
+        try:
+            if self._under_way > MOST_AT_ONCE:
+                raise unavailable("Too many requests are under way.")
+            await self._app(scope, receive, noting)
+        except ClientDisconnect:
+            pass
+        except Exception as problem:  # noqa: BLE001  (a defect is answered and told, and ends nothing else)
+            if not told["status"]:
+                await _response(_problem_of(problem))(scope, receive, noting)
+        finally:
+            self._under_way -= 1
+            self._note(scope, begun, told)
+
+    def _note(self, scope: Scope, begun: float, told: dict[str, int]) -> None:
+        entry: Entry | None = scope.get("entry")
+        session: Session | None = scope.get("session")
+        self._log.tell(
+            method=scope["method"] if scope["method"] in _METHODS else "other",
+            endpoint=entry.name if entry else scope.get("page", ""),
+            path=entry.path if entry else "",
+            status=told["status"],
+            ms=(time.monotonic() - begun) * 1000,
+            client=session.client if session else scope.get("client_id", ""),
+            bytes=0 if scope["method"] == "HEAD" else told["bytes"],
+        )
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        self._service.start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.to_thread(self._service.close)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    # --- one request ---
+
+    def _endpoint(self, by: dict[str, Entry]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            method = "GET" if request.method == "HEAD" else request.method
+            entry = by[method]
+            request.scope["entry"] = entry
+            return _response(await self._answer(entry, request))
+
+        return endpoint
+
+    async def _answer(self, entry: Entry, request: Request) -> Reply:
+        try:
+            headers = read_headers(request.scope["headers"])
+            _require_acceptable(headers.get("accept"))
+            if entry.name == "token":
+                return await self._log_in(request, headers)
+            session = await self._admit(entry, request, headers) if entry.access else None
+            asked = await self._check(entry, request, headers, session)
+            return await HANDLERS[entry.name](self._service, asked)
+        except ProvisionerError as problem:
+            raise _problem_of(problem) from problem
+        except TimeoutError:
+            raise unavailable("The database does not answer.") from None
+
+    async def _admit(self, entry: Entry, request: Request, headers: Any) -> Session:
+        """Whose request it is, and that he may do this."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Problem("token", "Log in first, at /oauth/token.", headers={"WWW-Authenticate": "Bearer"})
+        if len(token) > 200:
+            raise no_token("The access token is unknown, or its client was disabled.")
+        session = await self._service.session(token.strip())
+        request.scope["session"] = session
+        if wait := self._rates.take(session.client):
+            raise Problem("busy", "This client sends too many requests.", headers={"Retry-After": str(wait)})
+        if entry.access not in session.scopes:
+            raise Problem("scope", f"This needs the scope {entry.access}.", headers={
+                "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{entry.access}"'
+            })  # fmt: skip
+        if session.role not in entry.roles:
+            roles = " or ".join(sorted(role.replace("_", " ") for role in entry.roles))
+            raise Problem("forbidden", f"Only the role {roles} may do this.")
+        return session
+
+    async def _check(self, entry: Entry, request: Request, headers: Any, session: Session | None) -> Asked:
+        content = await self._body(request, headers)
+        found: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+        query = read_query(request.scope.get("query_string", b""))
+        missing = None
+        for parameter in entry.parameters:
+            name = parameter.name
+            if parameter.place == "path":
+                text = request.path_params[name]
+            elif parameter.place == "query":
+                text = query.pop(name, None)
+            else:
+                text = headers.get(name.lower())
+            if text is not None:
+                found[parameter.place][name] = (
+                    _version(text) if name == "If-Match" else read_parameter(parameter, text)
+                )
+            elif parameter.required:
+                missing = missing or parameter
+        if query:
+            raise Problem("malformed", "There is a query parameter that is not known here.")
+        if missing is not None:
+            code = "version-missing" if missing.name == "If-Match" else "malformed"
+            raise Problem(code, f"The {missing.place} parameter {missing.name} is missing.")
+        if ("Lease" in found["header"]) != ("Fencing-Token" in found["header"]):
+            raise Problem("malformed", "Lease and Fencing-Token come together or not at all.")
+        body = None
+        if entry.takes is not None and not (entry.takes is Nothing and not content):
+            if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+                raise Problem("media-type", "The body is to be application/json.")
+            body = read_body(content, entry.takes)
+        elif content and entry.takes is None:
+            raise Problem("malformed", "This request has no body.")
+        return Asked(entry, session, found["path"], found["query"], found["header"], body)
+
+    async def _body(self, request: Request, headers: Any) -> bytes:
+        length = headers.get("content-length", "")
+        if length.isdigit() and int(length) > MAX_BODY:
+            raise _too_large()
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self._bounds.body_seconds):
+                async for part in request.stream():
+                    content += part
+                    if len(content) > MAX_BODY:
+                        raise _too_large()
+        except TimeoutError:
+            raise Problem(
+                "timeout", "The body did not arrive in time.", headers={"Connection": "close"}
+            ) from None
+        return bytes(content)
+
+    async def _log_in(self, request: Request, headers: Any) -> Reply:
+        address = self._address(request, headers)
+        if wait := self._failures.wait(address):
+            raise Problem(
+                "busy", "Too many log-ins failed from this address.", headers={"Retry-After": str(wait)}
+            )
+        content = await self._body(request, headers)
+        try:
+            reply, client = await oauth.give_token(
+                self._service, headers, content, self._bounds.token_seconds
+            )
+        except oauth.Refused as refused:
+            if refused.status == 401:
+                self._failures.take(address)
+            return refused.reply
+        request.scope["client_id"] = client
+        return reply
+
+    def _address(self, request: Request, headers: Any) -> str:
+        if self._bounds.behind_proxy and headers.get("x-forwarded-for"):
+            return str(headers["x-forwarded-for"]).rpartition(",")[2].strip()
+        return request.client.host if request.client else ""
+
+    # --- what is not in the table ---
+
+    async def _nowhere(self, request: Request, problem: Exception) -> Response:
+        assert isinstance(problem, HTTPException)
+        if problem.status_code == 405:
+            allowed = (problem.headers or {}).get("Allow", "")
+            allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
+            return _refused(
+                request,
+                Problem("method", f"This address takes {allow}.", headers={"Allow": allow}),
+            )
+        try:
+            page = await self._invitation(request)
+        except PortalError as trouble:
+            return _refused(request, _problem_of(trouble))
+        return page or _refused(request, Problem("not-found", "There is nothing at this address."))
+
+    async def _invitation(self, request: Request) -> Response | None:
+        """The page of an activation link; None where no such page lies."""
+        path = request.scope["path"]
+        folder, _, token = path.rpartition("/")
+        about = await self._service.read(lambda host: host.about())
+        base = urlsplit(about.public_url).path.rstrip("/") if about.public_url else None
+        # at the root of the host, only what looks like a link is one
+        if base is None or folder != base or not token or (not base and len(token) < 60):
+            return None
+        request.scope["page"] = "invitation"
+        if request.method not in ("GET", "HEAD", "POST"):
+            allow = "GET, HEAD, POST"
+            raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
+        kind, status = await self._turn(request, token)
+        language = invitation.language_of(
+            request.query_params.get("lang", ""), request.headers.get("accept-language", "")
+        )
+        retry = {"Retry-After": "60"} if status == 503 else {}
+        return Response(invitation.page(kind, language), status, headers={**invitation.HEADERS, **retry})
+
+    async def _turn(self, request: Request, token: str) -> tuple[str, int]:
+        try:
+            if request.method != "POST":
+                works = await self._service.read(lambda host: host.invited(token) is not None)
+                return ("open", 200) if works else ("gone", 410)
+            if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+                return "elsewhere", 403
+
+            def consume(host: Host) -> bool:
+                return host.consume(token)
+
+            return ("done", 200) if await self._service.write(consume) else ("gone", 410)
+        except PortalError:
+            return "away", 503
+
+
+_METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
+
+
+def _version(text: str) -> int:
+    """The version that If-Match names: the ETag of a read, or the version alone."""
+    found = re.fullmatch(r'"([0-9]{1,15})(?:\.[0-9-]*)?"', text)
+    if found is None:
+        raise Problem("malformed", 'If-Match names one version, such as "3".')
+    return int(found[1])
+
+
+def _too_large() -> Problem:
+    return Problem("too-large", f"The body has more than {MAX_BODY} bytes.", headers={"Connection": "close"})
+
+
+def _require_acceptable(accept: str | None) -> None:
+    if accept is None or not accept.strip():
+        return
+    for part in accept.split(","):
+        kind, _, rest = part.strip().partition(";")
+        if kind.strip().lower() in ("*/*", "application/*", "application/json"):
+            weight = rest.replace(" ", "").lower()
+            if not (weight.startswith("q=0") and not weight.strip("q=0.")):
+                return
+    raise Problem("not-acceptable", "Answers are application/json.")
+
+
+def _problem_of(problem: BaseException) -> Problem:
+    if isinstance(problem, Problem):
+        return problem
+    if isinstance(problem, Locked):
+        return Problem("locked", problem.sentence)
+    if isinstance(problem, ProvisionerError):
+        # where the database lies is nobody's business out there
+        return unavailable("The portal's database is away or busy. Try again in a moment.")
+    last = traceback.extract_tb(problem.__traceback__)[-1:]
+    where = f"{last[0].filename.rpartition('/')[2]}:{last[0].lineno}" if last else "?"
+    # the kind and the place, and nothing that a request brought along
+    sys.stderr.write(f"A defect of this program: {type(problem).__name__} at {where}\n")
+    return Problem("defect", "This is a defect of the program; its log says where.")
+
+
+def _refused(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return _response(problem)
+
+
+def _response(answer: Reply | Problem) -> Response:
+    if isinstance(answer, Problem):
+        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **answer.headers}
+        return Response(answer.body(), answer.status, headers={**_ALWAYS, **headers})
+    headers = dict(answer.headers)
+    if answer.body:
+        headers.setdefault("Content-Type", "application/json")
+    headers.setdefault("Cache-Control", "private, no-cache" if "ETag" in headers else "no-store")
+    return Response(answer.body, answer.status, headers={**_ALWAYS, **headers})
+
+
+_ALWAYS = {"X-Content-Type-Options": "nosniff"}

@@ -1,0 +1,157 @@
+"""Who may log in: clients and their tokens, in the portal's own database, with nothing that opens it.
+
+Secrets and tokens are 32 random bytes of ours, so a plain digest of them is as good as a slow one: there is
+nothing to guess from. Tokens are kept in the database, not in the memory of one process: several
+services on one database accept each other's, a restart costs nobody a new one, and a client that is
+disabled is out everywhere at once. A log-in changes no content: neither counter nor stamp moves.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from contextlib import AbstractContextManager
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Protocol
+
+from provisioner.errors import UsageError
+from provisioner.model import Operator, value
+
+SECRET_BYTES = 32
+
+READ, WRITE = "portal.read", "portal.write"
+
+
+class Books(Protocol):
+    """The portal's database, for what is no content of the portal; what they give executes statements."""
+
+    def keeping(self) -> AbstractContextManager[Any]:
+        """One write transaction."""
+        ...
+
+    def looking(self) -> AbstractContextManager[Any]:
+        """One consistent view."""
+        ...
+
+
+@value
+class Client:
+    """A program that may log in."""
+
+    id: str
+    name: str
+    role: Operator
+    scopes: frozenset[str]
+    created: str
+    disabled: str | None = None
+
+
+@value
+class Session:
+    """What a token stands for."""
+
+    client: str
+    """The client's id."""
+    role: Operator
+    scopes: frozenset[str]
+    expires: int
+    """Seconds since 1970."""
+
+
+class Clients:
+    """The clients of one portal."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+
+    def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[Client, str]:
+        """A new client and its secret, which nobody can tell again. Raises :class:`UsageError`."""
+        client = Client(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        with self._books.keeping() as connection:
+            if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
+                raise UsageError(
+                    f"There is a client called {name} already.",
+                    f"Choose another name, or disable that one first: provisioner client disable {name}",
+                )
+            connection.execute(
+                "INSERT INTO api_client (id, name, secret_hash, role, scopes, created) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (client.id, name, digest(secret), str(role), _words(scopes), client.created),
+            )
+        return client, secret
+
+    def everyone(self) -> list[Client]:
+        """All clients, by name."""
+        with self._books.looking() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
+        return [_client(row) for row in rows]
+
+    def disable(self, name: str, now: datetime) -> None:
+        """Shut a client out, by its name or id; its name is free again. Raises :class:`UsageError`."""
+        with self._books.keeping() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
+            ).fetchone()
+            if row is None:
+                raise UsageError(f"There is no client called {name}.", "To see them: provisioner client list")
+            client = _client(row)
+            if client.disabled is None:
+                day = now.isoformat(timespec="seconds")
+                connection.execute(
+                    "UPDATE api_client SET disabled = ?, name = ? WHERE id = ?",
+                    (day, f"{client.name} ({client.id})", client.id),
+                )
+            connection.execute("DELETE FROM api_token WHERE client = ?", (client.id,))
+
+    def log_in(self, client_id: str, secret: str) -> Client | None:
+        """The client with these credentials, unless it is disabled."""
+        with self._books.looking() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
+            ).fetchone()
+        # compared also where there is nobody, so that both take the same time
+        known = hmac.compare_digest(digest(secret), row[-1] if row else digest(""))
+        if row is None or not known:
+            return None
+        client = _client(row)
+        return client if client.disabled is None else None
+
+    def issue(self, client: Client, scopes: frozenset[str], now: datetime, seconds: int) -> str:
+        """A token for this client; tokens that have expired are swept away."""
+        token = secrets.token_urlsafe(SECRET_BYTES)
+        instant = int(now.timestamp())
+        with self._books.keeping() as connection:
+            connection.execute("DELETE FROM api_token WHERE expires <= ?", (instant,))
+            connection.execute(
+                "INSERT INTO api_token (hash, client, scopes, expires) VALUES (?, ?, ?, ?)",
+                (digest(token), client.id, _words(scopes), instant + seconds),
+            )
+        return token
+
+    def session(self, token_hash: str) -> Session | None:
+        """What a token, by its :func:`digest`, stands for; None where nobody has it, or a disabled client."""
+        with self._books.looking() as connection:
+            row = connection.execute(
+                "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
+                "JOIN api_client c ON c.id = t.client WHERE t.hash = ? AND c.disabled IS NULL",
+                (token_hash,),
+            ).fetchone()
+        return Session(row[0], Operator(row[1]), frozenset(row[2].split()), int(row[3])) if row else None
+
+
+_COLUMNS = "id, name, role, scopes, created, disabled"
+
+
+def _client(row: Any) -> Client:
+    return Client(row[0], row[1], Operator(row[2]), frozenset(row[3].split()), row[4], row[5])
+
+
+def _words(scopes: frozenset[str]) -> str:
+    return " ".join(sorted(scopes))
+
+
+def digest(secret: str) -> str:
+    """What is kept of a secret or token."""
+    return sha256(secret.encode()).hexdigest()

@@ -1,0 +1,164 @@
+"""The page behind an activation link: GET shows it, POST uses the link, nothing else does.
+
+Scanners of mail open links, so looking never counts. The link itself is the right to use it: whoever
+forges a request from another site would have to know it, and then needs no forgery. What a browser says about
+where a request comes from is heeded all the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from dataclasses import dataclass
+
+_STYLE = (
+    ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
+    "@media(prefers-color-scheme:dark){:root{--ink:#f2f2f2;--paper:#1c1c1f;--act:#a8c7fa;"
+    "--on:#062e6f;--soft:#c4c4cc}}"
+    "*{box-sizing:border-box}"
+    "body{margin:0;background:var(--paper);color:var(--ink);"
+    "font:1.0625rem/1.55 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+    "display:flex;flex-direction:column;min-height:100vh}"
+    "nav{padding:.25rem 1rem;text-align:right}"
+    "nav a{display:inline-block;padding:.7rem .5rem;min-height:2.75rem;color:var(--act)}"
+    "main{width:100%;max-width:34rem;margin:auto;padding:1rem 1.25rem 4rem}"
+    "h1{font-size:1.6rem;line-height:1.25;margin:0 0 1rem}"
+    "p{margin:0 0 1.25rem}"
+    "small{font-size:.9375rem;color:var(--soft)}"
+    "button{font:inherit;font-weight:600;width:100%;min-height:3rem;padding:.75rem 1.25rem;border:0;"
+    "border-radius:.5rem;background:var(--act);color:var(--on);cursor:pointer}"
+    "button:focus-visible,a:focus-visible{outline:3px solid var(--act);outline-offset:3px}"
+)
+
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+HEADERS: dict[str, str] = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Vary": "Accept-Language",
+}
+"""Of every page."""
+
+
+@dataclass(frozen=True)
+class _Words:
+    title: str
+    text: str
+    button: str = ""
+    note: str = ""
+
+
+_PAGES: dict[str, dict[str, _Words]] = {
+    "fr": {
+        "open": _Words(
+            "Activer votre accès",
+            "Votre cabinet d’expertise comptable vous a ouvert un accès en ligne. Confirmez pour l’activer.",
+            "Activer mon accès",
+            "Ce lien vous est personnel et ne sert qu’une fois.",
+        ),
+        "done": _Words(
+            "Votre accès est activé",
+            "Vous pouvez maintenant vous connecter avec votre adresse e-mail. Vous pouvez fermer cette page.",
+        ),
+        "gone": _Words(
+            "Ce lien ne fonctionne plus",
+            "Il a déjà été utilisé, il a expiré, ou un lien plus récent l’a remplacé. Si vous avez "
+            "déjà activé votre accès, connectez-vous comme d’habitude. "
+            "Sinon, demandez un nouveau lien à votre cabinet.",
+        ),
+        "elsewhere": _Words(
+            "Ouvrez le lien depuis votre e-mail",
+            "Cette demande est venue d’un autre site et n’a rien changé. "
+            "Ouvrez le lien reçu par e-mail, puis confirmez.",
+        ),
+        "away": _Words(
+            "Un instant, s’il vous plaît",
+            "Le service n’est pas disponible pour le moment. "
+            "Votre lien reste valable : réessayez dans quelques minutes.",
+        ),
+    },
+    "en": {
+        "open": _Words(
+            "Activate your access",
+            "Your accounting firm has opened an online access for you. Confirm to activate it.",
+            "Activate my access",
+            "This link is yours alone and works once.",
+        ),
+        "done": _Words(
+            "Your access is activated",
+            "You can now log in with your e-mail address. You may close this page.",
+        ),
+        "gone": _Words(
+            "This link no longer works",
+            "It was used already, it has expired, or a newer one has replaced it. If you have activated "
+            "your access before, log in as usual. Otherwise ask your firm for a new link.",
+        ),
+        "elsewhere": _Words(
+            "Open the link from your e-mail",
+            "This request came from another site and changed nothing. "
+            "Open the link in your e-mail, then confirm.",
+        ),
+        "away": _Words(
+            "One moment, please",
+            "The service is not available right now. Your link stays valid: try again in a few minutes.",
+        ),
+    },
+}
+_OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
+
+
+def page(kind: str, language: str) -> bytes:
+    """One page: ``open``, ``done``, ``gone``, ``elsewhere`` or ``away``."""
+    words = _PAGES[language][kind]
+    other, name = _OTHER[language]
+    title, text = html.escape(words.title), html.escape(words.text)
+    form = note = ""
+    if words.button:
+        # to this very address, whatever stands before us; the language goes along
+        form = (
+            f'<form method="post" action="?lang={language}">'
+            f"<button>{html.escape(words.button)}</button></form>"
+        )
+        note = f"<p><small>{html.escape(words.note)}</small></p>"
+    return (
+        f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="robots" content="noindex"><title>{title}</title><style>{_STYLE}</style></head>'
+        f'<body><nav><a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a></nav>'
+        f"<main><h1>{title}</h1><p>{text}</p>{note}{form}</main></body></html>\n"
+    ).encode()
+
+
+def language_of(chosen: str, accepted: str) -> str:
+    """``fr`` or ``en``: as chosen, else as Accept-Language prefers; French where neither says."""
+    if chosen in _PAGES:
+        return chosen
+    best, language = 0.0, "fr"
+    for part in accepted.split(",")[:20]:
+        tag, _, rest = part.strip().partition(";")
+        primary = tag.strip().lower().partition("-")[0]
+        if primary in _PAGES:
+            weight = _weight(rest)
+            if weight > best:
+                best, language = weight, primary
+    return language
+
+
+def _weight(text: str) -> float:
+    name, _, value = text.strip().partition("=")
+    if name.strip().lower() != "q":
+        return 1.0
+    try:
+        return min(1.0, max(0.0, float(value)))
+    except ValueError:
+        return 0.0

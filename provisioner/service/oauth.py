@@ -1,0 +1,91 @@
+"""Logging in: OAuth 2.0 client credentials (RFC 6749, 4.4)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from urllib.parse import unquote_plus
+
+from provisioner.service.problems import Problem
+from provisioner.service.service import Reply, Service
+from provisioner.service.strict import read_form
+from provisioner.service.table import SCOPES
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+
+FORM = "application/x-www-form-urlencoded"
+
+
+class Refused(Exception):
+    """No token, in the words of RFC 6749, 5.2."""
+
+    def __init__(self, error: str, description: str, status: int = 400) -> None:
+        super().__init__(description)
+        self.error = error
+        self.description = description
+        self.status = status
+
+    @property
+    def reply(self) -> Reply:
+        """The answer."""
+        body = json.dumps({"error": self.error, "error_description": self.description}).encode()
+        challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
+        return Reply(self.status, body, {**NO_STORE, **(challenge if self.status == 401 else {})})
+
+
+async def give_token(
+    service: Service, headers: Mapping[str, str], content: bytes, seconds: int
+) -> tuple[Reply, str]:
+    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`Refused`."""
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise Refused("invalid_request", f"The body is not of the type {FORM}.")
+    try:
+        form = read_form(content)
+    except Problem as problem:
+        raise Refused("invalid_request", problem.detail) from None
+    client_id, secret = _credentials(headers.get("authorization"), form)
+    grant = form.get("grant_type", "")
+    if not grant:
+        raise Refused("invalid_request", "grant_type is missing.")
+    if grant != "client_credentials":
+        raise Refused("unsupported_grant_type", "Only client_credentials are taken here.")
+    client = await asyncio.to_thread(service.clients.log_in, client_id, secret)
+    if client is None:
+        raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
+    wanted = frozenset(form["scope"].split()) if form.get("scope", "").strip() else client.scopes
+    if not wanted <= SCOPES.keys():
+        raise Refused("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
+    if not wanted <= client.scopes:
+        raise Refused("invalid_scope", "This client has not all of these scopes.")
+    token = await asyncio.to_thread(service.clients.issue, client, wanted, service.clock(), seconds)
+    answer = {
+        "access_token": token,
+        "token_type": "Bearer",
+        "expires_in": seconds,
+        "scope": " ".join(sorted(wanted)),
+    }
+    return Reply(200, json.dumps(answer).encode(), NO_STORE), client.id
+
+
+def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
+    in_form = "client_id" in form or "client_secret" in form
+    if authorization is None:
+        if not form.get("client_id"):
+            raise Refused(
+                "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
+            )
+        return form["client_id"], form.get("client_secret", "")
+    if in_form:
+        raise Refused("invalid_request", "Credentials come either by HTTP Basic or in the form.")
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        raise Refused("invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401)
+    try:
+        text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        raise Refused("invalid_client", "The credentials are malformed.", 401) from None
+    client_id, _, secret = text.partition(":")
+    return unquote_plus(client_id), unquote_plus(secret)

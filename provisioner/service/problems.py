@@ -1,0 +1,85 @@
+"""Refusals as problem details (RFC 9457): one table of codes, and what each one is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+URN = "urn:provisioner:problem:"
+
+MEDIA_TYPE = "application/problem+json"
+
+PROBLEMS: dict[str, tuple[int, str]] = {
+    "malformed": (400, "The request is malformed"),
+    "token": (401, "A valid access token is needed"),
+    "scope": (403, "The token's scope does not cover this"),
+    "forbidden": (403, "The client's role has no right to this"),
+    "not-found": (404, "There is nothing at this address"),
+    "not-on-portal": (404, "Not on this portal"),
+    "method": (405, "The address does not take this method"),
+    "not-acceptable": (406, "Only JSON is on offer"),
+    "timeout": (408, "The request took too long to arrive"),
+    "exists": (409, "It exists already, otherwise than wanted"),
+    "month-turned": (409, "The month has turned"),
+    "version-moved": (412, "It was changed by somebody else meanwhile"),
+    "too-large": (413, "The request is too large"),
+    "media-type": (415, "The body is not of the type that is taken here"),
+    "invalid": (422, "A value is not as it should be"),
+    "rule": (422, "A rule of the portal refuses this"),
+    "locked": (423, "Another run holds the lease"),
+    "fenced": (423, "Another run has taken this one's place"),
+    "version-missing": (428, "The version to be changed is missing"),
+    "busy": (429, "Too many requests"),
+    "defect": (500, "A defect of this program"),
+    "unavailable": (503, "The portal cannot be reached for the moment"),
+}
+"""Status and title of each, by its code; a refused rule has the rule's own code (``R2``, ``unknown-app``)."""
+
+
+class Problem(Exception):
+    """A request that is refused; the border turns it into its answer."""
+
+    def __init__(
+        self,
+        code: str,
+        detail: str,
+        *,
+        rule: str = "",
+        pointer: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.rule = rule
+        self.pointer = pointer
+        self.headers = dict(headers or {})
+        self.more = more
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return PROBLEMS[self.code][0]
+
+    def body(self) -> bytes:
+        """The problem as JSON."""
+        status, title = PROBLEMS[self.code]
+        shown = self.rule if self.code == "rule" else self.code
+        members: dict[str, Any] = {
+            "type": f"{URN}{shown}",
+            "title": title,
+            "status": status,
+            "detail": self.detail,
+        }
+        if self.rule:
+            members["rule"] = self.rule
+        if self.pointer is not None:
+            members["pointer"] = self.pointer
+        return json.dumps({**members, **self.more}, ensure_ascii=False).encode()
+
+
+def unavailable(detail: str) -> Problem:
+    """The database is away or busy: the same request may succeed in a moment."""
+    return Problem("unavailable", detail, headers={"Retry-After": "1"})

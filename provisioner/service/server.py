@@ -1,0 +1,144 @@
+"""The service on its socket: uvicorn, with the time-outs, bounds and the polite end that it lacks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from uvicorn import Config, Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from provisioner.service.border import Border
+from provisioner.service.problems import MEDIA_TYPE, Problem
+
+HEADER_SECONDS = 15.0
+"""From the first byte of a request, or from the connection on, to the end of its headers."""
+
+HEADER_BYTES = 64 * 1024
+"""Request line and headers together."""
+
+IDLE_SECONDS = 75
+"""Between two requests on one connection."""
+
+STOP_SECONDS = 30
+"""How long requests in hand are given when the service stops."""
+
+
+class _Protocol(HttpToolsProtocol):
+    """HTTP/1.1, for peers who drip, flood or talk something else."""
+
+    _clock: asyncio.TimerHandle | None = None
+    _pending = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._have_headers()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._clock is not None:
+            self._pending += len(data)
+            if self._pending > HEADER_BYTES + len(data) or self._endless(data):
+                self.send_400_response("The headers of the request are too large.")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._clock is None:
+            self._await_headers()
+
+    def on_headers_complete(self) -> None:
+        self._have_headers()
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered like any other malformed request, and the line is cut."""
+        body = Problem("malformed", msg).body()
+        head = (
+            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            "cache-control: no-store\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _endless(self, data: bytes) -> bool:
+        return self._pending > HEADER_BYTES and b"\r\n\r\n" not in data
+
+    def _await_headers(self) -> None:
+        self._pending = 0
+        self._clock = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _have_headers(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+class _Server(Server):
+    """uvicorn's, which says when it listens and takes the first signal as a wish, not as an end."""
+
+    def __init__(self, config: Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        wanted = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._stop) for number in wanted}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run(
+    border: Border,
+    listener: socket.socket,
+    *,
+    certificate: str | None,
+    key: str | None,
+    listening: Callable[[], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT; requests in hand are finished. ``listening`` is called once ready."""
+    # what it says is said by us: as problems, in the access log, and in sentences
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+    # it lives long, unlike a command: garbage is looked for now and then
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
+    config = Config(
+        border,
+        http=_Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=STOP_SECONDS,
+        **secured,
+    )
+    _Server(config, listening).run(sockets=[listener])

@@ -1,0 +1,161 @@
+"""Requests, read strictly: what JSON leaves open is refused, with a pointer to where it stands."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl
+
+from pydantic import BaseModel, ValidationError
+
+from provisioner.service.problems import Problem
+from provisioner.service.table import Parameter
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a request's body."""
+
+MAX_DEPTH = 8
+"""Objects and lists inside one another; ours have four."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_body(content: bytes, model: type[Model]) -> Model:
+    """The body as its model. Raises :class:`Problem`: 400 for what is no JSON, 422 for what does not fit."""
+    _check(content)
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as problem:
+        raise _misfit(problem) from None
+
+
+def _check(content: bytes) -> None:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Problem("malformed", "The body is not UTF-8.") from None
+    if _depth(text) > MAX_DEPTH:
+        raise Problem("malformed", f"The body is nested deeper than {MAX_DEPTH} levels.")
+    try:
+        json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
+    except _Doubled as doubled:
+        raise Problem("malformed", "The body has a key twice.", key=str(doubled)[:100]) from None
+    except (ValueError, RecursionError):
+        raise Problem("malformed", "The body is not JSON.") from None
+
+
+def _depth(text: str) -> int:
+    """An upper bound: brackets within texts count too, and may only make it too high."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+class _Doubled(Exception):
+    pass
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
+    seen = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise _Doubled(key)
+        seen.add(key)
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError
+
+
+def _misfit(problem: ValidationError) -> Problem:
+    first, *others = problem.errors(include_url=False, include_context=True, include_input=False)
+    if first["type"] == "json_invalid":
+        return Problem("malformed", "The body is not JSON.")
+    found = Problem("invalid", _sentence(first), pointer=_pointer(first["loc"]))
+    if others:
+        found.more["others"] = [
+            {"pointer": _pointer(other["loc"]), "detail": _sentence(other)} for other in others[:20]
+        ]
+    return found
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"]) or "the body"
+    if error["type"] == "extra_forbidden":
+        return f"{where} is not known here."
+    if error["type"] == "missing":
+        return f"{where} is missing."
+    message = str(error["msg"])
+    return f"{where}: {message[:1].lower()}{message[1:].rstrip('.')}."
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def read_parameter(parameter: Parameter, text: str) -> str | int:
+    """The value of one parameter. Raises :class:`Problem`."""
+    if parameter.pattern:
+        if re.fullmatch(parameter.pattern, text) is None:
+            raise _wrong(parameter, "does not look like one")
+        return text
+    if re.fullmatch("[0-9]{1,16}", text) is None or not parameter.least <= int(text) <= parameter.most:
+        raise _wrong(parameter, f"is a whole number from {parameter.least} to {parameter.most}")
+    return int(text)
+
+
+def _wrong(parameter: Parameter, words: str) -> Problem:
+    if parameter.place == "path":
+        return Problem("not-on-portal", f"Nothing on this portal has such a {parameter.name}.")
+    return Problem("malformed", f"The {parameter.place} parameter {parameter.name} {words}.")
+
+
+def read_query(query: bytes) -> dict[str, str]:
+    """The query's parameters, each at most once. Raises :class:`Problem`."""
+    return _form(query, "query")
+
+
+def read_form(content: bytes) -> dict[str, str]:
+    """A form's fields, each at most once. Raises :class:`Problem`."""
+    return _form(content, "form")
+
+
+def _form(content: bytes, what: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(
+            content.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(content),
+            errors="strict",
+            max_num_fields=20,
+        )
+    except ValueError:
+        raise Problem("malformed", f"The {what} is malformed.") from None
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise Problem("malformed", f"The {what} has a parameter twice.")
+    return values
+
+
+_ONCE = frozenset(
+    b"authorization content-type if-match if-none-match idempotency-key lease fencing-token accept "
+    b"content-length host origin sec-fetch-site".split()
+)
+
+
+def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """Headers by their name in small letters; those that we go by come once. Raises :class:`Problem`."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key = name.decode("latin-1").lower()
+        if key in headers and name.lower() in _ONCE:
+            if key == "accept":
+                headers[key] += ", " + value.decode("latin-1")
+                continue
+            raise Problem("malformed", f"The header {key} comes twice.")
+        headers[key] = value.decode("latin-1").strip()
+    return headers

@@ -1,0 +1,231 @@
+"""The service's endpoints in one table: it drives the routes, the checks and the OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from provisioner.model import Operator
+from provisioner.portals.endpoints import ENDPOINTS
+from provisioner.service import bodies
+from provisioner.service.bodies import LARGEST, LEDGER, MAX_PAGE, NO_CONTROL
+
+Access = Literal["", "portal.read", "portal.write"]
+
+SCOPES: dict[str, str] = {
+    "portal.read": "Read everything: what a plan needs.",
+    "portal.write": "Do steps, claim letters, make activation links, hold leases.",
+}
+
+EVERYBODY = frozenset(Operator)
+MAY_VALIDATE = frozenset(role for role in Operator if role.may_validate)
+ADMINISTRATORS = frozenset({Operator.ADMINISTRATOR})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A value in the path, the query or a header."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    words: str
+    pattern: str = ""
+    """Of a text; without it the value is a whole number between ``least`` and ``most``."""
+    least: int = 0
+    most: int = LARGEST
+    required: bool = False
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """Its JSON Schema."""
+        if self.pattern:
+            return {"type": "string", "pattern": self.pattern}
+        return {"type": "integer", "minimum": self.least, "maximum": self.most}
+
+
+def _text(name: str, place: Literal["path", "query"], words: str, pattern: str, required: bool) -> Parameter:
+    return Parameter(name, place, words, pattern, required=required)
+
+
+NUMBER = _text("number", "path", "The dossier number.", r"^[^\x00-\x1f\x7f-\x9f/]{1,100}$", True)
+ID = _text("id", "path", "The user's id on this portal.", r"^[^\x00-\x1f\x7f-\x9f/]{1,200}$", True)
+KEY = _text("key", "path", "An earlier step's Idempotency-Key.", "^[!-.0-~]{1,255}$", True)
+LEDGER_PATH = _text("ledger", "path", "The ledger's id.", LEDGER, True)
+LEDGER_QUERY = _text("ledger", "query", "The ledger that asks.", LEDGER, False)
+HOLDER = _text("holder", "query", "Who let go: the word given when the lease was taken.", NO_CONTROL, True)
+AFTER = Parameter("after", "query", "`next` of the page before.")
+LIMIT = Parameter("limit", "query", "Entries on the page; 1,000 unless said.", least=1, most=MAX_PAGE)
+SINCE = Parameter("since", "query", "Only what was changed after the counter stood here.")
+IDEMPOTENCY_KEY = Parameter(
+    "Idempotency-Key", "header", "The same key gives the first answer again, for ever.", "^[!-.0-~]{1,255}$"
+)
+IF_MATCH = Parameter(
+    "If-Match",
+    "header",
+    'The version that is changed, `"3"`, or the ETag it was read with.',
+    r'^"[0-9]{1,15}(\.[0-9-]*)?"$',
+    required=True,
+)
+IF_NONE_MATCH = Parameter("If-None-Match", "header", "The ETag that is known already.", "^[ -~]+$")
+LEASE = Parameter("Lease", "header", "The ledger that this is done for.", LEDGER)
+FENCING_TOKEN = Parameter("Fencing-Token", "header", "The number of its lease.")
+MUST_LEASE = Parameter("Lease", "header", LEASE.words, LEDGER, required=True)
+MUST_FENCE = Parameter("Fencing-Token", "header", FENCING_TOKEN.words, required=True)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One endpoint; ``name`` is its name in ENDPOINTS, and its handler's."""
+
+    name: str
+    summary: str
+    gives: Mapping[int, type[BaseModel] | None]
+    """What success looks like, by status; None for an answer without a body."""
+    words: str = ""
+    takes: type[BaseModel] | None = None
+    access: Access = ""
+    roles: frozenset[Operator] = EVERYBODY
+    """Who may do it, where the border decides."""
+    validates: bool = False
+    """Needs the right to validate, which the portal asks for after the version (R7, R8)."""
+    parameters: tuple[Parameter, ...] = ()
+    refuses: tuple[int, ...] = field(default=())
+    """Refusals of its own, beyond those that every endpoint has."""
+    etag: bool = False
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return ENDPOINTS[self.name].method
+
+    @property
+    def path(self) -> str:
+        """The route template."""
+        return ENDPOINTS[self.name].path
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """Every status that it may answer with."""
+        refused = {404, 405, 406, 408, 413, 503, *self.refuses}
+        if self.takes is not None or self.parameters:
+            refused |= {400}
+        if self.takes is not None:
+            refused |= {415, 422}
+        if self.access:
+            refused |= {401, 403, 429}
+        return frozenset(refused | self.gives.keys())
+
+
+CREATES = (IDEMPOTENCY_KEY, LEASE, FENCING_TOKEN)
+CHANGES = (IF_MATCH, *CREATES)
+APPLIED = {200: bodies.Receipt}
+STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
+
+
+def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Entry:
+    return Entry(
+        name, summary, {201: bodies.Receipt, 200: bodies.Receipt}, words, takes, "portal.write",
+        parameters=CREATES, refuses=(409, 422, 423), etag=True,
+    )  # fmt: skip
+
+
+def _change(
+    name: str,
+    summary: str,
+    takes: type[BaseModel],
+    of: Parameter,
+    words: str = "",
+    *,
+    validates: bool = False,
+) -> Entry:
+    return Entry(
+        name, summary, APPLIED, words, takes, "portal.write",
+        parameters=(of, *CHANGES), refuses=STEP, validates=validates, etag=True,
+    )  # fmt: skip
+
+
+TABLE: tuple[Entry, ...] = (
+    Entry(
+        "token", "An access token for client credentials", {200: bodies.Token},
+        "OAuth 2.0 (RFC 6749, 4.4). Credentials by HTTP Basic or in the form, never both. "
+        "Problems of the request itself are told as RFC 6749, 5.2 has it.",
+        bodies.TokenRequest, refuses=(401, 429),
+    ),
+    Entry(
+        "portal", "The portal, and who asks", {200: bodies.About, 304: None}, access="portal.read",
+        parameters=(IF_NONE_MATCH,), etag=True,
+    ),
+    Entry(
+        "set_terms", "Set catalogue, mail domains, staff and public address", {204: None},
+        takes=bodies.NewTerms, access="portal.write", roles=ADMINISTRATORS,
+    ),
+    Entry(
+        "companies", "Companies, page by page", {200: bodies.CompanyPage}, access="portal.read",
+        words="Remember the counter of the first page; when all pages are read, ask since that counter, "
+        "until nothing is new: that is the portal at one instant, for nothing is ever deleted.",
+        parameters=(AFTER, LIMIT, SINCE),
+    ),
+    _create("create_company", "Create a company", bodies.NewCompany, "*Administration › Entreprises › +*"),
+    Entry(
+        "company", "A company", {200: bodies.CompanyBody, 304: None}, access="portal.read",
+        parameters=(NUMBER, IF_NONE_MATCH), etag=True,
+    ),
+    _change("edit_company", "Set a company's name and SIREN", bodies.CompanyEdit, NUMBER),
+    _change("set_billing", "Set billing mode and offer", bodies.BillingBody, NUMBER, "R6."),
+    Entry(
+        "users", "Users, page by page", {200: bodies.UserPage}, access="portal.read",
+        words="See the list of companies.", parameters=(AFTER, LIMIT, SINCE),
+    ),
+    _create(
+        "create_user", "Create a user", bodies.NewUser,
+        "The whole wizard. To create him active needs the right to validate (R7).",
+    ),
+    Entry(
+        "user", "A user", {200: bodies.UserBody, 304: None}, access="portal.read",
+        parameters=(ID, IF_NONE_MATCH), etag=True,
+    ),
+    _change("edit_profile", "Set name, e-mail and phone", bodies.ProfileEdit, ID, "R1, R14."),
+    _change("set_type", "Make administrator or standard", bodies.TypeEdit, ID, "R2."),
+    _change("set_billed_company", "Bill to another company", bodies.BilledCompanyEdit, ID, "R2, R4, R5."),
+    _change("edit_companies", "Give and withdraw dossiers", bodies.CompaniesEdit, ID, "R5, R12."),
+    _change("edit_apps", "Give, end and remove applications", bodies.AppsEdit, ID, "R3, R9, R10."),
+    _change("validate_user", "Validate a user who waits", bodies.Nothing, ID, "R7.", validates=True),
+    _change("close_user", "Close an account", bodies.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
+    _change("reopen_user", "Reopen an account", bodies.Nothing, ID, "R8.", validates=True),
+    Entry(
+        "receipt", "What an earlier step was answered", {200: bodies.KeptReceipt}, access="portal.read",
+        words="*applied* to the ledger that it was done for, *already* to any other.",
+        parameters=(KEY, LEDGER_QUERY),
+    ),
+    Entry(
+        "claim_letters", "Claim letters", {200: bodies.GrantedLetters}, access="portal.write",
+        words="The first ledger that asks for a letter has it, for ever.", takes=bodies.Letters,
+        parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
+    ),
+    Entry(
+        "invitations", "Make activation links", {200: bodies.Links}, access="portal.write",
+        words="The same until they expire or are used; empty for who needs none or may have none.",
+        takes=bodies.Invited,
+    ),
+    Entry(
+        "lease", "Who holds the portal for a ledger", {200: bodies.LeaseBody}, access="portal.read",
+        parameters=(LEDGER_PATH,),
+    ),
+    Entry(
+        "take_lease", "Hold the portal for a ledger", {200: bodies.LeaseBody}, access="portal.write",
+        words="A higher number takes the place of a run that is dead or stopped, whose writes are refused "
+        "from then on. Each write prolongs the lease.",
+        takes=bodies.NewLease, parameters=(LEDGER_PATH,), refuses=(423,),
+    ),
+    Entry(
+        "drop_lease", "Let go", {204: None}, access="portal.write", parameters=(LEDGER_PATH, HOLDER),
+    ),
+    Entry("healthz", "The process lives", {200: bodies.Health}),
+    Entry("readyz", "The database answers", {200: bodies.Health}),
+    Entry("openapi", "This document", {200: None}),
+)  # fmt: skip
+
+BY_NAME: dict[str, Entry] = {entry.name: entry for entry in TABLE}

@@ -1,0 +1,86 @@
+"""One writer for all requests: whatever waits is done in one transaction, with one commit.
+
+A commit costs as much for a hundred steps as for one. While it reaches the disk, further requests arrive and
+make up the next transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from provisioner.errors import ProvisionerError
+from provisioner.portals.base import Receipt
+from provisioner.portals.hosting import Job
+
+BATCH = 500
+"""Steps in one transaction, at most."""
+
+Work = Callable[[Sequence[Job]], list[Receipt]]
+
+_Answer = Receipt | BaseException
+_Waiting = tuple[Job, "asyncio.Future[Receipt]"]
+
+
+class Writer:
+    """A thread that works through what is put before it."""
+
+    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+        self._work = work
+        self._loop = loop
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+        self._thread.start()
+
+    async def do(self, job: Job) -> Receipt:
+        """The job's receipt, once it is committed. Raises what the transaction raised."""
+        waiting: asyncio.Future[Receipt] = self._loop.create_future()
+        self._queue.put((job, waiting))
+        return await waiting
+
+    def close(self) -> None:
+        """Finish what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            batch: list[_Waiting] = []
+            while len(batch) < BATCH:
+                # the first one is waited for, and whatever else has come by then goes along
+                try:
+                    found = self._queue.get(block=not batch)
+                except queue.Empty:
+                    break
+                if found is None:
+                    ended = True
+                    break
+                batch.append(found)
+            if batch:
+                answers = self._answers([job for job, _ in batch])
+                self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
+
+    def _answers(self, jobs: Sequence[Job]) -> Sequence[_Answer]:
+        try:
+            return self._work(jobs)
+        except ProvisionerError as problem:
+            return [problem] * len(jobs)
+        except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)
+            if len(jobs) == 1:
+                return [problem]
+            # one of them is beyond us: its neighbours shall not suffer for it
+            return [answer for job in jobs for answer in self._answers([job])]
+
+
+def _settle(waiting: Sequence[asyncio.Future[Receipt]], answers: Sequence[_Answer]) -> None:
+    for future, answer in zip(waiting, answers, strict=True):
+        if future.done():
+            # whoever asked has gone; the receipt is kept for when he comes again
+            continue
+        if isinstance(answer, BaseException):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

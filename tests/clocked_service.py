@@ -1,0 +1,27 @@
+"""``provisioner serve`` under the clock that a file holds: ``clocked_service.py FILE serve …``."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioner.cli import run
+from provisioner.commands import serve
+
+
+def main() -> int:
+    """The program, with the file's first word as its time."""
+    file = Path(sys.argv[1])
+
+    def clock() -> datetime:
+        return datetime.fromisoformat(file.read_text()).astimezone(UTC)
+
+    serving = serve.serve
+    assert serving.__kwdefaults__ is not None
+    serving.__kwdefaults__["clock"] = clock
+    return run(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

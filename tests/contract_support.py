@@ -1,0 +1,204 @@
+"""The portals that the contract suite holds to their promises, one factory each.
+
+A new driver is a line in ``DRIVERS``: where its factory is, and what such a portal can. The factory is
+``def name(folder: Path) -> AbstractContextManager[World]`` and gives an empty portal under ``people.TERMS``
+whose links begin with ``PUBLIC_URL``; leaving it ends all that it started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol
+
+from people import ESSENTIEL, NOW, TERMS
+
+from provisioner.model import Company, Operator, State, User, email_key
+from provisioner.planning.steps import CreateCompany, CreateUser, EditCompany, SetBilling, Step
+from provisioner.portals.base import Call, Portal, Receipt, Verdict
+
+PUBLIC_URL = "https://example.com/activation"
+
+RULES = "rules"
+"""R1 to R5, R13, R14 and the catalogue are kept at its own border, and a refusal carries its code."""
+RIGHTS = "rights"
+"""Whose rights a driver has depends on the operator that it was opened for (R7, R8)."""
+MONTHS = "months"
+"""``World.set_clock`` moves the portal's own clock (R9, R15, leases)."""
+VERSIONS = "versions"
+"""A moved version is a conflict; versions are counted 1, 2, 3."""
+RECEIPTS = "receipts"
+"""A call with a key that was applied is answered again."""
+CLAIMS = "claims"
+LEASES = "leases"
+LINKS = "links"
+"""Activation links; ``World.others`` can follow them."""
+OTHERS = "others"
+"""``World.others`` are the portal's other writers."""
+WHOLE = "whole"
+"""It holds everything: ``fit`` changes nothing."""
+
+EVERYTHING = frozenset({RULES, RIGHTS, MONTHS, VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS, OTHERS, WHOLE})
+
+
+class Others(Protocol):
+    """Who else writes to a portal. SqlPortal and MemoryPortal are such."""
+
+    def client_creates_user(self, administrator_id: str, profile: User) -> Receipt: ...
+
+    def user_changes_profile(
+        self, user_id: str, *, email: str | None = None, phone: str | None = None
+    ) -> Receipt: ...
+
+    def client_requests_app(self, user_id: str, app: str) -> Receipt: ...
+
+    def consume(self, link: str) -> bool: ...
+
+
+@dataclass(slots=True)
+class World:
+    """One portal, and the ways to come to it."""
+
+    open: Callable[[Operator], Portal]
+    """One more opening of the same portal, for another run or another person. Closed by the suite."""
+    others: Others | None = None
+    set_clock: Callable[[datetime], None] | None = None
+    """The portal's clock stands still at ``people.NOW`` until it is set, where it can be set."""
+    files: Path | None = None
+    """Where the portal lies, if it lies in files: no link may stand there."""
+    _opened: list[Portal] = field(default_factory=list)
+
+    def portal(self, operator: Operator = Operator.PARTNER) -> Portal:
+        """Opened for this operator, until the world ends."""
+        portal = self.open(operator)
+        self._opened.append(portal)
+        return portal
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for portal in self._opened:
+            portal.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A kind of portal."""
+
+    factory: str
+    """``module:function``, imported once it is needed."""
+    can: frozenset[str]
+
+    @contextmanager
+    def world(self, folder: Path) -> Iterator[World]:
+        """A fresh portal."""
+        module, _, name = self.factory.partition(":")
+        make: Callable[[Path], AbstractContextManager[World]] = getattr(import_module(module), name)
+        with make(folder) as world:
+            try:
+                yield world
+            finally:
+                world.close()
+
+
+DRIVERS: Mapping[str, Driver] = {
+    "memory": Driver("contract_support:memory", EVERYTHING),
+    "sqlite": Driver("contract_support:sqlite", EVERYTHING),
+}
+
+
+def drivers(*needs: str) -> list[str]:
+    """The drivers whose portals can all of this: what a promise is parametrized with."""
+    return [name for name, driver in DRIVERS.items() if driver.can >= set(needs)]
+
+
+class Hands:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def set(self, now: datetime) -> None:
+        """Put it there."""
+        self.now = now
+
+
+@contextmanager
+def memory(folder: Path) -> Iterator[World]:
+    """The portal in memory."""
+    from provisioner.portals.memory import MemoryPortal
+
+    hands = Hands()
+    first = MemoryPortal(Operator.PARTNER, TERMS, PUBLIC_URL, hands)
+    yield World(first.another, first, hands.set)
+
+
+@contextmanager
+def sqlite(folder: Path) -> Iterator[World]:
+    """The embedded portal in a file."""
+    from provisioner.portals.sql import SqlPortal
+
+    hands = Hands()
+
+    def opened(operator: Operator) -> SqlPortal:
+        return SqlPortal(folder / "portal.db", operator, TERMS, PUBLIC_URL, hands)
+
+    others = opened(Operator.PARTNER)
+    try:
+        yield World(opened, others, hands.set, folder)
+    finally:
+        others.close()
+
+
+class Desk:
+    """Somebody at a portal, who calls people by their first names."""
+
+    def __init__(self, portal: Portal) -> None:
+        self.portal = portal
+
+    @property
+    def state(self) -> State:
+        """The portal as it stands."""
+        return self.portal.snapshot().state
+
+    def find(self, name: str) -> User:
+        """Somebody, by his e-mail or what stands before its @."""
+        return self.state.users[name if "@" in name else f"{name}@example.fr"]
+
+    def call(self, step: Step, key: str = "") -> Call:
+        """One step on the resource as it stands."""
+        state = self.state
+        if isinstance(step, CreateCompany | CreateUser):
+            return Call(key, step)
+        if isinstance(step, EditCompany | SetBilling):
+            company = state.companies.get(step.company)
+            return Call(key, step, "", company.version if company else 0)
+        someone = state.users[step.user]
+        return Call(key, step, someone.id, someone.version)
+
+    def do(self, step: Step, key: str = "") -> Receipt:
+        """One step, done."""
+        return self.portal.execute([self.call(step, key)])[0]
+
+    def company(self, wanted: Company) -> None:
+        """A company, made and billed."""
+        require(self.do(CreateCompany(wanted.number, wanted.name, wanted.siren)))
+        if wanted.billing is not None:
+            require(self.do(SetBilling(wanted.number, wanted.billing)))
+
+    def create(self, someone: User, key: str = "") -> Receipt:
+        """A user, with the companies that he needs."""
+        for number in sorted(someone.companies - self.state.companies.keys()):
+            self.company(Company(number, f"Company {number}", billing=ESSENTIEL))
+        return self.do(CreateUser(email_key(someone.email), someone), key)
+
+
+def require(receipt: Receipt) -> None:
+    """The step was done."""
+    assert receipt.verdict is Verdict.APPLIED, receipt

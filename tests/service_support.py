@@ -1,0 +1,187 @@
+"""The portal's service as a real process on a real socket, with a client for each role."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+from people import NOW, TERMS
+
+from provisioner.model import Operator, Terms
+from provisioner.portals import open_portal
+from provisioner.portals.base import Access
+from provisioner.portals.sql import SqlPortal
+from provisioner.service.clients import READ, WRITE, Clients
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC_URL = "https://portail.example.fr/activer"
+START_SECONDS = 30.0
+
+
+class Credentials(NamedTuple):
+    """What a client logs in with."""
+
+    id: str
+    secret: str
+
+
+@dataclass
+class Served:
+    """A service that runs, and how to reach it."""
+
+    folder: Path
+    database: str
+    """The url of the portal's database."""
+    clients: Mapping[str, Credentials]
+    """By role; ``reader`` has the scope to read alone."""
+    options: tuple[str, ...] = ()
+    now: Path | None = None
+    """The file that its clock reads; None for the system's."""
+    certified: bool = False
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{'https' if self.certified else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> str:
+        """Every access that it told of."""
+        return (self.folder / "access.log").read_text(encoding="utf-8")
+
+    @property
+    def talk(self) -> str:
+        """What it said on stderr."""
+        return (self.folder / "talk.txt").read_text(encoding="utf-8")
+
+    def start(self) -> None:
+        """Start it, at the same port as before, and wait until it listens."""
+        words = [
+            "-C",
+            str(self.folder),
+            "serve",
+            "--url",
+            self.database,
+            "--port",
+            str(self.port),
+            *self.options,
+        ]
+        program = ["-m", "provisioner"] if self.now is None else ["-m", "clocked_service", str(self.now)]
+        said = (self.folder / "talk.txt").stat().st_size if (self.folder / "talk.txt").exists() else 0
+        with (
+            open(self.folder / "access.log", "ab") as log,
+            open(self.folder / "talk.txt", "ab") as talk,
+        ):
+            self.process = subprocess.Popen(
+                [sys.executable, *program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=talk,
+                env={"PATH": os.environ["PATH"], "HOME": str(self.folder),
+                     "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+            )  # fmt: skip
+        until = time.monotonic() + START_SECONDS
+        while True:
+            found = re.search(r"listens at \S+:(\d+)\n", self.talk[said:])
+            if found is not None:
+                self.port = int(found[1])
+                return
+            assert self.process.poll() is None, self.talk
+            assert time.monotonic() < until, self.talk
+            time.sleep(0.01)
+
+    def stop(self) -> int:
+        """End it politely; its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """End it at once, as a power cut does."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: int) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=40)
+
+    def set_clock(self, now: datetime) -> None:
+        """Put its clock."""
+        assert self.now is not None
+        beside = self.now.with_suffix(".new")
+        beside.write_text(now.isoformat())
+        os.replace(beside, self.now)
+
+    def token(self, role: str = "administrator", scope: str = "") -> str:
+        """A token for this role's client."""
+        answer = httpx2.post(
+            f"{self.url}/oauth/token",
+            data={"grant_type": "client_credentials", **({"scope": scope} if scope else {})},
+            auth=(self.clients[role].id, self.clients[role].secret),
+        )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
+
+    def api(self, role: str = "administrator", scope: str = "") -> httpx2.Client:
+        """An HTTP client that is logged in; close it, or use it with ``with``."""
+        return httpx2.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {self.token(role, scope)}"}, timeout=30
+        )
+
+    def portal(self) -> SqlPortal:
+        """The same portal, opened directly: as the firm's other staff, its clients and its users see it."""
+        return opened(self.database, self.folder)
+
+
+def opened(database: str, folder: Path, terms: Terms = TERMS, public_url: str = PUBLIC_URL) -> SqlPortal:
+    """A portal of ours, opened for writing; made under these terms."""
+    portal = open_portal(
+        Access(database, folder, Operator.ADMINISTRATOR, terms, public_url, lambda: NOW, writing=True)
+    )
+    assert isinstance(portal, SqlPortal)
+    return portal
+
+
+def prepare(
+    folder: Path,
+    *options: str,
+    database: str = "sqlite:///portal.db",
+    now: datetime | None = None,
+    terms: Terms = TERMS,
+    public_url: str = PUBLIC_URL,
+) -> Served:
+    """A portal with a client for each role and one that only reads, not served yet."""
+    portal = opened(database, folder, terms, public_url)
+    clients = Clients(portal)
+    credentials: dict[str, Credentials] = {}
+    for name in [*map(str, Operator), "reader"]:
+        role = Operator.ADMINISTRATOR if name == "reader" else Operator(name)
+        scopes = frozenset({READ} if name == "reader" else {READ, WRITE})
+        client, secret = clients.add(name, role, scopes, NOW)
+        credentials[name] = Credentials(client.id, secret)
+    portal.close()
+    served = Served(folder, database, credentials, tuple(options))
+    if now is not None:
+        served.now = folder / "now"
+        served.set_clock(now)
+    return served
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **more: Any) -> Iterator[Served]:
+    """A service that runs within this block; see :func:`prepare`."""
+    served = prepare(folder, *options, **more)
+    served.start()
+    try:
+        yield served
+    finally:
+        if served.process is not None and served.process.poll() is None:
+            served.stop()

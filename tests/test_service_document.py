@@ -1,0 +1,40 @@
+"""The OpenAPI document: generated from the table of endpoints, published, and whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from manifest_support import compare_with_golden
+
+from provisioner.portals.endpoints import ENDPOINTS
+from provisioner.service.openapi import openapi
+from provisioner.service.problems import PROBLEMS
+from provisioner.service.service import HANDLERS
+from provisioner.service.table import BY_NAME, TABLE
+
+PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"
+
+
+def test_the_published_document_is_the_tables_own_byte_for_byte() -> None:
+    compare_with_golden(PUBLISHED, json.dumps(openapi(), ensure_ascii=False, indent=2) + "\n")
+
+
+def test_every_endpoint_that_clients_know_is_in_the_table_once_and_has_a_handler() -> None:
+    assert [entry.name for entry in TABLE] == list(ENDPOINTS)
+    assert HANDLERS.keys() == BY_NAME.keys() - {"token"}
+    assert len({(entry.method, entry.path) for entry in TABLE}) == len(TABLE)
+
+
+def test_what_changes_something_needs_the_scope_to_write() -> None:
+    for entry in TABLE:
+        if entry.path.startswith("/v1/"):
+            assert entry.access == ("portal.read" if entry.method == "GET" else "portal.write"), entry.name
+        else:
+            assert entry.access == "", entry.name
+
+
+def test_every_status_has_a_title() -> None:
+    titled = {status for status, _ in PROBLEMS.values()}
+    for entry in TABLE:
+        assert entry.statuses - entry.gives.keys() <= titled, entry.name
