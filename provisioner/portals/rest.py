@@ -202,7 +202,9 @@ class RestPortal(Holding):
         return self._web.run(self._looked_up(key, ledger))
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
-        reply = await self._ask(self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else ""))
+        reply = await self._ask(
+            self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else "")
+        )
         if reply.status == 404 and read_problem(reply).code == "not-on-portal":
             return None
         if reply.status != 200:
@@ -252,7 +254,8 @@ class RestPortal(Holding):
         if call.key:
             headers["Idempotency-Key"] = call.key
         if not isinstance(call.step, CreateCompany | CreateUser):
-            headers["If-Match"] = f'"{call.version}"'
+            # no resource has version 0, so a lower one is as wrong as that
+            headers["If-Match"] = f'"{max(0, call.version)}"'
         if job.ledger:
             headers |= _lease(job.ledger, job.fence)
         return self._request(name, said, headers=headers, repeatable=bool(call.key), **blanks)
