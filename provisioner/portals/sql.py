@@ -712,9 +712,7 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 """Between the entries of a list that SQLite joins, and within one; no name holds either."""
 
 
-def _users(
-    connection: Connection, where: str, values: Sequence[object], today: date
-) -> Iterator[User]:
+def _users(connection: Connection, where: str, values: Sequence[object], today: date) -> Iterator[User]:
     """Users with their companies and applications, merged from three reads that SQLite joins by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
@@ -773,9 +771,7 @@ def _user(connection: Connection, user_id: str, today: date) -> User | None:
     return next(_users(connection, "id = ?", (user_id,), today), None)
 
 
-def _some_users(
-    connection: Connection, column: str, values: Sequence[str], today: date
-) -> Iterator[User]:
+def _some_users(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
     """The users with one of these values there."""
     for some in portions(values):
         yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
@@ -820,9 +816,7 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
     return company.name, company.siren, mode, offer, company.version, counter, company.number
 
 
-def _store_users(
-    connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int
-) -> None:
+def _store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
     if not moves:
         return
     # changes first: a newcomer may have the address that somebody gives up
