@@ -8,6 +8,7 @@ from dataclasses import replace
 from provisioner.commands.reading import (
     Planned,
     Selection,
+    ledger_of,
     plan_of,
     policy_of,
     portal_of,
@@ -51,7 +52,7 @@ def plan_workspace(
     portal = portal_of(workspace, writing=False, clock=clock)
     try:
         snapshot = portal.snapshot()
-        books = with_interrupted(read_books(workspace.ledger_path), portal, snapshot)
+        books = with_interrupted(read_books(ledger_of(workspace)), portal, snapshot)
     finally:
         portal.close()
     problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
-from provisioner.commands.reading import Planned, Selection, plan_of, policy_of, portal_of
+from provisioner.commands.reading import Planned, Selection, ledger_of, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
@@ -37,11 +37,10 @@ def replan(workspace: Workspace, clock: Clock, *, digests: bool) -> Planned | No
     if remembered is None or (digests and len(remembered.digests) < len(remembered.files)):
         return None
     search = _Search(workspace, clock, remembered, digests)
+    ledger = ledger_of(workspace)
     portal = portal_of(workspace, writing=False, clock=clock)
     try:
-        return portal.look(
-            lambda view: look_at_books(workspace.ledger_path, lambda books: search.plan(view, books))
-        )
+        return portal.look(lambda view: look_at_books(ledger, lambda books: search.plan(view, books)))
     finally:
         portal.close()
 

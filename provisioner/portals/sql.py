@@ -9,7 +9,6 @@ clock for what ends with the month (R9, R15).
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -18,6 +17,7 @@ from threading import RLock
 from typing import Any
 
 from provisioner.database import (
+    Connection,
     Identity,
     connect,
     marks,
@@ -165,7 +165,7 @@ def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
 class _View:
     """Parts of the portal, within one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, today: date) -> None:
+    def __init__(self, connection: Connection, path: Path, today: date) -> None:
         self._connection = connection
         self._today = today
         self.portal = _fact(connection, "id") or ""
@@ -478,7 +478,7 @@ class SqlPortal(Holding):
         return int(self._clock().timestamp())
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[Connection]:
         """One consistent view."""
         with self._turn, told(self.path, IDENTITY):
             self._connection.execute("BEGIN")
@@ -488,11 +488,11 @@ class SqlPortal(Holding):
                 self._connection.execute("ROLLBACK")
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Iterator[Connection]:
         with self._turn, told(self.path, IDENTITY), transaction(self._connection):
             yield self._connection
 
-    def _prolong(self, connection: sqlite3.Connection, lease: Lease) -> None:
+    def _prolong(self, connection: Connection, lease: Lease) -> None:
         """Whoever writes is alive."""
         if lease.holder:
             connection.execute(
@@ -520,7 +520,7 @@ class _Desk:
     Users lie there by their id. All of it happens inside one transaction, so that nothing moves meanwhile.
     """
 
-    def __init__(self, connection: sqlite3.Connection, today: date) -> None:
+    def __init__(self, connection: Connection, today: date) -> None:
         self._connection = connection
         self._today = today
         self._terms = _terms(connection)
@@ -674,7 +674,7 @@ _WORKS = (
 """Of a link that may still be used."""
 
 
-def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Invitation]:
+def _invited(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
     """Who of these may set a password, with what is known of his link."""
     for some in portions(ids):
         for row in connection.execute(
@@ -686,7 +686,7 @@ def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Inv
             yield Invitation(*row)
 
 
-def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> dict[str, Company]:
+def _some_companies(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
     found: dict[str, Company] = {}
     for some in portions(numbers):
         rows = connection.execute(
@@ -697,7 +697,7 @@ def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> d
     return found
 
 
-def _snapshot(connection: sqlite3.Connection, seen: str, today: date) -> Snapshot:
+def _snapshot(connection: Connection, seen: str, today: date) -> Snapshot:
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
@@ -712,7 +712,7 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 
 
 def _users(
-    connection: sqlite3.Connection, where: str, values: Sequence[object], today: date
+    connection: Connection, where: str, values: Sequence[object], today: date
 ) -> Iterator[User]:
     """Users with their companies and applications, merged from three reads that SQLite joins by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
@@ -768,19 +768,19 @@ def _as_company(row: Sequence[Any]) -> Company:
     return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
 
 
-def _user(connection: sqlite3.Connection, user_id: str, today: date) -> User | None:
+def _user(connection: Connection, user_id: str, today: date) -> User | None:
     return next(_users(connection, "id = ?", (user_id,), today), None)
 
 
 def _some_users(
-    connection: sqlite3.Connection, column: str, values: Sequence[str], today: date
+    connection: Connection, column: str, values: Sequence[str], today: date
 ) -> Iterator[User]:
     """The users with one of these values there."""
     for some in portions(values):
         yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
 
 
-def _span(connection: sqlite3.Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
+def _span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
     """The last row of a page, and whether more follow."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
@@ -790,14 +790,14 @@ def _span(connection: sqlite3.Connection, table: str, after: int, limit: int, si
     return (some[-1][0] if some else after), len(rows) > limit
 
 
-def _numbered(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
+def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
     """New rows, with their places in the order of creation."""
     (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
     return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
 
 
 def _store_companies(
-    connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
+    connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
     if not moves:
         return
@@ -820,7 +820,7 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
 
 
 def _store_users(
-    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], counter: int
+    connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int
 ) -> None:
     if not moves:
         return
@@ -869,7 +869,7 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 
 
 def _mark_billing(
-    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
+    connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
     """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
     passes = {passed for passed in (billing_passes(*move) for move in moves) if len(set(passed)) == 2}
@@ -886,11 +886,11 @@ def _mark_billing(
     )
 
 
-def _counter(connection: sqlite3.Connection) -> int:
+def _counter(connection: Connection) -> int:
     return int(_fact(connection, "counter") or "0")
 
 
-def _count(connection: sqlite3.Connection) -> int:
+def _count(connection: Connection) -> int:
     """One more write that changes something: the counter as it now stands, and another stamp.
 
     A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
@@ -904,7 +904,7 @@ def _count(connection: sqlite3.Connection) -> int:
     return counter
 
 
-def _lease(connection: sqlite3.Connection, ledger: str) -> Lease | None:
+def _lease(connection: Connection, ledger: str) -> Lease | None:
     row = connection.execute(
         "SELECT owner, fence, expires, holder FROM lease WHERE ledger = ?", (ledger,)
     ).fetchone()
@@ -914,7 +914,7 @@ def _lease(connection: sqlite3.Connection, ledger: str) -> Lease | None:
     return Lease(ledger, owner, fence, datetime.fromtimestamp(expires, UTC), holder)
 
 
-def _keep_lease(connection: sqlite3.Connection, lease: Lease, seconds: int) -> None:
+def _keep_lease(connection: Connection, lease: Lease, seconds: int) -> None:
     connection.execute(
         "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
@@ -923,30 +923,30 @@ def _keep_lease(connection: sqlite3.Connection, lease: Lease, seconds: int) -> N
     )
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+def _fact(connection: Connection, name: str) -> str | None:
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
-def _receipt(connection: sqlite3.Connection, key: str, ledger: str) -> Receipt | None:
+def _receipt(connection: Connection, key: str, ledger: str) -> Receipt | None:
     row = connection.execute("SELECT id, version, ledger FROM receipt WHERE key = ?", (key,)).fetchone()
     return repeated(key, Given(*row), ledger) if row else None
 
 
-def _terms(connection: sqlite3.Connection) -> Terms:
+def _terms(connection: Connection) -> Terms:
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
     for kind, value in connection.execute("SELECT kind, value FROM term"):
         kinds[kind].add(value)
     return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
 
 
-def _found(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
+def _found(connection: Connection, terms: Terms, public_url: str) -> None:
     """What a portal has from its first moment: an identity for life, and the firm's terms."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     _set_terms(connection, terms, public_url)
 
 
-def _set_terms(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
+def _set_terms(connection: Connection, terms: Terms, public_url: str) -> None:
     connection.execute("DELETE FROM term")
     for kind, values in (
         ("offer", terms.offers),
