@@ -17,6 +17,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import field
 from datetime import UTC, datetime
@@ -96,6 +97,10 @@ class Unanswered(PortalError):
         self.unknown = unknown
 
 
+class TooLong(PortalError):
+    """A reply beyond the bound: less may be asked for."""
+
+
 class Credential(Protocol):
     """What a request is authorized with."""
 
@@ -170,16 +175,16 @@ class Web:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """What the work gives, done in the loop's thread while this one waits. Not from within the loop."""
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        future = self.start(work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def start(self, work: Coroutine[Any, Any, T]) -> Callable[[], T]:
-        """Begin the work; call what is returned to wait for what it gives."""
-        return asyncio.run_coroutine_threadsafe(work, self._running()).result
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Begin the work; what is returned can be waited for, and cancelled."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def close(self) -> None:
         """Let go of the connections and of the thread; work in hand is cancelled."""
@@ -356,7 +361,9 @@ class Web:
             async for part in response.aiter_raw():
                 content += part
                 if len(content) > limits.MAX_REPLY_BYTES:
-                    raise absurd(self.server, f"it is longer than {limits.MAX_REPLY_BYTES:,} bytes")
+                    raise TooLong(
+                        f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
+                    )
         finally:
             await response.aclose()
         return Reply(response.status_code, given, bytes(content), self.server)
