@@ -43,13 +43,11 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> PostgresServer:
     """A PostgreSQL server, one a process of the tests; it is running, and may be killed and restarted."""
-    from postgres_support import PostgresServer
+    from postgres_support import the_server
 
-    server = PostgresServer()
-    yield server
-    server.close()
+    return the_server()
 
 
 @pytest.fixture

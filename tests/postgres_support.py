@@ -6,6 +6,7 @@ user ``guarded``, who has a password.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 import pwd
@@ -16,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from contextlib import closing
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,14 @@ class PostgresServer:
         except (OSError, subprocess.CalledProcessError):
             return False
         return True
+
+
+@cache
+def the_server() -> PostgresServer:
+    """One a process of the tests, until that ends."""
+    server = PostgresServer()
+    atexit.register(server.close)
+    return server
 
 
 def _binaries() -> Path:

@@ -1,4 +1,4 @@
-"""The embedded portal: a portal of record in one SQLite file, with every rule at its own border.
+"""The embedded portal: a portal of record on SQLite or PostgreSQL, with every rule at its own border.
 
 Every writer passes the same gate: the slice of the state that the rules ask for is read, the
 step's fold is applied to it, the rules are asked, and only then is the row written. Versions
@@ -19,6 +19,7 @@ from typing import Any
 from provisioner.database import (
     Connection,
     Identity,
+    Place,
     connect,
     marks,
     portions,
@@ -154,10 +155,10 @@ _COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
-def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
+def read_snapshot(place: Place, terms: Terms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today, seen = paris_date(clock()), seen_at(path)
-    return read(path, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
+    today, seen = paris_date(clock()), seen_at(place)
+    return read(place, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
         "", State(), terms
     )
 
@@ -165,11 +166,11 @@ def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
 class _View:
     """Parts of the portal, within one transaction."""
 
-    def __init__(self, connection: Connection, path: Path, today: date) -> None:
+    def __init__(self, connection: Connection, place: Place, today: date) -> None:
         self._connection = connection
         self._today = today
         self.portal = _fact(connection, "id") or ""
-        self.stamp = stamp_of(connection, seen_at(path))
+        self.stamp = stamp_of(connection, seen_at(place))
         self.terms = _terms(connection)
 
     def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
@@ -194,19 +195,19 @@ class _View:
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
-    def __init__(self, path: Path, terms: Terms, clock: Clock) -> None:
-        self._path = path
+    def __init__(self, place: Place, terms: Terms, clock: Clock) -> None:
+        self._place = place
         self._terms = terms
         self._clock = clock
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
-        return read_snapshot(self._path, self._terms, self._clock)
+        return read_snapshot(self._place, self._terms, self._clock)
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
         today = paris_date(self._clock())
-        return read(self._path, IDENTITY, lambda connection: looker(_View(connection, self._path, today)))
+        return read(self._place, IDENTITY, lambda connection: looker(_View(connection, self._place, today)))
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
@@ -229,7 +230,7 @@ class ReadOnlyPortal:
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return read(self._path, IDENTITY, lambda connection: _receipt(connection, key, ledger))
+        return read(self._place, IDENTITY, lambda connection: _receipt(connection, key, ledger))
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
@@ -248,20 +249,19 @@ def _read_only() -> PortalError:
 
 
 class SqlPortal(Holding):
-    """The embedded portal, opened by one operator for writing; a missing file is made under ``terms``.
+    """The embedded portal, opened by one operator for writing; a missing one is made under ``terms``.
 
     It is a :class:`~provisioner.portals.base.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
-    def __init__(self, path: Path, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
+    def __init__(self, place: Place, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
         super().__init__(operator)
-        self.path = path
+        self.place = place
         """Where it lies."""
         self._clock = clock
-        self._key_path = path.with_name(path.name + ".key")
         self._turn = RLock()
-        self._connection = connect(path, IDENTITY, lambda connection: _found(connection, terms, public_url))
+        self._connection = connect(place, IDENTITY, lambda connection: _found(connection, terms, public_url))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -286,14 +286,14 @@ class SqlPortal(Holding):
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
-        seen = seen_at(self.path)
+        seen = seen_at(self.place)
         with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
         with self.looking() as connection:
-            return looker(_View(connection, self.path, self._today()))
+            return looker(_View(connection, self.place, self._today()))
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """In the order of their creation."""
@@ -424,10 +424,10 @@ class SqlPortal(Holding):
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
         now = int(self._clock().timestamp())
-        secret = self._secret()
         links = dict.fromkeys(user_ids, "")
         made: list[tuple[object, ...]] = []
         with self.keeping() as connection:
+            secret = self._secret(connection)
             base = (_fact(connection, "public_url") or "").rstrip("/")
             for known in _invited(connection, list(links)) if base else ():
                 token, kept = invite(known, secret, now)
@@ -458,18 +458,16 @@ class SqlPortal(Holding):
             )
             return used.rowcount == 1
 
-    def _secret(self) -> bytes:
-        """The key that links are derived with, beside the file, so that no copy of the file has it."""
-        if not self._key_path.exists():
-            # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
-            write_private(self._key_path, os.urandom(KEY_BYTES))
-        key = read_bytes(self._key_path, KEY_BYTES)
-        if len(key) != KEY_BYTES:
-            raise PortalError(
-                f"The key {self._key_path}, with which links are made, is damaged.",
-                "Restore it from a backup.",
-            )
-        return key
+    def _secret(self, connection: Connection) -> bytes:
+        """The key that links are derived with."""
+        if isinstance(self.place, Path):
+            return _key_beside(self.place)
+        # whoever may read that database at all may read what the links are for
+        key = _fact(connection, "link_key")
+        if key is None:
+            key = os.urandom(KEY_BYTES).hex()
+            connection.execute("INSERT INTO fact (name, value) VALUES ('link_key', ?)", (key,))
+        return bytes.fromhex(key)
 
     def _today(self) -> date:
         return paris_date(self._clock())
@@ -480,7 +478,7 @@ class SqlPortal(Holding):
     @contextmanager
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
-        with self._turn, told(self.path, IDENTITY):
+        with self._turn, told(self.place, IDENTITY):
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -490,7 +488,7 @@ class SqlPortal(Holding):
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
         """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
-        with self._turn, told(self.path, IDENTITY), transaction(self._connection):
+        with self._turn, told(self.place, IDENTITY), transaction(self._connection):
             yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
@@ -513,6 +511,20 @@ class SqlPortal(Holding):
             receipt = desk.move("", user, wanted)
             desk.store()
             return receipt
+
+
+def _key_beside(path: Path) -> bytes:
+    """The key beside a file, so that no copy of the file has it; made at the first use."""
+    file = path.with_name(path.name + ".key")
+    if not file.exists():
+        # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
+        write_private(file, os.urandom(KEY_BYTES))
+    key = read_bytes(file, KEY_BYTES)
+    if len(key) != KEY_BYTES:
+        raise PortalError(
+            f"The key {file}, with which links are made, is damaged.", "Restore it from a backup."
+        )
+    return key
 
 
 class _Desk:
