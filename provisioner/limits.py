@@ -49,3 +49,21 @@ MAX_PLAN_BYTES = 256 * 1024 * 1024
 
 MAX_MAIL_REPLY_BYTES = 32 * 1024
 """One reply of a mail server."""
+
+MAX_REPLY_BYTES = 10 * 1024 * 1024
+"""One reply of a portal's service."""
+
+REPLY_SECONDS = 30.0
+"""One reply of a portal's service, from the first byte of the request to the last one of the reply."""
+
+CALL_TRIES = 5
+"""How often one request is sent, at most."""
+
+CALL_SECONDS = 60.0
+"""One request with all its repetitions."""
+
+RETRY_FIRST_SECONDS = 0.1
+"""The pause before a request is sent again; each further one is twice as long."""
+
+RETRY_JITTER_SECONDS = 1.0
+"""What chance adds to a pause, at most, so that those who failed together do not come back together."""

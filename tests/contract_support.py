@@ -107,6 +107,7 @@ class Driver:
 DRIVERS: Mapping[str, Driver] = {
     "memory": Driver("contract_support:memory", EVERYTHING),
     "sqlite": Driver("contract_support:sqlite", EVERYTHING),
+    "http": Driver("http_worlds:http", EVERYTHING),
 }
 
 

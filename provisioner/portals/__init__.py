@@ -16,8 +16,22 @@ def _open_sqlite(access: Access) -> Portal:
     return ReadOnlyPortal(path, access.terms, access.clock)
 
 
+def _open_service(access: Access) -> Portal:
+    try:
+        from provisioner.portals.rest import RestPortal
+
+        return RestPortal(access)
+    except ModuleNotFoundError as problem:
+        raise PortalError(
+            f"A portal over HTTP needs {problem.name}, which is not installed.",
+            "pip install 'provisioner[http]'",
+        ) from problem
+
+
 PORTALS: dict[str, Callable[[Access], Portal]] = {
     "sqlite": _open_sqlite,
+    "https": _open_service,
+    "http": _open_service,
 }
 """``sqlite:///portal.db`` lies in the workspace, ``sqlite:////srv/portal.db`` at an absolute path."""
 

@@ -1,0 +1,33 @@
+"""Where a firm's own portal answers elsewhere: the endpoint table with its paths in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from provisioner.errors import PortalError
+from provisioner.portals.endpoints import ENDPOINTS, Endpoint
+
+_BLANK = re.compile(r"\{([a-z]+)\}")
+_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
+
+
+def located(paths: Mapping[str, str]) -> dict[str, Endpoint]:
+    """The table with a firm's own paths in it. Raises :class:`PortalError`, naming what does not fit."""
+    table = dict(ENDPOINTS)
+    for name, path in paths.items():
+        if name not in ENDPOINTS:
+            raise PortalError(
+                f"portal: paths: has {name!r}, and there is no such endpoint.",
+                f"The endpoints are: {', '.join(ENDPOINTS)}.",
+            )
+        usual = ENDPOINTS[name].path
+        if sorted(_BLANK.findall(path)) != sorted(_BLANK.findall(usual)) or not _PATH.fullmatch(path):
+            blanks = " and ".join(f"{{{blank}}}" for blank in _BLANK.findall(usual))
+            raise PortalError(
+                f"portal: paths: {name}: {path!r} is no path"
+                + (f" with {blanks} in it, once." if blanks else " without blanks."),
+                f"It begins with / and has neither ? nor #, such as {usual}",
+            )
+        table[name] = ENDPOINTS[name]._replace(path=path)
+    return table

@@ -1,0 +1,460 @@
+"""A portal over HTTP: the documented service of this program, or a firm's own that answers likewise.
+
+The portal decides everything, as the embedded one does; this driver asks, and reads the answers as verdicts.
+Each step carries its key and the version it starts from, so it may be sent again when the answer was lost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, assert_never
+from urllib.parse import quote
+
+from provisioner.errors import Locked, PortalError
+from provisioner.model import Billing, Company, State, Terms, User, email_key
+from provisioner.planning.notation import writer
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompanies,
+    EditCompany,
+    EditProfile,
+    ReopenUser,
+    SetBilledCompany,
+    SetBilling,
+    SetType,
+    Step,
+    ValidateUser,
+    address_of,
+)
+from provisioner.portals.answers import (
+    About,
+    Problem,
+    Users,
+    companies_of,
+    read_about,
+    read_lease,
+    read_links,
+    read_page,
+    read_problem,
+    read_receipt,
+    read_texts,
+)
+from provisioner.portals.base import Access, Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.holding import Holding, superseded
+from provisioner.portals.hosting import Job, Lease
+from provisioner.portals.paths import located
+from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing
+from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, Web, absurd
+
+BATCH = 1_000
+"""Steps taken at once; of these, as many as ``parallelism`` says are under way."""
+
+PAGE = 5_000
+"""Companies or users a page; fewer where that many do not go into one reply."""
+
+MOST_ROUNDS = 100
+"""Looks at a portal that changes under our eyes."""
+
+MANY = 1_000
+"""Letters or users in one request."""
+
+_TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s*\}\s*\Z')
+"""The end of a page, by which the next one is asked for before this one is read."""
+
+READ, WRITE = "portal.read", "portal.write"
+
+
+class RestPortal(Holding):
+    """The portal behind a service; opened without ``writing`` it never sends a verb that writes."""
+
+    def __init__(self, access: Access, *, transport: Any = None) -> None:
+        """``transport`` stands in for the network. Raises :class:`PortalError`; nothing is sent yet."""
+        super().__init__(access.operator)
+        if not access.secret:
+            raise missing()
+        self._table = located(access.paths)
+        self._writing = access.writing
+        self._parallelism = max(1, access.parallelism)
+        self._web = Web(
+            access.url,
+            ca_file=access.root / access.ca_file if access.ca_file else None,
+            proxy=access.proxy,
+            connections=self._parallelism,
+            secrets=(access.secret,),
+            transport=transport,
+        )
+        self._credential: Credential
+        if access.client_id:
+            scopes = (READ, WRITE) if access.writing else (READ,)
+            path = self._table["token"].path
+            self._credential = ClientCredentials(self._web, path, access.client_id, access.secret, scopes)
+        else:
+            self._credential = GivenToken(access.secret)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._web.close()
+
+    def capabilities(self) -> Capabilities:
+        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        return Capabilities(batch=BATCH)
+
+    # --- reading ---
+
+    def snapshot(self) -> Snapshot:
+        """See :meth:`~provisioner.portals.base.Portal.snapshot`.
+
+        Rows are only ever added or changed, and the portal counts its changes: what was changed since the
+        pages were read is read again, until all of it is of one instant.
+        """
+        companies: dict[str, Company] = {}
+        users: dict[str, User] = {}
+        reading = Users(self._web.server)
+        since = 0
+        for _ in range(MOST_ROUNDS):
+            asked = self._web.start(self._about())
+            pages = self._pages("companies", since), self._pages("users", since)
+            counters = {(about := asked.result()).counter}
+            for rows, counter in pages[0]:
+                counters.add(counter)
+                companies.update((found.number, found) for found in companies_of(rows, self._web.server))
+            for rows, counter in pages[1]:
+                counters.add(counter)
+                users.update((found.id, found) for found in reading.read(rows))
+            if len(counters) == 1:
+                return self._snapshot(about, companies, users)
+            since = min(counters)
+        raise PortalError(
+            f"{self._web.server} changes faster than it can be read.",
+            "Try again when less is going on there.",
+        )
+
+    def _snapshot(self, about: About, companies: dict[str, Company], users: dict[str, User]) -> Snapshot:
+        by_email = {email_key(user.email): user for user in users.values()}
+        if len(by_email) < len(users):
+            raise absurd(self._web.server, "two of its users have one e-mail address")
+        for user in users.values():
+            if not user.companies <= companies.keys():
+                raise absurd(self._web.server, f"user {user.id} has a company that it does not list")
+        return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
+
+    async def _about(self) -> About:
+        reply = await self._ask(self._request("portal"))
+        if reply.status != 200:
+            raise self._unexpected(reply, "portal")
+        about = read_about(reply)
+        scope = WRITE if self._writing else READ
+        if scope not in about.scopes:
+            raise lacking(self._web.server, scope)
+        return about
+
+    def _pages(self, name: str, since: int) -> Iterator[tuple[list[Any], int]]:
+        """The rows of each page and its counter; the first page is asked for at once."""
+        return self._following(name, since, self._web.start(self._page(name, 0, PAGE, since)))
+
+    def _following(self, name: str, since: int, coming: Coming) -> Iterator[tuple[list[Any], int]]:
+        after = 0
+        while True:
+            reply, limit = coming.result()
+            tail = _TAIL.search(reply.content, max(0, len(reply.content) - 200))
+            cursor = (None if tail[1] == b"null" else int(tail[1])) if tail else read_page(reply)[1]
+            if cursor is not None:
+                if cursor <= after:
+                    raise absurd(self._web.server, f"its list of {name} leads back to where it was")
+                after = cursor
+                # while this one is read
+                coming = self._web.start(self._page(name, after, limit, since))
+            try:
+                rows, told, counter = read_page(reply)
+                if told != cursor:
+                    raise absurd(self._web.server, f"its list of {name} goes on in two places")
+                yield rows, counter
+            except BaseException:
+                coming.cancel()
+                raise
+            if cursor is None:
+                return
+
+    async def _page(self, name: str, after: int, limit: int, since: int) -> tuple[Reply, int]:
+        """One page, and how many rows a page may have: fewer than asked for where rows are long."""
+        while True:
+            query = f"?after={after}&limit={limit}" + (f"&since={since}" if since else "")
+            try:
+                reply = await self._ask(self._request(name, query=query))
+            except TooLong:
+                if limit == 1:
+                    raise
+                limit = max(1, limit // 8)
+                continue
+            if reply.status != 200:
+                raise self._unexpected(reply, name)
+            return reply, limit
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
+        return self._web.run(self._looked_up(key, ledger))
+
+    async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
+        reply = await self._ask(
+            self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else "")
+        )
+        if reply.status == 404 and read_problem(reply).code == "not-on-portal":
+            return None
+        if reply.status != 200:
+            raise self._unexpected(reply, "receipt")
+        return read_receipt(reply, key)
+
+    def look(self, looker: Callable[[View], T | None]) -> T | None:
+        """Nothing: it cannot be looked at in parts."""
+        return None
+
+    # --- writing ---
+
+    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
+        """Side by side, as many at once as was allowed; see :class:`~provisioner.portals.hosting.Host`."""
+        self._require_writing()
+        return self._web.run(
+            self._web.side_by_side([partial(self._do, job) for job in jobs], self._parallelism)
+        )
+
+    async def _do(self, job: Job) -> Receipt:
+        call = job.call
+        if not call.id and address_of(call.step).kind == "user" and not isinstance(call.step, CreateUser):
+            # who was never read has no address there
+            told = f"{address_of(call.step)} is not on this portal."
+            return Receipt(call.key, Verdict.CONFLICT, problem=told, code="not-on-portal")
+        request = self._step(job)
+        try:
+            reply = await self._ask(request)
+            if reply.status >= 500:
+                raise Unanswered(
+                    f"{self._web.server} failed inside (HTTP {reply.status}).",
+                    "Run the same command again; what was done is found.",
+                    unknown=True,
+                )
+        except Unanswered as problem:
+            # it may have been done, and the answer is what was lost
+            found = await self._looked_up(call.key, job.ledger) if problem.unknown and call.key else None
+            if found is None:
+                raise
+            return found
+        return self._verdict(reply, call)
+
+    def _step(self, job: Job) -> Request:
+        call = job.call
+        name, blanks, said = _asking(call)
+        headers = {}
+        if call.key:
+            headers["Idempotency-Key"] = call.key
+        if not isinstance(call.step, CreateCompany | CreateUser):
+            # no resource has version 0, so a lower one is as wrong as that
+            headers["If-Match"] = f'"{max(0, call.version)}"'
+        if job.ledger:
+            headers |= _lease(job.ledger, job.fence)
+        return self._request(name, said, headers=headers, repeatable=bool(call.key), **blanks)
+
+    def _verdict(self, reply: Reply, call: Call) -> Receipt:
+        """What an answer to a step means."""
+        if reply.status in (200, 201):
+            receipt = read_receipt(reply, call.key)
+            if call.id and receipt.id != call.id:
+                raise absurd(reply.server, "it is the receipt of another user's step")
+            return receipt
+        problem = read_problem(reply)
+        if reply.status == 423:
+            raise superseded()
+        if reply.status in (409, 412) or (reply.status == 404 and problem.code == "not-on-portal"):
+            verdict = Verdict.CONFLICT
+        elif reply.status in (400, 408, 413, 422, 428) or (reply.status == 403 and problem.rule):
+            verdict = Verdict.FAILED
+        else:
+            raise self._unexpected(reply, _asking(call)[0])
+        told = self._told(problem, reply)
+        if call.id:
+            told = told.replace(f"user:{call.id}", str(address_of(call.step)))
+        return Receipt(call.key, verdict, problem=told, code=_CODES.get(problem.code, problem.code))
+
+    def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
+        """See :class:`~provisioner.portals.hosting.Host`."""
+        self._require_writing()
+        said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
+        reply = self._web.run(self._ask(self._request("take_lease", said, ledger=ledger)))
+        if reply.status == 423:
+            raise Locked(
+                self._told(read_problem(reply), reply),
+                "Wait for it, or plan and apply with a ledger of your own.",
+            )
+        if reply.status != 200:
+            raise self._unexpected(reply, "take_lease")
+        return read_lease(reply, holder)
+
+    def drop_lease(self, ledger: str, holder: str) -> None:
+        """See :class:`~provisioner.portals.hosting.Host`."""
+        self._require_writing()
+        request = self._request("drop_lease", ledger=ledger, query=_query(holder=holder))
+        reply = self._web.run(self._ask(request))
+        if reply.status not in (200, 204):
+            raise self._unexpected(reply, "drop_lease")
+
+    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+        """See :class:`~provisioner.portals.hosting.Host`."""
+        self._require_writing()
+        granted: set[str] = set()
+        for at in range(0, len(letters), MANY):
+            some = letters[at : at + MANY]
+            request = self._request("claim_letters", {"letters": list(some)}, headers=_lease(ledger, fence))
+            reply = self._web.run(self._ask(request))
+            if reply.status == 423:
+                raise superseded()
+            if reply.status != 200:
+                raise self._unexpected(reply, "claim_letters")
+            granted |= read_texts(reply, "granted") & set(some)
+        return frozenset(granted)
+
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""
+        links = dict.fromkeys(user_ids, "")
+        if not self._writing:
+            return links
+        ids = list(links)
+        for at in range(0, len(ids), MANY):
+            some = ids[at : at + MANY]
+            reply = self._web.run(self._ask(self._request("invitations", {"users": some})))
+            if reply.status != 200:
+                raise self._unexpected(reply, "invitations")
+            links |= read_links(reply, some)
+        return links
+
+    def configure(self, terms: Terms, public_url: str) -> None:
+        """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
+        self._require_writing()
+        said = {**writer(Terms)(terms), "public_url": public_url}
+        reply = self._web.run(self._ask(self._request("set_terms", said)))
+        if reply.status not in (200, 204):
+            raise self._unexpected(reply, "set_terms")
+
+    # --- requests and refusals ---
+
+    def _require_writing(self) -> None:
+        if not self._writing:
+            raise PortalError(
+                "The portal is open for reading only.", "This is a defect of the program; report it."
+            )
+
+    async def _ask(self, request: Request) -> Reply:
+        return await self._web.ask(request, self._credential)
+
+    def _request(
+        self,
+        name: str,
+        said: Json = None,
+        *,
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        repeatable: bool = True,
+        **blanks: str,
+    ) -> Request:
+        """The request called ``name``, with the blanks of its path filled in."""
+        method, path = self._table[name]
+        for blank, words in blanks.items():
+            path = path.replace(f"{{{blank}}}", quote(words, safe=""))
+        given = dict(headers or {})
+        content = b""
+        if said is not None:
+            given["Content-Type"] = "application/json"
+            content = json.dumps(said, ensure_ascii=False).encode()
+        return Request(method, path + query, given, content, repeatable)
+
+    def _told(self, problem: Problem, reply: Reply) -> str:
+        """The portal's own sentence, with the rule in front as everywhere."""
+        detail = self._web.quoted(problem.detail) or f"the portal gives no reason (HTTP {reply.status})"
+        named = not problem.rule or detail.startswith(f"{problem.rule}:")
+        return detail if named else f"{self._web.quoted(problem.rule)}: {detail}"
+
+    def _unexpected(self, reply: Reply, name: str) -> PortalError:
+        """An answer with which nothing can be done; what it was about is said by the endpoint's name."""
+        problem, server = read_problem(reply), self._web.server
+        said = self._web.quoted(problem.detail) or "no reason given"
+        if reply.status == 401:
+            return PortalError(
+                f"{server} does not take our token: {said}",
+                "Check PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET; the client may be disabled.",
+            )
+        if reply.status == 403:
+            return PortalError(
+                f"{server} does not allow this client {name.replace('_', ' ')}: {said}",
+                "Use a client with the scope or the role that this needs.",
+            )
+        if reply.status in (404, 405) and problem.code != "not-on-portal":
+            method, path = self._table[name]
+            return PortalError(
+                f"{server} has nothing at {method} {path}.", "Check portal: url: and portal: paths:"
+            )
+        return PortalError(
+            f"{server} answers {name.replace('_', ' ')} with HTTP {reply.status}: {said}",
+            "Look at the portal's own log, then try again.",
+        )
+
+
+Coming = Future[tuple[Reply, int]]
+
+_CODES = {"forbidden": "no-right"}
+"""Codes of receipts that problems call otherwise."""
+
+
+def _lease(ledger: str, fence: int) -> dict[str, str]:
+    return {"Lease": ledger, "Fencing-Token": str(fence)}
+
+
+def _query(**words: str) -> str:
+    return "?" + "&".join(f"{name}={quote(said, safe='')}" for name, said in words.items())
+
+
+def _asking(call: Call) -> tuple[str, dict[str, str], Json]:
+    """The endpoint of a step, what fills its path, and what it says."""
+    step = call.step
+    user = {"id": call.id}
+    match step:
+        case CreateCompany():
+            return "create_company", {}, {"number": step.company, "name": step.name, "siren": step.siren}
+        case EditCompany():
+            return "edit_company", {"number": step.company}, {"name": step.name, "siren": step.siren}
+        case SetBilling():
+            return "set_billing", {"number": step.company}, writer(Billing)(step.billing)
+        case CreateUser():
+            profile = writer(User)(step.profile)
+            return (
+                "create_user",
+                {},
+                {name: profile[name] for name in profile if name not in ("id", "version")},
+            )
+        case EditProfile():
+            return "edit_profile", user, _fields(step, "email", "first_name", "last_name", "phone")
+        case SetType():
+            return "set_type", user, {"type": str(step.type)}
+        case SetBilledCompany():
+            return "set_billed_company", user, {"billed": step.billed, "type": str(step.type)}
+        case EditCompanies():
+            return "edit_companies", user, _fields(step, "add", "remove")
+        case EditApps():
+            return "edit_apps", user, _fields(step, "production", "grant", "end", "remove", "ends")
+        case ValidateUser():
+            return "validate_user", user, None
+        case CloseUser():
+            return "close_user", user, None
+        case ReopenUser():
+            return "reopen_user", user, None
+    assert_never(step)
+
+
+def _fields(step: Step, *names: str) -> Json:
+    kind: Any = type(step)
+    written = writer(kind)(step)
+    return {name: written[name] for name in names}

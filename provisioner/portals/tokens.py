@@ -1,0 +1,127 @@
+"""What opens a portal's service: a token that was given to us, or one that we fetch and renew."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from urllib.parse import quote_plus, urlencode
+
+from provisioner.errors import PortalError
+from provisioner.web import Reply, Request, Web, absurd
+
+USUAL_SECONDS = 300
+"""How long a token lasts whose server does not say."""
+
+MARGIN_SECONDS = 30.0
+"""A token is renewed this long before its end, or a tenth of its time if that is less."""
+
+_WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
+
+
+class GivenToken:
+    """A token that somebody else made; there is no other."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def token(self, refused: str) -> str:
+        """See :class:`~provisioner.web.Credential`."""
+        return self._token
+
+
+class ClientCredentials:
+    """OAuth 2.0 for programs (RFC 6749, 4.4): the token is fetched when first needed, and before it ends.
+
+    However many requests need another token at once, one of them fetches it.
+    """
+
+    def __init__(self, web: Web, path: str, client_id: str, secret: str, scopes: Sequence[str]) -> None:
+        self._web = web
+        self._path = path
+        self._scopes = tuple(scopes)
+        words = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+        self._basic = base64.b64encode(words.encode()).decode()
+        for hidden in (secret, quote_plus(secret), self._basic):
+            web.hide(hidden)
+        self._token = ""
+        self._renew_at = 0.0
+        self._fetching = asyncio.Lock()
+
+    async def token(self, refused: str) -> str:
+        """See :class:`~provisioner.web.Credential`. Raises :class:`PortalError`."""
+        async with self._fetching:
+            now = asyncio.get_running_loop().time()
+            if not self._token or self._token == refused or now >= self._renew_at:
+                reply = await self._web.ask(
+                    Request(
+                        "POST",
+                        self._path,
+                        {
+                            "Authorization": f"Basic {self._basic}",
+                            "Content-Type": "application/x-www-form-urlencoded",
+                        },
+                        urlencode(
+                            {"grant_type": "client_credentials", "scope": " ".join(self._scopes)}
+                        ).encode(),
+                    )
+                )
+                self._token, seconds = self._read(reply)
+                self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
+            return self._token
+
+    def _read(self, reply: Reply) -> tuple[str, float]:
+        """The token and how long it lasts."""
+        if reply.status != 200:
+            raise self._refusal(reply)
+        answer = reply.json()
+        if (
+            not isinstance(answer, dict)
+            or not isinstance(token := answer.get("access_token"), str)
+            or not token
+        ):
+            raise absurd(reply.server, "it holds no access_token")
+        self._web.hide(token)
+        if str(answer.get("token_type", "")).lower() != "bearer":
+            raise absurd(reply.server, "its access token is not of the type Bearer")
+        seconds = answer.get("expires_in", USUAL_SECONDS)
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
+            raise absurd(reply.server, "its access token lasts no number of seconds")
+        granted = answer.get("scope", " ".join(self._scopes))
+        if not isinstance(granted, str) or not set(self._scopes) <= set(granted.split()):
+            raise self._short_of_scopes()
+        return token, float(seconds)
+
+    def _refusal(self, reply: Reply) -> PortalError:
+        try:
+            answer = reply.json()
+        except PortalError:
+            answer = None
+        code = answer.get("error") if isinstance(answer, dict) else None
+        if code == "invalid_scope":
+            return self._short_of_scopes()
+        if code in ("invalid_client", "unauthorized_client") or reply.status == 401:
+            return PortalError(f"{reply.server} does not know this client, or its secret is wrong.", _WHERE)
+        if reply.status == 404:
+            return PortalError(
+                f"{reply.server} gives out no tokens at {self._path}.",
+                "Check portal: url: in provisioner.yaml.",
+            )
+        said = self._web.quoted(code) if isinstance(code, str) else "no reason given"
+        return PortalError(f"{reply.server} refuses to log us in (HTTP {reply.status}, {said}).", _WHERE)
+
+    def _short_of_scopes(self) -> PortalError:
+        return lacking(self._web.server, self._scopes[-1])
+
+
+def lacking(server: str, scope: str) -> PortalError:
+    """Our client may do less than we need."""
+    return PortalError(
+        f"This client of {server} has not the scope {scope}, so nothing was written.",
+        "Use a client that has it: PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET say which.",
+    )
+
+
+def missing() -> PortalError:
+    """Nobody said who we are."""
+    return PortalError("The portal asks who we are, and no secret is named.", _WHERE)

@@ -1,0 +1,171 @@
+"""A web server that answers exactly what a script says, byte for byte, on loopback."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+CUT = b"\0cut"
+"""Hang up here."""
+
+RESET = b"\0reset"
+"""Hang up here, as who does not care (RST)."""
+
+SILENCE = b"\0silence"
+"""Say nothing until the other side gives up."""
+
+PAUSE = b"\0pause"
+"""Say nothing for a moment."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    """With its query."""
+    headers: dict[str, str]
+    """By lower-case name."""
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+Answer = Callable[[Asked], bytes | Iterable[bytes]]
+
+
+def reply(status: int = 200, content: object = None, headers: str = "", kind: str = "") -> bytes:
+    """A whole reply: JSON, or the bytes that are given."""
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    kind = kind or ("application/json" if status < 400 else "application/problem+json")
+    head = f"HTTP/1.1 {status} So\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+    return head.encode() + body
+
+
+@dataclass
+class Server:
+    """What the server saw: every byte before TLS, each request, and how many connections."""
+
+    port: int = 0
+    tls: bool = False
+    clear: bytearray = field(default_factory=bytearray)
+    asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+    sent: int = 0
+    """Bytes of replies."""
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://localhost:{self.port}"
+
+    def paths(self) -> list[str]:
+        return [f"{asked.method} {asked.path}" for asked in self.asked]
+
+
+@contextmanager
+def http_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """A server for this block. ``answer`` gives a reply's bytes, or its parts, among them marks."""
+    server = Server(tls=tls is not None)
+    listener = socket.create_server(("127.0.0.1", 0))
+    server.port = listener.getsockname()[1]
+    over = threading.Event()
+    threads: list[threading.Thread] = []
+    open_ends: set[socket.socket] = set()
+
+    def serve() -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            server.connections += 1
+            open_ends.add(connection)
+            threads.append(threading.Thread(target=guarded, args=(connection,), daemon=True))
+            threads[-1].start()
+
+    def guarded(connection: socket.socket) -> None:
+        line = connection
+        with suppress(OSError, ssl.SSLError, _Over):
+            if tls is not None:
+                head = connection.recv(5, socket.MSG_PEEK)
+                if not head.startswith(b"\x16\x03"):
+                    server.clear += connection.recv(65536)
+                line = tls.wrap_socket(connection, server_side=True)
+                open_ends.add(line)
+            while True:
+                asked = _asked(line, server if tls is None else None)
+                server.asked.append(asked)
+                parts = answer(asked)
+                for part in [parts] if isinstance(parts, bytes) else parts:
+                    _say(line, part, over, server)
+        line.close()
+        connection.close()
+
+    accepting = threading.Thread(target=serve, daemon=True)
+    accepting.start()
+    try:
+        yield server
+    finally:
+        over.set()
+        for end in (listener, *open_ends):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        accepting.join(5)
+        for thread in threads:
+            thread.join(5)
+
+
+class _Over(Exception):
+    pass
+
+
+def _asked(line: socket.socket, server: Server | None) -> Asked:
+    received = b""
+
+    def more() -> None:
+        nonlocal received
+        data = line.recv(65536)
+        if not data:
+            raise _Over
+        if server is not None:
+            server.clear += data
+        received += data
+
+    while b"\r\n\r\n" not in received:
+        more()
+    head, _, _ = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): said.strip() for name, _, said in (line.partition(":") for line in lines)}
+    length = len(head) + 4 + int(headers.get("content-length", "0"))
+    while len(received) < length:
+        more()
+    method, path, _ = first.split(" ")
+    return Asked(method, path, headers, received[len(head) + 4 : length])
+
+
+def _say(line: socket.socket, part: bytes, over: threading.Event, server: Server) -> None:
+    if part == SILENCE:
+        over.wait(20)
+        raise _Over
+    if part == PAUSE:
+        if over.wait(0.02):
+            raise _Over
+        return
+    if part == RESET:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise _Over
+    if part == CUT:
+        raise _Over
+    line.sendall(part)
+    server.sent += len(part)

@@ -1,0 +1,81 @@
+"""Portals over HTTP: worlds for the contract suite, behind one real service that all of them share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from contract_support import PUBLIC_URL, Hands, World
+from people import NOW, TERMS
+from service_support import Served, prepare
+
+from provisioner.model import Operator
+from provisioner.portals.base import Access
+from provisioner.portals.rest import RestPortal
+from provisioner.portals.sql import SqlPortal
+
+
+@cache
+def the_service() -> Served:
+    """One process for all worlds of this one, until it ends."""
+    memory = Path("/dev/shm")
+    folder = TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="provisioner-")
+    served = prepare(Path(folder.name), now=NOW, public_url=PUBLIC_URL)
+    served.start()
+
+    def end() -> None:
+        served.kill()
+        folder.cleanup()
+
+    atexit.register(end)
+    return served
+
+
+def empty(path: Path) -> None:
+    """Another portal in the same file: its clients stay."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        for (name,) in names:
+            if name not in ("api_client", "fact", "term") and not name.startswith("sqlite_"):
+                connection.execute(f"DELETE FROM {name}")
+        for fact in ("id", "stamp"):
+            connection.execute("UPDATE fact SET value = ? WHERE name = ?", (os.urandom(16).hex(), fact))
+        connection.execute("COMMIT")
+
+
+def access(served: Served, role: str = "administrator", **more: object) -> Access:
+    """What a driver is given to open this service."""
+    words: dict[str, object] = {
+        "url": served.url, "root": served.folder, "operator": Operator.COLLABORATOR, "terms": TERMS,
+        "public_url": "", "clock": lambda: NOW, "writing": True, "parallelism": 1, "client_id": served.clients[role].id,
+        "secret": served.clients[role].secret, **more,
+    }  # fmt: skip
+    return Access(**words)  # type: ignore[arg-type]
+
+
+@contextmanager
+def http(folder: Path) -> Iterator[World]:
+    """A portal behind the service."""
+    served, hands = the_service(), Hands()
+    path = served.folder / "portal.db"
+    empty(path)
+    served.set_clock(NOW)
+    others = SqlPortal(path, Operator.PARTNER, TERMS, PUBLIC_URL, hands)
+
+    def set_clock(now: object) -> None:
+        hands.set(now)  # type: ignore[arg-type]
+        served.set_clock(now)  # type: ignore[arg-type]
+
+    try:
+        yield World(
+            lambda operator: RestPortal(access(served, str(operator))), others, set_clock, served.folder
+        )
+    finally:
+        others.close()
