@@ -1,4 +1,4 @@
-"""The page behind an activation link: looking never counts, a confirmation counts once, and it works on a phone."""
+"""The page behind an activation link: looking never counts, confirming counts once, on a phone too."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from needs import need
 from people import ESSENTIEL, NOW, user
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
 
@@ -51,9 +51,7 @@ def invited(tmp_path: Path) -> Iterator[Invited]:
         portal.execute([Call("", CreateCompany("1", "Company 1"))])
         portal.execute([Call("", SetBilling("1", ESSENTIEL), "", 1)])
         calls = [Call("", CreateUser(name, replace(user(name), id=""))) for name in PEOPLE]
-        ids = {
-            name: receipt.id for name, receipt in zip(PEOPLE, portal.execute(calls), strict=True)
-        }
+        ids = {name: receipt.id for name, receipt in zip(PEOPLE, portal.execute(calls), strict=True)}
         portal.close()
         yield Invited(served, ids)
 
@@ -189,6 +187,11 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         chromium.close()
 
 
+def _listen(page: Page, complaints: list[str], asked: list[str]) -> None:
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("request", lambda request: asked.append(request.url))
+
+
 def test_the_page_is_read_and_used_with_ease_on_phone_and_desktop(invited: Invited, browser: Browser) -> None:
     for name, width, scheme in (("ann", 360, "light"), ("bob", 1280, "dark")):
         page = browser.new_page(
@@ -198,8 +201,7 @@ def test_the_page_is_read_and_used_with_ease_on_phone_and_desktop(invited: Invit
         )
         complaints: list[str] = []
         asked: list[str] = []
-        page.on("console", lambda message, told=complaints: told.append(message.text))
-        page.on("request", lambda request, told=asked: told.append(request.url))
+        _listen(page, complaints, asked)
         link = invited.link(name)
         page.goto(link)
         measures = page.evaluate(MEASURES)
