@@ -213,6 +213,9 @@ def test_a_polite_end_finishes_what_is_in_hand(tmp_path: Path) -> None:
             assert served.process is not None
             served.process.terminate()
             _await_refusal(served.port)
+            # it waits for us; a rude one would be gone by now
+            with pytest.raises(subprocess.TimeoutExpired):
+                served.process.wait(timeout=0.7)
             line.sendall(body[5:])
             answer = b""
             while more := line.recv(4096):
