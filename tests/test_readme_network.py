@@ -63,12 +63,12 @@ def change(clone: Path, before: str, after: str) -> None:
     path.write_text(text.replace(before, after), encoding="utf-8")
 
 
-def require_the_main_job(clone: Path, environment: str = ":") -> None:
+def require_the_main_job(clone: Path, log_in: str = ":") -> None:
     """The sample is brought onto the portal, once."""
-    first = run(f"{environment}; {APPLY}", clone)
+    said = run(f"{log_in}; {APPLY}; echo AGAIN; {APPLY}", clone)
+    first, again = said.split("AGAIN\n")
     assert re.search(r"^Plan: 25 to add, 0 to change, 0 to close, 15 e-mails to send\.$", first, re.MULTILINE)
-    assert len(list((clone / ONBOARDING / "outbox/new").iterdir())) == 15
-    assert "No changes" in run(f"{environment}; {APPLY}", clone)
+    assert again.startswith("No changes")
     assert len(list((clone / ONBOARDING / "outbox/new").iterdir())) == 15
 
 
