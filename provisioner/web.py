@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import socket
@@ -46,7 +47,8 @@ _SHOWN = 300
 """Characters of a server's own words that are repeated."""
 _KEPT_ALIVE = 4.0
 """Seconds: less than servers commonly wait, or a request meets the end of its connection."""
-_CONNECT_SECONDS = 10.0
+_CONNECT_PART = 0.8
+"""Of the seconds for a reply, at most: a connection that is cut off sooner by its own bound is closed."""
 
 
 @value
@@ -347,7 +349,7 @@ class Web:
             self.address + request.path,
             headers=headers,
             content=request.content or None,
-            extensions={"timeout": {"connect": _CONNECT_SECONDS}},
+            extensions={"timeout": {"connect": limits.REPLY_SECONDS * _CONNECT_PART}},
         )
         response = await self._transport.handle_async_request(asked)
         try:
@@ -382,10 +384,10 @@ class Web:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            if isinstance(cause, ssl.SSLError):
+            # one without a reason only says that the handshake was not over
+            if isinstance(cause, ssl.SSLError) and cause.reason and "WANT" not in cause.reason:
                 return PortalError(
-                    f"{self.server} does not speak TLS as it should ({cause.reason or 'no reason given'}). "
-                    "Nothing was sent.",
+                    f"{self.server} does not speak TLS as it should ({cause.reason}). Nothing was sent.",
                     "Check the host and the port of portal: url:",
                 )
             if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
@@ -404,8 +406,8 @@ class Web:
         import httpx2
 
         for cause in _causes(problem):
-            if isinstance(cause, OSError) and cause.strerror:
-                return cause.strerror
+            if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+                return os.strerror(cause.errno)
         if isinstance(problem, httpx2.ProtocolError):
             return "its reply breaks off or is not HTTP"
         return "the connection broke"
@@ -457,11 +459,18 @@ class Web:
         return httpx2.AsyncHTTPTransport(
             verify=context,
             trust_env=False,
-            proxy=httpx2.Proxy(self._proxy, ssl_context=context) if self._proxy else None,
+            proxy=self._proxied(context),
             limits=httpx2.Limits(
                 max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEPT_ALIVE
             ),
         )
+
+    def _proxied(self, context: ssl.SSLContext) -> httpx2.Proxy | None:
+        import httpx2
+
+        if not self._proxy:
+            return None
+        return httpx2.Proxy(self._proxy, ssl_context=context if self._proxy.startswith("https:") else None)
 
     def _trust(self, context: ssl.SSLContext, file: Path) -> None:
         try:
