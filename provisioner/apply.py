@@ -64,15 +64,15 @@ def settle_interrupted(portal: Portal, ledger: Ledger, portal_id: str) -> int:
     """
     settlements = []
     for entry in ledger.books().unsettled:
-        receipt = portal.receipt(entry.key, "")
+        receipt = portal.receipt(entry.key, ledger.id)
         if receipt is None:
             settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
         else:
-            settlement = Settlement(entry.key, Verdict.APPLIED, user_id=receipt.id)
+            settlement = Settlement(entry.key, receipt.verdict, user_id=receipt.id)
         settlements.append(settlement)
     if settlements:
         ledger.settle(settlements, portal_id)
-    return sum(settlement.verdict is Verdict.APPLIED for settlement in settlements)
+    return sum(settlement.verdict in DONE for settlement in settlements)
 
 
 def survey(

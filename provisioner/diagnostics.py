@@ -58,6 +58,7 @@ SUMMARIES: dict[str, str] = {
     "no-order": "No safe order for these changes",
     "limit-closures": "More closures than allowed",
     "limit-empty": "Manifests gone while accesses are managed",
+    "unguarded": "This portal takes one run at a time",
     "welcome-by-portal": "This portal sends no welcome e-mail",
 }
 

@@ -166,6 +166,8 @@ class Books:
     """Steps of an interrupted run whose end is not known."""
     stamp: str = ""
     """Another one after each change of anything that is here."""
+    ledger: str = ""
+    """The ledger's own lasting name; empty where there is none yet."""
 
 
 class BooksView:
@@ -246,6 +248,9 @@ class Ledger:
         self._path = path
         self._clock = clock
         self._connection = connect(path, IDENTITY)
+        self.id = ""
+        self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
+        self.fence = 0
         self._lock = ""
         self._run = 0
         self._meant: dict[str, Effect] = {}
@@ -470,11 +475,21 @@ class Ledger:
             self._lock = os.urandom(6).hex()
             self._connection.execute("DELETE FROM lock")
             pid = os.getpid()
+            self._name()
             self._connection.execute(
                 "INSERT INTO lock VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
                 (self._lock, _owner(), _host(), pid, _born(pid), command, self._now()),
             )
         return None
+
+    def _name(self) -> None:
+        facts = dict(self._connection.execute("SELECT name, value FROM fact"))
+        self.id = facts.get("id") or os.urandom(16).hex()
+        self.fence = int(facts.get("fence", "0")) + 1
+        self._connection.executemany(
+            "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [("id", self.id), ("fence", str(self.fence))],
+        )
 
     def _release(self) -> None:
         with told(self._path, IDENTITY), transaction(self._connection):
@@ -497,9 +512,10 @@ def _books(connection: sqlite3.Connection) -> Books:
 
 
 def _books_but_managed(connection: sqlite3.Connection) -> Books:
-    fact = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
+    facts = dict(connection.execute("SELECT name, value FROM fact"))
     return Books(
-        portal=fact[0] if fact else "",
+        portal=facts.get("portal", ""),
+        ledger=facts.get("id", ""),
         open_letters=tuple(_letters(connection, "state <> 'sent'")),
         unsettled=tuple(_entries(connection, "settled IS NULL", ())),
     )

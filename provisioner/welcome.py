@@ -5,6 +5,7 @@
       └─────────┴───────────┤               refused for now, or no connection: owed again
                             └──▶ unknown    cut off between the body's first byte and the answer
 
+A letter that another ledger sends is parked as *failed*: the portal knows whose it is, for ever.
 Activation links are derived as a letter is written and stand in no file of ours.
 """
 
@@ -86,6 +87,14 @@ def prepare(ledger: Ledger, *, resend_unknown: bool) -> list[Delivery]:
     ]
 
 
+def _elsewhere(posted: Posted) -> Delivery:
+    return Delivery(
+        posted.letter.key,
+        DeliveryState.FAILED,
+        f"{posted.letter.recipient}: another workspace, with a ledger of its own, sends this e-mail",
+    )
+
+
 def send_owed(
     ledger: Ledger,
     portal: Portal,
@@ -126,7 +135,11 @@ def _messages(
     owed: Sequence[Posted], ledger: Ledger, portal: Portal, sender: Sender, record: Record
 ) -> Iterator[Message]:
     for start in range(0, len(owed), CLAIM):
-        claimed = owed[start : start + CLAIM]
+        wanted = owed[start : start + CLAIM]
+        granted = portal.claim([posted.letter.key for posted in wanted])
+        if elsewhere := [posted for posted in wanted if posted.letter.key not in granted]:
+            record((), [_elsewhere(posted) for posted in elsewhere])
+        claimed = [posted for posted in wanted if posted.letter.key in granted]
         ledger.mark([posted.letter.key for posted in claimed], "connecting")
         links = portal.activation_links([posted.user_id for posted in claimed])
         for posted in claimed:

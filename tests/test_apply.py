@@ -69,6 +69,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     ledger = Ledger(tmp_path / "ledger.db", lambda: NOW)
     with ledger.locked("test"):
         ledger.bind(portal.snapshot().portal)
+        portal.hold(ledger.id, ledger.owner, ledger.fence, 60)
         yield World(tmp_path, portal, ledger)
     portal.close()
     ledger.close()

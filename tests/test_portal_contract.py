@@ -6,7 +6,7 @@ A driver is a line in contract_support.py; a promise is run on those whose porta
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,9 +32,9 @@ from contract_support import (
 )
 from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
 
-from provisioner.apply import apply_steps, not_as_planned, survey
+from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
 from provisioner.errors import Locked, LockLost
-from provisioner.ledger import Ledger
+from provisioner.ledger import Effect, Intent, Ledger, read_entries
 from provisioner.model import (
     AppState,
     Billing,
@@ -45,6 +45,7 @@ from provisioner.model import (
     State,
     Status,
     UserType,
+    Welcome,
     email_key,
     month_end,
 )
@@ -547,7 +548,7 @@ THIRD = state(
 )
 
 
-def plan_to(portal: Portal, desired: State) -> Plan:
+def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -> Plan:
     """From the portal as it is; nobody leaves."""
     snapshot = portal.snapshot()
     users = {**snapshot.state.users}
@@ -555,7 +556,9 @@ def plan_to(portal: Portal, desired: State) -> Plan:
         before = users.get(key)
         users[key] = replace(wanted, id=before.id, version=before.version) if before else wanted
     fitted, _ = portal.fit(State({**snapshot.state.companies, **desired.companies}, users))
-    return make_plan(snapshot.state, fitted, Wanted(snapshot.portal, TERMS, "Cabinet", TODAY))
+    welcomes = {key: Welcome("fr") for key in welcomed}
+    wanted_ = Wanted(snapshot.portal, TERMS, "Cabinet", TODAY, welcomes=welcomes)
+    return make_plan(snapshot.state, fitted, wanted_)
 
 
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
@@ -580,6 +583,53 @@ def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, m
             assert {key: portal.snapshot().state.users[key] for key in desired.users} == fitted.users
             assert not plan_to(portal, desired).changes
             assert carried_out(plan, portal, ledger) == set()
+    ledger.close()
+
+
+@promise(RECEIPTS, CLAIMS, LEASES)
+def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcomes(
+    world: World, memory_path: Path
+) -> None:
+    """Row 7: whoever's call the portal did; the other one's was done already, and he adopts."""
+    looked = []
+    for name in ("one", "two"):
+        portal = world.portal()
+        ledger = Ledger(memory_path / f"{name}.db", lambda: NOW)
+        plan = plan_to(portal, FIRST, welcomed=FIRST.users)
+        looked.append((portal, ledger, plan, survey(plan, portal.snapshot())))
+    told = []
+    for portal, ledger, plan, start in looked:
+        with ledger.locked("test"):
+            portal.hold(ledger.id, ledger.owner, ledger.fence, 60)
+            ledger.begin("apply", "digest")
+            told.append({str(o.verdict) for o in apply_steps(plan, start, portal, ledger, lambda: False)})
+            portal.let_go()
+    assert told == [{"applied"}, {"already"}]
+    owed = [[posted.user for posted in ledger.letters()] for _, ledger, _, _ in looked]
+    assert [sorted(owed[0]), owed[1]] == [["ann@example.fr", "bob@example.fr", "cid@example.fr"], []]
+    created = [[known.created for known in ledger.books().managed.values()] for _, ledger, _, _ in looked]
+    assert created == [[True] * 4, [False] * 4]
+    for _, ledger, _, _ in looked:
+        ledger.close()
+
+
+@promise(RECEIPTS, CLAIMS, LEASES)
+def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done_by_the_other(
+    world: World, memory_path: Path
+) -> None:
+    theirs, ours = world.portal(), world.portal()
+    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    step = CreateCompany("1", "Company 1")
+    with ledger.locked("test"):
+        theirs.hold("another ledger", "somebody", 1, 60)
+        ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
+        ledger.begin("apply", "digest")
+        ledger.intend([Intent(key, "company:1", "CreateCompany", Effect()) for key in ("a", "b", "c")])
+        require(theirs.execute([Call("a", step)])[0])
+        require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
+        assert settle_interrupted(ours, ledger, ours.snapshot().portal) == 2
+    entries = read_entries(memory_path / "ledger.db", 1)
+    assert [entry.verdict for entry in entries] == ["already", "applied", "skipped"]
     ledger.close()
 
 

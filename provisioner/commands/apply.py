@@ -16,7 +16,7 @@ from provisioner.apply import (
     survey,
 )
 from provisioner.commands.console import Console, interruptible
-from provisioner.commands.plan import read_plan, show_text
+from provisioner.commands.plan import read_plan, show_text, tell_unguarded
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.progress import counting, progress
@@ -33,6 +33,7 @@ from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portals.base import Portal, Verdict
+from provisioner.portals.heartbeat import held
 from provisioner.review.describe import describe_step
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
@@ -107,6 +108,7 @@ def apply(
         show_text(planned.plan, console)
     else:
         planned = _saved(workspace, planfile, selection, console)
+    tell_unguarded(planned.plan, console)
     if not planned.plan.applyable:
         raise Blocked(
             "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
@@ -182,7 +184,8 @@ def _run(
         with ledger.locked(command, lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)
             try:
-                report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
+                with held(portal, ledger.id, ledger.owner, ledger.fence):
+                    report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
                 report.stopped = stop()
             finally:
                 portal.close()

@@ -15,6 +15,7 @@ from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Clock, Status, User, email_key
 from provisioner.portals.base import Portal
+from provisioner.portals.heartbeat import held
 from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
@@ -94,16 +95,17 @@ def send(
         with ledger.locked("mail send", lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock)
             try:
-                parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
-                only = None
-                if user is not None:
-                    only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
-                owed = ledger.letters("owed")
-                rehearse((posted.letter for posted in owed), sender)
-                if only is not None:
-                    owed = [posted for posted in owed if posted.letter.key in only]
-                tally = deliver(workspace, ledger, portal, sender, owed, console, stop)
-                tally.trouble[:0] = parked
+                with held(portal, ledger.id, ledger.owner, ledger.fence):
+                    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+                    only = None
+                    if user is not None:
+                        only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
+                    owed = ledger.letters("owed")
+                    rehearse((posted.letter for posted in owed), sender)
+                    if only is not None:
+                        owed = [posted for posted in owed if posted.letter.key in only]
+                    tally = deliver(workspace, ledger, portal, sender, owed, console, stop)
+                    tally.trouble[:0] = parked
             finally:
                 portal.close()
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
+from provisioner.commands.planning import fitted
 from provisioner.commands.reading import Planned, Selection, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
@@ -24,7 +25,7 @@ from provisioner.manifest.declared import Declared, DeclaredUser
 from provisioner.manifest.resolve import Policy, Resolution, resolve
 from provisioner.model import Address, Clock, State, User, email_key, paris_date
 from provisioner.planning.plan import Plan
-from provisioner.portals.base import Snapshot, View
+from provisioner.portals.base import Portal, Snapshot, View
 from provisioner.workspace import Workspace, declare_files, with_settings
 
 _SMALL = 50
@@ -36,8 +37,8 @@ def replan(workspace: Workspace, clock: Clock, *, digests: bool) -> Planned | No
     remembered = recall(workspace.root)
     if remembered is None or (digests and len(remembered.digests) < len(remembered.files)):
         return None
-    search = _Search(workspace, clock, remembered, digests)
     portal = portal_of(workspace, writing=False, clock=clock)
+    search = _Search(workspace, clock, remembered, digests, portal)
     try:
         return portal.look(
             lambda view: look_at_books(workspace.ledger_path, lambda books: search.plan(view, books))
@@ -135,11 +136,14 @@ class _Part:
 class _Search:
     """One attempt at a plan from memory."""
 
-    def __init__(self, workspace: Workspace, clock: Clock, remembered: Remembered, digests: bool) -> None:
+    def __init__(
+        self, workspace: Workspace, clock: Clock, remembered: Remembered, digests: bool, portal: Portal
+    ) -> None:
         self._workspace = workspace
         self._clock = clock
         self._old = remembered
         self._digests = digests
+        self._portal = portal
         self._policy: Policy = policy_of(workspace, clock)
 
     def plan(self, view: View, books: BooksView) -> Planned | None:
@@ -167,6 +171,8 @@ class _Search:
             return None
         current = State(companies, {email_key(user.email): user for user in part.accounts})
         resolution = resolve(part.declared, current, part.books.managed, self._policy)
+        if not fitted(self._portal, resolution)[1]:
+            return None
         after = self._after(files, gone, part, resolution, began)
         plan = plan_of(
             workspace,

@@ -181,6 +181,7 @@ class Portal(Protocol):
         run that is dead or stopped, whose writes are refused from then on. Called again by the same run it
         holds on for longer. Raises :class:`Locked` while another run with this number or a higher one holds
         it, :class:`LockLost` when another one has taken our place. Without leases it only remembers the name.
+        It may be called from another thread while the portal works.
         """
         ...
 

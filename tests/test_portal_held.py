@@ -1,0 +1,209 @@
+"""A run holds its portal: kept while it works, lost to a later one, and claimed letter by letter."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import mailed, workspace
+from crash_support import TWO_NEWCOMERS
+from people import NOW, TERMS
+from shell_support import Shell
+
+from provisioner.apply import remember_adoptions
+from provisioner.commands import apply as apply_module
+from provisioner.commands import planning as planning_module
+from provisioner.commands import replan as replan_module
+from provisioner.commands.reading import portal_of, utc_now
+from provisioner.diagnostics import Diagnostic, warning
+from provisioner.errors import Locked, LockLost
+from provisioner.ledger import letter_key, read_books, read_entries, read_letters
+from provisioner.model import Operator, State
+from provisioner.portals.base import Capabilities
+from provisioner.portals.heartbeat import held
+from provisioner.portals.memory import MemoryPortal
+from provisioner.portals.sql import SqlPortal
+from provisioner.welcome import Tally
+from provisioner.workspace import load_workspace
+
+
+class Wakeful(MemoryPortal):
+    """A portal that counts how often it is held, and by which thread."""
+
+    def __init__(self) -> None:
+        super().__init__(Operator.PARTNER, TERMS, "", lambda: NOW)
+        self.threads: set[int] = set()
+        self.beats = 0
+        self.awaited = threading.Event()
+        self.trouble: Exception | None = None
+
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+        super().hold(ledger, owner, fence, seconds)
+        self.threads.add(threading.get_ident())
+        self.beats += 1
+        if self.beats == 2 and self.trouble:
+            raise self.trouble
+        if self.beats >= 4:
+            self.awaited.set()
+
+
+@pytest.mark.parametrize("trouble", [None, Locked("not now"), LockLost("gone")])
+def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(trouble: Exception | None) -> None:
+    portal = Wakeful()
+    portal.trouble = trouble
+    with held(portal, "ledger", "ann", 1, 0):
+        assert portal.awaited.wait(20)
+        assert portal.lease("ledger") is not None
+    beats = portal.beats
+    assert len(portal.threads) == 2
+    lease = portal.lease("ledger")
+    assert lease is not None
+    assert not lease.holder
+    assert portal.beats == beats
+
+
+def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
+    portal = Wakeful()
+    portal.another(Operator.PARTNER).hold("ledger", "bob", 1, 60)
+    with pytest.raises(Locked, match="bob"), held(portal, "ledger", "ann", 1, 60):
+        raise AssertionError
+    with pytest.raises(ZeroDivisionError), held(portal, "another", "ann", 1, 60):
+        _ = 1 / 0
+    lease = portal.lease("another")
+    assert lease is not None
+    assert not lease.holder
+
+
+@pytest.fixture
+def firm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Two newcomers, not yet on the portal."""
+    return Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
+
+
+def embedded(folder: Path) -> SqlPortal:
+    portal = portal_of(load_workspace(folder), writing=True)
+    assert isinstance(portal, SqlPortal)
+    return portal
+
+
+def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_by_running_it_again(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remember = remember_adoptions
+
+    def overtaken(*words: Any) -> None:
+        portal = embedded(firm.folder)
+        portal.take_lease(read_books(firm.folder / "ledger.db").ledger, "somebody", "later", 99, 60)
+        portal.drop_lease(read_books(firm.folder / "ledger.db").ledger, "later")
+        portal.close()
+        remember(*words)
+
+    monkeypatch.setattr(apply_module, "remember_adoptions", overtaken)
+    said = firm("apply", "--auto-approve")
+    assert said.code == 6
+    assert "Another run has taken this one's place on the portal" in said.err
+    assert firm("portal", "users").out == "Nobody is on this portal yet.\n"
+    monkeypatch.undo()
+    assert firm("apply", "--auto-approve").code == 0
+    assert sorted(mailed(firm.folder).values()) == [1, 1]
+    verdicts = [entry.verdict for run in (1, 2) for entry in read_entries(firm.folder / "ledger.db", run)]
+    assert set(verdicts) == {"skipped", "applied"}
+
+
+def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None:
+    assert firm("apply", "--auto-approve").code == 0
+    portal = embedded(firm.folder)
+    portal.take_lease(read_books(firm.folder / "ledger.db").ledger, "bob on beta", "copy", 99, 60)
+    said = firm("mail", "send")
+    assert said.code == 6
+    assert "held by bob on beta" in said.err
+    portal.close()
+
+
+def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> None:
+    """Row 7: even two ledgers that both owe a letter send it once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_module, "deliver", lambda *words: Tally())
+        assert firm("apply", "--auto-approve").code == 0
+    owed = read_letters(firm.folder / "ledger.db")
+    assert [posted.state for posted in owed] == ["owed", "owed"]
+    portal = embedded(firm.folder)
+    lease = portal.take_lease("another ledger", "bob", "bob", 1, 60)
+    assert portal.claim_letters("another ledger", lease.fence, [owed[0].letter.key]) == {owed[0].letter.key}
+    portal.close()
+    said = firm("mail", "send")
+    assert said.code == 7
+    assert [posted.state for posted in read_letters(firm.folder / "ledger.db")] == ["failed", "sent"]
+    assert "another workspace, with a ledger of its own, sends this e-mail" in said.err
+    assert mailed(firm.folder) == {owed[1].letter.recipient: 1}
+    assert firm("mail", "send", owed[0].letter.recipient).code == 7
+    assert sum(mailed(firm.folder).values()) == 1
+    assert letter_key(read_books(firm.folder / "ledger.db").portal, owed[0].user_id) == owed[0].letter.key
+
+
+class Lesser:
+    """The workspace's portal, as if it could do less."""
+
+    def __init__(self, portal: Any, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
+        self._portal, self._can, self._gaps = portal, can, gaps
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._portal, name)
+
+    def capabilities(self) -> Capabilities:
+        return self._can
+
+    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        return desired, self._gaps
+
+
+def lessen(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
+    """Every portal that is opened for planning can no more than this."""
+
+    def opened(*words: Any, **options: Any) -> Any:
+        return Lesser(portal_of(*words, **options), can, gaps)
+
+    for module in (planning_module, replan_module):
+        patch.setattr(module, "portal_of", opened)
+
+
+def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lessen(monkeypatch, Capabilities(versions=False, claims=False))
+    sentence = "This portal cannot guard against a second run at the same time"
+    planned = firm("plan", "--out", "plan.json")
+    assert planned.code == 0
+    assert planned.err.count(sentence) == 1
+    assert "overwrite what somebody else changes meanwhile or send a second welcome" in planned.err
+    assert sentence in " ".join(planned.out.split())
+    for command in (("apply", "plan.json"), ("apply", "--auto-approve")):
+        said = firm(*command)
+        assert (said.code, said.err.count(sentence)) == (0, 1)
+    monkeypatch.undo()
+    lessen(monkeypatch, Capabilities())
+    assert sentence not in firm("plan").err
+
+
+def test_what_a_portal_cannot_hold_is_said_in_every_plan_also_in_one_from_memory(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert firm("apply", "--auto-approve").code == 0
+    assert firm("plan").code == firm("plan").code == 0
+    gap = warning("portal-missing", "This portal keeps no phones.", "Nothing to do.")
+    lessen(monkeypatch, Capabilities(), [gap])
+    for _ in range(2):
+        assert "This portal keeps no phones." in firm("plan").out
+
+
+def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
+    assert firm("apply", "--auto-approve").code == 0
+    portal = embedded(firm.folder)
+    lease = portal.lease(read_books(firm.folder / "ledger.db").ledger)
+    portal.close()
+    assert lease is not None
+    assert (lease.holder, lease.fence) == ("", 1)
+    assert lease.expires <= utc_now()
