@@ -196,7 +196,7 @@ class Border:
             code = "version-missing" if missing.name == "If-Match" else "malformed"
             raise Problem(code, f"The {missing.place} parameter {missing.name} is missing.")
         if ("Lease" in found["header"]) != ("Fencing-Token" in found["header"]):
-            raise Problem("malformed", "Lease and Fencing-Token come together or not at all.")
+            raise Problem("lease-missing", "Lease and Fencing-Token come together or not at all.")
         body = None
         if entry.takes is not None and not (entry.takes is Nothing and not content):
             if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

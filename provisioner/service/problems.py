@@ -29,6 +29,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "rule": (422, "A rule of the portal refuses this"),
     "locked": (423, "Another run holds the lease"),
     "fenced": (423, "Another run has taken this one's place"),
+    "lease-missing": (428, "Lease and Fencing-Token come together"),
     "version-missing": (428, "The version to be changed is missing"),
     "busy": (429, "Too many requests"),
     "defect": (500, "A defect of this program"),

@@ -128,7 +128,7 @@ STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
 def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Entry:
     return Entry(
         name, summary, {201: bodies.Receipt, 200: bodies.Receipt}, words, takes, "portal.write",
-        parameters=CREATES, refuses=(409, 422, 423), etag=True,
+        parameters=CREATES, refuses=(409, 422, 423, 428), etag=True,
     )  # fmt: skip
 
 

@@ -1,0 +1,454 @@
+"""Requests to the portal's service: read strictly, answered once, bounded, and refused in words."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from people import NOW
+from service_support import Served, serving
+
+from provisioner.service.buckets import Buckets
+from provisioner.service.problems import URN
+from provisioner.service.strict import MAX_BODY
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("requests"), now=NOW) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def api(served: Served) -> Iterator[httpx2.Client]:
+    with served.api() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bakery(api: httpx2.Client) -> str:
+    """A billed company with an administrator; his id."""
+    assert api.post("/v1/companies", json={"number": "1", "name": "Bakery"}).status_code == 201
+    billing = api.put("/v1/companies/1/billing", json=BILLING, headers={"If-Match": '"1"'})
+    assert billing.json() == {"verdict": "applied", "id": "", "version": 2}
+    answer = api.post("/v1/users", json=person("claire"))
+    assert answer.headers["location"] == f"/v1/users/{answer.json()['id']}"
+    return str(answer.json()["id"])
+
+
+BILLING = {"mode": "client", "offer": "Essentiel"}
+
+
+def person(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "email": f"{name}@example.fr",
+        "first_name": name.capitalize(),
+        "last_name": "Martin",
+        "phone": "+33612345678",
+        "type": "administrator",
+        "billed": "1",
+        "companies": ["1"],
+        "production": "full",
+        "apps": [{"app": "Scan", "state": "active", "ends": None}],
+        "status": "active",
+        **more,
+    }
+
+
+def problem(answer: httpx2.Response) -> str:
+    """The code of a refusal, which is whole."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    words = answer.json()
+    assert words["status"] == answer.status_code
+    assert words["title"]
+    assert words["detail"]
+    assert str(words["type"]).startswith(URN)
+    return str(words["type"]).removeprefix(URN)
+
+
+# --- what JSON leaves open ---
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "pointer"),
+    [
+        (b'{"number": "9", "name": "A", "name": "B"}', "malformed", None),
+        (b'{"number": "9", "name": NaN}', "malformed", None),
+        (b'{"number": "9", "name": Infinity}', "malformed", None),
+        (b'{"number": "9", "name": "A"', "malformed", None),
+        (b'{"number": "9", "name": "A"} x', "malformed", None),
+        (b"", "malformed", None),
+        (b'{"number": "9", "name": "\xe9"}', "malformed", None),
+        (b'\xef\xbb\xbf{"number": "9", "name": "A"}', "malformed", None),
+        (b'{"number": "9", "name": "\\ud800"}', "malformed", None),
+        (b"[" * 100_000, "malformed", None),
+        (b'{"number": "9", "name": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}", "malformed", None),
+        (b"[]", "invalid", ""),
+        (b'"text"', "invalid", ""),
+        (b'{"number": "9", "name": "A", "extra": 1}', "invalid", "/extra"),
+        (b'{"number": "9", "name": "A", "a/b~c": 1}', "invalid", "/a~1b~0c"),
+        (b'{"number": "9"}', "invalid", "/name"),
+        (b'{"number": 9, "name": "A"}', "invalid", "/number"),
+        (b'{"number": "9", "name": null}', "invalid", "/name"),
+        (b'{"number": "9", "name": "A\\u0000B"}', "invalid", "/name"),
+        (b'{"number": "9", "name": "A\\nB"}', "invalid", "/name"),
+        (b'{"number": "9", "name": "A\\u202eB"}', "invalid", "/name"),
+        (b'{"number": "9", "name": ""}', "invalid", "/name"),
+        (b'{"number": "../9", "name": "A"}', "invalid", "/number"),
+        (b'{"number": "9", "name": "A", "siren": "732829321"}', "invalid", "/siren"),
+        (json.dumps({"number": "9", "name": "A" * 101}).encode(), "invalid", "/name"),
+    ],
+)
+def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, pointer: str | None) -> None:
+    answer = api.post("/v1/companies", content=content, headers=JSON)
+    assert problem(answer) == code, answer.text
+    assert answer.status_code == (400 if code == "malformed" else 422)
+    assert answer.json().get("pointer") == pointer
+    assert api.get("/v1/companies/9").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"email": "claire"}, "/email"),
+        ({"email": "a b@example.fr"}, "/email"),
+        ({"email": "a@b@example.fr"}, "/email"),
+        ({"email": "é" * 130 + "@example.fr"}, "/email"),
+        ({"phone": "06 12 34 56 78"}, "/phone"),
+        ({"type": "Administrator"}, "/type"),
+        ({"companies": ["1", "1"]}, "/companies"),
+        ({"companies": "1"}, "/companies"),
+        ({"apps": [{"app": "Scan", "state": "ending"}]}, "/apps/0"),
+        ({"apps": [{"app": "Scan", "state": "active", "ends": "2026-11-30"}]}, "/apps/0"),
+        ({"apps": [{"app": "Scan", "state": "ending", "ends": "2026-02-30"}]}, "/apps/0/ends"),
+        ({"apps": [{"app": "Scan", "state": "active"}, {"app": "Scan", "state": "requested"}]}, "/apps"),
+        ({"status": "closed"}, "/status"),
+        ({"id": "mine"}, "/id"),
+    ],
+)
+def test_a_person_is_read_strictly(
+    api: httpx2.Client, bakery: str, change: dict[str, Any], pointer: str
+) -> None:
+    answer = api.post("/v1/users", json=person("nobody", **change))
+    assert problem(answer) == "invalid", answer.text
+    assert answer.json()["pointer"] == pointer
+
+
+def test_every_misfit_is_told_at_once(api: httpx2.Client) -> None:
+    answer = api.post("/v1/companies", json={"number": 1, "name": "", "more": 1})
+    told = {answer.json()["pointer"], *(other["pointer"] for other in answer.json()["others"])}
+    assert told == {"/number", "/name", "/more"}
+
+
+def test_a_rule_that_refuses_is_named(api: httpx2.Client, bakery: str) -> None:
+    cases = [
+        (api.post("/v1/users", json=person("x", email="Claire@example.fr")), 409, "exists", "R1"),
+        (api.post("/v1/users", json=person("x", email="helene@example.com")), 422, "R1", "R1"),
+        (api.post("/v1/users", json=person("x", email="a@durand-associes.fr")), 422, "R14", "R14"),
+        (api.post("/v1/users", json=person("x", companies=[])), 422, "R5", "R5"),
+        (api.post("/v1/users", json=person("x", companies=["1", "404"])), 422, "unknown-company", "unknown-company"),
+        (api.post("/v1/companies", json={"number": "1", "name": "Other"}), 409, "exists", "R13"),
+        (
+            api.put(f"/v1/users/{bakery}/type", json={"type": "standard"}, headers={"If-Match": '"1"'}),
+            422,
+            "R2",
+            "R2",
+        ),
+        (
+            api.post(
+                f"/v1/users/{bakery}/applications",
+                json={"end": ["Scan"], "ends": "2026-12-31"},
+                headers={"If-Match": '"1"'},
+            ),
+            409,
+            "month-turned",
+            "R9",
+        ),
+        (api.post(f"/v1/users/{bakery}/validation", headers={"If-Match": '"1"'}), 422, "R7", "R7"),
+    ]
+    for answer, status, code, rule in cases:
+        assert (problem(answer), answer.status_code) == (code, status), answer.text
+        assert answer.json()["rule"] == rule
+
+
+# --- versions and keys ---
+
+
+def test_a_read_that_is_known_already_is_not_sent_again(api: httpx2.Client, bakery: str) -> None:
+    for path in (f"/v1/users/{bakery}", "/v1/companies/1", "/v1/portal"):
+        first = api.get(path)
+        etag = first.headers["etag"]
+        for known in (etag, f'"x", {etag}', f"W/{etag}", "*"):
+            again = api.get(path, headers={"If-None-Match": known})
+            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+        assert api.get(path, headers={"If-None-Match": '"other"'}).json() == first.json()
+        head = api.head(path)
+        assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", etag)
+        assert head.headers["content-length"] == first.headers["content-length"]
+
+
+def test_an_application_that_ended_with_the_month_is_another_answer(tmp_path: Path) -> None:
+    with serving(tmp_path, now=NOW) as served:
+        with served.api() as api:
+            api.post("/v1/companies", json={"number": "1", "name": "One"})
+            api.put("/v1/companies/1/billing", json=BILLING, headers={"If-Match": '"1"'})
+            ending = [{"app": "Scan", "state": "ending", "ends": "2026-11-30"}]
+            made = api.post("/v1/users", json=person("paul", apps=ending))
+            path = f"/v1/users/{made.json()['id']}"
+            known = {"If-None-Match": api.get(path).headers["etag"]}
+            assert api.get(path, headers=known).status_code == 304
+        served.set_clock(NOW + timedelta(days=10))
+        with served.api() as api:
+            later = api.get(path, headers=known)
+    assert later.status_code == 200
+    assert later.json()["apps"] == []
+
+
+def test_a_change_names_the_version_that_it_changes(api: httpx2.Client, bakery: str) -> None:
+    path = "/v1/companies/1"
+    missing = api.put(path, json={"name": "Bakery"})
+    assert (missing.status_code, problem(missing)) == (428, "version-missing")
+    for odd in ("2", '"two"', "*", '"1", "2"', 'W/"2"', '"99999999999999999999"'):
+        assert problem(api.put(path, json={"name": "B"}, headers={"If-Match": odd})) == "malformed", odd
+    moved = api.put(path, json={"name": "Changed"}, headers={"If-Match": '"1"'})
+    assert (moved.status_code, problem(moved)) == (412, "version-moved")
+    nobody = api.put("/v1/companies/404", json={"name": "B"}, headers={"If-Match": '"1"'})
+    assert (nobody.status_code, problem(nobody)) == (404, "not-on-portal")
+    etag = api.get(path).headers["etag"]
+    done = api.put(path, json={"name": "Bakery & Sons"}, headers={"If-Match": etag})
+    assert done.json()["verdict"] == "applied"
+    assert api.get(path).headers["etag"] == done.headers["etag"] == '"3"'
+    same = api.put(path, json={"name": "Bakery & Sons"}, headers={"If-Match": etag})
+    assert same.json() == {"verdict": "already", "id": "", "version": 3}
+
+
+def test_the_same_key_gives_the_first_answer_again(api: httpx2.Client, bakery: str) -> None:
+    key = {"Idempotency-Key": "key-of-marc"}
+    body = person("marc", type="standard")
+    first = api.post("/v1/users", json=body, headers=key)
+    again = api.post("/v1/users", json=body, headers=key)
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    kept = api.get("/v1/receipts/key-of-marc")
+    assert kept.json() == {"key": "key-of-marc", **first.json()}
+    assert api.get("/v1/receipts/never-seen").status_code == 404
+    without = api.post("/v1/users", json=body)
+    assert without.json()["verdict"] == "already"
+
+
+def test_twenty_requests_at_once_with_one_key_have_one_effect(api: httpx2.Client, bakery: str) -> None:
+    """Row 6 over HTTP."""
+
+    def send(_: int) -> tuple[int, str]:
+        answer = api.post(
+            "/v1/users", json=person("zoe", type="standard"), headers={"Idempotency-Key": "key-of-zoe"}
+        )
+        return answer.status_code, answer.text
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = set(threads.map(send, range(20)))
+    assert len(answers) == 1
+    everyone = api.get("/v1/users").json()["items"]
+    assert [one["email"] for one in everyone].count("zoe@example.fr") == 1
+
+
+def test_pages_follow_one_another_and_the_counter_tells_what_is_new(api: httpx2.Client, bakery: str) -> None:
+    whole = api.get("/v1/users").json()
+    pieces, after = [], 0
+    while True:
+        page = api.get("/v1/users", params={"after": after, "limit": 1}).json()
+        assert page["counter"] == whole["counter"]
+        pieces += page["items"]
+        if page["next"] is None:
+            break
+        after = page["next"]
+    assert pieces == whole["items"]
+    assert len(pieces) >= 1
+    assert api.get("/v1/users", params={"since": whole["counter"]}).json()["items"] == []
+    made = api.post("/v1/users", json=person("late", type="standard")).json()
+    news = api.get("/v1/users", params={"since": whole["counter"]}).json()
+    assert [one["id"] for one in news["items"]] == [made["id"]]
+    assert news["counter"] > whole["counter"]
+
+
+# --- leases and letters ---
+
+
+def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.Client, bakery: str) -> None:
+    """Row 8 over HTTP."""
+
+    def take(holder: str, fence: int) -> httpx2.Response:
+        words = {"owner": f"{holder} on a runner", "holder": holder, "fence": fence, "seconds": 60}
+        return api.put("/v1/leases/shared", json=words)
+
+    assert api.get("/v1/leases/shared").status_code == 404
+    assert take("first", 3).json()["fence"] == 3
+    held = take("copy", 3)
+    assert (held.status_code, problem(held)) == (423, "locked")
+    assert held.json()["owner"] == "first on a runner"
+    assert take("second", 4).json()["fence"] == 4
+    step = {"If-Match": api.get("/v1/companies/1").headers["etag"], "Lease": "shared"}
+    late = api.put("/v1/companies/1", json={"name": "Late"}, headers={**step, "Fencing-Token": "3"})
+    assert (late.status_code, problem(late)) == (423, "fenced")
+    lost = api.post(
+        "/v1/letter-claims",
+        json={"letters": ["l1"]},
+        headers={"Lease": "shared", "Fencing-Token": "3"},
+    )
+    assert (lost.status_code, problem(lost)) == (423, "fenced")
+    done = api.put("/v1/companies/1", json={"name": "In time"}, headers={**step, "Fencing-Token": "4"})
+    assert done.json()["verdict"] == "applied"
+    assert api.delete("/v1/leases/shared", params={"holder": "second"}).status_code == 204
+    assert "holder" not in api.get("/v1/leases/shared").json()
+
+
+def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client) -> None:
+    leases = {}
+    for ledger in ("one", "two"):
+        words = {"owner": ledger, "holder": ledger, "fence": 1, "seconds": 60}
+        fence = api.put(f"/v1/leases/{ledger}", json=words).json()["fence"]
+        leases[ledger] = {"Lease": ledger, "Fencing-Token": str(fence)}
+
+    def claim(ledger: str, *letters: str) -> list[str]:
+        answer = api.post("/v1/letter-claims", json={"letters": letters}, headers=leases[ledger])
+        return list(answer.json()["granted"])
+
+    assert claim("one", "a", "b") == ["a", "b"]
+    assert claim("two", "b", "c") == ["c"]
+    assert claim("one", "a", "b", "c") == ["a", "b"]
+    without = api.post("/v1/letter-claims", json={"letters": ["d"]})
+    assert problem(without) == "malformed"
+    half = api.post("/v1/letter-claims", json={"letters": ["d"]}, headers={"Lease": "one"})
+    assert half.status_code in (400, 428)
+
+
+# --- what is beside the point ---
+
+
+def test_other_addresses_methods_and_types_are_problems_too(api: httpx2.Client, bakery: str) -> None:
+    cases = [
+        (api.get("/nowhere"), 404, "not-found"),
+        (api.get("/v1/users/"), 404, "not-found"),
+        (api.get("/v1/users/a%00b"), 404, "not-on-portal"),
+        (api.get("/v1/companies/" + "9" * 300), 404, "not-on-portal"),
+        (api.delete("/v1/users"), 405, "method"),
+        (api.request("PATCH", "/v1/companies/1"), 405, "method"),
+        (api.get("/v1/users", headers={"Accept": "text/html"}), 406, "not-acceptable"),
+        (api.get("/v1/users", headers={"Accept": "application/json;q=0"}), 406, "not-acceptable"),
+        (api.post("/v1/companies", content=b"{}", headers={"Content-Type": "text/plain"}), 415, "media-type"),
+        (api.post("/v1/companies", content=b"{}"), 415, "media-type"),
+        (api.get("/v1/users?limit=5001"), 400, "malformed"),
+        (api.get("/v1/users?limit=0"), 400, "malformed"),
+        (api.get("/v1/users?after=-1"), 400, "malformed"),
+        (api.get("/v1/users?after=1&after=2"), 400, "malformed"),
+        (api.get("/v1/users?page=2"), 400, "malformed"),
+        (api.get("/v1/users?after=%ff"), 400, "malformed"),
+        (api.request("GET", "/v1/users", content=b"x"), 400, "malformed"),
+        (api.post("/v1/companies", json={}, headers={"Idempotency-Key": "a b"}), 400, "malformed"),
+        (api.post("/v1/companies", json={}, headers={"Lease": "l"}), 428, "lease-missing"),
+    ]
+    for answer, status, code in cases:
+        assert (answer.status_code, problem(answer)) == (status, code), answer.request.url
+    assert cases[4][0].headers["allow"] == "GET, HEAD, POST"
+
+
+def test_a_body_of_a_mebibyte_is_read_and_one_byte_more_is_not(api: httpx2.Client) -> None:
+    filling = b'{"number": "8", "name": "Eight"}'
+    exact = filling + b" " * (MAX_BODY - len(filling))
+    assert api.post("/v1/companies", content=exact, headers=JSON).status_code == 201
+    over = api.post("/v1/companies", content=exact + b" ", headers=JSON)
+    assert (over.status_code, problem(over)) == (413, "too-large")
+
+    def drops() -> Iterator[bytes]:
+        yield from (b" " * 65_536 for _ in range(17))
+
+    streamed = api.post("/v1/companies", content=drops(), headers=JSON)
+    assert (streamed.status_code, problem(streamed)) == (413, "too-large")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"HELO there\r\n\r\n",
+        b"GET /v1/portal HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /v1/portal HTTP/1.1\r\nA: " + b"a" * 70_000,
+        b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused_and_the_line_is_cut(served: Served, content: bytes) -> None:
+    with closing(socket.create_connection(("127.0.0.1", served.port), timeout=10)) as line:
+        line.sendall(content)
+        answer = b""
+        while more := line.recv(65_536):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+def test_a_header_that_decides_something_comes_once(served: Served, api: httpx2.Client) -> None:
+    token = api.headers["authorization"]
+    for name, value in (("Authorization", token), ("If-Match", '"1"'), ("Idempotency-Key", "a")):
+        headers = [("Authorization", token), ("If-Match", '"1"'), ("Idempotency-Key", "a"), (name, value)]
+        answer = httpx2.put(f"{served.url}/v1/companies/1", json={"name": "A"}, headers=headers)
+        assert problem(answer) == "malformed", name
+
+
+# --- rates ---
+
+
+def test_a_client_that_asks_too_much_is_told_when_to_come_again(tmp_path: Path) -> None:
+    with serving(tmp_path, "--rate", "2") as served, served.api() as greedy, served.api("reader") as modest:
+        answers = [greedy.get("/v1/portal") for _ in range(8)]
+        assert [answer.status_code for answer in answers][:4] == [200] * 4
+        late = [answer for answer in answers if answer.status_code == 429]
+        assert late
+        assert problem(late[0]) == "busy"
+        assert int(late[0].headers["retry-after"]) >= 1
+        assert modest.get("/v1/portal").status_code == 200
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    now = [0.0]
+    buckets = Buckets(rate=2, burst=4, now=lambda: now[0])
+    assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 1]
+    assert buckets.take("b") == 0
+    now[0] = 0.5
+    assert [buckets.take("a") for _ in range(2)] == [0, 1]
+    now[0] = 100
+    assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 1]
+    slow = Buckets(rate=0.1, burst=1, now=lambda: now[0])
+    assert [slow.take("a") for _ in range(2)] == [0, 10]
+
+
+# --- noise ---
+
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+)
+known = st.sampled_from(sorted(person("a")))
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.dictionaries(known, values, min_size=1, max_size=3))
+def test_a_person_with_anything_in_it_is_refused_or_done(
+    api: httpx2.Client, bakery: str, changes: dict[str, Any]
+) -> None:
+    content = json.dumps({**person("odd"), **changes}).encode()
+    answer = api.post("/v1/users", content=content, headers=JSON)
+    assert answer.status_code in (200, 201, 400, 409, 422), answer.text

@@ -1,0 +1,96 @@
+"""schemathesis over the OpenAPI document: whatever it draws, no 5xx and nothing that the document does not say.
+
+``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more of everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from people import ESSENTIEL, user
+from schemathesis.config import (
+    ChecksConfig,
+    PositiveDataAcceptanceConfig,
+    ProjectConfig,
+    ProjectsConfig,
+    SchemathesisConfig,
+)
+from schemathesis import GenerationMode
+from service_support import ROOT, Served, serving
+
+from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling
+from provisioner.portals.base import Call
+
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
+
+REFUSALS = [401, 403, 404, 406, 409, 412, 413, 415, 422, 423, 428, 429]
+"""What may be refused although it is well formed: rules, rights and versions are beyond a schema."""
+
+CHECKS = ChecksConfig(
+    positive_data_acceptance=PositiveDataAcceptanceConfig(expected_statuses=["2XX", "304", *REFUSALS]),
+)
+CHECKS.missing_required_header.expected_statuses = ["400", "401", "406", "428"]
+
+document = json.loads((ROOT / "schemas" / "openapi.json").read_text(encoding="utf-8"))
+schema = schemathesis.openapi.from_dict(
+    document,
+    config=SchemathesisConfig(projects=ProjectsConfig(default=ProjectConfig(checks=CHECKS))),
+)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(
+        tmp_path_factory.mktemp("drawn"), "--failed-logins", "1000000", "--rate", "100000"
+    ) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def people(served: Served) -> list[str]:
+    """A company with an administrator and two others; the ids."""
+    portal = served.portal()
+    portal.execute([Call("", CreateCompany("1", "Company 1"))])
+    portal.execute([Call("", SetBilling("1", ESSENTIEL), "", 1)])
+    wanted = [user("ann"), user("bob", type="standard"), user("cid", type="standard", status="to_validate")]
+    receipts = portal.execute([Call("", CreateUser(one.email, replace(one, id=""))) for one in wanted])
+    portal.close()
+    return [receipt.id for receipt in receipts]
+
+
+@pytest.fixture(scope="module")
+def token(served: Served) -> str:
+    return served.token()
+
+
+@schema.parametrize()
+@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+def test_whatever_is_asked_is_answered_as_the_document_says(
+    case: Any, served: Served, token: str, people: list[str]
+) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    if case.meta.generation.mode is GenerationMode.POSITIVE:
+        _aim(case, served.url, headers, people)
+    case.call_and_validate(base_url=served.url, headers=headers)
+
+
+def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> None:
+    """At somebody who exists, in his version: what is well formed gets past the first look-up."""
+    kind = "id" if "id" in case.path_parameters else "number"
+    if kind not in case.path_parameters:
+        return
+    known = people[len(str(case.body)) % len(people)] if kind == "id" else "1"
+    case.path_parameters[kind] = known
+    if "If-Match" in case.headers:
+        found = httpx2.get(f"{url}/v1/{'users' if kind == 'id' else 'companies'}/{known}", headers=headers)
+        case.headers["If-Match"] = found.headers["etag"]
+        for name in ("Lease", "Fencing-Token"):
+            case.headers.pop(name, None)
