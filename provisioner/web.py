@@ -256,63 +256,58 @@ class Web:
 
     async def _insist(self, request: Request, token: str) -> Reply:
         """Ask until there is an answer, within bounds. A busy server is left alone as long as it asks for."""
-        import anyio
         import stamina
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.CALL_SECONDS
-        unknown = asking = False
+        unknown = False
         last = "it gave no answer in time"
 
         def again(problem: Exception) -> bool | float:
-            nonlocal unknown, asking, last
-            asking = False
+            nonlocal unknown, last
             if not isinstance(problem, _Passing):
                 return False
             unknown, last = unknown or problem.unknown, problem.why
             if problem.unknown and not request.repeatable:
                 return False
             if problem.wait is None:
-                return True
+                return loop.time() < deadline
             wait = problem.wait + _jitter()
             return wait if loop.time() + wait < deadline else False
 
-        try:
-            with anyio.fail_after(limits.CALL_SECONDS):
-                async for attempt in stamina.retry_context(
-                    on=again,
-                    attempts=limits.CALL_TRIES,
-                    timeout=limits.CALL_SECONDS,
-                    wait_initial=limits.RETRY_FIRST_SECONDS,
-                    wait_jitter=limits.RETRY_JITTER_SECONDS,
-                ):
-                    with attempt:
-                        await self._quiet()
-                        asking = True
-                        return await self._try(request, token)
-        except _Passing:
-            pass
-        except TimeoutError:
-            unknown = unknown or asking
+        with suppress(_Passing):
+            async for attempt in stamina.retry_context(
+                on=again,
+                attempts=limits.CALL_TRIES,
+                timeout=limits.CALL_SECONDS,
+                wait_initial=limits.RETRY_FIRST_SECONDS,
+                wait_jitter=limits.RETRY_JITTER_SECONDS,
+            ):
+                with attempt:
+                    await self._quiet(deadline)
+                    return await self._try(request, token, deadline)
         how = "gave no usable answer" if unknown else "cannot be reached"
         raise Unanswered(f"{self.server} {how}: {last}.", "Try again in a while.", unknown=unknown) from None
 
-    async def _quiet(self) -> None:
+    async def _quiet(self, deadline: float) -> None:
         """Wait while the server wants to be left alone."""
         loop = asyncio.get_running_loop()
         while (rest := self._quiet_until - loop.time()) > 0:
+            if self._quiet_until >= deadline:
+                raise _Passing("it is busy", unknown=False, wait=rest)
             await asyncio.sleep(rest + _jitter())
 
-    async def _try(self, request: Request, token: str) -> Reply:
+    async def _try(self, request: Request, token: str, deadline: float) -> Reply:
         import anyio
         import httpx2
 
-        seconds = limits.REPLY_SECONDS
+        # the whole call ends by the bounds of its tries: one that is cut off as it connects stays half open
+        seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(request, token)
+                reply = await self._exchange(request, token, seconds)
         except TimeoutError:
-            raise _Passing(f"no whole reply within {seconds:g} seconds", unknown=True) from None
+            raise _Passing(f"no whole reply within {limits.REPLY_SECONDS:g} seconds", unknown=True) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as problem:
             raise self._unconnected(problem) from None
         except (httpx2.TransportError, OSError) as problem:
@@ -329,7 +324,7 @@ class Web:
             raise self._redirected(reply)
         return reply
 
-    async def _exchange(self, request: Request, token: str) -> Reply:
+    async def _exchange(self, request: Request, token: str, seconds: float) -> Reply:
         import httpx2
 
         assert self._transport is not None
@@ -349,7 +344,7 @@ class Web:
             self.address + request.path,
             headers=headers,
             content=request.content or None,
-            extensions={"timeout": {"connect": limits.REPLY_SECONDS * _CONNECT_PART}},
+            extensions={"timeout": {"connect": seconds * _CONNECT_PART}},
         )
         response = await self._transport.handle_async_request(asked)
         try:

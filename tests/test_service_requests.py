@@ -158,7 +158,12 @@ def test_a_rule_that_refuses_is_named(api: httpx2.Client, bakery: str) -> None:
         (api.post("/v1/users", json=person("x", email="helene@example.com")), 422, "R1", "R1"),
         (api.post("/v1/users", json=person("x", email="a@durand-associes.fr")), 422, "R14", "R14"),
         (api.post("/v1/users", json=person("x", companies=[])), 422, "R5", "R5"),
-        (api.post("/v1/users", json=person("x", companies=["1", "404"])), 422, "unknown-company", "unknown-company"),
+        (
+            api.post("/v1/users", json=person("x", companies=["1", "404"])),
+            422,
+            "unknown-company",
+            "unknown-company",
+        ),
         (api.post("/v1/companies", json={"number": "1", "name": "Other"}), 409, "exists", "R13"),
         (
             api.put(f"/v1/users/{bakery}/type", json={"type": "standard"}, headers={"If-Match": '"1"'}),
