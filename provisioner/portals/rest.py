@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import Any, assert_never
 from urllib.parse import quote
@@ -241,7 +242,10 @@ class RestPortal(Holding):
                 )
         except Unanswered as problem:
             # it may have been done, and the answer is what was lost
-            found = await self._looked_up(call.key, job.ledger) if problem.unknown and call.key else None
+            found = None
+            if problem.unknown and call.key:
+                with suppress(PortalError):
+                    found = await self._looked_up(call.key, job.ledger)
             if found is None:
                 raise
             return found
