@@ -1,4 +1,4 @@
-"""The client killed at every request, the service killed under it, a client that was only asleep, and several.
+"""The client killed at every request, the service killed under it, a client that only slept, and several.
 
 Rows 1, 3, 7 and 8 with the portal behind a real service and a ledger on this machine.
 """
@@ -178,7 +178,7 @@ def test_a_run_whose_service_stays_away_ends_in_a_sentence_and_the_next_one_fini
 def test_a_client_that_slept_while_another_took_over_writes_nothing_more(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: stopped as it writes; its lock is taken away, another run finishes; awake again, it is refused."""
+    """Row 8: stopped as it writes; its lock is taken away, another run finishes; once awake it is refused."""
     client: list[Client] = []
     ready, asleep, awake = threading.Event(), threading.Event(), threading.Event()
 
