@@ -171,13 +171,24 @@ def _selecting(function: F) -> F:
     return function
 
 
+class _Seconds(click.FloatRange):
+    """A span of time; what is no number is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click's own."""
+        seconds = super().convert(value, param, ctx)
+        if seconds != seconds:
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
+
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for programs.")
 _NUMBER = click.IntRange(1, 1_000_000_000)
 _lock_timeout = click.option(
     "--lock-timeout",
     "-lock-timeout",
     default=0.0,
-    type=click.FloatRange(min=0),
+    type=_Seconds(min=0),
     metavar="SECONDS",
     help="Wait this long for another run to end.",
 )
@@ -314,6 +325,15 @@ def history(run_number: int | None, most: int, as_json: bool) -> int:
     from provisioner.commands.history import history as command
 
     return command(_folder(), run_number, _console(), most=most, as_json=as_json)
+
+
+@cli.command()
+@_as_json
+def lock(as_json: bool) -> int:
+    """Who holds the lock of the ledger, since when and until when."""
+    from provisioner.commands.history import lock as command
+
+    return command(_folder(), _console(), as_json=as_json)
 
 
 @cli.command()

@@ -1,168 +1,133 @@
-"""SQLite files of ours: opened with care, read without a trace, written one transaction at a time.
+"""Databases of ours, on SQLite and on PostgreSQL: opened with care, written one transaction at a time.
 
-A file says by its ``application_id`` what it is and by its ``user_version`` which layout it has.
-Errors of the library become one sentence each, at this border and nowhere else.
+Everything that tells the two apart is in :mod:`provisioner.sqlite` and :mod:`provisioner.postgres`;
+readers and writers have the same statements for both.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import stat
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
 
-from provisioner.errors import ProvisionerError
+from provisioner import sqlite
+from provisioner.identity import Connection, Identity, Place, PostgresSchema, decoding, transaction
 
-BUSY_SECONDS = 10.0
-"""How long a writer waits for another one to finish its transaction."""
+__all__ = [
+    "Connection",
+    "Identity",
+    "Place",
+    "again",
+    "connect",
+    "decoding",
+    "marks",
+    "now_of",
+    "open_place",
+    "portions",
+    "read",
+    "seen_at",
+    "stamp_of",
+    "stamped",
+    "told",
+    "transaction",
+]
 
 PORTION = 500
 """How many values one statement asks for; SQLite takes 999 in old builds."""
 
-READ_ATTEMPTS = 20
-"""How often a read is begun again because a writer closed the file meanwhile."""
-
-SENTENCES = {
-    "SQLITE_NOTADB": ("{path} is not a {noun}.", "Point the {noun}'s url at another file."),
-    "SQLITE_BUSY": ("The {noun} {path} is busy: another program writes to it.", "Try again in a moment."),
-    "SQLITE_FULL": (
-        "The disk is full: the {noun} {path} could not be written.",
-        "Free some space, then run the same command again.",
-    ),
-    "SQLITE_READONLY": (
-        "The {noun} {path} cannot be written: it is read-only.",
-        "Check the permissions of the file and of its folder.",
-    ),
-    "SQLITE_CANTOPEN": (
-        "The {noun} {path} cannot be opened.",
-        "Check that the folder exists and that you may write in it.",
-    ),
-    "SQLITE_IOERR": (
-        "Reading or writing the {noun} {path} failed on the disk.",
-        "Check the disk, then run the same command again.",
-    ),
-    "SQLITE_CORRUPT": ("The {noun} {path} is damaged.", "Restore it from a backup."),
-}
-
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What a file of ours is: how people call it, its marks, its tables, and the error to raise."""
-
-    noun: str
-    application_id: int
-    version: int
-    schema: str
-    error: type[ProvisionerError]
-    migrations: tuple[str, ...] = ()
-    """Statements that lead from one version to the next, the first of them from version 1 to 2."""
+def _nothing_more(_: Connection) -> None:
+    """A new database needs no more than its tables."""
 
 
-def _nothing_more(_: sqlite3.Connection) -> None:
-    """A new file needs no more than its tables."""
+def open_place(url: str, root: Path, secret: str = "") -> Place:
+    """The place behind ``sqlite:///FILE`` (a relative one is below ``root``) or ``postgresql://…``.
+
+    Opens nothing. A password within the url is taken for the secret and shown nowhere.
+    """
+    if not url.startswith("postgresql:"):
+        return root / url.partition(":")[2].removeprefix("///")
+    parts = urlsplit(url)
+    user, _, server = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    (schema,) = parse_qs(parts.query).get("schema", [""])
+    bare = parts._replace(netloc=f"{name}@{server}" if name else server, query="", fragment="")
+    # an empty server is the one of this machine, and keeps its two slashes
+    return PostgresSchema(f"postgresql://{bare.netloc}{bare.path}", schema, secret or password)
 
 
 def connect(
-    path: Path, identity: Identity, found: Callable[[sqlite3.Connection], None] = _nothing_more
-) -> sqlite3.Connection:
-    """Open for writing; a missing file is made, readable by its owner alone.
+    place: Place, identity: Identity, found: Callable[[Connection], None] = _nothing_more
+) -> Connection:
+    """Open for writing; what is missing is made, for its owner alone, and an older layout is replaced.
 
-    ``found`` writes what a new file holds from its first commit on, so that nobody ever meets it
-    half made. WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
+    ``found`` writes what a new database holds from its first commit on, so that nobody ever meets it half
+    made. A commit that returned has reached the disk.
     """
-    with told(path, identity):
-        _make_private(path, identity)
-        connection = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            if mode != "wal":
-                # SQLite would go on with a journal of weaker promises
-                raise identity.error(
-                    f"The {identity.noun} {path} cannot be kept safely: its folder takes no write-ahead log.",
-                    "Check the disk and the space left, keep the file on a local disk, then run the same "
-                    "command again.",
-                )
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            _require_sound(connection, path, identity)
-            with transaction(connection):
-                if not _is_ours(connection, path, identity):
-                    _lay_out(connection, identity)
-                    found(connection)
-                elif _layout(connection) < identity.version:
-                    _migrate(connection, identity)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    if isinstance(place, Path):
+        return sqlite.connect(place, identity, found)
+    connection: Connection = _postgres(identity).connect(place, identity, found)
+    return connection
 
 
-def read(path: Path, identity: Identity, reader: Callable[[sqlite3.Connection], T]) -> T | None:
-    """What ``reader`` finds in one consistent view; None when there is no file. Leaves no trace.
+def again(place: Place, identity: Identity) -> Connection:
+    """One more connection to what this process has opened for writing; nothing is examined again.
 
-    A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
-    would make; should a writer come by meanwhile, the read is begun again.
+    For what need not outlive the loss of power.
     """
-    with told(path, identity):
-        for _ in range(READ_ATTEMPTS):
-            if not path.exists():
-                return None
-            at_rest = not _wal(path).exists()
-            before = path.stat()
-            _require_file(path, identity, before)
-            mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
-            uri = f"{path.absolute().as_uri()}?{mode}"
-            try:
-                with closing(
-                    sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-                ) as connection:
-                    connection.execute("PRAGMA cell_size_check = ON")
-                    connection.execute("BEGIN")
-                    if not _is_ours(connection, path, identity):
-                        return None
-                    if _layout(connection) < identity.version:
-                        found = _read_older(connection, identity, reader)
-                    else:
-                        found = reader(connection)
-            except sqlite3.DatabaseError:
-                if at_rest and _moved(path, before):
-                    continue
-                raise
-            except (ValueError, KeyError, TypeError) as problem:
-                if at_rest and _moved(path, before):
-                    continue
-                # a value that no writer of ours wrote
-                raise _damaged(path, identity) from problem
-            if not (at_rest and _moved(path, before)):
-                return found
-        raise identity.error(
-            f"The {identity.noun} {path} is being written all the time.", "Try again in a moment."
-        )
+    if isinstance(place, Path):
+        return sqlite.again(place, identity)
+    connection: Connection = _postgres(identity).again(place, identity)
+    return connection
+
+
+def read(place: Place, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
+    """What ``reader`` finds in one consistent view; None when nothing is there. Makes and changes nothing.
+
+    The reader may be called again, should somebody write meanwhile; it always meets the newest layout.
+    """
+    if isinstance(place, Path):
+        return sqlite.read(place, identity, reader)
+    found: T | None = _postgres(identity).read(place, identity, reader)
+    return found
+
+
+def told(place: Place, identity: Identity) -> AbstractContextManager[None]:
+    """Turn the library's and the system's errors, and damaged values, into a sentence with a remedy."""
+    if isinstance(place, Path):
+        return sqlite.told(place, identity)
+    context: AbstractContextManager[None] = _postgres(identity).told(place, identity)
+    return context
+
+
+def seen_at(place: Place) -> str:
+    """A file as it is seen from outside: whoever writes there without this program moves it at least.
+
+    To be remembered with the content it is taken before the content is read, or a write in between would
+    pass for part of it. Empty where there is no file.
+    """
+    return sqlite.seen_at(place) if isinstance(place, Path) else ""
+
+
+def now_of(place: Place, connection: Connection) -> float:
+    """Seconds since 1970 by the clock that everybody there shares: the machine's, or the server's."""
+    if isinstance(place, Path):
+        return time.time()
+    (seconds,) = connection.execute(
+        "SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
+    ).fetchone()
+    return float(seconds)
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One write transaction, begun at once so that two writers wait instead of failing."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-@contextmanager
-def stamped(connection: sqlite3.Connection) -> Iterator[None]:
+def stamped(connection: Connection) -> Iterator[None]:
     """Within a transaction: whatever is written gives the content another stamp.
 
     A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
@@ -176,25 +141,10 @@ def stamped(connection: sqlite3.Connection) -> Iterator[None]:
         )
 
 
-def stamp_of(connection: sqlite3.Connection, seen: str) -> str:
-    """Another word after each change of the content, whoever made it; ``seen`` is the file as it was seen."""
+def stamp_of(connection: Connection, seen: str) -> str:
+    """Another word after each change of the content, whoever made it; ``seen`` is :func:`seen_at`."""
     row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
     return f"{row[0] if row else ''} {seen}"
-
-
-def seen_at(path: Path) -> str:
-    """The file as it is seen from outside: whoever writes there without this program moves it at least.
-
-    To be remembered with the content it is taken before the content is read, or a write in between would
-    pass for part of it.
-    """
-    words = []
-    for part in (path, _wal(path)):
-        # what cannot be seen is told by whoever reads it
-        with suppress(OSError):
-            status = part.stat()
-            words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-    return " ".join(words)
 
 
 def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -208,119 +158,14 @@ def marks(values: Sequence[object]) -> str:
     return ", ".join("?" * len(values))
 
 
-@contextmanager
-def told(path: Path, identity: Identity) -> Iterator[None]:
-    """Turn the library's and the system's errors into a sentence with a remedy."""
+def _postgres(identity: Identity) -> ModuleType:
+    """The other kind, imported by whoever needs it."""
     try:
-        yield
-    except sqlite3.Error as problem:
-        raise _sentence(path, identity, problem) from problem
-    except OSError as problem:
+        from provisioner import postgres
+    except ImportError as problem:
         raise identity.error(
-            f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
-            "Check that the folder exists and that you may write in it.",
+            f"A {identity.noun} on PostgreSQL needs a part of this program that is not installed "
+            f"({problem.name or 'psycopg'}).",
+            "Install it: pip install 'provisioner[postgres]'",
         ) from problem
-
-
-def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
-    name = getattr(problem, "sqlite_errorname", "") or ""
-    for prefix, (sentence, remedy) in SENTENCES.items():
-        if name.startswith(prefix):
-            words = {"noun": identity.noun, "path": path}
-            return identity.error(sentence.format(**words), remedy.format(**words))
-    return identity.error(
-        f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
-    )
-
-
-def _make_private(path: Path, identity: Identity) -> None:
-    if path.exists():
-        _require_file(path, identity, path.stat())
-    else:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _require_file(path: Path, identity: Identity, status: os.stat_result) -> None:
-    """SQLite would wait for a pipe, and read a device, for ever."""
-    if stat.S_ISDIR(status.st_mode):
-        raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
-    if not stat.S_ISREG(status.st_mode):
-        raise identity.error(
-            f"{path} is not a regular file.", f"Point the {identity.noun}'s url at another file."
-        )
-
-
-def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
-    """True for a file of this kind, False for an empty one; anything else is refused."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables == 0 and version == 0:
-        return False
-    if application_id != identity.application_id:
-        raise identity.error(
-            f"{path} is not a {identity.noun}.", f"Point the {identity.noun}'s url at another file."
-        )
-    if version > identity.version:
-        raise identity.error(
-            f"The {identity.noun} {path} was written by a newer version of this program.",
-            "Upgrade: pip install --upgrade provisioner",
-        )
-    return True
-
-
-def _require_sound(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:
-    """Refuse to build upon a damaged file; about 6 µs a user, since SQLite has no checksums of its pages."""
-    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise _damaged(path, identity)
-
-
-def _damaged(path: Path, identity: Identity) -> ProvisionerError:
-    sentence, remedy = SENTENCES["SQLITE_CORRUPT"]
-    return identity.error(sentence.format(noun=identity.noun, path=path), remedy)
-
-
-def _run(connection: sqlite3.Connection, script: str) -> None:
-    for statement in script.split(";"):
-        if statement.strip():
-            connection.execute(statement)
-
-
-def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
-    _run(connection, identity.schema)
-    connection.execute(f"PRAGMA application_id = {identity.application_id}")
-    connection.execute(f"PRAGMA user_version = {identity.version}")
-
-
-def _layout(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _migrate(connection: sqlite3.Connection, identity: Identity) -> None:
-    """Within a transaction: from the layout of an older program to this one's."""
-    for script in identity.migrations[_layout(connection) - 1 :]:
-        _run(connection, script)
-    connection.execute(f"PRAGMA user_version = {identity.version}")
-
-
-def _read_older(
-    connection: sqlite3.Connection, identity: Identity, reader: Callable[[sqlite3.Connection], T]
-) -> T:
-    """What ``reader`` finds in a file of an older program, which only a writer brings up to date."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-        connection.backup(copy)
-        _migrate(copy, identity)
-        return reader(copy)
-
-
-def _wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _moved(path: Path, before: os.stat_result) -> bool:
-    if _wal(path).exists() or not path.exists():
-        return True
-    now = path.stat()
-    return (now.st_mtime_ns, now.st_size, now.st_ino) != (before.st_mtime_ns, before.st_size, before.st_ino)
+    return postgres

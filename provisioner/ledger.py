@@ -1,4 +1,4 @@
-"""What this program remembers between runs: one file, one lock, four books.
+"""What this program remembers between runs: one database, one lock, four books.
 
     managed   which portal account stands behind each declared user, and what we last applied
     journal   every step we meant to do, and how it ended: intend ▸ write ▸ settle
@@ -6,26 +6,32 @@
     runs      who applied what, when, and the digest of the plan
 
 Each write is one transaction that first checks this run still holds the lock, so a run whose
-lock was taken away writes nothing more.
+lock was taken away writes nothing more. The lock is a lease: a holder that died is succeeded at once where
+that can be known, and one that stands still once its lease has run out.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sqlite3
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from provisioner.database import (
+    Connection,
     Identity,
+    Place,
+    again,
     connect,
+    decoding,
     marks,
+    now_of,
     portions,
     read,
     seen_at,
@@ -34,7 +40,7 @@ from provisioner.database import (
     told,
     transaction,
 )
-from provisioner.errors import LedgerError, Locked, LockLost
+from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
 from provisioner.model import Clock, Managed, value
 
 if TYPE_CHECKING:
@@ -43,11 +49,15 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.2
 """How often a held lock is asked for again under ``--lock-timeout``."""
 
+LEASE_SECONDS = 60.0
+"""How long a holder that stands still keeps the lock; one that works renews it three times as often."""
+
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE lock (
     one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, owner TEXT NOT NULL, host TEXT NOT NULL,
-    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL);
+    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL,
+    fence INTEGER NOT NULL, expires INTEGER NOT NULL, served_by INTEGER NOT NULL, served_since TEXT NOT NULL);
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, owner TEXT NOT NULL, command TEXT NOT NULL, digest TEXT NOT NULL,
     began TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL DEFAULT '');
@@ -58,22 +68,44 @@ CREATE TABLE journal (
 CREATE INDEX journal_open ON journal (key) WHERE settled IS NULL;
 CREATE INDEX journal_run ON journal (run);
 CREATE TABLE managed (
-    id TEXT PRIMARY KEY, user TEXT NOT NULL UNIQUE, email TEXT, phone TEXT, created INTEGER NOT NULL);
+    id TEXT PRIMARY KEY, "user" TEXT NOT NULL UNIQUE, email TEXT, phone TEXT, created INTEGER NOT NULL);
 CREATE TABLE outbox (
-    key TEXT PRIMARY KEY, user TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
     language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
     detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
 CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
 """
 
-IDENTITY = Identity("ledger", 0x70724C65, 1, _SCHEMA, LedgerError)
+_TO_VERSION_2 = """
+INSERT INTO fact SELECT 'id', lower(hex(randomblob(16)));
+ALTER TABLE lock ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN served_by INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN served_since TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox RENAME TO older_outbox;
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
+INSERT INTO outbox (key, "user", user_id, recipient, language, template, context, dated, state, attempts,
+    resent, detail, changed)
+    SELECT key, "user", user_id, recipient, language, template, context, dated, state, attempts,
+    resent, detail, changed FROM older_outbox ORDER BY rowid;
+DROP TABLE older_outbox;
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+"""
+
+IDENTITY = Identity("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_2,))
 
 T = TypeVar("T")
 
 
 class Holder(NamedTuple):
-    """Who holds the lock, and since when."""
+    """Who holds the lock, since when and until when."""
 
     id: str
     owner: str
@@ -82,6 +114,20 @@ class Holder(NamedTuple):
     born: str
     command: str
     since: str
+    fence: int
+    """The number of this acquisition; each one has a higher one."""
+    expires: int
+    """When the lease runs out unless it is renewed: milliseconds since 1970; 0 for never."""
+    served_by: int
+    """The server's process that serves the holder's connection; 0 where there is no server."""
+    served_since: str
+
+    @property
+    def until(self) -> str:
+        """When the lease runs out, as people write it; empty for never."""
+        if not self.expires:
+            return ""
+        return datetime.fromtimestamp(self.expires / 1000, UTC).isoformat(timespec="seconds")
 
 
 @value
@@ -159,6 +205,8 @@ class Books:
 
     portal: str = ""
     """The portal this ledger belongs to; empty before the first run."""
+    ledger: str = ""
+    """The ledger's own lasting name; empty where there is none yet."""
     managed: Mapping[str, Managed] = field(default_factory=dict)
     open_letters: tuple[Posted, ...] = ()
     """Every letter that is not sent."""
@@ -166,21 +214,19 @@ class Books:
     """Steps of an interrupted run whose end is not known."""
     stamp: str = ""
     """Another one after each change of anything that is here."""
-    ledger: str = ""
-    """The ledger's own lasting name; empty where there is none yet."""
 
 
 class BooksView:
     """Parts of the books, within one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: Connection, place: Place) -> None:
         self._connection = connection
-        self.stamp = stamp_of(connection, seen_at(path))
+        self.stamp = stamp_of(connection, seen_at(place))
 
     def books(self, *, users: Collection[str], ids: Collection[str]) -> Books:
         """The books with those managed users alone who have one of these names or portal ids."""
         managed: dict[str, Managed] = {}
-        for column, values in (("user", users), ("id", ids)):
+        for column, values in (('"user"', users), ("id", ids)):
             for some in portions(sorted(values)):
                 managed |= _managed_where(self._connection, f"{column} IN ({marks(some)})", some)
         return replace(_books_but_managed(self._connection), managed=managed)
@@ -191,47 +237,61 @@ class BooksView:
         return int(count)
 
 
-def look_at_books(path: Path, looker: Callable[[BooksView], T | None]) -> T | None:
+def look_at_books(place: Place, looker: Callable[[BooksView], T | None]) -> T | None:
     """What ``looker`` makes of parts of the books; None where there is no ledger. Writes nothing."""
-    return read(path, IDENTITY, lambda connection: looker(BooksView(connection, path)))
+    return read(place, IDENTITY, lambda connection: looker(BooksView(connection, place)))
 
 
-def read_books(path: Path) -> Books:
+def read_books(place: Place) -> Books:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    seen = seen_at(path)
+    seen = seen_at(place)
 
-    def books(connection: sqlite3.Connection) -> Books:
+    def books(connection: Connection) -> Books:
         return replace(_books(connection), stamp=stamp_of(connection, seen))
 
-    return read(path, IDENTITY, books) or Books()
+    return read(place, IDENTITY, books) or Books()
 
 
-def read_runs(path: Path, most: int) -> list[Run]:
+def read_runs(place: Place, most: int) -> list[Run]:
     """The latest runs, newest first."""
 
-    def runs(connection: sqlite3.Connection) -> list[Run]:
+    def runs(connection: Connection) -> list[Run]:
         rows = connection.execute(
             "SELECT id, owner, command, digest, began, ended, outcome FROM run ORDER BY id DESC LIMIT ?",
             (most,),
         )
         return [Run(*row) for row in rows]
 
-    return read(path, IDENTITY, runs) or []
+    return read(place, IDENTITY, runs) or []
 
 
-def read_entries(path: Path, run: int) -> list[Entry]:
+def has_run(place: Place, run: int) -> bool:
+    """There was a run with this number."""
+
+    def found(connection: Connection) -> bool:
+        return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
+
+    return read(place, IDENTITY, found) or False
+
+
+def read_entries(place: Place, run: int) -> list[Entry]:
     """The steps of one run, in the order in which they were meant."""
-    return read(path, IDENTITY, lambda connection: _entries(connection, "run = ?", (run,))) or []
+    return read(place, IDENTITY, lambda connection: _entries(connection, "run = ?", (run,))) or []
 
 
-def read_letters(path: Path) -> list[Posted]:
+def read_letters(place: Place) -> list[Posted]:
     """The whole outbox, oldest first."""
-    return read(path, IDENTITY, lambda connection: _letters(connection, "1 = 1")) or []
+    return read(place, IDENTITY, lambda connection: _letters(connection, "1 = 1")) or []
 
 
-def read_holder(path: Path) -> Holder | None:
+def read_holder(place: Place) -> Holder | None:
     """Who holds the lock now, if anybody."""
-    return read(path, IDENTITY, _holder)
+    return read(place, IDENTITY, _holder)
+
+
+def read_name(place: Place) -> str:
+    """The ledger's own lasting name; empty where there is no ledger."""
+    return read(place, IDENTITY, lambda connection: _fact(connection, "id")) or ""
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
@@ -244,19 +304,29 @@ def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
 class Ledger:
     """The ledger, opened by one run for writing; use as a context manager, inside :meth:`locked`."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self._path = path
+    id: str
+    """The ledger's own lasting name."""
+    owner: str
+    """Who this run is, in words."""
+    fence: int
+    """The number of our acquisition of the lock; 0 before it."""
+
+    def __init__(self, place: Place, clock: Clock, lease: float = LEASE_SECONDS) -> None:
+        self._place = place
         self._clock = clock
-        self._connection = connect(path, IDENTITY)
-        self.id = ""
+        self._lease = lease
+        self._connection = connect(place, IDENTITY, _found)
+        with told(place, IDENTITY):
+            self.id = _fact(self._connection, "id")
         self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
         self.fence = 0
         self._lock = ""
+        self._served = (0, "")
         self._run = 0
         self._meant: dict[str, Effect] = {}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file or the connection."""
         self._connection.close()
 
     @contextmanager
@@ -268,14 +338,25 @@ class Ledger:
         ``waiting`` is told once, in a sentence, for whom.
         """
         self._acquire(command, timeout, waiting)
+        ended = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(self._lock, ended), daemon=True)
+        heart.start()
         try:
-            yield
-        finally:
-            self._release()
+            try:
+                yield
+            finally:
+                ended.set()
+                heart.join()
+        except BaseException:
+            # what went wrong is told, and not that the lock could not be given back for the same reason
+            with suppress(ProvisionerError):
+                self._release()
+            raise
+        self._release()
 
     def books(self) -> Books:
         """The ledger as it stands."""
-        with told(self._path, IDENTITY):
+        with told(self._place, IDENTITY):
             return _books(self._connection)
 
     def bind(self, portal: str) -> None:
@@ -286,18 +367,17 @@ class Ledger:
                 connection.execute("INSERT INTO fact VALUES ('portal', ?)", (portal,))
             elif row[0] != portal:
                 raise LedgerError(
-                    f"The ledger {self._path} belongs to another portal.",
+                    f"The ledger {self._place} belongs to another portal.",
                     "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
                 )
 
     def begin(self, command: str, digest: str) -> int:
         """Open a run; returns its number."""
         with self._write() as connection:
-            cursor = connection.execute(
-                "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?)",
+            ((self._run,),) = connection.execute(
+                "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?) RETURNING id",
                 (_owner(), command, digest, self._now()),
-            )
-            self._run = int(cursor.lastrowid or 0)
+            ).fetchall()
         return self._run
 
     def end(self, outcome: str) -> None:
@@ -339,17 +419,18 @@ class Ledger:
             effects = [(self._effect(connection, s.key, open_entries[s.key]), s) for s in known]
             _take_effects(connection, effects, portal, now)
 
-    def _effect(self, connection: sqlite3.Connection, key: str, seq: int) -> Effect:
+    def _effect(self, connection: Connection, key: str, seq: int) -> Effect:
         """What was meant: by this run, or by one that did not get to its end."""
         meant = self._meant.pop(key, None)
         if meant is None:
             (text,) = connection.execute("SELECT effect FROM journal WHERE seq = ?", (seq,)).fetchone()
-            meant = Effect(**json.loads(text))
+            with decoding():
+                meant = Effect(**json.loads(text))
         return meant
 
     def creations(self) -> dict[str, int]:
         """How often each user was created through us, by his address."""
-        with told(self._path, IDENTITY):
+        with told(self._place, IDENTITY), decoding():
             return dict(
                 self._connection.execute(
                     "SELECT address, count(*) FROM journal "
@@ -371,7 +452,7 @@ class Ledger:
 
     def letters(self, *states: str) -> list[Posted]:
         """The letters in these states (all when none is given), oldest first."""
-        with told(self._path, IDENTITY):
+        with told(self._place, IDENTITY):
             marks = ", ".join("?" for _ in states)
             where = f"state IN ({marks})" if states else "1 = 1"
             return _letters(self._connection, where, states)
@@ -423,13 +504,13 @@ class Ledger:
         return cut_off
 
     def unlock(self, lock_id: str) -> Holder:
-        """Take the lock away from its holder, who will write nothing more. Raises :class:`LedgerError`."""
-        with told(self._path, IDENTITY), transaction(self._connection):
+        """Take the lock away from its holder, who will write nothing more. Raises :class:`UsageError`."""
+        with told(self._place, IDENTITY), transaction(self._connection):
             holder = _holder(self._connection)
             if holder is None:
-                raise LedgerError("Nobody holds the lock.", "Nothing to do.")
+                raise UsageError("Nobody holds the lock.", "Nothing to do.")
             if holder.id != lock_id:
-                raise LedgerError(
+                raise UsageError(
                     f"The lock is {holder.id}, not {lock_id}; "
                     f"it belongs to {describe_holder(holder, self._clock())}.",
                     f"If that run is dead: provisioner unlock {holder.id}",
@@ -438,14 +519,15 @@ class Ledger:
         return holder
 
     @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with told(self._path, IDENTITY), transaction(self._connection):
+    def _write(self) -> Iterator[Connection]:
+        with told(self._place, IDENTITY), transaction(self._connection):
             row = self._connection.execute("SELECT id FROM lock").fetchone()
             if row is None or row[0] != self._lock:
                 raise LockLost(
                     "Another run took the lock of this ledger away, so this one stopped.",
                     "Run the same command again: what is done is kept, what is not is taken up.",
                 )
+            self._tell_who_serves()
             with stamped(self._connection):
                 yield self._connection
 
@@ -458,7 +540,7 @@ class Ledger:
             if time.monotonic() >= deadline:
                 raise Locked(
                     f"The ledger is locked by {describe_holder(holder, self._clock())}.",
-                    "Wait for it (--lock-timeout 60), or if that run is dead: "
+                    "Wait for it (--lock-timeout 60), or if that run is stuck: "
                     f"provisioner unlock {holder.id}",
                 )
             if not told:
@@ -467,32 +549,77 @@ class Ledger:
             time.sleep(POLL_SECONDS)
 
     def _try_acquire(self, command: str) -> Holder | None:
-        """None once the lock is ours, else who holds it. A holder that died here is succeeded at once."""
-        with told(self._path, IDENTITY), transaction(self._connection):
-            holder = _holder(self._connection)
-            if holder is not None and _alive(holder):
+        """None once the lock is ours, else who holds it. A holder that is known to be gone is succeeded."""
+        with told(self._place, IDENTITY), transaction(self._connection):
+            connection = self._connection
+            now = now_of(self._place, connection)
+            holder = _holder(connection)
+            if holder is not None and not self._is_over(holder, now):
                 return holder
-            self._lock = os.urandom(6).hex()
-            self._connection.execute("DELETE FROM lock")
-            pid = os.getpid()
-            self._name()
-            self._connection.execute(
-                "INSERT INTO lock VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
-                (self._lock, _owner(), _host(), pid, _born(pid), command, self._now()),
+            with decoding():
+                fence = int(_fact(connection, "fence") or "0") + 1
+            lock, pid = os.urandom(6).hex(), os.getpid()
+            served = self._who_serves()
+            connection.execute(
+                "INSERT INTO fact VALUES ('fence', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (str(fence),),
             )
+            connection.execute("DELETE FROM lock")
+            connection.execute(
+                "INSERT INTO lock (one, id, owner, host, pid, born, command, since, fence, expires, "
+                "served_by, served_since) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    lock, _owner(), _host(), pid, _born(pid), command, self._now(), fence,
+                    self._expiry(now), *served,
+                ),
+            )  # fmt: skip
+        self._lock, self.fence, self._served = lock, fence, served
         return None
 
-    def _name(self) -> None:
-        facts = dict(self._connection.execute("SELECT name, value FROM fact"))
-        self.id = facts.get("id") or os.urandom(16).hex()
-        self.fence = int(facts.get("fence", "0")) + 1
-        self._connection.executemany(
-            "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            [("id", self.id), ("fence", str(self.fence))],
-        )
+    def _is_over(self, holder: Holder, now: float) -> bool:
+        """It died, where that can be known; or it has stood still for longer than its lease."""
+        if holder.expires and now * 1000 >= holder.expires:
+            return True
+        if isinstance(self._place, Path):
+            return not _alive(holder)
+        from provisioner.postgres import is_served
+
+        return not is_served(self._connection, holder.served_by, holder.served_since)
+
+    def _who_serves(self) -> tuple[int, str]:
+        """The server's process at the other end; (0, "") for a file."""
+        if isinstance(self._place, Path):
+            return (0, "")
+        from provisioner.postgres import backend_of
+
+        return backend_of(self._connection)
+
+    def _tell_who_serves(self) -> None:
+        """Within a write: a connection that had to be made anew is not taken for the end of this run."""
+        served = self._who_serves()
+        if served != self._served:
+            self._connection.execute("UPDATE lock SET served_by = ?, served_since = ?", served)
+            self._served = served
+
+    def _beat(self, lock: str, ended: threading.Event) -> None:
+        """Renew the lease as long as the lock is ours, in a thread, over a connection of its own."""
+        while not ended.wait(self._lease / 3):
+            # the next beat tries again; should none get through, the next write finds out
+            with suppress(ProvisionerError), told(self._place, IDENTITY):
+                with closing(again(self._place, IDENTITY)) as connection, transaction(connection):
+                    expires = self._expiry(now_of(self._place, connection))
+                    renewed = connection.execute(
+                        "UPDATE lock SET expires = ? WHERE id = ?", (expires, lock)
+                    ).rowcount
+                if not renewed:
+                    return
+
+    def _expiry(self, now: float) -> int:
+        return int((now + self._lease) * 1000)
 
     def _release(self) -> None:
-        with told(self._path, IDENTITY), transaction(self._connection):
+        with told(self._place, IDENTITY), transaction(self._connection):
             self._connection.execute("DELETE FROM lock WHERE id = ?", (self._lock,))
         self._lock = ""
 
@@ -507,39 +634,49 @@ def describe_holder(holder: Holder, now: datetime) -> str:
     return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"
 
 
-def _books(connection: sqlite3.Connection) -> Books:
+def _found(connection: Connection) -> None:
+    """What a ledger has from its first moment: a name for life."""
+    connection.execute("INSERT INTO fact VALUES ('id', ?)", (os.urandom(16).hex(),))
+
+
+def _fact(connection: Connection, name: str) -> str:
+    row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def _books(connection: Connection) -> Books:
     return replace(_books_but_managed(connection), managed=_managed_where(connection, "1 = 1", ()))
 
 
-def _books_but_managed(connection: sqlite3.Connection) -> Books:
-    facts = dict(connection.execute("SELECT name, value FROM fact"))
+def _books_but_managed(connection: Connection) -> Books:
     return Books(
-        portal=facts.get("portal", ""),
-        ledger=facts.get("id", ""),
+        portal=_fact(connection, "portal"),
+        ledger=_fact(connection, "id"),
         open_letters=tuple(_letters(connection, "state <> 'sent'")),
         unsettled=tuple(_entries(connection, "settled IS NULL", ())),
     )
 
 
-def _managed_where(connection: sqlite3.Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
-    rows = connection.execute(f"SELECT id, user, email, phone, created FROM managed WHERE {where}", values)
+def _managed_where(connection: Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
+    rows = connection.execute(f'SELECT id, "user", email, phone, created FROM managed WHERE {where}', values)
     return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
 
 
-def _entries(connection: sqlite3.Connection, where: str, values: Sequence[object]) -> list[Entry]:
+def _entries(connection: Connection, where: str, values: Sequence[object]) -> list[Entry]:
     rows = connection.execute(
         f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
     ).fetchall()
-    if any(None in row for row in rows):
-        raise ValueError("nobody writes an entry like this")
-    return [Entry(*row) for row in rows]
+    with decoding():
+        if any(None in row for row in rows):
+            raise ValueError("nobody writes an entry like this")
+        return [Entry(*row) for row in rows]
 
 
-def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
+def _letters(connection: Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
     rows = connection.execute(
         "SELECT context, dated, key, recipient, language, template, "
-        f"user, user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY rowid",
+        f'"user", user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY seq',
         values,
     ).fetchall()
     if not rows:
@@ -547,8 +684,11 @@ def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object
     from provisioner.mail.letters import Letter
 
     # decoded together: one call for each costs more than the letters
-    contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
-    days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
+    with decoding():
+        contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
+        days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
+        if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
+            raise ValueError("nobody writes letters like these")
     return [
         Posted(
             Letter(key, recipient, language, context, days[dated], template),
@@ -561,13 +701,21 @@ def _letters(connection: sqlite3.Connection, where: str, values: Sequence[object
     ]  # fmt: skip
 
 
-def _holder(connection: sqlite3.Connection) -> Holder | None:
-    row = connection.execute("SELECT id, owner, host, pid, born, command, since FROM lock").fetchone()
-    return Holder(*row) if row else None
+def _holder(connection: Connection) -> Holder | None:
+    row = connection.execute(
+        "SELECT id, owner, host, pid, born, command, since, fence, expires, served_by, served_since FROM lock"
+    ).fetchone()
+    if row is None:
+        return None
+    with decoding():
+        holder = Holder(*row)
+        if datetime.fromisoformat(holder.since).tzinfo is None or holder.pid <= 0:
+            raise ValueError("nobody writes a lock like this")
+    return holder
 
 
 def _take_effects(
-    connection: sqlite3.Connection, effects: Iterable[tuple[Effect, Settlement]], portal: str, now: str
+    connection: Connection, effects: Iterable[tuple[Effect, Settlement]], portal: str, now: str
 ) -> None:
     done = [
         (effect, settlement)
@@ -602,16 +750,20 @@ def _take_effects(
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
     from provisioner.mail.letters import Letter
 
-    context = words["context"]
-    assert isinstance(context, dict)
-    return Letter(key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now))
+    with decoding():
+        context = words["context"]
+        if not isinstance(context, dict):
+            raise TypeError("nobody writes a letter like this")
+        return Letter(
+            key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now)
+        )
 
 
-def _owe(connection: sqlite3.Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
+def _owe(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
     """Letters into the outbox, each once: with the user's name, and his id on the portal."""
     connection.executemany(
         "INSERT INTO outbox "
-        "(key, user, user_id, recipient, language, template, context, dated, state, changed) "
+        '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'owed', ?) ON CONFLICT (key) DO NOTHING",
         [
             (
@@ -623,14 +775,16 @@ def _owe(connection: sqlite3.Connection, letters: Iterable[tuple[str, str, Lette
     )  # fmt: skip
 
 
-def _remember(connection: sqlite3.Connection, records: Sequence[tuple[str, Managed]]) -> None:
+def _remember(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
     # the name may pass from one account to another: the new holder takes it
     for user, record in records:
-        connection.execute("DELETE FROM managed WHERE user = ? AND id <> ?", (user, record.id))
+        connection.execute('DELETE FROM managed WHERE "user" = ? AND id <> ?', (user, record.id))
         connection.execute(
-            "INSERT INTO managed (id, user, email, phone, created) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (id) DO UPDATE SET user = excluded.user, email = excluded.email, "
-            "phone = excluded.phone, created = max(created, excluded.created)",
+            'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?) '
+            'ON CONFLICT (id) DO UPDATE SET "user" = excluded."user", email = excluded.email, '
+            "phone = excluded.phone, "
+            "created = CASE WHEN managed.created > excluded.created THEN managed.created "
+            "ELSE excluded.created END",
             (record.id, user, record.email, record.phone, int(record.created)),
         )
 

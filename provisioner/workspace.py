@@ -132,11 +132,6 @@ class Workspace:
         """The catalogue, the firm's mail domains and its staff."""
         return self.check_settings.terms
 
-    @property
-    def ledger_path(self) -> Path:
-        """The ledger's file."""
-        return path_of(self.ledger.url, self.root)
-
 
 def path_of(url: str, root: Path) -> Path:
     """The file or folder behind ``sqlite:///…`` or ``maildir:…``; a relative one is below the workspace."""

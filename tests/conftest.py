@@ -6,10 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import Phase, settings
 from shell_support import Shell, copy_sample
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -36,6 +40,14 @@ def memory_path(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="provisioner-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> PostgresServer:
+    """A PostgreSQL server, one a process of the tests; it is running, and may be killed and restarted."""
+    from postgres_support import the_server
+
+    return the_server()
 
 
 @pytest.fixture

@@ -107,6 +107,7 @@ class Driver:
 DRIVERS: Mapping[str, Driver] = {
     "memory": Driver("contract_support:memory", EVERYTHING),
     "sqlite": Driver("contract_support:sqlite", EVERYTHING),
+    "postgresql": Driver("contract_support:postgresql", EVERYTHING),
     "http": Driver("http_worlds:http", EVERYTHING),
 }
 
@@ -153,6 +154,25 @@ def sqlite(folder: Path) -> Iterator[World]:
     others = opened(Operator.PARTNER)
     try:
         yield World(opened, others, hands.set, folder)
+    finally:
+        others.close()
+
+
+@contextmanager
+def postgresql(folder: Path) -> Iterator[World]:
+    """The embedded portal in a schema of its own."""
+    from postgres_support import the_server
+
+    from provisioner.portals.sql import SqlPortal
+
+    hands, place = Hands(), the_server().place()
+
+    def opened(operator: Operator) -> SqlPortal:
+        return SqlPortal(place, operator, TERMS, PUBLIC_URL, hands)
+
+    others = opened(Operator.PARTNER)
+    try:
+        yield World(opened, others, hands.set)
     finally:
         others.close()
 

@@ -35,17 +35,16 @@ def answer(script: str, folder: Path) -> str:
     return done.stdout
 
 
+def environment_of(folder: Path) -> dict[str, str]:
+    """Nothing of the person who runs the tests: no terminal, no colours, no home."""
+    return {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
+
+
 def _run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    # nothing of the person who runs the tests: no terminal, no colours, no home
-    environment = {
-        "PATH": f"{folder}/.venv/bin:{os.environ['PATH']}",
-        "HOME": str(folder),
-        "LC_ALL": "C.UTF-8",
-    }
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
         cwd=folder,
-        env=environment,
+        env=environment_of(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

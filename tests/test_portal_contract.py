@@ -621,7 +621,7 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
     ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
     step = CreateCompany("1", "Company 1")
     with ledger.locked("test"):
-        theirs.hold("another ledger", "somebody", 1, 60)
+        theirs.hold("another-ledger", "somebody", 1, 60)
         ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
         ledger.begin("apply", "digest")
         ledger.intend([Intent(key, "company:1", "CreateCompany", Effect()) for key in ("a", "b", "c")])

@@ -21,7 +21,7 @@ from shell_support import tables
 
 from provisioner import ledger
 from provisioner.cli import run
-from provisioner.database import Identity, connect, read
+from provisioner.database import Connection, Identity, connect, read
 from provisioner.errors import LedgerError
 from provisioner.portals import sql
 
@@ -31,7 +31,7 @@ HEADER, FRAME = 32, 24 + 4096
 FILES: dict[str, Identity] = {"ledger.db": ledger.IDENTITY, "portal.db": sql.IDENTITY}
 
 
-def content(connection: sqlite3.Connection) -> str:
+def content(connection: Connection) -> str:
     """Everything in the tables, as one word."""
     words = hashlib.sha256()
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):

@@ -24,6 +24,7 @@ from provisioner.commands.reading import (
     PARALLELISM,
     Planned,
     Selection,
+    ledger_of,
     portal_of,
     utc_now,
 )
@@ -179,7 +180,7 @@ def _run(
     parallelism: int,
     clock: Clock,
 ) -> int:
-    ledger = Ledger(workspace.ledger_path, clock)
+    ledger = Ledger(ledger_of(workspace), clock)
     try:
         with ledger.locked(command, lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)

@@ -1,24 +1,36 @@
-"""``provisioner history`` and ``provisioner unlock``: who did what, and who is at it now."""
+"""``provisioner history``, ``lock`` and ``unlock``: who did what, and who is at it now."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from provisioner.commands.console import Console
-from provisioner.commands.reading import utc_now
-from provisioner.errors import LedgerError, UsageError
-from provisioner.ledger import Ledger, describe_holder, read_entries, read_holder, read_runs
+from provisioner.commands.reading import ledger_of, utc_now
+from provisioner.database import Place
+from provisioner.errors import UsageError
+from provisioner.ledger import (
+    Ledger,
+    describe_holder,
+    has_run,
+    read_entries,
+    read_holder,
+    read_name,
+    read_runs,
+)
 from provisioner.model import Clock
 from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace
 
+SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")
+"""What programs are told of a holder, beside the end of its lease."""
+
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
     """The latest runs, newest first; or the steps of one run."""
-    path = load_workspace(folder).ledger_path
+    place = ledger_of(load_workspace(folder))
     if run is not None:
-        return _steps(path, run, console, as_json)
-    runs = read_runs(path, most)
+        return _steps(place, run, console, as_json)
+    runs = read_runs(place, most)
     if as_json:
         console.answer(visible_json([run._asdict() for run in runs]))
     elif not runs:
@@ -33,14 +45,14 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
     return 0
 
 
-def _steps(path: Path, run: int, console: Console, as_json: bool) -> int:
-    entries = read_entries(path, run)
+def _steps(place: Place, run: int, console: Console, as_json: bool) -> int:
+    entries = read_entries(place, run)
+    if not entries and not has_run(place, run):
+        raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")
     if as_json:
         words = [{k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries]
         console.answer(visible_json(words))
         return 0
-    if not entries and run not in {found.id for found in read_runs(path, run + 1_000_000)}:
-        raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")
     for entry in entries:
         problem = f" ({visible(entry.problem)})" if entry.problem else ""
         verdict = entry.verdict or "interrupted"
@@ -50,25 +62,51 @@ def _steps(path: Path, run: int, console: Console, as_json: bool) -> int:
     return 0
 
 
+def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
+    """Who holds the lock, since when and until when."""
+    place = ledger_of(load_workspace(folder))
+    holder = read_holder(place)
+    if as_json:
+        words = {name: getattr(holder, name) for name in SHOWN} if holder is not None else {}
+        expires = {"expires": holder.until or None} if holder is not None else {}
+        console.answer(
+            visible_json({"ledger": read_name(place), "held": holder is not None, **words, **expires})
+        )
+        return 0
+    if holder is None:
+        console.answer("Nobody holds the lock.")
+        return 0
+    console.answer(f"Held by {visible(describe_holder(holder, clock()))}.")
+    until = f"{holder.until}, unless it is renewed until then" if holder.until else "never"
+    for name, words_ in (
+        ("command", visible(holder.command)),
+        ("since", holder.since),
+        ("expires", until),
+        ("fence", str(holder.fence)),
+        ("id", visible(holder.id)),
+    ):
+        console.answer(f"  {name:<8} {words_}")
+    console.say(f"If that run is stuck: provisioner unlock {visible(holder.id)}")
+    return 0
+
+
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
     """Take the lock from the run that holds it; without an id, say who that is."""
-    path = load_workspace(folder).ledger_path
-    holder = read_holder(path)
+    place = ledger_of(load_workspace(folder))
+    holder = read_holder(place)
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
     if lock_id is None:
-        console.answer(f"Lock {holder.id} is held by {describe_holder(holder, clock())}.")
-        console.say(f"If that run is dead: provisioner unlock {holder.id}")
+        console.answer(f"Lock {visible(holder.id)} is held by {visible(describe_holder(holder, clock()))}.")
+        console.say(f"If that run is dead: provisioner unlock {visible(holder.id)}")
         return 0
-    ledger = Ledger(path, clock)
+    ledger = Ledger(place, clock)
     try:
         taken = ledger.unlock(lock_id)
-    except LedgerError as problem:
-        raise UsageError(problem.sentence, problem.remedy) from problem
     finally:
         ledger.close()
     console.answer(
-        f"Unlocked; it was held by {describe_holder(taken, clock())}. That run writes nothing more."
+        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. That run writes nothing more."
     )
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from provisioner.commands.console import Console, interruptible
 from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.reading import portal_of, read_declared, read_snapshot, utc_now
+from provisioner.commands.reading import ledger_of, portal_of, read_declared, read_snapshot, utc_now
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.files import make_folder, write_private
 from provisioner.ledger import Ledger, Posted, letter_key, read_letters
@@ -50,7 +50,7 @@ def preview(
 
 def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """How far each letter got; 0 however that is."""
-    letters = read_letters(load_workspace(folder).ledger_path)
+    letters = read_letters(ledger_of(load_workspace(folder)))
     if as_json:
         rows = [
             {
@@ -90,7 +90,7 @@ def send(
     """Send what is owed; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
     sender = sender_of(workspace)
-    ledger = Ledger(workspace.ledger_path, clock)
+    ledger = Ledger(ledger_of(workspace), clock)
     try:
         with ledger.locked("mail send", lock_timeout, waiting=console.say), interruptible(console) as stop:
             portal = portal_of(workspace, writing=True, clock=clock)
@@ -135,7 +135,7 @@ def settle(
 ) -> int:
     """Decide what became of a letter whose fate is unknown: it arrived, or it is to go once more."""
     workspace = load_workspace(folder)
-    ledger = Ledger(workspace.ledger_path, clock)
+    ledger = Ledger(ledger_of(workspace), clock)
     try:
         with ledger.locked("mail settle", lock_timeout, waiting=console.say):
             ledger.reset_interrupted()

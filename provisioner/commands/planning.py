@@ -9,6 +9,7 @@ from dataclasses import replace
 from provisioner.commands.reading import (
     Planned,
     Selection,
+    ledger_of,
     plan_of,
     policy_of,
     portal_of,
@@ -53,7 +54,7 @@ def plan_workspace(
     portal = portal_of(workspace, writing=False, clock=clock)
     try:
         snapshot = portal.snapshot()
-        books = with_interrupted(read_books(workspace.ledger_path), portal, snapshot)
+        books = with_interrupted(read_books(ledger_of(workspace)), portal, snapshot)
         problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
         if any(problem.is_error for problem in problems):
             raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.secrets import secret_of
+from provisioner.database import Place, open_place
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.errors import PortalError, UsageError, WorkspaceError
+from provisioner.errors import LedgerError, PortalError, UsageError, WorkspaceError
 from provisioner.files import read_bytes
 from provisioner.ledger import Books
 from provisioner.limits import MAX_FILE_BYTES
@@ -115,6 +116,22 @@ def portal_of(
             parallelism=parallelism,
         )
     )
+
+
+def ledger_of(workspace: Workspace) -> Place:
+    """Where the workspace's ledger is; opens nothing."""
+    place = workspace.ledger
+    secret = ""
+    if not place.url.startswith("sqlite:"):
+        secret = secret_of(
+            workspace.root,
+            place.secret_env,
+            place.secret_file,
+            what="the ledger's password",
+            error=LedgerError,
+            usual="PROVISIONER_LEDGER_SECRET",
+        )
+    return open_place(place.url, workspace.root, secret)
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:

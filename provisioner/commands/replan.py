@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
 from provisioner.commands.planning import fitted
-from provisioner.commands.reading import Planned, Selection, plan_of, policy_of, portal_of
+from provisioner.commands.reading import Planned, Selection, ledger_of, plan_of, policy_of, portal_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
@@ -37,12 +37,11 @@ def replan(workspace: Workspace, clock: Clock, *, digests: bool) -> Planned | No
     remembered = recall(workspace.root)
     if remembered is None or (digests and len(remembered.digests) < len(remembered.files)):
         return None
+    ledger = ledger_of(workspace)
     portal = portal_of(workspace, writing=False, clock=clock)
     search = _Search(workspace, clock, remembered, digests, portal)
     try:
-        return portal.look(
-            lambda view: look_at_books(workspace.ledger_path, lambda books: search.plan(view, books))
-        )
+        return portal.look(lambda view: look_at_books(ledger, lambda books: search.plan(view, books)))
     finally:
         portal.close()
 

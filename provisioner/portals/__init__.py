@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from provisioner.database import open_place
 from provisioner.errors import PortalError
 from provisioner.portals.base import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
 
-def _open_sqlite(access: Access) -> Portal:
-    path = access.root / access.url.partition("://")[2].removeprefix("/")
+def _open_embedded(access: Access) -> Portal:
+    place = open_place(access.url, access.root, access.secret)
     if access.writing:
-        return SqlPortal(path, access.operator, access.terms, access.public_url, access.clock)
-    return ReadOnlyPortal(path, access.terms, access.clock)
+        return SqlPortal(place, access.operator, access.terms, access.public_url, access.clock)
+    return ReadOnlyPortal(place, access.terms, access.clock)
 
 
 def _open_service(access: Access) -> Portal:
@@ -29,7 +30,8 @@ def _open_service(access: Access) -> Portal:
 
 
 PORTALS: dict[str, Callable[[Access], Portal]] = {
-    "sqlite": _open_sqlite,
+    "sqlite": _open_embedded,
+    "postgresql": _open_embedded,
     "https": _open_service,
     "http": _open_service,
 }

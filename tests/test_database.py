@@ -1,0 +1,441 @@
+"""What both kinds of databases promise, with the same statements: SQLite's files and PostgreSQL's schemas."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from provisioner.database import (
+    Connection,
+    Identity,
+    Place,
+    again,
+    connect,
+    decoding,
+    now_of,
+    open_place,
+    read,
+    seen_at,
+    stamp_of,
+    stamped,
+    told,
+    transaction,
+)
+from provisioner.errors import LedgerError
+from provisioner.identity import PostgresSchema
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
+
+TABLES = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE shelf (seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, "user" TEXT, size INTEGER NOT NULL);
+CREATE TABLE book (key TEXT NOT NULL REFERENCES shelf (key), title TEXT NOT NULL, PRIMARY KEY (key, title))
+    WITHOUT ROWID
+"""
+OURS = Identity("ledger", 0x70720001, 1, TABLES, LedgerError)
+NEXT = Identity(
+    "ledger",
+    0x70720001,
+    2,
+    TABLES.replace("size INTEGER NOT NULL", "size INTEGER NOT NULL, colour TEXT NOT NULL DEFAULT 'red'"),
+    LedgerError,
+    ("ALTER TABLE shelf ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'",),
+)
+OTHER = Identity("portal", 0x70720002, 1, TABLES, LedgerError)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """A place where nothing is yet."""
+    if request.param == "sqlite":
+        return tmp_path / "books.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.place()
+
+
+@pytest.fixture
+def shelves(place: Place) -> Iterator[Connection]:
+    """Two shelves, the second one first in the alphabet."""
+    with closing(connect(place, OURS)) as connection:
+        with transaction(connection):
+            connection.executemany(
+                'INSERT INTO shelf (key, "user", size) VALUES (?, ?, ?)', [("b", "ann", 3), ("a", None, 5)]
+            )
+        yield connection
+
+
+def sizes(connection: Connection) -> dict[str, int]:
+    return dict(connection.execute("SELECT key, size FROM shelf ORDER BY seq"))
+
+
+# --- made, found, refused ---
+
+
+def test_reading_makes_nothing(place: Place, tmp_path: Path) -> None:
+    assert read(place, OURS, sizes) is None
+    assert list(tmp_path.iterdir()) == []
+    assert read(place, OTHER, sizes) is None
+
+
+def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Place) -> None:
+    def found(connection: Connection) -> None:
+        connection.execute("INSERT INTO fact VALUES ('id', 'for life')")
+
+    for _ in range(2):
+        connect(place, OURS, found).close()
+    facts = read(place, OURS, lambda connection: dict(connection.execute("SELECT * FROM fact")))
+    assert facts is not None
+    assert facts["id"] == "for life"
+
+
+def test_one_that_fails_to_be_made_is_not_there_at_all(place: Place) -> None:
+    def fails(_: Connection) -> None:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        connect(place, OURS, fails)
+    assert read(place, OURS, sizes) is None
+    connect(place, OTHER).close()
+
+
+def test_eight_who_make_it_at_once_make_one(place: Place) -> None:
+    made: list[int] = []
+    begin = threading.Barrier(8)
+
+    def make() -> None:
+        begin.wait()
+        connect(place, OURS, lambda _: made.append(1)).close()
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert made == [1]
+
+
+def test_another_kind_of_ours_is_refused_and_left_alone(place: Place, shelves: Connection) -> None:
+    for opened in (lambda: connect(place, OTHER), lambda: read(place, OTHER, sizes)):
+        with pytest.raises(LedgerError, match=r"is not a portal|and no portal"):
+            opened()
+    assert sizes(shelves) == {"b": 3, "a": 5}
+
+
+def test_what_somebody_else_keeps_in_a_schema_is_left_alone(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(postgres.session()) as session:
+        session.execute(f"CREATE SCHEMA {place.schema}")
+        assert read(place, OURS, sizes) is None
+        session.execute(f"CREATE TABLE {place.schema}.fact (name TEXT, value TEXT)")
+    with pytest.raises(LedgerError, match="holds something else, and no ledger") as caught:
+        connect(place, OURS)
+    assert "?schema=NAME" in caught.value.remedy
+
+
+def test_a_newer_layout_is_refused(place: Place) -> None:
+    connect(place, NEXT).close()
+    for opened in (lambda: connect(place, OURS), lambda: read(place, OURS, sizes)):
+        with pytest.raises(LedgerError, match="newer version"):
+            opened()
+
+
+def test_an_older_layout_is_replaced_by_whoever_writes(place: Place, shelves: Connection) -> None:
+    def colours(connection: Connection) -> list[str]:
+        return [colour for (colour,) in connection.execute("SELECT colour FROM shelf ORDER BY seq")]
+
+    if isinstance(place, Path):
+        shelves.close()
+        before = place.read_bytes()
+        assert read(place, NEXT, colours) == ["red", "red"]
+        assert place.read_bytes() == before
+    else:
+        with pytest.raises(LedgerError, match="older version"):
+            read(place, NEXT, colours)
+    connect(place, NEXT).close()
+    assert read(place, NEXT, colours) == ["red", "red"]
+    assert read(place, NEXT, sizes) == {"b": 3, "a": 5}
+
+
+# --- written and read ---
+
+
+def test_writers_come_one_after_the_other(place: Place, shelves: Connection) -> None:
+    """Each reads what the one before him wrote; otherwise some of these steps would be lost."""
+
+    def climb() -> None:
+        with closing(again(place, OURS)) as connection:
+            for _ in range(10):
+                with told(place, OURS), transaction(connection):
+                    size = sizes(connection)["a"]
+                    connection.execute("UPDATE shelf SET size = ? WHERE key = 'a'", (size + 1,))
+
+    threads = [threading.Thread(target=climb) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sizes(shelves)["a"] == 45
+
+
+def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(place: Place, shelves: Connection) -> None:
+    def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
+        before = sizes(connection)
+        with transaction(shelves):
+            shelves.execute("UPDATE shelf SET size = size + 1")
+        return before, sizes(connection)
+
+    assert read(place, OURS, twice) == ({"b": 3, "a": 5}, {"b": 3, "a": 5})
+    assert read(place, OURS, sizes) == {"b": 4, "a": 6}
+
+
+def test_a_transaction_that_fails_leaves_nothing(place: Place, shelves: Connection) -> None:
+    def write() -> None:
+        with told(place, OURS), transaction(shelves):
+            shelves.execute("UPDATE shelf SET size = 0")
+            shelves.execute("INSERT INTO book VALUES ('nowhere', 'A title')")
+
+    with pytest.raises(LedgerError):
+        write()
+    assert not shelves.in_transaction
+    assert sizes(shelves) == {"b": 3, "a": 5}
+
+
+def test_a_stamp_moves_with_what_is_written_and_only_then(place: Place, shelves: Connection) -> None:
+    stamps = []
+    for statement in (
+        "UPDATE shelf SET size = 9 WHERE key = 'a'",
+        "UPDATE shelf SET size = 9 WHERE key = 'nobody'",
+        "SELECT size FROM shelf",
+        "DELETE FROM shelf WHERE key = 'a'",
+    ):
+        with transaction(shelves), stamped(shelves):
+            shelves.execute(statement)
+        stamps.append(stamp_of(shelves, ""))
+    with transaction(shelves), stamped(shelves):
+        shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "one"), ("b", "two")])
+    stamps.append(stamp_of(shelves, ""))
+    assert stamps[0] == stamps[1] == stamps[2]
+    assert len(set(stamps)) == 3
+
+
+def test_the_statements_are_the_same(place: Place, shelves: Connection) -> None:
+    with transaction(shelves):
+        shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "100 % ?"), ("b", "a%s")])
+        shelves.executemany("INSERT INTO book VALUES (?, ?)", [])
+        ((seq,),) = shelves.execute(
+            'INSERT INTO shelf (key, "user", size) VALUES (?, ?, ?) RETURNING seq', ("Z", "é", 1 << 40)
+        ).fetchall()
+        upsert = (
+            "INSERT INTO shelf (key, size) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET size = "
+            "CASE WHEN shelf.size > excluded.size THEN shelf.size ELSE excluded.size END"
+        )
+        shelves.execute(upsert, ("a", 1))
+    assert seq == 3
+    found = shelves.execute("SELECT group_concat(title, '; ') FROM book WHERE title LIKE '%100%'").fetchone()
+    assert found == ("100 % ?",)
+    assert shelves.execute("SELECT ifnull(\"user\", '-') FROM shelf WHERE key = 'a'").fetchone() == ("-",)
+    assert sizes(shelves) == {"b": 3, "a": 5, "Z": 1 << 40}
+    ordered = [key for (key,) in shelves.execute("SELECT key FROM shelf ORDER BY key")]
+    assert ordered == ["Z", "a", "b"]
+    assert shelves.execute("UPDATE shelf SET size = 0 WHERE size > ?", (3,)).rowcount == 2
+
+
+def test_the_clock_is_the_one_that_everybody_there_shares(place: Place, shelves: Connection) -> None:
+    first = now_of(place, shelves)
+    assert first > 1_700_000_000
+    assert now_of(place, shelves) >= first
+
+
+def test_a_file_is_seen_to_move_and_a_schema_says_so_itself(place: Place, shelves: Connection) -> None:
+    before = seen_at(place)
+    with transaction(shelves):
+        shelves.execute("UPDATE shelf SET size = 1")
+    assert (seen_at(place) != before) == isinstance(place, Path)
+
+
+# --- damage, and what is none ---
+
+
+def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(place: Place, shelves: Connection) -> None:
+    def decode(connection: Connection) -> int:
+        ((text,),) = connection.execute("SELECT \"user\" FROM shelf WHERE key = 'b'").fetchall()
+        with decoding():
+            return int(text)
+
+    with pytest.raises(LedgerError, match=r"ledger .* is damaged"):
+        read(place, OURS, decode)
+    with pytest.raises(LedgerError, match=r"ledger .* is damaged"), told(place, OURS):
+        decode(shelves)
+
+
+# --- where a place is ---
+
+
+def test_a_url_leads_to_its_place(tmp_path: Path) -> None:
+    assert open_place("sqlite:///a/b.db", tmp_path) == tmp_path / "a" / "b.db"
+    assert open_place("sqlite:////srv/b.db", tmp_path) == Path("/srv/b.db")
+    assert open_place("postgresql://u@h:1/d", tmp_path, "s") == PostgresSchema(
+        "postgresql://u@h:1/d", "", "s"
+    )
+    assert open_place("postgresql:///d?schema=x", tmp_path) == PostgresSchema("postgresql:///d", "x")
+
+
+def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
+    place = open_place("postgresql://u:hush@h/d?schema=x", tmp_path)
+    assert place == PostgresSchema("postgresql://u@h/d", "x", "hush")
+    assert "hush" not in f"{place} {place!r}"
+    assert str(place) == "postgresql://u@h/d?schema=x"
+
+
+# --- PostgreSQL's own troubles ---
+
+
+def refused(place: Place) -> LedgerError:
+    with pytest.raises(LedgerError) as caught:
+        read(place, OURS, sizes)
+    assert caught.value.remedy
+    return caught.value
+
+
+def test_whoever_is_not_let_in_is_told_why(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    from postgres_support import GUARDED, PASSWORD
+
+    guarded = postgres.url(user=GUARDED)
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    assert "refuses the password" in refused(PostgresSchema(guarded)).sentence
+    wrong = refused(PostgresSchema(guarded, "", "hush-hush"))
+    assert "refuses the password" in wrong.sentence
+    assert "PROVISIONER_LEDGER_SECRET" in wrong.remedy
+    assert "hush-hush" not in f"{wrong.sentence} {wrong.remedy} {wrong.__cause__!r}"
+    assert read(PostgresSchema(guarded, "", PASSWORD), OURS, sizes) is None
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    assert read(PostgresSchema(guarded), OURS, sizes) is None
+
+
+def test_a_server_or_a_database_that_is_not_there_is_told(postgres: PostgresServer) -> None:
+    assert "has no database" in refused(PostgresSchema(postgres.url(database="nowhere"))).sentence
+    assert "knows no such user" in refused(PostgresSchema(postgres.url(user="nobody"))).sentence
+    assert "is not known" in refused(PostgresSchema("postgresql://u@nowhere.invalid/d")).sentence
+    assert "cannot be reached" in refused(PostgresSchema("postgresql://u@127.0.0.1:1/d")).sentence
+
+
+def test_a_connection_that_should_be_safe_and_is_not_is_told(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "require")
+    found = refused(PostgresSchema(postgres.url()))
+    assert "No safe connection" in found.sentence
+    assert "PGSSLROOTCERT" in found.remedy
+
+
+def test_whoever_lacks_a_right_is_told_which(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    stranger = PostgresSchema(postgres.url(user="stranger"), place.schema)
+    with pytest.raises(LedgerError, match="lacks a right there: permission denied for database"):
+        connect(stranger, OURS)
+    connect(place, OURS).close()
+    assert "lacks a right there: permission denied" in refused(stranger).sentence
+    with closing(postgres.session()) as session:
+        session.execute(f"GRANT USAGE ON SCHEMA {place.schema} TO stranger")
+        session.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {place.schema} TO stranger")
+    assert read(stranger, OURS, sizes) == {}
+    with closing(connect(stranger, OURS)) as connection, pytest.raises(LedgerError, match="lacks a right"):
+        _write_a_fact(connection, stranger)
+
+
+def test_a_schema_that_was_given_needs_no_right_to_make_one(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(postgres.session()) as session:
+        session.execute(f"CREATE SCHEMA {place.schema} AUTHORIZATION stranger")
+    connect(PostgresSchema(postgres.url(user="stranger"), place.schema), OURS).close()
+    assert read(place, OURS, sizes) == {}
+
+
+def test_without_the_extra_there_is_a_sentence(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "provisioner.postgres", raising=False)
+    import provisioner
+
+    monkeypatch.delattr(provisioner, "postgres", raising=False)
+    with pytest.raises(LedgerError, match="needs a part of this program") as caught:
+        read(postgres.place(), OURS, sizes)
+    assert "provisioner[postgres]" in caught.value.remedy
+
+
+def test_a_connection_lost_between_transactions_is_made_anew(postgres: PostgresServer) -> None:
+    with closing(connect(postgres.place(), OURS)) as connection:
+        for statement in ("SELECT 1", "BEGIN", "BEGIN IMMEDIATE"):
+            _cut_off(postgres)
+            connection.execute(statement)
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
+
+def test_a_connection_lost_within_a_transaction_is_told_and_nothing_is_done_twice(
+    postgres: PostgresServer,
+) -> None:
+    place = postgres.place()
+
+    def write(name: str, cut_before: str) -> None:
+        with told(place, OURS):
+            for statement in ("BEGIN IMMEDIATE", f"INSERT INTO fact VALUES ('{name}', '')", "COMMIT"):
+                if statement.startswith(cut_before):
+                    _cut_off(postgres)
+                connection.execute(statement)
+
+    with closing(connect(place, OURS)) as connection:
+        for number, statement in enumerate(("INSERT", "COMMIT")):
+            with pytest.raises(LedgerError, match="was lost"):
+                write(str(number), statement)
+        write("2", "BEGIN")
+    facts = read(place, OURS, lambda opened: dict(opened.execute("SELECT * FROM fact")))
+    assert facts is not None
+    assert facts.keys() - {"application", "layout"} == {"2"}
+
+
+def test_a_server_that_died_is_told_and_forgiven_once_it_is_back(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(connect(place, OURS)) as connection:
+        with transaction(connection):
+            connection.execute("INSERT INTO fact VALUES ('a', 'b')")
+        postgres.kill()
+        try:
+            with pytest.raises(LedgerError, match=r"cannot be reached|was lost"), told(place, OURS):
+                connection.execute("BEGIN IMMEDIATE")
+        finally:
+            postgres.start()
+        with told(place, OURS):
+            assert connection.execute("SELECT value FROM fact WHERE name = 'a'").fetchone() == ("b",)
+
+
+def test_whoever_waits_too_long_for_another_writer_is_told(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = postgres.place()
+    with closing(connect(place, OURS)) as first, closing(again(place, OURS)) as second:
+        second.execute("SET lock_timeout = '10ms'")
+        with transaction(first), pytest.raises(LedgerError, match="is busy"), told(place, OURS):
+            second.execute("BEGIN IMMEDIATE")
+
+
+def _write_a_fact(connection: Connection, place: Place) -> None:
+    with told(place, OURS), transaction(connection):
+        connection.execute("INSERT INTO fact VALUES ('a', 'b')")
+
+
+def _cut_off(server: PostgresServer) -> None:
+    with closing(server.session()) as session:
+        session.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE application_name = 'provisioner'"
+        )

@@ -1,0 +1,435 @@
+"""The ledger on both kinds of databases: one holder at a time, each with a higher number, and none for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from people import NOW
+
+from provisioner.database import Place, connect, transaction
+from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
+from provisioner.ledger import (
+    IDENTITY,
+    Effect,
+    Holder,
+    Intent,
+    Ledger,
+    Settlement,
+    has_run,
+    read_books,
+    read_entries,
+    read_holder,
+    read_letters,
+    read_name,
+    read_runs,
+)
+from provisioner.mail.letters import Letter
+from provisioner.model import Managed
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
+    from shell_support import Shell
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where no ledger is yet."""
+    if request.param == "sqlite":
+        return tmp_path / "ledger.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.place()
+
+
+@contextmanager
+def opened(place: Place, lease: float = 60) -> Iterator[Ledger]:
+    ledger = Ledger(place, lambda: datetime.now(UTC), lease)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# --- the books ---
+
+
+def test_what_is_written_is_read_again(place: Place) -> None:
+    words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
+    effect = Effect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
+    with opened(place) as ledger, ledger.locked("apply"):
+        ledger.bind("p")
+        first = ledger.begin("apply", "d" * 64)
+        ledger.intend(
+            [
+                Intent("k1", "user:ann@example.fr", "CreateUser", effect),
+                Intent("k2", "company:1", "X", Effect()),
+            ]
+        )
+        assert [entry.key for entry in read_books(place).unsettled] == ["k1", "k2"]
+        ledger.settle([Settlement("k1", "applied", user_id="7"), Settlement("k2", "failed", "no")], "p")
+        ledger.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
+        ledger.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
+        ledger.adopt({"bob@example.fr": Managed("8", None, "+332", created=False)})
+        ledger.end("done")
+        assert ledger.creations() == {"user:ann@example.fr": 1}
+        second = ledger.begin("apply", "e" * 64)
+    assert second > first
+    assert has_run(place, second)
+    assert not has_run(place, second + 1)
+    assert [(run.id, run.outcome) for run in read_runs(place, 9)] == [(second, ""), (first, "done")]
+    assert [(entry.key, entry.verdict) for entry in read_entries(place, first)] == [
+        ("k1", "applied"), ("k2", "failed"),
+    ]  # fmt: skip
+    books = read_books(place)
+    assert books.portal == "p"
+    assert books.ledger == read_name(place) != ""
+    assert books.managed == {
+        "ann@example.fr": Managed("7", "ann@example.fr", "", created=True),
+        "bob@example.fr": Managed("8", None, "+332", created=True),
+    }
+    assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
+
+
+def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> None:
+    with opened(place) as ledger, ledger.locked("mail"):
+        for name in ("zoe", "ann", "zoe", "max"):
+            ledger.owe(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
+        ledger.mark(["ann"], "connecting")
+        ledger.mark(["ann"], "body")
+        assert [posted.user_id for posted in ledger.letters("owed")] == ["zoe", "max"]
+        assert [posted.user_id for posted in ledger.reset_interrupted()] == ["ann"]
+    assert [(posted.user_id, posted.state, posted.attempts) for posted in read_letters(place)] == [
+        ("zoe", "owed", 0), ("ann", "unknown", 1), ("max", "owed", 0),
+    ]  # fmt: skip
+
+
+def test_the_stamp_moves_with_the_books_and_not_with_the_lock(place: Place) -> None:
+    with opened(place) as ledger:
+        with ledger.locked("apply"):
+            ledger.bind("p")
+        before = read_books(place).stamp.split(" ")[0]
+        with ledger.locked("apply"):
+            assert read_books(place).stamp.split(" ")[0] == before
+            ledger.begin("apply", "d")
+        assert read_books(place).stamp.split(" ")[0] != before
+
+
+# --- the lock ---
+
+
+def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Place) -> None:
+    fences, names = [], set()
+    for _ in range(2):
+        with opened(place) as ledger:
+            for _ in range(2):
+                with ledger.locked("apply"):
+                    holder = read_holder(place)
+                    assert holder is not None
+                    assert holder.fence == ledger.fence
+                    fences.append(ledger.fence)
+                    names.add(ledger.id)
+                    assert str(os.getpid()) in ledger.owner
+                assert read_holder(place) is None
+    assert fences == [1, 2, 3, 4]
+    assert names == {read_name(place)}
+
+
+def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Place) -> None:
+    with opened(place) as first, opened(place) as second:
+        said: list[str] = []
+        with first.locked("apply"):
+            with pytest.raises(Locked, match=rf"process {os.getpid()}, apply"), second.locked("x"):
+                raise AssertionError
+            with pytest.raises(Locked), second.locked("x", 0.3, waiting=said.append):
+                raise AssertionError
+        assert len(said) == 1
+        with second.locked("x"):
+            second.bind("p")
+
+
+def test_the_heart_renews_the_lease_of_whoever_works(place: Place) -> None:
+    with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
+        began = _held(place)
+        until(lambda: _held(place).expires > began.expires + 300)
+        with pytest.raises(Locked), second.locked("x"):
+            raise AssertionError
+        first.bind("p")
+
+
+def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may go on to write nothing more, nor does its heart win the lock back."""
+    monkeypatch.setattr("provisioner.ledger.Ledger._beat", lambda *_: None)
+    with opened(place, lease=0.2) as first, opened(place) as second:
+        with pytest.raises(LockLost), first.locked("apply"):
+            first.bind("p")
+            with second.locked("apply", timeout=20):
+                second.begin("apply", "d")
+                _beat_once(first)
+                assert _held(place).fence == second.fence == first.fence + 1
+                _refuses_to_write(first)
+                second.end("done")
+            first.begin("apply", "d")
+        assert [run.outcome for run in read_runs(place, 9)] == ["done"]
+        assert read_holder(place) is None
+
+
+def _beat_once(ledger: Ledger) -> None:
+    """As its thread does: renew, where there is anything to renew."""
+    with closing(connect(ledger._place, IDENTITY)) as connection, transaction(connection):
+        renewed = connection.execute("UPDATE lock SET expires = 0 WHERE id = ?", (ledger._lock,)).rowcount
+    assert renewed == 0
+
+
+def _refuses_to_write(ledger: Ledger) -> None:
+    with pytest.raises(LockLost):
+        ledger.adopt({"x": Managed("1", None, None, created=False)})
+
+
+def _held(place: Place) -> Holder:
+    holder = read_holder(place)
+    assert holder is not None
+    return holder
+
+
+def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Place) -> None:
+    with opened(place, lease=0.05) as first, opened(place) as second, first.locked("apply"):
+        taken = second.unlock(_held(place).id)
+        with second.locked("mail"):
+            held = _held(place)
+            assert taken.fence + 1 == held.fence
+            # as many beats as would have been needed
+            until(lambda: _no_heart_beats())
+            assert _held(place) == held
+        _refuses_to_write(first)
+
+
+def _no_heart_beats() -> bool:
+    import threading
+
+    return sum("_beat" in thread.name for thread in threading.enumerate()) <= 1
+
+
+HOLD = (
+    "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
+    "from provisioner.database import open_place; from provisioner.ledger import Ledger; "
+    "ledger = Ledger(open_place(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
+    "ledger._acquire('apply', 0); print('held', flush=True); time.sleep(600)"
+)
+
+
+def _url(place: Place) -> str:
+    return f"sqlite:///{place}" if isinstance(place, Path) else str(place)
+
+
+def test_a_holder_that_was_killed_is_succeeded_at_once(place: Place) -> None:
+    """Row 8: long before its lease runs out; on PostgreSQL by its connection, whatever machine it was on."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, _url(place)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        with opened(place) as ledger:
+            if not isinstance(place, Path):
+                # as if it were another machine's
+                with closing(connect(place, IDENTITY)) as connection, transaction(connection):
+                    connection.execute("UPDATE lock SET host = 'elsewhere', born = '', pid = 1")
+            with pytest.raises(Locked), ledger.locked("x"):
+                raise AssertionError
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            before = _held(place)
+            with ledger.locked("apply", timeout=20):
+                assert ledger.fence == before.fence + 1
+                assert time.time() * 1000 < before.expires
+
+
+def test_a_connection_that_was_made_anew_is_not_taken_for_the_end_of_its_run(
+    postgres: PostgresServer,
+) -> None:
+    place = postgres.place()
+    with opened(place) as first, opened(place) as second, first.locked("apply"):
+        with closing(postgres.session()) as session:
+            session.execute("SELECT pg_terminate_backend(?, 5000)".replace("?", str(_held(place).served_by)))
+        first.bind("p")
+        with pytest.raises(Locked), second.locked("x"):
+            raise AssertionError
+
+
+def test_unlock_needs_the_exact_name_of_the_lock(place: Place) -> None:
+    with opened(place) as first, opened(place) as second:
+        with pytest.raises(UsageError, match="Nobody holds"):
+            second.unlock("abc")
+        with pytest.raises(LockLost), first.locked("apply"):
+            held = _held(place)
+            with pytest.raises(UsageError, match=f"The lock is {held.id}, not abc"):
+                second.unlock("abc")
+            assert second.unlock(held.id) == held
+            first.bind("p")
+
+
+# --- as people see it ---
+
+
+def test_lock_shows_who_holds_it(shell: Shell) -> None:
+    import json
+
+    assert shell("lock").out == "Nobody holds the lock.\n"
+    assert json.loads(shell("lock", "--json").out) == {"ledger": "", "held": False}
+    place = shell.folder / "ledger.db"
+    with opened(place) as ledger, ledger.locked("apply"):
+        held = _held(place)
+        said = shell("lock")
+        assert said.code == 0
+        assert f"process {os.getpid()}, apply" in said.out
+        for words in (held.id, held.since, held.until, "fence    1"):
+            assert words in said.out
+        assert f"provisioner unlock {held.id}" in said.err
+        found = json.loads(shell("lock", "--json").out)
+        assert (found["held"], found["id"], found["fence"], found["ledger"]) == (True, held.id, 1, ledger.id)
+        assert (found["expires"], found["pid"], found["command"]) == (held.until, os.getpid(), "apply")
+        assert shell("apply", "--auto-approve").code == 6
+        assert shell("unlock", "abc").code == 64
+        assert shell("unlock", held.id).code == 0
+    assert shell("lock").out == "Nobody holds the lock.\n"
+
+
+def test_a_span_that_is_no_number_is_refused(shell: Shell) -> None:
+    said = shell("apply", "--auto-approve", "--lock-timeout", "nan")
+    assert said.code == 64
+    assert "nan" in said.err
+    assert not (shell.folder / "ledger.db").exists()
+
+
+def test_a_run_that_never_was_is_told(applied: Shell) -> None:
+    for words in (["history", "999999999"], ["history", "2", "--json"]):
+        said = applied(*words)
+        assert said.code == 64
+        assert "There is no run" in said.err
+    assert applied("history", "1").code == 0
+
+
+# --- damage ---
+
+DAMAGES = {
+    "the lock's age": (
+        "INSERT INTO lock VALUES (1, 'x', 'o', 'h', 1, '', 'c', 'yesterday', 1, 0, 0, '')",
+        "",
+    ),
+    "the number of runs": ("UPDATE fact SET value = 'many' WHERE name = 'fence'", ""),
+    "a letter": ("UPDATE outbox SET context = '}{', state = 'unknown'", ""),
+    "a letter's date": ("UPDATE outbox SET dated = 'soon', state = 'unknown'", ""),
+    "an entry": ("UPDATE journal SET settled = NULL, verdict = '', effect = '[' WHERE seq = 1", ""),
+    "an entry's words": (
+        "UPDATE journal SET settled = NULL, verdict = '', effect = '{\"x\": 1}' WHERE seq = 1",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_value_that_nobody_wrote_is_told_on_the_way_to_a_write(damage: str, applied: Shell) -> None:
+    with closing(sqlite3.connect(applied.folder / "ledger.db")) as connection:
+        connection.execute(DAMAGES[damage][0])
+        connection.commit()
+    applied.edit("clients/boulangerie-martin.yaml", "first_name: Claire", "first_name: Clara")
+    told = 0
+    for words in (
+        ["lock"], ["unlock"], ["mail", "status"], ["mail", "send"],
+        ["mail", "settle", "claire.martin@boulangerie-martin.fr", "--sent"], ["apply", "--auto-approve"],
+    ):  # fmt: skip
+        said = applied(*words)
+        assert said.code in (0, 1, 7, 64), said
+        told += f"The ledger {applied.folder / 'ledger.db'} is damaged." in said.err
+    assert told >= 1
+
+
+# --- older files ---
+
+VERSION_1 = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE lock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, owner TEXT NOT NULL, host TEXT NOT NULL,
+    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL);
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, command TEXT NOT NULL, digest TEXT NOT NULL,
+    began TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL DEFAULT '');
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES run (id), key TEXT NOT NULL,
+    address TEXT NOT NULL, action TEXT NOT NULL, effect TEXT NOT NULL, intended TEXT NOT NULL,
+    settled TEXT, verdict TEXT NOT NULL DEFAULT '', problem TEXT NOT NULL DEFAULT '');
+CREATE INDEX journal_open ON journal (key) WHERE settled IS NULL;
+CREATE INDEX journal_run ON journal (run);
+CREATE TABLE managed (
+    id TEXT PRIMARY KEY, user TEXT NOT NULL UNIQUE, email TEXT, phone TEXT, created INTEGER NOT NULL);
+CREATE TABLE outbox (
+    key TEXT PRIMARY KEY, user TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+INSERT INTO fact VALUES ('portal', 'p'), ('stamp', 's');
+INSERT INTO run (owner, command, digest, began) VALUES ('ann', 'apply', 'd', '2026-11-01T08:00:00+01:00');
+INSERT INTO journal (run, key, address, action, effect, intended)
+    VALUES (1, 'k', 'company:1', 'CreateCompany', '{}', '2026-11-01T08:00:00+01:00');
+INSERT INTO managed VALUES ('7', 'zoe@example.fr', 'zoe@example.fr', '', 1);
+INSERT INTO outbox (key, user, user_id, recipient, language, template, context, dated, state, changed) VALUES
+    ('z', 'zoe@example.fr', '7', 'zoe@example.fr', 'fr', 'welcome', '{}', '2026-11-01T08:00:00+01:00', 'owed', ''),
+    ('a', 'ann@example.fr', '8', 'ann@example.fr', 'fr', 'welcome', '{}', '2026-11-01T08:00:00+01:00', 'sent', '');
+INSERT INTO lock VALUES (1, 'abc', 'ann', 'elsewhere', 1, '', 'apply', '2026-11-01T08:00:00+01:00');
+PRAGMA application_id = 1886538853;
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by_a_run(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(place)) as connection:
+        connection.executescript(VERSION_1)
+    before = place.read_bytes()
+    for turn in ("as it is", "up to date"):
+        books = read_books(place)
+        assert books.managed == {"zoe@example.fr": Managed("7", "zoe@example.fr", "", created=True)}
+        assert [entry.key for entry in books.unsettled] == ["k"]
+        assert [posted.letter.key for posted in read_letters(place)] == ["z", "a"]
+        held = _held(place)
+        assert (held.id, held.fence, held.until) == ("abc", 0, "")
+        if turn == "as it is":
+            assert place.read_bytes() == before
+            with opened(place) as ledger, pytest.raises(Locked, match="ann on elsewhere"):
+                with ledger.locked("apply"):
+                    raise AssertionError
+            assert place.read_bytes() != before
+    with opened(place) as ledger:
+        ledger.unlock("abc")
+        with ledger.locked("apply"):
+            ledger.owe("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
+            assert (ledger.fence, ledger.id) == (1, read_name(place))
+    assert [posted.letter.key for posted in read_letters(place)] == ["z", "a", "m"]
+
+
+def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:
+    from provisioner.portals.sql import IDENTITY as PORTAL
+
+    place = postgres.place()
+    with opened(place), pytest.raises(ProvisionerError, match="holds something else, and no portal"):
+        connect(place, PORTAL)
+    assert isinstance(LedgerError("x"), ProvisionerError)
