@@ -34,9 +34,7 @@ class Desk:
         self.served = served
         self.portal = served.portal()
         self.web = httpx2.Client(base_url=served.url)
-        self.tokens = {
-            (role, scopes): served.token(str(role), " ".join(scopes)) for role, scopes in CASES
-        }
+        self.tokens = {(role, scopes): served.token(str(role), " ".join(scopes)) for role, scopes in CASES}
         self.ids: dict[str, str] = {}
         self._do(CreateCompany("other", "Other"))
         self._do(SetBilling("other", ESSENTIEL), version=1)
@@ -196,4 +194,3 @@ def test_what_needs_no_token_tells_nothing_of_anybody(desk: Desk) -> None:
             assert answer.status_code == 200
             assert "example.fr" not in answer.text
             assert "Essentiel" not in answer.text
-
