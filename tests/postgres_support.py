@@ -28,6 +28,8 @@ from provisioner.identity import PostgresSchema
 
 GUARDED = "guarded"
 PASSWORD = "a password that nobody shall see"
+FRANK = "frank"
+"""Whom the server asks for his password in clear."""
 UNPRIVILEGED = "nobody"
 """Who runs the server where the tests run as root, which the server refuses."""
 
@@ -43,6 +45,7 @@ SETTINGS = {
 }
 RULES = f"""
 local all all trust
+host all {FRANK} 127.0.0.1/32 password
 host all {GUARDED} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 """
@@ -78,6 +81,7 @@ class PostgresServer:
         with closing(self.session(database="postgres")) as session:
             session.execute("CREATE DATABASE firm")
             session.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
+            session.execute(f"CREATE ROLE {FRANK} LOGIN PASSWORD '{PASSWORD}'")
             session.execute("CREATE ROLE stranger LOGIN")
 
     def start(self) -> None:
