@@ -102,6 +102,8 @@ class PostgresServer:
     def kill(self) -> None:
         """As if its machine had lost its power: every process of it, without a word."""
         assert self._process is not None
+        # stopped first: a child that it makes meanwhile would outlive it, and keep the next one from starting
+        os.kill(self._process.pid, signal.SIGSTOP)
         for pid in [self._process.pid, *_children(self._process.pid)]:
             try:
                 os.kill(pid, signal.SIGKILL)
