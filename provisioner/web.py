@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import socket
@@ -46,7 +47,8 @@ _SHOWN = 300
 """Characters of a server's own words that are repeated."""
 _KEPT_ALIVE = 4.0
 """Seconds: less than servers commonly wait, or a request meets the end of its connection."""
-_CONNECT_SECONDS = 10.0
+_CONNECT_PART = 0.8
+"""Of the seconds for a reply, at most: a connection that is cut off sooner by its own bound is closed."""
 
 
 @value
@@ -254,63 +256,58 @@ class Web:
 
     async def _insist(self, request: Request, token: str) -> Reply:
         """Ask until there is an answer, within bounds. A busy server is left alone as long as it asks for."""
-        import anyio
         import stamina
 
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.CALL_SECONDS
-        unknown = asking = False
+        unknown = False
         last = "it gave no answer in time"
 
         def again(problem: Exception) -> bool | float:
-            nonlocal unknown, asking, last
-            asking = False
+            nonlocal unknown, last
             if not isinstance(problem, _Passing):
                 return False
             unknown, last = unknown or problem.unknown, problem.why
             if problem.unknown and not request.repeatable:
                 return False
             if problem.wait is None:
-                return True
+                return loop.time() < deadline
             wait = problem.wait + _jitter()
             return wait if loop.time() + wait < deadline else False
 
-        try:
-            with anyio.fail_after(limits.CALL_SECONDS):
-                async for attempt in stamina.retry_context(
-                    on=again,
-                    attempts=limits.CALL_TRIES,
-                    timeout=limits.CALL_SECONDS,
-                    wait_initial=limits.RETRY_FIRST_SECONDS,
-                    wait_jitter=limits.RETRY_JITTER_SECONDS,
-                ):
-                    with attempt:
-                        await self._quiet()
-                        asking = True
-                        return await self._try(request, token)
-        except _Passing:
-            pass
-        except TimeoutError:
-            unknown = unknown or asking
+        with suppress(_Passing):
+            async for attempt in stamina.retry_context(
+                on=again,
+                attempts=limits.CALL_TRIES,
+                timeout=limits.CALL_SECONDS,
+                wait_initial=limits.RETRY_FIRST_SECONDS,
+                wait_jitter=limits.RETRY_JITTER_SECONDS,
+            ):
+                with attempt:
+                    await self._quiet(deadline)
+                    return await self._try(request, token, deadline)
         how = "gave no usable answer" if unknown else "cannot be reached"
         raise Unanswered(f"{self.server} {how}: {last}.", "Try again in a while.", unknown=unknown) from None
 
-    async def _quiet(self) -> None:
+    async def _quiet(self, deadline: float) -> None:
         """Wait while the server wants to be left alone."""
         loop = asyncio.get_running_loop()
         while (rest := self._quiet_until - loop.time()) > 0:
+            if self._quiet_until >= deadline:
+                raise _Passing("it is busy", unknown=False, wait=rest)
             await asyncio.sleep(rest + _jitter())
 
-    async def _try(self, request: Request, token: str) -> Reply:
+    async def _try(self, request: Request, token: str, deadline: float) -> Reply:
         import anyio
         import httpx2
 
-        seconds = limits.REPLY_SECONDS
+        # the whole call ends by the bounds of its tries: one that is cut off as it connects stays half open
+        seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(request, token)
+                reply = await self._exchange(request, token, seconds)
         except TimeoutError:
-            raise _Passing(f"no whole reply within {seconds:g} seconds", unknown=True) from None
+            raise _Passing(f"no whole reply within {limits.REPLY_SECONDS:g} seconds", unknown=True) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as problem:
             raise self._unconnected(problem) from None
         except (httpx2.TransportError, OSError) as problem:
@@ -327,7 +324,7 @@ class Web:
             raise self._redirected(reply)
         return reply
 
-    async def _exchange(self, request: Request, token: str) -> Reply:
+    async def _exchange(self, request: Request, token: str, seconds: float) -> Reply:
         import httpx2
 
         assert self._transport is not None
@@ -347,7 +344,7 @@ class Web:
             self.address + request.path,
             headers=headers,
             content=request.content or None,
-            extensions={"timeout": {"connect": _CONNECT_SECONDS}},
+            extensions={"timeout": {"connect": seconds * _CONNECT_PART}},
         )
         response = await self._transport.handle_async_request(asked)
         try:
@@ -382,10 +379,10 @@ class Web:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            if isinstance(cause, ssl.SSLError):
+            # one without a reason only says that the handshake was not over
+            if isinstance(cause, ssl.SSLError) and cause.reason and "WANT" not in cause.reason:
                 return PortalError(
-                    f"{self.server} does not speak TLS as it should ({cause.reason or 'no reason given'}). "
-                    "Nothing was sent.",
+                    f"{self.server} does not speak TLS as it should ({cause.reason}). Nothing was sent.",
                     "Check the host and the port of portal: url:",
                 )
             if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
@@ -404,8 +401,8 @@ class Web:
         import httpx2
 
         for cause in _causes(problem):
-            if isinstance(cause, OSError) and cause.strerror:
-                return cause.strerror
+            if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+                return os.strerror(cause.errno)
         if isinstance(problem, httpx2.ProtocolError):
             return "its reply breaks off or is not HTTP"
         return "the connection broke"
@@ -457,11 +454,18 @@ class Web:
         return httpx2.AsyncHTTPTransport(
             verify=context,
             trust_env=False,
-            proxy=httpx2.Proxy(self._proxy, ssl_context=context) if self._proxy else None,
+            proxy=self._proxied(context),
             limits=httpx2.Limits(
                 max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEPT_ALIVE
             ),
         )
+
+    def _proxied(self, context: ssl.SSLContext) -> httpx2.Proxy | None:
+        import httpx2
+
+        if not self._proxy:
+            return None
+        return httpx2.Proxy(self._proxy, ssl_context=context if self._proxy.startswith("https:") else None)
 
     def _trust(self, context: ssl.SSLContext, file: Path) -> None:
         try:

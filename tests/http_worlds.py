@@ -54,7 +54,7 @@ def access(served: Served, role: str = "administrator", **more: object) -> Acces
     """What a driver is given to open this service."""
     words: dict[str, object] = {
         "url": served.url, "root": served.folder, "operator": Operator.COLLABORATOR, "terms": TERMS,
-        "public_url": "", "clock": lambda: NOW, "writing": True, "parallelism": 1, "client_id": served.clients[role].id,
+        "public_url": "", "clock": lambda: NOW, "writing": True, "client_id": served.clients[role].id,
         "secret": served.clients[role].secret, **more,
     }  # fmt: skip
     return Access(**words)  # type: ignore[arg-type]
@@ -75,7 +75,11 @@ def http(folder: Path) -> Iterator[World]:
 
     try:
         yield World(
-            lambda operator: RestPortal(access(served, str(operator))), others, set_clock, served.folder
+            # one after the other, as the portal in memory does them
+            lambda operator: RestPortal(access(served, str(operator), parallelism=1)),
+            others,
+            set_clock,
+            served.folder,
         )
     finally:
         others.close()

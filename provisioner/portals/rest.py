@@ -6,10 +6,14 @@ Each step carries its key and the version it starts from, so it may be sent agai
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date
 from functools import partial
 from typing import Any, assert_never
 from urllib.parse import quote
@@ -71,6 +75,19 @@ _TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s
 READ, WRITE = "portal.read", "portal.write"
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was read so far; later on only what was changed is read again."""
+
+    companies: dict[str, Company] = field(default_factory=dict)
+    users: dict[str, User] = field(default_factory=dict)
+    since: int = 0
+    """All changes up to this count are in it."""
+    of: tuple[str, date] | None = None
+    """Which portal, on which day."""
+    reading: Users = field(default_factory=Users)
+
+
 class RestPortal(Holding):
     """The portal behind a service; opened without ``writing`` it never sends a verb that writes."""
 
@@ -80,6 +97,7 @@ class RestPortal(Holding):
         if not access.secret:
             raise missing()
         self._table = located(access.paths)
+        self._known = _Known()
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
         self._web = Web(
@@ -114,35 +132,45 @@ class RestPortal(Holding):
         Rows are only ever added or changed, and the portal counts its changes: what was changed since the
         pages were read is read again, until all of it is of one instant.
         """
-        companies: dict[str, Company] = {}
-        users: dict[str, User] = {}
-        reading = Users(self._web.server)
-        since = 0
-        for _ in range(MOST_ROUNDS):
-            asked = self._web.start(self._about())
-            pages = self._pages("companies", since), self._pages("users", since)
-            counters = {(about := asked.result()).counter}
-            for rows, counter in pages[0]:
-                counters.add(counter)
-                companies.update((found.number, found) for found in companies_of(rows, self._web.server))
-            for rows, counter in pages[1]:
-                counters.add(counter)
-                users.update((found.id, found) for found in reading.read(rows))
-            if len(counters) == 1:
-                return self._snapshot(about, companies, users)
-            since = min(counters)
+        with _no_garbage_collection():
+            for _ in range(MOST_ROUNDS):
+                about, counters = self._read_on()
+                if counters == {about.counter}:
+                    return self._snapshot(about)
         raise PortalError(
             f"{self._web.server} changes faster than it can be read.",
             "Try again when less is going on there.",
         )
 
-    def _snapshot(self, about: About, companies: dict[str, Company], users: dict[str, User]) -> Snapshot:
+    def _read_on(self) -> tuple[About, set[int]]:
+        """What was changed since everything known was read, and where the counter stood at each page."""
+        known = self._known
+        asked = self._web.start(self._about())
+        pages = self._pages("companies", known.since), self._pages("users", known.since)
+        about = asked.result()
+        counters = {about.counter}
+        if known.since and ((about.portal, about.today) != known.of or about.counter < known.since):
+            # another portal, an older copy of it, or another day, on which applications end by themselves
+            for unread in pages:
+                unread.close()
+            self._known = _Known()
+            return about, set()
+        for rows, counter in pages[0]:
+            counters.add(counter)
+            known.companies.update((found.number, found) for found in companies_of(rows, self._web.server))
+        for rows, counter in pages[1]:
+            counters.add(counter)
+            known.reading.read(rows, known.users, self._web.server)
+        known.of, known.since = (about.portal, about.today), min(counters)
+        return about, counters
+
+    def _snapshot(self, about: About) -> Snapshot:
+        companies, users = dict(self._known.companies), self._known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
             raise absurd(self._web.server, "two of its users have one e-mail address")
-        for user in users.values():
-            if not user.companies <= companies.keys():
-                raise absurd(self._web.server, f"user {user.id} has a company that it does not list")
+        if not all(map(companies.keys().__ge__, {user.companies for user in users.values()})):
+            raise absurd(self._web.server, "one of its users has a company that it does not list")
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
     async def _about(self) -> About:
@@ -155,11 +183,11 @@ class RestPortal(Holding):
             raise lacking(self._web.server, scope)
         return about
 
-    def _pages(self, name: str, since: int) -> Iterator[tuple[list[Any], int]]:
+    def _pages(self, name: str, since: int) -> Generator[tuple[list[Any], int]]:
         """The rows of each page and its counter; the first page is asked for at once."""
         return self._following(name, since, self._web.start(self._page(name, 0, PAGE, since)))
 
-    def _following(self, name: str, since: int, coming: Coming) -> Iterator[tuple[list[Any], int]]:
+    def _following(self, name: str, since: int, coming: Coming) -> Generator[tuple[list[Any], int]]:
         after = 0
         while True:
             reply, limit = coming.result()
@@ -241,7 +269,10 @@ class RestPortal(Holding):
                 )
         except Unanswered as problem:
             # it may have been done, and the answer is what was lost
-            found = await self._looked_up(call.key, job.ledger) if problem.unknown and call.key else None
+            found = None
+            if problem.unknown and call.key:
+                with suppress(PortalError):
+                    found = await self._looked_up(call.key, job.ledger)
             if found is None:
                 raise
             return found
@@ -401,6 +432,18 @@ class RestPortal(Holding):
             f"{server} answers {name.replace('_', ' ')} with HTTP {reply.status}: {said}",
             "Look at the portal's own log, then try again.",
         )
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """What is read is kept, so the collector would walk it again and again for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 Coming = Future[tuple[Reply, int]]

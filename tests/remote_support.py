@@ -1,0 +1,109 @@
+"""A firm whose portal is behind a real service, with a relay in between that sees and spoils what passes."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+
+import pytest
+from boundaries import mailed, workspace
+from crash_support import TWO_NEWCOMERS
+from http_support import Asked, Server, forwarded, http_server
+from http_worlds import empty, the_service
+from service_support import Served
+
+from provisioner import limits
+from provisioner.model import Operator
+from provisioner.portals.sql import SqlPortal
+from provisioner.workspace import load_workspace
+
+Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
+"""What to answer to the n-th request: the portal's answer comes of calling the third argument."""
+
+
+def faithful(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
+    """Nothing is spoilt."""
+    return answer()
+
+
+@dataclass
+class Firm:
+    """A workspace and its portal."""
+
+    folder: Path
+    served: Served
+    relay: Server
+    spoil: Spoil = faithful
+    count: int = 0
+    lock: Lock = field(default_factory=Lock)
+
+    @property
+    def users(self) -> dict[str, tuple[str, int]]:
+        """Everybody's status and version, by e-mail."""
+        with closing(sqlite3.connect(self.served.folder / "portal.db")) as connection:
+            rows = connection.execute("SELECT email, status, version FROM client_user")
+            return {email: (status, version) for email, status, version in rows}
+
+    @property
+    def counter(self) -> int:
+        """How often the portal's content was changed."""
+        with closing(sqlite3.connect(self.served.folder / "portal.db")) as connection:
+            row = connection.execute("SELECT value FROM fact WHERE name = 'counter'").fetchone()
+            return int(row[0])
+
+    @property
+    def letters(self) -> Counter[str]:
+        """How many each recipient has."""
+        return mailed(self.folder)
+
+    def spoilt(self, spoil: Spoil) -> None:
+        """From now on, counted from 1."""
+        self.count, self.spoil = 0, spoil
+
+
+def settle_workspace(folder: Path, url: str, *, clients: str = TWO_NEWCOMERS) -> Path:
+    """The onboarding sample, or some of its clients, with its portal at a url."""
+    workspace(folder, clients=clients)
+    settings = folder / "provisioner.yaml"
+    text, changed = re.subn(r'(portal:\n  url: )"[^"]*"', rf'\1"{url}"', settings.read_text())
+    assert changed == 1
+    settings.write_text(text)
+    return folder
+
+
+@contextmanager
+def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administrator") -> Iterator[Firm]:
+    """A firm with an empty portal; the relay is faithful until it is told otherwise."""
+    served = the_service()
+    served.set_clock(datetime.now(UTC))
+    path = served.folder / "portal.db"
+    empty(path)
+    client = served.clients[role]
+    monkeypatch.setenv("PROVISIONER_PORTAL_CLIENT", client.id)
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", client.secret)
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
+
+    def answer(asked: Asked) -> bytes | Iterable[bytes]:
+        with mine.lock:
+            mine.count += 1
+            number = mine.count
+        return mine.spoil(number, asked, lambda: forwarded(asked, served.port))
+
+    with http_server(answer) as relay:
+        mine = Firm(folder, served, relay)
+        settle_workspace(folder, relay.url)
+        loaded = load_workspace(folder)
+        portal = SqlPortal(
+            path, Operator.ADMINISTRATOR, loaded.terms, loaded.public_url, lambda: datetime.now(UTC)
+        )
+        portal.configure(loaded.terms, loaded.public_url)
+        portal.close()
+        yield mine

@@ -1,0 +1,237 @@
+"""The client killed at every request, the service killed under it, a client that only slept, and several.
+
+Rows 1, 3, 7 and 8 with the portal behind a real service and a ledger on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from boundaries import apply, mailed
+from crash_support import ended, forked, killed_at, nothing_to_do, talk_into
+from http_support import RESET, Asked
+from remote_support import Firm, faithful, firm, settle_workspace
+from test_rest_faults import EMILY, JAMES, REQUESTS, require_done_once
+
+from provisioner.cli import run
+from provisioner.errors import LockLost
+
+
+@pytest.fixture
+def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
+    with firm(memory_path / "firm", monkeypatch) as opened:
+        yield opened
+
+
+class Client:
+    """A run in a process of its own, which the relay knows by its number."""
+
+    def __init__(self, folder: Path) -> None:
+        self.started = threading.Event()
+        self.talk = folder.parent / "talk.txt"
+
+        def work() -> int:
+            talk_into(self.talk)
+            return apply(folder)
+
+        self.pid = forked(work)
+        self.started.set()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
+    """A run is killed at its n-th request, before or after the portal did what it asks."""
+    client: list[Client] = []
+    ready = threading.Event()
+
+    def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
+        whole = answer() if effect or number != at else b""
+        if number == at:
+            ready.wait(20)
+            client[0].signal(signal.SIGKILL)
+            return [RESET]
+        return whole
+
+    remote.spoilt(spoil)
+    client.append(Client(remote.folder))
+    ready.set()
+    code = ended(client[0].pid)
+    assert code in (-signal.SIGKILL, 0)
+    return code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("at", range(1, REQUESTS + 1))
+def test_a_client_killed_at_any_request_is_finished_by_running_it_again(
+    at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1: killed once the portal has done what was asked and before anybody hears of it."""
+    assert killed_by_relay(remote, at, effect=True)
+    remote.spoilt(faithful)
+    assert apply(remote.folder) == 0
+    require_done_once(remote)
+    assert nothing_to_do(remote.folder, capsys)
+
+
+@pytest.mark.parametrize("at", [6, 10, 11, 12, 17, 18])
+def test_a_client_killed_before_the_portal_heard_of_it_is_finished_by_running_it_again(
+    at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1: the lease, each kind of step, the claim of the letters and their links."""
+    assert killed_by_relay(remote, at, effect=False)
+    remote.spoilt(faithful)
+    assert apply(remote.folder) == 0
+    require_done_once(remote)
+
+
+def test_a_client_killed_again_and_again_gets_there(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 3: each run comes one request further than the one before."""
+    at = 5
+    while killed_by_relay(remote, at, effect=bool(at % 2)):
+        at += 1
+        assert at < 100
+    remote.spoilt(faithful)
+    assert apply(remote.folder) == 0
+    require_done_once(remote)
+
+
+@pytest.mark.parametrize("boundary", range(1, 60, 4))
+def test_a_client_killed_between_its_own_writes_is_finished_by_running_it_again(
+    boundary: int, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1, as everywhere: at commits of the ledger and renames of letters."""
+    killed_at(remote.folder, boundary)
+    assert apply(remote.folder) == 0
+    assert remote.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
+    # a letter in doubt is held: never doubled
+    assert max(remote.letters.values(), default=0) <= 1
+
+
+# --- the service ends ---
+
+
+@pytest.mark.parametrize("effect", [False, True])
+@pytest.mark.parametrize("what", ["PUT /v1/leases", "POST /v1/users", "POST /v1/letter-claims"])
+def test_a_service_killed_under_a_run_and_started_again_is_waited_for(
+    what: str, effect: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1 for the other side: tokens, leases and receipts outlive the process."""
+    over = threading.Event()
+
+    def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
+        if f"{asked.method} {asked.path}".startswith(what):
+            with remote.lock:
+                if not over.is_set():
+                    if effect:
+                        answer()
+                    remote.served.kill()
+                    remote.served.start()
+                    over.set()
+                    return [RESET]
+        return answer()
+
+    remote.spoilt(spoil)
+    assert apply(remote.folder) == 0
+    assert over.is_set()
+    require_done_once(remote)
+
+
+def test_a_run_whose_service_stays_away_ends_in_a_sentence_and_the_next_one_finishes(
+    remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
+        if asked.method == "POST" and asked.path == "/v1/users" and remote.served.process is not None:
+            with remote.lock:
+                if remote.served.process.poll() is None:
+                    answer()
+                    remote.served.kill()
+        try:
+            return answer()
+        except OSError:
+            return [RESET]
+
+    remote.spoilt(spoil)
+    try:
+        assert apply(remote.folder) == 1
+        said = capsys.readouterr()
+        assert "gave no usable answer" in said.err
+    finally:
+        remote.served.start()
+    remote.spoilt(faithful)
+    assert apply(remote.folder) == 0
+    require_done_once(remote)
+    assert nothing_to_do(remote.folder, capsys)
+
+
+# --- a client that was only asleep ---
+
+
+@pytest.mark.parametrize("what", ["POST /v1/users", "POST /v1/letter-claims", "PUT /v1/companies"])
+def test_a_client_that_slept_while_another_took_over_writes_nothing_more(
+    what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 8: stopped as it writes; its lock is taken away, another run finishes; once awake it is refused."""
+    client: list[Client] = []
+    ready, asleep, awake = threading.Event(), threading.Event(), threading.Event()
+
+    def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
+        if f"{asked.method} {asked.path}".startswith(what) and not asleep.is_set():
+            ready.wait(20)
+            client[0].signal(signal.SIGSTOP)
+            asleep.set()
+            awake.wait(60)
+        return answer()
+
+    remote.spoilt(spoil)
+    client.append(Client(remote.folder))
+    ready.set()
+    assert asleep.wait(20)
+    try:
+        capsys.readouterr()
+        assert run(["-C", str(remote.folder), "unlock"]) == 0
+        said = capsys.readouterr()
+        found = re.search(r"provisioner unlock (\S+)", said.out + said.err)
+        assert found, said
+        assert run(["-C", str(remote.folder), "unlock", found[1]]) == 0
+        assert apply(remote.folder) == 0
+        require_done_once(remote)
+    finally:
+        awake.set()
+        client[0].signal(signal.SIGCONT)
+    assert ended(client[0].pid) == LockLost.exit_code
+    require_done_once(remote)
+    assert "taken" in client[0].talk.read_text()
+
+
+# --- several machines ---
+
+
+def test_eight_machines_without_a_common_ledger_do_each_thing_once(
+    memory_path: Path, remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 7: each with its own folder and ledger; one effect, and each letter from one of them."""
+    folders = [settle_workspace(memory_path / f"machine {n}", remote.relay.url) for n in range(8)]
+
+    def machine(folder: Path) -> Callable[[], int]:
+        def work() -> int:
+            talk_into(folder / "talk.txt")
+            return apply(folder)
+
+        return work
+
+    for _ in range(2):
+        codes = [ended(pid) for pid in [forked(machine(folder)) for folder in folders]]
+        assert set(codes) <= {0, 5, 7}, [(folder / "talk.txt").read_text() for folder in folders]
+    assert remote.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
+    letters: Counter[str] = Counter()
+    for folder in folders:
+        letters += mailed(folder)
+    assert letters == {EMILY: 1, JAMES: 1}

@@ -1,0 +1,739 @@
+"""A portal that misbehaves on the line ends in a sentence, in bounded time and bytes, and learns no secret.
+
+Rows 13 and 23, with the client alone; test_rest_faults.py has them with the whole program.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import datetime
+import gc
+import gzip
+import logging
+import socket
+import ssl
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from email.utils import format_datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import trustme
+from http_support import CUT, PAUSE, RESET, SILENCE, Asked, http_server, reply
+
+from provisioner import limits
+from provisioner.errors import PortalError
+from provisioner.portals.tokens import GivenToken
+from provisioner.web import Reply, Request, Unanswered, Web
+
+SECRET = "s3cret-of-the-client-0123456789"
+TOKEN = "t0ken-given-by-the-portal-0123456789"
+READING = Request("GET", "/v1/portal")
+LONGEST = 20.0
+"""Seconds, far beyond what anything here takes: a call that hangs is seen."""
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same bounds, but smaller."""
+    monkeypatch.setattr(limits, "REPLY_SECONDS", 0.25)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
+
+
+class Told(NamedTuple):
+    """How a call ended."""
+
+    reply: Reply | None
+    problem: PortalError | None
+
+    @property
+    def sentence(self) -> str:
+        assert self.problem is not None
+        return f"{self.problem} {self.problem.remedy}"
+
+
+def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Told:
+    """One question, with a token; it ends."""
+    web = Web(url, ca_file=ca_file, secrets=(token,))
+    began = time.monotonic()
+    try:
+        return Told(web.run(web.ask(request, GivenToken(token))), None)
+    except PortalError as problem:
+        told = Told(None, problem)
+    finally:
+        web.close()
+        assert time.monotonic() - began < LONGEST
+    assert token not in f"{told.sentence} {problem_of(told)!r} {problem_of(told).__cause__!r}"
+    return told
+
+
+def problem_of(told: Told) -> PortalError:
+    assert told.problem is not None
+    return told.problem
+
+
+def header_drip(_: Asked) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n"
+    while True:
+        yield b"X-More: yes\r\n"
+        yield PAUSE
+
+
+def body_drip(_: Asked) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n"
+    while True:
+        yield b" "
+        yield PAUSE
+
+
+def endless(_: Asked) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"
+    while True:
+        yield b" " * 65536
+
+
+def endless_chunks(_: Asked) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    while True:
+        yield b"10000\r\n" + b" " * 65536 + b"\r\n"
+
+
+def endless_headers(_: Asked) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\n"
+    while True:
+        yield b"X-More: " + b"y" * 65536 + b"\r\n"
+
+
+def endless_interim(_: Asked) -> Iterator[bytes]:
+    while True:
+        yield b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100
+        yield PAUSE
+
+
+BOMB = gzip.compress(b"\0" * 20_000_000)
+
+EACH = limits.CALL_TRIES
+REPEATED: dict[str, tuple[Callable[[Asked], bytes | Iterable[bytes]], int]] = {
+    "hangs up": (lambda _: [CUT], EACH),
+    "resets": (lambda _: [RESET], EACH),
+    "half a head": (lambda _: [b"HTTP/1.1 200 OK\r\nContent-Ty", CUT], EACH),
+    "half a body": (lambda _: [reply(200, {"a": 1})[:-3], CUT], EACH),
+    "half a body, reset": (lambda _: [reply(200, {"a": 1})[:-3], RESET], EACH),
+    "half a chunk": (
+        lambda _: [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n1234", CUT],
+        EACH,
+    ),
+    "garbage": (lambda _: [b"\0\1\2 what? \r\n\r\n", CUT], EACH),
+    "another protocol": (lambda _: [b"220 mail.example.com ESMTP\r\n", CUT], EACH),
+    "huge headers": (
+        lambda _: reply(headers="".join(f"X-{number}: {'y' * 1000}\r\n" for number in range(200))),
+        EACH,
+    ),
+    "headers without end": (endless_headers, EACH),
+    "two lengths": (lambda _: reply(200, {}, "Content-Length: 5\r\n"), EACH),
+    "busy": (lambda _: reply(429, {}), EACH),
+    "away": (lambda _: reply(503, {}), EACH),
+    "bad gateway": (lambda _: reply(502, b"<html>", kind="text/html"), EACH),
+    "gateway time-out": (lambda _: reply(504, b"<html>", kind="text/html"), EACH),
+}
+SLOW: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
+    "says nothing": lambda _: [SILENCE],
+    "header drip": header_drip,
+    "body drip": body_drip,
+    "interim replies without end": endless_interim,
+}
+FINAL: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
+    "packed": lambda _: reply(200, BOMB, "Content-Encoding: gzip\r\n"),
+    "packed twice": lambda _: reply(200, BOMB, "Content-Encoding: gzip, gzip\r\n"),
+    "packed otherwise": lambda _: reply(200, b"x", "Content-Encoding: br\r\n"),
+    "a body without end": endless,
+    "chunks without end": endless_chunks,
+}
+
+
+@pytest.mark.parametrize("fault", REPEATED)
+def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None:
+    """Row 13."""
+    answer, tries = REPEATED[fault]
+    with http_server(answer) as server:
+        told = ask(server.url)
+    assert isinstance(told.problem, Unanswered)
+    assert told.problem.unknown is (fault not in ("busy", "away"))
+    assert len(server.asked) == tries
+    assert server.url in told.sentence
+    assert server.sent < 5 * limits.MAX_REPLY_BYTES
+
+
+@pytest.mark.parametrize("fault", REPEATED)
+def test_a_reply_that_was_lost_once_costs_nothing(fault: str) -> None:
+    """Row 13."""
+    faulty, _ = REPEATED[fault]
+    with http_server(once(faulty, lambda _: reply(200, {"fine": True}))) as server:
+        told = ask(server.url)
+    assert told.reply is not None
+    assert told.reply.json() == {"fine": True}
+    assert len(server.asked) == 2
+
+
+def once(
+    first: Callable[[Asked], bytes | Iterable[bytes]], then: Callable[[Asked], bytes | Iterable[bytes]]
+) -> Callable[[Asked], bytes | Iterable[bytes]]:
+    """One answer, then others."""
+    answers = iter([first])
+    lock = threading.Lock()
+
+    def answer(asked: Asked) -> bytes | Iterable[bytes]:
+        with lock:
+            chosen = next(answers, then)
+        return chosen(asked)
+
+    return answer
+
+
+@pytest.mark.parametrize("fault", SLOW)
+def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) -> None:
+    """Row 13: each read would be in time, the reply is not."""
+    with http_server(SLOW[fault]) as server:
+        told = ask(server.url)
+    assert isinstance(told.problem, Unanswered)
+    assert told.problem.unknown
+    assert 2 <= len(server.asked) <= limits.CALL_TRIES
+    assert server.sent < limits.MAX_REPLY_BYTES
+
+
+@pytest.mark.parametrize("fault", FINAL)
+def test_a_reply_that_would_fill_the_memory_is_refused_at_once(fault: str) -> None:
+    """Row 13."""
+    with http_server(FINAL[fault]) as server:
+        told = ask(server.url)
+    assert not isinstance(told.problem, Unanswered)
+    assert ("packed" in told.sentence) or ("longer than 10,485,760 bytes" in told.sentence)
+    assert len(server.asked) == 1
+    # what was on its way when the line was cut
+    assert server.sent < limits.MAX_REPLY_BYTES + 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_a_reply_may_have_so_many_bytes_and_not_one_more(
+    more: int, fits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_000)
+    with http_server(lambda _: reply(200, b" " * (1_000 + more))) as server:
+        told = ask(server.url)
+    assert (told.reply is not None) is fits
+
+
+def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be() -> None:
+    with http_server(lambda _: reply(200, {}, "Set-Cookie: a=b; Path=/\r\n")) as server:
+        web = Web(server.url)
+        for _ in range(2):
+            web.run(web.ask(READING, GivenToken(TOKEN)))
+        web.close()
+    first, second = (asked.headers for asked in server.asked)
+    assert first == second
+    assert first.keys() == {"host", "accept", "accept-encoding", "user-agent", "authorization"}
+    assert first["accept-encoding"] == "identity"
+    assert server.connections == 1
+
+
+# --- being left alone ---
+
+
+@pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
+def test_who_asks_to_be_left_alone_is(status: int, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 13."""
+    monkeypatch.setattr(limits, "CALL_SECONDS", 10.0)
+    arrived: list[float] = []
+
+    def answer(_: Asked) -> bytes:
+        arrived.append(time.monotonic())
+        if len(arrived) > 1:
+            return reply(200, {})
+        soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+        when = "1" if form == "seconds" else format_datetime(soon, usegmt=True)
+        return reply(status, {}, f"Retry-After: {when}\r\n")
+
+    with http_server(answer) as server:
+        assert ask(server.url).reply is not None
+    assert arrived[1] - arrived[0] >= 0.9
+
+
+def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "CALL_SECONDS", 10.0)
+    arrived: list[float] = []
+
+    def answer(_: Asked) -> bytes:
+        arrived.append(time.monotonic())
+        return reply(429, {}, "Retry-After: 1\r\n") if len(arrived) == 1 else reply(200, {})
+
+    with http_server(answer) as server:
+        web = Web(server.url)
+
+        async def one_then_many() -> None:
+            first = asyncio.ensure_future(web.ask(READING))
+            while not web._quiet_until:
+                await asyncio.sleep(0.01)
+            await asyncio.gather(first, *(web.ask(READING) for _ in range(5)))
+
+        web.run(one_then_many())
+        web.close()
+    assert len(arrived) == 7
+    assert min(arrived[1:]) - arrived[0] >= 0.9
+
+
+@pytest.mark.parametrize("when", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "86400"])
+def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
+    """Row 13."""
+    with http_server(lambda _: reply(503, {}, f"Retry-After: {when}\r\n")) as server:
+        told = ask(server.url)
+    assert len(server.asked) == 1
+    assert isinstance(told.problem, Unanswered)
+    assert not told.problem.unknown
+    assert "asks to be left alone" in told.sentence
+
+
+@pytest.mark.parametrize("when", ["soon", "-1", "1e9", "", "9" * 400, "0", "Sat, 99 Nov 2026 25:61:61 GMT"])
+def test_a_wish_that_is_no_time_is_none(when: str) -> None:
+    with http_server(
+        once(lambda _: reply(503, {}, f"Retry-After: {when}\r\n"), lambda _: reply(200, {}))
+    ) as server:
+        assert ask(server.url).reply is not None
+
+
+# --- what is repeated ---
+
+WRITING = Request("POST", "/v1/users", {"Idempotency-Key": "k"}, b"{}")
+ONCE_ONLY = Request("POST", "/v1/users", {}, b"{}", repeatable=False)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 412, 413, 422, 423, 428, 500, 501])
+def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
+    with http_server(lambda _: reply(status, {"status": status})) as server:
+        told = ask(server.url, WRITING)
+    assert told.reply is not None
+    assert told.reply.status == status
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway"])
+def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> None:
+    with http_server(REPEATED[fault][0]) as server:
+        told = ask(server.url, ONCE_ONLY)
+    assert isinstance(told.problem, Unanswered)
+    assert told.problem.unknown
+    assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("fault", ["busy", "away"])
+def test_what_was_surely_not_done_is_sent_again_also_without_a_key(fault: str) -> None:
+    with http_server(once(REPEATED[fault][0], lambda _: reply(200, {}))) as server:
+        told = ask(server.url, ONCE_ONLY)
+    assert told.reply is not None
+    assert len(server.asked) == 2
+
+
+def test_where_nobody_listens_nothing_was_done() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    told = ask(f"http://localhost:{port}", ONCE_ONLY)
+    assert isinstance(told.problem, Unanswered)
+    assert not told.problem.unknown
+    assert "cannot be reached: Connection refused" in told.sentence
+
+
+def test_a_server_that_does_not_exist_is_named() -> None:
+    told = ask("https://nobody.invalid")
+    assert "There is no server nobody.invalid" in told.sentence or "cannot be reached" in told.sentence
+
+
+# --- who is told what ---
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_redirect_is_named_and_not_followed(status: int, relative: bool) -> None:
+    """Row 13: nobody else hears of the token."""
+    with http_server(lambda _: reply(200, {})) as elsewhere:
+        where = "/elsewhere" if relative else f"{elsewhere.url}/elsewhere"
+        with http_server(
+            lambda _: reply(status, b"", f"Location: {where}?token={TOKEN}\r\n", kind="text/html")
+        ) as server:
+            told = ask(server.url)
+    assert elsewhere.connections == 0
+    assert len(server.asked) == 1
+    assert where in told.sentence
+
+
+def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a proxy, nor a log-in, nor certificates, nor a file for the keys of the connection."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine localhost login eve password eve\n")
+    netrc.chmod(0o600)
+    keys = tmp_path / "keys"
+    authority = trustme.CA()
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    with http_server(lambda _: reply(200, {})) as proxy:
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.lower(), proxy.url)
+        monkeypatch.setenv("NETRC", str(netrc))
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+        monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+        with http_server(lambda _: reply(200, {})) as server:
+            told = ask(server.url)
+            assert told.reply is not None
+        assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
+        context = server_context(authority.issue_cert("localhost"))
+        with http_server(lambda _: reply(200, {}), tls=context) as server:
+            assert "cannot prove who it is" in ask(server.url).sentence
+            assert ask(server.url, ca_file=file).reply is not None
+        assert proxy.connections == 0
+    assert not keys.exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://portal.example.fr", "http://10.0.0.1", "http://localhost.example.fr", "ftp://localhost"]
+)
+def test_over_http_a_secret_goes_no_further_than_this_machine(url: str) -> None:
+    with pytest.raises(PortalError, match="would travel unprotected"):
+        Web(url)
+
+
+def test_nor_does_it_through_a_proxy() -> None:
+    with pytest.raises(PortalError, match="would travel unprotected"):
+        Web("http://localhost:8080", proxy="http://proxy.example.fr:3128")
+
+
+def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    context = server_context(authority.issue_cert("localhost"))
+    with http_server(lambda _: reply(200, {"fine": True}), tls=context) as server, tunnel() as proxy:
+        web = Web(server.url, ca_file=file, proxy=f"http://127.0.0.1:{proxy.port}")
+        try:
+            assert web.run(web.ask(READING, GivenToken(TOKEN))).json() == {"fine": True}
+        finally:
+            web.close()
+    assert proxy.heard.startswith(b"CONNECT localhost:")
+    assert not hears(bytes(proxy.heard))
+
+
+def test_a_proxy_that_refuses_is_named() -> None:
+    with http_server(lambda _: reply(407, {})) as proxy:
+        web = Web("https://portal.example.fr", proxy=f"http://127.0.0.1:{proxy.port}")
+        with pytest.raises(PortalError, match=f"The proxy http://127.0.0.1:{proxy.port} does not lead to"):
+            web.run(web.ask(READING, GivenToken(TOKEN)))
+        web.close()
+    assert not hears(bytes(proxy.clear))
+
+
+def test_what_a_server_says_is_repeated_short_on_one_line_and_without_our_secrets() -> None:
+    web = Web("https://portal.example.fr", secrets=(SECRET, ""))
+    web.hide(TOKEN)
+    said = web.quoted(f"you said\n{SECRET}\tand {TOKEN} {'x' * 1000}")
+    web.close()
+    assert said.startswith("you said … and … xxx")
+    assert len(said) <= 301
+
+
+@pytest.mark.parametrize("token", ["two words", "line\r\nX-Other: header", "é", "nul\0"])
+def test_a_token_that_is_none_is_not_repeated(token: str) -> None:
+    with http_server(lambda _: reply(200, {})) as server:
+        told = ask(server.url, token=token)
+    assert "has characters that no token has" in told.sentence
+    assert server.asked == []
+
+
+def test_whatever_is_logged_has_no_secret_in_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with http_server(lambda _: [RESET]) as server:
+        ask(server.url)
+    assert caplog.records == []
+
+
+# --- TLS ---
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+LONG_AGO, AGO = (datetime.datetime(year, 1, 1, tzinfo=datetime.UTC) for year in (2019, 2020))
+
+
+def old_protocol(authority: trustme.CA) -> ssl.SSLContext:
+    context = server_context(authority.issue_cert("localhost"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings(action="ignore"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
+    return context
+
+
+FLAWS: dict[str, tuple[Callable[[trustme.CA], ssl.SSLContext], str]] = {
+    "self-signed": (lambda _: server_context(trustme.CA().issue_cert("localhost")), "cannot prove who it is"),
+    "wrong host": (
+        lambda ca: server_context(ca.issue_cert("portal.example.fr")),
+        "cannot prove who it is: Hostname mismatch",
+    ),
+    "expired": (
+        lambda ca: server_context(ca.issue_cert("localhost", not_before=LONG_AGO, not_after=AGO)),
+        "cannot prove who it is: certificate has expired",
+    ),
+    "TLS 1.0": (old_protocol, "does not speak TLS as it should"),
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_a_server_that_does_not_prove_who_it_is_hears_nothing(flaw: str, tmp_path: Path) -> None:
+    """Row 23: and it is not asked again, as no further try would mend it."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    make, sentence = FLAWS[flaw]
+    with http_server(lambda _: reply(200, {}), tls=make(authority)) as server:
+        told = ask(server.url, ca_file=file)
+    assert sentence in told.sentence
+    assert server.asked == []
+    assert server.connections == 1
+    assert not hears(bytes(server.clear))
+
+
+def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(tmp_path: Path) -> None:
+    """Row 23."""
+    with http_server(lambda _: reply(200, {})) as server:
+        told = ask(server.url.replace("http:", "https:"))
+    assert isinstance(told.problem, Unanswered)
+    assert not told.problem.unknown
+    assert server.asked == []
+    assert not hears(bytes(server.clear))
+
+
+def test_a_client_in_clear_on_the_port_for_tls_ends_in_a_sentence(tmp_path: Path) -> None:
+    """The other way round, on this machine, where plain HTTP is allowed."""
+    context = server_context(trustme.CA().issue_cert("localhost"))
+    with http_server(lambda _: reply(200, {}), tls=context) as server:
+        told = ask(server.url.replace("https:", "http:"))
+    assert isinstance(told.problem, Unanswered)
+
+
+def test_an_authority_of_one_s_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    """Row 23: the usual case within a firm; and only there."""
+    authority, file = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(file)
+    context = server_context(authority.issue_cert("localhost"))
+    with http_server(lambda _: reply(200, {"fine": True}), tls=context) as server:
+        assert ask(server.url, ca_file=file).reply is not None
+        assert "cannot prove who it is" in ask(server.url).sentence
+    assert len(server.asked) == 1
+    assert not hears(bytes(server.clear))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no certificate", b"\xff\xfe"])
+def test_a_file_of_certificates_that_has_none_is_named(content: bytes | None, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(PortalError, match=r"certificates in .*ca\.pem cannot be read"):
+        Web("https://localhost", ca_file=file)
+
+
+# --- JSON ---
+
+NOT_JSON: dict[str, bytes] = {
+    "empty": reply(200, b""),
+    "a page": reply(200, b"<html>log in</html>", kind="text/html"),
+    "a page that says it is JSON": reply(200, b"<html>log in</html>"),
+    "of no kind": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "half": reply(200, b'{"a": '),
+    "two": reply(200, b"{}{}"),
+    "NaN": reply(200, b'{"a": NaN}'),
+    "infinity": reply(200, b"[-Infinity]"),
+    "latin-1": reply(200, '{"a": "é"}'.encode("latin-1")),
+    "half a pair": reply(200, b'{"a": "\\ud800"}'),
+    "half a pair in a name": reply(200, b'{"\\uDC00": 1}'),
+    "deep": reply(200, b"[" * 100_000 + b"]" * 100_000),
+    "a number of many digits": reply(200, b"1" * 5_000),
+}
+
+
+@pytest.mark.parametrize("case", NOT_JSON)
+def test_what_is_no_json_is_told_without_repeating_it(case: str) -> None:
+    """Row 13: wrong content type, garbage, bombs."""
+    with http_server(lambda _: NOT_JSON[case]) as server:
+        told = ask(server.url)
+    assert told.reply is not None
+    with pytest.raises(PortalError, match="gave a reply that cannot be used") as refused:
+        told.reply.json()
+    assert "html" not in str(refused.value).replace("text/html", "")
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON; charset=utf-8", "application/scim+json"]
+)
+def test_what_is_json_is_read(kind: str) -> None:
+    with http_server(lambda _: reply(200, '{"a": "é\\ud83d\\ude00"}'.encode(), kind=kind)) as server:
+        told = ask(server.url)
+    assert told.reply is not None
+    assert told.reply.json() == {"a": "é😀"}
+
+
+# --- threads, and the end ---
+
+
+def test_many_threads_ask_at_once_over_few_connections() -> None:
+    found: list[int] = []
+    with http_server(lambda asked: reply(200, {"path": asked.path})) as server:
+        web = Web(server.url, connections=3)
+
+        def work(number: int) -> None:
+            for turn in range(5):
+                path = f"/{number}/{turn}"
+                assert web.run(web.ask(Request("GET", path))).json() == {"path": path}
+                found.append(number)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        web.close()
+    assert len(found) == 60
+    assert server.connections <= 5
+
+
+def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure() -> None:
+    web = Web("https://portal.example.fr")
+    begun: list[int] = []
+    most = under_way = 0
+
+    async def work(number: int) -> int:
+        nonlocal most, under_way
+        begun.append(number)
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0.001 * (number % 3))
+        under_way -= 1
+        if number == 20:
+            raise PortalError("twenty")
+        return number
+
+    def works(count: int) -> list[Callable[[], object]]:
+        return [lambda number=number: work(number) for number in range(count)]  # type: ignore[misc]
+
+    assert web.run(web.side_by_side(works(20), 4)) == list(range(20))  # type: ignore[arg-type]
+    assert most == 4
+    assert web.run(web.side_by_side([], 4)) == []
+    with pytest.raises(PortalError, match="twenty"):
+        web.run(web.side_by_side(works(200), 4))  # type: ignore[arg-type]
+    assert max(begun) < 30
+    assert under_way == 0
+    web.close()
+
+
+def test_closing_cancels_what_is_under_way_and_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaks: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", leaks.append)
+    monkeypatch.setattr(limits, "REPLY_SECONDS", 60.0)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 60.0)
+    before = set(threading.enumerate())
+    with http_server(lambda _: [SILENCE]) as server:
+        web = Web(server.url)
+        waiting = web.start(web.ask(READING))
+        while not server.asked:
+            time.sleep(0.001)
+        web.close()
+        assert waiting.cancelled() or waiting.exception(5) is not None
+        mine = [thread for thread in set(threading.enumerate()) - before if thread.name.startswith("web ")]
+        assert mine == []
+        web.close()
+        gc.collect()
+    assert leaks == []
+
+
+def hears(line: bytes) -> bool:
+    """A secret went over this line in clear, as it is or within base64."""
+    for secret in (SECRET, TOKEN):
+        looks = {secret.encode()}
+        for lead in range(3):
+            coded = base64.b64encode(b"\0" * lead + secret.encode())
+            looks.add(coded[(lead * 8 + 5) // 6 : len(coded) // 4 * 4 - 4])
+        if any(look in line for look in looks):
+            return True
+    return False
+
+
+def test_a_secret_on_the_line_is_heard() -> None:
+    for words in (SECRET, f"client:{SECRET}", f"some-client:{SECRET}", f"a-client:{SECRET}"):
+        assert hears(base64.b64encode(words.encode()))
+    with http_server(lambda _: reply(200, {})) as server:
+        ask(server.url)
+    assert hears(bytes(server.clear))
+
+
+class Tunnel:
+    """A proxy that carries what is said and keeps what it heard from the client."""
+
+    def __init__(self) -> None:
+        self.heard = bytearray()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._ends: list[socket.socket] = [self._listener]
+        self._threads = [threading.Thread(target=self._serve, daemon=True)]
+
+    def __enter__(self) -> Tunnel:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for end in self._ends:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(5)
+        for end in self._ends:
+            end.close()
+
+    def _serve(self) -> None:
+        try:
+            near, _ = self._listener.accept()
+            self._ends.append(near)
+            while b"\r\n\r\n" not in self.heard:
+                self.heard += near.recv(65536)
+            port = int(bytes(self.heard).split()[1].rpartition(b":")[2])
+            far = socket.create_connection(("127.0.0.1", port))
+            self._ends.append(far)
+            near.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+            back = threading.Thread(target=self._carry, args=(far, near, bytearray()), daemon=True)
+            self._threads.append(back)
+            back.start()
+            self._carry(near, far, self.heard)
+        except OSError:
+            return
+
+    def _carry(self, source: socket.socket, target: socket.socket, log: bytearray) -> None:
+        try:
+            while data := source.recv(65536):
+                log += data
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+
+def tunnel() -> Tunnel:
+    return Tunnel()
