@@ -110,13 +110,19 @@ class PostgresServer:
     def kill(self) -> None:
         """As if its machine had lost its power: every process of it, without a word."""
         assert self._process is not None
-        for pid in [self._process.pid, *_children(self._process.pid)]:
+        # stopped first: a child that it makes meanwhile would outlive it, and keep the next one from starting
+        os.kill(self._process.pid, signal.SIGSTOP)
+        children = _children(self._process.pid)
+        for pid in [self._process.pid, *children]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         self._process.wait()
         self._process = None
+        while any(_lives(pid) for pid in children):
+            # until the last one has let go of the memory they share, no other server starts
+            time.sleep(0.001)
 
     def restart(self) -> None:
         """Killed and started again: it recovers what was committed."""
@@ -125,7 +131,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """The end of it and of everything it holds."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
@@ -191,6 +197,14 @@ def _free_port() -> int:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _lives(pid: int) -> bool:
+    """It is neither gone nor only waiting to be forgotten."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:
