@@ -24,7 +24,7 @@ def _open_service(access: Access) -> Portal:
         return RestPortal(access)
     except ModuleNotFoundError as problem:
         raise PortalError(
-            f"A portal over HTTP needs {problem.name}, which is not installed.",
+            f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
             "pip install 'provisioner[http]'",
         ) from problem
 
