@@ -53,6 +53,8 @@ SUMMARIES: dict[str, str] = {
     "pending-administrator": "Company whose only administrator is still to be validated",
     "no-libyaml": "Slow YAML reader",
     # what the plan meets
+    "portal-cannot-hold": "The portal has no place for this",
+    "cut-off": "Step cut off in the middle",
     "portal-missing": "The portal does not offer this",
     "ambiguous-user": "Two declarations for one account",
     "no-order": "No safe order for these changes",

@@ -44,6 +44,9 @@ WHOLE = "whole"
 
 EVERYTHING = frozenset({RULES, RIGHTS, MONTHS, VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS, OTHERS, WHOLE})
 
+SCIM = frozenset({RULES, RIGHTS, RECEIPTS, WHOLE})
+"""A SCIM server with our schemas. It is passive: no month ends by itself there."""
+
 
 class Others(Protocol):
     """Who else writes to a portal. SqlPortal and MemoryPortal are such."""
@@ -109,6 +112,11 @@ DRIVERS: Mapping[str, Driver] = {
     "sqlite": Driver("contract_support:sqlite", EVERYTHING),
     "postgresql": Driver("contract_support:postgresql", EVERYTHING),
     "http": Driver("http_worlds:http", EVERYTHING),
+    "scim": Driver("scim_support:scim", SCIM),
+    "scim without etag": Driver("scim_support:scim_without_etag", SCIM),
+    "scim without filter": Driver("scim_support:scim_without_filter", SCIM),
+    "scim without bulk": Driver("scim_support:scim_without_bulk", SCIM),
+    "scim without patch": Driver("scim_support:scim_without_patch", SCIM),
 }
 
 

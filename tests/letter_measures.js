@@ -1,4 +1,4 @@
-// What a reader's eyes and fingers meet in a letter: run inside the page, returns plain values.
+// What a reader's eyes and fingers meet in a letter or a page: run inside the page, returns plain values.
 () => {
   const seen = element => {
     const style = getComputedStyle(element), box = element.getBoundingClientRect();
@@ -38,7 +38,7 @@
     // its first line: the middle of several may be between two
     const [box] = link.getClientRects();
     const hit = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);
-    const button = ground(link), beneath = ground(link.closest("table").parentElement);
+    const button = ground(link), beneath = ground((link.closest("table") || link).parentElement);
     return { text: link.innerText, href: link.getAttribute("href"), height: box.height, reached: hit === link,
              seen: seen(link), stands_out: contrast(button.slice(0, 3), beneath.slice(0, 3)) };
   });

@@ -49,6 +49,8 @@ class Served:
     now: Path | None = None
     """The file that its clock reads; None for the system's."""
     certified: bool = False
+    program: tuple[str, ...] = ("-m", "provisioner")
+    """How Python starts it."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -79,14 +81,13 @@ class Served:
             str(self.port),
             *self.options,
         ]
-        program = ["-m", "provisioner"] if self.now is None else ["-m", "clocked_service", str(self.now)]
         said = (self.folder / "talk.txt").stat().st_size if (self.folder / "talk.txt").exists() else 0
         with (
             open(self.folder / "access.log", "ab") as log,
             open(self.folder / "talk.txt", "ab") as talk,
         ):
             self.process = subprocess.Popen(
-                [sys.executable, *program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=talk,
+                [sys.executable, *self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=talk,
                 env={"PATH": os.environ["PATH"], "HOME": str(self.folder),
                      "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
             )  # fmt: skip
@@ -171,6 +172,7 @@ def prepare(
     served = Served(folder, database, credentials, tuple(options))
     if now is not None:
         served.now = folder / "now"
+        served.program = ("-m", "clocked_service", str(served.now))
         served.set_clock(now)
     return served
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -9,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -18,8 +20,11 @@ from hypothesis import strategies as st
 from people import NOW
 from service_support import Served, serving
 
+from provisioner.service.access_log import AccessLog
+from provisioner.service.border import Border, Bounds
 from provisioner.service.buckets import Buckets
 from provisioner.service.problems import URN
+from provisioner.service.service import HANDLERS
 from provisioner.service.strict import MAX_BODY
 
 JSON = {"Content-Type": "application/json"}
@@ -457,3 +462,25 @@ def test_a_person_with_anything_in_it_is_refused_or_done(
     content = json.dumps({**person("odd"), **changes}).encode()
     answer = api.post("/v1/users", content=content, headers=JSON)
     assert answer.status_code in (200, 201, 400, 409, 422), answer.text
+
+
+def test_a_defect_is_answered_as_a_problem_and_told_without_what_was_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError("canary-7f3a")
+
+    monkeypatch.setitem(HANDLERS, "healthz", broken)
+    log = io.StringIO()
+    border = Border(cast(Any, None), Bounds(), AccessLog(log))
+
+    async def ask() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app=cast(Any, border), raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            return await web.get("/healthz")
+
+    answer = asyncio.run(ask())
+    assert (answer.status_code, problem(answer)) == (500, "defect")
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError at test_service_requests.py" in said
+    assert "canary" not in said + answer.text

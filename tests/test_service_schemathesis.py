@@ -1,4 +1,4 @@
-"""schemathesis over the OpenAPI document: whatever it draws, no 5xx and nothing that the document does not say.
+"""schemathesis over the OpenAPI document: no 5xx, and nothing that the document does not say.
 
 ``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more of everything.
 """
@@ -16,6 +16,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from people import ESSENTIEL, user
+from schemathesis import GenerationMode
 from schemathesis.config import (
     ChecksConfig,
     PositiveDataAcceptanceConfig,
@@ -23,7 +24,6 @@ from schemathesis.config import (
     ProjectsConfig,
     SchemathesisConfig,
 )
-from schemathesis import GenerationMode
 from service_support import ROOT, Served, serving
 
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling

@@ -65,15 +65,15 @@ def serve(
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
     from provisioner.service.clients import Clients
-    from provisioner.service.service import Service
+    from provisioner.service.service import Lasting, Service
 
     access = place_of(folder, url, clock=clock, public_url=public_url)
-    portal = hosted(access)
+    portal = Lasting(lambda: hosted(access))
     listener = None
     try:
-        about = portal.about()
+        about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
-            portal.configure(about.terms, public_url)
+            portal.ask(lambda host: host.configure(about.terms, public_url))
         clients = Clients(portal)
         listener = _listen(listening)
         where = _where(listening, listener)

@@ -253,7 +253,7 @@ class _Reading:
             companies |= {declared.billed}
         apps = before.apps
         if declared.apps is not None and apps != _active(declared.apps):
-            apps = _desired_apps(declared, before, self._month_end)
+            apps = _desired_apps(declared, before, self._policy.today, self._month_end)
         # compared before it is built: most readings find nothing changed
         if (
             status is before.status
@@ -384,9 +384,9 @@ class _Reading:
         self.notices.append(Notice(kind, user_address(key), detail, on))
 
 
-def _desired_apps(declared: DeclaredUser, before: User, ends: date) -> frozenset[Grant]:
+def _desired_apps(declared: DeclaredUser, before: User, today: date, ends: date) -> frozenset[Grant]:
     assert declared.apps is not None
-    return _active(declared.apps) | frozenset(_leftover(before, declared, ends))
+    return _active(declared.apps) | frozenset(_leftover(before, declared, today, ends))
 
 
 @lru_cache(maxsize=4096)
@@ -400,8 +400,11 @@ def _active(apps: frozenset[str]) -> frozenset[Grant]:
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
-def _leftover(before: User, declared: DeclaredUser, ends: date) -> Iterator[Grant]:
-    """What becomes of applications that are not declared: they end, or go on ending or waiting."""
+def _leftover(before: User, declared: DeclaredUser, today: date, ends: date) -> Iterator[Grant]:
+    """What becomes of applications that are not declared: they end, or go on ending or waiting.
+
+    An ending whose day has passed is over, also on a portal that ends nothing by itself.
+    """
     assert declared.apps is not None
     for grant in before.apps:
         if grant.app in declared.apps:
@@ -409,4 +412,7 @@ def _leftover(before: User, declared: DeclaredUser, ends: date) -> Iterator[Gran
         if grant.state is AppState.REQUESTED:
             yield grant
         elif not declared.immediate_removal:
-            yield grant if grant.state is AppState.ENDING else Grant(grant.app, AppState.ENDING, ends)
+            if grant.state is AppState.ACTIVE:
+                yield Grant(grant.app, AppState.ENDING, ends)
+            elif grant.ends is None or grant.ends >= today:
+                yield grant

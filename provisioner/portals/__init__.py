@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from provisioner.database import open_place
 from provisioner.errors import PortalError
@@ -18,10 +19,24 @@ def _open_embedded(access: Access) -> Portal:
 
 
 def _open_service(access: Access) -> Portal:
-    try:
+    with _extra():
         from provisioner.portals.rest import RestPortal
 
         return RestPortal(access)
+
+
+def _open_scim(access: Access) -> Portal:
+    with _extra():
+        from provisioner.portals.scim import open_scim
+
+        return open_scim(access)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """What not everybody has installed."""
+    try:
+        yield
     except ModuleNotFoundError as problem:
         raise PortalError(
             f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
@@ -34,6 +49,8 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
     "postgresql": _open_embedded,
     "https": _open_service,
     "http": _open_service,
+    "scim+https": _open_scim,
+    "scim+http": _open_scim,
 }
 """``sqlite:///portal.db`` lies in the workspace, ``sqlite:////srv/portal.db`` at an absolute path."""
 

@@ -73,7 +73,7 @@ class Border:
         routes = [Route(path, self._endpoint(by), methods=list(by)) for path, by in paths.items()]
         self._app = Starlette(
             routes=routes,
-            exception_handlers={HTTPException: self._nowhere, Problem: _refused},
+            exception_handlers={HTTPException: self._nowhere, Problem: _refused, Exception: _failed},
         )
         self._app.router.redirect_slashes = False
 
@@ -275,7 +275,8 @@ class Border:
         request.scope["page"] = "invitation"
         if request.method not in ("GET", "HEAD", "POST"):
             allow = "GET, HEAD, POST"
-            raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
+            refused = Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
+            return _refused(request, refused)
         kind, status = await self._turn(request, token)
         language = invitation.language_of(
             request.query_params.get("lang", ""), request.headers.get("accept-language", "")
@@ -344,6 +345,10 @@ def _problem_of(problem: BaseException) -> Problem:
 def _refused(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     return _response(problem)
+
+
+def _failed(request: Request, problem: Exception) -> Response:
+    return _response(_problem_of(problem))
 
 
 def _response(answer: Reply | Problem) -> Response:

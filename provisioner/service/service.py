@@ -6,14 +6,14 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, timedelta
 from hashlib import sha256
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import (
@@ -47,7 +47,7 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.service import bodies
-from provisioner.service.clients import Clients, Session, digest
+from provisioner.service.clients import Books, Clients, Session, digest
 from provisioner.service.problems import PROBLEMS, Problem
 from provisioner.service.table import Entry
 from provisioner.service.wire import company_text, page_text, user_text
@@ -64,6 +64,7 @@ FRESH_SECONDS = 1.0
 MOST_SESSIONS = 10_000
 
 T = TypeVar("T")
+H = TypeVar("H", bound=Host)
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,14 @@ class Hosts:
         try:
             host = self._idle.get_nowait()
         except Empty:
-            host = self._opening()
+            return self._answer(self._opening(), question)
+        try:
+            return self._answer(host, question)
+        except PortalError:
+            # it has lain here while the database was away; a new one may reach it
+            return self._answer(self._opening(), question)
+
+    def _answer(self, host: Host, question: Callable[[Host], T]) -> T:
         try:
             answer = question(host)
         except PortalError:
@@ -125,20 +133,42 @@ class Hosts:
                 self._idle.get_nowait().close()
 
 
-class WritingHost:
-    """The one portal that writes; opened anew after its database was away."""
+class Lasting(Generic[H]):
+    """One portal for whatever is written; opened anew after its database was away."""
 
-    def __init__(self, opening: Callable[[], Host]) -> None:
+    def __init__(self, opening: Callable[[], H]) -> None:
         self._opening = opening
         self._lock = threading.Lock()
-        self._host: Host | None = opening()
+        self._host: H | None = opening()
 
-    def ask(self, question: Callable[[Host], T]) -> T:
+    def ask(self, question: Callable[[H], T]) -> T:
         """The answer. Raises :class:`PortalError` and what ``question`` raises."""
+        with self._held() as host:
+            return question(host)
+
+    @contextmanager
+    def keeping(self) -> Iterator[Any]:
+        """See :class:`~provisioner.service.clients.Books`."""
+        with self._held() as host, cast(Books, host).keeping() as connection:
+            yield connection
+
+    @contextmanager
+    def looking(self) -> Iterator[Any]:
+        """Likewise."""
+        with self._held() as host, cast(Books, host).looking() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._host is not None:
+            self._host.close()
+
+    @contextmanager
+    def _held(self) -> Iterator[H]:
         with self._lock:
             host = self._host = self._host or self._opening()
         try:
-            return question(host)
+            yield host
         except PortalError:
             with self._lock:
                 if self._host is host:
@@ -146,11 +176,6 @@ class WritingHost:
             with suppress(PortalError):
                 host.close()
             raise
-
-    def close(self) -> None:
-        """Let go of it."""
-        if self._host is not None:
-            self._host.close()
 
 
 class Service:
@@ -162,7 +187,7 @@ class Service:
         self.clients = clients
         self.clock = clock
         self._monotonic = monotonic
-        self._writing = WritingHost(opening)
+        self._writing = Lasting(opening)
         self._hosts = Hosts(opening, READERS)
         self._writer: Writer | None = None
         self._sessions: dict[str, tuple[Session, float]] = {}

@@ -1,0 +1,493 @@
+"""The SCIM 2.0 driver (RFC 7643, RFC 7644): companies are Groups, and access to them is membership.
+
+A SCIM server enforces none of the portal's rules but that a ``userName`` belongs to one account. So the
+rules are asked here before each write. What a server has, is used; without it, less is done, and said:
+
+    ETag         a write takes place only if its resource is as it was read just before; else *unguarded*
+    filter       single things are looked up; without, the last whole reading is used, or a new one
+    PATCH        only what changes is sent; without, the whole resource, with what we do not know (PUT)
+    our schemas  receipts, steps under way, status, endings, SIREN, billing; without, these are left out
+
+A user's dossiers stand in resources of their own: nothing guards them together with him. They are read
+again before each write, and each membership is written by itself, so that nobody else's edit is lost; but
+one that is made in that very moment is not noticed.
+
+A step of several writes is announced on its user with the first one (``pending``), and that is taken back
+with the last one, which leaves the receipt. Who reads a step that was cut off sees the user as it leaves
+him; who writes there next finishes it.
+
+    create    ▸ inactive, announced  ▸ join          ▸ active, receipt
+    dossiers  ▸ announced            ▸ leave, join   ▸ receipt
+    move      ▸ announced, demoted   ▸ join          ▸ billed, promoted, receipt
+
+A server is passive: it ends no application with its last day, and no billing. An ending whose day has
+passed is read as it stands there, so that a plan takes it away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from provisioner.diagnostics import Diagnostic, warning
+from provisioner.errors import PortalError
+from provisioner.model import (
+    Company,
+    State,
+    Status,
+    User,
+    UserType,
+    company_address,
+    email_key,
+    month_end,
+    paris_date,
+    user_address,
+)
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompany,
+    SetBilledCompany,
+    SetBilling,
+    SetType,
+    address_of,
+)
+from provisioner.portals.base import Access, Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.hosting import Job
+from provisioner.portals.scim_client import Client, Refused
+from provisioner.portals.scim_fit import fitted
+from provisioner.portals.scim_holdings import Holdings
+from provisioner.portals.scim_mapping import Pending, Places, pending_of
+from provisioner.portals.scim_paths import CORE, Resource
+from provisioner.portals.verdicts import Given, applied, billing_passes, judge, refused, repeated
+from provisioner.web import Unanswered, Web
+
+TRIES = 5
+"""How often a write is begun again that met another one, or whose answer was lost."""
+
+W = TypeVar("W")
+
+
+def open_scim(access: Access) -> ScimPortal:
+    """The SCIM server behind ``scim+https://HOST/PATH``. Raises :class:`PortalError`."""
+    if access.client_id:
+        raise PortalError(
+            "A SCIM server is opened with a bearer token alone; no OAuth server is asked for one.",
+            "Remove client_id and PROVISIONER_PORTAL_CLIENT, and give the token as the secret.",
+        )
+    address = access.url.removeprefix("scim+")
+    parts = urlsplit(address)
+    if not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise PortalError(f"{access.url} is no address of a SCIM server.", "Write scim+https://HOST/PATH.")
+    web = Web(
+        address,
+        ca_file=access.root / access.ca_file if access.ca_file else None,
+        proxy=access.proxy,
+        connections=access.parallelism,
+        secrets=(access.secret,),
+    )
+    return ScimPortal(access, Client(web, access.secret))
+
+
+def identity(url: str) -> str:
+    """A portal's lasting identity: a SCIM server has none of its own, so its address stands for it."""
+    parts = urlsplit(url)
+    port = parts.port or (80 if parts.scheme == "scim+http" else 443)
+    words = f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}{parts.path.rstrip('/')}"
+    return hashlib.sha256(words.encode()).hexdigest()[:32]
+
+
+class ScimPortal:
+    """One SCIM server, opened by one operator."""
+
+    def __init__(self, access: Access, client: Client) -> None:
+        self._access = access
+        self._client = client
+        self._ledger = ""
+        self._known: Holdings | None = None
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+    # --- what it is ---
+
+    def capabilities(self) -> Capabilities:
+        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        return Capabilities(
+            receipts=self._places.journal,
+            activation_links=False,
+            versions=self._client.features.etag,
+            claims=False,
+            leases=False,
+        )
+
+    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portals.base.Portal.fit`."""
+        fit, problems = fitted(desired, self._places)
+        cut_off = sum(self._places.pending(user) is not None for user in self._holdings.users())
+        if cut_off:
+            problems = [*problems, _cut_off(cut_off)]
+        return fit, problems if self._places.journal else [*problems, _no_receipts()]
+
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+        """Remembers the ledger; there are no leases."""
+        self._require_writing()
+        self._ledger = ledger
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+        """All of them; there are no claims."""
+        self._require_writing()
+        return frozenset(letters)
+
+    def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
+        """None: SCIM knows nothing of log-ins."""
+        return dict.fromkeys(user_ids, "")
+
+    # --- reading ---
+
+    def snapshot(self) -> Snapshot:
+        """Everything; first the users and then the groups, for SCIM knows no one instant."""
+        self._holdings.read_everything()
+        state = self._holdings.state
+        users = {email_key(user.email): user for user in state.users.values()}
+        return Snapshot(identity(self._access.url), State(state.companies, users), self._access.terms)
+
+    def look(self, looker: Callable[[View], T | None]) -> T | None:
+        """None: there is no one place where every change shows."""
+        return None
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """See :meth:`~provisioner.portals.base.Portal.receipt`; a step that was cut off is finished first."""
+        if not key:
+            return None
+        self._holdings.read_everything()
+        for user in self._holdings.users():
+            given = self._holdings.user_given(user, key)
+            pending = self._places.pending(user)
+            if pending is not None and pending.key == key:
+                done = self._finish(user, pending) if self._access.writing else user
+                given = Given(user["id"], self._holdings.user_version(done), pending.ledger)
+            if given is not None:
+                return repeated(key, given, ledger)
+        for group in self._holdings.groups():
+            given = self._holdings.group_given(group, key)
+            if given is not None:
+                return repeated(key, given, ledger)
+        return None
+
+    # --- writing ---
+
+    def execute(self, calls: Sequence[Call]) -> list[Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.execute`; one after the other."""
+        self._require_writing()
+        self._holdings.read_once()
+        return [self._answer(call) for call in calls]
+
+    def _answer(self, call: Call) -> Receipt:
+        """What becomes of a call; begun again where others write in between, or an answer is lost."""
+        lost: Unanswered | None = None
+        for _ in range(TRIES):
+            try:
+                receipt = self._try(call, again=lost is not None)
+            except Unanswered as problem:
+                if not problem.unknown:
+                    raise
+                lost = problem
+            except _Moved:
+                pass
+            except Refused as problem:
+                return _not_taken(call, problem)
+            else:
+                if receipt.verdict is Verdict.ALREADY and lost is not None and not self._places.journal:
+                    # it was we who wrote it, and the server keeps nothing to tell that by
+                    return replace(receipt, verdict=Verdict.APPLIED)
+                return receipt
+        if lost is not None:
+            raise lost
+        problem_ = f"{address_of(call.step)} is being changed by somebody else all the time."
+        return Receipt(call.key, Verdict.CONFLICT, problem=problem_, code="version-moved")
+
+    def _try(self, call: Call, *, again: bool) -> Receipt:
+        job = Job(call, self._access.operator)
+        step = call.step
+        try:
+            if isinstance(step, CreateCompany | EditCompany | SetBilling):
+                return self._company(job, step.company, again=again)
+            if isinstance(step, CreateUser):
+                return self._new_user(job, step, again=again)
+            return self._user(job)
+        except Refused as problem:
+            if problem.moved:
+                raise _Moved from problem
+            raise
+
+    def _company(self, job: Job, number: str, *, again: bool) -> Receipt:
+        call, places, holdings = job.call, self._places, self._holdings
+        group = holdings.group(number, anew=again)
+        given = holdings.group_given(group, call.key) if group else None
+        wanted = self._judged(job, given, holdings.as_company(group) if group else None)
+        if isinstance(wanted, Receipt):
+            return wanted
+        assert isinstance(wanted, Company)
+        if faults := holdings.faults(company_address(number), wanted):
+            return refused(call.key, faults)
+        written = places.with_company(group or _new("Group"), wanted)
+        written = places.with_receipt(
+            "company_receipts", written, call.key, self._ledger, holdings.group_version
+        )
+        if group is None:
+            group = self._new_group(number, written)
+        else:
+            group = self._client.update(self._client.features.groups, group, written)
+        holdings.keep_group(group)
+        return Receipt(call.key, Verdict.APPLIED, "", holdings.group_version(group))
+
+    def _new_group(self, number: str, written: Resource) -> Resource:
+        endpoint = self._client.features.groups
+        group = self._created(endpoint, written)
+        if not self._places.numbers_unique:
+            # the server takes a number twice (R13): of two that were fast, the older one stays
+            first = next(iter(self._holdings.groups_numbered(number, anew=True)), group)
+            if first["id"] != group["id"]:
+                self._client.delete(endpoint, group)
+                raise _Moved
+        return group
+
+    def _new_user(self, job: Job, step: CreateUser, *, again: bool) -> Receipt:
+        call, places, holdings = job.call, self._places, self._holdings
+        resource = holdings.user_called(step.profile.email, anew=again)
+        if resource is not None:
+            return self._existing_user(job, step, resource, again=again)
+        wanted = self._judged(job, None, None)
+        if isinstance(wanted, Receipt):
+            return wanted
+        assert isinstance(wanted, User)
+        holdings.group_ids(wanted.companies)
+        if faults := holdings.faults(user_address(""), wanted):
+            return refused(call.key, faults)
+        pending = pending_of(call, self._ledger, None, wanted)
+        waiting = replace(wanted, status=Status.TO_VALIDATE)
+        written = places.with_user(_new("User"), None, waiting)
+        if places.journal:
+            written = places.with_pending(written, pending)
+        elif call.key:
+            # the one thing that every server keeps for us: by whom, and for which call, he was created
+            written["externalId"] = f"{self._ledger}:{call.key}"
+        resource = self._created(self._client.features.users, written)
+        holdings.moved(resource["id"], (), holdings.companies_of(resource["id"]))
+        holdings.keep_user(resource)
+        return self._done(call.key, self._finish(resource, pending), None)
+
+    def _existing_user(self, job: Job, step: CreateUser, resource: Resource, *, again: bool) -> Receipt:
+        call = job.call
+        resource = self._finished(resource)
+        given = self._holdings.user_given(resource, call.key)
+        if given is not None and again and not self._places.journal:
+            # made by this very call, whose answer was lost: what is left of it
+            pending = pending_of(call, self._ledger, None, step.profile)
+            return self._done(call.key, self._finish(resource, pending), None)
+        found = self._holdings.as_user(resource)
+        if given is None and found is None:
+            problem = f"R1: {step.profile.email} belongs to an account that is no client access."
+            return Receipt(call.key, Verdict.CONFLICT, problem=problem, code="exists")
+        outcome = self._judged(job, given, found)
+        assert isinstance(outcome, Receipt)
+        return outcome
+
+    def _user(self, job: Job) -> Receipt:
+        call, places, holdings = job.call, self._places, self._holdings
+        resource = holdings.user(call.id)
+        if resource is not None:
+            resource = self._finished(resource)
+        found = holdings.as_user(resource) if resource else None
+        given = holdings.user_given(resource, call.key) if resource and found else None
+        if found is not None and _takes_an_administrator(call, found):
+            holdings.read_people(found.billed)
+        wanted = self._judged(job, given, found)
+        if isinstance(wanted, Receipt):
+            return wanted
+        assert isinstance(wanted, User)
+        assert found is not None
+        assert resource is not None
+        if isinstance(call.step, EditApps) and call.step.end and not places.holds("endings"):
+            problem = "R9: this server does not hold the day on which an application ends."
+            return Receipt(call.key, Verdict.FAILED, problem=problem, code="R9")
+        if joined := wanted.companies - found.companies:
+            holdings.group_ids(joined)
+        if faults := holdings.faults(user_address(found.id), wanted):
+            return refused(call.key, faults)
+        if wanted.companies != found.companies:
+            return self._moved_user(call, resource, found, wanted)
+        written = places.with_user(resource, found, wanted)
+        written = holdings.with_receipt(written, call.key, self._ledger)
+        resource = self._client.update(self._client.features.users, resource, written)
+        return self._done(call.key, resource, found)
+
+    def _moved_user(self, call: Call, resource: Resource, found: User, wanted: User) -> Receipt:
+        """A step that gives or takes dossiers."""
+        pending = pending_of(call, self._ledger, found, wanted)
+        if self._places.journal:
+            announced = self._places.with_pending(resource, pending)
+            if pending.type is UserType.STANDARD:
+                # before he sees the other dossier; and billed there already, for one that he alone
+                # administers must not keep him as its standard user (R2)
+                demoted = replace(found, type=wanted.type, billed=wanted.billed)
+                announced = self._places.with_user(announced, found, demoted)
+            resource = self._client.update(self._client.features.users, resource, announced)
+            self._holdings.keep_user(resource)
+        return self._done(call.key, self._finish(resource, pending), found)
+
+    # --- steps of several writes ---
+
+    def _finished(self, resource: Resource) -> Resource:
+        """The user once a step that was cut off is finished, whosever it was."""
+        pending = self._places.pending(resource)
+        return resource if pending is None else self._finish(resource, pending)
+
+    def _finish(self, resource: Resource, pending: Pending) -> Resource:
+        """Do what is left of a step; each part of it may be done already."""
+        id_, holdings, groups = str(resource["id"]), self._holdings, self._client.features.groups
+        for group in holdings.group_ids(pending.remove).values():
+            self._insist(lambda group=group: self._client.leave(groups, group, id_))  # type: ignore[misc]
+        for group in holdings.group_ids(pending.add).values():
+            self._insist(lambda group=group: self._client.join(groups, group, id_))  # type: ignore[misc]
+        holdings.moved(id_, pending.add, pending.remove)
+        resource = self._insist(lambda: self._last_write(id_, pending))
+        holdings.keep_user(resource)
+        return resource
+
+    def _last_write(self, id_: str, pending: Pending) -> Resource:
+        places, users = self._places, self._client.features.users
+        resource = self._client.read(users, id_)
+        if resource is None:
+            raise Refused(404, "The user is gone.")
+        if places.journal and places.pending(resource) is None:
+            return resource
+        bare = places.with_pending(resource, None)
+        found = self._holdings.as_user(bare)
+        if found is None:
+            raise Refused(409, "The user is no client access any more.")
+        wanted = pending.done(found, Status.TO_VALIDATE if places.holds("status") else Status.CLOSED)
+        written = places.with_user(bare, found, wanted)
+        written = self._holdings.with_receipt(written, pending.key, pending.ledger)
+        return self._client.update(users, resource, written)
+
+    def _insist(self, write: Callable[[], W]) -> W:
+        """A write that may be done over: somebody else wrote in between, or the answer was lost."""
+        for left in reversed(range(TRIES)):
+            try:
+                return write()
+            except Refused as problem:
+                if not problem.moved or not left:
+                    raise
+            except Unanswered as problem:
+                if not problem.unknown or not left:
+                    raise
+        raise AssertionError
+
+    def _created(self, endpoint: str, written: Resource) -> Resource:
+        try:
+            return self._client.create(endpoint, written)
+        except Refused as problem:
+            if problem.status != 409:
+                raise
+            # somebody was faster, or we were and did not hear of it: what is there now is judged next
+            self._holdings.read_everything()
+            raise _Moved from problem
+
+    # --- details ---
+
+    @property
+    def _holdings(self) -> Holdings:
+        if self._known is None:
+            features, access = self._client.features, self._access
+            places = Places(access.scim, features.schemas, features.extensions, access.terms.apps)
+            self._known = Holdings(self._client, places, access.terms)
+        return self._known
+
+    @property
+    def _places(self) -> Places:
+        return self._holdings.places
+
+    def _judged(
+        self, job: Job, given: Given | None, found: Company | User | None
+    ) -> Receipt | Company | User:
+        if given is not None:
+            return repeated(job.call.key, given, self._ledger)
+        return judge(job, None, None, found, self._today())
+
+    def _done(self, key: str, resource: Resource, before: User | None) -> Receipt:
+        self._holdings.keep_user(resource)
+        user = self._holdings.as_user(resource)
+        if user is None:
+            problem = "the server did not keep what makes him a client user"
+            return Receipt(key, Verdict.FAILED, problem=problem, code="not-on-portal")
+        self._mark_billing(*billing_passes(before, user))
+        return applied(key, user)
+
+    def _mark_billing(self, left: str, joined: str) -> None:
+        """R15, for whoever bills: no plan asks for this mark, so one that was cut off is not made up for."""
+        if left == joined or not self._places.holds("billing_ends"):
+            return
+        for number, ends in ((left, month_end(self._today())), (joined, None)):
+            group = self._holdings.group(number, anew=False) if number else None
+            if group is not None and (ends is None or not self._holdings.is_billed(number)):
+                marked = self._places.with_billing_ends(group, ends)
+                self._holdings.keep_group(self._client.update(self._client.features.groups, group, marked))
+
+    def _today(self) -> date:
+        return paris_date(self._access.clock())
+
+    def _require_writing(self) -> None:
+        if not self._access.writing:
+            raise PortalError(
+                "The portal is open for reading only.", "This is a defect of the program; report it."
+            )
+
+
+class _Moved(Exception):
+    """The resource is not as it was read: read it again."""
+
+
+def _new(kind: str) -> Resource:
+    return {"schemas": [f"{CORE}{kind}"]}
+
+
+def _takes_an_administrator(call: Call, user: User) -> bool:
+    return user.is_administrator and isinstance(call.step, CloseUser | SetType | SetBilledCompany)
+
+
+def _not_taken(call: Call, problem: Refused) -> Receipt:
+    """The server itself says no."""
+    if problem.status == 409:
+        words = f"The server has that already, on another account or company: {problem.detail}"
+        return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
+    return Receipt(call.key, Verdict.FAILED, problem=f"The server refuses: {problem.detail}")
+
+
+def _no_receipts() -> Diagnostic:
+    return warning(
+        "unguarded",
+        "This server does not keep which writes are ours: a run that is killed in the middle of a step "
+        "may leave it half done, and owe no welcome to whoever it was validating.",
+        "Have it load schemas/scim-user.schema.json; or plan again after such a run, and look.",
+    )
+
+
+def _cut_off(count: int) -> Diagnostic:
+    whom = "1 user is" if count == 1 else f"{count} users are"
+    return warning(
+        "cut-off",
+        f"{whom} in the middle of a step that was cut off; the plan shows how it ends.",
+        "The next apply with the ledger of that run finishes it.",
+    )

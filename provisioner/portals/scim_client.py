@@ -1,0 +1,355 @@
+"""A small SCIM 2.0 client (RFC 7644): what a server can, and single requests to it.
+
+Nothing is written twice by itself: whether a write whose answer was lost took effect, the driver reads.
+Bulk is not used. It has no transaction, so a step of ours would still stop in between; its answer has one
+loss for all; and a step needs what was read just before it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+from urllib.parse import quote
+
+from provisioner.errors import PortalError
+from provisioner.model import value
+from provisioner.portals.scim_mapping import Definition, Schemas
+from provisioner.portals.scim_paths import CORE, Path, Resource, attributes
+from provisioner.web import Credential, Reply, Request, Web, absurd
+
+PAGE = 50
+"""Resources a page; a server may give fewer."""
+
+READINGS = 5
+"""How often a listing is read that moves under our hands."""
+
+MEDIA = "application/scim+json"
+_PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+_ABSENT = (404, 405, 501)
+
+
+@value
+class Features:
+    """What the server can, as it says itself."""
+
+    patch: bool
+    etag: bool
+    filter: bool
+    users: str
+    """The endpoint of users, below the address."""
+    groups: str
+    extensions: frozenset[str]
+    schemas: Schemas
+
+
+class Refused(Exception):
+    """The server does not do it; ``moved``: because the resource is not as we read it."""
+
+    def __init__(self, status: int, detail: str, *, moved: bool = False) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.moved = moved
+
+
+class Bearer:
+    """A token that stays the same."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def token(self, refused: str) -> str:
+        """See :class:`~provisioner.web.Credential`."""
+        return self._token
+
+
+class Client:
+    """One SCIM server."""
+
+    def __init__(self, web: Web, token: str) -> None:
+        self._web = web
+        self._credential: Credential | None = Bearer(token) if token else None
+        self._features: Features | None = None
+
+    @property
+    def features(self) -> Features:
+        """Asked once."""
+        if self._features is None:
+            self._features = self._discovered()
+        return self._features
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._web.close()
+
+    # --- reading ---
+
+    def listing(self, endpoint: str) -> list[Resource]:
+        """Everything there, page by page; a listing that moved meanwhile is read again."""
+        for _ in range(READINGS):
+            found = self._pages(endpoint, "")
+            if found is not None:
+                return found
+        raise PortalError(
+            f"{self._web.server} gave another list of {endpoint} each time it was read.",
+            "Somebody is writing there; try again once that is over.",
+        )
+
+    def search(
+        self, endpoint: str, place: Path, wanted: str, parts: Sequence[str] = ()
+    ) -> list[Resource] | None:
+        """Those that hold this there, with these attributes alone where some are named.
+
+        None where the server does not look for it: the caller looks himself.
+        """
+        if not self.features.filter:
+            return None
+        word = json.dumps(wanted, ensure_ascii=False)
+        words = f"{place} eq {word}"
+        if place.by:
+            words = f'{place.attribute}[{place.by} eq "{place.word}" and {place.part} eq {word}]'
+        asked = f"&attributes={quote(','.join(parts))}" if parts else ""
+        return self._pages(endpoint, f"&filter={quote(words)}{asked}", refusable=True)
+
+    def read(self, endpoint: str, id_: str) -> Resource | None:
+        """The resource as it stands; None where there is none."""
+        reply = self._ask("GET", f"{endpoint}/{quote(id_, safe='')}", expected=(200, 404))
+        return None if reply.status == 404 else self._resource(reply)
+
+    # --- writing; each raises Refused, or Unanswered where nobody knows ---
+
+    def delete(self, endpoint: str, resource: Resource) -> None:
+        """Take away what this run has just made and nobody may have seen."""
+        self._write("DELETE", f"{endpoint}/{quote(resource['id'], safe='')}", None, resource)
+
+    def create(self, endpoint: str, resource: Resource) -> Resource:
+        """The new resource as the server has it."""
+        reply = self._write("POST", endpoint, resource)
+        return self._resource(reply)
+
+    def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
+        """Bring a resource from what was read to what is wanted; the resource as it stands then.
+
+        Where the server has versions, only if it is still as it was read.
+        """
+        operations = changes(before, wanted)
+        if not operations:
+            return before
+        where = f"{endpoint}/{quote(str(before['id']), safe='')}"
+        if self.features.patch:
+            reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
+        else:
+            body = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
+            reply = self._write("PUT", where, body, before)
+        return self._after(endpoint, reply, wanted)
+
+    def join(self, endpoint: str, group: str, member: str) -> None:
+        """Add one member to a group; nothing if he is one."""
+        self._membership(endpoint, group, member, belongs=True)
+
+    def leave(self, endpoint: str, group: str, member: str) -> None:
+        """Take one member from a group; nothing if he is none."""
+        self._membership(endpoint, group, member, belongs=False)
+
+    def _membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
+        # one member a request: nobody else's edit of the same group is lost, and no server's limit is met
+        if self.features.patch:
+            operation: dict[str, Any] = {"op": "remove", "path": f'members[value eq "{member}"]'}
+            if belongs:
+                operation = {"op": "add", "path": "members", "value": [{"value": member, "type": "User"}]}
+            where = f"{endpoint}/{quote(group, safe='')}"
+            self._write("PATCH", where, {"schemas": [_PATCH], "Operations": [operation]})
+            return
+        before = self.read(endpoint, group)
+        if before is None:
+            raise Refused(404, "The group is gone.")
+        held = [one for one in before.get("members", []) if isinstance(one, dict)]
+        wanted = deepcopy(before)
+        wanted["members"] = [one for one in held if one.get("value") != member]
+        if belongs:
+            wanted["members"] = held
+            if all(one.get("value") != member for one in held):
+                wanted["members"] = [*held, {"value": member, "type": "User"}]
+        self.update(endpoint, before, wanted)
+
+    # --- details ---
+
+    def _after(self, endpoint: str, reply: Reply, wanted: Resource) -> Resource:
+        if reply.status == 200 and reply.content:
+            return self._resource(reply)
+        if self.features.etag and (version := reply.headers.get("etag")):
+            return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
+        found = self.read(endpoint, str(wanted["id"]))
+        if found is None:
+            raise Refused(404, "It is gone.", moved=True)
+        return found
+
+    def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
+        headers = {"Accept": MEDIA, "Content-Type": MEDIA}
+        version = (known or {}).get("meta", {}).get("version")
+        if version and self.features.etag:
+            headers["If-Match"] = str(version)
+        content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
+        request = Request(method, path, headers, content, repeatable=False)
+        reply = self._web.run(self._web.ask(request, self._credential))
+        if 200 <= reply.status < 300:
+            return reply
+        self._own_fault(reply)
+        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, 412))
+
+    def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> Reply:
+        reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
+        if reply.status not in expected:
+            self._own_fault(reply)
+            raise PortalError(
+                f"{self._web.server} answers HTTP {reply.status} to {path.partition('?')[0]}: "
+                f"{self._detail(reply)}",
+                "Check portal: url: in provisioner.yaml; it ends where /Users begins.",
+            )
+        return reply
+
+    def _own_fault(self, reply: Reply) -> None:
+        if reply.status == 401:
+            raise PortalError(
+                f"{self._web.server} does not take the token: {self._detail(reply)}",
+                "Put the token where secret_env or secret_file say, or into PROVISIONER_PORTAL_SECRET.",
+            )
+
+    def _detail(self, reply: Reply) -> str:
+        said: Any = None
+        with suppress(PortalError):
+            said = reply.json()
+        detail = said.get("detail") if isinstance(said, dict) else None
+        return self._web.quoted(detail or f"HTTP {reply.status}")
+
+    def _resource(self, reply: Reply) -> Resource:
+        found = reply.json()
+        if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+            raise absurd(self._web.server, "it is no SCIM resource")
+        if not isinstance(found.setdefault("meta", {}), dict):
+            raise absurd(self._web.server, "it is no SCIM resource")
+        return found
+
+    def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
+        """All pages; None where the listing moved meanwhile, or was refused and may be."""
+        found: dict[str, Resource] = {}
+        start, total = 1, None
+        while True:
+            reply = self._ask(
+                "GET",
+                f"{endpoint}?startIndex={start}&count={PAGE}{words}",
+                (200, 400, 403, 501) if refusable else (200,),
+            )
+            if reply.status != 200:
+                return None
+            page, of = self._page_of(reply)
+            if total is not None and of != total:
+                return None
+            total = of
+            found |= {resource["id"]: resource for resource in page}
+            start += len(page)
+            if not page or start > total:
+                return list(found.values()) if len(found) == total else None
+
+    def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
+        said = reply.json()
+        held = said.get("Resources", []) if isinstance(said, dict) else None
+        total = said.get("totalResults") if isinstance(said, dict) else None
+        if not isinstance(held, list) or not isinstance(total, int):
+            raise absurd(self._web.server, "it is no SCIM list")
+        if not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in held):
+            raise absurd(self._web.server, "it lists what is no SCIM resource")
+        return held, total
+
+    def _discovered(self) -> Features:
+        config = self._said("/ServiceProviderConfig")
+        users, groups = "/Users", "/Groups"
+        extensions: set[str] = set()
+        for kind in self._listed("/ResourceTypes"):
+            schema, endpoint = kind.get("schema"), str(kind.get("endpoint", ""))
+            if schema == f"{CORE}User":
+                users = endpoint or users
+            elif schema == f"{CORE}Group":
+                groups = endpoint or groups
+            else:
+                continue
+            extensions |= {
+                str(one.get("schema")) for one in kind.get("schemaExtensions") or () if isinstance(one, dict)
+            }
+        schemas = {
+            str(schema.get("id")): dict(_definitions(schema.get("attributes")))
+            for schema in self._listed("/Schemas")
+        }
+        return Features(
+            patch=_supported(config, "patch"),
+            etag=_supported(config, "etag"),
+            filter=_supported(config, "filter"),
+            users=f"/{users.strip('/')}",
+            groups=f"/{groups.strip('/')}",
+            extensions=frozenset(extensions),
+            schemas={**_USUAL, **schemas},
+        )
+
+    def _said(self, path: str) -> Mapping[str, Any]:
+        """What the server says of itself there; nothing where it says nothing."""
+        reply = self._ask("GET", path, expected=(200, *_ABSENT))
+        said = reply.json() if reply.status == 200 else {}
+        if not isinstance(said, dict):
+            raise absurd(self._web.server, "it is no SCIM resource")
+        return said
+
+    def _listed(self, path: str) -> list[Resource]:
+        held = self._said(path).get("Resources") or []
+        if not isinstance(held, list):
+            raise absurd(self._web.server, "it is no SCIM list")
+        return [one for one in held if isinstance(one, dict)]
+
+
+def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
+    """The operations of a PATCH (RFC 7644, section 3.5.2) that lead from one to the other."""
+    was, now = attributes(before), attributes(wanted)
+    operations: list[dict[str, Any]] = [
+        {"op": "remove", "path": name} for name in sorted(was) if name not in now
+    ]
+    for name in sorted(now):
+        if name not in was:
+            operations.append({"op": "add", "path": name, "value": now[name]})
+        elif was[name] != now[name]:
+            operations.append({"op": "replace", "path": name, "value": now[name]})
+    return operations
+
+
+def _supported(config: Mapping[str, Any], feature: str) -> bool:
+    said = config.get(feature)
+    return isinstance(said, dict) and said.get("supported") is True
+
+
+def _definitions(held: Any) -> list[tuple[str, Definition]]:
+    found = []
+    for one in held if isinstance(held, list) else ():
+        if isinstance(one, dict):
+            parts = [part for part in one.get("subAttributes") or () if isinstance(part, dict)]
+            names = frozenset(str(part.get("name")) for part in parts)
+            writable = one.get("mutability", "readWrite") != "readOnly"
+            found.append(
+                (
+                    str(one.get("name", "")).lower(),
+                    Definition(one.get("multiValued") is True, writable, names),
+                )
+            )
+    return found
+
+
+_SEVERAL = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
+_USUAL: dict[str, dict[str, Definition]] = {
+    f"{CORE}User": {
+        "name": Definition(False, True, frozenset({"givenName", "familyName"})),
+        "usertype": Definition(False, True, frozenset()),
+        **dict.fromkeys(("emails", "phonenumbers", "roles", "entitlements"), _SEVERAL),
+    },
+    f"{CORE}Group": {},
+}
+"""What RFC 7643 gives every server, where one has no /Schemas."""

@@ -1,0 +1,92 @@
+"""What a SCIM server would give back, were it as desired; and what it has no place for, told once a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from provisioner.diagnostics import Diagnostic, warning
+from provisioner.model import AppState, Company, Grant, Production, State, Status, User
+from provisioner.portals.scim_mapping import Places
+
+_USER_SCHEMA = "schemas/scim-user.schema.json"
+_COMPANY_SCHEMA = "schemas/scim-company.schema.json"
+
+
+def fitted(desired: State, places: Places) -> tuple[State, Sequence[Diagnostic]]:
+    """See :meth:`~provisioner.portals.base.Portal.fit`."""
+    lost: dict[str, int] = {}
+    companies = {number: _company(company, places, lost) for number, company in desired.companies.items()}
+    users = {}
+    for key, user in desired.users.items():
+        fit = _user(user, places, lost)
+        if fit is not None:
+            users[key] = fit
+    if not lost:
+        return desired, ()
+    return State(companies, users), list(_told(lost))
+
+
+def _company(company: Company, places: Places, lost: dict[str, int]) -> Company:
+    if company.siren is not None and not places.holds("siren"):
+        _count(lost, "siren")
+        company = replace(company, siren=None)
+    if company.billing is not None and not (places.holds("billing_mode") and places.holds("offer")):
+        _count(lost, "billing_mode")
+        company = replace(company, billing=None)
+    return company
+
+
+def _user(user: User, places: Places, lost: dict[str, int]) -> User | None:
+    if user.status is Status.TO_VALIDATE and not places.holds("status"):
+        _count(lost, "status")
+        return None
+    if user.phone is not None and not places.holds("phone"):
+        _count(lost, "phone")
+        user = replace(user, phone=None)
+    if user.production is Production.FULL and not places.holds("production"):
+        _count(lost, "production")
+        user = replace(user, production=Production.CONSULTATION)
+    if user.apps and not places.holds("apps"):
+        _count(lost, "apps")
+        user = replace(user, apps=frozenset())
+    if not places.holds("endings") and any(grant.state is AppState.ENDING for grant in user.apps):
+        _count(lost, "endings")
+        user = replace(user, apps=frozenset(map(_lasting, user.apps)))
+    return user
+
+
+def _lasting(grant: Grant) -> Grant:
+    return Grant(grant.app, AppState.ACTIVE) if grant.state is AppState.ENDING else grant
+
+
+def _count(lost: dict[str, int], name: str) -> None:
+    lost[name] = lost.get(name, 0) + 1
+
+
+_SENTENCES: Mapping[str, tuple[str, str, str]] = {
+    "siren": ("the SIREN of {}", "company", _COMPANY_SCHEMA),
+    "billing_mode": ("the billing mode and offer of {}", "company", _COMPANY_SCHEMA),
+    "status": ("that somebody awaits validation, so {} cannot be created for later", "user", _USER_SCHEMA),
+    "phone": ("the phone of {}", "user", ""),
+    "production": ("the production family of {}", "user", ""),
+    "apps": ("the applications of {}", "user", ""),
+    "endings": (
+        "the day on which an application ends, so those that {} shall lose with the month stay",
+        "user",
+        _USER_SCHEMA,
+    ),
+}
+
+
+def _told(lost: Mapping[str, int]) -> Iterator[Diagnostic]:
+    for name, count in lost.items():
+        words, noun, schema = _SENTENCES[name]
+        plural = "companies" if noun == "company" else "users"
+        whom = f"{count} {noun if count == 1 else plural}"
+        remedy = f"If it does, say where: portal: {{scim: {{{name}: ATTRIBUTE}}}}."
+        if name == "endings":
+            remedy = "To take them away now, write removal: immediate."
+        if schema:
+            remedy = f"{remedy[:-1]}; or have it load {schema}."
+        yield warning("portal-cannot-hold", f"This server does not hold {words.format(whom)}.", remedy)

@@ -1,0 +1,501 @@
+"""Which SCIM attribute holds which of our words on one server, and the two directions of that.
+
+A *thing* is what the workspace calls it under ``portal: {scim: …}``. Each has the places where it is
+looked for, best first; a server holds it where its schemas have that place.
+
+    things of users      names, phone, type, apps, production, billed …     ─▶ User
+    things of companies  number, siren, billing_mode, offer …               ─▶ Group
+    whose dossiers       who is a member of which group
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from datetime import date
+from typing import Any
+
+from provisioner.errors import PortalError
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    Production,
+    Status,
+    User,
+    UserType,
+    value,
+)
+from provisioner.planning.notation import canonical
+from provisioner.portals.base import Call
+from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
+from provisioner.portals.scim_schema import COMPANY, USER
+from provisioner.portals.verdicts import Given
+
+USER_PLACES: dict[str, tuple[str, ...]] = {
+    "first_name": ("name.givenName",),
+    "last_name": ("name.familyName",),
+    "work_email": ('emails[type eq "work"].value',),
+    "phone": ('phoneNumbers[type eq "work"].value',),
+    "type": ("roles", "userType"),
+    "apps": ("entitlements",),
+    "production": ('entitlements[type eq "production"].value',),
+    "billed": (f"{USER}:billedCompany", 'entitlements[type eq "billed"].value'),
+    "status": (f"{USER}:status",),
+    "endings": (f"{USER}:applicationEndings",),
+    "pending": (f"{USER}:pending",),
+    "receipts": (f"{USER}:receipts",),
+}
+
+COMPANY_PLACES: dict[str, tuple[str, ...]] = {
+    "number": (f"{COMPANY}:number", "externalId"),
+    "siren": (f"{COMPANY}:siren",),
+    "billing_mode": (f"{COMPANY}:billingMode",),
+    "offer": (f"{COMPANY}:offer",),
+    "billing_ends": (f"{COMPANY}:billingEnds",),
+    "company_receipts": (f"{COMPANY}:receipts",),
+}
+
+NEEDED = ("first_name", "last_name", "type", "billed", "number")
+"""Without these there are neither users nor companies in our sense."""
+
+RECEIPTS = 5
+"""Writes that one resource remembers; an interrupted run has one open step a resource."""
+
+_SIMPLE = ("externalId", "id", "userName", "active")
+_ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
+
+
+@value
+class Definition:
+    """What a server's schema says of one attribute."""
+
+    many: bool
+    writable: bool
+    parts: frozenset[str]
+
+
+Schemas = Mapping[str, Mapping[str, Definition]]
+"""By schema, then by the name of the attribute in lower case."""
+
+
+@value
+class Pending:
+    """A step of several writes on one user, begun and not finished: what is left to do."""
+
+    key: str
+    ledger: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    status: Status | None = None
+    billed: str = ""
+    type: UserType | None = None
+
+    def written(self) -> str:
+        """As the server keeps it."""
+        words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
+        words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
+        said = {name: word for name, word in words.items() if word}
+        return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
+
+    def done(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
+        """The user as the step leaves him; what he or others changed meanwhile stays.
+
+        ``waiting`` is how somebody reads who was created and not yet activated.
+        """
+        companies = (user.companies | set(self.add)) - set(self.remove)
+        status = user.status
+        if self.status is not None and status is waiting:
+            status = self.status
+        return replace(
+            user,
+            companies=companies,
+            status=status,
+            billed=self.billed or user.billed,
+            type=self.type or user.type,
+        )
+
+
+def read_pending(written: Any) -> Pending | None:
+    """What :meth:`Pending.written` wrote; None for anything else."""
+    try:
+        words = json.loads(written) if isinstance(written, str) else None
+        if not isinstance(words, dict):
+            return None
+        return Pending(
+            str(words["key"]),
+            str(words["ledger"]),
+            tuple(map(str, words.get("add", ()))),
+            tuple(map(str, words.get("remove", ()))),
+            Status(words["status"]) if "status" in words else None,
+            str(words.get("billed", "")),
+            UserType(words["type"]) if "type" in words else None,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+class Places:
+    """Where one server holds things."""
+
+    def __init__(
+        self, wishes: Mapping[str, str], schemas: Schemas, extensions: Collection[str], apps: Collection[str]
+    ) -> None:
+        """``wishes`` are the workspace's; ``extensions`` those that the server's users and groups have.
+
+        ``apps`` is the catalogue: an entitlement that is not in it is somebody else's affair.
+        Raises :class:`PortalError` for a wish that makes no sense or that the server cannot fulfil.
+        """
+        self._apps = frozenset(apps)
+        self._schemas = schemas
+        self._extensions = frozenset(extensions)
+        self._places: dict[str, tuple[Path, ...]] = {}
+        known = {**USER_PLACES, **COMPANY_PLACES}
+        for name in wishes:
+            if name not in known:
+                raise PortalError(
+                    f"portal: scim: {name} is nothing that a SCIM server is asked to hold.",
+                    f"It is one of: {', '.join(known)}.",
+                )
+        for name, places in known.items():
+            core = f"{CORE}{'User' if name in USER_PLACES else 'Group'}"
+            if name in wishes:
+                self._places[name] = self._wished(name, wishes[name], core)
+            else:
+                paths = [path(place) for place in places]
+                self._places[name] = tuple(place for place in paths if self._holds(place, core))
+        missing = [name for name in NEEDED if not self._places[name]]
+        if missing:
+            raise PortalError(
+                f"This SCIM server has no place for: {', '.join(missing)}.",
+                f"Say where it holds that, for example portal: {{scim: {{{missing[0]}: ATTRIBUTE}}}}, "
+                "or have it load schemas/scim-user.schema.json and schemas/scim-company.schema.json.",
+            )
+
+    def holds(self, name: str) -> bool:
+        """Whether the server has a place for this thing."""
+        return bool(self._places[name])
+
+    def place(self, name: str) -> Path:
+        """The place where a thing is written; only for what it holds."""
+        return self._places[name][0]
+
+    @property
+    def numbers(self) -> tuple[Path, ...]:
+        """Where the number of a group may stand, best first."""
+        return self._places["number"]
+
+    @property
+    def numbers_unique(self) -> bool:
+        """The server itself keeps numbers apart (R13)."""
+        return str(self.place("number")) == COMPANY_PLACES["number"][0]
+
+    @property
+    def journal(self) -> bool:
+        """Whether users remember what was written, what is under way, and that they were closed."""
+        return self.holds("receipts") and self.holds("pending") and self.holds("status")
+
+    # --- reading ---
+
+    def number(self, group: Resource) -> str:
+        """The dossier number of a group; empty for a group that is no company of ours."""
+        found = self._text("number", group)
+        return found if found and found == found.strip() and found.isprintable() else ""
+
+    def company(self, group: Resource, version: int) -> Company | None:
+        """The company that a group is; None for a group that is none."""
+        number = self.number(group)
+        name = group.get("displayName")
+        if not number or not isinstance(name, str):
+            return None
+        billing = None
+        mode, offer = self._text("billing_mode", group), self._text("offer", group)
+        if mode in tuple(BillingMode) and offer:
+            billing = Billing(BillingMode(mode), offer)
+        ends = _day(self._text("billing_ends", group))
+        return Company(number, name, self._text("siren", group) or None, billing, ends, version)
+
+    def user(
+        self, resource: Resource, companies: frozenset[str], known: Collection[str], version: int
+    ) -> User | None:
+        """The client user that a resource is, once a step under way is finished; None for one who is none.
+
+        ``companies`` are those of which he is a member, ``known`` all there are.
+        """
+        email = resource.get("userName")
+        if not isinstance(email, str) or email.count("@") != 1 or not isinstance(resource.get("id"), str):
+            return None
+        pending = self.pending(resource)
+        billed = self._text("billed", resource)
+        if billed not in known:
+            billed = min(companies, default="")
+        if not billed and pending is not None:
+            billed = pending.billed
+        if not billed:
+            return None
+        full = self._text("production", resource) == Production.FULL
+        user = User(
+            email=email,
+            first_name=self._text("first_name", resource),
+            last_name=self._text("last_name", resource),
+            phone=self._text("phone", resource) or None,
+            type=self._type(resource),
+            billed=billed,
+            companies=companies,
+            production=Production.FULL if full else Production.CONSULTATION,
+            apps=frozenset(self._grants(resource)),
+            status=self._status(resource),
+            id=resource["id"],
+            version=version,
+        )
+        return user if pending is None else pending.done(user)
+
+    def pending(self, resource: Resource) -> Pending | None:
+        """The step that is under way on this user."""
+        return read_pending(self._read("pending", resource))
+
+    def given(self, name: str, resource: Resource, key: str, version: int) -> Given | None:
+        """What is kept of a write with this key; ``name`` is ``receipts`` or ``company_receipts``.
+
+        ``version`` is that of the resource as it stands, for what says none.
+        """
+        if not key:
+            return None
+        id_ = str(resource.get("id", "")) if name == "receipts" else ""
+        for place in self._places[name]:
+            for receipt in place.elements(resource):
+                if receipt.get("value") == key:
+                    said = str(receipt.get("version", ""))
+                    then = int(said) if said.isascii() and said.isdigit() else version
+                    return Given(id_, then, str(receipt.get("ledger", "")))
+        ledger, colon, creation = str(resource.get("externalId", "")).partition(":")
+        if name == "receipts" and colon and creation == key:
+            return Given(id_, version, ledger)
+        return None
+
+    # --- writing: the resource as it shall be, everything that is not ours kept ---
+
+    def with_user(self, resource: Resource, before: User | None, user: User) -> Resource:
+        """The resource holding the user; only what differs from ``before`` is touched."""
+        written = deepcopy(resource)
+        if before is None or before.email != user.email:
+            written["userName"] = user.email
+            self._write("work_email", written, user.email)
+        for name in ("first_name", "last_name", "phone", "billed"):
+            if before is None or getattr(before, name) != getattr(user, name):
+                self._write(name, written, getattr(user, name))
+        if before is None or before.type is not user.type:
+            self._write_type(written, user.type)
+        if before is None or before.apps != user.apps:
+            self._write_grants(written, user.apps)
+        if before is None or before.production is not user.production:
+            self._write("production", written, str(user.production))
+        if before is None or before.status is not user.status:
+            written["active"] = user.status is Status.ACTIVE
+            self._write("status", written, str(user.status))
+        return written
+
+    def with_company(self, resource: Resource, company: Company) -> Resource:
+        """The resource holding the company."""
+        written = deepcopy(resource)
+        written["displayName"] = company.name
+        if self.number(resource) != company.number:
+            self._write("number", written, company.number)
+        self._write("siren", written, company.siren)
+        self._write("billing_mode", written, str(company.billing.mode) if company.billing else None)
+        self._write("offer", written, company.billing.offer if company.billing else None)
+        return written
+
+    def with_pending(self, resource: Resource, pending: Pending | None) -> Resource:
+        """The resource with a step under way, or with none."""
+        written = deepcopy(resource)
+        self._write("pending", written, pending.written() if pending else None)
+        return written
+
+    def with_receipt(
+        self, name: str, resource: Resource, key: str, ledger: str, version: Callable[[Resource], int]
+    ) -> Resource:
+        """The resource remembering a write, and its ``version`` then; the oldest writes are forgotten."""
+        if not key or not self.holds(name):
+            return resource
+        written = deepcopy(resource)
+        place = self.place(name)
+        kept = [one for one in place.elements(resource) if one.get("value") != key][1 - RECEIPTS :]
+        receipt = {"value": key, "ledger": ledger}
+        place.write(written, [*kept, receipt])
+        receipt["version"] = str(version(written))
+        place.write(written, [*kept, receipt])
+        return written
+
+    def with_billing_ends(self, group: Resource, day: date | None) -> Resource:
+        """The group with the day on which its billing stops, or with none."""
+        written = deepcopy(group)
+        self._write("billing_ends", written, day.isoformat() if day else None)
+        return written
+
+    def content(self, resource: Resource) -> object:
+        """What makes a version of a resource: everything but members, and what is said of single writes."""
+        bare = deepcopy(resource)
+        for name in ("pending", "billing_ends"):
+            self._write(name, bare, None)
+        for name in ("receipts", "company_receipts"):
+            if self.holds(name):
+                place = self.place(name)
+                place.write(bare, [one.get("value") for one in place.elements(bare)])
+        held = {name: what for name, what in attributes(bare).items() if name != "members"}
+        # the elements of an attribute have no order (RFC 7643, section 2.4)
+        return {
+            name: sorted(map(canonical, what)) if isinstance(what, list) else what
+            for name, what in held.items()
+        }
+
+    # --- details ---
+
+    def _wished(self, name: str, wish: str, core: str) -> tuple[Path, ...]:
+        if wish.strip() in ("", "none"):
+            if name in NEEDED:
+                raise PortalError(
+                    f"portal: scim: {name} cannot be left out: without it there are no client accesses.",
+                    "Name the attribute that holds it.",
+                )
+            return ()
+        try:
+            place = path(wish)
+        except NoPath:
+            raise PortalError(
+                f"portal: scim: {name}: {wish} is no attribute path.",
+                'Write it like phoneNumbers[type eq "work"].value or urn:…:User:costCenter.',
+            ) from None
+        if not self._holds(place, core):
+            raise PortalError(
+                f"portal: scim: {name}: this server has no attribute {place} that can be written.",
+                "Its schemas are at /Schemas; for what it does not hold, write none.",
+            )
+        definition = self._definition(place, core)
+        listed = name in ("apps", "endings", "receipts", "company_receipts")
+        if listed and not (
+            definition.many and "value" in definition.parts and not place.part and not place.by
+        ):
+            raise PortalError(
+                f"portal: scim: {name}: {place} is no attribute with several values.",
+                "Name one like entitlements, or write none.",
+            )
+        return (place,)
+
+    def _definition(self, place: Path, core: str) -> Definition:
+        if not place.urn and place.name in _SIMPLE:
+            return Definition(False, True, frozenset())
+        found = self._schemas.get(place.urn or core, {}).get(place.name.lower())
+        return found or Definition(False, False, frozenset())
+
+    def _holds(self, place: Path, core: str) -> bool:
+        if place.urn and place.urn not in self._extensions:
+            return False
+        definition = self._definition(place, core)
+        parts = {part.lower() for part in (place.part, place.by) if part}
+        return definition.writable and parts <= {part.lower() for part in definition.parts}
+
+    def _read(self, name: str, resource: Resource) -> Any:
+        return next((held for place in self._places[name] if (held := place.read(resource))), None)
+
+    def _text(self, name: str, resource: Resource) -> str:
+        held = self._read(name, resource)
+        return held if isinstance(held, str) else ""
+
+    def _write(self, name: str, resource: Resource, wanted: str | None) -> None:
+        if self.holds(name):
+            self.place(name).write(resource, wanted)
+
+    def _type(self, resource: Resource) -> UserType:
+        place = self.place("type")
+        held: Sequence[Any] = [one.get("value") for one in place.elements(resource)]
+        if not held:
+            held = [place.read(resource)]
+        return UserType.ADMINISTRATOR if UserType.ADMINISTRATOR in held else UserType.STANDARD
+
+    def _write_type(self, resource: Resource, type_: UserType) -> None:
+        place = self.place("type")
+        core = f"{CORE}User"
+        if place.by or place.part or not self._definition(place, core).many:
+            place.write(resource, str(type_))
+            return
+        others = [one for one in place.elements(resource) if one.get("value") not in tuple(UserType)]
+        place.write(resource, [*others, {"value": str(type_)}])
+
+    def _status(self, resource: Resource) -> Status:
+        """Whether he may log in, ``active`` alone says; the status says what he is otherwise."""
+        if resource.get("active", True) is True:
+            return Status.ACTIVE
+        waits = self._text("status", resource) == Status.TO_VALIDATE
+        return Status.TO_VALIDATE if waits else Status.CLOSED
+
+    def _grants(self, resource: Resource) -> Iterator[Grant]:
+        if not self.holds("apps"):
+            return
+        days = self._endings(resource)
+        seen: dict[str, Grant] = {}
+        for entry in self.place("apps").elements(resource):
+            app, kind = str(entry.get("value", "")), str(entry.get("type") or "")
+            if kind == _REQUESTED:
+                seen.setdefault(app, Grant(app, AppState.REQUESTED))
+            elif kind == _ENDING and app in days:
+                seen[app] = Grant(app, AppState.ENDING, days[app])
+            elif app in self._apps and kind in ("", _ENDING):
+                seen[app] = Grant(app, AppState.ACTIVE)
+        yield from seen.values()
+
+    def _endings(self, resource: Resource) -> dict[str, date]:
+        if not self.holds("endings"):
+            return {}
+        found = {
+            str(entry.get("value", "")): _day(str(entry.get("ends", "")))
+            for entry in self.place("endings").elements(resource)
+        }
+        return {app: day for app, day in found.items() if day is not None}
+
+    def _write_grants(self, resource: Resource, grants: frozenset[Grant]) -> None:
+        if not self.holds("apps"):
+            return
+        place = self.place("apps")
+        others = [entry for entry in place.elements(resource) if not self._is_grant(entry)]
+        ours: list[Resource] = []
+        for grant in sorted(grants, key=lambda grant: grant.app):
+            kind = {} if grant.state is AppState.ACTIVE else {"type": str(grant.state)}
+            ours.append({"value": grant.app, **kind})
+        place.write(resource, [*others, *ours])
+        if self.holds("endings"):
+            days = [
+                {"value": grant.app, "ends": grant.ends.isoformat()}
+                for grant in sorted(grants, key=lambda grant: grant.app)
+                if grant.ends is not None
+            ]
+            self.place("endings").write(resource, days)
+
+    def _is_grant(self, entry: Resource) -> bool:
+        kind = str(entry.get("type") or "")
+        return kind in (_REQUESTED, _ENDING) or (not kind and entry.get("value") in self._apps)
+
+
+def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
+    """What is left to do for this call once it is announced."""
+    was = before.companies if before else frozenset()
+    return Pending(
+        call.key,
+        ledger,
+        add=tuple(sorted(wanted.companies - was, key=lambda number: (number != wanted.billed, number))),
+        remove=tuple(sorted(was - wanted.companies)),
+        status=wanted.status if before is None and wanted.status is not Status.TO_VALIDATE else None,
+        billed=wanted.billed if before is None or before.billed != wanted.billed else "",
+        type=wanted.type if before is not None and before.type is not wanted.type else None,
+    )
+
+
+def _day(text: str) -> date | None:
+    with suppress(ValueError):
+        return date.fromisoformat(text)
+    return None

@@ -1,0 +1,129 @@
+"""What SCIM's own schemas have no place for, and the two schemas of ours that have.
+
+One table: what a server is asked whether it holds, and ``schemas/scim-user.schema.json`` and
+``schemas/scim-company.schema.json``, which a server loads, are all made of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from provisioner.model import BillingMode, Status, value
+from provisioner.portals.scim_paths import CORE
+
+USER = "urn:provisioner:schemas:portal:1.0:User"
+COMPANY = "urn:provisioner:schemas:portal:1.0:Company"
+
+SCHEMA = f"{CORE}Schema"
+RESOURCE_TYPE = f"{CORE}ResourceType"
+
+
+@value
+class Attribute:
+    """One attribute; with ``parts`` it has several elements of these sub-attributes."""
+
+    name: str
+    description: str
+    words: tuple[str, ...] = ()
+    """The only values, where they are few."""
+    unique: bool = False
+    parts: tuple[Attribute, ...] = ()
+
+
+_RECEIPTS = Attribute(
+    "receipts",
+    "The latest writes of provisioner, so that a repeated one is known again.",
+    parts=(
+        Attribute("value", "The key of the write."),
+        Attribute("ledger", "The ledger for which it was done."),
+        Attribute("version", "A digest of what the write left, as a decimal number."),
+    ),
+)
+
+TABLE: dict[str, tuple[str, str, tuple[Attribute, ...]]] = {
+    USER: (
+        "PortalUser",
+        "A client user of an accounting firm's portal.",
+        (
+            Attribute("billedCompany", "The number of the dossier to which the user is billed."),
+            Attribute(
+                "status",
+                "Whether a user who is not active is closed, or awaits validation.",
+                words=tuple(map(str, Status)),
+            ),
+            Attribute(
+                "applicationEndings",
+                "Entitlements of the type ending, and the last day on which each works.",
+                parts=(
+                    Attribute("value", "The application."),
+                    Attribute("ends", "The last day, as YYYY-MM-DD, in Europe/Paris."),
+                ),
+            ),
+            Attribute("pending", "A step of several writes that is under way or was cut off, as JSON."),
+            _RECEIPTS,
+        ),
+    ),
+    COMPANY: (
+        "PortalCompany",
+        "A company (dossier) of an accounting firm's portal; its members have access to it.",
+        (
+            Attribute("number", "The dossier number.", unique=True),
+            Attribute("siren", "The SIREN, nine digits."),
+            Attribute("billingMode", "Who is billed.", words=tuple(map(str, BillingMode))),
+            Attribute("offer", "The pricing offer."),
+            Attribute(
+                "billingEnds", "The last day that is billed, as YYYY-MM-DD; absent while billing goes on."
+            ),
+            _RECEIPTS,
+        ),
+    ),
+}
+
+_OWNERS = {USER: ("User", "/Users", f"{CORE}User"), COMPANY: ("Group", "/Groups", f"{CORE}Group")}
+
+
+def schema_resource(urn: str) -> dict[str, Any]:
+    """The Schema resource (RFC 7643, section 7) of one of the two."""
+    name, description, attributes = TABLE[urn]
+    return {
+        "schemas": [SCHEMA],
+        "id": urn,
+        "name": name,
+        "description": description,
+        "attributes": [_definition(attribute) for attribute in attributes],
+    }
+
+
+def resource_types() -> list[dict[str, Any]]:
+    """The resource types (RFC 7643, section 6) of a server that holds everything."""
+    return [
+        {
+            "schemas": [RESOURCE_TYPE],
+            "id": name,
+            "name": name,
+            "endpoint": endpoint,
+            "description": TABLE[urn][1],
+            "schema": core,
+            "schemaExtensions": [{"schema": urn, "required": False}],
+        }
+        for urn, (name, endpoint, core) in _OWNERS.items()
+    ]
+
+
+def _definition(attribute: Attribute) -> dict[str, Any]:
+    defined: dict[str, Any] = {
+        "name": attribute.name,
+        "type": "complex" if attribute.parts else "string",
+        "multiValued": bool(attribute.parts),
+        "description": attribute.description,
+        "required": False,
+        "mutability": "readWrite",
+        "returned": "default",
+    }
+    if attribute.parts:
+        defined["subAttributes"] = [_definition(part) for part in attribute.parts]
+    else:
+        defined |= {"caseExact": True, "uniqueness": "server" if attribute.unique else "none"}
+    if attribute.words:
+        defined["canonicalValues"] = list(attribute.words)
+    return defined

@@ -1,0 +1,29 @@
+"""``provisioner serve`` that is killed at the n-th boundary it passes: ``doomed_service.py N serve …``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from boundaries import watch
+
+from provisioner.cli import run
+
+
+def main() -> int:
+    """The program, until its boundary comes."""
+    left = int(sys.argv[1])
+
+    def checkpoint() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    watch(checkpoint)
+    return run(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

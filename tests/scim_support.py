@@ -1,0 +1,196 @@
+"""scim2-server as a real process of its own, in its full profile and with each feature switched off in turn.
+
+One process a profile serves a whole session; each test has a tenant of its own there.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from contract_support import PUBLIC_URL, Hands, World
+from people import TERMS
+
+from provisioner.model import Operator, Terms
+from provisioner.portals.base import Access
+from provisioner.portals.scim import ScimPortal, open_scim
+
+ROOT = Path(__file__).parent.parent
+SCHEMAS = ROOT / "schemas"
+TOKEN = "token-of-the-tests"
+
+FEATURES = ("etag", "filter", "bulk", "patch")
+PROFILES: Mapping[str, frozenset[str]] = {
+    "scim": frozenset(FEATURES),
+    **{f"scim without {feature}": frozenset(FEATURES) - {feature} for feature in FEATURES},
+    "scim with nothing": frozenset(),
+}
+"""What the server of each profile can."""
+
+_tenants = itertools.count(1)
+
+
+def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
+    """What a server loads: RFC 7643's own, as scim2-server brings them along, and ours."""
+    import scim2_server
+
+    (folder,) = scim2_server.__path__
+    core = json.loads((Path(folder) / "resources" / "default-schemas.json").read_text())
+    return [*core, *(_published("scim-user.schema", "scim-company.schema") if ours else [])]
+
+
+def _published(*names: str) -> list[dict[str, Any]]:
+    return [json.loads((SCHEMAS / f"{name}.json").read_text()) for name in names]
+
+
+@cache
+def server(profile: str, *, ours: bool = True, page: int = 1_000) -> str:
+    """``HOST:PORT`` of a running server; it ends with the tests."""
+    folder = Path(tempfile.mkdtemp(prefix="scim-"))
+    can = PROFILES[profile]
+    config: dict[str, Any] = {feature: {"supported": feature in can} for feature in FEATURES}
+    config["schemas"] = ["urn:ietf:params:scim:schemas:core:2.0:ServiceProviderConfig"]
+    config["bulk"] |= {"maxOperations": 100, "maxPayloadSize": 1048576}
+    config["filter"]["maxResults"] = page
+    config |= {"changePassword": {"supported": False}, "sort": {"supported": False}}
+    files = {"config": config, "schemas": server_schemas(ours=ours)}
+    command = [
+        str(Path(sys.executable).parent / "scim2-server"),
+        "--dynamic-tenants",
+        "--bearer-token",
+        TOKEN,
+    ]
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    command += ["--service-provider-config", str(folder / "config.json")]
+    command += ["--schema", str(folder / "schemas.json")]
+    if ours:
+        command += ["--resource-type", str(SCHEMAS / "scim-resource-types.json")]
+    return _started(command, folder)
+
+
+def _started(command: list[str], folder: Path) -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (folder / "stderr").open("wb") as talk:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)],
+            stdout=subprocess.PIPE,
+            stderr=talk,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def end() -> None:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    atexit.register(end)
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(b"Serving SCIM"), (folder / "stderr").read_text()
+    return f"127.0.0.1:{port}"
+
+
+def tenant(host: str) -> str:
+    """The address of an empty server."""
+    return f"http://{host}/tenant{next(_tenants)}/v2"
+
+
+def access(
+    url: str,
+    *,
+    operator: Operator = Operator.PARTNER,
+    scim: Mapping[str, str] | None = None,
+    clock: Any = None,
+    writing: bool = True,
+    terms: Terms = TERMS,
+    **more: Any,
+) -> Access:
+    """What opens a server."""
+    words = {"secret": TOKEN, "root": Path(), "public_url": PUBLIC_URL, **more}
+    return Access(
+        url=f"scim+{url}",
+        operator=operator,
+        terms=terms,
+        clock=clock or Hands(),
+        writing=writing,
+        scim=scim or {},
+        **words,
+    )
+
+
+@contextmanager
+def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
+    """The portal there, until the end of the block."""
+    portal = open_scim(access(url, **words))
+    try:
+        yield portal
+    finally:
+        portal.close()
+
+
+def ask(url: str, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
+    """One request of somebody else."""
+    host, _, base = url.removeprefix("http://").partition("/")
+    connection = HTTPConnection(host, timeout=20)
+    connection.request(
+        method,
+        f"/{base}{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/scim+json", **headers},
+    )
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, json.loads(content) if content else None
+
+
+def everything(url: str, kind: str) -> list[dict[str, Any]]:
+    """Every resource of a kind."""
+    found: list[dict[str, Any]] = []
+    while True:
+        _, page = ask(url, "GET", f"/{kind}?startIndex={len(found) + 1}&count=1000")
+        found += page.get("Resources", [])
+        if len(found) >= page["totalResults"]:
+            return found
+
+
+def world(profile: str) -> Any:
+    """The contract suite's factory of a profile."""
+
+    def make(folder: Path) -> AbstractContextManager[World]:
+        return _world(profile)
+
+    return make
+
+
+@contextmanager
+def _world(profile: str) -> Iterator[World]:
+    url, hands = tenant(server(profile)), Hands()
+
+    def open_(operator: Operator) -> ScimPortal:
+        return open_scim(access(url, operator=operator, clock=hands))
+
+    yield World(open_, set_clock=hands.set)
+
+
+scim = world("scim")
+scim_without_etag = world("scim without etag")
+scim_without_filter = world("scim without filter")
+scim_without_bulk = world("scim without bulk")
+scim_without_patch = world("scim without patch")

@@ -1,0 +1,484 @@
+"""The SCIM driver against scim2-server, a real process: what the contract suite does not ask.
+
+Which features a server lacks, where it holds things, and that it loses nothing of anybody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from contract_support import Desk, require
+from people import NOW, TERMS, company, user
+from scim_support import (
+    PROFILES,
+    SCHEMAS,
+    TOKEN,
+    ask,
+    everything,
+    opened,
+    server,
+    server_schemas,
+    tenant,
+)
+from shell_support import SAMPLES, Shell
+from test_portal_contract import _aimed, _some_steps
+
+from provisioner.errors import PortalError
+from provisioner.model import AppState, Grant, Operator, Production, State, Status, UserType
+from provisioner.planning.steps import (
+    CloseUser,
+    EditApps,
+    EditCompanies,
+    EditProfile,
+    SetType,
+)
+from provisioner.portals.base import Call, Verdict
+from provisioner.portals.memory import MemoryPortal
+from provisioner.portals.scim import ScimPortal, identity
+from provisioner.portals.scim_schema import COMPANY, USER, resource_types, schema_resource
+
+ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+CORE = "urn:ietf:params:scim:schemas:core:2.0:"
+
+
+@pytest.fixture
+def url() -> str:
+    """An empty server that can everything."""
+    return tenant(server("scim"))
+
+
+@pytest.fixture
+def desk(url: str) -> Iterator[Desk]:
+    """Company 1 with ann, its administrator, and bob; company 2 with cid."""
+    with opened(url) as portal:
+        yield furnished(portal)
+
+
+def furnished(portal: ScimPortal) -> Desk:
+    desk = Desk(portal)
+    for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
+        require(desk.create(someone))
+    return desk
+
+
+def on_scim(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch, *, mapping: str = "") -> None:
+    """One line of provisioner.yaml, and the token."""
+    shell.edit("provisioner.yaml", '"sqlite:///portal.db"', f'"scim+{url}"')
+    if mapping:
+        shell.edit("provisioner.yaml", "\nledger:", f"  scim: {mapping}\n\nledger:")
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+
+
+def next_month(shell: Shell) -> None:
+    shutil.rmtree(shell.folder / "clients")
+    shutil.copytree(SAMPLES / "next-month" / "clients", shell.folder / "clients")
+
+
+# --- the samples ---
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, State]:
+    """What the samples leave on the embedded portal."""
+    from boundaries import apply, workspace
+
+    from provisioner.commands.reading import read_snapshot
+    from provisioner.workspace import load_workspace
+
+    folder = workspace(tmp_path_factory.mktemp("embedded") / "firm")
+    states = {}
+    for month in ("onboarding", "next-month"):
+        shutil.rmtree(folder / "clients")
+        shutil.copytree(SAMPLES / month / "clients", folder / "clients")
+        assert apply(folder) == 0
+        states[month] = read_snapshot(load_workspace(folder)).state
+    return states
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_samples_are_brought_onto_a_server_as_onto_the_embedded_portal(
+    profile: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, State]
+) -> None:
+    url = tenant(server(profile))
+    on_scim(shell, url, monkeypatch)
+    letters = []
+    for month in ("onboarding", "next-month"):
+        if month == "next-month":
+            next_month(shell)
+        planned = shell("plan", "--out", shell.folder / "plan.json")
+        assert planned.code == 0
+        applied = shell("apply", shell.folder / "plan.json")
+        assert applied.code == 0, applied
+        letters.append(shell.letters())
+        with opened(url) as portal:
+            found = portal.snapshot().state
+        assert dict(found.users) == dict(embedded[month].users)
+        assert dict(found.companies) == dict(embedded[month].companies)
+        again = shell("plan", "--detailed-exitcode")
+        assert again.code == 0
+        assert "No changes" in again.out
+        assert ("overwrite what somebody else changes" in again.out) == ("etag" not in PROFILES[profile])
+        assert "portal-cannot-hold" not in again.out
+    assert letters == [15, 17]
+
+
+def test_what_a_server_without_our_schemas_cannot_hold_is_named_and_not_planned_for_ever(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, State]
+) -> None:
+    url = tenant(server("scim", ours=False))
+    on_scim(shell, url, monkeypatch)
+    first = shell("plan", "--out", shell.folder / "plan.json")
+    for words in (
+        "the SIREN of 8 companies",
+        "the billing mode and offer of 7 companies",
+        "that somebody awaits validation, so 1 user",
+        "schemas/scim-company.schema.json",
+        "which writes are ours",
+    ):
+        assert words in " ".join(first.out.split())
+    assert shell("apply", shell.folder / "plan.json").code == 0
+    assert "No changes" in shell("plan").out
+    assert shell.letters() == 15
+    with opened(url) as portal:
+        # whom somebody is billed to has a place on every server
+        found = portal.snapshot().state.users
+    assert set(embedded["onboarding"].users) - set(found) == {"karim.haddad@les-petits-pas.fr"}
+    assert all(someone == embedded["onboarding"].users[key] for key, someone in found.items())
+    next_month(shell)
+    assert shell("apply", "--auto-approve").code == 0
+    assert "No changes" in shell("plan").out
+    assert shell.letters() == 17
+
+
+def test_things_that_a_server_holds_elsewhere_are_written_and_read_there(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = tenant(server("scim", ours=False))
+    mapping = {
+        "billed": f"{ENTERPRISE}:costCenter",
+        "status": f"{ENTERPRISE}:division",
+        "type": "userType",
+        "phone": 'phoneNumbers[type eq "mobile"].value',
+        "work_email": "none",
+    }
+    on_scim(shell, url, monkeypatch, mapping=json.dumps(mapping))
+    planned = shell("plan", "--out", shell.folder / "plan.json")
+    assert "awaits validation, so" not in planned.out
+    assert shell("apply", shell.folder / "plan.json").code == 0
+    assert "No changes" in shell("plan").out
+    written = {one["userName"]: one for one in everything(url, "Users")}
+    claire = written["claire.martin@boulangerie-martin.fr"]
+    assert claire[ENTERPRISE] == {"costCenter": "004217", "division": "active"}
+    assert claire["userType"] == "administrator"
+    assert claire["phoneNumbers"][0]["type"] == "mobile"
+    assert {"roles", "emails"}.isdisjoint(claire)
+    assert written["karim.haddad@les-petits-pas.fr"]["active"] is False
+    assert written["karim.haddad@les-petits-pas.fr"][ENTERPRISE]["division"] == "to_validate"
+
+
+# --- what is said ---
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"bilED": "userType"}, "bilED is nothing that a SCIM server is asked to hold"),
+        ({"billed": ""}, "billed cannot be left out"),
+        ({"type": "none"}, "type cannot be left out"),
+        ({"phone": "phone numbers!"}, "phone numbers! is no attribute path"),
+        ({"billed": f"{ENTERPRISE}:costCenter"}, "no attribute .*costCenter that can be written"),
+        ({"billed": "groups"}, "no attribute groups that can be written"),
+        ({"phone": "name.mobile"}, "no attribute name.mobile that can be written"),
+        ({"apps": "userType"}, "userType is no attribute with several values"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_gets_a_sentence(url: str, mapping: dict[str, str], words: str) -> None:
+    with opened(url, scim=mapping) as portal, pytest.raises(PortalError, match=words) as refusal:
+        portal.snapshot()
+    assert refusal.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ({"secret": "wrong"}, "does not take the token"),
+        ({"client_id": "app"}, "bearer token alone"),
+        ({"url": "http://127.0.0.1:9/v2?x=1"}, "no address of a SCIM server"),
+        ({"url": "http://example.com/v2"}, "the secret would travel unprotected"),
+    ],
+)
+def test_a_server_that_cannot_be_opened_gets_a_sentence(
+    url: str, words: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(PortalError, match=sentence), opened(words.pop("url", url), **words) as portal:
+        portal.snapshot()
+
+
+def test_a_server_keeps_its_identity_however_its_address_is_written() -> None:
+    same = {identity(url) for url in ("scim+https://Id.example.fr/v2", "scim+https://id.example.fr:443/v2/")}
+    assert len(same) == 1
+    assert identity("scim+https://id.example.fr/v3") not in same
+
+
+def test_planning_writes_nothing_and_cannot(url: str) -> None:
+    with opened(url, writing=False) as portal:
+        portal.snapshot()
+        for attempt in (
+            lambda: portal.execute([]),
+            lambda: portal.hold("l", "o", 1, 60),
+            lambda: portal.claim([]),
+        ):
+            with pytest.raises(PortalError, match="for reading only"):
+                attempt()
+
+
+# --- what others have there ---
+
+
+def test_what_is_not_ours_is_neither_shown_nor_touched(url: str, desk: Desk) -> None:
+    strangers = [
+        ("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup", "title": "Robot"}),
+        ("Users", {"schemas": [f"{CORE}User"], "userName": "staff@example.org", "active": True}),
+        ("Groups", {"schemas": [f"{CORE}Group"], "displayName": "Printers"}),
+    ]
+    before = [ask(url, "POST", f"/{kind}", body)[1] for kind, body in strangers]
+    assert list(desk.state.users) == ["ann@example.fr", "bob@example.fr", "cid@example.fr"]
+    assert list(desk.state.companies) == ["1", "2"]
+    told = desk.create(user("staff", email="staff@example.org"))
+    assert (told.verdict, told.code) == (Verdict.CONFLICT, "exists")
+    require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
+    for (kind, _), stranger in zip(strangers, before, strict=True):
+        assert ask(url, "GET", f"/{kind}/{stranger['id']}")[1] == stranger
+
+
+@pytest.mark.parametrize("profile", ["scim", "scim without patch"])
+def test_attributes_that_we_do_not_know_survive_our_writes(profile: str) -> None:
+    url = tenant(server(profile))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        ann = desk.find("ann").id
+        _, resource = ask(url, "GET", f"/Users/{ann}")
+        resource |= {"title": "Boss", "nickName": "Annie"}
+        resource["name"]["honorificPrefix"] = "Dr"
+        resource["entitlements"] += [{"value": "VPN"}, {"value": "Scan", "type": "licence"}]
+        resource["roles"] += [{"value": "auditor"}]
+        resource["phoneNumbers"] = [{"value": "+33199990000", "type": "fax"}]
+        assert ask(url, "PUT", f"/Users/{ann}", resource)[0] == 200
+        for step in (
+            EditProfile("ann@example.fr", "ann@example.fr", "Anne", "Martin", "+33612345678"),
+            EditApps("ann@example.fr", production=Production.CONSULTATION, grant=("Scan",)),
+            EditApps("ann@example.fr", remove=("Scan",)),
+            EditCompanies("ann@example.fr", add=("2",)),
+        ):
+            require(desk.do(step))
+        require(desk.do(SetType("bob@example.fr", UserType.ADMINISTRATOR)))
+        require(desk.do(SetType("ann@example.fr", UserType.STANDARD)))
+        after = ask(url, "GET", f"/Users/{ann}")[1]
+        assert (after["title"], after["nickName"]) == ("Boss", "Annie")
+        assert after["name"] == {"givenName": "Anne", "familyName": "Martin", "honorificPrefix": "Dr"}
+        kinds = {(one["value"], one.get("type")) for one in after["entitlements"]}
+        assert kinds == {("VPN", None), ("Scan", "licence"), ("consultation", "production")}
+        assert {one["value"] for one in after["roles"]} == {"auditor", "standard"}
+        assert {one["type"]: one["value"] for one in after["phoneNumbers"]} == {
+            "fax": "+33199990000",
+            "work": "+33612345678",
+        }
+
+
+def test_whoever_is_switched_off_elsewhere_is_closed_and_switched_on_again_active(
+    url: str, desk: Desk
+) -> None:
+    bob = desk.find("bob").id
+    patch = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}
+    for active, status in ((False, Status.CLOSED), (True, Status.ACTIVE)):
+        body = {**patch, "Operations": [{"op": "replace", "path": "active", "value": active}]}
+        assert ask(url, "PATCH", f"/Users/{bob}", body)[0] == 204
+        assert desk.find("bob").status is status
+
+
+# --- guards ---
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_step_planned_from_what_is_no_more_is_a_conflict_and_its_neighbours_go_on(profile: str) -> None:
+    """Row 10, for every feature that a server may lack."""
+    with opened(tenant(server(profile))) as portal:
+        desk = furnished(portal)
+        ann, bob, cid = (desk.find(name) for name in ("ann", "bob", "cid"))
+        stale = [
+            Call("a", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version),
+            Call("b", SetType("bob@example.fr", UserType.ADMINISTRATOR), bob.id, bob.version),
+            Call("c", CloseUser("cid@example.fr"), "nobody", 1),
+            Call("d", EditCompanies("cid@example.fr", add=("1",)), cid.id, cid.version),
+        ]
+        require(desk.do(EditCompanies("ann@example.fr", add=("2",))))
+        require(desk.do(EditProfile("bob@example.fr", "bob@example.fr", "Robert", "Martin", None)))
+        told = [(receipt.verdict, receipt.code) for receipt in portal.execute(stale)]
+        assert told == [
+            (Verdict.ALREADY, ""),
+            (Verdict.CONFLICT, "version-moved"),
+            (Verdict.CONFLICT, "not-on-portal"),
+            (Verdict.APPLIED, ""),
+        ]
+        assert not desk.find("bob").is_administrator
+
+
+def test_rules_are_asked_of_what_is_there_now_and_not_of_an_old_reading(url: str, desk: Desk) -> None:
+    """R2: the other administrator was closed by somebody else after we had read."""
+    require(desk.create(user("dan")))
+    call = desk.call(CloseUser("ann@example.fr"))
+    with opened(url) as other:
+        require(Desk(other).do(CloseUser("dan@example.fr")))
+    (told,) = desk.portal.execute([call])
+    assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_walk_of_random_steps_leads_where_it_leads_on_the_portal_in_memory(url: str, seed: int) -> None:
+    """The same verdicts and the same states, whatever is asked for."""
+    chance = random.Random(seed)
+    with opened(url) as portal:
+        ours = Desk(portal)
+        reference = Desk(MemoryPortal(Operator.PARTNER, TERMS, "", lambda: NOW))
+        for desk in (ours, reference):
+            for number in ("1", "2"):
+                desk.company(company(number))
+        for turn in range(12):
+            here, there = ours.state, reference.state
+            assert dict(here.users) == dict(there.users)
+            assert dict(here.companies) == dict(there.companies)
+            steps = _some_steps(chance, there)
+            told = [
+                desk.portal.execute([_aimed(step, found, f"{seed}-{turn}-{n}", False) for n, step in steps])
+                for desk, found in ((ours, here), (reference, there))
+            ]
+            assert [(r.verdict, r.code) for r in told[0]] == [(r.verdict, r.code) for r in told[1]], steps
+        assert len(ours.state.users) > 2
+
+
+# --- time ---
+
+
+def test_an_ending_whose_day_has_passed_is_read_as_it_stands_and_a_plan_takes_it_away(
+    shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R9: a passive server ends nothing by itself."""
+    from shell_support import Clerk
+
+    on_scim(shell, url, monkeypatch)
+    clerk = Clerk(shell.folder, datetime(2026, 11, 24, tzinfo=UTC))
+    assert clerk.apply().code == 0
+    next_month(shell)
+    assert clerk.apply().code == 0
+    hugo = "hugo.lambert@menuiserie-roussel.fr"
+
+    def grants() -> set[Grant]:
+        with opened(url) as portal:
+            return set(portal.snapshot().state.users[hugo].apps)
+
+    assert Grant("Achats", AppState.ENDING, date(2026, 11, 30)) in grants()
+    clerk.now = datetime(2026, 11, 30, 22, 59, tzinfo=UTC)
+    assert clerk.plan().code == 0
+    clerk.now = datetime(2026, 11, 30, 23, 1, tzinfo=UTC)  # 00:01 in Paris
+    assert clerk.plan().code == 2
+    assert Grant("Achats", AppState.ENDING, date(2026, 11, 30)) in grants()
+    assert clerk.apply().code == 0
+    assert {grant.app for grant in grants()} == {"Documents", "Image"}
+    assert clerk.plan().code == 0
+
+
+# --- size ---
+
+
+@pytest.mark.parametrize("page", [1_000, 20])
+def test_more_people_than_a_page_has_are_all_read(page: int) -> None:
+    """120 users, 50 a page or as many as the server gives; 250 members in a group."""
+    url = tenant(server("scim", page=page))
+    with opened(url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        _, group = ask(url, "GET", "/Groups")
+        members = []
+        for number in range(250):
+            body = {
+                "schemas": [f"{CORE}User", USER],
+                "userName": f"u{number}@example.fr",
+                "active": True,
+                USER: {"billedCompany": "1"},
+            }
+            if number < 120:
+                body["roles"] = [{"value": "administrator"}]
+                members.append(ask(url, "POST", "/Users", body)[1]["id"])
+            else:
+                members.append(f"somebody-else-{number}")
+        (where,) = [one["id"] for one in group["Resources"]]
+        body = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}
+        body["Operations"] = [{"op": "add", "path": "members", "value": [{"value": id_} for id_ in members]}]
+        assert ask(url, "PATCH", f"/Groups/{where}", body)[0] == 204
+        assert len(desk.state.users) == 121
+        require(desk.create(user("eve", type="standard")))
+        require(desk.do(CloseUser("eve@example.fr")))
+        assert len(ask(url, "GET", f"/Groups/{where}")[1]["members"]) == 252
+        assert all(someone.companies == {"1"} for someone in desk.state.users.values())
+
+
+# --- the schemas, and the server that the tests stand on ---
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scim-user.schema", schema_resource(USER)),
+        ("scim-company.schema", schema_resource(COMPANY)),
+        ("scim-resource-types", resource_types()),
+    ],
+)
+def test_the_published_schemas_are_those_of_the_table(name: str, content: object) -> None:
+    assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
+
+
+def test_the_published_schemas_are_valid_and_are_what_the_server_serves(url: str) -> None:
+    from scim2_models import ResourceType, Schema
+
+    for written in server_schemas():
+        Schema.model_validate(written)
+    for written in resource_types():
+        ResourceType.model_validate(written)
+    served = {one["id"]: one for one in ask(url, "GET", "/Schemas")[1]["Resources"]}
+    for urn in (USER, COMPANY):
+        assert [one["name"] for one in served[urn]["attributes"]] == [
+            one["name"] for one in schema_resource(urn)["attributes"]
+        ]
+
+
+def test_a_server_refuses_what_is_switched_off() -> None:
+    """Or the runs without a feature would prove nothing."""
+    someone = {"schemas": [f"{CORE}User"], "userName": "x@example.fr"}
+    patch = {
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],
+        "Operations": [{"op": "add", "path": "title", "value": "x"}],
+    }
+    bulk = {
+        "schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"],
+        "Operations": [{"method": "POST", "path": "/Users", "bulkId": "1", "data": someone}],
+    }
+    found = {}
+    for profile in PROFILES:
+        url = tenant(server(profile))
+        _, made = ask(url, "POST", "/Users", someone)
+        where = f"/Users/{made['id']}"
+        found[profile] = {
+            "etag": "version" in made["meta"]
+            and ask(url, "PUT", where, {**someone, "title": "y"}, **{"If-Match": 'W/"other"'})[0] == 412,
+            "filter": ask(url, "GET", "/Users?filter=userName%20eq%20%22x%22")[0] == 200,
+            "bulk": ask(url, "POST", "/Bulk", {**bulk, "Operations": []})[0] != 501,
+            "patch": ask(url, "PATCH", where, patch)[0] == 204,
+        }
+    for profile, can in found.items():
+        assert {feature for feature, works in can.items() if works} == PROFILES[profile], profile

@@ -1,0 +1,438 @@
+"""What may go wrong between us and a SCIM server: answers lost, others who are faster, runs killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import apply, mailed, workspace
+from contract_support import Desk, require
+from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
+from http_support import CUT, Asked, http_server, reply
+from people import user
+from scim_support import PROFILES, TOKEN, ask, everything, opened, server, tenant
+
+from provisioner import limits
+from provisioner.model import Production, UserType
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompanies,
+    EditProfile,
+    SetBilledCompany,
+    SetType,
+    Step,
+)
+from provisioner.portals.base import Portal, Receipt, Verdict
+from provisioner.portals.scim_schema import USER
+from provisioner.web import Request, Web
+
+LEDGER = "1" * 32
+
+
+@contextmanager
+def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
+    """A proxy before a server; ``answer`` is given the request and what passes it on."""
+    host, _, base = url.removeprefix("http://").partition("/")
+
+    def passed(asked: Asked) -> bytes:
+        connection = HTTPConnection(host, timeout=20)
+        kept = {"authorization", "content-type", "if-match", "accept"}
+        headers = {name: said for name, said in asked.headers.items() if name in kept}
+        connection.request(asked.method, asked.path, asked.content or None, headers)
+        response = connection.getresponse()
+        content = response.read()
+        more = f"ETag: {etag}\r\n" if (etag := response.getheader("ETag")) else ""
+        connection.close()
+        return reply(response.status, content, more, kind="application/scim+json")
+
+    with http_server(lambda asked: answer(asked, lambda: passed(asked))) as proxy:
+        yield f"{proxy.url}/{base}"
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked again is asked at once."""
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
+
+
+def furnished(portal: Portal) -> Desk:
+    """Company 1 with ann and bob, company 2 with cid."""
+    desk = Desk(portal)
+    for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
+        require(desk.create(someone))
+    return desk
+
+
+def done(desk: Desk, step: Step) -> None:
+    """Somebody else does this."""
+    require(desk.do(step, "theirs"))
+
+
+LADDER: tuple[Step, ...] = (
+    CreateCompany("7", "Société 7", "732829320"),
+    CreateUser("zoé@example.fr", user("zoé", "7", companies=("1", "2"), apps=("Scan",), phone="+33600000")),
+    CreateUser("yan@example.fr", user("yan", "7", "standard", status="to_validate")),
+    EditCompanies("zoé@example.fr", add=(), remove=("1",)),
+    EditCompanies("bob@example.fr", add=("2", "7")),
+    SetType("bob@example.fr", UserType.ADMINISTRATOR),
+    SetBilledCompany("bob@example.fr", "7", UserType.STANDARD),
+    EditApps("zoé@example.fr", production=Production.CONSULTATION, grant=("Achats",)),
+    EditProfile("ann@example.fr", "ann@example.fr", "Anne", "Martin", None),
+    CloseUser("yan@example.fr"),
+)  # fmt: skip
+"""Steps of every shape: one write, several, with and without groups."""
+
+
+def content(url: str) -> list[Any]:
+    """What a server holds, without ids, dates and versions."""
+    names = {one["id"]: one["userName"] for one in everything(url, "Users")}
+    found = []
+    for kind in ("Users", "Groups"):
+        for one in everything(url, kind):
+            kept = {name: held for name, held in one.items() if name not in ("id", "meta")}
+            if "members" in kept:
+                kept["members"] = sorted(names[member["value"]] for member in kept["members"])
+            for held in kept.values():
+                if isinstance(held, dict):
+                    # the keys of calls are made of versions, which are made of ids
+                    held.pop("receipts", None)
+            found.append(kept)
+    return sorted(found, key=str)
+
+
+# --- answers lost ---
+
+
+@pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
+def test_each_answer_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
+    """Row 12: everything that is asked is answered only when it is asked for the second time."""
+    calm, url = tenant(server(profile)), tenant(server(profile))
+    lost: Counter[str] = Counter()
+    effects: Counter[bytes] = Counter()
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
+        words = repr((asked.method, asked.path, asked.content, asked.headers.get("if-match")))
+        told = passed()
+        if asked.method != "GET" and told.startswith(b"HTTP/1.1 2"):
+            effects[asked.method.encode() + asked.path.encode() + asked.content] += 1
+        lost[words] += 1
+        return [told[:20], CUT] if lost[words] % 2 else told
+
+    with opened(calm) as portal:
+        walk(furnished(portal))
+    with opened(url) as portal:
+        furnished(portal)
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        receipts = walk(Desk(portal))
+    assert {receipt.verdict for receipt in receipts} == {Verdict.APPLIED}
+    assert sum(lost.values()) > 150
+    assert content(url) == content(calm)
+    groups = [key for key in effects if b"/Groups/" in key]
+    # a membership is said again, which changes nothing; everything else takes effect once
+    assert {effects[key] for key in effects if key not in groups} == {1}
+
+
+def walk(desk: Desk) -> list[Receipt]:
+    """Up the ladder; each step has a key."""
+    receipts = []
+    for number, step in enumerate(LADDER):
+        receipts.append(desk.do(step, f"key-{number}"))
+        require(receipts[-1])
+    return receipts
+
+
+def test_an_account_made_by_a_call_whose_answer_was_lost_is_finished_also_without_our_schemas(
+    no_pauses: None,
+) -> None:
+    """Row 12: externalId says by whom he was made."""
+    url = tenant(server("scim", ours=False))
+    with opened(url) as portal:
+        require(Desk(portal).create(user("ann")))
+    dropped: list[Asked] = []
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
+        told = passed()
+        if asked.method == "POST" and not dropped:
+            dropped.append(asked)
+            return CUT
+        return told
+
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        desk = Desk(portal)
+        told = desk.create(user("bob", type="standard", apps=("Scan",)), "key")
+    assert dropped
+    assert told.verdict is Verdict.APPLIED
+    with opened(url) as portal:
+        assert Desk(portal).find("bob") == user("bob", type="standard", apps=("Scan",))
+        assert portal.receipt("key", LEDGER) is not None
+        assert portal.receipt("key", "2" * 32) is not None
+        ours, theirs = (portal.receipt("key", ledger) for ledger in (LEDGER, "2" * 32))
+        assert (ours and ours.verdict, theirs and theirs.verdict) == (Verdict.APPLIED, Verdict.ALREADY)
+
+
+# --- others, between our reading and our writing ---
+
+
+@contextmanager
+def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Iterator[str]:
+    """Somebody else writes after we have read and before our first write of this kind arrives."""
+    done: list[Asked] = []
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
+        if asked.method == method and not done:
+            done.append(asked)
+            meanwhile()
+        return passed()
+
+    with between(url, answer) as troubled:
+        yield troubled
+    assert done
+
+
+@pytest.mark.parametrize("profile", ["scim", "scim without patch"])
+def test_who_writes_between_our_reading_and_our_writing_is_not_written_over(profile: str) -> None:
+    """Row 10: If-Match."""
+    url = tenant(server(profile))
+    with opened(url) as other:
+        theirs = furnished(other)
+
+        def meanwhile() -> None:
+            require(theirs.do(EditProfile("bob@example.fr", "bob@example.fr", "Robert", "Martin", None)))
+
+        method = "PATCH" if profile == "scim" else "PUT"
+        with interrupted(url, method, meanwhile) as troubled, opened(troubled) as portal:
+            told = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR))
+        assert (told.verdict, told.code) == (Verdict.CONFLICT, "version-moved")
+        assert theirs.find("bob").first_name == "Robert"
+        assert not theirs.find("bob").is_administrator
+
+
+def test_two_who_create_the_same_person_or_company_make_one() -> None:
+    """R1, R13: whoever comes second finds it as wanted, or in conflict."""
+    for ours in (True, False):
+        url = tenant(server("scim", ours=ours))
+        with opened(url) as other:
+            theirs = furnished(other)
+            steps: list[Step] = [
+                CreateCompany("7", "Seven"),
+                CreateUser("eve@example.fr", user("eve", "1", "standard")),
+            ]
+            for step in steps:
+                faster = partial(done, theirs, step)
+                with interrupted(url, "POST", faster) as troubled, opened(troubled) as portal:
+                    portal.hold(LEDGER, "ann", 1, 60)
+                    assert Desk(portal).do(step, "ours").verdict is Verdict.ALREADY
+            assert len(everything(url, "Groups")) == 3
+            assert len(everything(url, "Users")) == 4
+
+
+@pytest.mark.parametrize("profile", ["scim", "scim without patch"])
+def test_members_that_somebody_else_adds_meanwhile_stay(profile: str) -> None:
+    """Each membership is written by itself; where the whole group must be written, it is read again."""
+    url = tenant(server(profile))
+    with opened(url) as other:
+        theirs = furnished(other)
+        (group,) = [one["id"] for one in everything(url, "Groups") if one["displayName"] == "Company 2"]
+        cut: list[str] = []
+
+        def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+            if asked.method != "GET" and group in asked.path and not cut:
+                cut.append(asked.path)
+                require(theirs.do(EditCompanies("bob@example.fr", add=("2",))))
+            return passed()
+
+        with between(url, answer) as troubled, opened(troubled) as portal:
+            require(Desk(portal).do(EditCompanies("ann@example.fr", add=("2",))))
+        assert cut
+        assert [theirs.find(name).companies for name in ("ann", "bob")] == [{"1", "2"}] * 2
+
+
+# --- runs killed ---
+
+
+class Killed(BaseException):
+    """Nothing of the run happens after this."""
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
+    """From now on, writes are counted before and after; at this count the run is over."""
+    passed: list[Request] = []
+    original = Web.ask
+
+    async def ask_(self: Web, request: Request, credential: Any = None) -> Any:
+        async def checkpoint() -> None:
+            passed.append(request)
+            if len(passed) >= at > 0:
+                raise Killed
+
+        if request.method == "GET":
+            return await original(self, request, credential)
+        await checkpoint()
+        answer = await original(self, request, credential)
+        await checkpoint()
+        return answer
+
+    monkeypatch.setattr(Web, "ask", ask_)
+    return passed
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        CreateUser("zoé@example.fr", user("zoé", companies=("2", "3"), apps=("Scan",))),
+        EditCompanies("bob@example.fr", add=("3",), remove=("2",)),
+        SetBilledCompany("bob@example.fr", "3", UserType.STANDARD),
+        SetBilledCompany("dan@example.fr", "3", UserType.STANDARD),
+    ],
+    ids=["create", "dossiers", "move", "demoting move"],
+)
+def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run(
+    step: Step, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 1, for the steps that take several requests: at each of them, before and after."""
+
+    start = tenant(server("scim"))
+    with opened(start) as portal:
+        first = Desk(portal)
+        for someone in (
+            user("ann"), user("bob", type="standard", companies=("2",)), user("cid", "3"), user("dan"),
+        ):  # fmt: skip
+            require(first.create(someone))
+
+    def prepared() -> str:
+        return copied(start, tenant(server("scim")))
+
+    def run(url: str) -> Receipt:
+        with opened(url) as portal:
+            portal.hold(LEDGER, "ann", 1, 60)
+            desk = Desk(portal)
+            before = portal.receipt("key", LEDGER)
+            return before or desk.do(step, "key")
+
+    calm = prepared()
+    with monkeypatch.context() as patched:
+        passed = dying(patched, 0)
+        assert run(calm).verdict is Verdict.APPLIED
+        last = len(passed)
+    assert last >= 6
+    with opened(calm) as portal:
+        expected = portal.snapshot().state
+    seen = 0
+    for at in range(1, last + 1):
+        url = prepared()
+        with monkeypatch.context() as patched:
+            dying(patched, at)
+            with pytest.raises(Killed):
+                run(url)
+        check_that_nobody_sees_too_much(url, step)
+        with opened(url, writing=False) as portal:
+            found = portal.snapshot().state
+            told = portal.receipt("key", LEDGER)
+            _, problems = portal.fit(found)
+        assert (told is not None) == (dict(found.users) == dict(expected.users))
+        cut_off = [problem for problem in problems if problem.code == "cut-off"]
+        seen += len(cut_off)
+        if cut_off:
+            # another ledger finishes it as well, and is told that it did not do it
+            assert told is not None
+        receipt = run(url)
+        assert receipt.verdict is Verdict.APPLIED, at
+        assert content(url) == content(calm), at
+        assert run(url).verdict is Verdict.APPLIED
+    assert seen >= 3
+
+
+def copied(start: str, url: str) -> str:
+    """An empty server with what another one holds."""
+    ids = {}
+    for one in everything(start, "Users"):
+        _, made = ask(url, "POST", "/Users", {key: held for key, held in one.items() if key != "meta"})
+        ids[one["id"]] = made["id"]
+    for one in everything(start, "Groups"):
+        members = [{"value": ids[member["value"]]} for member in one.get("members", [])]
+        ask(url, "POST", "/Groups", {**one, "members": members})
+    return url
+
+
+def check_that_nobody_sees_too_much(url: str, step: Step) -> None:
+    """Who is created cannot log in before all is done; who is demoted is so before he sees more."""
+    people = {one["userName"]: one for one in everything(url, "Users")}
+    members = {
+        one[next(name for name in one if name.endswith(":Company"))]["number"]: {
+            member["value"] for member in one.get("members", [])
+        }
+        for one in everything(url, "Groups")
+    }
+    if isinstance(step, CreateUser):
+        someone = people.get("zoé@example.fr")
+        assert someone is None or not someone["active"] or "pending" not in someone[USER]
+    elif isinstance(step, SetBilledCompany) and people["dan@example.fr"]["id"] in members["3"]:
+        assert people["dan@example.fr"]["roles"][0]["value"] == "standard"
+    elif isinstance(step, EditCompanies) and people["bob@example.fr"]["id"] in members["3"]:
+        assert people["bob@example.fr"]["id"] not in members["2"]
+
+
+@pytest.mark.timeout(120)
+def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows 1 and 12: SIGKILL before and after each writing request; every newcomer has one welcome."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+
+    def fresh(name: str) -> tuple[Path, str]:
+        folder, url = workspace(memory_path / name, clients=TWO_NEWCOMERS), tenant(server("scim"))
+        settings = folder / "provisioner.yaml"
+        settings.write_text(settings.read_text().replace("sqlite:///portal.db", f"scim+{url}"))
+        return folder, url
+
+    def killed(folder: Path, at: int) -> int:
+        def work() -> int:
+            talk_into(os.devnull)
+            original, passed = Web.ask, 0
+
+            async def ask_(self: Web, request: Request, credential: Any = None) -> Any:
+                nonlocal passed
+                for when in (0, 1):
+                    passed += request.method != "GET"
+                    if passed == at and request.method != "GET":
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    if when == 0:
+                        answer = await original(self, request, credential)
+                return answer
+
+            Web.ask = ask_  # type: ignore[method-assign]
+            return apply(folder)
+
+        return ended(forked(work))
+
+    calm, calm_url = fresh("calm")
+    assert apply(calm) == 0
+    welcomed = mailed(calm)
+    assert set(welcomed.values()) == {1}
+    at = 1
+    while True:
+        folder, url = fresh(f"at-{at}")
+        code = killed(folder, at)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL != SURPRISED
+        assert apply(folder) == 0, (at, capsys.readouterr())
+        assert mailed(folder) == welcomed, at
+        assert content(url) == content(calm_url), at
+        assert nothing_to_do(folder, capsys), at
+        at += 1
+    assert at > 14

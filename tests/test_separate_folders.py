@@ -1,0 +1,166 @@
+"""Runs that share a portal and nothing else, or a portal and a ledger; and one that stood still."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+from collections import Counter
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import pytest
+from boundaries import mailed, watch, workspace
+from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, talk_into
+from postgres_support import PostgresServer
+
+from provisioner.cli import run
+from provisioner.database import Place
+from provisioner.ledger import read_books, read_entries, read_holder, read_runs
+from provisioner.model import Operator, Terms
+from provisioner.portals.sql import SqlPortal
+
+PROCESSES = 8
+
+
+def firm(folder: Path, portal: str, ledger: str = "sqlite:///ledger.db") -> Path:
+    """Two newcomers, in a folder of its own, on a portal of everybody's."""
+    made = workspace(folder, clients=TWO_NEWCOMERS)
+    settings = made / "provisioner.yaml"
+    text = settings.read_text().replace('"sqlite:///portal.db"', f'"{portal}"')
+    settings.write_text(text.replace('"sqlite:///ledger.db"', f'"{ledger}"'))
+    return made
+
+
+def together(folders: list[Path], *words: str) -> list[int]:
+    """Apply in each folder, in as many processes, all of which begin at once; their exit codes."""
+    reading, starting = os.pipe()
+
+    def one(folder: Path) -> int:
+        # nobody starts before everybody is there
+        os.read(reading, 1)
+        talk_into(folder / "talk.txt")
+        return run(["-C", str(folder), "apply", "--auto-approve", *words])
+
+    appliers = [forked(partial(one, folder)) for folder in folders]
+    os.write(starting, b"." * len(folders))
+    codes = [ended(pid) for pid in appliers]
+    os.close(reading)
+    os.close(starting)
+    return codes
+
+
+def letters_in(folders: list[Path]) -> Counter[str]:
+    """How many letters each newcomer has, whoever sent them."""
+    found: Counter[str] = Counter()
+    for folder in folders:
+        found.update(mailed(folder))
+    return found
+
+
+def rows_of(place: Place, table: str) -> int:
+    """How many rows the portal has there."""
+    portal = SqlPortal(place, Operator.PARTNER, Terms(), "", _never)
+    try:
+        with portal.looking() as connection:
+            (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+            return int(count)
+    finally:
+        portal.close()
+
+
+def _never() -> datetime:
+    raise AssertionError
+
+
+def require_one_effect(place: Place, folders: list[Path]) -> None:
+    """Whoever won: each object is there once, each step was done once, each newcomer has one letter."""
+    assert rows_of(place, "client_user") == 2
+    assert rows_of(place, "receipt") == 4
+    assert sorted(letters_in(folders).values()) == [1, 1]
+
+
+def test_eight_appliers_with_a_ledger_each_have_one_effect_and_send_each_newcomer_one_letter(
+    memory_path: Path, postgres: PostgresServer
+) -> None:
+    """Row 7, with nothing shared but the portal: a file, and a schema on a server."""
+    schema = postgres.place()
+    for url, place in (
+        (f"sqlite:///{memory_path / 'portal.db'}", memory_path / "portal.db"),
+        (str(schema), schema),
+    ):
+        folders = [firm(memory_path / f"{url[:6]}-{number}", url) for number in range(PROCESSES)]
+        codes = together(folders)
+        talk = [(folder / "talk.txt").read_text() for folder in folders]
+        # some had planned from what was no longer so when they looked again: nothing was written by those
+        assert set(codes) <= {0, 5, 7}, talk
+        assert 0 in codes
+        require_one_effect(place, folders)
+        assert set(together(folders)) == {0}
+        require_one_effect(place, folders)
+
+
+def test_eight_appliers_with_one_ledger_on_a_server_have_one_effect_and_send_each_newcomer_one_letter(
+    memory_path: Path, postgres: PostgresServer
+) -> None:
+    """Row 7, with folders of their own and a shared ledger: they take turns."""
+    portal, ledger = postgres.place(), postgres.place()
+    folders = [firm(memory_path / str(number), str(portal), str(ledger)) for number in range(PROCESSES)]
+    codes = together(folders, "--lock-timeout", "60")
+    assert set(codes) == {0}, [(folder / "talk.txt").read_text() for folder in folders]
+    require_one_effect(portal, folders)
+    done = [entry.verdict for made in read_runs(ledger, 20) for entry in read_entries(ledger, made.id)]
+    assert Counter(done) == {"applied": 4}
+
+
+def stopped_after(folder: Path, number: int) -> tuple[int, bool]:
+    """An apply that stops still once it has committed so often; its process, and whether it did."""
+    committed = 0
+
+    def on_commit(_: sqlite3.Connection) -> None:
+        nonlocal committed
+        committed += 1
+        if committed == number:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def work() -> int:
+        watch(lambda: None, on_commit)
+        talk_into(folder / "talk.txt")
+        return run(["-C", str(folder), "apply", "--auto-approve"])
+
+    pid = forked(work)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    return (pid, True) if os.WIFSTOPPED(status) else (os.waitstatus_to_exitcode(status), False)
+
+
+@pytest.mark.timeout(120)
+def test_a_run_that_stood_still_while_another_took_its_place_writes_nothing_more(
+    memory_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 8: stopped after each of its commits in turn, unlocked, overtaken, and woken up."""
+    woken: Counter[int] = Counter()
+    fenced = 0
+    for number in range(2, 1000):
+        folder = firm(memory_path / str(number), "sqlite:///portal.db")
+        pid, stopped = stopped_after(folder, number)
+        if not stopped:
+            assert pid == 0
+            break
+        holder = read_holder(folder / "ledger.db")
+        if holder is not None:
+            assert run(["-C", str(folder), "unlock", holder.id]) == 0
+        assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0, (number, capsys.readouterr())
+        os.kill(pid, signal.SIGCONT)
+        code = ended(pid)
+        talk = (folder / "talk.txt").read_text()
+        assert code != SURPRISED, (number, talk)
+        assert code in (0, 6), (number, talk)
+        # it may have had nothing left to write
+        assert code == 6 or talk.endswith("Applied: 4 steps done, 2 e-mails sent.\n"), (number, talk)
+        woken[code] += 1
+        fenced += "taken this one's place on the portal" in talk
+        require_one_effect(folder / "portal.db", [folder])
+        assert read_books(folder / "ledger.db").unsettled == ()
+    assert woken[6] >= 10
+    assert fenced >= 2

@@ -1,0 +1,162 @@
+"""The service on PostgreSQL: the same answers, several services side by side, a database that dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from postgres_support import PostgresServer
+from service_support import Served, serving
+
+
+@pytest.fixture
+def served(tmp_path: Path, postgres: PostgresServer) -> Iterator[Served]:
+    with serving(tmp_path, database=postgres.url(postgres.new_schema())) as service:
+        yield service
+
+
+def person(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "email": f"{name}@example.fr",
+        "first_name": name.capitalize(),
+        "last_name": "L'Éclair",
+        "type": "administrator",
+        "billed": "1",
+        "companies": ["1"],
+        "production": "full",
+        "apps": [{"app": "Scan", "state": "active"}],
+        "status": "active",
+        **more,
+    }
+
+
+def found_a_company(api: httpx2.Client) -> None:
+    assert api.post("/v1/companies", json={"number": "1", "name": "Bakery"}).status_code == 201
+    billing = {"mode": "client", "offer": "Essentiel"}
+    assert api.put("/v1/companies/1/billing", json=billing, headers={"If-Match": '"1"'}).status_code == 200
+
+
+def test_rights_rules_versions_keys_pages_and_links_are_as_on_sqlite(served: Served) -> None:
+    with served.api() as api, served.api("collaborator") as collaborator:
+        found_a_company(api)
+        made = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "k1"})
+        again = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "k1"})
+        assert (made.status_code, made.json()) == (201, again.json())
+        path = f"/v1/users/{made.json()['id']}"
+        assert api.get(path).json()["last_name"] == "L'Éclair"
+        assert collaborator.post("/v1/users", json=person("bob")).json()["rule"] == "R7"
+        assert api.post(f"{path}/closing", headers={"If-Match": '"2"'}).status_code == 412
+        refused = api.put(f"{path}/type", json={"type": "standard"}, headers={"If-Match": '"1"'})
+        assert refused.json()["rule"] == "R2"
+        for number in range(5):
+            api.post("/v1/users", json=person(f"p{number}", type="standard"))
+        pages, after = [], 0
+        while True:
+            page = api.get("/v1/users", params={"limit": 2, "after": after}).json()
+            pages += [one["email"] for one in page["items"]]
+            if page["next"] is None:
+                break
+            after = page["next"]
+        assert pages == ["ann@example.fr", *(f"p{number}@example.fr" for number in range(5))]
+        link = api.post("/v1/invitations", json={"users": [made.json()["id"]]}).json()["links"][
+            made.json()["id"]
+        ]
+        page_of_link = link.replace("https://portail.example.fr", served.url)
+        assert [httpx2.post(page_of_link).status_code for _ in range(2)] == [200, 410]
+
+
+def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: Path) -> None:
+    """Row 7: their clients, tokens, keys, leases and fences are shared."""
+    other = replace(served, folder=tmp_path / "other", port=0, process=None)
+    other.folder.mkdir()
+    other.start()
+    try:
+        token = {"Authorization": f"Bearer {served.token()}"}
+        with (
+            httpx2.Client(base_url=served.url, headers=token) as one,
+            httpx2.Client(base_url=other.url, headers=token) as two,
+        ):
+            found_a_company(one)
+
+            def create(number: int) -> tuple[int, str]:
+                api = one if number % 2 else two
+                name = f"p{number // 4}"
+                answer = api.post("/v1/users", json=person(name), headers={"Idempotency-Key": name})
+                return answer.status_code, answer.json()["id"]
+
+            with ThreadPoolExecutor(8) as threads:
+                answers = list(threads.map(create, range(40)))
+            assert {status for status, _ in answers} == {201}
+            assert len({id_ for _, id_ in answers}) == 10
+            assert len(two.get("/v1/users").json()["items"]) == 10
+            lease = {"owner": "a", "holder": "a", "fence": 1, "seconds": 60}
+            assert one.put("/v1/leases/shared", json=lease).status_code == 200
+            assert two.put("/v1/leases/shared", json={**lease, "holder": "b"}).status_code == 423
+            assert two.put("/v1/leases/shared", json={**lease, "holder": "b", "fence": 2}).status_code == 200
+            late = {"If-Match": '"2"', "Lease": "shared", "Fencing-Token": "1"}
+            assert one.put("/v1/companies/1", json={"name": "Late"}, headers=late).status_code == 423
+    finally:
+        assert other.stop() == 0
+
+
+def test_while_the_database_is_dead_it_says_so_and_then_it_goes_on(
+    served: Served, postgres: PostgresServer
+) -> None:
+    """Rows 1 and 12: what got no answer is asked again with its key, and is done once."""
+    with served.api() as api:
+        found_a_company(api)
+        assert len(api.get("/v1/users").json()["items"]) == 0
+        postgres.kill()
+        try:
+            away = api.get("/v1/users")
+            assert away.status_code == 503
+            assert away.headers["retry-after"]
+            assert httpx2.get(f"{served.url}/readyz").status_code == 503
+            assert httpx2.get(f"{served.url}/healthz").status_code == 200
+            late = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "late"})
+            assert late.status_code == 503
+        finally:
+            postgres.start()
+        until = time.monotonic() + 30
+        while True:
+            answer = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "late"})
+            if answer.status_code != 503:
+                break
+            assert time.monotonic() < until
+        assert answer.json()["verdict"] == "applied"
+        assert [one["version"] for one in api.get("/v1/users").json()["items"]] == [1]
+        assert httpx2.get(f"{served.url}/readyz").status_code == 200
+
+
+def test_a_database_killed_under_a_crowd_does_each_step_once(
+    served: Served, postgres: PostgresServer
+) -> None:
+    """Row 3, with PostgreSQL in the place of the service."""
+    with served.api() as api:
+        found_a_company(api)
+
+        def create(number: int) -> str:
+            while True:
+                answer = api.post(
+                    "/v1/users", json=person(f"p{number}"), headers={"Idempotency-Key": f"key-{number}"}
+                )
+                if answer.status_code != 503:
+                    return str(answer.json()["verdict"])
+
+        with ThreadPoolExecutor(8) as threads:
+            work = [threads.submit(create, number) for number in range(160)]
+            for count in (20, 60, 100):
+                work[count].result(timeout=60)
+                postgres.restart()
+            assert {one.result(timeout=60) for one in work} == {"applied"}
+        portal = served.portal()
+        users = portal.page_of_users(limit=1_000).items
+        portal.close()
+        assert len(users) == 160
+        assert {user.version for user in users} == {1}
