@@ -28,6 +28,8 @@ from provisioner.identity import PostgresSchema
 
 GUARDED = "guarded"
 PASSWORD = "a password that nobody shall see"
+FRANK = "frank"
+"""Whom the server asks for his password in clear."""
 UNPRIVILEGED = "nobody"
 """Who runs the server where the tests run as root, which the server refuses."""
 
@@ -43,6 +45,7 @@ SETTINGS = {
 }
 RULES = f"""
 local all all trust
+host all {FRANK} 127.0.0.1/32 password
 host all {GUARDED} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 """
@@ -78,26 +81,31 @@ class PostgresServer:
         with closing(self.session(database="postgres")) as session:
             session.execute("CREATE DATABASE firm")
             session.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
+            session.execute(f"CREATE ROLE {FRANK} LOGIN PASSWORD '{PASSWORD}'")
             session.execute("CREATE ROLE stranger LOGIN")
 
     def start(self) -> None:
         """Returns once it answers."""
-        self._process = subprocess.Popen(
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            if self._process is None or self._process.poll() is not None:
+                # at first, and again where what was killed has not let go of its memory yet
+                self._process = self._begun()
+            try:
+                self.session(database="postgres").close()
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            else:
+                return
+
+    def _begun(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
             [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._base,
              *(word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}"))],
             cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=partial(ctypes.CDLL(None).prctl, 1, signal.SIGQUIT), **self._who,
         )  # fmt: skip
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                self.session(database="postgres").close()
-            except psycopg.OperationalError:
-                assert self._process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            else:
-                return
 
     def kill(self) -> None:
         """As if its machine had lost its power: every process of it, without a word."""

@@ -437,6 +437,7 @@ def test_more_people_than_a_page_has_are_all_read(page: int) -> None:
         ("scim-user.schema", schema_resource(USER)),
         ("scim-company.schema", schema_resource(COMPANY)),
         ("scim-resource-types", resource_types()),
+        ("scim-schemas", server_schemas()),
     ],
 )
 def test_the_published_schemas_are_those_of_the_table(name: str, content: object) -> None:
