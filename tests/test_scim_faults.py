@@ -21,7 +21,7 @@ from people import user
 from scim_support import PROFILES, TOKEN, ask, everything, opened, server, tenant
 
 from provisioner import limits
-from provisioner.model import Production, UserType
+from provisioner.model import Production, Status, UserType
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -259,6 +259,109 @@ def test_members_that_somebody_else_adds_meanwhile_stay(profile: str) -> None:
             require(Desk(portal).do(EditCompanies("ann@example.fr", add=("2",))))
         assert cut
         assert [theirs.find(name).companies for name in ("ann", "bob")] == [{"1", "2"}] * 2
+
+
+# --- servers that fail, or refuse ---
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_server_that_breaks_down_before_or_after_a_write_is_asked_what_it_did(after: bool) -> None:
+    """Row 13: HTTP 500 says nothing of whether it took effect."""
+    calm, url = tenant(server("scim")), tenant(server("scim"))
+    broken: Counter[str] = Counter()
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        words = repr((asked.method, asked.path, asked.content, asked.headers.get("if-match")))
+        if asked.method == "GET" or broken[words]:
+            return passed()
+        broken[words] += 1
+        if after:
+            passed()
+        return reply(500, {"detail": "Internal error"}, kind="application/scim+json")
+
+    for where in (calm, url):
+        with opened(where) as portal:
+            furnished(portal)
+    with opened(calm) as portal:
+        walk(Desk(portal))
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        walk(Desk(portal))
+    assert sum(broken.values()) > 15
+    assert content(url) == content(calm)
+
+
+def refusing(url: str, status: int, where: str) -> Any:
+    """A server that refuses every write of this kind."""
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if asked.method != "GET" and where in f"{asked.method} {asked.path}":
+            return reply(status, {"detail": "Not for you"}, kind="application/scim+json")
+        return passed()
+
+    return between(url, answer)
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_what_a_server_refuses_fails_alone_and_is_told_in_its_words(status: int) -> None:
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        furnished(portal)
+    with refusing(url, status, "PATCH /tenant") as troubled, opened(troubled) as portal:
+        told = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR), "key")
+    assert (told.verdict, told.problem) == (Verdict.FAILED, "The server refuses: Not for you")
+
+
+def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left() -> None:
+    """Nobody takes it for one that was cut off, and ends as it was meant to."""
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        furnished(portal)
+    with refusing(url, 403, "/Groups/") as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        desk = Desk(portal)
+        told = desk.create(user("eve", type="standard"), "key 1")
+        moved = desk.do(EditCompanies("bob@example.fr", add=("2",)), "key 2")
+    assert [told.verdict, moved.verdict] == [Verdict.FAILED] * 2
+    with opened(url) as portal:
+        desk = Desk(portal)
+        assert desk.find("bob").companies == {"1"}
+        eve = desk.find("eve")
+        assert (eve.status, eve.companies, eve.billed) == (Status.TO_VALIDATE, frozenset(), "1")
+        assert portal.receipt("key 1", LEDGER) is None
+        assert portal.fit(desk.state)[1] == ()
+        require(desk.do(EditCompanies("eve@example.fr", add=("1",))))
+        require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
+
+
+def test_a_company_that_somebody_deletes_meanwhile_is_left_and_cannot_be_joined() -> None:
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
+        require(desk.create(user("dan", "3")))
+        (gone,) = [one["id"] for one in everything(url, "Groups") if one["displayName"] == "Company 2"]
+        calls = [
+            desk.call(EditCompanies("ann@example.fr", add=("2",)), "a"),
+            desk.call(EditCompanies("bob@example.fr", add=("3",), remove=("2",)), "b"),
+        ]
+        assert ask(url, "DELETE", f"/Groups/{gone}")[0] == 204
+        first, second = portal.execute(calls)
+        assert first.verdict is Verdict.FAILED
+        assert second.verdict is Verdict.CONFLICT
+        assert desk.find("ann").companies == desk.find("bob").companies == {"1"}
+
+
+def test_an_address_that_belongs_to_somebody_who_is_not_shown_is_not_taken() -> None:
+    """R1: the server's own rule, also for accounts that are no client accesses."""
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        core = "urn:ietf:params:scim:schemas:core:2.0:User"
+        assert ask(url, "POST", "/Users", {"schemas": [core], "userName": "staff@example.org"})[0] == 201
+        told = desk.do(EditProfile("bob@example.fr", "staff@example.org", "Bob", "Martin", None))
+        assert (told.verdict, told.code) == (Verdict.CONFLICT, "exists")
+        assert desk.find("bob").email == "bob@example.fr"
 
 
 # --- runs killed ---

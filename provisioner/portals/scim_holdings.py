@@ -113,7 +113,7 @@ class Holdings:
             if found is not None and self.places.number(found) == number:
                 self.keep_group(found)
                 return found
-            self._forget_group(number)
+            self.forget_group(number)
         for candidate in self.groups_numbered(number, anew=anew):
             self.keep_group(candidate)
             return candidate
@@ -167,6 +167,11 @@ class Holdings:
                 numbers.discard(number)
         for user in members:
             self._companies_of.setdefault(user, set()).add(number)
+
+    def forget_group(self, number: str) -> None:
+        """A company that is no more."""
+        self._groups.pop(self._group_of.pop(number), None)
+        self._census.place(company_address(number), None)
 
     def moved(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
         """A user has joined some companies and left others."""
@@ -242,10 +247,6 @@ class Holdings:
     def _forget_user(self, id_: str) -> None:
         self._users.pop(id_, None)
         self._census.place(user_address(id_), None)
-
-    def _forget_group(self, number: str) -> None:
-        self._groups.pop(self._group_of.pop(number), None)
-        self._census.place(company_address(number), None)
 
 
 def _age(resource: Resource) -> tuple[str, str]:

@@ -478,7 +478,7 @@ class Places:
 
     def _is_grant(self, entry: Resource) -> bool:
         kind = str(entry.get("type") or "")
-        return kind in (_REQUESTED, _ENDING) or (not kind and entry.get("value") in self._apps)
+        return kind in (_REQUESTED, _ENDING) or (not kind and str(entry.get("value", "")) in self._apps)
 
 
 def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:

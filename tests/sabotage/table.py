@@ -790,4 +790,29 @@ SABOTAGES = (
         "        self.force_exit = True\n",
         "service_process::a_polite_end_finishes_what_is_in_hand",
     ),
+    # SCIM
+    Sabotage(
+        "scim-without-if-match",
+        "What somebody else writes on a SCIM server between our reading and our writing is lost.",
+        "portals/scim_client.py",
+        "if version and self.features.etag:",
+        "if version and not version:",
+        "scim_faults::who_writes_between_our_reading_and_our_writing_is_not_written_over",
+    ),
+    Sabotage(
+        "scim-active-at-once",
+        "Who is created on a SCIM server can log in before he is what he shall be.",
+        "portals/scim.py",
+        "waiting = replace(wanted, status=Status.TO_VALIDATE)",
+        "waiting = wanted",
+        "scim_faults::a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run",
+    ),
+    Sabotage(
+        "scim-not-announced",
+        "A step of several requests that was cut off is taken for somebody else's edit.",
+        "portals/scim.py",
+        "announced = self._places.with_pending(resource, pending)",
+        "announced = resource",
+        "scim_faults::a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run",
+    ),
 )
