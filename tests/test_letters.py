@@ -102,7 +102,7 @@ def test_the_same_letter_has_the_same_bytes_within_the_lines_that_mail_allows() 
 def test_someone_with_a_password_is_given_no_link() -> None:
     body = written(letter(), link="").get_body(("plain",))
     assert body is not None
-    assert "mot de passe que vous avez déjà choisi" in body.get_content()
+    assert "Connectez-vous avec votre mot de passe" in body.get_content()
     assert "http" not in body.get_content()
 
 
