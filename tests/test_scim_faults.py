@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,9 @@ import pytest
 from boundaries import apply, mailed, workspace
 from contract_support import Desk, require
 from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
-from http_support import CUT, Asked, http_server, reply
+from http_support import CUT, Asked, reply
 from people import user
-from scim_support import PROFILES, TOKEN, ask, everything, opened, server, tenant
+from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
 from provisioner.model import Production, Status, UserType
@@ -38,26 +37,6 @@ from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web
 
 LEDGER = "1" * 32
-
-
-@contextmanager
-def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
-    """A proxy before a server; ``answer`` is given the request and what passes it on."""
-    host, _, base = url.removeprefix("http://").partition("/")
-
-    def passed(asked: Asked) -> bytes:
-        connection = HTTPConnection(host, timeout=20)
-        kept = {"authorization", "content-type", "if-match", "accept"}
-        headers = {name: said for name, said in asked.headers.items() if name in kept}
-        connection.request(asked.method, asked.path, asked.content or None, headers)
-        response = connection.getresponse()
-        content = response.read()
-        more = f"ETag: {etag}\r\n" if (etag := response.getheader("ETag")) else ""
-        connection.close()
-        return reply(response.status, content, more, kind="application/scim+json")
-
-    with http_server(lambda asked: answer(asked, lambda: passed(asked))) as proxy:
-        yield f"{proxy.url}/{base}"
 
 
 @pytest.fixture

@@ -340,16 +340,18 @@ class ScimPortal:
 
     def _moved_user(self, call: Call, resource: Resource, found: User, wanted: User) -> Receipt:
         """A step that gives or takes dossiers."""
-        pending = pending_of(call, self._ledger, found, wanted)
-        if self._places.journal:
-            announced = self._places.with_pending(resource, pending)
-            if pending.type is UserType.STANDARD:
-                # before he sees the other dossier; and billed there already, for one that he alone
-                # administers must not keep him as its standard user (R2)
-                demoted = replace(found, type=wanted.type, billed=wanted.billed)
-                announced = self._places.with_user(announced, found, demoted)
-            resource = self._client.update(self._client.features.users, resource, announced)
-            self._holdings.keep_user(resource)
+        places, pending = self._places, pending_of(call, self._ledger, found, wanted)
+        # whom he is billed to is written down before he has companies to choose from; and whoever becomes a
+        # standard user is one before he sees the other dossier, billed there already, for a company that he
+        # alone administers must not keep him as its standard user (R2)
+        narrowed = found
+        if pending.type is UserType.STANDARD:
+            narrowed = replace(found, type=wanted.type, billed=wanted.billed)
+        announced = places.with_user(resource, found, narrowed)
+        if places.journal:
+            announced = places.with_pending(announced, pending)
+        resource = self._client.update(self._client.features.users, resource, announced)
+        self._holdings.keep_user(resource)
         return self._done(call.key, self._finish(resource, pending), found)
 
     # --- steps of several writes ---
@@ -522,6 +524,6 @@ def _cut_off(count: int) -> Diagnostic:
     whom = "1 user is" if count == 1 else f"{count} users are"
     return warning(
         "cut-off",
-        f"{whom} in the middle of a step that was cut off; the plan shows how it ends.",
-        "The next apply with the ledger of that run finishes it.",
+        f"{whom} in the middle of a step, which is under way or was cut off; the plan shows how it ends.",
+        "If no run is at work, the next apply with the ledger of the last one finishes it.",
     )

@@ -162,7 +162,7 @@ class Client:
     def _membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
         # one member a request: nobody else's edit of the same group is lost, and no server's limit is met
         if self.features.patch:
-            operation: dict[str, Any] = {"op": "remove", "path": f'members[value eq "{member}"]'}
+            operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
             if belongs:
                 operation = {"op": "add", "path": "members", "value": [{"value": member, "type": "User"}]}
             where = f"{endpoint}/{quote(group, safe='')}"

@@ -811,8 +811,8 @@ SABOTAGES = (
         "scim-not-announced",
         "A step of several requests that was cut off is taken for somebody else's edit.",
         "portals/scim.py",
-        "announced = self._places.with_pending(resource, pending)",
-        "announced = resource",
+        "announced = places.with_pending(announced, pending)",
+        "pass",
         "scim_faults::a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run",
     ),
 )
