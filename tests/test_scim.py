@@ -288,9 +288,9 @@ def test_an_account_that_somebody_else_made_is_taken_over_where_it_is_billed(pro
         assert (found.production, found.status) == (Production.CONSULTATION, Status.ACTIVE)
         portal.hold("ledger", "ann", 1, 60)
         steps: list[Step] = [
+            EditCompanies("eve@example.fr", add=("1",)),
             EditProfile("eve@example.fr", "eve@example.fr", "Eve", "Martin", None),
             EditApps("eve@example.fr", production=Production.FULL, grant=("Scan",)),
-            EditCompanies("eve@example.fr", add=("1",)),
             SetBilledCompany("eve@example.fr", "1", UserType.ADMINISTRATOR),
             EditCompanies("eve@example.fr", remove=("2",)),
         ]

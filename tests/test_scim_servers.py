@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from http_support import Asked, http_server, reply
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from people import TODAY, company, state, user
 from scim_support import opened
@@ -94,6 +94,27 @@ def test_a_listing_that_never_stands_still_is_given_up() -> None:
     assert 5 <= len([path for path in busy.paths() if "Users" in path]) <= 15
 
 
+def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again() -> None:
+    """All that follow move up by one, so that one of them is on neither page."""
+    people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
+    asked_before: list[str] = []
+
+    def users(asked: Asked) -> Any:
+        start = int(asked.path.partition("startIndex=")[2].partition("&")[0]) - 1
+        if asked_before == ["0"]:
+            del people[7]
+        asked_before.append(str(start))
+        return {"totalResults": len(people), "Resources": people[start : start + 50]}
+
+    group = {"id": "g", "displayName": "One", "externalId": "1"}
+    group["members"] = [{"value": one["id"]} for one in people]  # type: ignore[assignment]
+    answers = {"/Users": users, "/Groups": {"totalResults": 1, "Resources": [group]}}
+    with http_server(scripted(answers)) as moving, opened(f"{moving.url}/v2") as portal:
+        found = {someone.id for someone in portal.snapshot().state.users.values()}
+    assert found == {f"{number:02}" for number in range(60)} - {"07"}
+    assert asked_before == ["0", "50", "0", "50"]
+
+
 OURS = {urn: dict(definitions(schema_resource(urn)["attributes"])) for urn in (USER, COMPANY)}
 NAMES = ["userName", "name", "emails", "phoneNumbers", "roles", "entitlements", "active", "displayName"]
 PARTS = ["billedCompany", "status", "applicationEndings", "pending", "receipts", "number"]
@@ -107,6 +128,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150)
+@example({"entitlements": [{"value": ["Scan"]}, {"value": {}}], "roles": [{"value": []}]}, {"receipts": [{}]})
 @given(
     st.dictionaries(st.sampled_from(NAMES), JSON),
     st.dictionaries(st.sampled_from(PARTS), JSON),
