@@ -9,6 +9,7 @@ ended whose answer never came.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,12 @@ IDLE_SECONDS = 20
 """How long a transaction may stand still; less than others wait, so that a program that was stopped in the
 middle of one does not hold up everybody."""
 
+READER_SECONDS = 900
+"""The same for a transaction that only reads."""
+
+SAFE_MODES = ("require", "verify-ca", "verify-full")
+"""Under these PGSSLMODEs nothing is said in clear."""
+
 SETTINGS = f"""
 SET statement_timeout = '{STATEMENT_SECONDS}s';
 SET lock_timeout = '{LOCK_SECONDS}s';
@@ -46,7 +53,12 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 """A commit that returned has reached the disk, whatever the server's usual promise."""
 
 UNREACHED = (
-    # beginnings of what the server or the library says before anybody is let in: sentence, remedy
+    # what the server or the library says before anybody is let in: sentence, remedy
+    (
+        r"authentication method requirement",
+        "The server of the {noun} {place} asks for the password in clear, and the connection may be open.",
+        "Ask for a safe connection: PGSSLMODE=verify-full (or require)",
+    ),
     (
         r"password authentication failed|no password supplied|authentication failed",
         "The {noun}'s server refuses the password of {place}.",
@@ -198,7 +210,11 @@ class PostgresConnection:
             # in one go: whoever has the lock sees what the one before him wrote
             return self._wire.execute(f"BEGIN; SELECT pg_advisory_xact_lock({self._lock})")
         if statement == "BEGIN":
-            return self._wire.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            # whoever only reads holds up nobody, and may think for longer
+            return self._wire.execute(
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+                f"SET LOCAL idle_in_transaction_session_timeout = '{READER_SECONDS}s'"
+            )
         cursor = self._wire.execute(_translated(statement), tuple(values))
         self._count(statement, cursor.rowcount)
         return cursor
@@ -209,6 +225,9 @@ class PostgresConnection:
 
     def _reach(self) -> psycopg.Connection[Any]:
         words: dict[str, Any] = {"password": self._place.secret} if self._place.secret else {}
+        if os.environ.get("PGSSLMODE") not in SAFE_MODES and "PGREQUIREAUTH" not in os.environ:
+            # whoever stands in between can have the encryption left out, and then ask for the password
+            words["require_auth"] = "!password"
         wire = psycopg.connect(
             self._place.url,
             autocommit=True,

@@ -121,7 +121,7 @@ def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T
                 if at_rest and _moved(path, before):
                     continue
                 raise
-            except (DamagedValue, ValueError, KeyError, TypeError) as problem:
+            except DamagedValue as problem:
                 if at_rest and _moved(path, before):
                     continue
                 # a value that no writer of ours wrote

@@ -47,6 +47,7 @@ _SHOWN = 300
 """Characters of a server's own words that are repeated."""
 _KEPT_ALIVE = 4.0
 """Seconds: less than servers commonly wait, or a request meets the end of its connection."""
+_GRACE_SECONDS = 0.1
 _CONNECT_PART = 0.8
 """Of the seconds for a reply, at most: a connection that is cut off sooner by its own bound is closed."""
 
@@ -428,7 +429,10 @@ class Web:
             return self._loop
 
     async def _cleared(self) -> None:
-        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+        if left:
+            # what is about to connect first does, or the library below leaves what it never began
+            _, left = await asyncio.wait(left, timeout=_GRACE_SECONDS)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)

@@ -32,6 +32,8 @@ class Sender:
     """With the display name: ``Cabinet Durand <acces@durand-associes.fr>``."""
     reply_to: str
     templates: Templates
+    log_in: str = ""
+    """Where readers log in: told where the portal makes no links."""
 
     @property
     def envelope(self) -> str:
@@ -59,9 +61,9 @@ def rehearse(letters: Iterable[Letter], sender: Sender) -> None:
         write(letter, "https://example.com/", sender)
 
 
-def write(letter: Letter, link: str, sender: Sender) -> bytes:
-    """The letter as it travels."""
-    rendered = render(letter, link, sender.templates)
+def write(letter: Letter, link: str, sender: Sender, *, linkless: bool = False) -> bytes:
+    """The letter as it travels; ``linkless`` where the portal makes no links."""
+    rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
@@ -134,6 +136,7 @@ def send_owed(
 def _messages(
     owed: Sequence[Posted], ledger: Ledger, portal: Portal, sender: Sender, record: Record
 ) -> Iterator[Message]:
+    linkless = not portal.capabilities().activation_links
     for start in range(0, len(owed), CLAIM):
         wanted = owed[start : start + CLAIM]
         granted = portal.claim([posted.letter.key for posted in wanted])
@@ -145,7 +148,7 @@ def _messages(
         for posted in claimed:
             key, recipient = posted.letter.key, posted.letter.recipient
             try:
-                content = write(posted.letter, links[posted.user_id], sender)
+                content = write(posted.letter, links[posted.user_id], sender, linkless=linkless)
             except MailError as problem:
                 record((), [Delivery(key, DeliveryState.FAILED, problem.sentence)])
             else:

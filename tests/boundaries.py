@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import sqlite3
+import sys
 from collections import Counter
 from collections.abc import Callable
 from email import message_from_bytes
@@ -19,7 +20,13 @@ SAMPLES = Path(__file__).parent.parent / "samples"
 
 
 def workspace(
-    folder: Path, *, transport: str = "maildir:outbox", extra: str = "", clients: str = "*.yaml"
+    folder: Path,
+    *,
+    transport: str = "maildir:outbox",
+    extra: str = "",
+    clients: str = "*.yaml",
+    portal: str = "sqlite:///portal.db",
+    ledger: str = "sqlite:///ledger.db",
 ) -> Path:
     """The onboarding sample, or some of its clients, in a folder of its own."""
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
@@ -28,6 +35,9 @@ def workspace(
     settings = folder / "provisioner.yaml"
     text = settings.read_text()
     text = text.replace('"maildir:outbox"', f'"{transport}"{extra}')
+    text = text.replace('"sqlite:///portal.db"', f'"{portal}"').replace(
+        '"sqlite:///ledger.db"', f'"{ledger}"'
+    )
     settings.write_text(text)
     return folder
 
@@ -47,9 +57,10 @@ def mailed(folder: Path) -> Counter[str]:
 def watch(
     checkpoint: Callable[[], None], on_commit: Callable[[sqlite3.Connection], None] | None = None
 ) -> None:
-    """Put a checkpoint where things become lasting, at the border to SQLite, files and sockets.
+    """Put a checkpoint where things become lasting, at the border to the databases, files and sockets.
 
-    There, and not at functions of the program, so that whoever rewrites those is watched as well.
+    There, and not at functions of the program, so that whoever rewrites those is watched as well. PostgreSQL
+    is watched where its library is loaded.
     """
 
     class Watched(sqlite3.Connection):
@@ -64,9 +75,30 @@ def watch(
             return done
 
     sqlite3.connect = partial(sqlite3.connect, factory=Watched)  # type: ignore[assignment]
+    if "psycopg" in sys.modules:
+        _watch_postgres(checkpoint, on_commit)
     for name in ("rename", "replace", "link"):
         setattr(os, name, _between(checkpoint, getattr(os, name)))
     _watch_bodies(checkpoint)
+
+
+def _watch_postgres(checkpoint: Callable[[], None], on_commit: Callable[[Any], None] | None) -> None:
+    import psycopg
+
+    wire: Any = psycopg.Connection
+    original = wire.execute
+
+    def execute(mine: Any, statement: Any, *words: Any, **options: Any) -> Any:
+        if statement != "COMMIT":
+            return original(mine, statement, *words, **options)
+        checkpoint()
+        done = original(mine, statement, *words, **options)
+        if on_commit is not None:
+            on_commit(mine)
+        checkpoint()
+        return done
+
+    wire.execute = execute
 
 
 def _between(checkpoint: Callable[[], None], effect: Callable[..., None]) -> Callable[..., None]:

@@ -15,10 +15,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
+import pytest
 from people import ESSENTIEL, NOW, TERMS
+from shell_support import Clerk, copy_sample
 
 from provisioner.model import Company, Operator, State, User, email_key
-from provisioner.planning.steps import CreateCompany, CreateUser, EditCompany, SetBilling, Step
+from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditCompany, SetBilling, Step
 from provisioner.portals.base import Call, Portal, Receipt, Verdict
 
 PUBLIC_URL = "https://example.com/activation"
@@ -183,6 +185,24 @@ def postgresql(folder: Path) -> Iterator[World]:
         yield World(opened, others, hands.set)
     finally:
         others.close()
+
+
+def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
+    """The samples' whole story on this portal, by the program's own commands: the plans as people read them.
+
+    Onboarding planned and applied, a closing by hand, next month planned and applied, planned again.
+    """
+    for module in ("planning", "apply"):
+        opened = import_module(f"provisioner.commands.{module}")
+        patch.setattr(opened, "portal_of", lambda *words, **options: world.open(Operator.PARTNER))
+    for name in ("onboarding", "next-month"):
+        copy_sample(folder / name, name)
+    first, second = (Clerk(folder / name, NOW) for name in ("onboarding", "next-month"))
+    said = [first.plan(), first.apply()]
+    require(Desk(world.portal()).do(CloseUser("ines.caron@boulangerie-martin.fr")))
+    said += [second.plan(), second.apply(), second.plan()]
+    assert [found.code for found in said] == [2, 0, 2, 0, 0], said
+    return [found.out for found in said]
 
 
 class Desk:

@@ -28,6 +28,8 @@ from provisioner.identity import PostgresSchema
 
 GUARDED = "guarded"
 PASSWORD = "a password that nobody shall see"
+FRANK = "frank"
+"""Whom the server asks for his password in clear."""
 UNPRIVILEGED = "nobody"
 """Who runs the server where the tests run as root, which the server refuses."""
 
@@ -43,6 +45,7 @@ SETTINGS = {
 }
 RULES = f"""
 local all all trust
+host all {FRANK} 127.0.0.1/32 password
 host all {GUARDED} 127.0.0.1/32 scram-sha-256
 host all all 127.0.0.1/32 trust
 """
@@ -78,37 +81,48 @@ class PostgresServer:
         with closing(self.session(database="postgres")) as session:
             session.execute("CREATE DATABASE firm")
             session.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
+            session.execute(f"CREATE ROLE {FRANK} LOGIN PASSWORD '{PASSWORD}'")
             session.execute("CREATE ROLE stranger LOGIN")
 
     def start(self) -> None:
         """Returns once it answers."""
-        self._process = subprocess.Popen(
-            [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._base,
-             *(word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}"))],
-            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            preexec_fn=partial(ctypes.CDLL(None).prctl, 1, signal.SIGQUIT), **self._who,
-        )  # fmt: skip
         deadline = time.monotonic() + START_SECONDS
         while True:
+            if self._process is None or self._process.poll() is not None:
+                # at first, and again where what was killed has not let go of its memory yet
+                self._process = self._begun()
             try:
                 self.session(database="postgres").close()
             except psycopg.OperationalError:
-                assert self._process.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             else:
                 return
 
+    def _begun(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self._bin / "postgres", "-D", self._data, "-p", str(self.port), "-k", self._base,
+             *(word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}"))],
+            cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            preexec_fn=partial(ctypes.CDLL(None).prctl, 1, signal.SIGQUIT), **self._who,
+        )  # fmt: skip
+
     def kill(self) -> None:
         """As if its machine had lost its power: every process of it, without a word."""
         assert self._process is not None
-        for pid in [self._process.pid, *_children(self._process.pid)]:
+        # stopped first: a child that it makes meanwhile would outlive it, and keep the next one from starting
+        os.kill(self._process.pid, signal.SIGSTOP)
+        children = _children(self._process.pid)
+        for pid in [self._process.pid, *children]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
         self._process.wait()
         self._process = None
+        while any(_lives(pid) for pid in children):
+            # until the last one has let go of the memory they share, no other server starts
+            time.sleep(0.001)
 
     def restart(self) -> None:
         """Killed and started again: it recovers what was committed."""
@@ -117,7 +131,7 @@ class PostgresServer:
 
     def close(self) -> None:
         """The end of it and of everything it holds."""
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
@@ -183,6 +197,14 @@ def _free_port() -> int:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def _lives(pid: int) -> bool:
+    """It is neither gone nor only waiting to be forgotten."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:

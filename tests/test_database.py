@@ -334,6 +334,35 @@ def test_a_connection_that_should_be_safe_and_is_not_is_told(
     assert "PGSSLROOTCERT" in found.remedy
 
 
+def test_no_password_is_said_in_clear(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 23: the server, or somebody who plays it, asks for just that."""
+    from postgres_support import FRANK, PASSWORD
+
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    found = refused(PostgresSchema(postgres.url(user=FRANK), "", PASSWORD))
+    assert "asks for the password in clear" in found.sentence
+    assert "PGSSLMODE=" in found.remedy
+
+
+def test_texts_are_in_the_same_order_whatever_the_server_speaks(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(connect(place, OURS)) as connection:
+        found = connection.execute(
+            "SELECT DISTINCT collation_name FROM information_schema.columns "
+            "WHERE table_schema = ? AND data_type = 'text'",
+            (place.schema,),
+        ).fetchall()
+    assert found == [("C",)]
+
+
+def test_a_defect_of_the_program_is_not_told_as_damage(place: Place, shelves: Connection) -> None:
+    def defective(connection: Connection) -> int:
+        return int("no number")
+
+    with pytest.raises(ValueError, match="no number"):
+        read(place, OURS, defective)
+
+
 def test_whoever_lacks_a_right_is_told_which(postgres: PostgresServer) -> None:
     place = postgres.place()
     stranger = PostgresSchema(postgres.url(user="stranger"), place.schema)

@@ -99,6 +99,19 @@ def test_the_same_letter_has_the_same_bytes_within_the_lines_that_mail_allows() 
     assert b"\n" not in first.replace(b"\r\n", b"")
 
 
+@pytest.mark.parametrize("language", ["fr", "en"])
+@pytest.mark.parametrize("log_in", ["https://portail.example.fr", ""])
+def test_where_the_portal_makes_no_links_a_newcomer_is_told_where_to_log_in(
+    language: str, log_in: str
+) -> None:
+    rendered = render(letter(language=language), "", TEMPLATES, log_in)
+    usual = render(letter(language=language), "", TEMPLATES)
+    for told, known in ((rendered.text, usual.text), (rendered.html, usual.html)):
+        assert told != known
+        assert ("https://portail.example.fr" in told) == bool(log_in)
+        assert "oubli" in told or "Forgotten" in told
+
+
 def test_someone_with_a_password_is_given_no_link() -> None:
     body = written(letter(), link="").get_body(("plain",))
     assert body is not None

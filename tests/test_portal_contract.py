@@ -9,7 +9,9 @@ import random
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from contract_support import (
@@ -29,8 +31,12 @@ from contract_support import (
     World,
     drivers,
     require,
+    story,
 )
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
 from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
+from strategies import states
 
 from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
 from provisioner.errors import Locked, LockLost
@@ -631,6 +637,73 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
     entries = read_entries(memory_path / "ledger.db", 1)
     assert [entry.verdict for entry in entries] == ["already", "applied", "skipped"]
     ledger.close()
+
+
+@cache
+def the_story() -> list[str]:
+    """What the samples say on the portal in memory."""
+    with (
+        TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+        DRIVERS["memory"].world(Path(folder)) as world,
+    ):
+        return story(world, Path(folder), patch)
+
+
+@promise(WHOLE)
+def test_the_samples_give_the_same_plans_and_outcomes_on_every_portal(
+    world: World, memory_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = story(world, memory_path, monkeypatch)
+    assert "Plan: 25 to add" in told[0]
+    assert told == the_story()
+
+
+@promise(WHOLE, VERSIONS)
+@settings(
+    max_examples=8,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+@given(ends=st.tuples(states(), states()))
+def test_from_anywhere_to_anywhere_the_plan_leads_there(driver: str, ends: tuple[State, State]) -> None:
+    """Law: apply(plan(a, b)) on a portal at a gives b."""
+    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
+        folder = Path(name)
+        ledger = Ledger(folder / "ledger.db", lambda: NOW)
+        with DRIVERS[driver].world(folder) as world, ledger.locked("test"):
+            portal = world.portal()
+            for wanted in map(settled, ends):
+                plan = plan_to(portal, wanted)
+                assume(plan.applyable)
+                assert carried_out(plan, portal, ledger) <= {"applied"}
+                assert not plan_to(portal, wanted).changes
+                same_people(
+                    portal.snapshot().state,
+                    State(
+                        {**portal.snapshot().state.companies, **wanted.companies},
+                        {**portal.snapshot().state.users, **wanted.users},
+                    ),
+                )
+        ledger.close()
+
+
+def settled(found: State) -> State:
+    """Everybody active, with applications that stay, companies billed: what may be asked for on any day."""
+    users = {
+        key: replace(
+            someone,
+            status=Status.ACTIVE,
+            apps=frozenset(Grant(grant.app, AppState.ACTIVE) for grant in someone.apps),
+        )
+        for key, someone in found.users.items()
+    }
+    companies = {
+        number: replace(one, billing=one.billing or ESSENTIEL) for number, one in found.companies.items()
+    }
+    return State(companies, users)
 
 
 @promise(RULES, VERSIONS, RECEIPTS)

@@ -175,12 +175,13 @@ def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(
 ) -> None:
     lessen(monkeypatch, Capabilities(versions=False, claims=False))
     sentence = "This portal cannot guard against a second run at the same time"
-    planned = firm("plan", "--out", "plan.json")
+    saved = str(firm.folder / "plan.json")
+    planned = firm("plan", "--out", saved)
     assert planned.code == 0
     assert planned.err.count(sentence) == 1
     assert "overwrite what somebody else changes meanwhile or send a second welcome" in planned.err
     assert sentence in " ".join(planned.out.split())
-    for command in (("apply", "plan.json"), ("apply", "--auto-approve")):
+    for command in (("apply", saved), ("apply", "--auto-approve")):
         said = firm(*command)
         assert (said.code, said.err.count(sentence)) == (0, 1)
     monkeypatch.undo()

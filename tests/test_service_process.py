@@ -26,9 +26,12 @@ import trustme
 from people import NOW
 from service_support import ROOT, Served, prepare, serving
 from shell_support import Shell, copy_sample
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from provisioner.cli import run
 from provisioner.errors import PortalError
+from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
 from provisioner.service.service import Service
@@ -150,6 +153,7 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         (["--url", "sqlite:///no/such/folder/portal.db"], 1, "cannot be opened"),
         (["--url", "sqlite:///text.db"], 1, "is not a portal"),
         (["--url", "https://portal.example.fr"], 64, "is not a portal that can be served from here"),
+        ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
         ([], 64, "Which portal?"),
     ]
     for words, code, sentence in cases:
@@ -474,6 +478,45 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"] == "urn:provisioner:problem:timeout"
+
+
+def test_strangers_who_ask_too_much_are_told_when_to_come_again(tmp_path: Path) -> None:
+    with serving(tmp_path) as served, served.api() as api, httpx2.Client(base_url=served.url) as stranger:
+        paths = ["/activer/made-up", "/healthz", "/nowhere"]
+        answers = [stranger.get(paths[number % 3]).status_code for number in range(1_200)]
+        assert set(answers) == {410, 200, 404, 429}
+        assert 429 not in answers[:150]
+        assert api.get("/v1/portal").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("begins", "answer"),
+    [
+        (b"", b""),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ", b""),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000, b"HTTP/1.1 400 "),
+    ],
+)
+def test_whoever_does_not_come_to_the_point_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, begins: bytes, answer: bytes
+) -> None:
+    monkeypatch.setattr(server, "HEADER_SECONDS", 0.05)
+
+    async def talk() -> bytes:
+        config = Config(Border(cast(Any, None), Bounds(), AccessLog(StringIO())), lifespan="off")
+        config.load()
+        state = ServerState()
+        listener = await asyncio.get_running_loop().create_server(
+            lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
+        )
+        async with listener:
+            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+            writer.write(begins)
+            said = await reader.read()
+            writer.close()
+            return said
+
+    assert asyncio.run(talk()).startswith(answer)
 
 
 def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:

@@ -11,6 +11,7 @@ import datetime
 import gc
 import gzip
 import logging
+import signal
 import socket
 import ssl
 import threading
@@ -280,7 +281,7 @@ def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to(
 
         async def one_then_many() -> None:
             first = asyncio.ensure_future(web.ask(READING))
-            while not web._quiet_until:
+            while not (web._quiet_until or first.done()):
                 await asyncio.sleep(0.01)
             await asyncio.gather(first, *(web.ask(READING) for _ in range(5)))
 
@@ -641,6 +642,25 @@ def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure(
     assert max(begun) < 30
     assert under_way == 0
     web.close()
+
+
+def test_ctrl_c_ends_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REPLY_SECONDS", 60.0)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 60.0)
+
+    def hang(_: Asked) -> Iterable[bytes]:
+        # to the thread that waits, as a terminal does
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return [SILENCE]
+
+    with http_server(hang) as server:
+        web = Web(server.url)
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            web.run(web.ask(READING))
+        web.close()
+    assert time.monotonic() - began < LONGEST
+    assert len(server.asked) == 1
 
 
 def test_closing_cancels_what_is_under_way_and_leaves_nothing_open(

@@ -30,8 +30,11 @@ def preview(
     workspace = load_workspace(folder)
     sender = sender_of(workspace)
     letters = list(_letters_about(workspace, subject, clock))
+    # the portal need not be asked for this
+    linkless = workspace.portal.url.startswith("scim+")
+    link = "" if linkless else PREVIEW_LINK
     for letter in letters:
-        rendered = render(letter, PREVIEW_LINK, sender.templates)
+        rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
         if out is None:
             text = "\n".join(map(visible, rendered.text.splitlines()))
             console.answer(
@@ -40,7 +43,7 @@ def preview(
         else:
             name = email_key(letter.recipient).replace("/", "_")
             make_folder(out)
-            write_private(out / f"{name}.eml", write(letter, PREVIEW_LINK, sender))
+            write_private(out / f"{name}.eml", write(letter, link, sender, linkless=linkless))
             write_private(out / f"{name}.html", rendered.html.encode())
             console.answer(f"{out / name}.eml\n{out / name}.html")
     if not letters:

@@ -1,22 +1,24 @@
-"""``provisioner portal``: what the portal's other writers do, on the embedded portal.
+"""``provisioner portal``: what the portal's other writers do.
 
 The firm's staff, client administrators and the users themselves change a portal too; these
-commands let a demonstration or a test be each of them. None of them is a way to provision.
+commands let a demonstration or a test be each of them. None of them is a way to provision. What staff does
+is done on a portal behind its service too; what clients do, on the embedded one alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import portal_of, read_snapshot, utc_now
 from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.fields import phone as e164
-from provisioner.model import Clock, Status, User, email_key
+from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.base import Call, Portal, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
 from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace
@@ -28,11 +30,22 @@ STAFF_STEPS: dict[str, Callable[[str], Step]] = {
 }
 
 
+@runtime_checkable
+class Configurable(Protocol):
+    """A portal whose terms its administrator sets from here."""
+
+    def configure(self, terms: Terms, public_url: str) -> None:
+        """Bring catalogue, domains, staff and public address in line with the firm's."""
+        ...
+
+
 def configure(folder: Path, console: Console, *, clock: Clock = utc_now) -> int:
     """Bring the portal's catalogue, domains and staff in line with provisioner.yaml."""
     workspace = load_workspace(folder)
-    portal = _embedded(folder, clock)
+    portal = portal_of(workspace, writing=True, clock=clock)
     try:
+        if not isinstance(portal, Configurable):
+            raise UsageError("This portal's catalogue, domains and staff are not set from here.")
         portal.configure(workspace.terms, workspace.public_url)
     finally:
         portal.close()
@@ -70,7 +83,7 @@ def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
     """A member of the firm closes, reopens or validates a user by hand."""
-    portal = _embedded(folder, clock)
+    portal = portal_of(load_workspace(folder), writing=True, clock=clock)
     try:
         user = _user(portal, email)
         step = STAFF_STEPS[verb](email_key(email))
@@ -165,7 +178,7 @@ def _embedded(folder: Path, clock: Clock) -> SqlPortal:
     return portal
 
 
-def _user(portal: SqlPortal, email: str) -> User:
+def _user(portal: Portal, email: str) -> User:
     user = portal.snapshot().state.users.get(email_key(email))
     if user is None:
         raise PortalError(f"Nobody has the e-mail {email} on this portal.", "provisioner portal users")

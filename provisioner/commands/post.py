@@ -30,7 +30,7 @@ def sender_of(workspace: Workspace) -> Sender:
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
     own = workspace.root / "templates" / "mail"
     sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
-    return Sender(workspace.mail.sender, workspace.mail.reply_to, Templates(sources))
+    return Sender(workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.public_url)
 
 
 def transport_of(workspace: Workspace) -> Transport:

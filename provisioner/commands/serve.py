@@ -53,6 +53,11 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
     _require_safe(listening)
+    if public_url is not None and not public_url.startswith(("https://", "http://")):
+        raise UsageError(
+            f"{public_url} is no address of a page.",
+            "For example: --public-url https://portail.example.fr/acces",
+        )
     try:
         from provisioner.service.server import run
     except ModuleNotFoundError as problem:

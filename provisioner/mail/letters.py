@@ -105,12 +105,14 @@ class Templates:
         return template.root_render_func(template.new_context(dict(context), shared=True))
 
 
-def render(letter: Letter, link: str, templates: Templates) -> Rendered:
+def render(letter: Letter, link: str, templates: Templates, log_in: str | None = None) -> Rendered:
     """Subject, text and HTML of a letter; ``link`` is empty when its reader needs none.
 
+    ``log_in`` is for a portal that makes no links at all: where its readers log in, "" where nobody said.
     Raises :class:`MailError`.
     """
     context = {**letter.context, "link": link, "language": letter.language}
+    context |= {"linkless": "" if log_in is None else "yes", "log_in": log_in or ""}
     stem = f"{letter.template}.{letter.language}"
     subject = " ".join(templates.render(f"{stem}.subject.j2", context).split())
     return Rendered(

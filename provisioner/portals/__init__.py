@@ -39,7 +39,7 @@ def _extra() -> Iterator[None]:
         yield
     except ModuleNotFoundError as problem:
         raise PortalError(
-            f"A portal over HTTP needs {problem.name}, which is not installed.",
+            f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
             "pip install 'provisioner[http]'",
         ) from problem
 

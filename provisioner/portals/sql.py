@@ -21,6 +21,7 @@ from provisioner.database import (
     Identity,
     Place,
     connect,
+    decoding,
     marks,
     portions,
     read,
@@ -724,7 +725,7 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 """Between the entries of a list that SQLite joins, and within one; no name holds either."""
 
 
-def _users(connection: Connection, where: str, values: Sequence[object], today: date) -> Iterator[User]:
+def _users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
     """Users with their companies and applications, merged from three reads that SQLite joins by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
@@ -748,19 +749,22 @@ def _users(connection: Connection, where: str, values: Sequence[object], today: 
     rows = connection.execute(
         f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''} ORDER BY seq", values
     )
-    for id_, email, first, last, phone, type_, billed, production, status, version in rows:
-        mine = numbers.get(id_, "")
-        companies = sets.get(mine)
-        if companies is None:
-            companies = sets[mine] = frozenset(mine.split(_BETWEEN))
-        joined = given.get(id_, "")
-        apps = held.get(joined)
-        if apps is None:
-            apps = held[joined] = frozenset(map(_as_grant, joined.split(_BETWEEN)))
-        yield User(
-            email, first, last, phone, _TYPES[type_], billed, companies, _PRODUCTIONS[production], apps,
-            _STATUSES[status], id_, version,
-        )  # fmt: skip
+    users = []
+    with decoding():
+        for id_, email, first, last, phone, type_, billed, production, status, version in rows:
+            mine = numbers.get(id_, "")
+            companies = sets.get(mine)
+            if companies is None:
+                companies = sets[mine] = frozenset(mine.split(_BETWEEN))
+            joined = given.get(id_, "")
+            apps = held.get(joined)
+            if apps is None:
+                apps = held[joined] = frozenset(map(_as_grant, joined.split(_BETWEEN)))
+            users.append(User(
+                email, first, last, phone, _TYPES[type_], billed, companies, _PRODUCTIONS[production], apps,
+                _STATUSES[status], id_, version,
+            ))  # fmt: skip
+    return users
 
 
 _TYPES = {member.value: member for member in UserType}
@@ -775,12 +779,13 @@ def _as_grant(joined: str) -> Grant:
 
 def _as_company(row: Sequence[Any]) -> Company:
     number, name, siren, mode, offer, ends, version = row
-    billing = Billing(BillingMode(mode), offer) if mode else None
-    return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
+    with decoding():
+        billing = Billing(BillingMode(mode), offer) if mode else None
+        return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
 
 
 def _user(connection: Connection, user_id: str, today: date) -> User | None:
-    return next(_users(connection, "id = ?", (user_id,), today), None)
+    return next(iter(_users(connection, "id = ?", (user_id,), today)), None)
 
 
 def _some_users(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
@@ -942,8 +947,9 @@ def _receipt(connection: Connection, key: str, ledger: str) -> Receipt | None:
 
 def _terms(connection: Connection) -> Terms:
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
-    for kind, value in connection.execute("SELECT kind, value FROM term"):
-        kinds[kind].add(value)
+    with decoding():
+        for kind, value in connection.execute("SELECT kind, value FROM term"):
+            kinds[kind].add(value)
     return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
 
 

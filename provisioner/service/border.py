@@ -35,6 +35,12 @@ from provisioner.service.service import HANDLERS, Asked, Reply, Service, no_toke
 from provisioner.service.strict import MAX_BODY, read_body, read_headers, read_parameter, read_query
 from provisioner.service.table import TABLE, Entry
 
+ANSWER_SECONDS = 60.0
+"""How long a database may take; what it does later is found by whoever asks again with the same key."""
+
+STRANGERS = 50.0
+"""Requests a second from one address that need no token; four times as many at once."""
+
 MOST_AT_ONCE = 1_000
 """Requests under way; one more is told to come back."""
 
@@ -66,6 +72,7 @@ class Border:
         self._log = log
         self._rates = Buckets(bounds.rate, 2 * bounds.rate, time.monotonic)
         self._failures = Buckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
+        self._strangers = Buckets(STRANGERS, 4 * STRANGERS, time.monotonic)
         self._under_way = 0
         paths: dict[str, dict[str, Entry]] = {}
         for entry in TABLE:
@@ -143,13 +150,25 @@ class Border:
             _require_acceptable(headers.get("accept"))
             if entry.name == "token":
                 return await self._log_in(request, headers)
-            session = await self._admit(entry, request, headers) if entry.access else None
+            session = None
+            if entry.access:
+                session = await self._admit(entry, request, headers)
+            else:
+                self._meet(self._address(request, headers))
             asked = await self._check(entry, request, headers, session)
-            return await HANDLERS[entry.name](self._service, asked)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await HANDLERS[entry.name](self._service, asked)
         except ProvisionerError as problem:
             raise _problem_of(problem) from problem
         except TimeoutError:
             raise unavailable("The database does not answer.") from None
+
+    def _meet(self, address: str) -> None:
+        """Somebody who has not logged in: every answer costs us something, too."""
+        if wait := self._strangers.take(address):
+            raise Problem(
+                "busy", "Too many requests come from this address.", headers={"Retry-After": str(wait)}
+            )
 
     async def _admit(self, entry: Entry, request: Request, headers: Any) -> Session:
         """Whose request it is, and that he may do this."""
@@ -258,8 +277,9 @@ class Border:
                 Problem("method", f"This address takes {allow}.", headers={"Allow": allow}),
             )
         try:
+            self._meet(self._address(request, request.headers))
             page = await self._invitation(request)
-        except PortalError as trouble:
+        except (PortalError, Problem) as trouble:
             return _refused(request, _problem_of(trouble))
         return page or _refused(request, Problem("not-found", "There is nothing at this address."))
 

@@ -9,7 +9,15 @@ from pydantic.json_schema import models_json_schema
 
 from provisioner.service.bodies import Nothing, ProblemBody, TokenError
 from provisioner.service.problems import MEDIA_TYPE, PROBLEMS
-from provisioner.service.table import BY_NAME, SCOPES, TABLE, Entry, Parameter
+from provisioner.service.table import (
+    BY_NAME,
+    EVERYBODY,
+    MAY_VALIDATE,
+    SCOPES,
+    TABLE,
+    Entry,
+    Parameter,
+)
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -58,8 +66,9 @@ def _operation(entry: Entry) -> dict[str, Any]:
         operation["description"] = entry.words
     if entry.access:
         operation["security"] = [{"client": [entry.access]}]
-    if entry.roles != BY_NAME["portal"].roles:
-        operation["x-roles"] = sorted(entry.roles)
+    roles = MAY_VALIDATE if entry.validates else entry.roles
+    if roles != EVERYBODY:
+        operation["x-roles"] = sorted(roles)
     if entry.parameters:
         operation["parameters"] = [_parameter(parameter) for parameter in entry.parameters]
     if entry.takes is not None:

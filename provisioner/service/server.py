@@ -31,21 +31,24 @@ STOP_SECONDS = 30
 """How long requests in hand are given when the service stops."""
 
 
-class _Protocol(HttpToolsProtocol):
+class Protocol(HttpToolsProtocol):
     """HTTP/1.1, for peers who drip, flood or talk something else."""
 
     _clock: asyncio.TimerHandle | None = None
     _pending = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The clock runs from here."""
         super().connection_made(transport)
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more to wait for."""
         self._have_headers()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Headers have an end, and a size."""
         if self._clock is not None:
             self._pending += len(data)
             if self._pending > HEADER_BYTES + len(data) or self._endless(data):
@@ -54,11 +57,13 @@ class _Protocol(HttpToolsProtocol):
         super().data_received(data)
 
     def on_message_begin(self) -> None:
+        """Another request on the same line."""
         super().on_message_begin()
         if self._clock is None:
             self._await_headers()
 
     def on_headers_complete(self) -> None:
+        """What follows is the border's to time."""
         self._have_headers()
         super().on_headers_complete()
 
@@ -129,7 +134,7 @@ def run(
     secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
     config = Config(
         border,
-        http=_Protocol,
+        http=Protocol,
         ws="none",
         loop="asyncio",
         lifespan="on",

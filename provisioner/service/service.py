@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, timedelta
+from datetime import UTC, date
+from functools import cache
 from hashlib import sha256
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
@@ -62,6 +63,9 @@ FRESH_SECONDS = 1.0
 """How long a token is taken without asking the database again: a disabled client is out after that."""
 
 MOST_SESSIONS = 10_000
+
+READY_SECONDS = 5.0
+"""How long a database that is well takes to answer, at most."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Host)
@@ -516,15 +520,20 @@ async def _healthz(service: Service, asked: Asked) -> Reply:
 
 
 async def _readyz(service: Service, asked: Asked) -> Reply:
-    async with asyncio.timeout(timedelta(seconds=5).total_seconds()):
+    async with asyncio.timeout(READY_SECONDS):
         await service.read(lambda host: host.lease("readyz"))
     return _json({"status": "ok"})
 
 
 async def _openapi(service: Service, asked: Asked) -> Reply:
+    return Reply(body=_document())
+
+
+@cache
+def _document() -> bytes:
     from provisioner.service.openapi import openapi
 
-    return _json(openapi())
+    return json.dumps(openapi(), ensure_ascii=False).encode()
 
 
 Handler = Callable[[Service, Asked], Awaitable[Reply]]

@@ -109,13 +109,11 @@ class Entry:
     @property
     def statuses(self) -> frozenset[int]:
         """Every status that it may answer with."""
-        refused = {404, 405, 406, 408, 413, 503, *self.refuses}
-        if self.takes is not None or self.parameters:
-            refused |= {400}
+        refused = {400, 404, 405, 406, 408, 413, 429, 503, *self.refuses}
         if self.takes is not None:
             refused |= {415, 422}
         if self.access:
-            refused |= {401, 403, 429}
+            refused |= {401, 403}
         return frozenset(refused | self.gives.keys())
 
 
@@ -152,7 +150,7 @@ TABLE: tuple[Entry, ...] = (
         "token", "An access token for client credentials", {200: bodies.Token},
         "OAuth 2.0 (RFC 6749, 4.4). Credentials by HTTP Basic or in the form, never both. "
         "Problems of the request itself are told as RFC 6749, 5.2 has it.",
-        bodies.TokenRequest, refuses=(401, 429),
+        bodies.TokenRequest, refuses=(401,),
     ),
     Entry(
         "portal", "The portal, and who asks", {200: bodies.About, 304: None}, access="portal.read",

@@ -1,0 +1,239 @@
+"""What a portal offers to whoever hosts it for several clients: each kind answers alike."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from contract_support import DRIVERS, Desk, World, require
+from people import ESSENTIEL, NOW, TERMS, company, user
+from shell_support import copy_sample, tables
+
+from provisioner.cli import run
+from provisioner.errors import Locked, LockLost
+from provisioner.model import Operator, User, UserType, email_key
+from provisioner.planning.steps import CloseUser, CreateUser, EditCompanies, ReopenUser, SetType
+from provisioner.portals.base import Call, Verdict
+from provisioner.portals.hosting import Host, Job
+from provisioner.portals.memory import MemoryPortal
+from provisioner.portals.sql import SqlPortal
+
+HOSTS = ("memory", "sqlite", "postgresql")
+
+
+@pytest.fixture(params=HOSTS)
+def world(request: pytest.FixtureRequest, memory_path: Path) -> Iterator[World]:
+    with DRIVERS[request.param].world(memory_path) as world:
+        yield world
+
+
+@pytest.fixture
+def desk(world: World) -> Desk:
+    """Companies 1 and 2 with five users: ann, bob and cid at 1, dan and eve at 2."""
+    desk = Desk(world.portal())
+    for name, number in (("ann", "1"), ("bob", "1"), ("cid", "1"), ("dan", "2"), ("eve", "2")):
+        require(desk.create(user(name, number)))
+    return desk
+
+
+def host(desk: Desk) -> MemoryPortal | SqlPortal:
+    assert isinstance(desk.portal, MemoryPortal | SqlPortal)
+    _: Host = desk.portal
+    return desk.portal
+
+
+def names(users: tuple[User, ...]) -> list[str]:
+    return [found.first_name.lower() for found in users]
+
+
+def test_pages_are_in_the_order_of_creation_and_lead_to_the_next(desk: Desk) -> None:
+    one = host(desk).page_of_users(limit=2)
+    assert one.next is not None
+    two = host(desk).page_of_users(after=one.next, limit=2)
+    assert two.next is not None
+    three = host(desk).page_of_users(after=two.next, limit=2)
+    assert [names(page.items) for page in (one, two, three)] == [["ann", "bob"], ["cid", "dan"], ["eve"]]
+    assert three.next is None
+    assert host(desk).page_of_users(limit=5).next is None
+    assert {page.counter for page in (one, two, three)} == {host(desk).about().counter}
+    everybody = desk.state.users.values()
+    assert [*one.items, *two.items, *three.items] == list(everybody)
+    assert [found.version for found in one.items] == [1, 1]
+    companies = host(desk).page_of_companies(limit=1)
+    assert companies.items == (desk.state.companies["1"],)
+    assert companies.next is not None
+    assert host(desk).page_of_companies(after=companies.next).items == (desk.state.companies["2"],)
+
+
+def test_anything_since_a_counter_is_what_was_changed_after_it(desk: Desk) -> None:
+    """A client that read for a while asks what changed meanwhile, and has the portal at one instant."""
+    before = host(desk).about()
+    assert host(desk).page_of_users(since=before.counter).items == ()
+    assert desk.do(CloseUser("eve@example.fr"), "k").verdict is Verdict.APPLIED
+    require(desk.do(CloseUser("dan@example.fr")))
+    after = host(desk).about()
+    assert after.counter == before.counter + 2
+    assert after.stamp != before.stamp
+    assert names(host(desk).page_of_users(since=before.counter).items) == ["dan", "eve"]
+    assert names(host(desk).page_of_users(since=before.counter + 1).items) == ["dan"]
+    # R15 marks a company without another version of it
+    assert host(desk).page_of_companies(since=before.counter).items == (desk.state.companies["2"],)
+    assert host(desk).page_of_companies(since=after.counter).items == ()
+    require(desk.do(ReopenUser("dan@example.fr")))
+    assert [c.billing_ends for c in host(desk).page_of_companies(since=after.counter).items] == [None]
+
+
+def test_what_changes_nothing_moves_neither_counter_nor_stamp(desk: Desk) -> None:
+    portal, before = host(desk), host(desk).about()
+    ann = desk.find("ann")
+    portal.execute([Call("x", EditCompanies("ann@example.fr", remove=("1",)), ann.id, ann.version)])
+    portal.execute([Call("y", CreateUser("ann@example.fr", ann))])
+    lease = portal.take_lease("ledger", "ann", "nonce", 1, 60)
+    portal.claim_letters("ledger", lease.fence, ["1" * 64])
+    portal.activation_links([ann.id])
+    portal.drop_lease("ledger", "nonce")
+    portal.configure(before.terms, before.public_url)
+    assert portal.about() == before
+    portal.configure(replace(before.terms, staff=frozenset()), before.public_url)
+    assert portal.about().counter == before.counter + 1
+    assert portal.snapshot().terms.staff == frozenset()
+
+
+def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_lease(desk: Desk) -> None:
+    portal = host(desk)
+    lease = portal.take_lease("ledger-A", "ann", "nonce", 7, 60)
+    portal.take_lease("ledger-B", "bob", "nonce", 3, 60)
+    before = portal.about().counter
+    newcomers = [user(name, type="standard") for name in ("fay", "gus", "hal", "ida")]
+    calls = [Call(f"k{n}", CreateUser(email_key(u.email), u)) for n, u in enumerate(newcomers)]
+    told = portal.work(
+        [
+            Job(calls[0], Operator.COLLABORATOR, "ledger-A", 7),
+            Job(calls[1], Operator.PARTNER, "ledger-A", 7),
+            Job(calls[2], Operator.PARTNER, "ledger-B", 2),
+            Job(calls[2], Operator.PARTNER, "ledger-C", 1),
+            Job(calls[3], Operator.PARTNER),
+        ]
+    )
+    assert [(receipt.verdict.value, receipt.code) for receipt in told] == [
+        ("failed", "no-right"), ("applied", ""), ("fenced", "fenced"), ("fenced", "fenced"), ("applied", ""),
+    ]  # fmt: skip
+    assert portal.about().counter == before + 1
+    assert lease.fence == 7
+    assert portal.user(told[1].id) == desk.find("gus")
+    assert portal.user("nobody") is None
+    assert portal.company("2") == desk.state.companies["2"]
+    assert portal.company("99") is None
+
+
+def test_leases_are_known_by_their_holders(desk: Desk) -> None:
+    portal = host(desk)
+    assert portal.lease("ledger") is None
+    first = portal.take_lease("ledger", "ann", "a", 5, 60)
+    assert portal.lease("ledger") == first
+    with pytest.raises(Locked):
+        portal.take_lease("ledger", "bob", "b", 5, 60)
+    portal.drop_lease("ledger", "b")
+    assert portal.lease("ledger") == first
+    assert portal.take_lease("ledger", "bob", "b", 9, 60).fence == 9
+    with pytest.raises(LockLost):
+        portal.claim_letters("ledger", 5, [])
+    portal.drop_lease("ledger", "b")
+    assert portal.take_lease("ledger", "cid", "c", 2, 60).fence == 10
+    ended = portal.lease("ledger")
+    assert ended is not None
+    assert (ended.owner, ended.holder) == ("cid", "c")
+
+
+def test_whom_a_link_invites_is_known_until_it_is_used(desk: Desk) -> None:
+    portal, ann = host(desk), desk.find("ann")
+    link = portal.activation_links([ann.id])[ann.id]
+    assert portal.invited(link) == portal.invited(link.rpartition("/")[2]) == ann
+    assert portal.invited("invented") is None
+    assert portal.consume(link)
+    assert portal.invited(link) is None
+
+
+def test_every_method_may_be_called_from_any_thread(desk: Desk) -> None:
+    portal, failures = host(desk), []
+    ids = [found.id for found in desk.state.users.values()]
+
+    def busy(seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            for turn in range(30):
+                someone = portal.user(chance.choice(ids))
+                assert someone is not None
+                kind = UserType(chance.choice(["administrator", "standard"]))
+                call = Call(
+                    f"{seed}-{turn}", SetType(email_key(someone.email), kind), someone.id, someone.version
+                )
+                portal.execute([call])
+                portal.page_of_users(since=portal.about().counter - 1)
+                portal.snapshot()
+        except BaseException as problem:
+            failures.append(problem)
+            raise
+
+    threads = [threading.Thread(target=busy, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    changed = sum(found.version - 1 for found in desk.state.users.values())
+    assert changed == portal.about().counter - (2 * len(desk.state.companies) + 5)
+
+
+# --- a file from before ---
+
+_TO_VERSION_1 = """
+DROP TABLE letter_claim; DROP TABLE lease; DROP TABLE api_token; DROP TABLE api_client;
+DROP INDEX company_seq; DROP INDEX client_user_seq;
+ALTER TABLE company DROP COLUMN seq; ALTER TABLE company DROP COLUMN changed;
+ALTER TABLE client_user DROP COLUMN seq; ALTER TABLE client_user DROP COLUMN changed;
+CREATE TABLE older (key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO older SELECT key, id, version FROM receipt;
+DROP TABLE receipt; ALTER TABLE older RENAME TO receipt;
+DELETE FROM fact WHERE name = 'counter'; PRAGMA user_version = 1;
+"""
+
+
+def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by_the_first_run_that_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_sample(tmp_path / "firm")
+    assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0
+    file = folder / "portal.db"
+    opened = SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)
+    newest, state = opened.about(), opened.snapshot().state
+    opened.close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.executescript(_TO_VERSION_1)
+        (key, id_, version) = connection.execute("SELECT * FROM receipt ORDER BY id DESC").fetchone()
+    held, bytes_ = tables(file), file.read_bytes()
+    capsys.readouterr()
+    assert run(["-C", str(folder), "plan", "--detailed-exitcode", "--no-cache"]) == 0
+    assert "No changes" in capsys.readouterr().out
+    assert (tables(file), file.read_bytes()) == (held, bytes_)
+    assert run(["-C", str(folder), "portal", "configure"]) == 0
+    opened = SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)
+    assert list(opened.snapshot().state.users.items()) == list(state.users.items())
+    assert (opened.about().portal, opened.about().counter) == (newest.portal, 1)
+    assert names(opened.page_of_users(limit=2).items) == names(tuple(state.users.values())[:2])
+    # from before it was written down for which ledger: it is good for whoever asks
+    receipt = opened.receipt(key, "any-ledger")
+    assert receipt is not None
+    assert (receipt.verdict, receipt.id, receipt.version) == (Verdict.APPLIED, id_, version)
+    desk = Desk(opened)
+    desk.company(company("99", billing=ESSENTIEL))
+    require(desk.do(EditCompanies("claire.martin@boulangerie-martin.fr", add=("99",))))
+    assert list(opened.snapshot().state.companies)[-1] == "99"
+    assert opened.about().counter == 4
+    opened.close()

@@ -1,0 +1,875 @@
+"""The driver of portals over HTTP: tokens, pages, a portal that moves as it is read, and absurd answers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import apply
+from http_support import RESET, Asked, Server, http_server, reply
+from http_worlds import access, empty, the_service
+from people import ESSENTIEL, NOW, TERMS, user
+from remote_support import Firm, firm
+from service_support import prepare
+
+from provisioner import limits
+from provisioner.cli import run
+from provisioner.errors import Locked, LockLost, PortalError
+from provisioner.model import Operator, State, Terms, User
+from provisioner.planning.notation import writer
+from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
+from provisioner.portals import open_portal
+from provisioner.portals.base import Access, Call, View
+from provisioner.portals.endpoints import ENDPOINTS
+from provisioner.portals.paths import located
+from provisioner.portals.rest import RestPortal
+from provisioner.portals.sql import SqlPortal
+
+TOKEN = "t0ken-number-"
+SECRET = "s3cret of the client: ü&+"
+TERMS_ROW = writer(Terms)(TERMS)
+ANN = user("ann", id="id-ann", version=3)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
+
+
+def user_row(found: User = ANN, **words: object) -> dict[str, object]:
+    return {**writer(User)(found), **words}
+
+
+def company_row(number: object = "1", **words: object) -> dict[str, object]:
+    billing = {"mode": "client", "offer": "Essentiel"}
+    row = {"number": number, "name": "One", "siren": None, "billing": billing, "billing_ends": None}
+    return {**row, "version": 1, **words}
+
+
+def page(*rows: object, next: object = None, counter: object = 7) -> dict[str, object]:
+    return {"items": list(rows), "next": next, "counter": counter}
+
+
+@dataclass
+class Scripted:
+    """A portal that says what a test wants it to say."""
+
+    server: Server = field(default_factory=Server)
+    tokens: int = 0
+    seconds: object = 900
+    counter: int = 7
+    says: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = field(default_factory=dict)
+    """What is answered at a path instead of the usual, by ``METHOD /path``."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, asked: Asked) -> bytes | Iterable[bytes]:
+        what = f"{asked.method} {asked.path.partition('?')[0]}"
+        if what in self.says:
+            return self.says[what](asked)
+        if what == "POST /oauth/token":
+            return self.give_token(asked)
+        if asked.headers.get("authorization") != f"Bearer {TOKEN}{self.tokens}":
+            return reply(401, {"type": "urn:provisioner:problem:token", "detail": "expired"})
+        if what == "GET /v1/portal":
+            return reply(200, self.about())
+        if what == "GET /v1/companies":
+            return reply(200, page(company_row("1"), counter=self.counter))
+        if what == "GET /v1/users":
+            return reply(200, page(user_row(), counter=self.counter))
+        return reply(404, {"type": "urn:provisioner:problem:not-found", "detail": "nothing here"})
+
+    def give_token(self, asked: Asked) -> bytes:
+        with self.lock:
+            self.tokens += 1
+            words = {"access_token": f"{TOKEN}{self.tokens}", "token_type": "Bearer"}
+            return reply(200, {**words, "expires_in": self.seconds})
+
+    def about(self, **words: object) -> dict[str, object]:
+        usual: dict[str, object] = {
+            "portal": "the portal", "stamp": f"stamp {self.counter}", "counter": self.counter,
+            "today": "2026-11-24", "operator": "partner", "scopes": ["portal.read", "portal.write"],
+            "terms": TERMS_ROW, "public_url": "",
+        }  # fmt: skip
+        return {**usual, **words}
+
+    def access(self, **words: object) -> Access:
+        usual: dict[str, Any] = {
+            "url": self.server.url, "root": Path("/"), "operator": Operator.PARTNER, "terms": TERMS,
+            "public_url": "", "clock": lambda: NOW, "writing": True, "client_id": "the client: é",
+            "secret": SECRET,
+        }  # fmt: skip
+        return Access(**{**usual, **words})
+
+    @contextmanager
+    def portal(self, **words: object) -> Iterator[RestPortal]:
+        portal = RestPortal(self.access(**words))
+        try:
+            yield portal
+        finally:
+            portal.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Scripted]:
+    mine = Scripted()
+    with http_server(mine.answer) as server:
+        mine.server = server
+        yield mine
+
+
+# --- tokens ---
+
+
+def test_a_token_is_fetched_once_however_many_need_it(scripted: Scripted) -> None:
+    scripted.says["POST /v1/users/id-ann/closing"] = lambda _: reply(
+        200, {"verdict": "applied", "id": "id-ann", "version": 4}
+    )
+    calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(30)]
+    with scripted.portal() as portal:
+        assert {receipt.version for receipt in portal.execute(calls)} == {4}
+    assert scripted.tokens == 1
+    login = scripted.server.asked[0]
+    assert login.content == b"grant_type=client_credentials&scope=portal.read+portal.write"
+    # as RFC 6749 has it: each part form-encoded before they are joined
+    basic = base64.b64decode(login.headers["authorization"].removeprefix("Basic ")).decode()
+    assert basic == "the+client%3A+%C3%A9:s3cret+of+the+client%3A+%C3%BC%26%2B"
+
+
+def test_a_token_is_renewed_before_its_end(scripted: Scripted) -> None:
+    scripted.seconds = 0.2
+    with scripted.portal() as portal:
+        portal.snapshot()
+        assert scripted.tokens == 1
+        while scripted.tokens == 1:
+            portal.snapshot()
+    assert [
+        asked for asked in scripted.server.asked if asked.headers.get("authorization", "").endswith("-0")
+    ] == []
+
+
+def test_a_token_that_is_refused_in_mid_run_is_replaced_once_by_one_of_all_who_hold_it(
+    scripted: Scripted,
+) -> None:
+    done = threading.Event()
+
+    def close(asked: Asked) -> bytes:
+        if asked.headers["authorization"] != f"Bearer {TOKEN}2":
+            return reply(401, {"type": "urn:provisioner:problem:token", "detail": "revoked"})
+        done.set()
+        return reply(200, {"verdict": "applied", "id": "id-ann", "version": 4})
+
+    scripted.says["POST /v1/users/id-ann/closing"] = close
+    calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(20)]
+    with scripted.portal() as portal:
+        assert len(portal.execute(calls)) == 20
+    assert scripted.tokens == 2
+
+
+def test_a_token_that_is_refused_again_ends_in_a_sentence(scripted: Scripted) -> None:
+    scripted.says["GET /v1/portal"] = lambda _: reply(401, {"detail": "you are out"})
+    with (
+        scripted.portal() as portal,
+        pytest.raises(PortalError, match="does not take our token: you are out"),
+    ):
+        portal.snapshot()
+    assert scripted.tokens == 2
+
+
+LOGINS: dict[str, tuple[bytes, str]] = {
+    "wrong secret": (
+        reply(401, {"error": "invalid_client"}),
+        "does not know this client, or its secret is wrong",
+    ),
+    "short of scopes": (reply(400, {"error": "invalid_scope"}), "has not the scope portal.write"),
+    "fewer scopes": (
+        reply(200, {"access_token": "x", "token_type": "bearer", "expires_in": 9, "scope": "portal.read"}),
+        "has not the scope portal.write, so nothing was written",
+    ),
+    "no token": (reply(200, {"token_type": "bearer"}), "it holds no access_token"),
+    "another type": (reply(200, {"access_token": "x", "token_type": "mac"}), "not of the type Bearer"),
+    "for ever": (
+        reply(200, {"access_token": "x", "token_type": "bearer", "expires_in": -1}),
+        "lasts no number of seconds",
+    ),
+    "true": (
+        reply(200, {"access_token": "x", "token_type": "bearer", "expires_in": True}),
+        "lasts no number of seconds",
+    ),
+    "an odd token": (
+        reply(200, {"access_token": "x\r\ny", "token_type": "bearer"}),
+        "has characters that no token has",
+    ),
+    "a page": (reply(200, b"<html>", kind="text/html"), "it is text/html"),
+    "a list": (reply(200, []), "it holds no access_token"),
+    "nothing there": (reply(404, b"", kind="text/html"), "gives out no tokens at /oauth/token"),
+    "another reason": (reply(400, {"error": "unsupported_grant_type"}), "HTTP 400, unsupported_grant_type"),
+    "no reason": (reply(400, {"error": ["x"]}), "HTTP 400, no reason given"),
+}
+
+
+@pytest.mark.parametrize("case", LOGINS)
+def test_a_login_that_fails_ends_in_a_sentence_without_the_secret(case: str, scripted: Scripted) -> None:
+    answer, sentence = LOGINS[case]
+    scripted.says["POST /oauth/token"] = lambda _: answer
+    with scripted.portal() as portal, pytest.raises(PortalError) as refused:
+        portal.snapshot()
+    assert sentence in str(refused.value)
+    assert "s3cret" not in f"{refused.value} {refused.value.remedy}"
+
+
+def test_a_token_that_was_given_is_used_as_it_is(scripted: Scripted) -> None:
+    scripted.tokens = 5
+    with scripted.portal(client_id="", secret=f"{TOKEN}5") as portal:
+        assert portal.snapshot().portal == "the portal"
+    assert "POST /oauth/token" not in scripted.server.paths()
+
+
+def test_who_may_not_write_is_told_so_by_the_portal_too(scripted: Scripted) -> None:
+    """A token that was given says nothing of its scopes; the portal does."""
+    scripted.tokens = 5
+    scripted.says["GET /v1/portal"] = lambda _: reply(200, scripted.about(scopes=["portal.read"]))
+    with (
+        scripted.portal(client_id="", secret=f"{TOKEN}5") as portal,
+        pytest.raises(PortalError, match=r"has not the scope portal\.write"),
+    ):
+        portal.snapshot()
+    with scripted.portal(client_id="", secret=f"{TOKEN}5", writing=False) as portal:
+        portal.snapshot()
+
+
+def test_tokens_that_end_before_their_time_carry_a_whole_run(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the real service: at each step its clock leaps over the end of every token that it gave."""
+    with firm(memory_path / "firm", monkeypatch) as remote:
+        now = datetime.now(UTC)
+
+        def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
+            nonlocal now
+            whole = answer()
+            if asked.method != "GET" and asked.path != "/oauth/token" and whole.startswith(b"HTTP/1.1 2"):
+                now += timedelta(seconds=1_000)
+                remote.served.set_clock(now)
+            return whole
+
+        remote.spoilt(spoil)
+        assert apply(remote.folder) == 0
+        assert set(remote.letters.values()) == {1}
+        logins = [asked for asked in remote.relay.asked if asked.path == "/oauth/token"]
+        assert len(logins) > 6
+
+
+def test_a_client_that_is_disabled_in_mid_run_stops_and_what_was_done_is_found_later(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with firm(memory_path / "firm", monkeypatch) as remote:
+        out = threading.Event()
+
+        def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
+            if asked.method == "POST" and asked.path == "/v1/users":
+                out.set()
+            if out.is_set():
+                error = {"error": "invalid_client"}
+                return reply(401, error if asked.path == "/oauth/token" else {"detail": "disabled"})
+            return answer()
+
+        remote.spoilt(spoil)
+        assert apply(remote.folder) == 1
+        assert "does not know this client" in capsys.readouterr().err
+        assert remote.letters == {}
+        remote.spoilt(lambda number, asked, answer: answer())
+        assert apply(remote.folder) == 0
+        assert set(remote.letters.values()) == {1}
+
+
+# --- pages ---
+
+
+@pytest.fixture
+def crowd() -> Iterator[tuple[SqlPortal, State]]:
+    """25 users in 5 companies, behind the service."""
+    served = the_service()
+    served.set_clock(NOW)
+    empty(served.folder / "portal.db")
+    portal = SqlPortal(served.folder / "portal.db", Operator.ADMINISTRATOR, TERMS, "", lambda: NOW)
+    portal.configure(TERMS, "https://example.com/activation")
+    for number in range(5):
+        portal.execute([Call("", CreateCompany(str(number), f"Company {number}"))])
+        portal.execute([Call("", SetBilling(str(number), ESSENTIEL), "", 1)])
+    people = [user(f"u{number}", str(number % 5), apps=("Scan",)) for number in range(25)]
+    portal.execute([Call("", CreateUser(found.email, found)) for found in people])
+    yield portal, portal.snapshot().state
+    portal.close()
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 24, 25, 26])
+def test_pages_of_any_size_make_one_portal_in_its_order(
+    size: int, crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.portals.rest.PAGE", size)
+    with opened() as portal:
+        found = portal.snapshot()
+    embedded = crowd[0].snapshot()
+    assert found.state == embedded.state
+    assert list(found.state.users) == list(embedded.state.users)
+    assert [u.version for u in found.state.users.values()] == [
+        u.version for u in embedded.state.users.values()
+    ]
+    assert (found.portal, found.terms, found.operator) == (embedded.portal, TERMS, Operator.ADMINISTRATOR)
+
+
+def test_rows_that_are_long_come_on_smaller_pages(
+    crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read beyond the bound of a reply, and nothing is missing."""
+    monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_500)
+    monkeypatch.setattr("provisioner.portals.rest.PAGE", 40)
+    with opened() as portal:
+        assert portal.snapshot().state == crowd[1]
+    monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 100)
+    with opened() as portal, pytest.raises(PortalError, match="longer than 100 bytes"):
+        portal.snapshot()
+
+
+def test_a_portal_that_moves_as_it_is_read_is_read_as_of_one_instant(
+    crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody writes between pages: changes to what was read already, and newcomers."""
+    staff = crowd[0]
+    monkeypatch.setattr("provisioner.portals.rest.PAGE", 4)
+    written: list[State] = []
+
+    def write(pages: int) -> None:
+        someone = staff.snapshot().state.users[f"u{pages}@example.fr"]
+        staff.user_changes_profile(someone.id, email=f"moved{pages}@example.fr")
+        newcomer = user(f"new{pages}", str(pages % 5), "standard")
+        staff.execute([Call("", CreateCompany(f"n{pages}", "New"))])
+        staff.execute([Call("", CreateUser(newcomer.email, newcomer))])
+        written.append(staff.snapshot().state)
+
+    with opened() as portal:
+        original, count = portal._page, 0
+
+        async def page_and_write(name: str, *rest: Any) -> Any:
+            nonlocal count
+            found = await original(name, *rest)
+            if name == "users" and count < 6:
+                write(count)
+                count += 1
+            return found
+
+        monkeypatch.setattr(portal, "_page", page_and_write)
+        found = portal.snapshot()
+    assert len(written) == 6
+    assert found.state == staff.snapshot().state
+    assert list(found.state.users.values()) == list(staff.snapshot().state.users.values())
+
+
+def test_what_was_read_is_not_read_again_and_what_moved_is(crowd: tuple[SqlPortal, State]) -> None:
+    staff, before = crowd
+    with opened() as portal:
+        assert portal.snapshot().state == before
+        asked: list[str] = []
+        original = portal._ask
+
+        async def noting(request: Any) -> Any:
+            asked.append(request.path)
+            return await original(request)
+
+        portal._ask = noting  # type: ignore[method-assign]
+        someone = before.users["u3@example.fr"]
+        staff.user_changes_profile(someone.id, email="new@example.fr")
+        after = portal.snapshot()
+        assert after.state == staff.snapshot().state
+        assert all("since=" in path for path in asked if "limit=" in path)
+        # the one that was given out before stays as it was
+        assert "u3@example.fr" in before.users
+
+
+def test_another_day_another_portal_and_an_older_copy_are_read_from_the_beginning(
+    scripted: Scripted,
+) -> None:
+    with scripted.portal() as portal:
+        assert portal.snapshot().state.users["ann@example.fr"].version == 3
+        for change in (
+            {"today": "2026-12-01"},
+            {"today": "2026-12-01", "portal": "another portal"},
+            {"today": "2026-12-01", "portal": "another portal", "counter": 5},
+        ):
+            scripted.counter = int(str(change.get("counter", 7)))
+            scripted.says["GET /v1/portal"] = lambda _, change=change: reply(200, scripted.about(**change))  # type: ignore[misc]
+            scripted.says["GET /v1/users"] = lambda asked: reply(
+                200,
+                page(*([] if "since=" in asked.path else [user_row(version=9)]), counter=scripted.counter),
+            )
+            scripted.server.asked.clear()
+            assert portal.snapshot().state.users["ann@example.fr"].version == 9
+            assert any("since=" not in path for path in scripted.server.paths() if "/v1/users" in path)
+            scripted.says["GET /v1/users"] = lambda asked: reply(
+                200, page(user_row(), counter=scripted.counter)
+            )
+
+
+def test_a_portal_that_never_rests_ends_in_a_sentence(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("provisioner.portals.rest.MOST_ROUNDS", 5)
+    moving = iter(range(8, 10_000))
+    scripted.says["GET /v1/users"] = lambda _: reply(200, page(user_row(), counter=next(moving)))
+    with scripted.portal() as portal, pytest.raises(PortalError, match="changes faster than it can be read"):
+        portal.snapshot()
+    assert sum("/v1/users" in path for path in scripted.server.paths()) == 5
+
+
+def test_where_nothing_moved_one_question_is_enough(scripted: Scripted) -> None:
+    with scripted.portal(writing=False) as portal:
+        stamp = portal.snapshot().stamp
+        scripted.server.asked.clear()
+
+        def unmoved(view: View) -> bool:
+            assert view.users() == []
+            assert view.companies(()) == {}
+            return view.stamp == stamp
+
+        assert portal.look(unmoved) is True
+        assert scripted.server.paths() == ["GET /v1/portal"]
+        assert portal.look(lambda view: view.users(emails=["ann@example.fr"])) is None
+        assert portal.look(lambda view: view.users(ids=["id-ann"])) is None
+        assert portal.look(lambda view: view.companies(["1"])) is None
+
+
+@contextmanager
+def opened(role: str = "administrator", **words: object) -> Iterator[RestPortal]:
+    portal = RestPortal(access(the_service(), role, **words))
+    try:
+        yield portal
+    finally:
+        portal.close()
+
+
+# --- absurd answers ---
+
+ABSURD: dict[str, tuple[str, object]] = {
+    "a user without id": ("users", page(user_row(id=""))),
+    "a user whose id is a number": ("users", page(user_row(id=7))),
+    "no e-mail": ("users", page({k: v for k, v in user_row().items() if k != "email"})),
+    "an e-mail that is a list": ("users", page(user_row(email=["ann@example.fr"]))),
+    "a name of null": ("users", page(user_row(first_name=None))),
+    "a phone that is a number": ("users", page(user_row(phone=33612345678))),
+    "an unknown type": ("users", page(user_row(type="emperor"))),
+    "a type that is a list": ("users", page(user_row(type=["administrator"]))),
+    "an unknown status": ("users", page(user_row(status="asleep"))),
+    "half a trio": ("users", page(user_row(production="half"))),
+    "companies that are a text": ("users", page(user_row(companies="1"))),
+    "companies that are numbers": ("users", page(user_row(companies=[1]))),
+    "companies that are lists": ("users", page(user_row(companies=[["1"]]))),
+    "a company that is not listed": ("users", page(user_row(companies=["1", "2"]))),
+    "an application without state": ("users", page(user_row(apps=[{"app": "Scan", "ends": None}]))),
+    "an application of an unknown state": (
+        "users", page(user_row(apps=[{"app": "Scan", "state": "idle", "ends": None}]))
+    ),
+    "an application that ends some day": (
+        "users", page(user_row(apps=[{"app": "Scan", "state": "ending", "ends": "some day"}]))
+    ),
+    "applications that are texts": ("users", page(user_row(apps=["Scan"]))),
+    "a version that is a text": ("users", page(user_row(version="3"))),
+    "a version that is true": ("users", page(user_row(version=True))),
+    "a version below none": ("users", page(user_row(version=-1))),
+    "a user that is a text": ("users", page("ann")),
+    "a user that is null": ("users", page(None)),
+    "two with one e-mail": ("users", page(user_row(), user_row(id="id-other"))),
+    "no items": ("users", {"next": None, "counter": 7}),
+    "items that are none": ("users", {"items": {}, "next": None, "counter": 7}),
+    "no counter": ("users", {"items": [], "next": None}),
+    "a counter that is a text": ("users", page(counter="7")),
+    "a next that is a text": ("users", page(next="5")),
+    "a next that is where we are": ("users", page(user_row(), next=0)),
+    "a list": ("users", []),
+    "a company without a name": ("companies", page({"number": "1"})),
+    "a company whose number is one": ("companies", page(company_row(number=1))),
+    "an unknown billing mode": ("companies", page(company_row(billing={"mode": "barter", "offer": "x"}))),
+    "billing that is a text": ("companies", page(company_row(billing="client"))),
+    "billing that ends some day": ("companies", page(company_row(billing_ends="soon"))),
+    "a company that is a number": ("companies", page(1)),
+    "no terms": ("portal", {"portal": "x"}),
+    "an unknown operator": ("portal", Scripted().about(operator="emperor")),
+    "terms that are a list": ("portal", Scripted().about(terms=[])),
+    "an offer that is a number": ("portal", Scripted().about(terms={**TERMS_ROW, "offers": [1]})),
+    "a stamp that is a number": ("portal", Scripted().about(stamp=7)),
+    "a counter below none": ("portal", Scripted().about(counter=-1)),
+    "no day": ("portal", Scripted().about(today="tomorrow")),
+    "scopes in one text": ("portal", Scripted().about(scopes="portal.read portal.write")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ABSURD)
+def test_an_absurd_answer_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
+    """Row 13: nothing that a portal may say gets past the driver as something else."""
+    where, said = ABSURD[case]
+    scripted.says[f"GET /v1/{where}"] = lambda _: reply(200, said)
+    with scripted.portal() as portal, pytest.raises(PortalError, match="gave a reply that cannot be used"):
+        portal.snapshot()
+
+
+def test_a_list_that_leads_in_circles_ends_in_a_sentence(scripted: Scripted) -> None:
+    scripted.says["GET /v1/users"] = lambda asked: reply(
+        200, page(user_row(), next=5 if "after=0" in asked.path else 3)
+    )
+    with scripted.portal() as portal, pytest.raises(PortalError, match="leads back to where it was"):
+        portal.snapshot()
+    assert sum("/v1/users" in path for path in scripted.server.paths()) <= 2
+
+
+def test_a_name_that_looks_like_the_end_of_a_page_is_a_name(scripted: Scripted) -> None:
+    """The next page is asked for by the last bytes of this one; what stands in a text is no end."""
+    odd = 'Ann","version":1}],"next": 5, "counter": 9}'
+    said = json.dumps(page(user_row(first_name=odd))).replace(
+        '"next": null, "counter": 7}', '"counter": 7, "next": null}'
+    )
+    scripted.says["GET /v1/users"] = lambda _: reply(200, said.encode())
+    with scripted.portal() as portal:
+        assert portal.snapshot().state.users["ann@example.fr"].first_name == odd
+    assert sum("/v1/users" in path for path in scripted.server.paths()) == 1
+
+
+def test_a_page_that_goes_on_in_two_places_ends_in_a_sentence(scripted: Scripted) -> None:
+    said = b'{"items": [], "next": null, "counter": 7, "x": {"next": 5, "counter": 7}}'
+    twice = b'{"items": [], "next": null, "counter": 7, "next":5,"counter":7}'
+    for content in (said, twice):
+        scripted.says["GET /v1/users"] = lambda asked, content=content: reply(  # type: ignore[misc]
+            200, content if "after=0" in asked.path else page()
+        )
+        with scripted.portal() as portal:
+            portal.snapshot()
+
+
+CLOSE = Call("key", CloseUser("ann@example.fr"), "id-ann", 3)
+AT_CLOSING = "POST /v1/users/id-ann/closing"
+
+RECEIPTS: dict[str, object] = {
+    "an empty object": {},
+    "an unknown verdict": {"verdict": "perhaps", "id": "id-ann", "version": 4},
+    "a refusal that succeeds": {"verdict": "failed", "id": "id-ann", "version": 4},
+    "no id": {"verdict": "applied", "version": 4},
+    "another's id": {"verdict": "applied", "id": "id-bob", "version": 4},
+    "a version that is a text": {"verdict": "applied", "id": "id-ann", "version": "4"},
+    "a list": [],
+}
+
+
+@pytest.mark.parametrize("case", RECEIPTS)
+def test_an_absurd_receipt_is_none(case: str, scripted: Scripted) -> None:
+    scripted.says[AT_CLOSING] = lambda _: reply(200, RECEIPTS[case])
+    with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
+        portal.execute([CLOSE])
+
+
+def problem(status: int, code: str, detail: str = "so it is", **more: object) -> bytes:
+    return reply(
+        status, {"type": f"urn:provisioner:problem:{code}", "status": status, "detail": detail, **more}
+    )
+
+
+VERDICTS: dict[str, tuple[bytes, tuple[str, str, str]]] = {
+    "moved": (problem(412, "version-moved", "user:id-ann was changed"),
+              ("conflict", "version-moved", "user:ann@example.fr was changed")),
+    "exists": (problem(409, "exists", "R1: taken", rule="R1"), ("conflict", "exists", "R1: taken")),
+    "month": (problem(409, "month-turned", "it has", rule="R9"), ("conflict", "month-turned", "R9: it has")),
+    "gone": (problem(404, "not-on-portal"), ("conflict", "not-on-portal", "so it is")),
+    "rule": (problem(422, "R2", "R2: the last one", rule="R2"), ("failed", "R2", "R2: the last one")),
+    "value": (problem(422, "invalid", "email: too long"), ("failed", "invalid", "email: too long")),
+    "no right": (problem(403, "forbidden", "R7: no", rule="R7"), ("failed", "no-right", "R7: no")),
+    "malformed": (problem(400, "malformed"), ("failed", "malformed", "so it is")),
+    "too large": (problem(413, "too-large"), ("failed", "too-large", "so it is")),
+    "without words": (reply(422, b"", kind="text/plain"),
+                      ("failed", "", "the portal gives no reason (HTTP 422)")),
+    "hostile words": (problem(422, "R2", "a\x1b[31m\nb" * 200), ("failed", "R2", "")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_a_refusal_is_a_verdict_for_its_step_alone(case: str, scripted: Scripted) -> None:
+    answer, (verdict, code, told) = VERDICTS[case]
+    scripted.says[AT_CLOSING] = lambda _: answer
+    scripted.says["POST /v1/users/id-bob/closing"] = lambda _: reply(
+        200, {"verdict": "applied", "id": "id-bob", "version": 2}
+    )
+    with scripted.portal() as portal:
+        refused, done = portal.execute([CLOSE, Call("other", CloseUser("bob@example.fr"), "id-bob", 1)])
+    assert (str(refused.verdict), refused.code) == (verdict, code)
+    assert refused.problem == told if told else len(refused.problem) <= 301
+    assert (str(done.verdict), done.version) == ("applied", 2)
+
+
+FATAL: dict[str, tuple[bytes, type[PortalError] | type[Locked], str]] = {
+    "fenced": (problem(423, "fenced"), LockLost, "Another run has taken this one's place"),
+    "scope": (problem(403, "scope", "This needs more"), PortalError, "does not allow this client"),
+    "no such path": (problem(404, "not-found"), PortalError, "has nothing at POST /v1/users/{id}/closing"),
+    "not the method": (problem(405, "method"), PortalError, "has nothing at POST"),
+    "type": (problem(415, "media-type"), PortalError, "answers close user with HTTP 415"),
+}
+
+
+@pytest.mark.parametrize("case", FATAL)
+def test_an_answer_that_concerns_every_step_stops_the_run(case: str, scripted: Scripted) -> None:
+    answer, kind, sentence = FATAL[case]
+    scripted.says[AT_CLOSING] = lambda _: answer
+    with scripted.portal() as portal, pytest.raises(kind) as stopped:
+        portal.execute([replace(CLOSE, key=f"k{number}") for number in range(200)])
+    assert sentence in str(stopped.value)
+    # those under way were finished, and no more were begun
+    assert len(scripted.server.asked) <= 1 + 2 * 10
+
+
+def test_a_defect_of_the_portal_is_looked_up_before_it_is_believed(scripted: Scripted) -> None:
+    scripted.says[AT_CLOSING] = lambda _: problem(500, "defect")
+    known = {"key": "key", "verdict": "applied", "id": "id-ann", "version": 4}
+    scripted.says["GET /v1/receipts/key"] = lambda _: reply(200, known)
+    with scripted.portal() as portal:
+        assert portal.execute([CLOSE])[0].version == 4
+    scripted.says["GET /v1/receipts/key"] = lambda _: problem(404, "not-on-portal")
+    with scripted.portal() as portal, pytest.raises(PortalError, match="failed inside"):
+        portal.execute([CLOSE])
+
+
+def test_a_step_without_a_key_is_not_sent_twice(scripted: Scripted) -> None:
+    scripted.says[AT_CLOSING] = lambda _: [RESET]
+    with scripted.portal() as portal, pytest.raises(PortalError, match="gave no usable answer"):
+        portal.execute([replace(CLOSE, key="")])
+    assert scripted.server.paths().count(AT_CLOSING) == 1
+    assert not any("receipts" in path for path in scripted.server.paths())
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("PUT /v1/leases/l", {}), ("PUT /v1/leases/l", {"fence": "1"}), ("PUT /v1/leases/l", []),
+    ],
+)  # fmt: skip
+def test_an_absurd_lease_is_none(where: str, said: object, scripted: Scripted) -> None:
+    scripted.says[where] = lambda _: reply(200, said)
+    with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
+        portal.hold("l", "me", 1, 60)
+
+
+@pytest.mark.parametrize("said", [{}, {"granted": "k"}, {"granted": [1]}, []])
+def test_absurd_claims_are_none(said: object, scripted: Scripted) -> None:
+    scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, said)
+    with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
+        portal.claim(["k"])
+
+
+def test_letters_that_were_not_asked_for_are_not_granted(scripted: Scripted) -> None:
+    scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, {"granted": ["k", "another"]})
+    with scripted.portal() as portal:
+        assert portal.claim(["k", "l"]) == {"k"}
+
+
+@pytest.mark.parametrize(
+    "link", [7, "javascript:alert(1)", "https://x y", "https://é.fr", "https://x\n", ["https://x"]]
+)
+def test_a_link_that_is_none_gets_into_no_letter(link: object, scripted: Scripted) -> None:
+    scripted.says["POST /v1/invitations"] = lambda _: reply(200, {"links": {"id-ann": link}})
+    with scripted.portal() as portal, pytest.raises(PortalError, match="one of its links is none"):
+        portal.activation_links(["id-ann"])
+
+
+def test_links_and_claims_go_in_portions(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.portals.rest.MANY", 2)
+    scripted.says["POST /v1/invitations"] = lambda asked: reply(
+        200, {"links": {id_: f"https://x.fr/{id_}" for id_ in asked.json["users"][:1]}}
+    )
+    scripted.says["POST /v1/letter-claims"] = lambda asked: reply(200, {"granted": asked.json["letters"][1:]})
+    with scripted.portal() as portal:
+        assert portal.activation_links(list("abcde")) == {
+            "a": "https://x.fr/a", "b": "", "c": "https://x.fr/c", "d": "", "e": "https://x.fr/e"
+        }  # fmt: skip
+        assert portal.claim(list("abcde")) == {"b", "d"}
+
+
+def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
+    with scripted.portal(writing=False) as portal:
+        for work in (
+            lambda: portal.execute([CLOSE]),
+            lambda: portal.hold("l", "me", 1, 60),
+            lambda: portal.claim(["k"]),
+            lambda: portal.configure(TERMS, ""),
+        ):
+            with pytest.raises(PortalError, match="open for reading only"):
+                work()
+        assert portal.activation_links(["a"]) == {"a": ""}
+        portal.let_go()
+    assert scripted.server.asked == []
+
+
+# --- where a portal's paths differ ---
+
+
+def test_a_firm_s_own_paths_are_taken(scripted: Scripted) -> None:
+    paths = {"token": "/login", "close_user": "/api/{id}/end", "portal": "/about"}
+    scripted.says["POST /login"] = scripted.give_token
+    scripted.says["GET /about"] = lambda _: reply(200, scripted.about())
+    scripted.says["POST /api/a%2F%C3%A9%20%3F/end"] = lambda _: reply(
+        200, {"verdict": "applied", "id": "a/é ?", "version": 4}
+    )
+    with scripted.portal(paths=paths) as portal:
+        portal.snapshot()
+        assert portal.execute([replace(CLOSE, id="a/é ?")])[0].version == 4
+    assert "/oauth/token" not in scripted.server.paths()
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("close", "/x"), ("", "/x"), ("close_user", "/users/closing"), ("close_user", "/users/{number}"),
+        ("close_user", "/users/{id}/{id}"), ("users", "/users/{id}"), ("users", "users"), ("users", ""),
+        ("users", "/users?all=1"), ("users", "/users#x"), ("users", "/us ers"), ("users", "https://x.fr/users"),
+        ("users", "/us\ners"), ("users", "/usérs"), ("user", "/users/{id"), ("user", "/users/{{id}}"),
+    ],
+)  # fmt: skip
+def test_a_path_that_does_not_fit_is_named(name: str, path: str) -> None:
+    with pytest.raises(PortalError) as refused:
+        located({name: path})
+    assert "portal: paths:" in str(refused.value)
+    assert repr(path) in str(refused.value) or repr(name) in str(refused.value)
+
+
+def test_the_table_is_as_it_is_where_nothing_is_said() -> None:
+    assert located({}) == ENDPOINTS
+    assert located({"user": "/people/{id}"})["user"].path == "/people/{id}"
+
+
+# --- with the whole program ---
+
+
+@pytest.fixture
+def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
+    with firm(memory_path / "firm", monkeypatch) as mine:
+        yield mine
+
+
+def test_a_plan_where_nothing_moved_asks_one_question(
+    remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as if the files had been written a while ago
+    monkeypatch.setattr("provisioner.cache._LIKELY_RACE", 0)
+    assert apply(remote.folder) == 0
+    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 0
+    remote.relay.asked.clear()
+    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 0
+    assert "No changes" in capsys.readouterr().out
+    assert remote.relay.paths() == ["POST /oauth/token", "GET /v1/portal"]
+    staff = open_portal(access(remote.served))
+    someone = staff.snapshot().state.users["emily.clarke@clarke-ceramics.com"]
+    staff.execute([Call("", CloseUser("emily"), someone.id, someone.version)])
+    staff.close()
+    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 2
+    assert "Emily" in capsys.readouterr().out
+
+
+def test_staff_works_on_a_portal_behind_its_service_and_clients_do_not(
+    remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(*words: str) -> tuple[int, str]:
+        code = run(["-C", str(remote.folder), "portal", *words])
+        told = capsys.readouterr()
+        return code, told.out + told.err
+
+    emily = "emily.clarke@clarke-ceramics.com"
+    assert said("users") == (0, "Nobody is on this portal yet.\n")
+    assert apply(remote.folder) == 0
+    capsys.readouterr()
+    assert emily in said("users")[1]
+    assert said("close", emily)[0] == 0
+    assert remote.users[emily] == ("closed", 2)
+    assert said("close", emily)[0] != 0
+    assert said("reopen", emily)[0] == 0
+    settings = remote.folder / "provisioner.yaml"
+    settings.write_text(settings.read_text().replace("apps: [Doc", "apps: [Coffre-fort, Doc", 1))
+    code, told = said("configure")
+    assert code == 0, told
+    portal = open_portal(access(remote.served))
+    assert "Coffre-fort" in portal.snapshot().terms.apps
+    portal.close()
+    code, told = said("activate", "https://example.com/x")
+    assert code == 64
+    assert "embedded portal" in told
+
+
+def test_only_an_administrator_sets_the_terms() -> None:
+    with (
+        opened("partner") as portal,
+        pytest.raises(PortalError, match="does not allow this client set terms"),
+    ):
+        portal.configure(TERMS, "")
+
+
+def test_the_program_starts_without_what_only_http_needs(tmp_path: Path) -> None:
+    from shell_support import process
+
+    told = process(
+        '"$PYTHON" -X importtime -m provisioner --version 2>&1 | grep -cE "httpx2|stamina|asyncio" ; true',
+        tmp_path,
+    )
+    assert told.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("module", ["httpx2", "stamina"])
+def test_without_the_extra_the_program_says_what_to_install(
+    module: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.delitem(sys.modules, "stamina.instrumentation", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PortalError, match=f"needs {module}, which is not installed") as refused:
+        open_portal(scripted.access())
+    assert refused.value.remedy == "pip install 'provisioner[http]'"
+
+
+def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 23: the real service with a certificate of the firm's own authority."""
+    import trustme
+    from remote_support import settle_workspace
+
+    from provisioner.workspace import load_workspace
+
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert.pem", append=True)
+    folder = settle_workspace(tmp_path / "firm", "https://localhost:1")
+    loaded = load_workspace(folder)
+    home = tmp_path / "portal"
+    home.mkdir()
+    served = prepare(
+        home, "--certificate", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem"),
+        terms=loaded.terms, public_url=loaded.public_url,
+    )  # fmt: skip
+    served.start()
+    try:
+        client = served.clients["administrator"]
+        monkeypatch.setenv("PROVISIONER_PORTAL_CLIENT", client.id)
+        monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", client.secret)
+        settings = folder / "provisioner.yaml"
+        settings.write_text(settings.read_text().replace("localhost:1", f"localhost:{served.port}"))
+        assert apply(folder) == 1
+        assert "cannot prove who it is" in capsys.readouterr().err
+        (folder / "ca.pem").write_bytes((tmp_path / "ca.pem").read_bytes())
+        settings.write_text(settings.read_text().replace("portal:\n", "portal:\n  ca_file: ca.pem\n"))
+        assert apply(folder) == 0, capsys.readouterr()
+    finally:
+        served.stop()

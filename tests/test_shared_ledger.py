@@ -1,0 +1,345 @@
+"""Runs that share a ledger and nothing else: one effect each, whatever is killed or stopped on the way.
+
+Each run has a folder of its own, as on a machine of its own; the portal and the ledger are the same.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from boundaries import mailed, watch, workspace
+from crash_support import (
+    TWO_NEWCOMERS,
+    boundaries,
+    ended,
+    forked,
+    killed_at,
+    nothing_to_do,
+    received,
+    talk_into,
+)
+from smtp_support import SILENCE, smtp_server
+
+from provisioner.cli import run
+from provisioner.database import Place, connect, open_place, transaction
+from provisioner.ledger import IDENTITY, read_entries, read_holder, read_letters, read_runs
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
+
+PROCESSES = 8
+ROUNDS = 4
+
+
+class Shared(NamedTuple):
+    """What several runs have in common."""
+
+    base: Path
+    portal: str
+    ledger: str
+
+    @property
+    def place(self) -> Place:
+        return open_place(self.ledger, self.base)
+
+    def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
+        """A workspace of one of them; letters go to one place, as with a mail server."""
+        return workspace(
+            self.base / name, clients=TWO_NEWCOMERS, portal=self.portal, ledger=self.ledger,
+            transport=transport or f"maildir:{self.base}/outbox", extra=extra,
+        )  # fmt: skip
+
+    def letters(self) -> Counter[str]:
+        """What all of them have sent."""
+        return mailed(self.base)
+
+
+Share = Callable[[], Shared]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
+    """Makes a portal and a ledger that nobody has used."""
+    numbers = count(1)
+    server: PostgresServer | None = None
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+
+    def make() -> Shared:
+        base = memory_path / str(next(numbers))
+        base.mkdir()
+        ledger = server.url(server.new_schema()) if server else f"sqlite:///{base}/ledger.db"
+        return Shared(base, f"sqlite:///{base}/portal.db", ledger)
+
+    return make
+
+
+@pytest.fixture
+def apart(postgres: PostgresServer, memory_path: Path) -> Share:
+    """The same, portal and ledger both on PostgreSQL."""
+    numbers = count(1)
+
+    def make() -> Shared:
+        base = memory_path / str(next(numbers))
+        base.mkdir()
+        return Shared(base, postgres.url(postgres.new_schema()), postgres.url(postgres.new_schema()))
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock looks often."""
+    monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
+
+
+def apply(folder: Path, patience: str = "20") -> int:
+    return run(["-C", str(folder), "apply", "--auto-approve", "--lock-timeout", patience])
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def lapse(place: Place) -> None:
+    """As if the holder's lease had run out while nobody renewed it."""
+    with closing(connect(place, IDENTITY)) as connection, transaction(connection):
+        connection.execute("UPDATE lock SET expires = 1")
+
+
+@pytest.mark.usefixtures("capfd")
+def test_eight_appliers_on_eight_machines_have_one_effect_each(share: Share) -> None:
+    """Rows 6 and 7: half of them wait for the lock, the others come back when they meet it."""
+    for _ in range(ROUNDS):
+        shared = share()
+        reading, starting = os.pipe()
+
+        def one(folder: Path, patience: str, reading: int = reading) -> int:
+            # nobody starts before everybody is there
+            os.read(reading, 1)
+            return apply(folder, patience)
+
+        folders = [shared.folder(f"machine-{number}") for number in range(PROCESSES)]
+        appliers = [
+            forked(partial(one, folder, "60" if number % 2 else "0")) for number, folder in enumerate(folders)
+        ]
+        os.write(starting, b"." * PROCESSES)
+        codes = [ended(pid) for pid in appliers]
+        os.close(reading)
+        os.close(starting)
+        assert set(codes) <= {0, 6}
+        assert 0 in codes
+        assert sorted(shared.letters().values()) == [1, 1]
+        place = shared.place
+        done = [entry for made in read_runs(place, 20) for entry in read_entries(place, made.id)]
+        assert Counter(entry.verdict for entry in done) == {"applied": 4}
+        assert {posted.state for posted in read_letters(place)} == {"sent"}
+
+
+def test_a_run_that_was_killed_is_succeeded_at_once(share: Share) -> None:
+    """Row 8: it was waiting for a mail server; the next one finds its lock with most of its lease to go."""
+    shared = share()
+    with smtp_server({"greeting": SILENCE}) as server:
+        first = shared.folder("first", f"smtp://127.0.0.1:{server.port}", "\n  tls: none")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "provisioner", "-C", str(first), "apply", "--auto-approve"],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            until(lambda: server.connections)
+        finally:
+            process.kill()
+            process.wait()
+    before = read_holder(shared.place)
+    assert before is not None
+    assert apply(shared.folder("second")) == 0
+    assert time.time() * 1000 < before.expires
+    assert sorted(shared.letters().values()) == [1, 1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("capfd")
+def test_a_run_that_was_stopped_and_succeeded_writes_nothing_more_once_it_goes_on(share: Share) -> None:
+    """Row 8: stopped after each of its commits until its lease had run out, while another did the work."""
+    refused = parked = 0
+    for commit in count(1):
+        shared = share()
+        with smtp_server() as server:
+            posting = f"smtp://127.0.0.1:{server.port}", "\n  tls: none\n  connections: 1"
+            stopped = stopped_after(shared.folder("first", *posting), commit)
+            if stopped is None:
+                break
+            lapse(shared.place)
+            code = apply(shared.folder("second", *posting))
+            os.kill(stopped, signal.SIGCONT)
+            late = ended(stopped)
+        letters = {posted.letter.recipient: posted.state for posted in read_letters(shared.place)}
+        unknown = {recipient for recipient, state in letters.items() if state == "unknown"}
+        # a letter whose body it was about to send may still arrive: that one was parked, and told
+        assert code == (7 if unknown else 0), commit
+        assert late in (0, 6), commit
+        assert set(letters.values()) <= {"sent", "unknown"}, commit
+        arrived = received(server)
+        assert max(arrived.values()) == 1, commit
+        assert set(letters) - unknown <= set(arrived) <= set(letters), commit
+        assert len(letters) == 2, commit
+        place = shared.place
+        done = [entry.verdict for made in read_runs(place, 9) for entry in read_entries(place, made.id)]
+        assert done.count("applied") == 4, (commit, done)
+        refused += late == 6
+        parked += len(unknown)
+        shutil.rmtree(shared.base)
+    assert commit > 10
+    assert refused > 5
+    assert 1 <= parked <= 4
+
+
+def stopped_after(folder: Path, commit: int) -> int | None:
+    """Apply in a second process that stops itself after its n-th commit; its number, or None if it ended."""
+    passed = 0
+
+    def on_commit(_: Any) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == commit:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    def work() -> int:
+        watch(lambda: None, on_commit)
+        talk_into(os.devnull)
+        return apply(folder)
+
+    pid = forked(work)
+    _, status = os.waitpid(pid, os.WUNTRACED)
+    if os.WIFSTOPPED(status):
+        return pid
+    assert os.waitstatus_to_exitcode(status) == 0
+    return None
+
+
+@pytest.mark.timeout(300)
+def test_a_run_killed_anywhere_is_finished_by_another_machine(
+    apart: Share, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1, on PostgreSQL: at every second boundary, since one is before a commit and one right after it."""
+    last = boundaries(apart().folder("calm"))
+    for boundary in range(1, last + 1, 2):
+        shared = apart()
+        killed, _ = killed_at(shared.folder("first"), boundary)
+        assert killed, boundary
+        second = shared.folder("second")
+        assert apply(second) == 0, (boundary, capsys.readouterr())
+        assert sorted(shared.letters().values()) == [1, 1], boundary
+        assert nothing_to_do(second, capsys, shared.place), boundary
+        shutil.rmtree(shared.base)
+
+
+@pytest.mark.timeout(300)
+def test_a_server_that_was_killed_during_a_run_loses_and_doubles_nothing(
+    apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 2, from the other side: the server is killed at every third boundary, and started again."""
+    failed = 0
+    for boundary in count(1, 3):
+        shared = apart()
+        folder = shared.folder("first")
+        reached, code = disturbed_at(folder, boundary, postgres.restart)
+        if not reached:
+            break
+        failed += code != 0
+        assert code in (0, 1, 7), boundary
+        assert apply(folder) == 0, (boundary, capsys.readouterr())
+        assert sorted(shared.letters().values()) == [1, 1], boundary
+        assert nothing_to_do(folder, capsys, shared.place), boundary
+        shutil.rmtree(shared.base)
+    assert boundary > 20
+    assert failed > 3
+
+
+def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tuple[bool, int]:
+    """Apply in a second process that waits at a boundary until it was disturbed; whether it came there, and
+    how it ended."""
+    reading, telling = os.pipe()
+    waiting, releasing = os.pipe()
+    passed = 0
+
+    def checkpoint() -> None:
+        nonlocal passed
+        passed += 1
+        if passed == boundary:
+            os.write(telling, b".")
+            os.read(waiting, 1)
+
+    def work() -> int:
+        # the other ends are the tests' own: should they fail, nobody waits here
+        os.close(releasing)
+        os.close(reading)
+        watch(checkpoint)
+        talk_into(os.devnull)
+        return apply(folder)
+
+    pid = forked(work)
+    os.close(telling)
+    reached = os.read(reading, 1) == b"."
+    if reached:
+        disturb()
+        os.write(releasing, b".")
+    for end in (reading, waiting, releasing):
+        os.close(end)
+    return reached, ended(pid)
+
+
+@pytest.mark.timeout(300)
+def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_doubled(
+    apart: Share, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 2: the server committed, and the connection broke before it could say so."""
+    for commit in count(1, 2):
+        shared = apart()
+        folder = shared.folder("first")
+        code = ended(forked(partial(_applied_with_a_lost_answer, folder, commit)))
+        if code == 0:
+            break
+        assert code in (1, 7), commit
+        assert apply(folder) == 0, (commit, capsys.readouterr())
+        assert sorted(shared.letters().values()) == [1, 1], commit
+        assert nothing_to_do(folder, capsys, shared.place), commit
+        shutil.rmtree(shared.base)
+    assert commit > 5
+
+
+def _applied_with_a_lost_answer(folder: Path, commit: int) -> int:
+    import psycopg
+
+    wire: Any = psycopg.Connection
+    original, passed = wire.execute, 0
+
+    def execute(mine: Any, statement: Any, *words: Any) -> Any:
+        nonlocal passed
+        done = original(mine, statement, *words)
+        passed += statement == "COMMIT"
+        if passed == commit and statement == "COMMIT":
+            os.close(mine.fileno())
+            # the library meets it as a connection that has gone
+            original(mine, "SELECT 1")
+        return done
+
+    wire.execute = execute
+    talk_into(os.devnull)
+    return apply(folder)
