@@ -41,11 +41,17 @@ LONGEST = 20.0
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardly a pause between tries."""
+    monkeypatch.setattr(limits, "CALL_SECONDS", 20.0)
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bounds, but smaller."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.25)
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
-    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
-    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
 
 
 class Told(NamedTuple):
@@ -198,6 +204,7 @@ def once(
     return answer
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", SLOW)
 def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) -> None:
     """Row 13: each read would be in time, the reply is not."""
@@ -248,9 +255,8 @@ def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be()
 
 
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
-def test_who_asks_to_be_left_alone_is(status: int, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_asks_to_be_left_alone_is(status: int, form: str) -> None:
     """Row 13."""
-    monkeypatch.setattr(limits, "CALL_SECONDS", 10.0)
     arrived: list[float] = []
 
     def answer(_: Asked) -> bytes:
@@ -266,10 +272,7 @@ def test_who_asks_to_be_left_alone_is(status: int, form: str, monkeypatch: pytes
     assert arrived[1] - arrived[0] >= 0.9
 
 
-def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(limits, "CALL_SECONDS", 10.0)
+def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to() -> None:
     arrived: list[float] = []
 
     def answer(_: Asked) -> bytes:
@@ -512,6 +515,7 @@ def test_a_server_that_does_not_prove_who_it_is_hears_nothing(flaw: str, tmp_pat
     assert not hears(bytes(server.clear))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(tmp_path: Path) -> None:
     """Row 23."""
     with http_server(lambda _: reply(200, {})) as server:
@@ -522,6 +526,7 @@ def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(tmp_path: Path) -> 
     assert not hears(bytes(server.clear))
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_client_in_clear_on_the_port_for_tls_ends_in_a_sentence(tmp_path: Path) -> None:
     """The other way round, on this machine, where plain HTTP is allowed."""
     context = server_context(trustme.CA().issue_cert("localhost"))
