@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from http.client import HTTPConnection
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from contract_support import PUBLIC_URL, Hands, World
+from http_support import Asked, http_server, reply
 from people import TERMS
 
 from provisioner.model import Operator, Terms
@@ -168,6 +169,26 @@ def everything(url: str, kind: str) -> list[dict[str, Any]]:
         found += page.get("Resources", [])
         if len(found) >= page["totalResults"]:
             return found
+
+
+@contextmanager
+def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
+    """A proxy before a server; ``answer`` is given the request and what passes it on."""
+    host, _, base = url.removeprefix("http://").partition("/")
+
+    def passed(asked: Asked) -> bytes:
+        connection = HTTPConnection(host, timeout=20)
+        kept = {"authorization", "content-type", "if-match", "accept"}
+        headers = {name: said for name, said in asked.headers.items() if name in kept}
+        connection.request(asked.method, asked.path, asked.content or None, headers)
+        response = connection.getresponse()
+        content = response.read()
+        more = f"ETag: {etag}\r\n" if (etag := response.getheader("ETag")) else ""
+        connection.close()
+        return reply(response.status, content, more, kind="application/scim+json")
+
+    with http_server(lambda asked: answer(asked, lambda: passed(asked))) as proxy:
+        yield f"{proxy.url}/{base}"
 
 
 def world(profile: str) -> Any:

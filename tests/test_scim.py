@@ -8,18 +8,20 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from contract_support import Desk, require
+from http_support import Asked
 from people import NOW, TERMS, company, user
 from scim_support import (
     PROFILES,
     SCHEMAS,
     TOKEN,
     ask,
+    between,
     everything,
     opened,
     server,
@@ -36,7 +38,9 @@ from provisioner.planning.steps import (
     EditApps,
     EditCompanies,
     EditProfile,
+    SetBilledCompany,
     SetType,
+    Step,
 )
 from provisioner.portals.base import Call, Verdict
 from provisioner.portals.memory import MemoryPortal
@@ -238,7 +242,63 @@ def test_planning_writes_nothing_and_cannot(url: str) -> None:
                 attempt()
 
 
+def test_a_plan_only_reads(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever there is to do, also once a step was cut off."""
+    verbs: list[str] = []
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        verbs.append(asked.method)
+        return passed()
+
+    with between(url, answer) as watched:
+        on_scim(shell, watched, monkeypatch)
+        assert shell("plan", "--detailed-exitcode").code == 2
+        pending = {"key": "k", "ledger": "l", "add": ["004217"], "status": "active", "billed": "004217"}
+        group = {"schemas": [f"{CORE}Group", COMPANY], "displayName": "B", COMPANY: {"number": "004217"}}
+        someone = {
+            "schemas": [f"{CORE}User", USER],
+            "userName": "claire.martin@boulangerie-martin.fr",
+            "active": False,
+            USER: {"status": "to_validate", "pending": json.dumps(pending)},
+        }
+        for kind, body in (("Groups", group), ("Users", someone)):
+            assert ask(url, "POST", f"/{kind}", body)[0] == 201
+        planned = shell("plan", "--detailed-exitcode")
+        assert planned.code == 2
+        assert "1 user is in the middle of a step" in " ".join(planned.out.split())
+        assert "Changes: Claire Martin" in planned.out or "claire.martin" in planned.out
+    assert set(verbs) == {"GET"}
+
+
 # --- what others have there ---
+
+
+@pytest.mark.parametrize("profile", ["scim", "scim without patch"])
+def test_an_account_that_somebody_else_made_is_taken_over_where_it_is_billed(profile: str) -> None:
+    """It has nothing of ours until we write there; of one company only, it is billed to that."""
+    url = tenant(server(profile))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        _, eve = ask(url, "POST", "/Users", {"schemas": [f"{CORE}User"], "userName": "eve@example.fr"})
+        (group,) = [one for one in everything(url, "Groups") if one["displayName"] == "Company 2"]
+        group["members"].append({"value": eve["id"]})
+        assert ask(url, "PUT", f"/Groups/{group['id']}", group)[0] == 200
+        found = desk.find("eve")
+        assert (found.billed, found.companies, found.type) == ("2", frozenset("2"), UserType.STANDARD)
+        assert (found.production, found.status) == (Production.CONSULTATION, Status.ACTIVE)
+        portal.hold("ledger", "ann", 1, 60)
+        steps: list[Step] = [
+            EditCompanies("eve@example.fr", add=("1",)),
+            EditProfile("eve@example.fr", "eve@example.fr", "Eve", "Martin", None),
+            EditApps("eve@example.fr", production=Production.FULL, grant=("Scan",)),
+            SetBilledCompany("eve@example.fr", "1", UserType.ADMINISTRATOR),
+            EditCompanies("eve@example.fr", remove=("2",)),
+        ]
+        for number, step in enumerate(steps):
+            require(desk.do(step, f"key-{number}"))
+            assert portal.receipt(f"key-{number}", "ledger") is not None
+            assert desk.find("eve").billed == ("2" if number < 3 else "1")
+        assert desk.find("eve") == user("eve", apps=("Scan",))
 
 
 def test_what_is_not_ours_is_neither_shown_nor_touched(url: str, desk: Desk) -> None:
@@ -441,6 +501,7 @@ def test_more_people_than_a_page_has_are_all_read(page: int) -> None:
     ],
 )
 def test_the_published_schemas_are_those_of_the_table(name: str, content: object) -> None:
+    """The last one is RFC 7643's own and ours together, for servers that load everything at once."""
     assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
 
 

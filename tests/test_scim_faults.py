@@ -7,8 +7,8 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import pytest
 from boundaries import apply, mailed, workspace
 from contract_support import Desk, require
 from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
-from http_support import CUT, Asked, http_server, reply
+from http_support import CUT, Asked, reply
 from people import user
-from scim_support import PROFILES, TOKEN, ask, everything, opened, server, tenant
+from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
-from provisioner.model import Production, UserType
+from provisioner.model import Production, Status, UserType
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -38,26 +38,6 @@ from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web
 
 LEDGER = "1" * 32
-
-
-@contextmanager
-def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
-    """A proxy before a server; ``answer`` is given the request and what passes it on."""
-    host, _, base = url.removeprefix("http://").partition("/")
-
-    def passed(asked: Asked) -> bytes:
-        connection = HTTPConnection(host, timeout=20)
-        kept = {"authorization", "content-type", "if-match", "accept"}
-        headers = {name: said for name, said in asked.headers.items() if name in kept}
-        connection.request(asked.method, asked.path, asked.content or None, headers)
-        response = connection.getresponse()
-        content = response.read()
-        more = f"ETag: {etag}\r\n" if (etag := response.getheader("ETag")) else ""
-        connection.close()
-        return reply(response.status, content, more, kind="application/scim+json")
-
-    with http_server(lambda asked: answer(asked, lambda: passed(asked))) as proxy:
-        yield f"{proxy.url}/{base}"
 
 
 @pytest.fixture
@@ -261,6 +241,109 @@ def test_members_that_somebody_else_adds_meanwhile_stay(profile: str) -> None:
         assert [theirs.find(name).companies for name in ("ann", "bob")] == [{"1", "2"}] * 2
 
 
+# --- servers that fail, or refuse ---
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_server_that_breaks_down_before_or_after_a_write_is_asked_what_it_did(after: bool) -> None:
+    """Row 13: HTTP 500 says nothing of whether it took effect."""
+    calm, url = tenant(server("scim")), tenant(server("scim"))
+    broken: Counter[str] = Counter()
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        words = repr((asked.method, asked.path, asked.content, asked.headers.get("if-match")))
+        if asked.method == "GET" or broken[words]:
+            return passed()
+        broken[words] += 1
+        if after:
+            passed()
+        return reply(500, {"detail": "Internal error"}, kind="application/scim+json")
+
+    for where in (calm, url):
+        with opened(where) as portal:
+            furnished(portal)
+    with opened(calm) as portal:
+        walk(Desk(portal))
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        walk(Desk(portal))
+    assert sum(broken.values()) > 15
+    assert content(url) == content(calm)
+
+
+def refusing(url: str, status: int, where: str) -> Any:
+    """A server that refuses every write of this kind."""
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if asked.method != "GET" and where in f"{asked.method} {asked.path}":
+            return reply(status, {"detail": "Not for you"}, kind="application/scim+json")
+        return passed()
+
+    return between(url, answer)
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_what_a_server_refuses_fails_alone_and_is_told_in_its_words(status: int) -> None:
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        furnished(portal)
+    with refusing(url, status, "PATCH /tenant") as troubled, opened(troubled) as portal:
+        told = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR), "key")
+    assert (told.verdict, told.problem) == (Verdict.FAILED, "The server refuses: Not for you")
+
+
+def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left() -> None:
+    """Nobody takes it for one that was cut off, and ends as it was meant to."""
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        furnished(portal)
+    with refusing(url, 403, "/Groups/") as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        desk = Desk(portal)
+        told = desk.create(user("eve", type="standard"), "key 1")
+        moved = desk.do(EditCompanies("bob@example.fr", add=("2",)), "key 2")
+    assert [told.verdict, moved.verdict] == [Verdict.FAILED] * 2
+    with opened(url) as portal:
+        desk = Desk(portal)
+        assert desk.find("bob").companies == {"1"}
+        eve = desk.find("eve")
+        assert (eve.status, eve.companies, eve.billed) == (Status.TO_VALIDATE, frozenset(), "1")
+        assert portal.receipt("key 1", LEDGER) is None
+        assert portal.fit(desk.state)[1] == ()
+        require(desk.do(EditCompanies("eve@example.fr", add=("1",))))
+        require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
+
+
+def test_a_company_that_somebody_deletes_meanwhile_is_left_and_cannot_be_joined() -> None:
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
+        require(desk.create(user("dan", "3")))
+        (gone,) = [one["id"] for one in everything(url, "Groups") if one["displayName"] == "Company 2"]
+        calls = [
+            desk.call(EditCompanies("ann@example.fr", add=("2",)), "a"),
+            desk.call(EditCompanies("bob@example.fr", add=("3",), remove=("2",)), "b"),
+        ]
+        assert ask(url, "DELETE", f"/Groups/{gone}")[0] == 204
+        first, second = portal.execute(calls)
+        assert first.verdict is Verdict.FAILED
+        assert second.verdict is Verdict.CONFLICT
+        assert desk.find("ann").companies == desk.find("bob").companies == {"1"}
+
+
+def test_an_address_that_belongs_to_somebody_who_is_not_shown_is_not_taken() -> None:
+    """R1: the server's own rule, also for accounts that are no client accesses."""
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        desk = furnished(portal)
+        core = "urn:ietf:params:scim:schemas:core:2.0:User"
+        assert ask(url, "POST", "/Users", {"schemas": [core], "userName": "staff@example.org"})[0] == 201
+        told = desk.do(EditProfile("bob@example.fr", "staff@example.org", "Bob", "Martin", None))
+        assert (told.verdict, told.code) == (Verdict.CONFLICT, "exists")
+        assert desk.find("bob").email == "bob@example.fr"
+
+
 # --- runs killed ---
 
 
@@ -341,14 +424,15 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         check_that_nobody_sees_too_much(url, step)
         with opened(url, writing=False) as portal:
             found = portal.snapshot().state
-            told = portal.receipt("key", LEDGER)
+            told, theirs = (portal.receipt("key", ledger) for ledger in (LEDGER, "2" * 32))
             _, problems = portal.fit(found)
         assert (told is not None) == (dict(found.users) == dict(expected.users))
         cut_off = [problem for problem in problems if problem.code == "cut-off"]
         seen += len(cut_off)
         if cut_off:
-            # another ledger finishes it as well, and is told that it did not do it
+            # another ledger may finish it as well, and is told that it did not do it
             assert told is not None
+        assert theirs == (told and replace(told, verdict=Verdict.ALREADY))
         receipt = run(url)
         assert receipt.verdict is Verdict.APPLIED, at
         assert content(url) == content(calm), at

@@ -30,6 +30,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -195,7 +196,7 @@ class ScimPortal:
 
     def _answer(self, call: Call) -> Receipt:
         """What becomes of a call; begun again where others write in between, or an answer is lost."""
-        lost: Unanswered | None = None
+        lost: Unanswered | Refused | None = None
         for _ in range(TRIES):
             try:
                 receipt = self._try(call, again=lost is not None)
@@ -206,12 +207,16 @@ class ScimPortal:
             except _Moved:
                 pass
             except Refused as problem:
-                return _not_taken(call, problem)
+                if not problem.broken:
+                    return _not_taken(call, problem)
+                lost = problem
             else:
                 if receipt.verdict is Verdict.ALREADY and lost is not None and not self._places.journal:
                     # it was we who wrote it, and the server keeps nothing to tell that by
                     return replace(receipt, verdict=Verdict.APPLIED)
                 return receipt
+        if isinstance(lost, Refused):
+            return _not_taken(call, lost)
         if lost is not None:
             raise lost
         problem_ = f"{address_of(call.step)} is being changed by somebody else all the time."
@@ -335,16 +340,18 @@ class ScimPortal:
 
     def _moved_user(self, call: Call, resource: Resource, found: User, wanted: User) -> Receipt:
         """A step that gives or takes dossiers."""
-        pending = pending_of(call, self._ledger, found, wanted)
-        if self._places.journal:
-            announced = self._places.with_pending(resource, pending)
-            if pending.type is UserType.STANDARD:
-                # before he sees the other dossier; and billed there already, for one that he alone
-                # administers must not keep him as its standard user (R2)
-                demoted = replace(found, type=wanted.type, billed=wanted.billed)
-                announced = self._places.with_user(announced, found, demoted)
-            resource = self._client.update(self._client.features.users, resource, announced)
-            self._holdings.keep_user(resource)
+        places, pending = self._places, pending_of(call, self._ledger, found, wanted)
+        # whom he is billed to is written down before he has companies to choose from; and whoever becomes a
+        # standard user is one before he sees the other dossier, billed there already, for a company that he
+        # alone administers must not keep him as its standard user (R2)
+        narrowed = found
+        if pending.type is UserType.STANDARD:
+            narrowed = replace(found, type=wanted.type, billed=wanted.billed)
+        announced = places.with_user(resource, found, narrowed)
+        if places.journal:
+            announced = places.with_pending(announced, pending)
+        resource = self._client.update(self._client.features.users, resource, announced)
+        self._holdings.keep_user(resource)
         return self._done(call.key, self._finish(resource, pending), found)
 
     # --- steps of several writes ---
@@ -356,15 +363,44 @@ class ScimPortal:
 
     def _finish(self, resource: Resource, pending: Pending) -> Resource:
         """Do what is left of a step; each part of it may be done already."""
-        id_, holdings, groups = str(resource["id"]), self._holdings, self._client.features.groups
-        for group in holdings.group_ids(pending.remove).values():
-            self._insist(lambda group=group: self._client.leave(groups, group, id_))  # type: ignore[misc]
-        for group in holdings.group_ids(pending.add).values():
-            self._insist(lambda group=group: self._client.join(groups, group, id_))  # type: ignore[misc]
-        holdings.moved(id_, pending.add, pending.remove)
-        resource = self._insist(lambda: self._last_write(id_, pending))
+        id_, holdings = str(resource["id"]), self._holdings
+        try:
+            for number in pending.remove:
+                self._membership(id_, number, belongs=False)
+            for number in pending.add:
+                self._membership(id_, number, belongs=True)
+            resource = self._insist(lambda: self._last_write(id_, pending))
+        except Refused:
+            if self._places.journal:
+                # not to be done: what is there now is shown as it is, and planned from
+                self._insist(lambda: self._withdrawn(id_))
+            raise
         holdings.keep_user(resource)
         return resource
+
+    def _membership(self, id_: str, number: str, *, belongs: bool) -> None:
+        holdings, endpoint = self._holdings, self._client.features.groups
+        write = self._client.join if belongs else self._client.leave
+        group = holdings.group_ids([number]).get(number)
+        if group is not None:
+            try:
+                self._insist(partial(write, endpoint, group, id_))
+            except Refused as problem:
+                if problem.status != 404:
+                    raise
+                holdings.forget_group(number)
+                group = None
+        if group is None and belongs:
+            raise Refused(404, f"There is no company {number} any more.")
+        holdings.moved(id_, *(((number,), ()) if belongs else ((), (number,))))
+
+    def _withdrawn(self, id_: str) -> None:
+        """Nothing is announced of this user any more."""
+        users = self._client.features.users
+        resource = self._client.read(users, id_)
+        if resource is not None:
+            bare = self._places.with_pending(resource, None)
+            self._holdings.keep_user(self._client.update(users, resource, bare))
 
     def _last_write(self, id_: str, pending: Pending) -> Resource:
         places, users = self._places, self._client.features.users
@@ -388,7 +424,7 @@ class ScimPortal:
             try:
                 return write()
             except Refused as problem:
-                if not problem.moved or not left:
+                if not (problem.moved or problem.broken) or not left:
                     raise
             except Unanswered as problem:
                 if not problem.unknown or not left:
@@ -488,6 +524,6 @@ def _cut_off(count: int) -> Diagnostic:
     whom = "1 user is" if count == 1 else f"{count} users are"
     return warning(
         "cut-off",
-        f"{whom} in the middle of a step that was cut off; the plan shows how it ends.",
-        "The next apply with the ledger of that run finishes it.",
+        f"{whom} in the middle of a step, which is under way or was cut off; the plan shows how it ends.",
+        "If no run is at work, the next apply with the ledger of the last one finishes it.",
     )

@@ -28,7 +28,8 @@ READINGS = 5
 
 MEDIA = "application/scim+json"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
-_ABSENT = (404, 405, 501)
+NOT_IMPLEMENTED = 501
+_ABSENT = (404, 405, NOT_IMPLEMENTED)
 
 
 @value
@@ -46,13 +47,17 @@ class Features:
 
 
 class Refused(Exception):
-    """The server does not do it; ``moved``: because the resource is not as we read it."""
+    """The server does not do it; ``moved``: because the resource is not as we read it.
+
+    ``broken``: because it failed itself, so that it may have done it all the same.
+    """
 
     def __init__(self, status: int, detail: str, *, moved: bool = False) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.moved = moved
+        self.broken = status >= 500 and status != NOT_IMPLEMENTED
 
 
 class Bearer:
@@ -157,7 +162,7 @@ class Client:
     def _membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
         # one member a request: nobody else's edit of the same group is lost, and no server's limit is met
         if self.features.patch:
-            operation: dict[str, Any] = {"op": "remove", "path": f'members[value eq "{member}"]'}
+            operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
             if belongs:
                 operation = {"op": "add", "path": "members", "value": [{"value": member, "type": "User"}]}
             where = f"{endpoint}/{quote(group, safe='')}"
@@ -181,7 +186,7 @@ class Client:
         if reply.status == 200 and reply.content:
             return self._resource(reply)
         if self.features.etag and (version := reply.headers.get("etag")):
-            return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
+            return {**wanted, "meta": {**(wanted.get("meta") or {}), "version": version}}
         found = self.read(endpoint, str(wanted["id"]))
         if found is None:
             raise Refused(404, "It is gone.", moved=True)
@@ -189,7 +194,8 @@ class Client:
 
     def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
         headers = {"Accept": MEDIA, "Content-Type": MEDIA}
-        version = (known or {}).get("meta", {}).get("version")
+        meta = (known or {}).get("meta")
+        version = meta.get("version") if isinstance(meta, dict) else None
         if version and self.features.etag:
             headers["If-Match"] = str(version)
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
@@ -227,11 +233,10 @@ class Client:
 
     def _resource(self, reply: Reply) -> Resource:
         found = reply.json()
-        if not isinstance(found, dict) or not isinstance(found.get("id"), str):
+        if not _is_resource(found):
             raise absurd(self._web.server, "it is no SCIM resource")
-        if not isinstance(found.setdefault("meta", {}), dict):
-            raise absurd(self._web.server, "it is no SCIM resource")
-        return found
+        resource: Resource = found
+        return resource
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
         """All pages; None where the listing moved meanwhile, or was refused and may be."""
@@ -260,7 +265,7 @@ class Client:
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
             raise absurd(self._web.server, "it is no SCIM list")
-        if not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in held):
+        if not all(map(_is_resource, held)):
             raise absurd(self._web.server, "it lists what is no SCIM resource")
         return held, total
 
@@ -280,7 +285,7 @@ class Client:
                 str(one.get("schema")) for one in kind.get("schemaExtensions") or () if isinstance(one, dict)
             }
         schemas = {
-            str(schema.get("id")): dict(_definitions(schema.get("attributes")))
+            str(schema.get("id")): dict(definitions(schema.get("attributes")))
             for schema in self._listed("/Schemas")
         }
         return Features(
@@ -290,7 +295,7 @@ class Client:
             users=f"/{users.strip('/')}",
             groups=f"/{groups.strip('/')}",
             extensions=frozenset(extensions),
-            schemas={**_USUAL, **schemas},
+            schemas={**USUAL, **schemas},
         )
 
     def _said(self, path: str) -> Mapping[str, Any]:
@@ -322,12 +327,21 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
     return operations
 
 
+def _is_resource(found: Any) -> bool:
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("id"), str)
+        and isinstance(found.get("meta", {}), dict)
+    )
+
+
 def _supported(config: Mapping[str, Any], feature: str) -> bool:
     said = config.get(feature)
     return isinstance(said, dict) and said.get("supported") is True
 
 
-def _definitions(held: Any) -> list[tuple[str, Definition]]:
+def definitions(held: Any) -> list[tuple[str, Definition]]:
+    """What a schema's ``attributes`` say, by lower-case name."""
     found = []
     for one in held if isinstance(held, list) else ():
         if isinstance(one, dict):
@@ -344,7 +358,7 @@ def _definitions(held: Any) -> list[tuple[str, Definition]]:
 
 
 _SEVERAL = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
-_USUAL: dict[str, dict[str, Definition]] = {
+USUAL: dict[str, dict[str, Definition]] = {
     f"{CORE}User": {
         "name": Definition(False, True, frozenset({"givenName", "familyName"})),
         "usertype": Definition(False, True, frozenset()),

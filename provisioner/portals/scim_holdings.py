@@ -49,6 +49,7 @@ class Holdings:
         self._groups: dict[str, Resource] = {}
         self._group_of: dict[str, str] = {}
         self._companies_of: dict[str, set[str]] = {}
+        self._members_of: dict[str, set[str]] = {}
         self._census = Census(State(), terms)
         self._read = False
 
@@ -77,7 +78,7 @@ class Holdings:
         users = self._client.listing(self._client.features.users)
         groups = self._client.listing(self._client.features.groups)
         self._users, self._groups = {}, {}
-        self._group_of, self._companies_of = {}, {}
+        self._group_of, self._companies_of, self._members_of = {}, {}, {}
         self._census = Census(State(), self._terms)
         for group in sorted(groups, key=_age):
             self.keep_group(group)
@@ -91,7 +92,8 @@ class Holdings:
         if found is None:
             self._forget_user(id_)
             return None
-        self._companies_of[id_] = self._companies_read(id_)
+        numbers = self._companies_read(id_)
+        self.moved(id_, numbers, self.companies_of(id_) - numbers)
         self.keep_user(found)
         return found
 
@@ -113,7 +115,7 @@ class Holdings:
             if found is not None and self.places.number(found) == number:
                 self.keep_group(found)
                 return found
-            self._forget_group(number)
+            self.forget_group(number)
         for candidate in self.groups_numbered(number, anew=anew):
             self.keep_group(candidate)
             return candidate
@@ -162,17 +164,26 @@ class Holdings:
         self._groups[id_] = resource
         self._census.place(company_address(number), company)
         members = {str(one.get("value")) for one in Path("", "members").elements(resource)}
-        for user, numbers in self._companies_of.items():
-            if number in numbers and user not in members:
-                numbers.discard(number)
-        for user in members:
-            self._companies_of.setdefault(user, set()).add(number)
+        known = self._members_of.get(number, set())
+        for user in known - members:
+            self.moved(user, (), (number,))
+        for user in members - known:
+            self.moved(user, (number,), ())
+
+    def forget_group(self, number: str) -> None:
+        """A company that is no more."""
+        self._groups.pop(self._group_of.pop(number), None)
+        self._census.place(company_address(number), None)
 
     def moved(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
         """A user has joined some companies and left others."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
+        for number in remove:
+            self._members_of.get(number, set()).discard(id_)
+        for number in add:
+            self._members_of.setdefault(number, set()).add(id_)
 
     # --- in our words ---
 
@@ -242,10 +253,6 @@ class Holdings:
     def _forget_user(self, id_: str) -> None:
         self._users.pop(id_, None)
         self._census.place(user_address(id_), None)
-
-    def _forget_group(self, number: str) -> None:
-        self._groups.pop(self._group_of.pop(number), None)
-        self._census.place(company_address(number), None)
 
 
 def _age(resource: Resource) -> tuple[str, str]:

@@ -286,9 +286,11 @@ class Places:
         if before is None or before.email != user.email:
             written["userName"] = user.email
             self._write("work_email", written, user.email)
-        for name in ("first_name", "last_name", "phone", "billed"):
+        for name in ("first_name", "last_name", "phone"):
             if before is None or getattr(before, name) != getattr(user, name):
                 self._write(name, written, getattr(user, name))
+        if self._text("billed", resource) != user.billed:
+            self._write("billed", written, user.billed)
         if before is None or before.type is not user.type:
             self._write_type(written, user.type)
         if before is None or before.apps != user.apps:
@@ -340,18 +342,20 @@ class Places:
 
     def content(self, resource: Resource) -> object:
         """What makes a version of a resource: everything but members, and what is said of single writes."""
-        bare = deepcopy(resource)
+        held = attributes(resource)
+        held.pop("members", None)
         for name in ("pending", "billing_ends"):
-            self._write(name, bare, None)
+            if self.holds(name):
+                held.pop(self.place(name).attribute, None)
         for name in ("receipts", "company_receipts"):
             if self.holds(name):
                 place = self.place(name)
-                place.write(bare, [one.get("value") for one in place.elements(bare)])
-        held = {name: what for name, what in attributes(bare).items() if name != "members"}
-        # the elements of an attribute have no order (RFC 7643, section 2.4)
+                held[place.attribute] = [one.get("value") for one in place.elements(resource)]
+        # the elements of an attribute have no order (RFC 7643, section 2.4), and none is like absent
         return {
             name: sorted(map(canonical, what)) if isinstance(what, list) else what
             for name, what in held.items()
+            if what not in (None, [], {})
         }
 
     # --- details ---
@@ -377,6 +381,11 @@ class Places:
                 "Its schemas are at /Schemas; for what it does not hold, write none.",
             )
         definition = self._definition(place, core)
+        if name in ("pending", "billing_ends") and (place.part or place.by):
+            raise PortalError(
+                f"portal: scim: {name}: {place} is a part of an attribute.",
+                "Name a whole one, like urn:…:User:division, or write none.",
+            )
         listed = name in ("apps", "endings", "receipts", "company_receipts")
         if listed and not (
             definition.many and "value" in definition.parts and not place.part and not place.by
@@ -478,7 +487,7 @@ class Places:
 
     def _is_grant(self, entry: Resource) -> bool:
         kind = str(entry.get("type") or "")
-        return kind in (_REQUESTED, _ENDING) or (not kind and entry.get("value") in self._apps)
+        return kind in (_REQUESTED, _ENDING) or (not kind and str(entry.get("value", "")) in self._apps)
 
 
 def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:

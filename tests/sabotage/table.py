@@ -1017,4 +1017,29 @@ SABOTAGES = (
         "False",
         "rest::a_link_that_is_none_gets_into_no_letter",
     ),
+    # SCIM
+    Sabotage(
+        "scim-without-if-match",
+        "What somebody else writes on a SCIM server between our reading and our writing is lost.",
+        "portals/scim_client.py",
+        "if version and self.features.etag:",
+        "if version and not version:",
+        "scim_faults::who_writes_between_our_reading_and_our_writing_is_not_written_over",
+    ),
+    Sabotage(
+        "scim-active-at-once",
+        "Who is created on a SCIM server can log in before he is what he shall be.",
+        "portals/scim.py",
+        "waiting = replace(wanted, status=Status.TO_VALIDATE)",
+        "waiting = wanted",
+        "scim_faults::a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run",
+    ),
+    Sabotage(
+        "scim-not-announced",
+        "A step of several requests that was cut off is taken for somebody else's edit.",
+        "portals/scim.py",
+        "announced = places.with_pending(announced, pending)",
+        "pass",
+        "scim_faults::a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run",
+    ),
 )

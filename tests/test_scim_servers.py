@@ -1,0 +1,154 @@
+"""What SCIM servers say of themselves and of others, sense and nonsense, from a script."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from http_support import Asked, http_server, reply
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from people import TODAY, company, state, user
+from scim_support import opened
+
+from provisioner.errors import PortalError
+from provisioner.model import AppState, Grant, month_end
+from provisioner.planning.notation import canonical
+from provisioner.portals.scim_client import USUAL, changes, definitions
+from provisioner.portals.scim_mapping import Places
+from provisioner.portals.scim_schema import COMPANY, USER, schema_resource
+
+
+def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
+    def answer(asked: Asked) -> bytes:
+        path = asked.path.partition("?")[0].removeprefix("/v2")
+        said = answers.get(path)
+        if said is None:
+            return reply(404, {"detail": "No such thing"}, kind="application/scim+json")
+        said = said(asked) if callable(said) else said
+        return said if isinstance(said, bytes) else reply(200, said, kind="application/scim+json")
+
+    return answer
+
+
+NOBODY = {"totalResults": 0}
+"""A list without Resources, as RFC 7644 has it."""
+
+
+def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
+    answers = {"/Users": NOBODY, "/Groups": NOBODY}
+    with http_server(scripted(answers)) as bare, opened(f"{bare.url}/v2") as portal:
+        can = portal.capabilities()
+        assert (can.versions, can.receipts, can.claims, can.leases) == (False, False, False, False)
+        assert portal.snapshot().state.users == {}
+        codes = [problem.code for problem in portal.fit(FULL)[1]]
+    assert codes == ["portal-cannot-hold"] * 4 + ["unguarded"]
+
+
+FULL = state(
+    company("1", siren="732829320"),
+    user("ann", grants=(Grant("Scan", AppState.ENDING, month_end(TODAY)),)),
+    user("bob", status="to_validate"),
+)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"/Users": []}, "no SCIM list"),
+        ({"/Users": {"totalResults": "1"}}, "no SCIM list"),
+        ({"/Users": {"totalResults": 1, "Resources": [{"userName": "x"}]}}, "no SCIM resource"),
+        ({"/Users": {"totalResults": 1, "Resources": [{"id": "1", "meta": "x"}]}}, "no SCIM resource"),
+        ({"/Users": reply(200, b"<html>", kind="text/html")}, "text/html instead of application/json"),
+        ({"/Users": reply(500, {"detail": "Out of order"})}, "HTTP 500 to /Users: Out of order"),
+        ({"/Schemas": []}, "no SCIM resource"),
+        ({"/Schemas": {"Resources": 7}}, "no SCIM list"),
+        ({}, "HTTP 404 to /Users: No such thing"),
+    ],
+)
+def test_a_server_that_talks_nonsense_gets_a_sentence(answers: dict[str, Any], sentence: str) -> None:
+    with (
+        http_server(scripted(answers)) as strange,
+        opened(f"{strange.url}/v2") as portal,
+        pytest.raises(PortalError, match=sentence),
+    ):
+        portal.snapshot()
+
+
+def test_a_listing_that_never_stands_still_is_given_up() -> None:
+    turn = itertools.count(60)
+
+    def users(asked: Asked) -> Any:
+        page = [{"id": f"{asked.path}-{number}"} for number in range(50)]
+        return {"totalResults": next(turn), "Resources": page}
+
+    answers = {"/Users": users, "/Groups": NOBODY}
+    with (
+        http_server(scripted(answers)) as busy,
+        opened(f"{busy.url}/v2") as portal,
+        pytest.raises(PortalError, match="another list of /Users each time"),
+    ):
+        portal.snapshot()
+    assert 5 <= len([path for path in busy.paths() if "Users" in path]) <= 15
+
+
+def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again() -> None:
+    """All that follow move up by one, so that one of them is on neither page."""
+    people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
+    asked_before: list[str] = []
+
+    def users(asked: Asked) -> Any:
+        start = int(asked.path.partition("startIndex=")[2].partition("&")[0]) - 1
+        if asked_before == ["0"]:
+            del people[7]
+        asked_before.append(str(start))
+        return {"totalResults": len(people), "Resources": people[start : start + 50]}
+
+    group = {"id": "g", "displayName": "One", "externalId": "1"}
+    group["members"] = [{"value": one["id"]} for one in people]  # type: ignore[assignment]
+    answers = {"/Users": users, "/Groups": {"totalResults": 1, "Resources": [group]}}
+    with http_server(scripted(answers)) as moving, opened(f"{moving.url}/v2") as portal:
+        found = {someone.id for someone in portal.snapshot().state.users.values()}
+    assert found == {f"{number:02}" for number in range(60)} - {"07"}
+    assert asked_before == ["0", "50", "0", "50"]
+
+
+OURS = {urn: dict(definitions(schema_resource(urn)["attributes"])) for urn in (USER, COMPANY)}
+NAMES = ["userName", "name", "emails", "phoneNumbers", "roles", "entitlements", "active", "displayName"]
+PARTS = ["billedCompany", "status", "applicationEndings", "pending", "receipts", "number"]
+WORDS = ["administrator", "Scan", "ending", "x@y", "1"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.sampled_from(WORDS),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.sampled_from(["value", "type", "ends", "key", "givenName"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@settings(max_examples=150)
+@example({"entitlements": [{"value": ["Scan"]}, {"value": {}}], "roles": [{"value": []}]}, {"receipts": [{}]})
+@given(
+    st.dictionaries(st.sampled_from(NAMES), JSON),
+    st.dictionaries(st.sampled_from(PARTS), JSON),
+)
+def test_whatever_a_resource_holds_it_is_read_and_written_without_a_traceback(
+    held: dict[str, Any], extension: dict[str, Any]
+) -> None:
+    places = Places({}, {**USUAL, **OURS}, [USER, COMPANY], ["Scan"])
+    for name in (USER, COMPANY):
+        resource = {"id": "1", **held, name: extension}
+        someone = places.user(resource, frozenset({"1"}), {"1"}, 0)
+        places.company(resource, 0)
+        places.pending(resource)
+        places.given("receipts", resource, "key", 0)
+        places.given("company_receipts", resource, "key", 0)
+        canonical(places.content(resource))
+        wanted = user("ann", apps=("Scan",))
+        written = places.with_user(resource, someone, wanted)
+        written = places.with_receipt("receipts", written, "key", "ledger", lambda _: 1)
+        changes(resource, written)
+        again = places.user(written, frozenset({"1"}), {"1"}, 0)
+        assert again is not None
+        assert places.pending(resource) or again == wanted
