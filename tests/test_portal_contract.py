@@ -650,7 +650,7 @@ def the_story() -> list[str]:
         return story(world, Path(folder), patch)
 
 
-@promise(WHOLE)
+@promise(WHOLE, VERSIONS, CLAIMS)
 def test_the_samples_give_the_same_plans_and_outcomes_on_every_portal(
     world: World, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
