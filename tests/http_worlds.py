@@ -68,6 +68,8 @@ def http(folder: Path) -> Iterator[World]:
     empty(path)
     served.set_clock(NOW)
     others = SqlPortal(path, Operator.PARTNER, TERMS, PUBLIC_URL, hands)
+    # another test may have left those of another firm
+    others.configure(TERMS, PUBLIC_URL)
 
     def set_clock(now: object) -> None:
         hands.set(now)  # type: ignore[arg-type]

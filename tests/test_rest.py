@@ -249,14 +249,15 @@ def test_who_may_not_write_is_told_so_by_the_portal_too(scripted: Scripted) -> N
 def test_tokens_that_end_before_their_time_carry_a_whole_run(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the real service: at each step its clock leaps over the end of every token that it gave."""
+    """With the real service: again and again its clock leaps over the end of every token that it gave."""
     with firm(memory_path / "firm", monkeypatch) as remote:
         now = datetime.now(UTC)
 
         def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
             nonlocal now
             whole = answer()
-            if asked.method != "GET" and asked.path != "/oauth/token" and whole.startswith(b"HTTP/1.1 2"):
+            # not between two steps side by side: no token would live long enough to be used
+            if asked.method != "GET" and asked.path not in ("/oauth/token", "/v1/users"):
                 now += timedelta(seconds=1_000)
                 remote.served.set_clock(now)
             return whole
@@ -265,7 +266,7 @@ def test_tokens_that_end_before_their_time_carry_a_whole_run(
         assert apply(remote.folder) == 0
         assert set(remote.letters.values()) == {1}
         logins = [asked for asked in remote.relay.asked if asked.path == "/oauth/token"]
-        assert len(logins) > 6
+        assert len(logins) >= 6
 
 
 def test_a_client_that_is_disabled_in_mid_run_stops_and_what_was_done_is_found_later(
