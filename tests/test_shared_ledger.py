@@ -31,6 +31,8 @@ from crash_support import (
     received,
     talk_into,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from postgres_support import PostgresServer
 
 PROCESSES = 8
-ROUNDS = 4
+ROUNDS = 2
 
 
 class Shared(NamedTuple):
@@ -344,6 +346,26 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
     for end in (reading, waiting, releasing):
         os.close(end)
     return reached, ended(pid)
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=4))
+def test_runs_and_servers_killed_again_and_again_come_to_the_same_end(
+    kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 3: each run, on a machine of its own, is killed at a boundary, or its server is."""
+    shared = apart()
+    for number, (boundary, server_dies) in enumerate(kills):
+        folder = shared.folder(f"machine-{number}")
+        if server_dies:
+            disturbed_at(folder, boundary, postgres.restart)
+        else:
+            killed_at(folder, boundary)
+    last = shared.folder("last")
+    assert apply(last) == 0, capsys.readouterr()
+    assert sorted(shared.letters().values()) == [1, 1]
+    assert nothing_to_do(last, capsys, shared.place)
 
 
 @pytest.mark.timeout(300)
