@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -55,6 +56,27 @@ def serving(command: str, clone: Path) -> Iterator[str]:
         process.wait()
 
 
+def free_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Returns once somebody answers there."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        else:
+            return
+
+
 def change(clone: Path, before: str, after: str) -> None:
     """One line of the sample's provisioner.yaml."""
     path = clone / ONBOARDING / "provisioner.yaml"
@@ -89,6 +111,26 @@ def test_the_main_job_on_postgresql_takes_one_line_each(clone: Path, postgres: P
     for book in ("portal", "ledger"):
         change(clone, f"sqlite:///{book}.db", postgres.url(postgres.new_schema()))
     require_the_main_job(clone)
+
+
+def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
+    (serve,) = [command for command in COMMANDS if command.startswith("scim2-server ")]
+    (secret,) = [command for command in COMMANDS if command.startswith("export ")]
+    (settings,) = [block for block in SETTINGS if "scim+https://" in block]
+    assert len(settings.splitlines()) == 2
+    (clone / "schemas").symlink_to(ROOT / "schemas", target_is_directory=True)
+    port = free_port()
+    server = subprocess.Popen(
+        ["bash", "-c", f"exec {serve.replace('8090', str(port))}"], cwd=clone, env=environment_of(clone),
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until_it_listens(port, server)
+        change(clone, "sqlite:///portal.db", f"scim+http://127.0.0.1:{port}/v2")
+        require_the_main_job(clone, secret)
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_every_extra_that_is_named_exists() -> None:

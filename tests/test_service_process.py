@@ -164,6 +164,18 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         assert said.out == ""
 
 
+def test_without_its_extra_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "provisioner.service.server")
+    assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
+    said = capsys.readouterr().err
+    assert "uvicorn is missing" in said
+    assert "pip install 'provisioner[serve]'" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_it_speaks_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")

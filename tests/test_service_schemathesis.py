@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +17,7 @@ import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
 from people import ESSENTIEL, user
 from schemathesis import GenerationMode
 from schemathesis.config import (
@@ -94,3 +97,47 @@ def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> Non
         case.headers["If-Match"] = found.headers["etag"]
         for name in ("Lease", "Fencing-Token"):
             case.headers.pop(name, None)
+
+
+def test_whatever_is_asked_after_what_was_answered_is_answered_as_the_document_says(
+    served: Served, token: str, people: list[str]
+) -> None:
+    """Ids go from answers into further requests, as schemathesis links them."""
+    headers = {"Authorization": f"Bearer {token}"}
+    seen: Counter[tuple[str, int]] = Counter()
+
+    class Walk(schema.as_state_machine()):  # type: ignore[misc]
+        def get_call_kwargs(self, case: Any) -> dict[str, Any]:
+            return {"headers": headers, "base_url": served.url}
+
+        def before_call(self, case: Any) -> None:
+            if case.meta.generation.mode is GenerationMode.POSITIVE:
+                _make_likely(case, served.url, headers)
+
+        def validate_response(self, response: Any, case: Any, *checks: Any, **more: Any) -> None:
+            seen[case.operation.label, response.status_code] += 1
+            super().validate_response(response, case, *checks, **more)
+
+    run_state_machine_as_test(
+        Walk,
+        settings=settings(
+            max_examples=max(4, EXAMPLES // 2), stateful_step_count=8, suppress_health_check=list(HealthCheck)
+        ),
+    )
+    assert seen["POST /v1/users", 201] >= 1
+    assert any(count for (label, status), count in seen.items() if "{id}" in label and status == 200)
+
+
+def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:
+    """A user of a company that is there, no lease, and the version as it stands."""
+    for name in ("Lease", "Fencing-Token"):
+        case.headers.pop(name, None)
+    if case.operation.label == "POST /v1/users" and isinstance(case.body, dict):
+        # of all characters drawn, few may stand in a name
+        address = f"u{zlib.crc32(repr(case.body).encode())}@example.fr"
+        case.body.update(
+            email=address, first_name="Ada", last_name="Love", billed="1", companies=["1"], apps=[]
+        )
+    if "If-Match" in case.headers and "id" in case.path_parameters:
+        found = httpx2.get(f"{url}/v1/users/{case.path_parameters['id']}", headers=headers)
+        case.headers["If-Match"] = found.headers.get("etag", '"1"')

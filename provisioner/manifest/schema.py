@@ -198,7 +198,7 @@ class PortalAccess(_Secretive):
     )
     client_id: str = Field(
         "",
-        description="The name under which this program logs in (https, scim+https). "
+        description="The name under which this program logs in to a portal's service. "
         "The environment variable PROVISIONER_PORTAL_CLIENT otherwise; "
         "the secret is in PROVISIONER_PORTAL_SECRET unless secret_env or secret_file name another place.",
     )
@@ -207,10 +207,15 @@ class PortalAccess(_Secretive):
         "", description="The proxy to go through; none is taken from the environment."
     )
     paths: dict[str, str] = Field(
-        default_factory=dict, description="Where the service's paths differ: endpoint name to path."
+        default_factory=dict,
+        description="Where the service's paths differ, by the names of its operations in openapi.json: "
+        "user: /people/{id}.",
     )
     scim: dict[str, str] = Field(
-        default_factory=dict, description="Where a SCIM server holds things: our name to its attribute."
+        default_factory=dict,
+        description="Where a SCIM server holds things elsewhere, as attribute paths; none: nowhere. Users: "
+        "first_name, last_name, work_email, phone, type, apps, production, billed, status, endings, pending, "
+        "receipts. Companies: number, siren, billing_mode, offer, billing_ends, company_receipts.",
     )
 
 

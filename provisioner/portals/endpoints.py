@@ -45,4 +45,4 @@ ENDPOINTS: dict[str, Endpoint] = {
     "readyz": Endpoint("GET", "/readyz"),
     "openapi": Endpoint("GET", "/openapi.json"),
 }
-"""Steps are called as DESIGN.md calls them, in small letters."""
+"""Steps are called as in planning/steps.py, in small letters."""

@@ -378,5 +378,5 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
-    rule: str | None = Field(default=None, description="The rule that refuses, as DOMAIN.md numbers it: R2.")
+    rule: str | None = Field(default=None, description="The number of the rule that refuses: R2.")
     pointer: str | None = Field(default=None, description="Where in the body (RFC 6901).")
