@@ -115,7 +115,7 @@ def test_where_the_portal_makes_no_links_a_newcomer_is_told_where_to_log_in(
 def test_someone_with_a_password_is_given_no_link() -> None:
     body = written(letter(), link="").get_body(("plain",))
     assert body is not None
-    assert "Connectez-vous avec votre mot de passe" in body.get_content()
+    assert "mot de passe que vous avez déjà choisi" in body.get_content()
     assert "http" not in body.get_content()
 
 
