@@ -116,12 +116,12 @@ def test_the_main_job_on_postgresql_takes_one_line_each(clone: Path, postgres: P
 def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
     (serve,) = [command for command in COMMANDS if command.startswith("scim2-server ")]
     (secret,) = [command for command in COMMANDS if command.startswith("export ")]
-    (settings,) = [block for block in SETTINGS if "scim+https://" in block]
+    (settings,) = [block for block in SETTINGS if "scim+http" in block]
     assert len(settings.splitlines()) == 2
     (clone / "schemas").symlink_to(ROOT / "schemas", target_is_directory=True)
     port = free_port()
     server = subprocess.Popen(
-        ["bash", "-c", f"exec {serve.replace('8090', str(port))}"], cwd=clone, env=environment_of(clone),
+        ["bash", "-c", f"exec {serve} --port {port}"], cwd=clone, env=environment_of(clone),
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
