@@ -654,9 +654,15 @@ def the_story() -> list[str]:
 def test_the_samples_give_the_same_plans_and_outcomes_on_every_portal(
     world: World, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = story(world, memory_path, monkeypatch)
+    told = [but_for_what_it_cannot_guard(text) for text in story(world, memory_path, monkeypatch)]
     assert "Plan: 25 to add" in told[0]
     assert told == the_story()
+
+
+def but_for_what_it_cannot_guard(text: str) -> str:
+    """A plan without the one warning of a portal that cannot guard against a second run."""
+    alone = "Warnings (1)\n  This portal takes one run at a time [unguarded]"
+    return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(alone))
 
 
 @promise(WHOLE, VERSIONS)
