@@ -520,16 +520,29 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
-        with told(self._place, IDENTITY), transaction(self._connection):
-            row = self._connection.execute("SELECT id FROM lock").fetchone()
-            if row is None or row[0] != self._lock:
-                raise LockLost(
-                    "Another run took the lock of this ledger away, so this one stopped.",
-                    "Run the same command again: what is done is kept, what is not is taken up.",
-                )
-            self._tell_who_serves()
-            with stamped(self._connection):
-                yield self._connection
+        try:
+            with told(self._place, IDENTITY), transaction(self._connection):
+                row = self._connection.execute("SELECT id FROM lock").fetchone()
+                if row is None or row[0] != self._lock:
+                    raise _lost()
+                self._tell_who_serves()
+                with stamped(self._connection):
+                    yield self._connection
+        except LedgerError as problem:
+            # a server cuts off whoever stands still within a transaction; by now another run may go on
+            if self._is_succeeded():
+                raise _lost() from problem
+            raise
+
+    def _is_succeeded(self) -> bool:
+        """The lock is known to be ours no more."""
+        if isinstance(self._place, Path):
+            return False
+        try:
+            holder = read_holder(self._place)
+        except ProvisionerError:
+            return False
+        return holder is None or holder.id != self._lock
 
     def _acquire(
         self, command: str, timeout: float, waiting: Callable[[str], None] = lambda sentence: None
@@ -619,12 +632,24 @@ class Ledger:
         return int((now + self._lease) * 1000)
 
     def _release(self) -> None:
-        with told(self._place, IDENTITY), transaction(self._connection):
-            self._connection.execute("DELETE FROM lock WHERE id = ?", (self._lock,))
+        try:
+            with told(self._place, IDENTITY), transaction(self._connection):
+                self._connection.execute("DELETE FROM lock WHERE id = ?", (self._lock,))
+        except LedgerError:
+            # given back all the same, or another's by now
+            if not self._is_succeeded():
+                raise
         self._lock = ""
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")
+
+
+def _lost() -> LockLost:
+    return LockLost(
+        "Another run took the lock of this ledger away, so this one stopped.",
+        "Run the same command again: what is done is kept, what is not is taken up.",
+    )
 
 
 def describe_holder(holder: Holder, now: datetime) -> str:

@@ -183,11 +183,14 @@ class PostgresConnection:
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         """See :class:`~provisioner.identity.Connection`."""
         listed = list(rows)
-        if not listed:
-            return
-        cursor = self._wire.cursor()
-        cursor.executemany(_translated(statement), listed)
-        self._count(statement, cursor.rowcount)
+        if len(listed) == 1:
+            self._run(statement, listed[0])
+        elif listed:
+            cursor = self._wire.cursor()
+            cursor.executemany(_translated(statement), listed)
+            self._count(statement, cursor.rowcount)
+            # many are sent in one go, after which the server's watch over idle transactions stands still
+            self._wire.execute("SELECT 1")
 
     def backend(self) -> tuple[int, str]:
         """See :func:`backend_of`; asked for once a connection."""

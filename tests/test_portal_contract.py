@@ -213,6 +213,8 @@ REFUSED: tuple[tuple[Step, str], ...] = (
     (SetBilledCompany("ann@example.fr", "2", UserType.ADMINISTRATOR), "R2"),
     (EditApps("ann@example.fr", grant=("Production Paie",)), "R3"),
     (CreateUser("eve@example.fr", replace(user("eve"), billed="")), "R4"),
+    (CreateUser("eve@example.fr", user("eve", status="closed")), "R7"),
+    (CreateUser("ann@example.fr", user("ann", status="closed")), "R7"),
     (EditCompanies("ann@example.fr", remove=("1",)), "R5"),
     (SetBilling("1", ESSENTIEL._replace(offer="Luxe")), "unknown-offer"),
     (ValidateUser("ann@example.fr"), "R7"),
@@ -232,8 +234,8 @@ def test_every_rule_is_kept_at_the_border_and_nothing_is_written(desk: Desk) -> 
     calls = [desk.call(step, f"key-{number}") for number, (step, _) in enumerate(REFUSED)]
     told = [desk.portal.execute([call])[0] for call in calls]
     for receipt, (_, code) in zip(told, REFUSED, strict=True):
-        # over HTTP a user without a billed company is no user at all
-        assert receipt.code == code or (code, receipt.code) == ("R4", "invalid")
+        # over HTTP a newcomer without a billed company, or closed, is no newcomer at all
+        assert receipt.code == code or (code in ("R4", "R7") and receipt.code == "invalid")
     assert {receipt.verdict for receipt in told} == {CONFLICT, FAILED}
     assert [receipt for receipt in told if not receipt.problem] == []
     together = desk.portal.execute(calls)
@@ -654,9 +656,15 @@ def the_story() -> list[str]:
 def test_the_samples_give_the_same_plans_and_outcomes_on_every_portal(
     world: World, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = story(world, memory_path, monkeypatch)
+    told = [but_for_what_it_cannot_guard(text) for text in story(world, memory_path, monkeypatch)]
     assert "Plan: 25 to add" in told[0]
     assert told == the_story()
+
+
+def but_for_what_it_cannot_guard(text: str) -> str:
+    """A plan without the one warning of a portal that cannot guard against a second run."""
+    alone = "Warnings (1)\n  This portal takes one run at a time [unguarded]"
+    return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(alone))
 
 
 @promise(WHOLE, VERSIONS)

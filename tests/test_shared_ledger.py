@@ -31,6 +31,8 @@ from crash_support import (
     received,
     talk_into,
 )
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from postgres_support import PostgresServer
 
 PROCESSES = 8
-ROUNDS = 4
+ROUNDS = 2
 
 
 class Shared(NamedTuple):
@@ -210,18 +212,59 @@ def test_a_run_that_was_stopped_and_succeeded_writes_nothing_more_once_it_goes_o
     assert 1 <= parked <= 4
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("capfd")
+def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
+    apart: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 8: the server cuts it off, and what it had not committed never was."""
+    from provisioner import postgres
+
+    usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
+    assert usual in postgres.SETTINGS
+    monkeypatch.setattr(
+        postgres,
+        "SETTINGS",
+        postgres.SETTINGS.replace(usual, usual.replace(f"{postgres.IDLE_SECONDS}s", "200ms")),
+    )
+    refused = 0
+    for boundary in range(9, 50, 10):
+        shared = apart()
+        stopped = stopped_at(shared.folder("first"), boundary)
+        assert stopped is not None
+        lapse(shared.place)
+        assert apply(shared.folder("second")) == 0, boundary
+        os.kill(stopped, signal.SIGCONT)
+        late = ended(stopped)
+        # 1: at its very end, when there was nothing left to do for which another would have taken its place
+        assert late in (1, 6), boundary
+        refused += late == 6
+        assert sorted(shared.letters().values()) == [1, 1], boundary
+        shutil.rmtree(shared.base)
+    assert refused > 1
+
+
+def stopped_at(folder: Path, boundary: int) -> int | None:
+    """Apply in a second process that stops itself at a boundary; its number, or None if it ended."""
+    return _stopped(folder, boundary, lambda count: watch(count))
+
+
 def stopped_after(folder: Path, commit: int) -> int | None:
-    """Apply in a second process that stops itself after its n-th commit; its number, or None if it ended."""
+    """The same, after its n-th commit."""
+    return _stopped(folder, commit, lambda count: watch(lambda: None, lambda _: count()))
+
+
+def _stopped(folder: Path, number: int, watched: Callable[[Callable[[], None]], None]) -> int | None:
     passed = 0
 
-    def on_commit(_: Any) -> None:
+    def checkpoint() -> None:
         nonlocal passed
         passed += 1
-        if passed == commit:
+        if passed == number:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     def work() -> int:
-        watch(lambda: None, on_commit)
+        watched(checkpoint)
         talk_into(os.devnull)
         return apply(folder)
 
@@ -303,6 +346,26 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
     for end in (reading, waiting, releasing):
         os.close(end)
     return reached, ended(pid)
+
+
+@pytest.mark.timeout(300)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=4))
+def test_runs_and_servers_killed_again_and_again_come_to_the_same_end(
+    kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 3: each run, on a machine of its own, is killed at a boundary, or its server is."""
+    shared = apart()
+    for number, (boundary, server_dies) in enumerate(kills):
+        folder = shared.folder(f"machine-{number}")
+        if server_dies:
+            disturbed_at(folder, boundary, postgres.restart)
+        else:
+            killed_at(folder, boundary)
+    last = shared.folder("last")
+    assert apply(last) == 0, capsys.readouterr()
+    assert sorted(shared.letters().values()) == [1, 1]
+    assert nothing_to_do(last, capsys, shared.place)
 
 
 @pytest.mark.timeout(300)

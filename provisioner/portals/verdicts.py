@@ -77,7 +77,10 @@ def judge(
     step = call.step
     if isinstance(step, CreateUser | CreateCompany):
         if found is not None:
-            return _exists(call, step, found)
+            try:
+                return _exists(call, step, found)
+            except IllegalStep as problem:
+                return refused(call.key, [problem.diagnostic])
     elif found is None:
         return _conflict(call, "not-on-portal", f"{address_of(step)} is not on this portal.")
     elif found.version != call.version:

@@ -225,7 +225,7 @@ SABOTAGES = (
         "ledger::a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out",
     ),
     Sabotage(
-        "database-password-in-clear",
+        "password-asked-in-clear",
         "Whoever stands between us and the database's server asks for the password and gets it.",
         "postgres.py",
         'words["require_auth"] = "!password"',
