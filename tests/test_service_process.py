@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -515,20 +515,64 @@ def test_whoever_does_not_come_to_the_point_is_cut_off(
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.05)
 
     async def talk() -> bytes:
-        config = Config(Border(cast(Any, None), Bounds(), AccessLog(StringIO())), lifespan="off")
-        config.load()
-        state = ServerState()
-        listener = await asyncio.get_running_loop().create_server(
-            lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
-        )
-        async with listener:
-            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        async with _line() as (reader, writer):
             writer.write(begins)
-            said = await reader.read()
-            writer.close()
-            return said
+            return await reader.read()
 
     assert asyncio.run(talk()).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "then"),
+    [
+        # what is no request does not stop the clock
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b'{"status": "ok"}', b"\r\n"),
+        # answered before its body has come, which then comes a byte at a time
+        (b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n", b"}", b"x"),
+    ],
+)
+def test_whoever_had_his_answer_and_drips_on_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, asked: bytes, answer: bytes, then: bytes
+) -> None:
+    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.1)
+
+    async def talk() -> bytes:
+        async with _line(idle=0.1) as (reader, writer), asyncio.timeout(20):
+            writer.write(asked)
+            await reader.readuntil(answer)
+            writer.write(then)
+            return await reader.read()
+
+    assert asyncio.run(talk()) == b""
+
+
+def test_a_line_whose_body_came_after_the_answer_is_used_again() -> None:
+    async def talk() -> bytes:
+        async with _line() as (reader, writer), asyncio.timeout(20):
+            writer.write(b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+            await reader.readuntil(b"}")
+            writer.write(b"later" + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            return await reader.readuntil(b"}")
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 200 ")
+
+
+@asynccontextmanager
+async def _line(idle: float = 75) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the protocol, without a portal behind it."""
+    border = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    config = Config(border, lifespan="off", timeout_keep_alive=cast(int, idle))
+    config.load()
+    state = ServerState()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
+    )
+    async with listener:
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
 
 
 def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
