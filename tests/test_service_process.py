@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -29,12 +30,15 @@ from shell_support import Shell, copy_sample
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from provisioner import sqlite
 from provisioner.cli import run
 from provisioner.errors import PortalError
+from provisioner.portals.sql import SqlPortal
 from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
-from provisioner.service.service import Service
+from provisioner.service.clients import Clients
+from provisioner.service.service import Lasting, Service
 
 DONE = ("applied", "already")
 
@@ -467,6 +471,71 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
         assert int(answer.headers["retry-after"]) >= 1
         assert "canary" not in answer.text
     assert healthy.status_code == 200
+
+
+def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) -> None:
+    """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
+    served = prepare(tmp_path)
+    clients = Lasting(served.portal)
+    token = clients.ask(lambda portal: _token(portal))
+
+    async def ask() -> None:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        border = Border(service, Bounds(), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, border))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            bearer = {"Authorization": f"Bearer {token}"}
+            lease = {"owner": "o", "holder": "h", "fence": 1, "seconds": 60}
+            with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = [
+                    asyncio.create_task(web.put(f"/v1/leases/L{number}", headers=bearer, json=lease))
+                    for number in range(40)
+                ]
+                login = asyncio.create_task(web.post("/oauth/token", data=_form(served)))
+                read = [await web.get(f"/v1/{what}", headers=bearer) for what in ("portal", "users")]
+                wrong = await web.post("/oauth/token", data={**_form(served), "client_secret": "x"})
+                assert not any(task.done() for task in (*waiting, login))
+                other.execute("ROLLBACK")
+            done = await asyncio.gather(*waiting, login)
+        await asyncio.to_thread(service.close)
+        assert [answer.status_code for answer in read] == [200, 200]
+        assert wrong.status_code == 401
+        assert {answer.status_code for answer in done} == {200}
+
+    asyncio.run(ask())
+    clients.close()
+
+
+def _token(portal: SqlPortal) -> str:
+    clients = Clients(portal)
+    client = next(one for one in clients.everyone() if one.name == "administrator")
+    return clients.issue(client, client.scopes, NOW, 900)
+
+
+def _form(served: Served) -> dict[str, str]:
+    id_, secret = served.clients["partner"]
+    return {"grant_type": "client_credentials", "client_id": id_, "client_secret": secret}
+
+
+def test_a_portal_that_is_busy_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    served = prepare(tmp_path)
+    opened: list[SqlPortal] = []
+
+    def opening() -> SqlPortal:
+        opened.append(served.portal())
+        return opened[-1]
+
+    lasting = Lasting(opening)
+    with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(PortalError, match="busy"):
+            lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
+    lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
+    lasting.close()
+    assert len(opened) == 1
 
 
 def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:

@@ -149,10 +149,12 @@ class Border:
             headers = read_headers(request.scope["headers"])
             _require_acceptable(headers.get("accept"))
             if entry.name == "token":
-                return await self._log_in(request, headers)
+                async with asyncio.timeout(self._bounds.body_seconds + ANSWER_SECONDS):
+                    return await self._log_in(request, headers)
             session = None
             if entry.access:
-                session = await self._admit(entry, request, headers)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    session = await self._admit(entry, request, headers)
             else:
                 self._meet(self._address(request, headers))
             asked = await self._check(entry, request, headers, session)
@@ -278,9 +280,12 @@ class Border:
             )
         try:
             self._meet(self._address(request, request.headers))
-            page = await self._invitation(request)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                page = await self._invitation(request)
         except (PortalError, Problem) as trouble:
             return _refused(request, _problem_of(trouble))
+        except TimeoutError:
+            return _refused(request, unavailable("The database does not answer."))
         return page or _refused(request, Problem("not-found", "There is nothing at this address."))
 
     async def _invitation(self, request: Request) -> Response | None:

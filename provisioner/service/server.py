@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -30,8 +32,11 @@ UNREAD_SECONDS = 2.0
 IDLE_SECONDS = 75
 """Between two requests on one connection."""
 
-STOP_SECONDS = 30
+STOP_SECONDS = 20
 """How long requests in hand are given when the service stops."""
+
+END_SECONDS = 30.0
+"""From the first signal to the end, whatever the database does: what it has not committed then is undone."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -141,6 +146,10 @@ class _Server(Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            end = threading.Timer(END_SECONDS, os._exit, (1,))
+            end.daemon = True
+            end.start()
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True

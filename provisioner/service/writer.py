@@ -58,7 +58,9 @@ class Writer:
                 if found is None:
                     ended = True
                     break
-                batch.append(found)
+                # whoever was told that it took too long comes again; what is begun is finished
+                if not found[1].done():
+                    batch.append(found)
             if batch:
                 answers = self._answers([job for job, _ in batch])
                 self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
