@@ -214,6 +214,20 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
         # whatever the caller writes there himself does not help him
         assert attempt("198.51.100.9, 192.0.2.1") == 429
         assert attempt("192.0.2.2") == 401
+        # one who has many addresses in IPv6, and what is none
+        assert [attempt("2001:db8::1"), attempt("2001:db8::2")] == [401, 429]
+        assert attempt("2001:db8:0:1::1") == 401
+        assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
+        # a proxy that adds a line of its own
+        with httpx2.Client(base_url=served.url) as web:
+            answers = {
+                web.get(
+                    "/nowhere",
+                    headers=[("X-Forwarded-For", f"10.0.0.{number % 250}"), ("X-Forwarded-For", "192.0.2.3")],
+                ).status_code
+                for number in range(400)
+            }
+        assert answers == {404, 429}
 
 
 # --- the end ---
@@ -508,6 +522,24 @@ def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) ->
     clients.close()
 
 
+def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    served = prepare(tmp_path)
+    clients = Lasting(served.portal)
+
+    async def ask() -> list[int]:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        border = Border(service, Bounds(logins=2), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, border))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            answers = [await web.post("/oauth/token", data=_form(served)) for _ in range(3)]
+        await asyncio.to_thread(service.close)
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200, 200, 429]
+    clients.close()
+
+
 def _token(portal: SqlPortal) -> str:
     clients = Clients(portal)
     client = next(one for one in clients.everyone() if one.name == "administrator")
@@ -567,6 +599,8 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(tmp_path: Path) 
         answers = [stranger.get(paths[number % 3]).status_code for number in range(1_200)]
         assert set(answers) == {410, 200, 404, 429}
         assert 429 not in answers[:150]
+        invented = {"Authorization": "Bearer made-up"}
+        assert 429 in {stranger.get("/v1/portal", headers=invented).status_code for _ in range(300)}
         assert api.get("/v1/portal").status_code == 200
 
 

@@ -240,9 +240,16 @@ class Service:
 
     async def issue(self, client: Client, scopes: frozenset[str], seconds: int) -> str:
         """See :meth:`~provisioner.service.clients.Clients.issue`."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._door, self.clients.issue, client, scopes, self.clock(), seconds
+        now = self.clock()
+        token = await asyncio.get_running_loop().run_in_executor(
+            self._door, self.clients.issue, client, scopes, now, seconds
         )
+        self._know(digest(token), Session(client.id, client.role, scopes, int(now.timestamp()) + seconds))
+        return token
+
+    def knows(self, token: str) -> bool:
+        """It was good not long ago."""
+        return digest(token) in self._sessions
 
     async def work(self, job: Job) -> Receipt:
         """A step, done together with whatever else waits."""
@@ -258,14 +265,18 @@ class Service:
             if found is None:
                 self._sessions.pop(hashed, None)
                 raise no_token("The access token is unknown, or its client was disabled.")
-            if len(self._sessions) >= MOST_SESSIONS:
-                self._sessions.clear()
-            known = self._sessions[hashed] = found, self._monotonic() + FRESH_SECONDS
+            known = self._know(hashed, found)
         session = known[0]
         if session.expires <= self.clock().timestamp():
             self._sessions.pop(hashed, None)
             raise no_token("The access token has expired.")
         return session
+
+    def _know(self, hashed: str, session: Session) -> tuple[Session, float]:
+        if len(self._sessions) >= MOST_SESSIONS:
+            self._sessions.clear()
+        known = self._sessions[hashed] = session, self._monotonic() + FRESH_SECONDS
+        return known
 
 
 def no_token(sentence: str) -> Problem:
