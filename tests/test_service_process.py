@@ -156,7 +156,12 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         ([*here, "--certificate", str(tmp_path / "noise.pem")], 1, "cannot be used"),
         (["--url", "sqlite:///no/such/folder/portal.db"], 1, "cannot be opened"),
         (["--url", "sqlite:///text.db"], 1, "is not a portal"),
-        (["--url", "https://portal.example.fr"], 64, "is not a portal that can be served from here"),
+        (["--url", "https://portal.example.fr"], 64, "https://… is not a portal that can be served"),
+        (["--url", "mysql://root:hunter2@db/portal"], 64, "mysql://… is not a portal that can be served"),
+        (["--url", "root:hunter2@db/portal"], 64, "That is not a portal that can be served"),
+        (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
+        (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
+        (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
         ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
         ([], 64, "Which portal?"),
     ]
@@ -165,6 +170,7 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         said = capsys.readouterr()
         assert sentence in said.err, words
         assert "Traceback" not in said.err
+        assert "hunter2" not in said.err
         assert said.out == ""
 
 

@@ -40,7 +40,7 @@ ANSWER_SECONDS = 60.0
 """How long a database may take; what it does later is found by whoever asks again with the same key."""
 
 STRANGERS = 50.0
-"""Requests a second from one address without a token, or with one that is none; four times as many at once."""
+"""Requests a second from one address with no token, or an invented one; four times as many at once."""
 
 MOST_AT_ONCE = 1_000
 """Requests under way; one more is told to come back."""
