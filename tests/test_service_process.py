@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
-from io import StringIO
+from io import BufferedWriter, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,12 +34,18 @@ from uvicorn.server import ServerState
 from provisioner import sqlite
 from provisioner.cli import run
 from provisioner.errors import PortalError
+from provisioner.model import Operator
+from provisioner.planning.steps import CreateCompany, EditCompany
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.hosting import Job
 from provisioner.portals.sql import SqlPortal
 from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
 from provisioner.service.clients import Clients
 from provisioner.service.service import Lasting, Service
+from provisioner.service.writer import Writer
+from provisioner.streams import Sturdy
 
 DONE = ("applied", "already")
 
@@ -699,6 +706,105 @@ def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
     reader.join()
     lines = [json.loads(line) for line in read[0].splitlines()]
     assert 0 < len(lines) < 50_000
+
+
+class _Disk(StringIO):
+    """A disk that is full at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = threading.Event()
+        self.room = threading.Event()
+
+    def write(self, text: str) -> int:
+        """Nothing, until there is room."""
+        if not self.room.is_set():
+            self.refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
+    disk = _Disk()
+    log = AccessLog(disk)
+    line: dict[str, Any] = {"method": "GET", "path": "/v1/users", "status": 200, "ms": 1.0, "client": "c"}
+    log.tell(endpoint="first", bytes=1, **line)
+    assert disk.refused.wait(20)
+    disk.room.set()
+    log.tell(endpoint="second", bytes=1, **line)
+    log.close()
+    assert json.loads(disk.getvalue())["endpoint"] == "second"
+
+
+def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> None:
+    raw = Sturdy(tmp_path / "access.log", "w")
+    raw.problem = OSError(errno.ENOSPC, "No space left on device")
+    with TextIOWrapper(BufferedWriter(raw)) as stream:
+        log = AccessLog(stream)
+        log.tell(
+            method="GET", endpoint="users", path="/v1/users", status=200, ms=1.0, client="c", bytes=1
+        )  # fmt: skip
+        log.close()
+    assert json.loads((tmp_path / "access.log").read_text())["endpoint"] == "users"
+
+
+# --- the writer ---
+
+
+def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -> None:
+    served = prepare(tmp_path)
+    portal = served.portal()
+    for number in "12":
+        step = CreateCompany(number, "Bakery", None)
+        portal.work([Job(Call(key=f"made {number}", step=step), Operator.ADMINISTRATOR)])
+    with closing(sqlite3.connect(tmp_path / "portal.db")) as other, other:
+        other.execute("UPDATE company SET billing_ends = 'no day' WHERE number = '1'")
+    begin = threading.Event()
+
+    def work(jobs: Sequence[Job]) -> list[Receipt]:
+        begin.wait(20)
+        return portal.work(jobs)
+
+    async def ask() -> list[Any]:
+        writer = Writer(work, asyncio.get_running_loop())
+        edits = [
+            Call(key=f"k{number}", step=EditCompany(company, "Renamed", None), version=1)
+            for number, company in enumerate("2121")
+        ]
+        asked = [asyncio.create_task(writer.do(Job(call, Operator.ADMINISTRATOR))) for call in edits]
+        await asyncio.sleep(0)
+        begin.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        writer.close()
+        return done
+
+    first, damaged, second, damaged_again = asyncio.run(ask())
+    portal.close()
+    assert isinstance(damaged, PortalError)
+    assert isinstance(damaged_again, PortalError)
+    assert first.verdict is Verdict.APPLIED
+    assert second.verdict is Verdict.ALREADY
+
+
+def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
+    begun, end = threading.Event(), threading.Event()
+    writers: list[Writer] = []
+
+    def work(jobs: Sequence[Job]) -> list[Receipt]:
+        begun.set()
+        end.wait(20)
+        return [Receipt("", Verdict.APPLIED)] * len(jobs)
+
+    async def ask() -> None:
+        writers.append(Writer(work, asyncio.get_running_loop()))
+        task = asyncio.create_task(writers[0].do(cast(Any, None)))
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+
+    asyncio.run(ask())
+    end.set()
+    # pytest makes an error of what a thread raises
+    writers[0].close()
 
 
 def _all_of(descriptor: int) -> str:

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 from provisioner.errors import Locked, LockLost, PortalError
+from provisioner.identity import DamagedValue
 from provisioner.model import (
     AppState,
     Billing,
@@ -174,8 +175,7 @@ class Lasting(Generic[H]):
         try:
             yield host
         except PortalError as problem:
-            if _is_busy(problem):
-                # the connection is well; somebody else writes
+            if _is_well(problem):
                 raise
             with self._lock:
                 if self._host is host:
@@ -185,10 +185,13 @@ class Lasting(Generic[H]):
             raise
 
 
-def _is_busy(problem: PortalError) -> bool:
+def _is_well(problem: PortalError) -> bool:
+    """The connection, that is: somebody else writes, or a row is damaged."""
     cause = problem.__cause__
-    return getattr(cause, "sqlite_errorname", "") == "SQLITE_BUSY" or (
-        getattr(cause, "sqlstate", "") == "55P03"
+    return (
+        isinstance(cause, DamagedValue)
+        or getattr(cause, "sqlite_errorname", "") == "SQLITE_BUSY"
+        or getattr(cause, "sqlstate", "") == "55P03"
     )
 
 
