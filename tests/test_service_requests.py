@@ -326,6 +326,18 @@ def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.C
     assert "holder" not in api.get("/v1/leases/shared").json()
 
 
+def test_a_number_far_above_the_last_one_would_lock_the_ledger_out(api: httpx2.Client) -> None:
+    def take(fence: int) -> httpx2.Response:
+        words = {"owner": "ci", "holder": "first", "fence": fence, "seconds": 60}
+        return api.put("/v1/leases/own", json=words)
+
+    assert problem(take(2**53 - 1)) == "invalid"
+    assert take(5).json()["fence"] == 5
+    far = take(1_000_006)
+    assert (far.status_code, problem(far), far.json()["pointer"]) == (422, "invalid", "/fence")
+    assert take(1_000_005).json()["fence"] == 1_000_005
+
+
 def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client) -> None:
     leases = {}
     for ledger in ("one", "two"):

@@ -323,7 +323,9 @@ class NewLease(Body):
 
     owner: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
     holder: Identifier
-    fence: Whole = Field(description="The ledger's own growing number of the run.")
+    fence: Whole = Field(
+        description="The ledger's own growing number of the run; at most 1,000,000 above the one before."
+    )
     seconds: Annotated[int, Field(ge=1, le=86_400)]
 
 

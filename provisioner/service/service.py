@@ -47,7 +47,7 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portals.base import Call, Receipt, Verdict
-from provisioner.portals.hosting import Host, Job
+from provisioner.portals.hosting import Host, Job, Lease
 from provisioner.service import bodies
 from provisioner.service.clients import Books, Client, Clients, Session, digest
 from provisioner.service.problems import PROBLEMS, Problem
@@ -64,6 +64,9 @@ FRESH_SECONDS = 1.0
 """How long a token is taken without asking the database again: a disabled client is out after that."""
 
 MOST_SESSIONS = 10_000
+
+MOST_AHEAD = 1_000_000
+"""How far the number of a run may be above that of the one before: a ledger counts by ones."""
 
 READY_SECONDS = 5.0
 """How long a database that is well takes to answer, at most."""
@@ -423,10 +426,16 @@ async def _invitations(service: Service, asked: Asked) -> Reply:
 
 async def _take_lease(service: Service, asked: Asked) -> Reply:
     ledger, body = asked.path["ledger"], asked.body
+
+    def take(host: Host) -> Lease:
+        known = host.lease(ledger)
+        if body.fence > (known.fence if known else 0) + MOST_AHEAD:
+            # it never goes back: one that is near the end of all numbers would lock the ledger out for ever
+            raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
+        return host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
+
     try:
-        lease = await service.write(
-            lambda host: host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
-        )
+        lease = await service.write(take)
     except Locked as problem:
         held = await service.read(lambda host: host.lease(ledger))
         words = _lease_words(held) if held is not None else {}
