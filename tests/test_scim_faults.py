@@ -21,6 +21,7 @@ from people import user
 from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
+from provisioner.errors import PortalError
 from provisioner.model import Production, Status, UserType
 from provisioner.planning.steps import (
     CloseUser,
@@ -38,6 +39,7 @@ from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web
 
 LEDGER = "1" * 32
+NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"), 1)
 
 
 @pytest.fixture
@@ -312,6 +314,49 @@ def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left() -> No
         assert portal.fit(desk.state)[1] == ()
         require(desk.do(EditCompanies("eve@example.fr", add=("1",))))
         require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
+
+
+def on_scim(folder: Path, url: str) -> Path:
+    """A workspace with two newcomers, whose portal is this server."""
+    return workspace(folder, clients=TWO_NEWCOMERS, portal=f"scim+{url}")
+
+
+def is_join(asked: Asked) -> bool:
+    """Whether a request makes somebody a member."""
+    return asked.method == "PATCH" and "/Groups/" in asked.path and b"members" in asked.content
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_step_that_a_server_takes_neither_to_its_end_nor_back_is_finished_by_the_next_run(
+    status: int,
+    memory_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    no_pauses: None,
+) -> None:
+    """Rows 1 and 13: from a join on nothing is taken any more; nobody is forgotten, each has one welcome."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    url = tenant(server("scim"))
+    refused: list[Asked] = []
+    ill = True
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if ill and asked.method in ("PATCH", "DELETE") and (is_join(asked) or refused):
+            refused.append(asked)
+            return reply(status, {"detail": "Not now"}, kind="application/scim+json")
+        return passed()
+
+    with between(url, answer) as troubled:
+        folder = on_scim(memory_path / "workspace", troubled)
+        for _ in range(2):
+            assert apply(folder) == PortalError.exit_code
+            assert "in the middle: the server refuses the rest of it (Not now)" in capsys.readouterr().err
+        assert not mailed(folder)
+        ill = False
+        assert apply(folder) == 0
+        assert mailed(folder) == NEWCOMERS
+        assert all(one["active"] for one in everything(url, "Users"))
+        assert nothing_to_do(folder, capsys)
 
 
 def test_a_company_that_somebody_deletes_meanwhile_is_left_and_cannot_be_joined() -> None:

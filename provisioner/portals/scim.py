@@ -176,8 +176,7 @@ class ScimPortal:
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
             if pending is not None and pending.key == key:
-                done = self._finish(user, pending) if self._access.writing else user
-                given = Given(user["id"], self._holdings.user_version(done), pending.ledger)
+                given = self._given_at_last(user, pending)
             if given is not None:
                 return repeated(key, given, ledger)
         for group in self._holdings.groups():
@@ -185,6 +184,19 @@ class ScimPortal:
             if given is not None:
                 return repeated(key, given, ledger)
         return None
+
+    def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
+        """What is kept of a step that was cut off, once it is finished; None where it had to be taken back."""
+        done = user
+        if self._access.writing:
+            try:
+                done = self._finish(user, pending)
+            except Refused as problem:
+                left = self._holdings.user(user["id"])
+                if left is not None and self._places.pending(left) == pending:
+                    raise _halfway(user, problem) from problem
+                return self._holdings.user_given(left, pending.key) if left is not None else None
+        return Given(user["id"], self._holdings.user_version(done), pending.ledger)
 
     # --- writing ---
 
@@ -216,7 +228,9 @@ class ScimPortal:
                     return replace(receipt, verdict=Verdict.APPLIED)
                 return receipt
         if isinstance(lost, Refused):
-            return _not_taken(call, lost)
+            # the last try may have taken effect all the same
+            given = self._given(call) if self._places.journal else None
+            return _not_taken(call, lost) if given is None else repeated(call.key, given, self._ledger)
         if lost is not None:
             raise lost
         problem_ = f"{address_of(call.step)} is being changed by somebody else all the time."
@@ -235,6 +249,16 @@ class ScimPortal:
             if problem.moved:
                 raise _Moved from problem
             raise
+
+    def _given(self, call: Call) -> Given | None:
+        """What the server keeps of a call, read now."""
+        step, holdings = call.step, self._holdings
+        if isinstance(step, CreateCompany | EditCompany | SetBilling):
+            group = holdings.group(step.company, anew=True)
+            return holdings.group_given(group, call.key) if group else None
+        creates = isinstance(step, CreateUser)
+        user = holdings.user_called(step.profile.email, anew=True) if creates else holdings.user(call.id)
+        return holdings.user_given(user, call.key) if user else None
 
     def _company(self, job: Job, number: str, *, again: bool) -> Receipt:
         call, places, holdings = job.call, self._places, self._holdings
@@ -370,10 +394,16 @@ class ScimPortal:
             for number in pending.add:
                 self._membership(id_, number, belongs=True)
             resource = self._insist(lambda: self._last_write(id_, pending))
-        except Refused:
+        except Refused as problem:
             if self._places.journal:
                 # not to be done: what is there now is shown as it is, and planned from
-                self._insist(lambda: self._withdrawn(id_))
+                try:
+                    self._insist(lambda: self._withdrawn(id_))
+                except (Refused, Unanswered):
+                    if pending.ledger != self._ledger:
+                        raise problem from None
+                    # our own step is then neither done nor undone: unsettled, it is finished by the next run
+                    raise _halfway(resource, problem) from problem
             raise
         holdings.keep_user(resource)
         return resource
@@ -509,6 +539,15 @@ def _not_taken(call: Call, problem: Refused) -> Receipt:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
     return Receipt(call.key, Verdict.FAILED, problem=f"The server refuses: {problem.detail}")
+
+
+def _halfway(user: Resource, problem: Refused) -> PortalError:
+    """A step that the server takes neither to its end nor back."""
+    return PortalError(
+        f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
+        f"({problem.detail}), and to take it back.",
+        "Once the server takes it, run the same command again: it is finished first.",
+    )
 
 
 def _no_receipts() -> Diagnostic:
