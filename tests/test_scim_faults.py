@@ -21,8 +21,8 @@ from people import user
 from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
-from provisioner.errors import PortalError
-from provisioner.model import Production, Status, UserType
+from provisioner.errors import Partial, PortalError
+from provisioner.model import Production, UserType
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -294,25 +294,28 @@ def test_what_a_server_refuses_fails_alone_and_is_told_in_its_words(status: int)
     assert (told.verdict, told.problem) == (Verdict.FAILED, "The server refuses: Not for you")
 
 
-def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left() -> None:
-    """Nobody takes it for one that was cut off, and ends as it was meant to."""
-    url = tenant(server("scim"))
+@pytest.mark.parametrize("ours", [True, False], ids=["with our schemas", "without"])
+def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left(ours: bool) -> None:
+    """Nobody takes it for one that was cut off, and whom it was creating is in nobody's way (R5)."""
+    url = tenant(server("scim", ours=ours))
     with opened(url) as portal:
         furnished(portal)
-    with refusing(url, 403, "/Groups/") as troubled, opened(troubled) as portal:
+    groups = {one["displayName"]: one["id"] for one in everything(url, "Groups")}
+    with refusing(url, 403, groups["Company 2"]) as troubled, opened(troubled) as portal:
         portal.hold(LEDGER, "ann", 1, 60)
         desk = Desk(portal)
-        told = desk.create(user("eve", type="standard"), "key 1")
+        told = desk.create(user("eve", type="standard", companies=("2",)), "key 1")
         moved = desk.do(EditCompanies("bob@example.fr", add=("2",)), "key 2")
     assert [told.verdict, moved.verdict] == [Verdict.FAILED] * 2
     with opened(url) as portal:
         desk = Desk(portal)
         assert desk.find("bob").companies == {"1"}
-        eve = desk.find("eve")
-        assert (eve.status, eve.companies, eve.billed) == (Status.TO_VALIDATE, frozenset(), "1")
+        assert "eve@example.fr" not in desk.state.users
+        assert len(everything(url, "Users")) == 3
+        assert [len(one["members"]) for one in everything(url, "Groups")] == [2, 1]
         assert portal.receipt("key 1", LEDGER) is None
-        assert portal.fit(desk.state)[1] == ()
-        require(desk.do(EditCompanies("eve@example.fr", add=("1",))))
+        assert "cut-off" not in [problem.code for problem in portal.fit(desk.state)[1]]
+        assert desk.create(user("eve", type="standard", companies=("2",)), "key 1").verdict is Verdict.APPLIED
         require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
 
 
@@ -324,6 +327,29 @@ def on_scim(folder: Path, url: str) -> Path:
 def is_join(asked: Asked) -> bool:
     """Whether a request makes somebody a member."""
     return asked.method == "PATCH" and "/Groups/" in asked.path and b"members" in asked.content
+
+
+def test_a_newcomer_refused_in_the_middle_holds_up_nobody_and_is_welcomed_later(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """R5: an account without a company would block every later plan of the whole workspace."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    url = tenant(server("scim"))
+    refused: list[Asked] = []
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if is_join(asked) and not refused:
+            refused.append(asked)
+            return reply(403, {"detail": "Not now"}, kind="application/scim+json")
+        return passed()
+
+    with between(url, answer) as troubled:
+        folder = on_scim(memory_path / "workspace", troubled)
+        assert apply(folder) == Partial.exit_code
+        assert sum(mailed(folder).values()) == 1
+        assert apply(folder) == 0
+        assert mailed(folder) == NEWCOMERS
+        assert nothing_to_do(folder, capsys)
 
 
 @pytest.mark.parametrize("status", [403, 500])

@@ -186,7 +186,7 @@ class ScimPortal:
         return None
 
     def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
-        """What is kept of a step that was cut off, once it is finished; None where it had to be taken back."""
+        """What is kept of a step that was cut off, once it is finished; None where it is taken back."""
         done = user
         if self._access.writing:
             try:
@@ -256,8 +256,10 @@ class ScimPortal:
         if isinstance(step, CreateCompany | EditCompany | SetBilling):
             group = holdings.group(step.company, anew=True)
             return holdings.group_given(group, call.key) if group else None
-        creates = isinstance(step, CreateUser)
-        user = holdings.user_called(step.profile.email, anew=True) if creates else holdings.user(call.id)
+        if isinstance(step, CreateUser):
+            user = holdings.user_called(step.profile.email, anew=True)
+        else:
+            user = holdings.user(call.id)
         return holdings.user_given(user, call.key) if user else None
 
     def _company(self, job: Job, number: str, *, again: bool) -> Receipt:
@@ -395,15 +397,14 @@ class ScimPortal:
                 self._membership(id_, number, belongs=True)
             resource = self._insist(lambda: self._last_write(id_, pending))
         except Refused as problem:
-            if self._places.journal:
-                # not to be done: what is there now is shown as it is, and planned from
-                try:
-                    self._insist(lambda: self._withdrawn(id_))
-                except (Refused, Unanswered):
-                    if pending.ledger != self._ledger:
-                        raise problem from None
+            # not to be done: what is there now is shown as it is, and planned from
+            try:
+                self._insist(lambda: self._withdrawn(id_, pending))
+            except (Refused, Unanswered):
+                if self._places.journal and pending.ledger == self._ledger:
                     # our own step is then neither done nor undone: unsettled, it is finished by the next run
                     raise _halfway(resource, problem) from problem
+                raise problem from None
             raise
         holdings.keep_user(resource)
         return resource
@@ -424,13 +425,31 @@ class ScimPortal:
             raise Refused(404, f"There is no company {number} any more.")
         holdings.moved(id_, *(((number,), ()) if belongs else ((), (number,))))
 
-    def _withdrawn(self, id_: str) -> None:
-        """Nothing is announced of this user any more."""
-        users = self._client.features.users
+    def _withdrawn(self, id_: str, pending: Pending) -> None:
+        """Take the announcement of a step back; whom it was creating is taken away again.
+
+        An account without its companies would break R5 in every later plan, and have no welcome.
+        """
+        users, holdings = self._client.features.users, self._holdings
         resource = self._client.read(users, id_)
-        if resource is not None:
+        if resource is None:
+            holdings.forget_user(id_)
+            return
+        if not self._is_under_way(resource, pending):
+            return
+        if pending.created and resource.get("active") is False:
+            for number in sorted(holdings.companies_of(id_) & set(pending.add)):
+                self._membership(id_, number, belongs=False)
+            self._client.delete(users, resource)
+            holdings.forget_user(id_)
+        elif self._places.journal:
             bare = self._places.with_pending(resource, None)
-            self._holdings.keep_user(self._client.update(users, resource, bare))
+            holdings.keep_user(self._client.update(users, resource, bare))
+
+    def _is_under_way(self, resource: Resource, pending: Pending) -> bool:
+        if self._places.journal:
+            return self._places.pending(resource) == pending
+        return bool(pending.key) and resource.get("externalId") == f"{pending.ledger}:{pending.key}"
 
     def _last_write(self, id_: str, pending: Pending) -> Resource:
         places, users = self._places, self._client.features.users

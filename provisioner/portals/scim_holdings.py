@@ -90,7 +90,7 @@ class Holdings:
         """A user with his dossiers, read now."""
         found = self._client.read(self._client.features.users, id_) if id_ else None
         if found is None:
-            self._forget_user(id_)
+            self.forget_user(id_)
             return None
         numbers = self._companies_read(id_)
         self.moved(id_, numbers, self.companies_of(id_) - numbers)
@@ -175,6 +175,11 @@ class Holdings:
         self._groups.pop(self._group_of.pop(number), None)
         self._census.place(company_address(number), None)
 
+    def forget_user(self, id_: str) -> None:
+        """A user who is no more."""
+        self._users.pop(id_, None)
+        self._census.place(user_address(id_), None)
+
     def moved(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
         """A user has joined some companies and left others."""
         numbers = self._companies_of.setdefault(id_, set())
@@ -249,10 +254,6 @@ class Holdings:
         for number in known:
             self.group(number, anew=False)
         return set(self.companies_of(id_))
-
-    def _forget_user(self, id_: str) -> None:
-        self._users.pop(id_, None)
-        self._census.place(user_address(id_), None)
 
 
 def _age(resource: Resource) -> tuple[str, str]:
