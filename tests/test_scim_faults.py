@@ -21,7 +21,7 @@ from people import user
 from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
-from provisioner.errors import Partial, PortalError
+from provisioner.errors import Partial, PortalError, StalePlan
 from provisioner.model import Production, UserType
 from provisioner.planning.steps import (
     CloseUser,
@@ -35,10 +35,14 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portals.base import Portal, Receipt, Verdict
+from provisioner.portals.scim_mapping import Pending
 from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web
 
 LEDGER = "1" * 32
+PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+FIRST_JOIN = 7
+"""Of all writes of a first run, each counted twice: a company, its billing, an account, a membership."""
 NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"), 1)
 
 
@@ -539,6 +543,76 @@ def check_that_nobody_sees_too_much(url: str, step: Step) -> None:
         assert people["dan@example.fr"]["roles"][0]["value"] == "standard"
     elif isinstance(step, EditCompanies) and people["bob@example.fr"]["id"] in members["3"]:
         assert people["bob@example.fr"]["id"] not in members["2"]
+
+
+def test_a_step_that_was_cut_off_and_is_then_refused_is_taken_back_and_planned_anew(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1: no traceback, and no welcome for whom there is no account."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    url = tenant(server("scim"))
+    refuses = True
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if is_join(asked) and refuses:
+            return reply(403, {"detail": "Not now"}, kind="application/scim+json")
+        return passed()
+
+    with between(url, answer) as troubled:
+        folder = on_scim(memory_path / "workspace", troubled)
+        with monkeypatch.context() as patched:
+            passed = dying(patched, FIRST_JOIN)
+            with pytest.raises(Killed):
+                apply(folder)
+        assert passed[-1].method == "PATCH"
+        assert len(everything(url, "Users")) == 1
+        assert apply(folder) in (StalePlan.exit_code, Partial.exit_code), capsys.readouterr()
+        assert apply(folder) == Partial.exit_code
+        assert not mailed(folder)
+        assert everything(url, "Users") == []
+        refuses = False
+        assert apply(folder) == 0
+        assert mailed(folder) == NEWCOMERS
+        assert nothing_to_do(folder, capsys)
+
+
+@pytest.mark.parametrize("theirs", ["finished", "taken back"])
+def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> None:
+    """Another run ended the step for us, and is in the middle of its own when our last write is due."""
+    url = tenant(server("scim"))
+    with opened(url) as portal:
+        require(furnished(portal).create(user("eve", "3")))
+        bob = Desk(portal).find("bob").id
+    another = Pending("another", "2" * 32, add=("3",))
+    said: list[Asked] = []
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        told = passed()
+        if is_join(asked) and not said:
+            said.append(asked)
+            if theirs == "finished":
+                with opened(url) as other:
+                    other.hold("2" * 32, "bob", 2, 60)
+                    assert other.receipt("key", LEDGER)
+            announced = {"op": "add", "path": f"{USER}:pending", "value": another.written()}
+            assert (
+                ask(url, "PATCH", f"/Users/{bob}", {"schemas": [PATCH], "Operations": [announced]})[0] < 300
+            )
+        return told
+
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        portal.snapshot()
+        told = Desk(portal).do(EditCompanies("bob@example.fr", add=("2",)), "key")
+        pending = portal._places.pending(ask(url, "GET", f"/Users/{bob}")[1])
+    assert said
+    if theirs == "finished":
+        assert (told.verdict, pending) == (Verdict.APPLIED, another)
+    else:
+        # ours is begun again, once theirs is finished
+        assert pending is None
+        with opened(url) as portal:
+            assert Desk(portal).find("bob").companies == {"1", "2", "3"}
 
 
 @pytest.mark.timeout(120)

@@ -456,7 +456,10 @@ class ScimPortal:
         resource = self._client.read(users, id_)
         if resource is None:
             raise Refused(404, "The user is gone.")
-        if places.journal and places.pending(resource) is None:
+        if places.journal and places.pending(resource) != pending:
+            # somebody else has ended this step, and may be in the middle of another one
+            if pending.key and self._holdings.user_given(resource, pending.key) is None:
+                raise Refused(409, "Somebody else took the step back.", moved=True)
             return resource
         bare = places.with_pending(resource, None)
         found = self._holdings.as_user(bare)
