@@ -399,6 +399,26 @@ def test_rules_are_asked_of_what_is_there_now_and_not_of_an_old_reading(url: str
     assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
 
 
+@pytest.mark.parametrize("profile", ["scim", "scim without filter"])
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
+def test_an_administrator_who_is_gone_meanwhile_counts_for_his_company_no_more(
+    profile: str, moved: bool
+) -> None:
+    """R2: the server names him no more among those of the company, and somebody else stays there."""
+    url = tenant(server(profile))
+    with opened(url) as portal, opened(url) as other:
+        desk = furnished(portal)
+        for someone in (user("dan"), user("eve", "3")):
+            require(desk.create(someone))
+        ann, dan = desk.find("ann"), desk.find("dan")
+        if moved:
+            require(Desk(other).do(SetBilledCompany("dan@example.fr", "3", UserType.STANDARD)))
+        else:
+            assert ask(url, "DELETE", f"/Users/{dan.id}")[0] == 204
+        (told,) = portal.execute([Call("k", CloseUser("ann@example.fr"), ann.id, ann.version)])
+        assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_a_walk_of_random_steps_leads_where_it_leads_on_the_portal_in_memory(url: str, seed: int) -> None:
     """The same verdicts and the same states, whatever is asked for."""

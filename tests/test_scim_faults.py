@@ -576,6 +576,25 @@ def test_a_step_that_was_cut_off_and_is_then_refused_is_taken_back_and_planned_a
         assert nothing_to_do(folder, capsys)
 
 
+def test_a_change_of_somebody_whose_creation_was_cut_off_is_made_in_the_run_that_finishes_it(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 1: what was read before he was finished is not what the rest of the plan is held against."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    url = tenant(server("scim"))
+    folder = on_scim(memory_path / "workspace", url)
+    with monkeypatch.context() as patched:
+        dying(patched, FIRST_JOIN)
+        with pytest.raises(Killed):
+            apply(folder)
+    manifest = folder / "clients" / "clarke-ceramics.yaml"
+    manifest.write_text(manifest.read_text().replace("last_name: Clarke", "last_name: Clark"))
+    assert apply(folder) == 0, capsys.readouterr()
+    assert {one["name"]["familyName"] for one in everything(url, "Users")} == {"Clark"}
+    assert mailed(folder) == NEWCOMERS
+    assert nothing_to_do(folder, capsys)
+
+
 @pytest.mark.parametrize("theirs", ["finished", "taken back"])
 def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> None:
     """Another run ended the step for us, and is in the middle of its own when our last write is due."""

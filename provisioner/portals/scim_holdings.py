@@ -143,10 +143,14 @@ class Holdings:
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_people(self, number: str) -> None:
-        """Whoever is billed to a company, read now where the server filters (R2)."""
-        found = self._client.search(self._client.features.users, self.places.place("billed"), number)
-        for user in found or ():
-            self.keep_user(user)
+        """Whoever is billed to a company, or was as last read, read now (R2)."""
+        found = self._client.search(self._client.features.users, self.places.place("billed"), number) or ()
+        for resource in found:
+            self.keep_user(resource)
+        named = {resource["id"] for resource in found}
+        for id_, user in self.state.users.items():
+            if user.billed == number and user.is_open and id_ not in named:
+                self.user(id_)
 
     # --- keeping ---
 
