@@ -18,7 +18,7 @@ from contract_support import Desk, require
 from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
 from http_support import CUT, Asked, reply
 from people import user
-from scim_support import PROFILES, TOKEN, ask, between, everything, opened, server, tenant
+from scim_support import TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
 from provisioner.errors import Partial, PortalError, StalePlan
@@ -101,7 +101,7 @@ def content(url: str) -> list[Any]:
 # --- answers lost ---
 
 
-@pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
+@pytest.mark.parametrize("profile", ["scim", "scim without etag", "scim with nothing"])
 def test_each_answer_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
     """Row 12: everything that is asked is answered only when it is asked for the second time."""
     calm, url = tenant(server(profile)), tenant(server(profile))
@@ -316,7 +316,7 @@ def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left(ours: b
         assert desk.find("bob").companies == {"1"}
         assert "eve@example.fr" not in desk.state.users
         assert len(everything(url, "Users")) == 3
-        assert [len(one["members"]) for one in everything(url, "Groups")] == [2, 1]
+        assert sorted(len(one["members"]) for one in everything(url, "Groups")) == [1, 2]
         assert portal.receipt("key 1", LEDGER) is None
         assert "cut-off" not in [problem.code for problem in portal.fit(desk.state)[1]]
         assert desk.create(user("eve", type="standard", companies=("2",)), "key 1").verdict is Verdict.APPLIED
