@@ -333,6 +333,29 @@ def is_join(asked: Asked) -> bool:
     return asked.method == "PATCH" and "/Groups/" in asked.path and b"members" in asked.content
 
 
+@pytest.mark.parametrize("profile", ["scim", "scim without filter"])
+def test_whom_a_broken_server_made_a_member_all_the_same_leaves_no_member_behind(
+    profile: str, no_pauses: None
+) -> None:
+    """HTTP 500 says nothing of whether he has joined: the groups are asked before he is taken away."""
+    url = tenant(server(profile))
+    with opened(url) as portal:
+        furnished(portal)
+    before = sorted(len(one["members"]) for one in everything(url, "Groups"))
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        told = passed()
+        if is_join(asked) and b'"add"' in asked.content:
+            return reply(500, {"detail": "Internal error"}, kind="application/scim+json")
+        return told
+
+    with between(url, answer) as troubled, opened(troubled) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        assert Desk(portal).create(user("eve", type="standard"), "key").verdict is Verdict.FAILED
+    assert len(everything(url, "Users")) == 3
+    assert sorted(len(one["members"]) for one in everything(url, "Groups")) == before
+
+
 def test_a_newcomer_refused_in_the_middle_holds_up_nobody_and_is_welcomed_later(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -431,13 +431,13 @@ class ScimPortal:
         An account without its companies would break R5 in every later plan, and have no welcome.
         """
         users, holdings = self._client.features.users, self._holdings
-        resource = self._client.read(users, id_)
-        if resource is None:
-            holdings.forget_user(id_)
-            return
-        if not self._is_under_way(resource, pending):
+        resource = holdings.user(id_)
+        if resource is None or not self._is_under_way(resource, pending):
             return
         if pending.created and resource.get("active") is False:
+            for number in pending.add:
+                # a broken server may have made him a member all the same
+                holdings.group(number, anew=False)
             for number in sorted(holdings.companies_of(id_) & set(pending.add)):
                 self._membership(id_, number, belongs=False)
             self._client.delete(users, resource)
