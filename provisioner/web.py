@@ -108,8 +108,11 @@ class TooLong(PortalError):
 class Credential(Protocol):
     """What a request is authorized with."""
 
-    async def token(self, refused: str) -> str:
-        """The bearer token; another one than ``refused``, which the server did not take ("" at first)."""
+    async def token(self, refused: str, deadline: float) -> str:
+        """The bearer token; another one than ``refused``, which the server did not take ("" at first).
+
+        ``deadline`` is by the clock of the event loop. Raises :class:`PortalError`.
+        """
         ...
 
 
@@ -129,6 +132,8 @@ def _no_constant(name: str) -> NoReturn:
 class _Course:
     """How a question fares, through all its tries."""
 
+    deadline: float
+    """When it is given up, by the clock of the event loop."""
     unknown: bool = False
     """One of them may have taken effect."""
 
@@ -227,10 +232,18 @@ class Web:
     async def ask(self, request: Request, credential: Credential | None = None) -> Reply:
         """The answer to a question, whatever its status but for redirects and a server that stays busy.
 
-        A token that is refused is replaced once. Raises :class:`Unanswered` once the tries or the time
-        are used up, :class:`PortalError` for what no further try would mend.
+        A token that is refused is replaced once; all of it together has one deadline. Raises
+        :class:`Unanswered` once the tries or the time are used up, :class:`PortalError` for what no further
+        try would mend.
         """
-        course = _Course()
+        deadline = asyncio.get_running_loop().time() + limits.CALL_SECONDS
+        return await self.ask_until(deadline, request, credential)
+
+    async def ask_until(
+        self, deadline: float, request: Request, credential: Credential | None = None
+    ) -> Reply:
+        """Likewise for as long as somebody else has, by the clock of the loop."""
+        course = _Course(deadline)
         if credential is None:
             return await self._insist(request, "", course)
         token = await self._let_in(credential, "", course)
@@ -268,7 +281,7 @@ class Web:
     async def _let_in(self, credential: Credential, refused: str, course: _Course) -> str:
         """A token. That none comes says nothing of what was asked with an earlier one."""
         try:
-            return await credential.token(refused)
+            return await credential.token(refused, course.deadline)
         except Unanswered as problem:
             raise Unanswered(problem.sentence, problem.remedy, unknown=course.unknown) from None
 
@@ -277,7 +290,7 @@ class Web:
         import stamina
 
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + limits.CALL_SECONDS
+        deadline = course.deadline
         last = "it gave no answer in time"
 
         def again(problem: Exception) -> bool | float:
@@ -296,7 +309,7 @@ class Web:
             async for attempt in stamina.retry_context(
                 on=again,
                 attempts=limits.CALL_TRIES,
-                timeout=limits.CALL_SECONDS,
+                timeout=max(0.01, deadline - loop.time()),
                 wait_initial=limits.RETRY_FIRST_SECONDS,
                 wait_jitter=limits.RETRY_JITTER_SECONDS,
             ):

@@ -349,7 +349,7 @@ def test_what_an_earlier_try_may_have_done_is_not_forgotten_over_a_token(then: s
     """Row 12: the answer is lost after the effect, then the token has ended, then nobody is there."""
 
     class Other:
-        async def token(self, refused: str) -> str:
+        async def token(self, refused: str, deadline: float) -> str:
             if refused and then == "no token":
                 raise Unanswered("Nobody gives out tokens.", unknown=False)
             return f"{refused}x"
