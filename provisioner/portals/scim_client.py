@@ -66,7 +66,7 @@ class Bearer:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    async def token(self, refused: str) -> str:
+    async def token(self, refused: str, deadline: float) -> str:
         """See :class:`~provisioner.web.Credential`."""
         return self._token
 
