@@ -131,6 +131,8 @@ _TABLE_WORDS = (
 )
 _COUNTED = ("INSERT", "UPDATE", "DELETE")
 
+BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
 _LOST = re.compile(
     "server closed the connection|connection (is|was) (lost|closed|bad)|consuming input failed"
     "|terminating connection|SSL connection has been closed|could not (send|receive) data"
@@ -210,8 +212,8 @@ class PostgresConnection:
 
     def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if statement == "BEGIN IMMEDIATE":
-            # in one go: whoever has the lock sees what the one before him wrote
-            return self._wire.execute(f"BEGIN; SELECT pg_advisory_xact_lock({self._lock})")
+            # in one go: whoever has the lock sees what the one before him wrote, whatever the server's usual level
+            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
         if statement == "BEGIN":
             # whoever only reads holds up nobody, and may think for longer
             return self._wire.execute(
