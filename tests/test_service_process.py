@@ -583,14 +583,17 @@ def test_a_portal_that_is_busy_stays_open(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(opened) == 1
 
 
-def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
-    sent: list[dict[str, Any]] = []
-    scope = {
+def _coming() -> dict[str, Any]:
+    return {
         "type": "http", "method": "POST", "path": "/oauth/token", "raw_path": b"/oauth/token",
         "query_string": b"",
         "headers": [(b"content-length", b"10")], "client": ("192.0.2.1", 1), "server": ("portal", 80),
         "scheme": "http", "http_version": "1.1", "root_path": "", "asgi": {"version": "3.0"},
     }  # fmt: skip
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    sent: list[dict[str, Any]] = []
 
     async def never() -> dict[str, Any]:
         await asyncio.Event().wait()
@@ -600,10 +603,22 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
         sent.append(message)
 
     border = Border(cast(Any, None), Bounds(body_seconds=0.01), AccessLog(StringIO()))
-    asyncio.run(border(scope, never, send))
+    asyncio.run(border(_coming(), never, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"] == "urn:provisioner:problem:timeout"
+
+
+def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    async def gone() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        pass
+
+    border = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    asyncio.run(border(_coming(), gone, send))
+    assert capsys.readouterr().err == ""
 
 
 def test_strangers_who_ask_too_much_are_told_when_to_come_again(tmp_path: Path) -> None:
