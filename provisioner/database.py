@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from provisioner import sqlite
 from provisioner.identity import Connection, Identity, Place, PostgresSchema, decoding, transaction
@@ -60,7 +60,7 @@ def open_place(url: str, root: Path, secret: str = "") -> Place:
     (schema,) = parse_qs(parts.query).get("schema", [""])
     bare = parts._replace(netloc=f"{name}@{server}" if name else server, query="", fragment="")
     # an empty server is the one of this machine, and keeps its two slashes
-    return PostgresSchema(f"postgresql://{bare.netloc}{bare.path}", schema, secret or password)
+    return PostgresSchema(f"postgresql://{bare.netloc}{bare.path}", schema, secret or unquote(password))
 
 
 def connect(

@@ -117,11 +117,11 @@ def statements(script: str) -> Iterator[str]:
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
     """One write transaction, begun at once so that two writers wait instead of failing."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")

@@ -131,6 +131,8 @@ _TABLE_WORDS = (
 )
 _COUNTED = ("INSERT", "UPDATE", "DELETE")
 
+BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+
 _LOST = re.compile(
     "server closed the connection|connection (is|was) (lost|closed|bad)|consuming input failed"
     "|terminating connection|SSL connection has been closed|could not (send|receive) data"
@@ -210,8 +212,8 @@ class PostgresConnection:
 
     def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if statement == "BEGIN IMMEDIATE":
-            # in one go: whoever has the lock sees what the one before him wrote
-            return self._wire.execute(f"BEGIN; SELECT pg_advisory_xact_lock({self._lock})")
+            # in one go: whoever has the lock sees what the one before him wrote, whatever the server's usual level
+            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
         if statement == "BEGIN":
             # whoever only reads holds up nobody, and may think for longer
             return self._wire.execute(
@@ -261,13 +263,18 @@ def connect(
     with told(place, identity):
         connection = PostgresConnection(place, identity)
         try:
-            with transaction(connection):
-                layout = _layout(connection, place, identity)
-                if layout is None:
-                    _lay_out(connection, place, identity)
-                    found(connection)
-                else:
-                    _migrate(connection, identity, layout)
+            # seen at one instant; whoever finds it as it is to be waits for no writer
+            connection.execute("BEGIN")
+            current = _layout(connection, place, identity) == identity.version
+            connection.execute("ROLLBACK")
+            if not current:
+                with transaction(connection):
+                    layout = _layout(connection, place, identity)
+                    if layout is None:
+                        _lay_out(connection, place, identity)
+                        found(connection)
+                    else:
+                        _migrate(connection, identity, layout)
         except BaseException:
             connection.close()
             raise

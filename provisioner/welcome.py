@@ -18,7 +18,8 @@ from provisioner.errors import MailError
 from provisioner.ledger import Ledger, Posted
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.letters import Letter, Templates, compose, render
-from provisioner.portals.base import Portal
+from provisioner.model import Status
+from provisioner.portals.base import Portal, View
 
 CLAIM = 1_000
 """How many letters are claimed, and given their links, in one commit each."""
@@ -93,8 +94,31 @@ def _elsewhere(posted: Posted) -> Delivery:
     return Delivery(
         posted.letter.key,
         DeliveryState.FAILED,
-        f"{posted.letter.recipient}: another workspace, with a ledger of its own, sends this e-mail",
+        f"{posted.letter.recipient}: another workspace, with a ledger of its own, sends this e-mail; "
+        f"should it not: provisioner mail send {posted.user} --again",
     )
+
+
+def _cannot_log_in(posted: Posted) -> Delivery:
+    return Delivery(
+        posted.letter.key,
+        DeliveryState.FAILED,
+        f"{posted.letter.recipient}: the account is closed, or waits for validation; "
+        f"once it is open: provisioner mail send {posted.user}",
+    )
+
+
+def _active(portal: Portal, ids: Sequence[str]) -> frozenset[str]:
+    """Who of these may log in now."""
+
+    def looker(view: View) -> frozenset[str]:
+        return frozenset(user.id for user in view.users(ids=ids) if user.status is Status.ACTIVE)
+
+    found = portal.look(looker)
+    if found is None:
+        users = portal.snapshot().state.users.values()
+        found = frozenset(user.id for user in users if user.status is Status.ACTIVE)
+    return found
 
 
 def send_owed(
@@ -145,7 +169,14 @@ def _messages(
         claimed = [posted for posted in wanted if posted.letter.key in granted]
         ledger.mark([posted.letter.key for posted in claimed], "connecting")
         links = portal.activation_links([posted.user_id for posted in claimed])
+        # without a link: who has his password already, and also whoever cannot log in
+        bare = [user_id for user_id, link in links.items() if not link]
+        closed = frozenset(bare) - _active(portal, bare) if bare else frozenset()
+        if parked := [posted for posted in claimed if posted.user_id in closed]:
+            record((), [_cannot_log_in(posted) for posted in parked])
         for posted in claimed:
+            if posted.user_id in closed:
+                continue
             key, recipient = posted.letter.key, posted.letter.recipient
             try:
                 content = write(posted.letter, links[posted.user_id], sender, linkless=linkless)

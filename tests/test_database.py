@@ -183,6 +183,13 @@ def test_writers_come_one_after_the_other(place: Place, shelves: Connection) -> 
     assert sizes(shelves)["a"] == 45
 
 
+def test_whoever_opens_it_waits_for_no_writer(place: Place, shelves: Connection) -> None:
+    with transaction(shelves):
+        shelves.execute("UPDATE shelf SET size = 9")
+        with closing(connect(place, OURS)) as another, told(place, OURS):
+            assert sizes(another) == {"a": 5, "b": 3}
+
+
 def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(place: Place, shelves: Connection) -> None:
     def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
         before = sizes(connection)
@@ -287,8 +294,11 @@ def test_a_url_leads_to_its_place(tmp_path: Path) -> None:
 
 
 def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
-    place = open_place("postgresql://u:hush@h/d?schema=x", tmp_path)
-    assert place == PostgresSchema("postgresql://u@h/d", "x", "hush")
+    place = open_place("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
+    assert place == PostgresSchema("postgresql://u@h/d", "x", "hush@%")
+    assert open_place("postgresql://u:%40@h/d", tmp_path, "as%40is") == PostgresSchema(
+        "postgresql://u@h/d", "", "as%40is"
+    )
     assert "hush" not in f"{place} {place!r}"
     assert str(place) == "postgresql://u@h/d?schema=x"
 
@@ -453,8 +463,32 @@ def test_whoever_waits_too_long_for_another_writer_is_told(
     place = postgres.place()
     with closing(connect(place, OURS)) as first, closing(again(place, OURS)) as second:
         second.execute("SET lock_timeout = '10ms'")
-        with transaction(first), pytest.raises(LedgerError, match="is busy"), told(place, OURS):
-            second.execute("BEGIN IMMEDIATE")
+        with transaction(first), pytest.raises(LedgerError, match="is busy"):
+            _write_a_fact(second, place)
+        # and is in the middle of nothing
+        _write_a_fact(second, place)
+
+
+def test_whoever_waited_to_write_sees_what_was_written_meanwhile(postgres: PostgresServer) -> None:
+    """Row 8: also where the server's usual level of isolation would show him what was there before he waited."""
+    place = postgres.place()
+    seen: list[dict[str, str]] = []
+
+    def look() -> None:
+        with transaction(second):
+            seen.append(dict(second.execute("SELECT * FROM fact")))
+
+    with closing(connect(place, OURS)) as first, closing(again(place, OURS)) as second:
+        second.execute("SET default_transaction_isolation = 'repeatable read'")
+        second.execute("SET default_transaction_read_only = on")
+        thread = threading.Thread(target=look)
+        with transaction(first):
+            first.execute("INSERT INTO fact VALUES ('a', 'b')")
+            thread.start()
+            while not first.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                assert thread.is_alive()
+        thread.join()
+    assert [found.get("a") for found in seen] == ["b"]
 
 
 def _write_a_fact(connection: Connection, place: Place) -> None:

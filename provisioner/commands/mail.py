@@ -99,6 +99,8 @@ def send(
             portal = portal_of(workspace, writing=True, clock=clock)
             try:
                 with held(portal, ledger.id, ledger.owner, ledger.fence):
+                    # what this ledger owes is owed to accounts of its own portal
+                    ledger.bind(_portal_id(portal))
                     parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
                     only = None
                     if user is not None:
@@ -142,7 +144,7 @@ def settle(
     try:
         with ledger.locked("mail settle", lock_timeout, waiting=console.say):
             ledger.reset_interrupted()
-            found = [posted for posted in ledger.letters("unknown") if _is_for(posted, user)]
+            found = [posted for posted in _letters_to(ledger, user) if posted.state == "unknown"]
             if not found:
                 raise UsageError(
                     f"No e-mail to {user} is in an unknown state.",
@@ -160,9 +162,16 @@ def settle(
     return 0
 
 
-def _is_for(posted: Posted, user: str) -> bool:
+def _letters_to(ledger: Ledger, user: str) -> list[Posted]:
+    """Those to this name or address, or to the account behind it under a name that it had before."""
     key = email_key(user)
-    return key in (posted.user, email_key(posted.letter.recipient))
+    known = ledger.books().managed.get(key)
+    return [
+        posted
+        for posted in ledger.letters()
+        if key in (posted.user, email_key(posted.letter.recipient))
+        or (known is not None and posted.user_id == known.id)
+    ]
 
 
 def _advice(posted: Posted) -> str:
@@ -198,7 +207,7 @@ def _owed_to(
     workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
 ) -> str:
     """The key of the letter owed to this user, which is put into the outbox. Raises :class:`UsageError`."""
-    mine = [posted for posted in ledger.letters() if _is_for(posted, user)]
+    mine = _letters_to(ledger, user)
     waiting = next((posted for posted in mine if posted.state == "owed"), None)
     if waiting is not None:
         return waiting.letter.key
@@ -219,14 +228,23 @@ def _owed_to(
         )
     account = _account(ledger, portal, user)
     letter = _welcome_for(
-        workspace, account, user, letter_key(_portal_id(portal), account.id, len(mine) + 1), clock
+        workspace,
+        account,
+        user,
+        letter_key(_portal_id(portal), account.id, _generation(ledger, account.id)),
+        clock,
     )
     ledger.owe(email_key(user), account.id, letter)
     return letter.key
 
 
+def _generation(ledger: Ledger, user_id: str) -> int:
+    """The number of this account's next letter, whatever name it goes by."""
+    return 1 + sum(posted.user_id == user_id for posted in ledger.letters())
+
+
 def _portal_id(portal: Portal) -> str:
-    return portal.snapshot().portal
+    return portal.look(lambda view: view.portal) or portal.snapshot().portal
 
 
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:

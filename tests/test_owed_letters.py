@@ -1,0 +1,81 @@
+"""A letter that is owed, when the world moved on before it was sent: another portal, name or state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from boundaries import mailed, workspace
+from crash_support import TWO_NEWCOMERS
+from shell_support import Shell
+
+from provisioner.commands import apply as apply_module
+from provisioner.ledger import read_letters
+from provisioner.welcome import Tally
+
+EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
+RENAMED = "emily.baker@clarke-ceramics.com"
+
+
+@pytest.fixture
+def owing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Two newcomers are on the portal, and their letters in the outbox."""
+    firm = Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply_module, "deliver", lambda *words: Tally())
+        assert firm("apply", "--auto-approve").code == 0
+    assert states(firm) == {EMILY: ["owed"], JAMES: ["owed"]}
+    return firm
+
+
+def states(firm: Shell) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for posted in read_letters(firm.folder / "ledger.db"):
+        found.setdefault(posted.letter.recipient, []).append(posted.state)
+    return found
+
+
+def rename_emily(firm: Shell) -> None:
+    (file,) = (firm.folder / "clients").glob(TWO_NEWCOMERS)
+    firm.edit(f"clients/{file.name}", EMILY, f"{RENAMED}\n    previous_email: {EMILY}")
+
+
+def test_a_letter_that_one_portal_owes_is_not_sent_with_the_links_of_another(owing: Shell) -> None:
+    owing.edit("provisioner.yaml", "sqlite:///portal.db", "sqlite:///another.db")
+    for words in (("mail", "send"), ("mail", "send", EMILY)):
+        said = owing(*words)
+        assert said.code == 1
+        assert "belongs to another portal" in said.err
+    assert states(owing) == {EMILY: ["owed"], JAMES: ["owed"]}
+    owing.edit("provisioner.yaml", "sqlite:///another.db", "sqlite:///portal.db")
+    assert owing("mail", "send").code == 0
+    assert mailed(owing.folder) == {EMILY: 1, JAMES: 1}
+
+
+def test_who_was_closed_before_his_letter_went_out_is_not_told_of_a_password_he_never_chose(
+    owing: Shell,
+) -> None:
+    (file,) = (owing.folder / "clients").glob(TWO_NEWCOMERS)
+    closing = ("first_name: James", "status: closed\n    first_name: James")
+    owing.edit(f"clients/{file.name}", *closing)
+    said = owing("apply", "--auto-approve")
+    assert said.code == 7
+    assert f"once it is open: provisioner mail send {JAMES}" in said.err + said.out
+    assert states(owing) == {EMILY: ["sent"], JAMES: ["failed"]}
+    assert owing("mail", "send", JAMES).code == 7
+    assert mailed(owing.folder) == {EMILY: 1}
+    owing.edit(f"clients/{file.name}", *reversed(closing))
+    assert owing("apply", "--auto-approve").code == 0
+    assert owing("mail", "send", JAMES).code == 0
+    assert mailed(owing.folder) == {EMILY: 1, JAMES: 1}
+
+
+def test_a_letter_is_found_under_the_name_that_its_reader_has_now(owing: Shell) -> None:
+    assert owing("mail", "send").code == 0
+    rename_emily(owing)
+    assert owing("apply", "--auto-approve").code == 0
+    said = owing("mail", "send", RENAMED)
+    assert said.code == 64
+    assert "was sent a welcome e-mail already" in said.err
+    assert owing("mail", "send", RENAMED, "--again").out == "1 e-mail sent.\n"
+    assert mailed(owing.folder) == {EMILY: 1, JAMES: 1, RENAMED: 1}
