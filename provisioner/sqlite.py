@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,9 @@ from provisioner.identity import Connection, DamagedValue, Identity, statements,
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
+
+BUSY_PAUSE = 0.005
+"""Seconds between two tries where SQLite itself does not wait."""
 
 READ_ATTEMPTS = 20
 """How often a read is begun again because a writer closed the file meanwhile."""
@@ -59,7 +63,7 @@ def connect(path: Path, identity: Identity, found: Callable[[Connection], None])
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            mode = _logging(connection)
             if mode != "wal":
                 # SQLite would go on with a journal of weaker promises
                 raise identity.error(
@@ -171,6 +175,25 @@ def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> Provisi
     return identity.error(
         f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
     )
+
+
+def _logging(connection: sqlite3.Connection) -> str:
+    """Ask for a write-ahead log; the journal that there is.
+
+    While somebody else turns it on, as when several open a new file, SQLite does not wait but says that it
+    is busy.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as problem:
+            # the low byte: the extended codes say what for
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(BUSY_PAUSE)
+        else:
+            return str(mode)
 
 
 def _make_private(path: Path, identity: Identity) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import closing
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS, ended, forked
 
 from provisioner.cli import run
-from provisioner.ledger import read_entries, read_runs
+from provisioner.ledger import Ledger, read_entries, read_runs
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PROCESSES = 8
@@ -74,11 +75,26 @@ def test_eight_appliers_twenty_times_over_have_one_effect_each(
         shutil.rmtree(folder)
 
 
+def test_several_who_open_a_new_file_at_once_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 6: SQLite itself does not wait while another one is about to turn the write-ahead log on."""
+    file = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waited: list[float] = []
+
+        def pause(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 3:
+                other.execute("ROLLBACK")
+
+        monkeypatch.setattr("time.sleep", pause)
+        Ledger(file, lambda: datetime.now(UTC)).close()
+    assert len(waited) == 3
+
+
 def test_without_patience_the_second_run_says_who_holds_the_ledger(tmp_path: Path) -> None:
-    from datetime import UTC, datetime
-
-    from provisioner.ledger import Ledger
-
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     held = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))

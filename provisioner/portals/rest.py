@@ -85,6 +85,8 @@ class _Known:
     """All changes up to this count are in it."""
     of: tuple[str, date] | None = None
     """Which portal, on which day."""
+    stamp: str = ""
+    """Of the portal that it is, once it is whole."""
     reading: Users = field(default_factory=Users)
 
 
@@ -130,24 +132,38 @@ class RestPortal(Holding):
         """See :meth:`~provisioner.portals.base.Portal.snapshot`.
 
         Rows are only ever added or changed, and the portal counts its changes: what was changed since the
-        pages were read is read again, until all of it is of one instant.
+        pages were read is read again, until all of it is of one instant. What an earlier reading found is
+        good as long as the stamp is the same: a portal restored from a backup counts on from an older number,
+        and by that alone is not known from the one that was read.
         """
+        first = None
+        if self._known.stamp:
+            first = self._web.run(self._about())
+            if (first.stamp, (first.portal, first.today)) == (self._known.stamp, self._known.of):
+                return self._snapshot(first)
+            self._known = _Known()
         with _no_garbage_collection():
             for _ in range(MOST_ROUNDS):
-                about, counters = self._read_on()
+                about, counters = self._read_on(first)
+                first = None
                 if counters == {about.counter}:
+                    self._known.stamp = about.stamp
                     return self._snapshot(about)
         raise PortalError(
             f"{self._web.server} changes faster than it can be read.",
             "Try again when less is going on there.",
         )
 
-    def _read_on(self) -> tuple[About, set[int]]:
-        """What was changed since everything known was read, and where the counter stood at each page."""
+    def _read_on(self, told: About | None) -> tuple[About, set[int]]:
+        """What was changed since everything known was read, and where the counter stood at each page.
+
+        ``told`` is what the portal has just said of itself, if it was asked.
+        """
         known = self._known
-        asked = self._web.start(self._about())
+        asked = self._web.start(self._about()) if told is None else None
         pages = self._pages("companies", known.since), self._pages("users", known.since)
-        about = asked.result()
+        about = asked.result() if asked else told
+        assert about is not None
         counters = {about.counter}
         if known.since and ((about.portal, about.today) != known.of or about.counter < known.since):
             # another portal, an older copy of it, or another day, on which applications end by themselves
