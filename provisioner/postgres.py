@@ -267,13 +267,18 @@ def connect(
     with told(place, identity):
         connection = PostgresConnection(place, identity)
         try:
-            with transaction(connection):
-                layout = _layout(connection, place, identity)
-                if layout is None:
-                    _lay_out(connection, place, identity)
-                    found(connection)
-                else:
-                    _migrate(connection, identity, layout)
+            # seen at one instant; whoever finds it as it is to be waits for no writer
+            connection.execute("BEGIN")
+            current = _layout(connection, place, identity) == identity.version
+            connection.execute("ROLLBACK")
+            if not current:
+                with transaction(connection):
+                    layout = _layout(connection, place, identity)
+                    if layout is None:
+                        _lay_out(connection, place, identity)
+                        found(connection)
+                    else:
+                        _migrate(connection, identity, layout)
         except BaseException:
             connection.close()
             raise

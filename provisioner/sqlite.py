@@ -69,12 +69,14 @@ def connect(path: Path, identity: Identity, found: Callable[[Connection], None])
                 )
             connection.execute("PRAGMA synchronous = FULL")
             _require_sound(connection, path, identity)
-            with transaction(connection):
-                if not _is_ours(connection, path, identity):
-                    _lay_out(connection, identity)
-                    found(connection)
-                else:
-                    _migrate(connection, identity)
+            # whoever finds it as it is to be waits for no writer
+            if not _is_current(connection, path, identity):
+                with transaction(connection):
+                    if not _is_ours(connection, path, identity):
+                        _lay_out(connection, identity)
+                        found(connection)
+                    else:
+                        _migrate(connection, identity)
             # not before: a table that is laid out anew is dropped while others still refer to it
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -205,6 +207,16 @@ def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> 
             "Upgrade: pip install --upgrade provisioner",
         )
     return True
+
+
+def _is_current(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
+    """Laid out already, as this program has it; seen at one instant."""
+    connection.execute("BEGIN")
+    try:
+        return _is_ours(connection, path, identity) and _layout(connection) == identity.version
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _require_sound(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
@@ -39,8 +39,9 @@ Json = Any
 """What ``json.loads`` gives: None, bool, int, float, str, list or dict."""
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-_BUSY = (429, 503)
-"""Nothing was done; come again."""
+_TOO_MANY = 429
+_BUSY = (_TOO_MANY, 503)
+"""Come again later. Only the first says that nothing was done: one may lose its database as it writes."""
 _LOST = (502, 504)
 """Something in between has no answer: it may have been done."""
 _SHOWN = 300
@@ -107,8 +108,11 @@ class TooLong(PortalError):
 class Credential(Protocol):
     """What a request is authorized with."""
 
-    async def token(self, refused: str) -> str:
-        """The bearer token; another one than ``refused``, which the server did not take ("" at first)."""
+    async def token(self, refused: str, deadline: float) -> str:
+        """The bearer token; another one than ``refused``, which the server did not take ("" at first).
+
+        ``deadline`` is by the clock of the event loop. Raises :class:`PortalError`.
+        """
         ...
 
 
@@ -122,6 +126,16 @@ def absurd(server: str, what: str) -> PortalError:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+@dataclass(slots=True)
+class _Course:
+    """How a question fares, through all its tries."""
+
+    deadline: float
+    """When it is given up, by the clock of the event loop."""
+    unknown: bool = False
+    """One of them may have taken effect."""
 
 
 class _Passing(Exception):
@@ -218,17 +232,26 @@ class Web:
     async def ask(self, request: Request, credential: Credential | None = None) -> Reply:
         """The answer to a question, whatever its status but for redirects and a server that stays busy.
 
-        A token that is refused is replaced once. Raises :class:`Unanswered` once the tries or the time
-        are used up, :class:`PortalError` for what no further try would mend.
+        A token that is refused is replaced once; all of it together has one deadline. Raises
+        :class:`Unanswered` once the tries or the time are used up, :class:`PortalError` for what no further
+        try would mend.
         """
+        deadline = asyncio.get_running_loop().time() + limits.CALL_SECONDS
+        return await self.ask_until(deadline, request, credential)
+
+    async def ask_until(
+        self, deadline: float, request: Request, credential: Credential | None = None
+    ) -> Reply:
+        """Likewise for as long as somebody else has, by the clock of the loop."""
+        course = _Course(deadline)
         if credential is None:
-            return await self._insist(request, "")
-        token = await credential.token("")
-        reply = await self._insist(request, token)
+            return await self._insist(request, "", course)
+        token = await self._let_in(credential, "", course)
+        reply = await self._insist(request, token, course)
         if reply.status == 401:
-            other = await credential.token(token)
+            other = await self._let_in(credential, token, course)
             if other != token:
-                reply = await self._insist(request, other)
+                reply = await self._insist(request, other, course)
         return reply
 
     async def side_by_side(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
@@ -255,20 +278,26 @@ class Web:
             raise failures[0]
         return [results[at] for at in range(len(works))]
 
-    async def _insist(self, request: Request, token: str) -> Reply:
+    async def _let_in(self, credential: Credential, refused: str, course: _Course) -> str:
+        """A token. That none comes says nothing of what was asked with an earlier one."""
+        try:
+            return await credential.token(refused, course.deadline)
+        except Unanswered as problem:
+            raise Unanswered(problem.sentence, problem.remedy, unknown=course.unknown) from None
+
+    async def _insist(self, request: Request, token: str, course: _Course) -> Reply:
         """Ask until there is an answer, within bounds. A busy server is left alone as long as it asks for."""
         import stamina
 
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + limits.CALL_SECONDS
-        unknown = False
+        deadline = course.deadline
         last = "it gave no answer in time"
 
         def again(problem: Exception) -> bool | float:
-            nonlocal unknown, last
+            nonlocal last
             if not isinstance(problem, _Passing):
                 return False
-            unknown, last = unknown or problem.unknown, problem.why
+            course.unknown, last = course.unknown or problem.unknown, problem.why
             if problem.unknown and not request.repeatable:
                 return False
             if problem.wait is None:
@@ -280,15 +309,17 @@ class Web:
             async for attempt in stamina.retry_context(
                 on=again,
                 attempts=limits.CALL_TRIES,
-                timeout=limits.CALL_SECONDS,
+                timeout=max(0.01, deadline - loop.time()),
                 wait_initial=limits.RETRY_FIRST_SECONDS,
                 wait_jitter=limits.RETRY_JITTER_SECONDS,
             ):
                 with attempt:
                     await self._quiet(deadline)
                     return await self._try(request, token, deadline)
-        how = "gave no usable answer" if unknown else "cannot be reached"
-        raise Unanswered(f"{self.server} {how}: {last}.", "Try again in a while.", unknown=unknown) from None
+        how = "gave no usable answer" if course.unknown else "cannot be reached"
+        raise Unanswered(
+            f"{self.server} {how}: {last}.", "Try again in a while.", unknown=course.unknown
+        ) from None
 
     async def _quiet(self, deadline: float) -> None:
         """Wait while the server wants to be left alone."""
@@ -318,7 +349,8 @@ class Web:
             if pause is not None and pause < limits.CALL_SECONDS:
                 self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + pause)
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
-            raise _Passing(f"it is busy (HTTP {reply.status}){asks}", unknown=False, wait=pause)
+            why = f"it is busy (HTTP {reply.status}){asks}"
+            raise _Passing(why, unknown=reply.status != _TOO_MANY, wait=pause)
         if reply.status in _LOST:
             raise _Passing(f"what stands before it has no answer (HTTP {reply.status})", unknown=True)
         if 300 <= reply.status < 400 and reply.status != 304:

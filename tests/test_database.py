@@ -183,6 +183,13 @@ def test_writers_come_one_after_the_other(place: Place, shelves: Connection) -> 
     assert sizes(shelves)["a"] == 45
 
 
+def test_whoever_opens_it_waits_for_no_writer(place: Place, shelves: Connection) -> None:
+    with transaction(shelves):
+        shelves.execute("UPDATE shelf SET size = 9")
+        with closing(connect(place, OURS)) as another, told(place, OURS):
+            assert sizes(another) == {"a": 5, "b": 3}
+
+
 def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(place: Place, shelves: Connection) -> None:
     def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
         before = sizes(connection)

@@ -399,6 +399,33 @@ def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk)
     assert made.id == desk.find("eve").id
 
 
+@promise(RECEIPTS, VERSIONS)
+def test_a_key_is_good_for_nothing_but_what_it_was_first_given_with(desk: Desk, world: World) -> None:
+    """Row 12: a collaborator cannot use up the key of a step that somebody is yet to do."""
+    used = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
+    (first,) = desk.portal.execute([used])
+    made = desk.create(user("eve", type="standard"), "key-2")
+    bob, ann = desk.find("bob"), desk.find("ann")
+    before = desk.state
+    others = [
+        Call("key-1", CloseUser("bob@example.fr"), bob.id, bob.version),
+        Call("key-1", EditCompanies("bob@example.fr", add=("2",)), bob.id, bob.version),
+        Call("key-1", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version),
+        Call("key-1", EditCompanies("ann@example.fr", remove=("2",)), used.id, used.version),
+        Call("key-1", CreateCompany("9", "Neuf")),
+        Call("key-2", CreateUser("eve@example.fr", user("eve", "2", type="standard"))),
+    ]
+    for call in others:
+        (receipt,) = world.portal().execute([call])
+        assert (receipt.verdict, receipt.code, receipt.id) == (FAILED, "key-reused", ""), call
+    assert desk.state == before
+    # whatever the manifest calls him, and also in one batch with what it is not good for
+    again = [replace(used, step=EditCompanies("annie", add=("2",))), others[-1]]
+    assert [receipt.code for receipt in desk.portal.execute(again)] == ["", "key-reused"]
+    assert desk.portal.execute(again[:1]) == [first]
+    assert desk.create(user("eve", type="standard"), "key-2") == made
+
+
 @promise(RECEIPTS, CLAIMS, LEASES)
 def test_only_the_ledger_that_a_step_was_done_for_is_told_that_it_did_it(desk: Desk, world: World) -> None:
     ours, theirs = desk.portal, world.portal()

@@ -18,7 +18,14 @@ from shell_support import copy_sample, tables
 from provisioner.cli import run
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, User, UserType, email_key
-from provisioner.planning.steps import CloseUser, CreateUser, EditCompanies, ReopenUser, SetType
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditCompanies,
+    ReopenUser,
+    SetType,
+)
 from provisioner.portals.base import Call, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
@@ -231,6 +238,8 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
     receipt = opened.receipt(key, "any-ledger")
     assert receipt is not None
     assert (receipt.verdict, receipt.id, receipt.version) == (Verdict.APPLIED, id_, version)
+    # and whatever for
+    assert opened.execute([Call(key, CreateCompany("98", "98"))]) == [receipt]
     desk = Desk(opened)
     desk.company(company("99", billing=ESSENTIEL))
     require(desk.do(EditCompanies("claire.martin@boulangerie-martin.fr", add=("99",))))

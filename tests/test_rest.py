@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from boundaries import apply
-from http_support import RESET, Asked, Server, http_server, reply
+from http_support import RESET, SILENCE, Asked, Server, http_server, reply
 from http_worlds import access, empty, the_service
 from people import ESSENTIEL, NOW, TERMS, user
 from remote_support import Firm, firm
@@ -32,6 +32,7 @@ from provisioner.portals.endpoints import ENDPOINTS
 from provisioner.portals.paths import located
 from provisioner.portals.rest import RestPortal
 from provisioner.portals.sql import SqlPortal
+from provisioner.web import Unanswered
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"
@@ -142,6 +143,37 @@ def test_a_token_is_fetched_once_however_many_need_it(scripted: Scripted) -> Non
     # as RFC 6749 has it: each part form-encoded before they are joined
     basic = base64.b64decode(login.headers["authorization"].removeprefix("Basic ")).decode()
     assert basic == "the+client%3A+%C3%A9:s3cret+of+the+client%3A+%C3%BC%26%2B"
+
+
+@pytest.mark.parametrize("refusal", ["at first", "in mid run"])
+def test_a_token_that_never_comes_is_waited_for_once_by_all_who_need_it(
+    refusal: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row 13: ten steps hang as long as one does, not one after the other."""
+    monkeypatch.setattr(limits, "REPLY_SECONDS", 0.2)
+    monkeypatch.setattr(limits, "CALL_SECONDS", 0.6)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
+    calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(10)]
+    with scripted.portal() as portal:
+        if refusal == "in mid run":
+            portal.snapshot()
+            scripted.tokens += 1
+        before = len(scripted.server.asked)
+        scripted.says["POST /oauth/token"] = lambda _: [SILENCE]
+        with pytest.raises(Unanswered) as told:
+            portal.execute(calls)
+    assert not told.value.unknown
+    logins = [asked for asked in scripted.server.asked[before:] if asked.path == "/oauth/token"]
+    assert 0 < len(logins) <= limits.CALL_TRIES
+
+
+def test_a_token_that_one_is_refused_is_refused_to_all_who_wait(scripted: Scripted) -> None:
+    """Nobody's client is locked out for having asked ten times with a wrong secret."""
+    scripted.says["POST /oauth/token"] = lambda _: reply(401, {"error": "invalid_client"})
+    calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(10)]
+    with scripted.portal() as portal, pytest.raises(PortalError, match="does not know this client"):
+        portal.execute(calls)
+    assert scripted.server.paths() == ["POST /oauth/token"]
 
 
 def test_a_token_is_renewed_before_its_end(scripted: Scripted) -> None:

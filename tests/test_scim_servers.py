@@ -94,7 +94,8 @@ def test_a_listing_that_never_stands_still_is_given_up() -> None:
     assert 5 <= len([path for path in busy.paths() if "Users" in path]) <= 15
 
 
-def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again() -> None:
+@pytest.mark.parametrize("comes", [False, True], ids=["goes", "goes, and another comes"])
+def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again(comes: bool) -> None:
     """All that follow move up by one, so that one of them is on neither page."""
     people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
     asked_before: list[str] = []
@@ -103,16 +104,33 @@ def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again() ->
         start = int(asked.path.partition("startIndex=")[2].partition("&")[0]) - 1
         if asked_before == ["0"]:
             del people[7]
+            if comes:
+                people.append({"id": "60", "userName": "u60@example.fr"})
         asked_before.append(str(start))
         return {"totalResults": len(people), "Resources": people[start : start + 50]}
 
     group = {"id": "g", "displayName": "One", "externalId": "1"}
-    group["members"] = [{"value": one["id"]} for one in people]  # type: ignore[assignment]
+    group["members"] = [{"value": f"{number:02}"} for number in range(61)]  # type: ignore[assignment]
     answers = {"/Users": users, "/Groups": {"totalResults": 1, "Resources": [group]}}
     with http_server(scripted(answers)) as moving, opened(f"{moving.url}/v2") as portal:
         found = {someone.id for someone in portal.snapshot().state.users.values()}
-    assert found == {f"{number:02}" for number in range(60)} - {"07"}
-    assert asked_before == ["0", "50", "0", "50"]
+    assert found == {f"{number:02}" for number in range(61 if comes else 60)} - {"07"}
+    assert asked_before == ["0", "49", "0", "49"]
+
+
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_server_that_gives_hardly_anything_a_page_is_read_to_its_end(page: int) -> None:
+    people = [{"id": f"{number}", "userName": f"u{number}@example.fr"} for number in range(7)]
+
+    def users(asked: Asked) -> Any:
+        start = int(asked.path.partition("startIndex=")[2].partition("&")[0]) - 1
+        return {"totalResults": len(people), "Resources": people[start : start + page]}
+
+    group = {"id": "g", "displayName": "One", "externalId": "1"}
+    group["members"] = [{"value": one["id"]} for one in people]  # type: ignore[assignment]
+    answers = {"/Users": users, "/Groups": {"totalResults": 1, "Resources": [group]}}
+    with http_server(scripted(answers)) as slow, opened(f"{slow.url}/v2") as portal:
+        assert len(portal.snapshot().state.users) == len(people)
 
 
 OURS = {urn: dict(definitions(schema_resource(urn)["attributes"])) for urn in (USER, COMPANY)}

@@ -69,7 +69,7 @@ def test_a_wrong_secret_and_an_unknown_client_are_told_alike(served: Served) -> 
     known = served.clients["partner"]
     answers = [
         httpx2.post(f"{served.url}/oauth/token", data={"grant_type": "client_credentials"}, auth=pair)
-        for pair in ((known.id, "wrong"), ("nobody", known.secret), (known.id, ""))
+        for pair in ((known.id, "wrong"), ("nobody", known.secret), (known.id, ""), ("a\0b", "c"), ("é", "c"))
     ]
     assert {answer.status_code for answer in answers} == {401}
     assert len({answer.text for answer in answers}) == 1

@@ -69,6 +69,8 @@ def test_rights_rules_versions_keys_pages_and_links_are_as_on_sqlite(served: Ser
         ]
         page_of_link = link.replace("https://portail.example.fr", served.url)
         assert [httpx2.post(page_of_link).status_code for _ in range(2)] == [200, 410]
+        odd = {"grant_type": "client_credentials", "client_id": "a\0b", "client_secret": "c"}
+        assert httpx2.post(f"{served.url}/oauth/token", data=odd).status_code == 401
 
 
 def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: Path) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
 import os
 import re
 import shlex
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
-from io import StringIO
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
+from io import BufferedWriter, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,12 +31,21 @@ from shell_support import Shell, copy_sample
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from provisioner import sqlite
 from provisioner.cli import run
 from provisioner.errors import PortalError
+from provisioner.model import Operator
+from provisioner.planning.steps import CreateCompany, EditCompany
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.hosting import Job
+from provisioner.portals.sql import SqlPortal
 from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
-from provisioner.service.service import Service
+from provisioner.service.clients import Clients
+from provisioner.service.service import Lasting, Service
+from provisioner.service.writer import Writer
+from provisioner.streams import Sturdy
 
 DONE = ("applied", "already")
 
@@ -152,7 +163,12 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         ([*here, "--certificate", str(tmp_path / "noise.pem")], 1, "cannot be used"),
         (["--url", "sqlite:///no/such/folder/portal.db"], 1, "cannot be opened"),
         (["--url", "sqlite:///text.db"], 1, "is not a portal"),
-        (["--url", "https://portal.example.fr"], 64, "is not a portal that can be served from here"),
+        (["--url", "https://portal.example.fr"], 64, "https://… is not a portal that can be served"),
+        (["--url", "mysql://root:hunter2@db/portal"], 64, "mysql://… is not a portal that can be served"),
+        (["--url", "root:hunter2@db/portal"], 64, "That is not a portal that can be served"),
+        (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
+        (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
+        (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
         ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
         ([], 64, "Which portal?"),
     ]
@@ -161,6 +177,7 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         said = capsys.readouterr()
         assert sentence in said.err, words
         assert "Traceback" not in said.err
+        assert "hunter2" not in said.err
         assert said.out == ""
 
 
@@ -210,6 +227,20 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
         # whatever the caller writes there himself does not help him
         assert attempt("198.51.100.9, 192.0.2.1") == 429
         assert attempt("192.0.2.2") == 401
+        # one who has many addresses in IPv6, and what is none
+        assert [attempt("2001:db8::1"), attempt("2001:db8::2")] == [401, 429]
+        assert attempt("2001:db8:0:1::1") == 401
+        assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
+        # a proxy that adds a line of its own
+        with httpx2.Client(base_url=served.url) as web:
+            answers = {
+                web.get(
+                    "/nowhere",
+                    headers=[("X-Forwarded-For", f"10.0.0.{number % 250}"), ("X-Forwarded-For", "192.0.2.3")],
+                ).status_code
+                for number in range(400)
+            }
+        assert answers == {404, 429}
 
 
 # --- the end ---
@@ -469,6 +500,89 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
     assert healthy.status_code == 200
 
 
+def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) -> None:
+    """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
+    served = prepare(tmp_path)
+    clients = Lasting(served.portal)
+    token = clients.ask(lambda portal: _token(portal))
+
+    async def ask() -> None:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        border = Border(service, Bounds(), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, border))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            bearer = {"Authorization": f"Bearer {token}"}
+            lease = {"owner": "o", "holder": "h", "fence": 1, "seconds": 60}
+            with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                waiting = [
+                    asyncio.create_task(web.put(f"/v1/leases/L{number}", headers=bearer, json=lease))
+                    for number in range(40)
+                ]
+                login = asyncio.create_task(web.post("/oauth/token", data=_form(served)))
+                read = [await web.get(f"/v1/{what}", headers=bearer) for what in ("portal", "users")]
+                wrong = await web.post("/oauth/token", data={**_form(served), "client_secret": "x"})
+                assert not any(task.done() for task in (*waiting, login))
+                other.execute("ROLLBACK")
+            done = await asyncio.gather(*waiting, login)
+        await asyncio.to_thread(service.close)
+        assert [answer.status_code for answer in read] == [200, 200]
+        assert wrong.status_code == 401
+        assert {answer.status_code for answer in done} == {200}
+
+    asyncio.run(ask())
+    clients.close()
+
+
+def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    served = prepare(tmp_path)
+    clients = Lasting(served.portal)
+
+    async def ask() -> list[int]:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        border = Border(service, Bounds(logins=2), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, border))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            answers = [await web.post("/oauth/token", data=_form(served)) for _ in range(3)]
+        await asyncio.to_thread(service.close)
+        return [answer.status_code for answer in answers]
+
+    assert asyncio.run(ask()) == [200, 200, 429]
+    clients.close()
+
+
+def _token(portal: SqlPortal) -> str:
+    clients = Clients(portal)
+    client = next(one for one in clients.everyone() if one.name == "administrator")
+    return clients.issue(client, client.scopes, NOW, 900)
+
+
+def _form(served: Served) -> dict[str, str]:
+    id_, secret = served.clients["partner"]
+    return {"grant_type": "client_credentials", "client_id": id_, "client_secret": secret}
+
+
+def test_a_portal_that_is_busy_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
+    served = prepare(tmp_path)
+    opened: list[SqlPortal] = []
+
+    def opening() -> SqlPortal:
+        opened.append(served.portal())
+        return opened[-1]
+
+    lasting = Lasting(opening)
+    with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(PortalError, match="busy"):
+            lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
+    lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
+    lasting.close()
+    assert len(opened) == 1
+
+
 def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     sent: list[dict[str, Any]] = []
     scope = {
@@ -498,6 +612,8 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(tmp_path: Path) 
         answers = [stranger.get(paths[number % 3]).status_code for number in range(1_200)]
         assert set(answers) == {410, 200, 404, 429}
         assert 429 not in answers[:150]
+        invented = {"Authorization": "Bearer made-up"}
+        assert 429 in {stranger.get("/v1/portal", headers=invented).status_code for _ in range(300)}
         assert api.get("/v1/portal").status_code == 200
 
 
@@ -515,20 +631,64 @@ def test_whoever_does_not_come_to_the_point_is_cut_off(
     monkeypatch.setattr(server, "HEADER_SECONDS", 0.05)
 
     async def talk() -> bytes:
-        config = Config(Border(cast(Any, None), Bounds(), AccessLog(StringIO())), lifespan="off")
-        config.load()
-        state = ServerState()
-        listener = await asyncio.get_running_loop().create_server(
-            lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
-        )
-        async with listener:
-            reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        async with _line() as (reader, writer):
             writer.write(begins)
-            said = await reader.read()
-            writer.close()
-            return said
+            return await reader.read()
 
     assert asyncio.run(talk()).startswith(answer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "then"),
+    [
+        # what is no request does not stop the clock
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b'{"status": "ok"}', b"\r\n"),
+        # answered before its body has come, which then comes a byte at a time
+        (b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n", b"}", b"x"),
+    ],
+)
+def test_whoever_had_his_answer_and_drips_on_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, asked: bytes, answer: bytes, then: bytes
+) -> None:
+    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.1)
+
+    async def talk() -> bytes:
+        async with _line(idle=0.1) as (reader, writer), asyncio.timeout(20):
+            writer.write(asked)
+            await reader.readuntil(answer)
+            writer.write(then)
+            return await reader.read()
+
+    assert asyncio.run(talk()) == b""
+
+
+def test_a_line_whose_body_came_after_the_answer_is_used_again() -> None:
+    async def talk() -> bytes:
+        async with _line() as (reader, writer), asyncio.timeout(20):
+            writer.write(b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+            await reader.readuntil(b"}")
+            writer.write(b"later" + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+            return await reader.readuntil(b"}")
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 200 ")
+
+
+@asynccontextmanager
+async def _line(idle: float = 75) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the protocol, without a portal behind it."""
+    border = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    config = Config(border, lifespan="off", timeout_keep_alive=cast(int, idle))
+    config.load()
+    state = ServerState()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
+    )
+    async with listener:
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
 
 
 def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
@@ -546,6 +706,105 @@ def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
     reader.join()
     lines = [json.loads(line) for line in read[0].splitlines()]
     assert 0 < len(lines) < 50_000
+
+
+class _Disk(StringIO):
+    """A disk that is full at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = threading.Event()
+        self.room = threading.Event()
+
+    def write(self, text: str) -> int:
+        """Nothing, until there is room."""
+        if not self.room.is_set():
+            self.refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
+    disk = _Disk()
+    log = AccessLog(disk)
+    line: dict[str, Any] = {"method": "GET", "path": "/v1/users", "status": 200, "ms": 1.0, "client": "c"}
+    log.tell(endpoint="first", bytes=1, **line)
+    assert disk.refused.wait(20)
+    disk.room.set()
+    log.tell(endpoint="second", bytes=1, **line)
+    log.close()
+    assert json.loads(disk.getvalue())["endpoint"] == "second"
+
+
+def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> None:
+    raw = Sturdy(tmp_path / "access.log", "w")
+    raw.problem = OSError(errno.ENOSPC, "No space left on device")
+    with TextIOWrapper(BufferedWriter(raw)) as stream:
+        log = AccessLog(stream)
+        log.tell(
+            method="GET", endpoint="users", path="/v1/users", status=200, ms=1.0, client="c", bytes=1
+        )  # fmt: skip
+        log.close()
+    assert json.loads((tmp_path / "access.log").read_text())["endpoint"] == "users"
+
+
+# --- the writer ---
+
+
+def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -> None:
+    served = prepare(tmp_path)
+    portal = served.portal()
+    for number in "12":
+        step = CreateCompany(number, "Bakery", None)
+        portal.work([Job(Call(key=f"made {number}", step=step), Operator.ADMINISTRATOR)])
+    with closing(sqlite3.connect(tmp_path / "portal.db")) as other, other:
+        other.execute("UPDATE company SET billing_ends = 'no day' WHERE number = '1'")
+    begin = threading.Event()
+
+    def work(jobs: Sequence[Job]) -> list[Receipt]:
+        begin.wait(20)
+        return portal.work(jobs)
+
+    async def ask() -> list[Any]:
+        writer = Writer(work, asyncio.get_running_loop())
+        edits = [
+            Call(key=f"k{number}", step=EditCompany(company, "Renamed", None), version=1)
+            for number, company in enumerate("2121")
+        ]
+        asked = [asyncio.create_task(writer.do(Job(call, Operator.ADMINISTRATOR))) for call in edits]
+        await asyncio.sleep(0)
+        begin.set()
+        done = await asyncio.gather(*asked, return_exceptions=True)
+        writer.close()
+        return done
+
+    first, damaged, second, damaged_again = asyncio.run(ask())
+    portal.close()
+    assert isinstance(damaged, PortalError)
+    assert isinstance(damaged_again, PortalError)
+    assert first.verdict is Verdict.APPLIED
+    assert second.verdict is Verdict.ALREADY
+
+
+def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
+    begun, end = threading.Event(), threading.Event()
+    writers: list[Writer] = []
+
+    def work(jobs: Sequence[Job]) -> list[Receipt]:
+        begun.set()
+        end.wait(20)
+        return [Receipt("", Verdict.APPLIED)] * len(jobs)
+
+    async def ask() -> None:
+        writers.append(Writer(work, asyncio.get_running_loop()))
+        task = asyncio.create_task(writers[0].do(cast(Any, None)))
+        await asyncio.to_thread(begun.wait, 20)
+        task.cancel()
+
+    asyncio.run(ask())
+    end.set()
+    # pytest makes an error of what a thread raises
+    writers[0].close()
 
 
 def _all_of(descriptor: int) -> str:

@@ -125,7 +125,7 @@ def test_whatever_is_asked_after_what_was_answered_is_answered_as_the_document_s
         ),
     )
     assert seen["POST /v1/users", 201] >= 1
-    assert any(count for (label, status), count in seen.items() if "{id}" in label and status == 200)
+    assert any("{id}" in label and status != 404 for label, status in seen), seen
 
 
 def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:

@@ -209,9 +209,13 @@ def _apply(
     report = Report()
     snapshot = portal.snapshot()
     ledger.bind(snapshot.portal)
+    interrupted = bool(ledger.books().unsettled)
     recovered = settle_interrupted(portal, ledger, snapshot.portal)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
+    if interrupted:
+        # a step that is asked for may be finished only then, or taken back
+        snapshot = portal.snapshot()
     report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from provisioner.commands.secrets import secret_of
 from provisioner.errors import PortalError, UsageError, WorkspaceError
 from provisioner.files import find_workspace
+from provisioner.manifest.fields import Refused
+from provisioner.manifest.places import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.portals.base import Access
 from provisioner.workspace import Workspace, load_workspace
 
 SERVED = ("sqlite", "postgresql")
 """Schemes of portals that are ours to serve."""
+
+USUAL_SECRET = "PROVISIONER_PORTAL_SECRET"
+"""Where the password of the database's server is, unless the workspace says otherwise."""
 
 
 def place_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
@@ -29,12 +35,7 @@ def place_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | N
                 "For example: --url sqlite:///portal.db",
             )
         url = workspace.portal.url
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in SERVED:
-        raise UsageError(
-            f"{url} is not a portal that can be served from here.",
-            "Name its database: --url sqlite:///portal.db, or --url postgresql://USER@HOST/DATABASE",
-        )
+    _require_servable(url)
     root = workspace.root if workspace is not None else folder
     return Access(
         url=url,
@@ -48,6 +49,25 @@ def place_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | N
     )
 
 
+def _require_servable(url: str) -> None:
+    """Repeats nothing of it but its kind: there may be a password in it. Raises :class:`UsageError`."""
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SERVED:
+        kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"
+        raise UsageError(
+            f"{kind} is not a portal that can be served from here.",
+            "Name its database: --url sqlite:///portal.db, or --url postgresql://USER@HOST/DATABASE",
+        )
+    try:
+        database(url)
+    except Refused as refused:
+        secret = f"Leave it out of the url, and set {USUAL_SECRET}."
+        raise UsageError(
+            f"The url of the portal's database cannot be used: {refused.reason}.",
+            secret if "password" in refused.reason else refused.remedy,
+        ) from None
+
+
 def _workspace(folder: Path) -> Workspace | None:
     try:
         find_workspace(folder)
@@ -59,11 +79,10 @@ def _workspace(folder: Path) -> Workspace | None:
 
 
 def _password(workspace: Workspace | None, url: str) -> str:
-    usual = "PROVISIONER_PORTAL_SECRET"
     if workspace is not None and workspace.portal.url == url:
         place = workspace.portal
         return secret_of(
             workspace.root, place.secret_env, place.secret_file,
-            what="the portal's secret", error=PortalError, usual=usual,
+            what="the portal's secret", error=PortalError, usual=USUAL_SECRET,
         )  # fmt: skip
-    return os.environ.get(usual, "")
+    return os.environ.get(USUAL_SECRET, "")

@@ -42,6 +42,7 @@ from provisioner.portals.verdicts import (
     changed_by_himself,
     created_by_client,
     ended,
+    fingerprint,
     granted,
     judge,
     refused,
@@ -275,7 +276,8 @@ class MemoryPortal(Holding):
         else:
             receipt = self._move(call.key, self._found(call), wanted)
             if call.key and receipt.verdict is Verdict.APPLIED:
-                self._world.given[call.key] = Given(receipt.id, receipt.version, job.ledger)
+                asked = fingerprint(call)
+                self._world.given[call.key] = Given(receipt.id, receipt.version, job.ledger, asked)
         if receipt.verdict is not Verdict.FENCED:
             self._prolong(job.ledger)
         return receipt

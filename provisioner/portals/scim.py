@@ -176,8 +176,7 @@ class ScimPortal:
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
             if pending is not None and pending.key == key:
-                done = self._finish(user, pending) if self._access.writing else user
-                given = Given(user["id"], self._holdings.user_version(done), pending.ledger)
+                given = self._given_at_last(user, pending)
             if given is not None:
                 return repeated(key, given, ledger)
         for group in self._holdings.groups():
@@ -185,6 +184,19 @@ class ScimPortal:
             if given is not None:
                 return repeated(key, given, ledger)
         return None
+
+    def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
+        """What is kept of a step that was cut off, once it is finished; None where it is taken back."""
+        done = user
+        if self._access.writing:
+            try:
+                done = self._finish(user, pending)
+            except Refused as problem:
+                left = self._holdings.user(user["id"])
+                if left is not None and self._places.pending(left) == pending:
+                    raise _halfway(user, problem) from problem
+                return self._holdings.user_given(left, pending.key) if left is not None else None
+        return Given(user["id"], self._holdings.user_version(done), pending.ledger)
 
     # --- writing ---
 
@@ -216,7 +228,9 @@ class ScimPortal:
                     return replace(receipt, verdict=Verdict.APPLIED)
                 return receipt
         if isinstance(lost, Refused):
-            return _not_taken(call, lost)
+            # the last try may have taken effect all the same
+            given = self._given(call) if self._places.journal else None
+            return _not_taken(call, lost) if given is None else repeated(call.key, given, self._ledger)
         if lost is not None:
             raise lost
         problem_ = f"{address_of(call.step)} is being changed by somebody else all the time."
@@ -235,6 +249,18 @@ class ScimPortal:
             if problem.moved:
                 raise _Moved from problem
             raise
+
+    def _given(self, call: Call) -> Given | None:
+        """What the server keeps of a call, read now."""
+        step, holdings = call.step, self._holdings
+        if isinstance(step, CreateCompany | EditCompany | SetBilling):
+            group = holdings.group(step.company, anew=True)
+            return holdings.group_given(group, call.key) if group else None
+        if isinstance(step, CreateUser):
+            user = holdings.user_called(step.profile.email, anew=True)
+        else:
+            user = holdings.user(call.id)
+        return holdings.user_given(user, call.key) if user else None
 
     def _company(self, job: Job, number: str, *, again: bool) -> Receipt:
         call, places, holdings = job.call, self._places, self._holdings
@@ -370,10 +396,15 @@ class ScimPortal:
             for number in pending.add:
                 self._membership(id_, number, belongs=True)
             resource = self._insist(lambda: self._last_write(id_, pending))
-        except Refused:
-            if self._places.journal:
-                # not to be done: what is there now is shown as it is, and planned from
-                self._insist(lambda: self._withdrawn(id_))
+        except Refused as problem:
+            # not to be done: what is there now is shown as it is, and planned from
+            try:
+                self._insist(lambda: self._withdrawn(id_, pending))
+            except (Refused, Unanswered):
+                if self._places.journal and pending.ledger == self._ledger:
+                    # our own step is then neither done nor undone: unsettled, it is finished by the next run
+                    raise _halfway(resource, problem) from problem
+                raise problem from None
             raise
         holdings.keep_user(resource)
         return resource
@@ -394,20 +425,41 @@ class ScimPortal:
             raise Refused(404, f"There is no company {number} any more.")
         holdings.moved(id_, *(((number,), ()) if belongs else ((), (number,))))
 
-    def _withdrawn(self, id_: str) -> None:
-        """Nothing is announced of this user any more."""
-        users = self._client.features.users
-        resource = self._client.read(users, id_)
-        if resource is not None:
+    def _withdrawn(self, id_: str, pending: Pending) -> None:
+        """Take the announcement of a step back; whom it was creating is taken away again.
+
+        An account without its companies would break R5 in every later plan, and have no welcome.
+        """
+        users, holdings = self._client.features.users, self._holdings
+        resource = holdings.user(id_)
+        if resource is None or not self._is_under_way(resource, pending):
+            return
+        if pending.created and resource.get("active") is False:
+            for number in pending.add:
+                # a broken server may have made him a member all the same
+                holdings.group(number, anew=False)
+            for number in sorted(holdings.companies_of(id_) & set(pending.add)):
+                self._membership(id_, number, belongs=False)
+            self._client.delete(users, resource)
+            holdings.forget_user(id_)
+        elif self._places.journal:
             bare = self._places.with_pending(resource, None)
-            self._holdings.keep_user(self._client.update(users, resource, bare))
+            holdings.keep_user(self._client.update(users, resource, bare))
+
+    def _is_under_way(self, resource: Resource, pending: Pending) -> bool:
+        if self._places.journal:
+            return self._places.pending(resource) == pending
+        return bool(pending.key) and resource.get("externalId") == f"{pending.ledger}:{pending.key}"
 
     def _last_write(self, id_: str, pending: Pending) -> Resource:
         places, users = self._places, self._client.features.users
         resource = self._client.read(users, id_)
         if resource is None:
             raise Refused(404, "The user is gone.")
-        if places.journal and places.pending(resource) is None:
+        if places.journal and places.pending(resource) != pending:
+            # somebody else has ended this step, and may be in the middle of another one
+            if pending.key and self._holdings.user_given(resource, pending.key) is None:
+                raise Refused(409, "Somebody else took the step back.", moved=True)
             return resource
         bare = places.with_pending(resource, None)
         found = self._holdings.as_user(bare)
@@ -509,6 +561,15 @@ def _not_taken(call: Call, problem: Refused) -> Receipt:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
     return Receipt(call.key, Verdict.FAILED, problem=f"The server refuses: {problem.detail}")
+
+
+def _halfway(user: Resource, problem: Refused) -> PortalError:
+    """A step that the server takes neither to its end nor back."""
+    return PortalError(
+        f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
+        f"({problem.detail}), and to take it back.",
+        "Once the server takes it, run the same command again: it is finished first.",
+    )
 
 
 def _no_receipts() -> Diagnostic:

@@ -66,7 +66,7 @@ class Bearer:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    async def token(self, refused: str) -> str:
+    async def token(self, refused: str, deadline: float) -> str:
         """See :class:`~provisioner.web.Credential`."""
         return self._token
 
@@ -239,9 +239,13 @@ class Client:
         return resource
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None where the listing moved meanwhile, or was refused and may be."""
+        """All pages; None where the listing moved meanwhile, or was refused and may be.
+
+        Each page begins with the last one of the page before: where one goes and another comes between two
+        pages, their number stays, but that one does not stand where it stood.
+        """
         found: dict[str, Resource] = {}
-        start, total = 1, None
+        start, total, last = 1, None, ""
         while True:
             reply = self._ask(
                 "GET",
@@ -254,10 +258,16 @@ class Client:
             if total is not None and of != total:
                 return None
             total = of
+            if last and (not page or page[0]["id"] != last):
+                return None
             found |= {resource["id"]: resource for resource in page}
             start += len(page)
             if not page or start > total:
                 return list(found.values()) if len(found) == total else None
+            last = ""
+            if len(page) > 1:
+                # a server that gives one a page would give it for ever
+                start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
         said = reply.json()

@@ -90,7 +90,7 @@ class Holdings:
         """A user with his dossiers, read now."""
         found = self._client.read(self._client.features.users, id_) if id_ else None
         if found is None:
-            self._forget_user(id_)
+            self.forget_user(id_)
             return None
         numbers = self._companies_read(id_)
         self.moved(id_, numbers, self.companies_of(id_) - numbers)
@@ -143,10 +143,14 @@ class Holdings:
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_people(self, number: str) -> None:
-        """Whoever is billed to a company, read now where the server filters (R2)."""
-        found = self._client.search(self._client.features.users, self.places.place("billed"), number)
-        for user in found or ():
-            self.keep_user(user)
+        """Whoever is billed to a company, or was as last read, read now (R2)."""
+        found = self._client.search(self._client.features.users, self.places.place("billed"), number) or ()
+        for resource in found:
+            self.keep_user(resource)
+        named = {resource["id"] for resource in found}
+        for id_, user in self.state.users.items():
+            if user.billed == number and user.is_open and id_ not in named:
+                self.user(id_)
 
     # --- keeping ---
 
@@ -174,6 +178,11 @@ class Holdings:
         """A company that is no more."""
         self._groups.pop(self._group_of.pop(number), None)
         self._census.place(company_address(number), None)
+
+    def forget_user(self, id_: str) -> None:
+        """A user who is no more."""
+        self._users.pop(id_, None)
+        self._census.place(user_address(id_), None)
 
     def moved(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
         """A user has joined some companies and left others."""
@@ -249,10 +258,6 @@ class Holdings:
         for number in known:
             self.group(number, anew=False)
         return set(self.companies_of(id_))
-
-    def _forget_user(self, id_: str) -> None:
-        self._users.pop(id_, None)
-        self._census.place(user_address(id_), None)
 
 
 def _age(resource: Resource) -> tuple[str, str]:

@@ -95,11 +95,14 @@ class Pending:
     status: Status | None = None
     billed: str = ""
     type: UserType | None = None
+    created: bool = False
+    """The step made the account, so that there is nothing before it."""
 
     def written(self) -> str:
         """As the server keeps it."""
         words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
         words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
+        words["created"] = self.created
         said = {name: word for name, word in words.items() if word}
         return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
 
@@ -135,6 +138,7 @@ def read_pending(written: Any) -> Pending | None:
             Status(words["status"]) if "status" in words else None,
             str(words.get("billed", "")),
             UserType(words["type"]) if "type" in words else None,
+            words.get("created") is True,
         )
     except (ValueError, KeyError, TypeError):
         return None
@@ -501,6 +505,7 @@ def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pe
         status=wanted.status if before is None and wanted.status is not Status.TO_VALIDATE else None,
         billed=wanted.billed if before is None or before.billed != wanted.billed else "",
         type=wanted.type if before is not None and before.type is not wanted.type else None,
+        created=before is None,
     )
 
 

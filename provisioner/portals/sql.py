@@ -75,6 +75,7 @@ from provisioner.portals.verdicts import (
     changed_by_himself,
     created_by_client,
     ended,
+    fingerprint,
     granted,
     judge,
     refused,
@@ -118,7 +119,7 @@ CREATE TABLE invitation (
     user_id TEXT PRIMARY KEY REFERENCES client_user (id), generation INTEGER NOT NULL,
     expires INTEGER NOT NULL, token_hash TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE receipt (
-    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT) WITHOUT ROWID;
+    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT, asked TEXT) WITHOUT ROWID;
 """
 
 _SHARED = """
@@ -144,9 +145,10 @@ ALTER TABLE client_user ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
 UPDATE client_user SET seq = rowid, changed = 1;
 CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
 ALTER TABLE receipt ADD COLUMN ledger TEXT;
+ALTER TABLE receipt ADD COLUMN asked TEXT;
 INSERT INTO fact (name, value) VALUES ('counter', '1');
 """
-"""A receipt from before has no ledger: it is good for whoever asks."""
+"""A receipt from before has no ledger and no fingerprint: it is good for whoever asks, whatever for."""
 
 IDENTITY = Identity(
     "portal", 0x70727074, 2, _SCHEMA + _SHARED, PortalError, migrations=(_TO_VERSION_2 + _SHARED,)
@@ -610,7 +612,7 @@ class _Desk:
     def _recall(self, keys: Sequence[str]) -> None:
         for some in portions(keys):
             rows = self._connection.execute(
-                f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({marks(some)})", some
+                f"SELECT key, id, version, ledger, asked FROM receipt WHERE key IN ({marks(some)})", some
             )
             self._answered |= {key: Given(*given) for key, *given in rows}
 
@@ -628,7 +630,7 @@ class _Desk:
             return wanted
         receipt = self.move(call.key, found, wanted)
         if call.key and receipt.verdict is Verdict.APPLIED:
-            given = Given(receipt.id, receipt.version, job.ledger)
+            given = Given(receipt.id, receipt.version, job.ledger, fingerprint(call))
             self._answered[call.key] = self._given[call.key] = given
         return receipt
 
@@ -674,8 +676,8 @@ class _Desk:
         _store_users(self._connection, self._users, self._counter)
         _mark_billing(self._connection, self._users, self._today, self._counter)
         self._connection.executemany(
-            "INSERT INTO receipt (key, id, version, ledger) VALUES (?, ?, ?, ?)",
-            [(key, given.id, given.version, given.ledger) for key, given in self._given.items()],
+            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?)",
+            [(key, given.id, given.version, given.ledger, given.asked) for key, given in self._given.items()],
         )
         for moved in (self._companies, self._users, self._given, self._touched):
             moved.clear()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote_plus, urlencode
 
 from provisioner.errors import PortalError
-from provisioner.web import Reply, Request, Web, absurd
+from provisioner.web import Reply, Request, Unanswered, Web, absurd
 
 USUAL_SECONDS = 300
 """How long a token lasts whose server does not say."""
@@ -25,7 +25,7 @@ class GivenToken:
     def __init__(self, token: str) -> None:
         self._token = token
 
-    async def token(self, refused: str) -> str:
+    async def token(self, refused: str, deadline: float) -> str:
         """See :class:`~provisioner.web.Credential`."""
         return self._token
 
@@ -33,7 +33,7 @@ class GivenToken:
 class ClientCredentials:
     """OAuth 2.0 for programs (RFC 6749, 4.4): the token is fetched when first needed, and before it ends.
 
-    However many requests need another token at once, one of them fetches it.
+    However many requests need another token at once, one of them fetches it, or fails for all who wait.
     """
 
     def __init__(self, web: Web, path: str, client_id: str, secret: str, scopes: Sequence[str]) -> None:
@@ -47,28 +47,44 @@ class ClientCredentials:
         self._token = ""
         self._renew_at = 0.0
         self._fetching = asyncio.Lock()
+        self._failures = 0
+        self._failure: PortalError | None = None
 
-    async def token(self, refused: str) -> str:
+    async def token(self, refused: str, deadline: float) -> str:
         """See :class:`~provisioner.web.Credential`. Raises :class:`PortalError`."""
-        async with self._fetching:
+        failures = self._failures
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._fetching.acquire()
+        except TimeoutError:
+            raise Unanswered(
+                f"{self._web.server} gave no token in time.", "Try again in a while.", unknown=False
+            ) from None
+        try:
             now = asyncio.get_running_loop().time()
             if not self._token or self._token == refused or now >= self._renew_at:
-                reply = await self._web.ask(
-                    Request(
-                        "POST",
-                        self._path,
-                        {
-                            "Authorization": f"Basic {self._basic}",
-                            "Content-Type": "application/x-www-form-urlencoded",
-                        },
-                        urlencode(
-                            {"grant_type": "client_credentials", "scope": " ".join(self._scopes)}
-                        ).encode(),
-                    )
-                )
-                self._token, seconds = self._read(reply)
-                self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
+                if self._failure is not None and self._failures > failures:
+                    # each of those who wait would only hang, or be refused, as long once more
+                    raise self._failure
+                await self._fetch(deadline)
             return self._token
+        finally:
+            self._fetching.release()
+
+    async def _fetch(self, deadline: float) -> None:
+        now = asyncio.get_running_loop().time()
+        headers = {
+            "Authorization": f"Basic {self._basic}",
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        said = urlencode({"grant_type": "client_credentials", "scope": " ".join(self._scopes)})
+        request = Request("POST", self._path, headers, said.encode())
+        try:
+            self._token, seconds = self._read(await self._web.ask_until(deadline, request))
+        except PortalError as problem:
+            self._failures, self._failure = self._failures + 1, problem
+            raise
+        self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
 
     def _read(self, reply: Reply) -> tuple[str, float]:
         """The token and how long it lasts."""

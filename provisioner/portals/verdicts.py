@@ -9,6 +9,7 @@ it is wanted; whether the rules of the whole portal allow that, a :class:`~provi
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -31,6 +32,7 @@ from provisioner.model import (
     user_address,
     value,
 )
+from provisioner.planning.notation import canonical, step_to_json, writer
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -46,7 +48,16 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.hosting import Job, Lease
 
-CODES = ("fenced", "not-on-portal", "version-moved", "exists", "month-turned", "no-right", "no-account")
+CODES = (
+    "fenced",
+    "key-reused",
+    "not-on-portal",
+    "version-moved",
+    "exists",
+    "month-turned",
+    "no-right",
+    "no-account",
+)
 """What refuses a call beside the rules of a state: see :attr:`~provisioner.portals.base.Receipt.code`."""
 
 
@@ -58,6 +69,8 @@ class Given:
     version: int
     ledger: str | None
     """Which ledger it was applied for; None from before this was kept."""
+    asked: str | None = None
+    """The :func:`fingerprint` of what was asked; None where that is not kept."""
 
 
 def judge(
@@ -73,6 +86,8 @@ def judge(
         problem = "Another run has taken this one's place."
         return Receipt(call.key, Verdict.FENCED, problem=problem, code="fenced")
     if given is not None:
+        if given.asked is not None and given.asked != fingerprint(call):
+            return _reused(call)
         return repeated(call.key, given, job.ledger)
     step = call.step
     if isinstance(step, CreateUser | CreateCompany):
@@ -92,6 +107,20 @@ def judge(
         return after(found, step)
     except IllegalStep as problem:
         return refused(call.key, [problem.diagnostic])
+
+
+def fingerprint(call: Call) -> str:
+    """What is asked, but for what it is called: equal for calls that ask for the same from the same version.
+
+    A user is meant by his id, as every ledger has its own name for him.
+    """
+    said = step_to_json(call.step)
+    said.pop("user", None)
+    if isinstance(call.step, CreateUser):
+        said["profile"] = writer(User)(replace(call.step.profile, id="", version=0))
+    new = isinstance(call.step, CreateUser | CreateCompany)
+    words = canonical([said] if new else [said, call.id, max(0, call.version)])
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def repeated(key: str, given: Given, ledger: str) -> Receipt:
@@ -201,6 +230,12 @@ def ended(lease: Lease, now: datetime) -> Lease:
 
 def _no(code: str, problem: str) -> Receipt:
     return Receipt("", Verdict.FAILED, problem=problem, code=code)
+
+
+def _reused(call: Call) -> Receipt:
+    """Somebody has used up this key; were it answered, a step that was never done would pass for done."""
+    problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
+    return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
 
 
 def _conflict(call: Call, code: str, problem: str) -> Receipt:

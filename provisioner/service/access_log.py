@@ -12,6 +12,8 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from provisioner.streams import Sturdy
+
 MOST_WAITING = 20_000
 """Lines that wait for a slow reader; further ones are counted instead."""
 
@@ -57,6 +59,7 @@ class AccessLog:
         self._thread.join(timeout=2)
 
     def _write(self) -> None:
+        raw = getattr(getattr(self._stream, "buffer", None), "raw", None)
         ended = False
         while not ended:
             lines = [self._waiting.get()]
@@ -64,5 +67,12 @@ class AccessLog:
                 lines.append(self._waiting.get())
             ended = None in lines
             text = "".join(f"{line}\n" for line in lines if line is not None)
-            self._stream.write(text)
-            self._stream.flush()
+            if isinstance(raw, Sturdy):
+                # what failed once may work again, and a service lives long
+                raw.problem = None
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):
+                # a full disk, or nobody who reads: these lines are gone, and the log goes on once it can
+                continue

@@ -8,6 +8,7 @@ found? ─▶ token ─▶ rate ─▶ scope, role ─▶ acceptable? ─▶ typ
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 import sys
 import time
@@ -39,7 +40,7 @@ ANSWER_SECONDS = 60.0
 """How long a database may take; what it does later is found by whoever asks again with the same key."""
 
 STRANGERS = 50.0
-"""Requests a second from one address that need no token; four times as many at once."""
+"""Requests a second from one address with no token, or an invented one; four times as many at once."""
 
 MOST_AT_ONCE = 1_000
 """Requests under way; one more is told to come back."""
@@ -57,10 +58,13 @@ class Bounds:
     """Requests a second, in the long run; twice as many at once."""
     failed_logins: float = 30
     """A minute from one address, and at once."""
+    logins: float = 300
+    """A minute by one client, and at once: each leaves a token in the database."""
     token_seconds: int = 900
     body_seconds: float = 30
     behind_proxy: bool = False
-    """The last entry of X-Forwarded-For is the address, as the proxy before us saw it."""
+    """The last entry of X-Forwarded-For is the address, as the proxy before us saw it; where that is none,
+    the proxy's own counts."""
 
 
 class Border:
@@ -72,6 +76,7 @@ class Border:
         self._log = log
         self._rates = Buckets(bounds.rate, 2 * bounds.rate, time.monotonic)
         self._failures = Buckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
+        self._logins = Buckets(bounds.logins / 60, bounds.logins, time.monotonic)
         self._strangers = Buckets(STRANGERS, 4 * STRANGERS, time.monotonic)
         self._under_way = 0
         paths: dict[str, dict[str, Entry]] = {}
@@ -149,10 +154,12 @@ class Border:
             headers = read_headers(request.scope["headers"])
             _require_acceptable(headers.get("accept"))
             if entry.name == "token":
-                return await self._log_in(request, headers)
+                async with asyncio.timeout(self._bounds.body_seconds + ANSWER_SECONDS):
+                    return await self._log_in(request, headers)
             session = None
             if entry.access:
-                session = await self._admit(entry, request, headers)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    session = await self._admit(entry, request, headers)
             else:
                 self._meet(self._address(request, headers))
             asked = await self._check(entry, request, headers, session)
@@ -166,9 +173,17 @@ class Border:
     def _meet(self, address: str) -> None:
         """Somebody who has not logged in: every answer costs us something, too."""
         if wait := self._strangers.take(address):
-            raise Problem(
-                "busy", "Too many requests come from this address.", headers={"Retry-After": str(wait)}
-            )
+            raise _busy("Too many requests come from this address.", wait)
+
+    async def _recognize(self, token: str, address: str) -> Session:
+        """Whose token it is; whoever invents some is a stranger like others."""
+        if not self._service.knows(token) and (wait := self._strangers.wait(address)):
+            raise _busy("Too many requests come from this address.", wait)
+        try:
+            return await self._service.session(token)
+        except Problem:
+            self._strangers.take(address)
+            raise
 
     async def _admit(self, entry: Entry, request: Request, headers: Any) -> Session:
         """Whose request it is, and that he may do this."""
@@ -177,10 +192,10 @@ class Border:
             raise Problem("token", "Log in first, at /oauth/token.", headers={"WWW-Authenticate": "Bearer"})
         if len(token) > 200:
             raise no_token("The access token is unknown, or its client was disabled.")
-        session = await self._service.session(token.strip())
+        session = await self._recognize(token.strip(), self._address(request, headers))
         request.scope["session"] = session
         if wait := self._rates.take(session.client):
-            raise Problem("busy", "This client sends too many requests.", headers={"Retry-After": str(wait)})
+            raise _busy("This client sends too many requests.", wait)
         if entry.access not in session.scopes:
             raise Problem("scope", f"This needs the scope {entry.access}.", headers={
                 "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{entry.access}"'
@@ -245,13 +260,11 @@ class Border:
     async def _log_in(self, request: Request, headers: Any) -> Reply:
         address = self._address(request, headers)
         if wait := self._failures.wait(address):
-            raise Problem(
-                "busy", "Too many log-ins failed from this address.", headers={"Retry-After": str(wait)}
-            )
+            raise _busy("Too many log-ins failed from this address.", wait)
         content = await self._body(request, headers)
         try:
             reply, client = await oauth.give_token(
-                self._service, headers, content, self._bounds.token_seconds
+                self._service, headers, content, self._bounds.token_seconds, self._admit_again
             )
         except oauth.Refused as refused:
             if refused.status == 401:
@@ -260,10 +273,16 @@ class Border:
         request.scope["client_id"] = client
         return reply
 
+    def _admit_again(self, client: str) -> None:
+        if wait := self._logins.take(client):
+            raise _busy("This client logs in too often: a token lasts for many requests.", wait)
+
     def _address(self, request: Request, headers: Any) -> str:
+        peer = request.client.host if request.client else ""
         if self._bounds.behind_proxy and headers.get("x-forwarded-for"):
-            return str(headers["x-forwarded-for"]).rpartition(",")[2].strip()
-        return request.client.host if request.client else ""
+            seen = _network(headers["x-forwarded-for"].rpartition(",")[2].strip())
+            return seen or _network(peer) or peer
+        return _network(peer) or peer
 
     # --- what is not in the table ---
 
@@ -277,10 +296,13 @@ class Border:
                 Problem("method", f"This address takes {allow}.", headers={"Allow": allow}),
             )
         try:
-            self._meet(self._address(request, request.headers))
-            page = await self._invitation(request)
+            self._meet(self._address(request, read_headers(request.scope["headers"])))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                page = await self._invitation(request)
         except (PortalError, Problem) as trouble:
             return _refused(request, _problem_of(trouble))
+        except TimeoutError:
+            return _refused(request, unavailable("The database does not answer."))
         return page or _refused(request, Problem("not-found", "There is nothing at this address."))
 
     async def _invitation(self, request: Request) -> Response | None:
@@ -329,6 +351,25 @@ def _version(text: str) -> int:
     if found is None:
         raise Problem("malformed", 'If-Match names one version, such as "3".')
     return int(found[1])
+
+
+def _network(text: str) -> str:
+    """What stands for an address: itself, or of the many that one has in IPv6 their first 64 bits.
+
+    Empty where it is none.
+    """
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return ""
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.IPv6Address(int(found) >> 64 << 64))
+
+
+def _busy(sentence: str, wait: int) -> Problem:
+    """429: come again after so many seconds."""
+    return Problem("busy", sentence, headers={"Retry-After": str(wait)})
 
 
 def _too_large() -> Problem:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
 from provisioner.service.problems import Problem
@@ -37,9 +37,16 @@ class Refused(Exception):
 
 
 async def give_token(
-    service: Service, headers: Mapping[str, str], content: bytes, seconds: int
+    service: Service,
+    headers: Mapping[str, str],
+    content: bytes,
+    seconds: int,
+    admit: Callable[[str], None],
 ) -> tuple[Reply, str]:
-    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`Refused`."""
+    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`Refused`.
+
+    ``admit`` is given the id of a client that proved itself, and may raise.
+    """
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Refused("invalid_request", f"The body is not of the type {FORM}.")
     try:
@@ -47,20 +54,23 @@ async def give_token(
     except Problem as problem:
         raise Refused("invalid_request", problem.detail) from None
     client_id, secret = _credentials(headers.get("authorization"), form)
+    if re.fullmatch("[!-~]{1,100}", client_id) is None:
+        raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
     grant = form.get("grant_type", "")
     if not grant:
         raise Refused("invalid_request", "grant_type is missing.")
     if grant != "client_credentials":
         raise Refused("unsupported_grant_type", "Only client_credentials are taken here.")
-    client = await asyncio.to_thread(service.clients.log_in, client_id, secret)
+    client = await service.log_in(client_id, secret)
     if client is None:
         raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
+    admit(client.id)
     wanted = frozenset(form["scope"].split()) if form.get("scope", "").strip() else client.scopes
     if not wanted <= SCOPES.keys():
         raise Refused("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
     if not wanted <= client.scopes:
         raise Refused("invalid_scope", "This client has not all of these scopes.")
-    token = await asyncio.to_thread(service.clients.issue, client, wanted, service.clock(), seconds)
+    token = await service.issue(client, wanted, seconds)
     answer = {
         "access_token": token,
         "token_type": "Bearer",

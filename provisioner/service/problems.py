@@ -26,6 +26,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "too-large": (413, "The request is too large"),
     "media-type": (415, "The body is not of the type that is taken here"),
     "invalid": (422, "A value is not as it should be"),
+    "key-reused": (422, "The key was given before, with another request"),
     "rule": (422, "A rule of the portal refuses this"),
     "locked": (423, "Another run holds the lease"),
     "fenced": (423, "Another run has taken this one's place"),

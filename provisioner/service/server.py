@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -24,17 +26,24 @@ HEADER_SECONDS = 15.0
 HEADER_BYTES = 64 * 1024
 """Request line and headers together."""
 
+UNREAD_SECONDS = 2.0
+"""For the peer to read an answer that was given before his body had come; then the line is cut."""
+
 IDLE_SECONDS = 75
 """Between two requests on one connection."""
 
-STOP_SECONDS = 30
+STOP_SECONDS = 20
 """How long requests in hand are given when the service stops."""
+
+END_SECONDS = 30.0
+"""From the first signal to the end, whatever the database does: what it has not committed then is undone."""
 
 
 class Protocol(HttpToolsProtocol):
     """HTTP/1.1, for peers who drip, flood or talk something else."""
 
     _clock: asyncio.TimerHandle | None = None
+    _cut: asyncio.TimerHandle | None = None
     _pending = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -45,6 +54,7 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more to wait for."""
         self._have_headers()
+        self._have_body()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,7 +64,26 @@ class Protocol(HttpToolsProtocol):
             if self._pending > HEADER_BYTES + len(data) or self._endless(data):
                 self.send_400_response("The headers of the request are too large.")
                 return
+        # what is no request leaves the idle clock running: uvicorn stops it at any byte
+        idle, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
+        if idle is not None:
+            if self._clock is None and (self.cycle is None or self.cycle.response_complete):
+                self.timeout_keep_alive_task = idle
+            else:
+                idle.cancel()
+
+    def on_response_complete(self) -> None:
+        """What is answered before its body has come is not read on for ever."""
+        unread = self.cycle is not None and self.cycle.more_body
+        super().on_response_complete()
+        if unread and not self.transport.is_closing():
+            self._cut = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
+
+    def on_message_complete(self) -> None:
+        """The rest of a body that nobody read has come: the line may be used again."""
+        self._have_body()
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         """Another request on the same line."""
@@ -89,6 +118,11 @@ class Protocol(HttpToolsProtocol):
             self._clock.cancel()
             self._clock = None
 
+    def _have_body(self) -> None:
+        if self._cut is not None:
+            self._cut.cancel()
+            self._cut = None
+
 
 class _Server(Server):
     """uvicorn's, which says when it listens and takes the first signal as a wish, not as an end."""
@@ -112,6 +146,10 @@ class _Server(Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            end = threading.Timer(END_SECONDS, os._exit, (1,))
+            end.daemon = True
+            end.start()
         if self.should_exit:
             self.force_exit = True
         self.should_exit = True

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
 from provisioner.errors import Locked, LockLost, PortalError
+from provisioner.identity import DamagedValue
 from provisioner.model import (
     AppState,
     Billing,
@@ -48,7 +49,7 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.service import bodies
-from provisioner.service.clients import Books, Clients, Session, digest
+from provisioner.service.clients import Books, Client, Clients, Session, digest
 from provisioner.service.problems import PROBLEMS, Problem
 from provisioner.service.table import Entry
 from provisioner.service.wire import company_text, page_text, user_text
@@ -173,13 +174,25 @@ class Lasting(Generic[H]):
             host = self._host = self._host or self._opening()
         try:
             yield host
-        except PortalError:
+        except PortalError as problem:
+            if _is_well(problem):
+                raise
             with self._lock:
                 if self._host is host:
                     self._host = None
             with suppress(PortalError):
                 host.close()
             raise
+
+
+def _is_well(problem: PortalError) -> bool:
+    """The connection, that is: somebody else writes, or a row is damaged."""
+    cause = problem.__cause__
+    return (
+        isinstance(cause, DamagedValue)
+        or getattr(cause, "sqlite_errorname", "") == "SQLITE_BUSY"
+        or getattr(cause, "sqlstate", "") == "55P03"
+    )
 
 
 class Service:
@@ -194,6 +207,9 @@ class Service:
         self._writing = Lasting(opening)
         self._hosts = Hosts(opening, READERS)
         self._writer: Writer | None = None
+        # whoever waits to write, or for a token, waits in a thread of these, and nobody else does
+        self._pen = ThreadPoolExecutor(1, thread_name_prefix="pen")
+        self._door = ThreadPoolExecutor(1, thread_name_prefix="door")
         self._sessions: dict[str, tuple[Session, float]] = {}
 
     def start(self) -> None:
@@ -204,8 +220,12 @@ class Service:
 
     def close(self) -> None:
         """Finish what is in hand and let go."""
+        for threads in (self._pen, self._door):
+            threads.shutdown(wait=False, cancel_futures=True)
         if self._writer is not None:
             self._writer.close()
+        for threads in (self._pen, self._door):
+            threads.shutdown()
         self._hosts.close()
         self._writing.close()
 
@@ -215,7 +235,24 @@ class Service:
 
     async def write(self, question: Callable[[Host], T]) -> T:
         """What the writing portal answers: anything but steps."""
-        return await asyncio.to_thread(self._writing.ask, question)
+        return await asyncio.get_running_loop().run_in_executor(self._pen, self._writing.ask, question)
+
+    async def log_in(self, client_id: str, secret: str) -> Client | None:
+        """See :meth:`~provisioner.service.clients.Clients.log_in`."""
+        return await self.read(lambda host: Clients(cast(Books, host)).log_in(client_id, secret))
+
+    async def issue(self, client: Client, scopes: frozenset[str], seconds: int) -> str:
+        """See :meth:`~provisioner.service.clients.Clients.issue`."""
+        now = self.clock()
+        token = await asyncio.get_running_loop().run_in_executor(
+            self._door, self.clients.issue, client, scopes, now, seconds
+        )
+        self._know(digest(token), Session(client.id, client.role, scopes, int(now.timestamp()) + seconds))
+        return token
+
+    def knows(self, token: str) -> bool:
+        """It was good not long ago."""
+        return digest(token) in self._sessions
 
     async def work(self, job: Job) -> Receipt:
         """A step, done together with whatever else waits."""
@@ -227,18 +264,22 @@ class Service:
         hashed = digest(token)
         known = self._sessions.get(hashed)
         if known is None or known[1] <= self._monotonic():
-            found = await asyncio.to_thread(self.clients.session, hashed)
+            found = await self.read(lambda host: Clients(cast(Books, host)).session(hashed))
             if found is None:
                 self._sessions.pop(hashed, None)
                 raise no_token("The access token is unknown, or its client was disabled.")
-            if len(self._sessions) >= MOST_SESSIONS:
-                self._sessions.clear()
-            known = self._sessions[hashed] = found, self._monotonic() + FRESH_SECONDS
+            known = self._know(hashed, found)
         session = known[0]
         if session.expires <= self.clock().timestamp():
             self._sessions.pop(hashed, None)
             raise no_token("The access token has expired.")
         return session
+
+    def _know(self, hashed: str, session: Session) -> tuple[Session, float]:
+        if len(self._sessions) >= MOST_SESSIONS:
+            self._sessions.clear()
+        known = self._sessions[hashed] = session, self._monotonic() + FRESH_SECONDS
+        return known
 
 
 def no_token(sentence: str) -> Problem:

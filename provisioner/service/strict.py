@@ -47,9 +47,11 @@ def _check(content: bytes) -> None:
 
 
 def _depth(text: str) -> int:
-    """An upper bound: brackets within texts count too, and may only make it too high."""
+    """How deep the brackets outside of texts go, also those of a text that does not end."""
     deepest = depth = 0
-    for bracket in re.findall(r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL)):
+    for bracket in re.findall(
+        r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', "", text, flags=re.DOTALL)
+    ):
         depth += 1 if bracket in "[{" else -1
         deepest = max(deepest, depth)
     return deepest

@@ -60,7 +60,10 @@ AFTER = Parameter("after", "query", "`next` of the page before.")
 LIMIT = Parameter("limit", "query", "Entries on the page; 1,000 unless said.", least=1, most=MAX_PAGE)
 SINCE = Parameter("since", "query", "Only what was changed after the counter stood here.")
 IDEMPOTENCY_KEY = Parameter(
-    "Idempotency-Key", "header", "The same key gives the first answer again, for ever.", "^[!-.0-~]{1,255}$"
+    "Idempotency-Key",
+    "header",
+    "The same request with the same key gets the first answer again, for ever.",
+    "^[!-.0-~]{1,255}$",
 )
 IF_MATCH = Parameter(
     "If-Match",

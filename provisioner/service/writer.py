@@ -10,8 +10,10 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from provisioner.errors import ProvisionerError
+from provisioner.identity import DamagedValue
 from provisioner.portals.base import Receipt
 from provisioner.portals.hosting import Job
 
@@ -58,21 +60,28 @@ class Writer:
                 if found is None:
                     ended = True
                     break
-                batch.append(found)
+                # whoever was told that it took too long comes again; what is begun is finished
+                if not found[1].done():
+                    batch.append(found)
             if batch:
                 answers = self._answers([job for job, _ in batch])
-                self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
+                # after an end without patience nobody is there to be answered
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
 
     def _answers(self, jobs: Sequence[Job]) -> Sequence[_Answer]:
         try:
             return self._work(jobs)
-        except ProvisionerError as problem:
-            return [problem] * len(jobs)
         except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)
-            if len(jobs) == 1:
-                return [problem]
-            # one of them is beyond us: its neighbours shall not suffer for it
+            if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not _is_of_one(problem)):
+                return [problem] * len(jobs)
+            # one of them is beyond us, or meets a row that is: its neighbours shall not suffer for it
             return [answer for job in jobs for answer in self._answers([job])]
+
+
+def _is_of_one(problem: ProvisionerError) -> bool:
+    """It comes of values that some job met, and not of the database, which all of them need."""
+    return isinstance(problem.__cause__, DamagedValue)
 
 
 def _settle(waiting: Sequence[asyncio.Future[Receipt]], answers: Sequence[_Answer]) -> None:
