@@ -52,8 +52,8 @@ SELECT set_config('idle_session_timeout', '0', false)
     WHERE current_setting('idle_session_timeout', true) IS NOT NULL;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
-"""Whatever the server's usual promise: a commit that returned has reached the disk, and between transactions a
-portal or a mail server may take its time. Older servers know no idle sessions."""
+"""Whatever the server's usual promise: a commit that returned has reached the disk, and between transactions
+a portal or a mail server may take its time. Older servers know no idle sessions."""
 
 UNREACHED = (
     # what the server or the library says before anybody is let in: sentence, remedy
