@@ -321,7 +321,8 @@ class Ledger:
         self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
         self.fence = 0
         self._lock = ""
-        self._served = (0, "")
+        self._worker = (0, "")
+        self._vein: Connection | None = None
         self._run = 0
         self._meant: dict[str, Effect] = {}
 
@@ -337,22 +338,23 @@ class Ledger:
 
         ``waiting`` is told once, in a sentence, for whom.
         """
-        self._acquire(command, timeout, waiting)
-        ended = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(self._lock, ended), daemon=True)
-        heart.start()
-        try:
+        with self._standing():
+            self._acquire(command, timeout, waiting)
+            ended = threading.Event()
+            heart = threading.Thread(target=self._beat, args=(self._lock, ended), daemon=True)
+            heart.start()
             try:
-                yield
-            finally:
-                ended.set()
-                heart.join()
-        except BaseException:
-            # what went wrong is told, and not that the lock could not be given back for the same reason
-            with suppress(ProvisionerError):
-                self._release()
-            raise
-        self._release()
+                try:
+                    yield
+                finally:
+                    ended.set()
+                    heart.join()
+            except BaseException:
+                # what went wrong is told, and not that the lock could not be given back for the same reason
+                with suppress(ProvisionerError):
+                    self._release()
+                raise
+            self._release()
 
     def books(self) -> Books:
         """The ledger as it stands."""
@@ -572,7 +574,8 @@ class Ledger:
             with decoding():
                 fence = int(_fact(connection, "fence") or "0") + 1
             lock, pid = os.urandom(6).hex(), os.getpid()
-            served = self._who_serves()
+            served = self._who_serves(self._vein or connection)
+            worker = self._who_serves(connection)
             connection.execute(
                 "INSERT INTO fact VALUES ('fence', ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -587,7 +590,7 @@ class Ledger:
                     self._expiry(now), *served,
                 ),
             )  # fmt: skip
-        self._lock, self.fence, self._served = lock, fence, served
+        self._lock, self.fence, self._worker = lock, fence, worker
         return None
 
     def _is_over(self, holder: Holder, now: float) -> bool:
@@ -600,33 +603,58 @@ class Ledger:
 
         return not is_served(self._connection, holder.served_by, holder.served_since)
 
-    def _who_serves(self) -> tuple[int, str]:
+    @contextmanager
+    def _standing(self) -> Iterator[None]:
+        """On a server, a connection that the heart alone uses, and by which we are known to live.
+
+        The one that works may stand idle for as long as a portal or a mail server takes, and be cut off.
+        """
+        if isinstance(self._place, Path):
+            yield
+            return
+        with closing(again(self._place, IDENTITY)) as self._vein:
+            try:
+                yield
+            finally:
+                self._vein = None
+
+    def _who_serves(self, connection: Connection) -> tuple[int, str]:
         """The server's process at the other end; (0, "") for a file."""
         if isinstance(self._place, Path):
             return (0, "")
         from provisioner.postgres import backend_of
 
-        return backend_of(self._connection)
+        return backend_of(connection)
 
     def _tell_who_serves(self) -> None:
         """Within a write: a connection that had to be made anew is not taken for the end of this run."""
-        served = self._who_serves()
-        if served != self._served:
-            self._connection.execute("UPDATE lock SET served_by = ?, served_since = ?", served)
-            self._served = served
+        worker = self._who_serves(self._connection)
+        if worker != self._worker:
+            # what cut it off may have cut off the heart's as well, which says so itself at its next beat
+            self._connection.execute("UPDATE lock SET served_by = ?, served_since = ?", worker)
+            self._worker = worker
 
     def _beat(self, lock: str, ended: threading.Event) -> None:
         """Renew the lease as long as the lock is ours, in a thread, over a connection of its own."""
         while not ended.wait(self._lease / 3):
             # the next beat tries again; should none get through, the next write finds out
-            with suppress(ProvisionerError), told(self._place, IDENTITY):
-                with closing(again(self._place, IDENTITY)) as connection, transaction(connection):
+            with suppress(ProvisionerError), told(self._place, IDENTITY), self._heart() as connection:
+                with transaction(connection):
                     expires = self._expiry(now_of(self._place, connection))
                     renewed = connection.execute(
-                        "UPDATE lock SET expires = ? WHERE id = ?", (expires, lock)
+                        "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
+                        (expires, *self._who_serves(connection), lock),
                     ).rowcount
                 if not renewed:
                     return
+
+    @contextmanager
+    def _heart(self) -> Iterator[Connection]:
+        if self._vein is not None:
+            yield self._vein
+        else:
+            with closing(again(self._place, IDENTITY)) as connection:
+                yield connection
 
     def _expiry(self, now: float) -> int:
         return int((now + self._lease) * 1000)

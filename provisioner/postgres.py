@@ -48,9 +48,12 @@ SET lock_timeout = '{LOCK_SECONDS}s';
 SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s';
 SET client_min_messages = 'error';
 SET standard_conforming_strings = on;
+SELECT set_config('idle_session_timeout', '0', false)
+    WHERE current_setting('idle_session_timeout', true) IS NOT NULL;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
-"""A commit that returned has reached the disk, whatever the server's usual promise."""
+"""Whatever the server's usual promise: a commit that returned has reached the disk, and between transactions
+a portal or a mail server may take its time. Older servers know no idle sessions."""
 
 UNREACHED = (
     # what the server or the library says before anybody is let in: sentence, remedy
@@ -132,6 +135,7 @@ _TABLE_WORDS = (
 _COUNTED = ("INSERT", "UPDATE", "DELETE")
 
 BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+"""Whatever the server's usual level: on a higher one a writer would not see what happened while he waited."""
 
 _LOST = re.compile(
     "server closed the connection|connection (is|was) (lost|closed|bad)|consuming input failed"
@@ -212,7 +216,7 @@ class PostgresConnection:
 
     def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if statement == "BEGIN IMMEDIATE":
-            # in one go: whoever has the lock sees what the one before him wrote, whatever the server's usual level
+            # in one go: whoever has the lock sees what the one before him wrote
             return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
         if statement == "BEGIN":
             # whoever only reads holds up nobody, and may think for longer

@@ -470,7 +470,7 @@ def test_whoever_waits_too_long_for_another_writer_is_told(
 
 
 def test_whoever_waited_to_write_sees_what_was_written_meanwhile(postgres: PostgresServer) -> None:
-    """Row 8: also where the server's usual level of isolation would show him what was there before he waited."""
+    """Row 8: also where the server would usually show him what was there before he waited."""
     place = postgres.place()
     seen: list[dict[str, str]] = []
 

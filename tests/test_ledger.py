@@ -275,10 +275,38 @@ def test_a_connection_that_was_made_anew_is_not_taken_for_the_end_of_its_run(
 ) -> None:
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.locked("apply"):
-        with closing(postgres.session()) as session:
-            session.execute("SELECT pg_terminate_backend(?, 5000)".replace("?", str(_held(place).served_by)))
+        for backend in _backends(place, first):
+            _cut_off(postgres, backend)
         first.bind("p")
         _finds_it_locked(second)
+
+
+def test_a_run_that_waits_for_others_may_lose_the_connection_that_it_works_with(
+    postgres: PostgresServer,
+) -> None:
+    """Row 8: it lives, and says so over another one."""
+    place = postgres.place()
+    with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
+        (patience,) = first._connection.execute("SHOW idle_session_timeout").fetchone()
+        assert patience == "0"
+        worker, heart = _backends(place, first)
+        _cut_off(postgres, worker)
+        _finds_it_locked(second)
+        # cut off in its turn, it is back at its next beat
+        _cut_off(postgres, heart)
+        until(lambda: _held(place).served_by not in (worker, heart))
+        _finds_it_locked(second)
+        first.bind("p")
+
+
+def _backends(place: Place, ledger: Ledger) -> tuple[int, int]:
+    """The server's processes that serve a run: for its work, and for its heart."""
+    return ledger._worker[0], _held(place).served_by
+
+
+def _cut_off(postgres: PostgresServer, backend: int) -> None:
+    with closing(postgres.session()) as session:
+        assert session.execute(f"SELECT pg_terminate_backend({backend}, 5000)").fetchone() == (True,)
 
 
 def test_unlock_needs_the_exact_name_of_the_lock(place: Place) -> None:
