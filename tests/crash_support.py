@@ -18,6 +18,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from email import message_from_bytes
 from pathlib import Path
 from typing import NamedTuple
@@ -85,6 +86,10 @@ def check_letters(
     return len(parked)
 
 
+PR_SET_PDEATHSIG = 1
+"""Linux's word for: with its parent it shall end."""
+
+
 def forked(work: Callable[[], int]) -> int:
     """Start ``work`` in a second process, which ends with its exit code; returns the process's number."""
     with warnings.catch_warnings():
@@ -93,6 +98,9 @@ def forked(work: Callable[[], int]) -> int:
     if pid:
         return pid
     code = SURPRISED
+    # one that stands still would outlive a test that failed, and whoever reads what the tests say
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         code = work()
     except BaseException:  # noqa: BLE001  (told, and known by its exit code)
