@@ -21,8 +21,9 @@ from people import NOW, TERMS
 from provisioner.model import Operator, Terms
 from provisioner.portals import open_portal
 from provisioner.portals.base import Access
+from provisioner.portals.endpoints import READ, WRITE
 from provisioner.portals.sql import SqlPortal
-from provisioner.service.clients import READ, WRITE, Clients
+from provisioner.service.clients import Clients
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_URL = "https://portail.example.fr/activer"

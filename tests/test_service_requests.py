@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from people import NOW
 from service_support import Served, serving
 
+from provisioner.portals.endpoints import URN
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
 from provisioner.service.buckets import Buckets
-from provisioner.service.problems import URN
 from provisioner.service.service import HANDLERS
 from provisioner.service.strict import MAX_BODY
 

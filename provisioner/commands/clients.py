@@ -14,8 +14,9 @@ from provisioner.commands.serving import place_of
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
+from provisioner.portals.endpoints import READ, WRITE
 from provisioner.review.visible import visible
-from provisioner.service.clients import READ, WRITE, Clients
+from provisioner.service.clients import Clients
 
 
 def add(

@@ -214,14 +214,14 @@ class IllegalStep(Exception):
 
 def address_of(step: Step) -> Address:
     """The one resource that a step touches."""
-    if isinstance(step, CreateCompany | EditCompany | SetBilling):
+    if isinstance(step, CompanyStep):
         return company_address(step.company)
     return user_address(step.user)
 
 
 def after(resource: Resource | None, step: Step) -> Resource:
     """The resource as the step leaves it. Raises :class:`IllegalStep`."""
-    if isinstance(step, CreateCompany | EditCompany | SetBilling):
+    if isinstance(step, CompanyStep):
         return _company_after(resource if isinstance(resource, Company) else None, step)
     return _user_after(resource if isinstance(resource, User) else None, step)
 

@@ -23,12 +23,11 @@ from provisioner.model import (
     value,
 )
 from provisioner.portals.base import Receipt, Verdict
+from provisioner.portals.endpoints import URN
 from provisioner.portals.hosting import Lease
 from provisioner.web import Json, Reply, absurd
 
 T = TypeVar("T")
-
-URN = "urn:provisioner:problem:"
 
 
 @value

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.errors import PortalError
 from provisioner.model import Clock, Company, Operator, State, Terms, User, value
 from provisioner.planning.steps import Step
 
@@ -222,3 +223,8 @@ class Portal(Protocol):
     def close(self) -> None:
         """Let go of files and connections."""
         ...
+
+
+def read_only() -> PortalError:
+    """What a driver that was opened for reading answers to whoever would write: planning never does."""
+    return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")

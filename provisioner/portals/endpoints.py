@@ -1,4 +1,4 @@
-"""Where the portal's service answers, by name: one table for the service and for its client.
+"""Where the portal's service answers, by name, and the words that it and its client share.
 
 A firm whose portal differs maps a path by its name (``portal: {paths: {user: /api/people/{id}}}``).
 """
@@ -46,3 +46,15 @@ ENDPOINTS: dict[str, Endpoint] = {
     "openapi": Endpoint("GET", "/openapi.json"),
 }
 """Steps are called as in planning/steps.py, in small letters."""
+
+READ, WRITE = "portal.read", "portal.write"
+"""The scopes of a token."""
+
+URN = "urn:provisioner:problem:"
+"""What the type of a problem (RFC 9457) begins with; its code follows."""
+
+MAX_PAGE = 5_000
+"""Companies or users on one page."""
+
+MAX_LETTERS = 1_000
+"""Letters, or users to be invited, in one request."""

@@ -28,7 +28,7 @@ from provisioner.model import (
     paris_date,
     user_address,
 )
-from provisioner.planning.steps import CreateCompany, CreateUser, EditCompany, SetBilling
+from provisioner.planning.steps import CompanyStep, CreateUser
 from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page, R
@@ -285,7 +285,7 @@ class MemoryPortal(Holding):
     def _found(self, call: Call) -> Resource | None:
         """What a call is about: what it would create, should that exist already, or what it would change."""
         step = call.step
-        if isinstance(step, CreateCompany | EditCompany | SetBilling):
+        if isinstance(step, CompanyStep):
             return self._world.census.companies.get(step.company)
         if isinstance(step, CreateUser):
             return self.user(self._world.by_email.get(email_key(step.profile.email), ""))

@@ -50,7 +50,18 @@ from provisioner.portals.answers import (
     read_receipt,
     read_texts,
 )
-from provisioner.portals.base import Access, Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.base import (
+    Access,
+    Call,
+    Capabilities,
+    Receipt,
+    Snapshot,
+    T,
+    Verdict,
+    View,
+    read_only,
+)
+from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
@@ -60,19 +71,11 @@ from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswere
 BATCH = 1_000
 """Steps taken at once; of these, as many as ``parallelism`` says are under way."""
 
-PAGE = 5_000
-"""Companies or users a page; fewer where that many do not go into one reply."""
-
 MOST_ROUNDS = 100
 """Looks at a portal that changes under our eyes."""
 
-MANY = 1_000
-"""Letters or users in one request."""
-
 _TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s*\}\s*\Z')
 """The end of a page, by which the next one is asked for before this one is read."""
-
-READ, WRITE = "portal.read", "portal.write"
 
 
 @dataclass(slots=True)
@@ -201,7 +204,7 @@ class RestPortal(Holding):
 
     def _pages(self, name: str, since: int) -> Generator[tuple[list[Any], int]]:
         """The rows of each page and its counter; the first page is asked for at once."""
-        return self._following(name, since, self._web.start(self._page(name, 0, PAGE, since)))
+        return self._following(name, since, self._web.start(self._page(name, 0, MAX_PAGE, since)))
 
     def _following(self, name: str, since: int, coming: Coming) -> Generator[tuple[list[Any], int]]:
         after = 0
@@ -357,8 +360,8 @@ class RestPortal(Holding):
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
         granted: set[str] = set()
-        for at in range(0, len(letters), MANY):
-            some = letters[at : at + MANY]
+        for at in range(0, len(letters), MAX_LETTERS):
+            some = letters[at : at + MAX_LETTERS]
             request = self._request("claim_letters", {"letters": list(some)}, headers=_lease(ledger, fence))
             reply = self._web.run(self._ask(request))
             if reply.status == 423:
@@ -374,8 +377,8 @@ class RestPortal(Holding):
         if not self._writing:
             return links
         ids = list(links)
-        for at in range(0, len(ids), MANY):
-            some = ids[at : at + MANY]
+        for at in range(0, len(ids), MAX_LETTERS):
+            some = ids[at : at + MAX_LETTERS]
             reply = self._web.run(self._ask(self._request("invitations", {"users": some})))
             if reply.status != 200:
                 raise self._unexpected(reply, "invitations")
@@ -394,9 +397,7 @@ class RestPortal(Holding):
 
     def _require_writing(self) -> None:
         if not self._writing:
-            raise PortalError(
-                "The portal is open for reading only.", "This is a defect of the program; report it."
-            )
+            raise read_only()
 
     async def _ask(self, request: Request) -> Reply:
         return await self._web.ask(request, self._credential)

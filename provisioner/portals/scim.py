@@ -50,16 +50,24 @@ from provisioner.model import (
 )
 from provisioner.planning.steps import (
     CloseUser,
-    CreateCompany,
+    CompanyStep,
     CreateUser,
     EditApps,
-    EditCompany,
     SetBilledCompany,
-    SetBilling,
     SetType,
     address_of,
 )
-from provisioner.portals.base import Access, Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.base import (
+    Access,
+    Call,
+    Capabilities,
+    Receipt,
+    Snapshot,
+    T,
+    Verdict,
+    View,
+    read_only,
+)
 from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
 from provisioner.portals.scim_fit import fitted
@@ -240,7 +248,7 @@ class ScimPortal:
         job = Job(call, self._access.operator)
         step = call.step
         try:
-            if isinstance(step, CreateCompany | EditCompany | SetBilling):
+            if isinstance(step, CompanyStep):
                 return self._company(job, step.company, again=again)
             if isinstance(step, CreateUser):
                 return self._new_user(job, step, again=again)
@@ -253,7 +261,7 @@ class ScimPortal:
     def _given(self, call: Call) -> Given | None:
         """What the server keeps of a call, read now."""
         step, holdings = call.step, self._holdings
-        if isinstance(step, CreateCompany | EditCompany | SetBilling):
+        if isinstance(step, CompanyStep):
             group = holdings.group(step.company, anew=True)
             return holdings.group_given(group, call.key) if group else None
         if isinstance(step, CreateUser):
@@ -538,9 +546,7 @@ class ScimPortal:
 
     def _require_writing(self) -> None:
         if not self._access.writing:
-            raise PortalError(
-                "The portal is open for reading only.", "This is a defect of the program; report it."
-            )
+            raise read_only()
 
 
 class _Moved(Exception):

@@ -54,15 +54,13 @@ from provisioner.model import (
     paris_date,
 )
 from provisioner.planning.steps import (
-    CreateCompany,
+    CompanyStep,
     CreateUser,
     EditCompanies,
-    EditCompany,
     EditProfile,
     SetBilledCompany,
-    SetBilling,
 )
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View, read_only
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page
 from provisioner.portals.invitations import Invitation, hash_of, invite
@@ -214,7 +212,7 @@ class ReadOnlyPortal:
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
-        raise _read_only()
+        raise read_only()
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
         """See :meth:`~provisioner.portals.base.Portal.fit`."""
@@ -222,14 +220,14 @@ class ReadOnlyPortal:
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
         """Refuses: planning never writes."""
-        raise _read_only()
+        raise read_only()
 
     def let_go(self) -> None:
         """Nothing is held."""
 
     def claim(self, letters: Sequence[str]) -> frozenset[str]:
         """Refuses: planning never writes."""
-        raise _read_only()
+        raise read_only()
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
@@ -245,10 +243,6 @@ class ReadOnlyPortal:
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-def _read_only() -> PortalError:
-    return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")
 
 
 class SqlPortal(Holding):
@@ -564,7 +558,7 @@ class _Desk:
                 emails.append(step.profile.email)
                 numbers |= step.profile.companies
                 peopled.add(step.profile.billed)
-            elif isinstance(step, CreateCompany | EditCompany | SetBilling):
+            elif isinstance(step, CompanyStep):
                 numbers.add(step.company)
             else:
                 ids.append(call.id)
@@ -637,7 +631,7 @@ class _Desk:
     def _find(self, call: Call) -> Resource | None:
         """What a call is about: what it would create, should that exist already, or what it would change."""
         step = call.step
-        if isinstance(step, CreateCompany | EditCompany | SetBilling):
+        if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)
         if isinstance(step, CreateUser):
             return self.user(self._by_email.get(email_key(step.profile.email), ""))

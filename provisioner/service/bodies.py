@@ -10,12 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields
-
-MAX_LETTERS = 1_000
-"""Letters or users in one request."""
-
-MAX_PAGE = 5_000
-"""Companies or users on one page."""
+from provisioner.portals.endpoints import MAX_LETTERS
 
 LARGEST = 2**53 - 1
 """The largest whole number that every reader of JSON takes exactly."""

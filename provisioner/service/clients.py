@@ -20,8 +20,6 @@ from provisioner.model import Operator, value
 
 SECRET_BYTES = 32
 
-READ, WRITE = "portal.read", "portal.write"
-
 
 class Books(Protocol):
     """The portal's database, for what is no content of the portal; what they give executes statements."""

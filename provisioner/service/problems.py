@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-URN = "urn:provisioner:problem:"
+from provisioner.portals.endpoints import URN
 
 MEDIA_TYPE = "application/problem+json"
 

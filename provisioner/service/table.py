@@ -9,15 +9,13 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from provisioner.model import Operator
-from provisioner.portals.endpoints import ENDPOINTS
+from provisioner.portals.endpoints import ENDPOINTS, MAX_PAGE, READ, WRITE
 from provisioner.service import bodies
-from provisioner.service.bodies import LARGEST, LEDGER, MAX_PAGE, NO_CONTROL
-
-Access = Literal["", "portal.read", "portal.write"]
+from provisioner.service.bodies import LARGEST, LEDGER, NO_CONTROL
 
 SCOPES: dict[str, str] = {
-    "portal.read": "Read everything: what a plan needs.",
-    "portal.write": "Do steps, claim letters, make activation links, hold leases.",
+    READ: "Read everything: what a plan needs.",
+    WRITE: "Do steps, claim letters, make activation links, hold leases.",
 }
 
 EVERYBODY = frozenset(Operator)
@@ -89,7 +87,8 @@ class Entry:
     """What success looks like, by status; None for an answer without a body."""
     words: str = ""
     takes: type[BaseModel] | None = None
-    access: Access = ""
+    access: str = ""
+    """The scope that a token needs; none: without a token."""
     roles: frozenset[Operator] = EVERYBODY
     """Who may do it, where the border decides."""
     validates: bool = False
@@ -128,7 +127,7 @@ STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
 
 def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Entry:
     return Entry(
-        name, summary, {201: bodies.Receipt, 200: bodies.Receipt}, words, takes, "portal.write",
+        name, summary, {201: bodies.Receipt, 200: bodies.Receipt}, words, takes, WRITE,
         parameters=CREATES, refuses=(409, 422, 423, 428), etag=True,
     )  # fmt: skip
 
@@ -143,7 +142,7 @@ def _change(
     validates: bool = False,
 ) -> Entry:
     return Entry(
-        name, summary, APPLIED, words, takes, "portal.write",
+        name, summary, APPLIED, words, takes, WRITE,
         parameters=(of, *CHANGES), refuses=STEP, validates=validates, etag=True,
     )  # fmt: skip
 
@@ -156,28 +155,28 @@ TABLE: tuple[Entry, ...] = (
         bodies.TokenRequest, refuses=(401,),
     ),
     Entry(
-        "portal", "The portal, and who asks", {200: bodies.About, 304: None}, access="portal.read",
+        "portal", "The portal, and who asks", {200: bodies.About, 304: None}, access=READ,
         parameters=(IF_NONE_MATCH,), etag=True,
     ),
     Entry(
         "set_terms", "Set catalogue, mail domains, staff and public address", {204: None},
-        takes=bodies.NewTerms, access="portal.write", roles=ADMINISTRATORS,
+        takes=bodies.NewTerms, access=WRITE, roles=ADMINISTRATORS,
     ),
     Entry(
-        "companies", "Companies, page by page", {200: bodies.CompanyPage}, access="portal.read",
+        "companies", "Companies, page by page", {200: bodies.CompanyPage}, access=READ,
         words="Remember the counter of the first page; when all pages are read, ask since that counter, "
         "until nothing is new: that is the portal at one instant, for nothing is ever deleted.",
         parameters=(AFTER, LIMIT, SINCE),
     ),
     _create("create_company", "Create a company", bodies.NewCompany, "*Administration › Entreprises › +*"),
     Entry(
-        "company", "A company", {200: bodies.CompanyBody, 304: None}, access="portal.read",
+        "company", "A company", {200: bodies.CompanyBody, 304: None}, access=READ,
         parameters=(NUMBER, IF_NONE_MATCH), etag=True,
     ),
     _change("edit_company", "Set a company's name and SIREN", bodies.CompanyEdit, NUMBER),
     _change("set_billing", "Set billing mode and offer", bodies.BillingBody, NUMBER, "R6."),
     Entry(
-        "users", "Users, page by page", {200: bodies.UserPage}, access="portal.read",
+        "users", "Users, page by page", {200: bodies.UserPage}, access=READ,
         words="See the list of companies.", parameters=(AFTER, LIMIT, SINCE),
     ),
     _create(
@@ -185,7 +184,7 @@ TABLE: tuple[Entry, ...] = (
         "The whole wizard. To create him active needs the right to validate (R7).",
     ),
     Entry(
-        "user", "A user", {200: bodies.UserBody, 304: None}, access="portal.read",
+        "user", "A user", {200: bodies.UserBody, 304: None}, access=READ,
         parameters=(ID, IF_NONE_MATCH), etag=True,
     ),
     _change("edit_profile", "Set name, e-mail and phone", bodies.ProfileEdit, ID, "R1, R14."),
@@ -197,32 +196,32 @@ TABLE: tuple[Entry, ...] = (
     _change("close_user", "Close an account", bodies.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
     _change("reopen_user", "Reopen an account", bodies.Nothing, ID, "R8.", validates=True),
     Entry(
-        "receipt", "What an earlier step was answered", {200: bodies.KeptReceipt}, access="portal.read",
+        "receipt", "What an earlier step was answered", {200: bodies.KeptReceipt}, access=READ,
         words="*applied* to the ledger that it was done for, *already* to any other.",
         parameters=(KEY, LEDGER_QUERY),
     ),
     Entry(
-        "claim_letters", "Claim letters", {200: bodies.GrantedLetters}, access="portal.write",
+        "claim_letters", "Claim letters", {200: bodies.GrantedLetters}, access=WRITE,
         words="The first ledger that asks for a letter has it, for ever.", takes=bodies.Letters,
         parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
     ),
     Entry(
-        "invitations", "Make activation links", {200: bodies.Links}, access="portal.write",
+        "invitations", "Make activation links", {200: bodies.Links}, access=WRITE,
         words="The same until they expire or are used; empty for who needs none or may have none.",
         takes=bodies.Invited,
     ),
     Entry(
-        "lease", "Who holds the portal for a ledger", {200: bodies.LeaseBody}, access="portal.read",
+        "lease", "Who holds the portal for a ledger", {200: bodies.LeaseBody}, access=READ,
         parameters=(LEDGER_PATH,),
     ),
     Entry(
-        "take_lease", "Hold the portal for a ledger", {200: bodies.LeaseBody}, access="portal.write",
+        "take_lease", "Hold the portal for a ledger", {200: bodies.LeaseBody}, access=WRITE,
         words="A higher number takes the place of a run that is dead or stopped, whose writes are refused "
         "from then on. Each write prolongs the lease.",
         takes=bodies.NewLease, parameters=(LEDGER_PATH,), refuses=(423,),
     ),
     Entry(
-        "drop_lease", "Let go", {204: None}, access="portal.write", parameters=(LEDGER_PATH, HOLDER),
+        "drop_lease", "Let go", {204: None}, access=WRITE, parameters=(LEDGER_PATH, HOLDER),
     ),
     Entry("healthz", "The process lives", {200: bodies.Health}),
     Entry("readyz", "The database answers", {200: bodies.Health}),
