@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -532,14 +533,22 @@ class ScimPortal:
         return applied(key, user)
 
     def _mark_billing(self, left: str, joined: str) -> None:
-        """R15, for whoever bills: no plan asks for this mark, so one that was cut off is not made up for."""
+        """R15, for whoever bills; the user's own write is done, so that a mark that fails is let be.
+
+        No plan asks for this mark: one that was refused or cut off is not made up for.
+        """
         if left == joined or not self._places.holds("billing_ends"):
             return
         for number, ends in ((left, month_end(self._today())), (joined, None)):
-            group = self._holdings.group(number, anew=False) if number else None
-            if group is not None and (ends is None or not self._holdings.is_billed(number)):
-                marked = self._places.with_billing_ends(group, ends)
-                self._holdings.keep_group(self._client.update(self._client.features.groups, group, marked))
+            if number and (ends is None or not self._holdings.is_billed(number)):
+                with suppress(Refused, Unanswered):
+                    self._insist(partial(self._mark, number, ends))
+
+    def _mark(self, number: str, ends: date | None) -> None:
+        group = self._holdings.group(number, anew=False)
+        if group is not None:
+            marked = self._places.with_billing_ends(group, ends)
+            self._holdings.keep_group(self._client.update(self._client.features.groups, group, marked))
 
     def _today(self) -> date:
         return paris_date(self._access.clock())

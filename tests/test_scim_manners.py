@@ -1,0 +1,111 @@
+"""One story on servers of every manner: planned, applied, nothing left to do, one letter each, nobody's data lost.
+
+What a server does differently is one line here; what we cannot do there is said, and never passed over.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import apply, mailed, workspace
+from contract_support import Desk, require
+from http_support import Asked
+from people import user
+from scim_manners import CORE, Manners, Resource, manners
+from scim_support import TOKEN, opened
+
+from provisioner.cli import run
+from provisioner.model import Status, UserType
+from provisioner.planning.steps import CloseUser
+from provisioner.portals.base import Verdict
+from provisioner.portals.scim_schema import COMPANY
+
+LEDGER = "1" * 32
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+
+
+# --- the story ---
+
+PEOPLE: dict[str, dict[str, Any]] = {
+    "as the RFC has it": {},
+    "without PATCH": {"patch": False},
+}
+
+
+@pytest.mark.parametrize("words", PEOPLE.values(), ids=PEOPLE)
+def test_the_same_story_on_servers_of_every_manner(words: dict[str, Any], memory_path: Path) -> None:
+    with manners(**words) as server:
+        strangers = [
+            server.write("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup"}),
+            server.write("Groups", {"schemas": [f"{CORE}Group"], "displayName": "Printers", "members": [{"value": "x"}]}),
+        ]
+        folder = workspace(memory_path / "firm", clients="[cs]*.yaml", portal=f"scim+{server.url}")
+        assert apply(folder) == 0
+        assert nothing_to_do(folder)
+        emily = server.find("Users", "emily")
+        theirs = {"value": "VPN", "type": "licence"}
+        server.write("Users", {**emily, "title": "Boss", "entitlements": [*emily["entitlements"], theirs]})
+        edit(folder, "apps: [Documents, Scan, Achats]", "apps: [Documents]")
+        edit(folder, "James\n    last_name: Clarke\n    type: administrator", JAMES)
+        assert apply(folder) == 0
+        assert nothing_to_do(folder)
+        assert set(mailed(folder).values()) == {1}
+        assert len(mailed(folder)) == 3
+        emily = server.find("Users", "emily")
+        assert emily["title"] == "Boss"
+        assert theirs in emily["entitlements"]
+        assert [server.find("Users", "svc"), server.find("Groups", "Printers")] == strangers
+        assert [len(server.find("Groups", name)["members"]) for name in ("Clarke", "SCI")] == [3, 1]
+
+
+JAMES = """James
+    last_name: Clark
+    type: standard
+    companies: ["004302"]
+
+  - email: rob.clarke@clarke-ceramics.com
+    first_name: Rob
+    last_name: Clarke
+    type: standard"""
+"""He is called otherwise, and sees another company as a standard user; somebody else comes."""
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    manifest = folder / "clients" / "clarke-ceramics.yaml"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+
+
+def nothing_to_do(folder: Path) -> bool:
+    return run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
+
+
+# --- what is refused ---
+
+
+def test_a_mark_that_a_server_refuses_holds_up_neither_a_newcomer_s_welcome_nor_a_closing() -> None:
+    """R15's mark is for whoever bills; the user's own write has been done by then."""
+
+    def refuses(asked: Asked) -> int:
+        return 403 if b"billingEnds" in asked.content else 0
+
+    with manners() as server, opened(server.url) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        desk = Desk(portal)
+        require(desk.create(user("ann"), "first"))
+        group = server.find("Groups", "Company 1")
+        server.refuses = refuses
+        require(desk.do(CloseUser("ann@example.fr"), "second"))
+        server.write("Groups", {**group, COMPANY: {**group[COMPANY], "billingEnds": "2026-11-30"}})
+        require(desk.create(user("bob"), "third"))
+        assert [desk.find(name).status for name in ("ann", "bob")] == [Status.CLOSED, Status.ACTIVE]
+        assert any(b"billingEnds" in asked.content for asked in server.asked)
