@@ -37,6 +37,8 @@ class Manners:
     patch: bool = True
     speaks: bool = True
     """It says what it can, and has schemas: ours too."""
+    says: Resource = field(default_factory=dict)
+    """Of ServiceProviderConfig, what it says otherwise."""
     filters: str = ""
     """What becomes of a filter that is not of a simple attribute: ``refused``, ``ignored``, or ``empty``."""
     version: str = '"{}"'
@@ -119,7 +121,7 @@ class Manners:
 
     def _self(self, kind: str) -> bytes:
         can = {"patch": self.patch, "etag": bool(self.header or self.version), "filter": self.filters != "none"}
-        said: Any = {name: {"supported": supported} for name, supported in can.items()}
+        said: Any = {**{name: {"supported": supported} for name, supported in can.items()}, **self.says}
         if kind == "ResourceTypes":
             said = {"Resources": resource_types()}
         elif kind == "Schemas":

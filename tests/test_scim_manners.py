@@ -20,7 +20,7 @@ from scim_support import TOKEN, opened
 
 from provisioner.cli import run
 from provisioner.model import Status, UserType
-from provisioner.planning.steps import CloseUser
+from provisioner.planning.steps import CloseUser, EditApps
 from provisioner.portals.base import Verdict
 from provisioner.portals.scim_schema import COMPANY
 
@@ -37,6 +37,8 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 PEOPLE: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
+    "versions in headers alone": {"version": ""},
+    "versions that are no ETags": {"version": "{}"},
 }
 
 
@@ -87,6 +89,38 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 def nothing_to_do(folder: Path) -> bool:
     return run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
+
+
+# --- versions ---
+
+
+def test_what_somebody_else_writes_meanwhile_stays_also_where_versions_stand_in_headers_alone() -> None:
+    """RFC 7644, section 3.14: ``meta.version`` is a should."""
+    with manners(version="") as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        call = desk.call(EditApps("ann@example.fr", grant=("Scan",)))
+
+        def after(asked: Asked) -> None:
+            if asked.method == "GET" and "/Users/" in asked.path:
+                server.after = lambda asked: None
+                ann = server.find("Users", "ann")
+                server.write("Users", {**ann, "entitlements": [*ann["entitlements"], {"value": "VPN"}]})
+
+        server.after = after
+        assert portal.execute([call])[0].verdict is Verdict.CONFLICT
+        assert {"value": "VPN"} in server.find("Users", "ann")["entitlements"]
+
+
+@pytest.mark.parametrize(("words", "guarded"), [({"version": ""}, True), ({"version": "", "header": ""}, False)])
+def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without(
+    words: dict[str, Any], guarded: bool
+) -> None:
+    with manners(says={"etag": {"supported": True}}, **words) as server, opened(server.url) as portal:
+        portal.snapshot()
+        assert portal.capabilities().versions
+        require(Desk(portal).create(user("ann")))
+        assert portal.capabilities().versions is guarded
 
 
 # --- what is refused ---

@@ -133,7 +133,7 @@ class ScimPortal:
         return Capabilities(
             receipts=self._places.journal,
             activation_links=False,
-            versions=self._client.features.etag,
+            versions=self._client.features.etag and self._holdings.has_versions(),
             claims=False,
             leases=False,
         )

@@ -194,10 +194,9 @@ class Client:
 
     def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
         headers = {"Accept": MEDIA, "Content-Type": MEDIA}
-        meta = (known or {}).get("meta")
-        version = meta.get("version") if isinstance(meta, dict) else None
+        version = version_of(known or {})
         if version and self.features.etag:
-            headers["If-Match"] = str(version)
+            headers["If-Match"] = version
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
         request = Request(method, path, headers, content, repeatable=False)
         reply = self._web.run(self._web.ask(request, self._credential))
@@ -232,10 +231,13 @@ class Client:
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
     def _resource(self, reply: Reply) -> Resource:
+        """The resource of a reply, in the version of its header: there it must stand, in ``meta`` it should."""
         found = reply.json()
         if not _is_resource(found):
             raise absurd(self._web.server, "it is no SCIM resource")
         resource: Resource = found
+        if version := reply.headers.get("etag"):
+            resource["meta"] = {**(resource.get("meta") or {}), "version": version}
         return resource
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
@@ -343,6 +345,12 @@ def _is_resource(found: Any) -> bool:
         and isinstance(found.get("id"), str)
         and isinstance(found.get("meta", {}), dict)
     )
+
+
+def version_of(resource: Resource) -> str:
+    """What the server itself calls the resource as it was read (ETag); "" where it does not say."""
+    meta = resource.get("meta")
+    return str(meta.get("version") or "") if isinstance(meta, dict) else ""
 
 
 def _supported(config: Mapping[str, Any], feature: str) -> bool:

@@ -25,7 +25,7 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.notation import canonical
-from provisioner.portals.scim_client import Client
+from provisioner.portals.scim_client import Client, version_of
 from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import Path, Resource
 from provisioner.portals.verdicts import Given
@@ -117,8 +117,11 @@ class Holdings:
                 return found
             self.forget_group(number)
         for candidate in self.groups_numbered(number, anew=anew):
-            self.keep_group(candidate)
-            return candidate
+            # a list may leave out members, or versions
+            found = self._client.read(self._client.features.groups, candidate["id"])
+            if found is not None and self.places.number(found) == number:
+                self.keep_group(found)
+                return found
         return None
 
     def groups_numbered(self, number: str, *, anew: bool) -> list[Resource]:
@@ -151,6 +154,16 @@ class Holdings:
         for id_, user in self.state.users.items():
             if user.billed == number and user.is_open and id_ not in named:
                 self.user(id_)
+
+    def has_versions(self) -> bool:
+        """Whether the server gives versions with what is read singly; where nothing is, it is believed."""
+        endpoints = self._client.features
+        for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
+            for id_, listed in held.items():
+                one = listed if version_of(listed) else self._client.read(endpoint, id_)
+                if one is not None:
+                    return bool(version_of(one))
+        return True
 
     # --- keeping ---
 
