@@ -19,8 +19,9 @@ from scim_manners import CORE, Manners, Resource, manners
 from scim_support import TOKEN, opened
 
 from provisioner.cli import run
+from provisioner.errors import PortalError
 from provisioner.model import Status, UserType
-from provisioner.planning.steps import CloseUser, EditApps
+from provisioner.planning.steps import CloseUser, EditApps, EditCompany
 from provisioner.portals.base import Verdict
 from provisioner.portals.scim_schema import COMPANY
 
@@ -34,9 +35,20 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- the story ---
 
+
+def without_members_in_lists(kind: str, one: Resource, listed: bool) -> Resource:
+    return without_members(kind, one, listed) if listed else one
+
+
+def without_members(kind: str, one: Resource, listed: bool) -> Resource:
+    return {name: what for name, what in one.items() if name != "members"}
+
+
 PEOPLE: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
+    "lists without members": {"shown": without_members_in_lists},
+    "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},
     "versions in headers alone": {"version": ""},
     "versions that are no ETags": {"version": "{}"},
 }
@@ -121,6 +133,36 @@ def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without
         assert portal.capabilities().versions
         require(Desk(portal).create(user("ann")))
         assert portal.capabilities().versions is guarded
+
+
+# --- members ---
+
+
+@pytest.mark.parametrize("patch", [True, False], ids=["PATCH", "PUT"])
+def test_a_server_that_never_tells_members_is_named_and_no_group_is_emptied(patch: bool) -> None:
+    with manners(patch=patch) as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        members = server.find("Groups", "Company 1")["members"]
+        call = desk.call(EditCompany("1", "Other", None))
+        server.shown = without_members
+        if not patch:
+            with pytest.raises(PortalError, match="no company who its members are"):
+                portal.execute([call])
+        with pytest.raises(PortalError, match=r"no company who its members are; ann.* Company 1 \(1\)"):
+            portal.snapshot()
+        assert server.find("Groups", "Company 1")["members"] == members
+
+
+def test_a_member_who_is_not_told_where_the_whole_group_was_written_is_no_success() -> None:
+    with manners(patch=False, shown=without_members) as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        told = desk.create(user("ann"), "key")
+        assert (told.verdict, told.problem) == (
+            Verdict.FAILED,
+            "The server refuses: It does not say who the members of a group are.",
+        )
+        assert not server.held["Users"]
 
 
 # --- what is refused ---

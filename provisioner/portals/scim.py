@@ -288,6 +288,8 @@ class ScimPortal:
         if group is None:
             group = self._new_group(number, written)
         else:
+            if not self._client.features.patch:
+                holdings.require_members()
             group = self._client.update(self._client.features.groups, group, written)
         holdings.keep_group(group)
         return Receipt(call.key, Verdict.APPLIED, "", holdings.group_version(group))

@@ -27,6 +27,7 @@ READINGS = 5
 """How often a listing is read that moves under our hands."""
 
 MEDIA = "application/scim+json"
+_MEMBERS = Path("", "members")
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 NOT_IMPLEMENTED = 501
 _ABSENT = (404, 405, NOT_IMPLEMENTED)
@@ -171,14 +172,14 @@ class Client:
         before = self.read(endpoint, group)
         if before is None:
             raise Refused(404, "The group is gone.")
-        held = [one for one in before.get("members", []) if isinstance(one, dict)]
+        others = [one for one in _MEMBERS.elements(before) if one.get("value") != member]
         wanted = deepcopy(before)
-        wanted["members"] = [one for one in held if one.get("value") != member]
-        if belongs:
-            wanted["members"] = held
-            if all(one.get("value") != member for one in held):
-                wanted["members"] = [*held, {"value": member, "type": "User"}]
-        self.update(endpoint, before, wanted)
+        wanted["members"] = [*others, {"value": member, "type": "User"}] if belongs else others
+        if len(wanted["members"]) == len(_MEMBERS.elements(before)):
+            return
+        after = self.update(endpoint, before, wanted)
+        if belongs and all(one.get("value") != member for one in _MEMBERS.elements(after)):
+            raise Refused(NOT_IMPLEMENTED, "It does not say who the members of a group are.")
 
     # --- details ---
 

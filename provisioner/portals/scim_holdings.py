@@ -15,6 +15,7 @@ from provisioner.model import (
     Address,
     Company,
     State,
+    Status,
     Terms,
     User,
     company_address,
@@ -76,7 +77,7 @@ class Holdings:
     def read_everything(self) -> None:
         """Everything anew: first the users, then the groups, so that nobody is seen who has no group yet."""
         users = self._client.listing(self._client.features.users)
-        groups = self._client.listing(self._client.features.groups)
+        groups = self._with_members(self._client.listing(self._client.features.groups))
         self._users, self._groups = {}, {}
         self._group_of, self._companies_of, self._members_of = {}, {}, {}
         self._census = Census(State(), self._terms)
@@ -85,6 +86,7 @@ class Holdings:
         for user in sorted(users, key=_age):
             self.keep_user(user)
         self._read = True
+        self.require_members()
 
     def user(self, id_: str) -> Resource | None:
         """A user with his dossiers, read now."""
@@ -164,6 +166,23 @@ class Holdings:
                 if one is not None:
                     return bool(version_of(one))
         return True
+
+    def require_members(self) -> None:
+        """Raises :class:`PortalError` where the server says of no company who its members are.
+
+        There everybody would join with every plan, and whoever writes a whole group would empty it.
+        """
+        if any(self._members_of.values()):
+            return
+        for resource in self.users():
+            user = self.as_user(resource)
+            if user is not None and user.status is Status.ACTIVE and self.places.pending(resource) is None:
+                name = self.state.companies[user.billed].name
+                raise PortalError(
+                    f"This SCIM server says of no company who its members are; {user.email} is billed to "
+                    f"{name} ({user.billed}), and should be one of them.",
+                    "Have it return members of groups; if there are none yet, make him a member by hand.",
+                )
 
     # --- keeping ---
 
@@ -260,6 +279,15 @@ class Holdings:
         return self._census.people_billed(number)[0] > 0
 
     # --- details ---
+
+    def _with_members(self, groups: list[Resource]) -> list[Resource]:
+        """The groups as listed, but companies read singly where no list tells who their members are."""
+        companies = [group for group in groups if self.places.number(group)]
+        if any(_MEMBER.elements(group) for group in companies):
+            return groups
+        endpoint = self._client.features.groups
+        single = {group["id"]: self._client.read(endpoint, group["id"]) for group in companies}
+        return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _companies_read(self, id_: str) -> set[str]:
         parts = ["displayName", *(str(place) for place in self.places.numbers)]
