@@ -7,6 +7,7 @@ readers and writers have the same statements for both.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,16 @@ from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from provisioner import sqlite
-from provisioner.identity import Connection, Identity, Place, PostgresSchema, decoding, transaction
+from provisioner.errors import ProvisionerError
+from provisioner.identity import (
+    Connection,
+    DamagedValue,
+    Identity,
+    Place,
+    PostgresSchema,
+    decoding,
+    transaction,
+)
 
 __all__ = [
     "Connection",
@@ -25,6 +35,7 @@ __all__ = [
     "again",
     "connect",
     "decoding",
+    "is_damage",
     "marks",
     "now_of",
     "open_place",
@@ -33,6 +44,7 @@ __all__ = [
     "seen_at",
     "stamp_of",
     "stamped",
+    "still_usable",
     "told",
     "transaction",
 ]
@@ -105,6 +117,23 @@ def told(place: Place, identity: Identity) -> AbstractContextManager[None]:
         return sqlite.told(place, identity)
     context: AbstractContextManager[None] = _postgres(identity).told(place, identity)
     return context
+
+
+def is_damage(problem: ProvisionerError) -> bool:
+    """It comes of a value that somebody met, and not of the database, which everybody needs."""
+    return isinstance(problem.__cause__, DamagedValue)
+
+
+def still_usable(problem: ProvisionerError) -> bool:
+    """The connection is as good as before: a value in it is damaged, or somebody else writes."""
+    cause = problem.__cause__
+    # whoever met an error of the other kind has imported it
+    postgres = sys.modules.get("provisioner.postgres")
+    return (
+        is_damage(problem)
+        or sqlite.is_busy(cause)
+        or (postgres is not None and bool(postgres.is_busy(cause)))
+    )
 
 
 def seen_at(place: Place) -> str:

@@ -321,6 +321,11 @@ def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
         raise _sentence(place, identity, problem) from problem
 
 
+def is_busy(problem: BaseException | None) -> bool:
+    """See :func:`provisioner.sqlite.is_busy`."""
+    return isinstance(problem, errors.LockNotAvailable)
+
+
 def backend_of(connection: Connection) -> tuple[int, str]:
     """Who serves this connection: the process on the server, and when it began."""
     assert isinstance(connection, PostgresConnection)

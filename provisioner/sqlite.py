@@ -166,6 +166,13 @@ def told(path: Path, identity: Identity) -> Iterator[None]:
         ) from problem
 
 
+def is_busy(problem: BaseException | None) -> bool:
+    """Another program writes; whoever waits may try again on the same connection."""
+    # the low byte: the extended codes say what for, and a few errors have none
+    code = getattr(problem, "sqlite_errorcode", 0)
+    return isinstance(problem, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_BUSY
+
+
 def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
     name = getattr(problem, "sqlite_errorname", "") or ""
     for prefix, (sentence, remedy) in SENTENCES.items():
@@ -188,8 +195,7 @@ def _logging(connection: sqlite3.Connection) -> str:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as problem:
-            # the low byte: the extended codes say what for
-            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if not is_busy(problem) or time.monotonic() >= deadline:
                 raise
             time.sleep(BUSY_PAUSE)
         else:

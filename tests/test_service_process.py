@@ -42,8 +42,9 @@ from provisioner.portals.sql import SqlPortal
 from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
-from provisioner.service.clients import Clients
-from provisioner.service.service import Lasting, Service
+from provisioner.service.clients import Books, Clients
+from provisioner.service.hosts import Lasting
+from provisioner.service.service import Service
 from provisioner.service.writer import Writer
 from provisioner.streams import Sturdy
 
@@ -504,7 +505,7 @@ def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) ->
     """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
     served = prepare(tmp_path)
     clients = Lasting(served.portal)
-    token = clients.ask(lambda portal: _token(portal))
+    token = _token(clients)
 
     async def ask() -> None:
         service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
@@ -553,8 +554,8 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
     clients.close()
 
 
-def _token(portal: SqlPortal) -> str:
-    clients = Clients(portal)
+def _token(books: Books) -> str:
+    clients = Clients(books)
     client = next(one for one in clients.everyone() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)
 

@@ -70,7 +70,8 @@ def serve(
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
     from provisioner.service.clients import Clients
-    from provisioner.service.service import Lasting, Service
+    from provisioner.service.hosts import Lasting
+    from provisioner.service.service import Service
 
     access = place_of(folder, url, clock=clock, public_url=public_url)
     portal = Lasting(lambda: hosted(access))
