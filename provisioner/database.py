@@ -35,12 +35,14 @@ __all__ = [
     "again",
     "connect",
     "decoding",
+    "file_at",
     "is_damage",
     "marks",
     "now_of",
     "open_place",
     "portions",
     "read",
+    "require_same",
     "seen_at",
     "stamp_of",
     "stamped",
@@ -76,12 +78,12 @@ def open_place(url: str, root: Path, secret: str = "") -> Place:
 
 
 def connect(
-    place: Place, identity: Identity, found: Callable[[Connection], None] = _nothing_more
+    place: Place, identity: Identity, found: Callable[[Connection], None] | None = _nothing_more
 ) -> Connection:
     """Open for writing; what is missing is made, for its owner alone, and an older layout is replaced.
 
     ``found`` writes what a new database holds from its first commit on, so that nobody ever meets it half
-    made. A commit that returned has reached the disk.
+    made; without it (None) one that is missing is refused. A commit that returned has reached the disk.
     """
     if isinstance(place, Path):
         return sqlite.connect(place, identity, found)
@@ -134,6 +136,24 @@ def still_usable(problem: ProvisionerError) -> bool:
         or sqlite.is_busy(cause)
         or (postgres is not None and bool(postgres.is_busy(cause)))
     )
+
+
+def file_at(place: Place) -> tuple[int, int] | None:
+    """Which file lies there: another one once somebody replaced it. None for no file, and on a server."""
+    return sqlite.file_at(place) if isinstance(place, Path) else None
+
+
+def require_same(place: Place, identity: Identity, file: tuple[int, int] | None) -> None:
+    """The file that is open lies there still. Raises the identity's error.
+
+    A file that was removed goes on taking writes, and is gone once it is closed. One that lies in its place
+    is not opened either: the log that the former left beside it would be taken for its own.
+    """
+    if file_at(place) != file:
+        raise identity.error(
+            f"The {identity.noun} {place} was removed or replaced while it was open.",
+            "Put it back; or, with no program at work on it, run the same command again.",
+        )
 
 
 def seen_at(place: Place) -> str:

@@ -74,7 +74,8 @@ def serve(
     from provisioner.service.service import Service
 
     access = place_of(folder, url, clock=clock, public_url=public_url)
-    portal = Lasting(lambda: hosted(access))
+    found = hosted(access)
+    portal = Lasting(found.again)
     listener = None
     try:
         about = portal.ask(lambda host: host.about())
@@ -92,7 +93,7 @@ def serve(
                     f"  provisioner client add NAME --role administrator --url {access.url}"
                 )
 
-        service = Service(lambda: hosted(access), clients, clock, time.monotonic)
+        service = Service(found.again, clients, clock, time.monotonic)
         log = AccessLog(console.stdout)
         bounds = Bounds(
             rate=allowed.rate,
@@ -114,6 +115,7 @@ def serve(
         if listener is not None:
             listener.close()
         portal.close()
+        found.close()
     console.say("Stopped.")
     return 0
 
