@@ -65,8 +65,8 @@ from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
-from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing
-from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, Web, absurd
+from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, web_of
+from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
 BATCH = 1_000
 """Steps taken at once; of these, as many as ``parallelism`` says are under way."""
@@ -96,8 +96,8 @@ class _Known:
 class RestPortal(Holding):
     """The portal behind a service; opened without ``writing`` it never sends a verb that writes."""
 
-    def __init__(self, access: Access, *, transport: Any = None) -> None:
-        """``transport`` stands in for the network. Raises :class:`PortalError`; nothing is sent yet."""
+    def __init__(self, access: Access) -> None:
+        """Raises :class:`PortalError`; nothing is sent yet."""
         super().__init__(access.operator)
         if not access.secret:
             raise missing()
@@ -105,14 +105,7 @@ class RestPortal(Holding):
         self._known = _Known()
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
-        self._web = Web(
-            access.url,
-            ca_file=access.root / access.ca_file if access.ca_file else None,
-            proxy=access.proxy,
-            connections=self._parallelism,
-            secrets=(access.secret,),
-            transport=transport,
-        )
+        self._web = web_of(access, access.url)
         self._credential: Credential
         if access.client_id:
             scopes = (READ, WRITE) if access.writing else (READ,)
