@@ -159,9 +159,8 @@ class Web:
         proxy: str = "",
         connections: int = 10,
         secrets: Collection[str] = (),
-        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """``secrets`` are never repeated, whoever says them. ``transport`` stands in for the network.
+        """``secrets`` are never repeated, whoever says them.
 
         Raises :class:`PortalError` for an address over which secrets would travel unprotected, and for
         certificates that cannot be read.
@@ -179,14 +178,12 @@ class Web:
         self._proxy = proxy
         self._ca_file = ca_file
         self._connections = connections
-        self._transport = transport
         self._secrets = {secret for secret in secrets if secret}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._quiet_until = 0.0
-        if transport is None:
-            self._transport = self._connected(parts.scheme)
+        self._transport = self._connected(parts.scheme)
 
     # --- from plain functions ---
 
@@ -360,7 +357,6 @@ class Web:
     async def _exchange(self, request: Request, token: str, seconds: float) -> Reply:
         import httpx2
 
-        assert self._transport is not None
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -468,10 +464,9 @@ class Web:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if self._transport is not None:
-            # connections that are broken already have nothing to say
-            with suppress(Exception):
-                await self._transport.aclose()
+        # connections that are broken already have nothing to say
+        with suppress(Exception):
+            await self._transport.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
 
     def _connected(self, scheme: str) -> httpx2.AsyncBaseTransport:
