@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import Any, assert_never
@@ -186,10 +186,7 @@ class RestPortal(Holding):
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
     async def _about(self) -> About:
-        reply = await self._ask(self._request("portal"))
-        if reply.status != 200:
-            raise self._unexpected(reply, "portal")
-        about = read_about(reply)
+        about = read_about(await self._answer("portal"))
         scope = WRITE if self._writing else READ
         if scope not in about.scopes:
             raise lacking(self._web.server, scope)
@@ -227,29 +224,24 @@ class RestPortal(Holding):
         while True:
             query = f"?after={after}&limit={limit}" + (f"&since={since}" if since else "")
             try:
-                reply = await self._ask(self._request(name, query=query))
+                return await self._answer(name, query=query), limit
             except TooLong:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 8)
-                continue
-            if reply.status != 200:
-                raise self._unexpected(reply, name)
-            return reply, limit
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         return self._web.run(self._looked_up(key, ledger))
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
-        reply = await self._ask(
-            self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else "")
-        )
-        if reply.status == 404 and read_problem(reply).code == "not-on-portal":
+        query = _query(ledger=ledger) if ledger else ""
+        reply = await self._answer("receipt", key=key, query=query, taking=(200, 404))
+        if reply.status == 200:
+            return read_receipt(reply, key)
+        if read_problem(reply).code == "not-on-portal":
             return None
-        if reply.status != 200:
-            raise self._unexpected(reply, "receipt")
-        return read_receipt(reply, key)
+        raise self._unexpected(reply, "receipt")
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`: it shows whether anything moved, and no more."""
@@ -304,7 +296,7 @@ class RestPortal(Holding):
             headers["If-Match"] = f'"{max(0, call.version)}"'
         if job.ledger:
             headers |= _lease(job.ledger, job.fence)
-        return self._request(name, said, headers=headers, repeatable=bool(call.key), **blanks)
+        return replace(self._request(name, said, headers=headers, **blanks), repeatable=bool(call.key))
 
     def _verdict(self, reply: Reply, call: Call) -> Receipt:
         """What an answer to a step means."""
@@ -331,23 +323,19 @@ class RestPortal(Holding):
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
         said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
-        reply = self._web.run(self._ask(self._request("take_lease", said, ledger=ledger)))
+        reply = self._web.run(self._answer("take_lease", said, ledger=ledger, taking=(200, 423)))
         if reply.status == 423:
             raise Locked(
                 self._told(read_problem(reply), reply),
                 "Wait for it, or plan and apply with a ledger of your own.",
             )
-        if reply.status != 200:
-            raise self._unexpected(reply, "take_lease")
         return read_lease(reply, holder)
 
     def drop_lease(self, ledger: str, holder: str) -> None:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        request = self._request("drop_lease", ledger=ledger, query=_query(holder=holder))
-        reply = self._web.run(self._ask(request))
-        if reply.status not in (200, 204):
-            raise self._unexpected(reply, "drop_lease")
+        query = _query(holder=holder)
+        self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
 
     def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
@@ -355,12 +343,10 @@ class RestPortal(Holding):
         granted: set[str] = set()
         for at in range(0, len(letters), MAX_LETTERS):
             some = letters[at : at + MAX_LETTERS]
-            request = self._request("claim_letters", {"letters": list(some)}, headers=_lease(ledger, fence))
-            reply = self._web.run(self._ask(request))
+            said, headers = {"letters": list(some)}, _lease(ledger, fence)
+            reply = self._web.run(self._answer("claim_letters", said, headers=headers, taking=(200, 423)))
             if reply.status == 423:
                 raise superseded()
-            if reply.status != 200:
-                raise self._unexpected(reply, "claim_letters")
             granted |= read_texts(reply, "granted") & set(some)
         return frozenset(granted)
 
@@ -372,25 +358,36 @@ class RestPortal(Holding):
         ids = list(links)
         for at in range(0, len(ids), MAX_LETTERS):
             some = ids[at : at + MAX_LETTERS]
-            reply = self._web.run(self._ask(self._request("invitations", {"users": some})))
-            if reply.status != 200:
-                raise self._unexpected(reply, "invitations")
-            links |= read_links(reply, some)
+            links |= read_links(self._web.run(self._answer("invitations", {"users": some})), some)
         return links
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         self._require_writing()
         said = {**writer(Terms)(terms), "public_url": public_url}
-        reply = self._web.run(self._ask(self._request("set_terms", said)))
-        if reply.status not in (200, 204):
-            raise self._unexpected(reply, "set_terms")
+        self._web.run(self._answer("set_terms", said, taking=(200, 204)))
 
     # --- requests and refusals ---
 
     def _require_writing(self) -> None:
         if not self._writing:
             raise read_only()
+
+    async def _answer(
+        self,
+        name: str,
+        said: Json = None,
+        *,
+        taking: Collection[int] = (200,),
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        **blanks: str,
+    ) -> Reply:
+        """What an endpoint answers. Raises :class:`PortalError` for a status that is not among ``taking``."""
+        reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
+        if reply.status not in taking:
+            raise self._unexpected(reply, name)
+        return reply
 
     async def _ask(self, request: Request) -> Reply:
         return await self._web.ask(request, self._credential)
@@ -402,7 +399,6 @@ class RestPortal(Holding):
         *,
         query: str = "",
         headers: Mapping[str, str] | None = None,
-        repeatable: bool = True,
         **blanks: str,
     ) -> Request:
         """The request called ``name``, with the blanks of its path filled in."""
@@ -414,7 +410,7 @@ class RestPortal(Holding):
         if said is not None:
             given["Content-Type"] = "application/json"
             content = json.dumps(said, ensure_ascii=False).encode()
-        return Request(method, path + query, given, content, repeatable)
+        return Request(method, path + query, given, content)
 
     def _told(self, problem: Problem, reply: Reply) -> str:
         """The portal's own sentence, with the rule in front as everywhere."""
