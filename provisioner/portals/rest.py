@@ -80,7 +80,7 @@ _TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s
 
 @dataclass(slots=True)
 class _Known:
-    """What was read so far; later on only what was changed is read again."""
+    """What one reading has found so far; in its next round only what was changed is read again."""
 
     companies: dict[str, Company] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
@@ -88,8 +88,6 @@ class _Known:
     """All changes up to this count are in it."""
     of: tuple[str, date] | None = None
     """Which portal, on which day."""
-    stamp: str = ""
-    """Of the portal that it is, once it is whole."""
     reading: Users = field(default_factory=Users)
 
 
@@ -102,7 +100,7 @@ class RestPortal(Holding):
         if not access.secret:
             raise missing()
         self._table = located(access.paths)
-        self._known = _Known()
+        self._last: tuple[Snapshot, date] | None = None
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
         self._web = web_of(access, access.url)
@@ -129,33 +127,42 @@ class RestPortal(Holding):
 
         Rows are only ever added or changed, and the portal counts its changes: what was changed since the
         pages were read is read again, until all of it is of one instant. What an earlier reading found is
-        good as long as the stamp is the same: a portal restored from a backup counts on from an older number,
-        and by that alone is not known from the one that was read.
+        good as long as the stamp is the same, and on that day; else everything is read. For a portal
+        restored from a backup counts on from an older number, and by that alone is not known from the one
+        that was read.
         """
-        first = None
-        if self._known.stamp:
-            first = self._web.run(self._about())
-            if (first.stamp, (first.portal, first.today)) == (self._known.stamp, self._known.of):
-                return self._snapshot(first)
-            self._known = _Known()
+        about = None
+        if self._last is not None:
+            about, (last, day) = self._web.run(self._about()), self._last
+            if (about.portal, about.stamp, about.today) == (last.portal, last.stamp, day):
+                return replace(last, terms=about.terms, operator=about.operator)
+            self._last = None
         with _no_garbage_collection():
-            for _ in range(MOST_ROUNDS):
-                about, counters = self._read_on(first)
-                first = None
-                if counters == {about.counter}:
-                    self._known.stamp = about.stamp
-                    return self._snapshot(about)
+            snapshot, day = self._read(about)
+        self._last = snapshot, day
+        return snapshot
+
+    def _read(self, told: About | None) -> tuple[Snapshot, date]:
+        """Everything, and the day on which it was so; ``told`` as below."""
+        known = _Known()
+        for _ in range(MOST_ROUNDS):
+            about, counters = self._read_on(known, told)
+            told = None
+            if counters == {about.counter}:
+                return self._snapshot(known, about), about.today
+            if not counters:
+                known = _Known()
         raise PortalError(
             f"{self._web.server} changes faster than it can be read.",
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, told: About | None) -> tuple[About, set[int]]:
+    def _read_on(self, known: _Known, told: About | None) -> tuple[About, set[int]]:
         """What was changed since everything known was read, and where the counter stood at each page.
 
-        ``told`` is what the portal has just said of itself, if it was asked.
+        At none where what is known is of no use any more. ``told`` is what the portal has just said of
+        itself, if it was asked.
         """
-        known = self._known
         asked = self._web.start(self._about()) if told is None else None
         pages = self._pages("companies", known.since), self._pages("users", known.since)
         about = asked.result() if asked else told
@@ -165,7 +172,6 @@ class RestPortal(Holding):
             # another portal, an older copy of it, or another day, on which applications end by themselves
             for unread in pages:
                 unread.close()
-            self._known = _Known()
             return about, set()
         for rows, counter in pages[0]:
             counters.add(counter)
@@ -176,8 +182,8 @@ class RestPortal(Holding):
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
-    def _snapshot(self, about: About) -> Snapshot:
-        companies, users = dict(self._known.companies), self._known.users
+    def _snapshot(self, known: _Known, about: About) -> Snapshot:
+        companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
             raise absurd(self._web.server, "two of its users have one e-mail address")
