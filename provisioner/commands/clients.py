@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from provisioner.commands.console import Console
@@ -87,8 +87,5 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    portal = hosted(place_of(folder, url, clock=clock))
-    try:
+    with closing(hosted(place_of(folder, url, clock=clock))) as portal:
         yield Clients(portal)
-    finally:
-        portal.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 from provisioner.commands.reading import (
@@ -51,8 +52,7 @@ def plan_workspace(
     signatures: dict[str, Signature] = {}
     with watch("Reading") as tell:
         declared, problems = read_manifests(workspace, digests=digests, signatures=signatures, tell=tell)
-    portal = portal_of(workspace, writing=False, clock=clock)
-    try:
+    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         snapshot = portal.snapshot()
         books = with_interrupted(read_books(ledger_of(workspace)), portal, snapshot)
         problems.extend(check(declared, workspace.check_settings, known_companies=snapshot.state.companies))
@@ -62,8 +62,6 @@ def plan_workspace(
             portal,
             resolve(declared, snapshot.state, books.managed, policy_of(workspace, clock, snapshot.operator)),
         )
-    finally:
-        portal.close()
     with watch("Planning") as tell:
         plan = plan_of(
             workspace,

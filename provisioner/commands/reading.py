@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,11 +137,8 @@ def ledger_of(workspace: Workspace) -> Place:
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
     """Everything the portal holds; writes nothing."""
-    portal = portal_of(workspace, writing=False, clock=clock)
-    try:
+    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()
-    finally:
-        portal.close()
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:

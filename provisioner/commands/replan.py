@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
@@ -38,12 +39,9 @@ def replan(workspace: Workspace, clock: Clock, *, digests: bool) -> Planned | No
     if remembered is None or (digests and len(remembered.digests) < len(remembered.files)):
         return None
     ledger = ledger_of(workspace)
-    portal = portal_of(workspace, writing=False, clock=clock)
-    search = _Search(workspace, clock, remembered, digests, portal)
-    try:
+    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
+        search = _Search(workspace, clock, remembered, digests, portal)
         return portal.look(lambda view: look_at_books(ledger, lambda books: search.plan(view, books)))
-    finally:
-        portal.close()
 
 
 def keep(

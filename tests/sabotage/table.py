@@ -155,9 +155,9 @@ SABOTAGES = (
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/apply.py",
-        "with held(portal, ledger.id, ledger.owner, ledger.fence):",
-        "if True:",
+        "commands/work.py",
+        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
+        "",
         "separate_folders portal_held",
     ),
     Sabotage(
