@@ -19,8 +19,9 @@ from provisioner.commands.plan import read_plan, show_text, tell_unguarded
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.progress import counting, progress
-from provisioner.commands.reading import PARALLELISM, Planned, Selection, utc_now
+from provisioner.commands.reading import PARALLELISM, utc_now
 from provisioner.commands.work import Work, at_work
+from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
 from provisioner.ledger import Ledger
 from provisioner.model import Clock, NoticeKind
