@@ -9,8 +9,7 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
-from provisioner.commands.serve import hosted
-from provisioner.commands.serving import place_of
+from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
@@ -87,5 +86,5 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    with closing(hosted(place_of(folder, url, clock=clock))) as portal:
+    with closing(hosted(access_of(folder, url, clock=clock))) as portal:
         yield Clients(portal)

@@ -26,6 +26,9 @@ from provisioner.workspace import Workspace, read_manifests
 PARALLELISM = 10
 """Steps under way at once, unless ``--parallelism`` says otherwise."""
 
+PORTAL_SECRET = "PROVISIONER_PORTAL_SECRET"
+"""The environment variable with the portal's secret, where the workspace names no other place."""
+
 
 def utc_now() -> datetime:
     """The system's clock, aware of its zone."""
@@ -53,20 +56,26 @@ def portal_of(
             clock=clock,
             writing=writing,
             client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),
-            secret=secret_of(
-                workspace.root,
-                place.secret_env,
-                place.secret_file,
-                what="the portal's secret",
-                error=PortalError,
-                usual="PROVISIONER_PORTAL_SECRET",
-            ),
+            secret=portal_secret(workspace),
             ca_file=place.ca_file,
             proxy=place.proxy,
             paths=place.paths,
             scim=place.scim,
             parallelism=parallelism,
         )
+    )
+
+
+def portal_secret(workspace: Workspace) -> str:
+    """The client's secret, the bearer token or the database's password. Raises :class:`PortalError`."""
+    place = workspace.portal
+    return secret_of(
+        workspace.root,
+        place.secret_env,
+        place.secret_file,
+        what="the portal's secret",
+        error=PortalError,
+        usual=PORTAL_SECRET,
     )
 
 
