@@ -586,7 +586,3 @@ def client_disable(name: str, url: str | None) -> int:
     from provisioner.commands.clients import disable as command
 
     return command(_folder(), name, _console(), url=url)
-
-
-if __name__ == "__main__":
-    main()

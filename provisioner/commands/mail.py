@@ -17,6 +17,8 @@ from provisioner.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Clock, Status, User, email_key
+from provisioner.planning.diff import letter_context
+from provisioner.portals import makes_links
 from provisioner.portals.base import Portal
 from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import Tally, prepare, rehearse, write
@@ -32,8 +34,7 @@ def preview(
     workspace = load_workspace(folder)
     sender = sender_of(workspace)
     letters = list(_letters_about(workspace, subject, clock))
-    # the portal need not be asked for this
-    linkless = workspace.portal.url.startswith("scim+")
+    linkless = not makes_links(workspace.portal.url)
     link = "" if linkless else PREVIEW_LINK
     for letter in letters:
         rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
@@ -187,13 +188,7 @@ def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator
             "Give the e-mail of a declared user, or the file that provisioner plan --out wrote.",
         )
     company = declared.companies.get(user.billed)
-    context = {
-        "first_name": user.first_name,
-        "last_name": user.last_name,
-        "email": user.email,
-        "company": company.name if company else user.billed,
-        "firm": workspace.firm.name,
-    }
+    context = letter_context(user, company.name if company else user.billed, workspace.firm.name)
     yield Letter("0" * 64, user.email, user.language, context, clock())
 
 
@@ -259,12 +254,6 @@ def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock
     wanted = declared.users.get(email_key(user))
     company = declared.companies.get(account.billed)
     name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
-    context = {
-        "first_name": account.first_name,
-        "last_name": account.last_name,
-        "email": account.email,
-        "company": name,
-        "firm": workspace.firm.name,
-    }
     language = wanted.language if wanted else workspace.firm.language
+    context = letter_context(account, name, workspace.firm.name)
     return Letter(key, account.email, language, context, clock())

@@ -157,7 +157,10 @@ def _embedded(folder: Path, clock: Clock) -> SqlPortal:
     portal = portal_of(load_workspace(folder), writing=True, clock=clock)
     if not isinstance(portal, SqlPortal):
         portal.close()
-        raise UsageError("These commands are for the embedded portal (sqlite:///…).")
+        raise UsageError(
+            "What clients do is played on the embedded portal alone.",
+            "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
+        )
     return portal
 
 
