@@ -21,7 +21,7 @@ from scim_support import TOKEN, opened
 from provisioner.cli import run
 from provisioner.errors import PortalError
 from provisioner.model import Status, UserType
-from provisioner.planning.steps import CloseUser, EditApps, EditCompany
+from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portals.base import Verdict
 from provisioner.portals.scim_schema import COMPANY
 
@@ -163,6 +163,49 @@ def test_a_member_who_is_not_told_where_the_whole_group_was_written_is_no_succes
             "The server refuses: It does not say who the members of a group are.",
         )
         assert not server.held["Users"]
+
+
+# --- what is not kept ---
+
+
+def dropping(*names: str) -> Callable[[Resource], None]:
+    def kept(one: Resource) -> None:
+        for name in names:
+            one.pop(name, None)
+
+    return kept
+
+
+@pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
+def test_whom_a_server_makes_without_what_he_is_is_taken_away_again_and_told(speaks: bool) -> None:
+    """An administrator who arrives as a standard user would break R2 for all who follow, and have a letter."""
+    with manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server, opened(server.url) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        told = Desk(portal).create(user("ann", phone="+33612345678"), "key")
+        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert 'not keep: phone (phoneNumbers[type eq "work"].value), type (roles).' in told.problem
+        assert not server.held["Users"]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "step", "thing"),
+    [
+        ("entitlements", EditApps("ann@example.fr", grant=("Scan",)), "apps (entitlements)"),
+        ("active", CloseUser("ann@example.fr"), "status"),
+        ("displayName", EditCompany("1", "Other", None), "number"),
+        (COMPANY, EditCompany("1", "Company 1", "732829320"), "number"),
+    ],
+)
+def test_a_change_that_a_server_says_yes_to_and_does_not_keep_has_failed(
+    dropped: str, step: Step, thing: str
+) -> None:
+    with manners() as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        server.kept = dropping(dropped)
+        told = desk.do(step, "key")
+        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert f"not keep: {thing}" in told.problem
 
 
 # --- what is refused ---

@@ -27,7 +27,7 @@ passed is read as it stands there, so that a plan takes it away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
@@ -71,7 +71,7 @@ from provisioner.portals.base import (
 )
 from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
-from provisioner.portals.scim_fit import fitted
+from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
 from provisioner.portals.scim_holdings import Holdings
 from provisioner.portals.scim_mapping import Pending, Places, pending_of
 from provisioner.portals.scim_paths import CORE, Resource
@@ -279,12 +279,17 @@ class ScimPortal:
         written = places.with_receipt(
             "company_receipts", written, call.key, self._ledger, holdings.group_version
         )
+        endpoint, new = self._client.features.groups, group is None
         if group is None:
             group = self._new_group(number, written)
         else:
             if not self._client.features.patch:
                 holdings.require_members()
-            group = self._client.update(self._client.features.groups, group, written)
+            group = self._client.update(endpoint, group, written)
+        if lost := lost_of_company(holdings.as_company(group), wanted, places):
+            if new:
+                self._client.delete(endpoint, group)
+            return _not_kept(call.key, lost)
         holdings.keep_group(group)
         return Receipt(call.key, Verdict.APPLIED, "", holdings.group_version(group))
 
@@ -320,9 +325,12 @@ class ScimPortal:
             # the one thing that every server keeps for us: by whom, and for which call, he was created
             written["externalId"] = f"{self._ledger}:{call.key}"
         resource = self._created(self._client.features.users, written)
+        if lost := self._lost(resource, wanted, SENT):
+            self._client.delete(self._client.features.users, resource)
+            return _not_kept(call.key, lost)
         holdings.moved(resource["id"], (), holdings.companies_of(resource["id"]))
         holdings.keep_user(resource)
-        return self._done(call.key, self._finish(resource, pending), None)
+        return self._done(call.key, self._finish(resource, pending), None, wanted)
 
     def _existing_user(self, job: Job, step: CreateUser, resource: Resource, *, again: bool) -> Receipt:
         call = job.call
@@ -331,7 +339,7 @@ class ScimPortal:
         if given is not None and again and not self._places.journal:
             # made by this very call, whose answer was lost: what is left of it
             pending = pending_of(call, self._ledger, None, step.profile)
-            return self._done(call.key, self._finish(resource, pending), None)
+            return self._done(call.key, self._finish(resource, pending), None, step.profile)
         found = self._holdings.as_user(resource)
         if given is None and found is None:
             problem = f"R1: {step.profile.email} belongs to an account that is no client access."
@@ -367,7 +375,7 @@ class ScimPortal:
         written = places.with_user(resource, found, wanted)
         written = holdings.with_receipt(written, call.key, self._ledger)
         resource = self._client.update(self._client.features.users, resource, written)
-        return self._done(call.key, resource, found)
+        return self._done(call.key, resource, found, wanted)
 
     def _moved_user(self, call: Call, resource: Resource, found: User, wanted: User) -> Receipt:
         """A step that gives or takes dossiers."""
@@ -383,7 +391,7 @@ class ScimPortal:
             announced = places.with_pending(announced, pending)
         resource = self._client.update(self._client.features.users, resource, announced)
         self._holdings.keep_user(resource)
-        return self._done(call.key, self._finish(resource, pending), found)
+        return self._done(call.key, self._finish(resource, pending), found, wanted)
 
     # --- steps of several writes ---
 
@@ -519,14 +527,19 @@ class ScimPortal:
             return repeated(job.call.key, given, self._ledger)
         return judge(job, None, None, found, self._today())
 
-    def _done(self, key: str, resource: Resource, before: User | None) -> Receipt:
+    def _done(self, key: str, resource: Resource, before: User | None, wanted: User) -> Receipt:
         self._holdings.keep_user(resource)
         user = self._holdings.as_user(resource)
-        if user is None:
-            problem = "the server did not keep what makes him a client user"
-            return Receipt(key, Verdict.FAILED, problem=problem, code="not-on-portal")
+        changed = {"status"} if before is None else differing(before, wanted)
+        lost = self._lost(resource, wanted, changed)
+        if lost or user is None:
+            return _not_kept(key, lost)
         self._mark_billing(*billing_passes(before, user))
         return applied(key, user)
+
+    def _lost(self, resource: Resource, wanted: User, names: Collection[str]) -> list[str]:
+        places = self._places
+        return lost_of_user(self._holdings.as_user(places.with_pending(resource, None)), wanted, names, places)
 
     def _mark_billing(self, left: str, joined: str) -> None:
         """R15, for whoever bills; the user's own write is done, so that a mark that fails is let be.
@@ -572,6 +585,15 @@ def _not_taken(call: Call, problem: Refused) -> Receipt:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
     return Receipt(call.key, Verdict.FAILED, problem=f"The server refuses: {problem.detail}")
+
+
+def _not_kept(key: str, lost: Sequence[str]) -> Receipt:
+    """The server said yes, and the next plan would want the same again."""
+    problem = (
+        f"The server accepts, but does not keep: {', '.join(lost)}. "
+        "Say where it keeps that, portal: {scim: {…: ATTRIBUTE}}, or have it keep it there."
+    )
+    return Receipt(key, Verdict.FAILED, problem=problem, code="portal-cannot-hold")
 
 
 def _halfway(user: Resource, problem: Refused) -> PortalError:

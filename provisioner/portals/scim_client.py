@@ -176,11 +176,13 @@ class Client:
     def _after(self, endpoint: str, reply: Reply, wanted: Resource) -> Resource:
         if reply.status == 200 and reply.content:
             return self._resource(reply)
-        if self.features.etag and (version := reply.headers.get("etag")):
-            return {**wanted, "meta": {**(wanted.get("meta") or {}), "version": version}}
         found = self.read(endpoint, str(wanted["id"]))
         if found is None:
             raise Refused(404, "It is gone.", moved=True)
+        version = reply.headers.get("etag")
+        if version and self.features.etag and version != version_of(found):
+            # somebody has written since; what was ours is all that can be said of it
+            return {**wanted, "meta": {**(wanted.get("meta") or {}), "version": version}}
         return found
 
     def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
