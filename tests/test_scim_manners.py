@@ -44,9 +44,20 @@ def without_members(kind: str, one: Resource, listed: bool) -> Resource:
     return {name: what for name, what in one.items() if name != "members"}
 
 
+def with_nulls(kind: str, one: Resource, listed: bool) -> Resource:
+    return {**dict.fromkeys(("members", "active", "schemas", "externalId")), **one, "schemas": None}
+
+
+def with_words_for_truth(kind: str, one: Resource, listed: bool) -> Resource:
+    return {**one, "active": str(one["active"])} if "active" in one else one
+
+
 PEOPLE: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
+    "nulls": {"shown": with_nulls},
+    "nulls, without PATCH": {"shown": with_nulls, "patch": False},
+    "truth in words": {"shown": with_words_for_truth},
     "lists without members": {"shown": without_members_in_lists},
     "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},
     "versions in headers alone": {"version": ""},

@@ -138,9 +138,15 @@ class Client:
         if self.features.patch:
             reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
         else:
-            body = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
-            reply = self._write("PUT", where, body, before)
+            reply = self._write("PUT", where, self._whole(endpoint, wanted), before)
         return self._after(endpoint, reply, wanted)
+
+    def _whole(self, endpoint: str, wanted: Resource) -> Resource:
+        """What a PUT says of a resource; its schemas also where the server left them out."""
+        core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
+        others = [urn for urn in wanted.get("schemas", []) if urn != core]
+        kept = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
+        return {**kept, "schemas": [core, *others]}
 
     def join(self, endpoint: str, group: str, member: str) -> None:
         """Add one member to a group; nothing if he is one."""
@@ -182,7 +188,7 @@ class Client:
         version = reply.headers.get("etag")
         if version and self.features.etag and version != version_of(found):
             # somebody has written since; what was ours is all that can be said of it
-            return {**wanted, "meta": {**(wanted.get("meta") or {}), "version": version}}
+            return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
         return found
 
     def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
@@ -225,13 +231,23 @@ class Client:
 
     def _resource(self, reply: Reply) -> Resource:
         """The resource of a reply, in the version of its header: there it must stand, in ``meta`` it should."""
-        found = reply.json()
-        if not _is_resource(found):
-            raise absurd(self._web.server, "it is no SCIM resource")
-        resource: Resource = found
+        resource = self._arrived(_without_nulls(reply.json()))
         if version := reply.headers.get("etag"):
-            resource["meta"] = {**(resource.get("meta") or {}), "version": version}
+            resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
+
+    def _arrived(self, found: Any) -> Resource:
+        """A resource as everybody here may take it to be, whatever the manners of the server."""
+        if not (
+            isinstance(found, dict)
+            and isinstance(found.get("id"), str)
+            and isinstance(found.get("meta", {}), dict)
+            and isinstance(found.get("schemas", []), list)
+        ):
+            raise absurd(self._web.server, "it is no SCIM resource")
+        if "active" in found:
+            found["active"] = _is_true(found["active"])
+        return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
         """All pages; None where the listing moved meanwhile, or was refused and may be.
@@ -265,14 +281,12 @@ class Client:
                 start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
-        said = reply.json()
+        said = _without_nulls(reply.json())
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
             raise absurd(self._web.server, "it is no SCIM list")
-        if not all(map(_is_resource, held)):
-            raise absurd(self._web.server, "it lists what is no SCIM resource")
-        return held, total
+        return list(map(self._arrived, held)), total
 
     def _discovered(self) -> Features:
         config = self._said("/ServiceProviderConfig")
@@ -306,7 +320,7 @@ class Client:
     def _said(self, path: str) -> Mapping[str, Any]:
         """What the server says of itself there; nothing where it says nothing."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
-        said = reply.json() if reply.status == 200 else {}
+        said = _without_nulls(reply.json()) if reply.status == 200 else {}
         if not isinstance(said, dict):
             raise absurd(self._web.server, "it is no SCIM resource")
         return said
@@ -332,23 +346,28 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
     return operations
 
 
-def _is_resource(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and isinstance(found.get("id"), str)
-        and isinstance(found.get("meta", {}), dict)
-    )
+def _without_nulls(found: Any) -> Any:
+    """Null is the same as absent (RFC 7643, section 2.5)."""
+    if isinstance(found, dict):
+        return {name: _without_nulls(held) for name, held in found.items() if held is not None}
+    if isinstance(found, list):
+        return [_without_nulls(one) for one in found if one is not None]
+    return found
+
+
+def _is_true(said: object) -> bool:
+    """Some servers write truth as a word."""
+    return str(said).lower() in ("true", "1")
 
 
 def version_of(resource: Resource) -> str:
     """What the server itself calls the resource as it was read (ETag); "" where it does not say."""
-    meta = resource.get("meta")
-    return str(meta.get("version") or "") if isinstance(meta, dict) else ""
+    return str(resource.get("meta", {}).get("version", ""))
 
 
 def _supported(config: Mapping[str, Any], feature: str) -> bool:
     said = config.get(feature)
-    return isinstance(said, dict) and said.get("supported") is True
+    return isinstance(said, dict) and _is_true(said.get("supported"))
 
 
 def definitions(held: Any) -> list[tuple[str, Definition]]:
