@@ -60,6 +60,9 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "truth in words": {"shown": with_words_for_truth},
     "lists without members": {"shown": without_members_in_lists},
     "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},
+    "filters for few things": {"filters": "refused"},
+    "filters that are ignored": {"filters": "ignored"},
+    "filters that find nothing": {"filters": "empty"},
     "versions in headers alone": {"version": ""},
     "versions that are no ETags": {"version": "{}"},
 }

@@ -53,6 +53,7 @@ class Holdings:
         self._members_of: dict[str, set[str]] = {}
         self._census = Census(State(), terms)
         self._read = False
+        self._finds_members = True
 
     @property
     def state(self) -> State:
@@ -207,8 +208,10 @@ class Holdings:
             self.moved(user, (number,), ())
 
     def forget_group(self, number: str) -> None:
-        """A company that is no more."""
+        """A company that is no more, and has no members."""
         self._groups.pop(self._group_of.pop(number), None)
+        for user in set(self._members_of.get(number, ())):
+            self.moved(user, (), (number,))
         self._census.place(company_address(number), None)
 
     def forget_user(self, id_: str) -> None:
@@ -291,14 +294,23 @@ class Holdings:
 
     def _companies_read(self, id_: str) -> set[str]:
         parts = ["displayName", *(str(place) for place in self.places.numbers)]
-        found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
+        found = None
+        if self._finds_members:
+            found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
         if found is not None:
-            return {number for group in found if (number := self.places.number(group))}
+            numbers = {number for group in found if (number := self.places.number(group))}
+            if all(self._confirms(number, id_, numbers) for number in numbers ^ self.companies_of(id_)):
+                return numbers
+            self._finds_members = False
         # without filters those that he was in; one that somebody gave him meanwhile is not seen
-        known = [number for number in self.companies_of(id_) if number in self._group_of]
-        for number in known:
+        for number in self.companies_of(id_):
             self.group(number, anew=False)
         return set(self.companies_of(id_))
+
+    def _confirms(self, number: str, id_: str, numbers: Collection[str]) -> bool:
+        """Whether a group is as the filter says; there are servers that look for no members, and say not so."""
+        group = self.group(number, anew=False)
+        return group is None or (number in self.companies_of(id_)) == (number in numbers)
 
 
 def _age(resource: Resource) -> tuple[str, str]:
