@@ -149,6 +149,14 @@ def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without
         assert portal.capabilities().versions is guarded
 
 
+def test_a_server_that_does_not_know_its_own_versions_again_is_named() -> None:
+    """Weak ones, compared strongly (RFC 9110, section 13.1.1): nobody is changing anything."""
+    with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
+        with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as told:
+            Desk(portal).create(user("ann"))
+        assert "supported: false" in told.value.remedy
+
+
 # --- members ---
 
 

@@ -31,6 +31,7 @@ MEDIA = "application/scim+json"
 _MEMBERS = Path("", "members")
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 NOT_IMPLEMENTED = 501
+_MOVED = 412
 _ABSENT = (404, 405, NOT_IMPLEMENTED)
 
 
@@ -202,7 +203,18 @@ class Client:
         if 200 <= reply.status < 300:
             return reply
         self._own_fault(reply)
-        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, 412))
+        if reply.status == _MOVED and version and version == self._version_now(path):
+            raise PortalError(
+                f"{self._web.server} takes no version for its own: it calls {path} {version}, as it stands, "
+                "and refuses If-Match with that as changed meanwhile.",
+                "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say etag: "
+                "supported: false in its ServiceProviderConfig.",
+            )
+        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, _MOVED))
+
+    def _version_now(self, path: str) -> str:
+        reply = self._ask("GET", path, (200, 404))
+        return version_of(self._resource(reply)) if reply.status == 200 else ""
 
     def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> Reply:
         reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
