@@ -18,9 +18,10 @@ from people import user
 from scim_manners import CORE, Manners, Resource, manners
 from scim_support import TOKEN, opened
 
+from provisioner import limits
 from provisioner.cli import run
 from provisioner.errors import PortalError
-from provisioner.model import Status, UserType
+from provisioner.model import State, Status, UserType
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portals.base import Verdict
 from provisioner.portals.scim_schema import COMPANY
@@ -63,6 +64,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "filters for few things": {"filters": "refused"},
     "filters that are ignored": {"filters": "ignored"},
     "filters that find nothing": {"filters": "empty"},
+    "two a page, and no more of them counted": {"page": 2, "lying": True},
     "versions in headers alone": {"version": ""},
     "versions that are no ETags": {"version": "{}"},
 }
@@ -115,6 +117,45 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 def nothing_to_do(folder: Path) -> bool:
     return run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
+
+
+# --- lists ---
+
+
+def test_a_list_that_grows_at_its_end_while_it_is_read_is_read_to_its_end() -> None:
+    """Whoever comes there moves nobody, and is read as well; there may be one with every page."""
+    with manners(page=3) as server, opened(server.url) as portal:
+
+        def after(asked: Asked) -> None:
+            server.write("Users", {"userName": f"u{len(server.asked)}@example.fr"})
+
+        for number in range(20):
+            server.write("Users", {"userName": f"first{number}@example.fr"})
+        server.after = after
+        portal.snapshot()
+        assert len([asked for asked in server.asked if asked.path.startswith("/v2/Users?")]) < 25
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_server_may_list_so_many_and_no_more(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_LISTED", 6)
+    with manners(page=3, lying=not counted) as server, opened(server.url) as portal:
+        for _ in range(6):
+            server.write("Users", {"userName": "svc"})
+        portal.snapshot()
+        server.write("Users", {"userName": "svc"})
+        with pytest.raises(PortalError, match="more than 6 Users"):
+            portal.snapshot()
+
+
+def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    with manners() as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        server.write("Groups", {"displayName": "All", "members": [{"value": f"{n:09}"} for n in range(2_000)]})
+        portal.fit(State())  # its schemas are read under the usual bound
+        monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 20_000)
+        require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
 
 
 # --- versions ---

@@ -14,6 +14,7 @@ from copy import deepcopy
 from typing import Any
 from urllib.parse import quote
 
+from provisioner import limits
 from provisioner.errors import PortalError
 from provisioner.model import value
 from provisioner.portals.scim_mapping import Definition, Schemas
@@ -84,10 +85,11 @@ class Client:
 
     # --- reading ---
 
-    def listing(self, endpoint: str) -> list[Resource]:
-        """Everything there, page by page; a listing that moved meanwhile is read again."""
+    def listing(self, endpoint: str, without: str = "") -> list[Resource]:
+        """Everything there, page by page, ``without`` one attribute; what moved meanwhile is read again."""
+        asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
-            found = self._pages(endpoint, "")
+            found = self._pages(endpoint, asked)
             if found is not None:
                 return found
         raise PortalError(
@@ -262,13 +264,13 @@ class Client:
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None where the listing moved meanwhile, or was refused and may be.
+        """All pages; None where the listing moved under our hands, or was refused and may be.
 
         Each page begins with the last one of the page before: where one goes and another comes between two
-        pages, their number stays, but that one does not stand where it stood.
+        pages, their number stays, but that one does not stand where it stood. What comes at the end is read.
         """
         found: dict[str, Resource] = {}
-        start, total, last = 1, None, ""
+        start, total, last = 1, 0, ""
         while True:
             reply = self._ask(
                 "GET",
@@ -278,15 +280,20 @@ class Client:
             if reply.status != 200:
                 return None
             page, of = self._page_of(reply)
-            if total is not None and of != total:
+            if last:
+                if not page or page[0]["id"] != last:
+                    return None
+            elif found and of != total:
                 return None
-            total = of
-            if last and (not page or page[0]["id"] != last):
-                return None
+            total, known = of, len(found)
             found |= {resource["id"]: resource for resource in page}
+            if max(total, len(found)) > limits.MAX_LISTED:
+                raise PortalError(f"{self._web.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}.")
             start += len(page)
-            if not page or start > total:
-                return list(found.values()) if len(found) == total else None
+            # there are servers that count the page alone: where that may be, another one is asked for
+            counted = total > len(page) or len(page) == 1 or refusable
+            if len(found) == known or (start > total and counted):
+                return list(found.values()) if len(found) >= total else None
             last = ""
             if len(page) > 1:
                 # a server that gives one a page would give it for ever

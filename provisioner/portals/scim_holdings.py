@@ -31,6 +31,7 @@ from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import Path, Resource
 from provisioner.portals.verdicts import Given
 from provisioner.rules import Census
+from provisioner.web import TooLong
 
 _VERSION_DIGITS = 13
 """52 bits: every program reads such a number back from JSON as it was."""
@@ -78,7 +79,7 @@ class Holdings:
     def read_everything(self) -> None:
         """Everything anew: first the users, then the groups, so that nobody is seen who has no group yet."""
         users = self._client.listing(self._client.features.users)
-        groups = self._with_members(self._client.listing(self._client.features.groups))
+        groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
         self._group_of, self._companies_of, self._members_of = {}, {}, {}
         self._census = Census(State(), self._terms)
@@ -282,6 +283,14 @@ class Holdings:
         return self._census.people_billed(number)[0] > 0
 
     # --- details ---
+
+    def _listed_groups(self) -> list[Resource]:
+        endpoint = self._client.features.groups
+        try:
+            return self._client.listing(endpoint)
+        except TooLong:
+            # somebody else's group has everybody in it
+            return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
         """The groups as listed, but companies read singly where no list tells who their members are."""
