@@ -314,6 +314,8 @@ class ScimPortal:
             return wanted
         assert isinstance(wanted, User)
         holdings.group_ids(wanted.companies)
+        if _leans_on_an_administrator(None, wanted):
+            holdings.read_administrator(wanted.billed)
         if faults := holdings.faults(user_address(""), wanted):
             return refused(call.key, faults)
         pending = pending_of(call, self._ledger, None, wanted)
@@ -368,6 +370,8 @@ class ScimPortal:
             return Receipt(call.key, Verdict.FAILED, problem=problem, code="R9")
         if joined := wanted.companies - found.companies:
             holdings.group_ids(joined)
+        if _leans_on_an_administrator(found, wanted):
+            holdings.read_administrator(wanted.billed, but=found.id)
         if faults := holdings.faults(user_address(found.id), wanted):
             return refused(call.key, faults)
         if wanted.companies != found.companies:
@@ -577,6 +581,13 @@ def _new(kind: str) -> Resource:
 
 def _takes_an_administrator(call: Call, user: User) -> bool:
     return user.is_administrator and isinstance(call.step, CloseUser | SetType | SetBilledCompany)
+
+
+def _leans_on_an_administrator(before: User | None, wanted: User) -> bool:
+    """Whether he comes to a company that has to have an administrator for him (R2)."""
+    if wanted.is_administrator or not wanted.is_open:
+        return False
+    return before is None or not before.is_open or before.is_administrator or before.billed != wanted.billed
 
 
 def _not_taken(call: Call, problem: Refused) -> Receipt:

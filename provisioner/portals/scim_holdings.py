@@ -159,6 +159,19 @@ class Holdings:
             if user.billed == number and user.is_open and id_ not in named:
                 self.user(id_)
 
+    def read_administrator(self, number: str, but: str = "") -> None:
+        """An administrator of a company, read now; all its people where he whom we knew is none any more (R2)."""
+        for id_, user in self.state.users.items():
+            if id_ != but and user.billed == number and user.is_open and user.is_administrator:
+                found = self._client.read(self._client.features.users, id_)
+                if found is None:
+                    self.forget_user(id_)
+                else:
+                    self.keep_user(found)
+                if self._census.get(user_address(id_)) == user:
+                    return
+        self.read_people(number)
+
     def has_versions(self) -> bool:
         """Whether the server gives versions with what is read singly; where nothing is, it is believed."""
         endpoints = self._client.features
