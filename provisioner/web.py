@@ -445,8 +445,10 @@ class Web:
         return "the connection broke"
 
     def _redirected(self, reply: Reply) -> PortalError:
-        where = urlsplit(self.quoted(reply.headers.get("location", "")))
-        named = f"{where.scheme}://{where.netloc}{where.path}" if where.netloc else where.path
+        named = ""
+        with suppress(ValueError):
+            where = urlsplit(self.quoted(reply.headers.get("location", "")))
+            named = f"{where.scheme}://{where.netloc}{where.path}" if where.netloc else where.path
         return PortalError(
             f"{self.server} sends us on to {named or 'nowhere'}. Nothing was sent there.",
             "If that is the portal's address, write it under portal: url:",
@@ -542,7 +544,7 @@ def _retry_after(reply: Reply) -> float | None:
 
     try:
         when = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
