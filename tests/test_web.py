@@ -149,6 +149,7 @@ REPEATED: dict[str, tuple[Callable[[Asked], bytes | Iterable[bytes]], int]] = {
     "away": (lambda _: reply(503, {}), EACH),
     "bad gateway": (lambda _: reply(502, b"<html>", kind="text/html"), EACH),
     "gateway time-out": (lambda _: reply(504, b"<html>", kind="text/html"), EACH),
+    "request time-out": (lambda _: [reply(408, b"", "Connection: close\r\n"), CUT], EACH),
 }
 SLOW: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
     "says nothing": lambda _: [SILENCE],
@@ -334,7 +335,9 @@ def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway", "away"])
+@pytest.mark.parametrize(
+    "fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway", "away", "request time-out"]
+)
 def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> None:
     with http_server(REPEATED[fault][0]) as server:
         told = ask(server.url, ONCE_ONLY)

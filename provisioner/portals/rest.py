@@ -316,7 +316,7 @@ class RestPortal(Holding):
             raise superseded()
         if reply.status in (409, 412) or (reply.status == 404 and problem.code == "not-on-portal"):
             verdict = Verdict.CONFLICT
-        elif reply.status in (400, 408, 413, 422, 428) or (reply.status == 403 and problem.rule):
+        elif reply.status in (400, 413, 422, 428) or (reply.status == 403 and problem.rule):
             verdict = Verdict.FAILED
         else:
             raise self._unexpected(reply, _asking(call)[0])
