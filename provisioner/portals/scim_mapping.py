@@ -109,8 +109,9 @@ class Places:
             if name in wishes:
                 self._places[name] = self._wished(name, wishes[name], core)
             else:
-                paths = [path(place) for place in places]
-                self._places[name] = tuple(place for place in paths if self._holds(place, core))
+                paths = tuple(place for place in map(path, places) if self._holds(place, core))
+                # others name their groups by externalId, too: it holds numbers where nothing else does
+                self._places[name] = paths[:1] if name == "number" else paths
         missing = [name for name in NEEDED if not self._places[name]]
         if missing:
             raise PortalError(
@@ -126,11 +127,6 @@ class Places:
     def place(self, name: str) -> Path:
         """The place where a thing is written; only for what it holds."""
         return self._places[name][0]
-
-    @property
-    def numbers(self) -> tuple[Path, ...]:
-        """Where the number of a group may stand, best first."""
-        return self._places["number"]
 
     @property
     def numbers_unique(self) -> bool:
