@@ -78,7 +78,9 @@ class Manners:
 
     def find(self, kind: str, name: str) -> Resource:
         """A copy of whoever is called so."""
-        (found,) = [one for one in self.held[kind].values() if name in one.get("userName", one.get("displayName"))]
+        (found,) = [
+            one for one in self.held[kind].values() if name in one.get("userName", one.get("displayName"))
+        ]
         return deepcopy(found)
 
     def __call__(self, asked: Asked) -> bytes:
@@ -120,7 +122,11 @@ class Manners:
         return self._told(kind, self.write(kind, new))
 
     def _self(self, kind: str) -> bytes:
-        can = {"patch": self.patch, "etag": bool(self.header or self.version), "filter": self.filters != "none"}
+        can = {
+            "patch": self.patch,
+            "etag": bool(self.header or self.version),
+            "filter": self.filters != "none",
+        }
         said: Any = {**{name: {"supported": supported} for name, supported in can.items()}, **self.says}
         if kind == "ResourceTypes":
             said = {"Resources": resource_types()}

@@ -5,7 +5,6 @@ What a server does differently is one line here; what we cannot do there is said
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from boundaries import apply, mailed, workspace
 from contract_support import Desk, require
 from http_support import Asked
 from people import user
-from scim_manners import CORE, Manners, Resource, manners
+from scim_manners import CORE, Resource, manners
 from scim_support import TOKEN, opened
 
 from provisioner import limits
 from provisioner.cli import run
 from provisioner.errors import PortalError
-from provisioner.model import State, Status, UserType
+from provisioner.model import State, Status
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portals.base import Verdict
 from provisioner.portals.scim_schema import COMPANY
@@ -75,7 +74,10 @@ def test_the_same_story_on_servers_of_every_manner(words: dict[str, Any], memory
     with manners(**words) as server:
         strangers = [
             server.write("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup"}),
-            server.write("Groups", {"schemas": [f"{CORE}Group"], "displayName": "Printers", "members": [{"value": "x"}]}),
+            server.write(
+                "Groups",
+                {"schemas": [f"{CORE}Group"], "displayName": "Printers", "members": [{"value": "x"}]},
+            ),
         ]
         folder = workspace(memory_path / "firm", clients="[cs]*.yaml", portal=f"scim+{server.url}")
         assert apply(folder) == 0
@@ -148,11 +150,15 @@ def test_a_server_may_list_so_many_and_no_more(counted: bool, monkeypatch: pytes
             portal.snapshot()
 
 
-def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
-        server.write("Groups", {"displayName": "All", "members": [{"value": f"{n:09}"} for n in range(2_000)]})
+        server.write(
+            "Groups", {"displayName": "All", "members": [{"value": f"{n:09}"} for n in range(2_000)]}
+        )
         portal.fit(State())  # its schemas are read under the usual bound
         monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 20_000)
         require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
@@ -179,7 +185,9 @@ def test_what_somebody_else_writes_meanwhile_stays_also_where_versions_stand_in_
         assert {"value": "VPN"} in server.find("Users", "ann")["entitlements"]
 
 
-@pytest.mark.parametrize(("words", "guarded"), [({"version": ""}, True), ({"version": "", "header": ""}, False)])
+@pytest.mark.parametrize(
+    ("words", "guarded"), [({"version": ""}, True), ({"version": "", "header": ""}, False)]
+)
 def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without(
     words: dict[str, Any], guarded: bool
 ) -> None:
@@ -242,7 +250,10 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
 def test_whom_a_server_makes_without_what_he_is_is_taken_away_again_and_told(speaks: bool) -> None:
     """An administrator who arrives as a standard user would break R2 for all who follow, and have a letter."""
-    with manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server, opened(server.url) as portal:
+    with (
+        manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
+        opened(server.url) as portal,
+    ):
         portal.hold(LEDGER, "ann", 1, 60)
         told = Desk(portal).create(user("ann", phone="+33612345678"), "key")
         assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")

@@ -543,7 +543,9 @@ class ScimPortal:
 
     def _lost(self, resource: Resource, wanted: User, names: Collection[str]) -> list[str]:
         places = self._places
-        return lost_of_user(self._holdings.as_user(places.with_pending(resource, None)), wanted, names, places)
+        return lost_of_user(
+            self._holdings.as_user(places.with_pending(resource, None)), wanted, names, places
+        )
 
     def _mark_billing(self, left: str, joined: str) -> None:
         """R15, for whoever bills; the user's own write is done, so that a mark that fails is let be.
