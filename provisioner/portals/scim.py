@@ -73,8 +73,9 @@ from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
 from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
 from provisioner.portals.scim_holdings import Holdings
-from provisioner.portals.scim_mapping import Pending, Places, pending_of
+from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import CORE, Resource
+from provisioner.portals.scim_pending import Pending, pending_of
 from provisioner.portals.tokens import web_of
 from provisioner.portals.verdicts import Given, applied, billing_passes, judge, refused, repeated
 from provisioner.web import Unanswered
