@@ -79,7 +79,9 @@ class Manners:
     def find(self, kind: str, name: str) -> Resource:
         """A copy of whoever is called so."""
         (found,) = [
-            one for one in self.held[kind].values() if name in one.get("userName", one.get("displayName"))
+            one
+            for one in self.held[kind].values()
+            if name in str(one.get("userName", one.get("displayName")))
         ]
         return deepcopy(found)
 
@@ -182,8 +184,7 @@ def _no(status: int, why: str) -> bytes:
 
 def _fits(one: Resource, asked: str) -> bool:
     """For filters as we ask them."""
-    bracketed = re.fullmatch(r'(\w+)\[(\w+) eq "(\w+)" and (\w+) eq (".*")\]', asked)
-    if bracketed:
+    if bracketed := re.fullmatch(r'(\w+)\[(\w+) eq "(\w+)" and (\w+) eq (".*")\]', asked):
         name, by, word, part, wanted = bracketed.groups()
         chosen = [held for held in one.get(name, ()) if held.get(by) == word]
         return json.loads(wanted) in [held.get(part) for held in chosen]
@@ -205,7 +206,10 @@ def _patch(one: Resource, operation: Resource) -> None:
     if operation["op"] == "remove":
         home.pop(name, None)
     elif operation["op"] == "add" and path == "members":
-        home[name] = [*home.get(name, ()), *(member for member in what if member not in home.get(name, ()))]
+        home[name] = [
+            *home.get(name, ()),
+            *(member for member in what or () if member not in home.get(name, ())),
+        ]
     else:
         home[name] = what
 

@@ -20,6 +20,9 @@ him; who writes there next finishes it.
     dossiers  ▸ announced            ▸ leave, join   ▸ receipt
     move      ▸ announced, demoted   ▸ join          ▸ billed, promoted, receipt
 
+A server may say yes and keep something else: what comes back is compared with what was written. A new
+account or company that lacks some of it is taken away again, before anybody logs in there.
+
 A server is passive: it ends no application with its last day, and no billing. An ending whose day has
 passed is read as it stands there, so that a plan takes it away.
 """

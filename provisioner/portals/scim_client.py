@@ -209,8 +209,8 @@ class Client:
             raise PortalError(
                 f"{self._web.server} takes no version for its own: it calls {path} {version}, as it stands, "
                 "and refuses If-Match with that as changed meanwhile.",
-                "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say etag: "
-                "supported: false in its ServiceProviderConfig.",
+                "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say "
+                "etag: {supported: false} in its ServiceProviderConfig.",
             )
         raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, _MOVED))
 
@@ -244,7 +244,7 @@ class Client:
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
     def _resource(self, reply: Reply) -> Resource:
-        """The resource of a reply, in the version of its header: there it must stand, in ``meta`` it should."""
+        """The resource of a reply, in the version of its header: there it has to stand, in meta it should."""
         resource = self._arrived(_without_nulls(reply.json()))
         if version := reply.headers.get("etag"):
             resource["meta"] = {**resource.get("meta", {}), "version": version}

@@ -156,7 +156,7 @@ class Holdings:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """An administrator of a company, read now; all its people where he whom we knew is none any more (R2)."""
+        """An administrator of a company, read now; all its people where none is as we knew him (R2)."""
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
                 found = self._client.read(self._client.features.users, id_)
@@ -326,7 +326,7 @@ class Holdings:
         return set(self.companies_of(id_))
 
     def _confirms(self, number: str, id_: str, numbers: Collection[str]) -> bool:
-        """Whether a group is as the filter says; there are servers that look for no members, and say not so."""
+        """Whether a group is as the filter says: there are servers that ignore it, or find nothing by it."""
         group = self.group(number, anew=False)
         return group is None or (number in self.companies_of(id_)) == (number in numbers)
 

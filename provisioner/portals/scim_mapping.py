@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -112,6 +113,9 @@ class Places:
                 paths = tuple(place for place in map(path, places) if self._holds(place, core))
                 # others name their groups by externalId, too: it holds numbers where nothing else does
                 self._places[name] = paths[:1] if name == "number" else paths
+        if not any(self._holds(replace(place, part="type"), f"{CORE}User") for place in self._places["apps"]):
+            # an application that ends says so there
+            self._places["endings"] = ()
         missing = [name for name in NEEDED if not self._places[name]]
         if missing:
             raise PortalError(
