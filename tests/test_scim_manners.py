@@ -70,6 +70,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "entitlements without types": {"schemas": entitlements_without_types, "kept": dropping_types},
     "nulls": {"shown": with_nulls},
     "nulls, without PATCH": {"shown": with_nulls, "patch": False},
+    "names in capitals": {"spells": str.upper},
     "truth in words": {"shown": with_words_for_truth},
     "lists without members": {"shown": without_members_in_lists},
     "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},

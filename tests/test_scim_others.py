@@ -8,6 +8,7 @@ from scim_manners import CORE, manners
 from scim_support import opened
 
 from provisioner.planning.steps import EditCompanies
+from provisioner.portals.scim_schema import USER
 
 
 def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_have_a_place() -> None:
@@ -21,3 +22,18 @@ def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_
         assert desk.find("ann").companies == {"1"}
         desk.do(EditCompanies("ann@example.fr", remove=("3f2a",)))
         assert server.find("Groups", "VPN") == vpn
+
+
+# --- names ---
+
+
+def test_a_place_may_be_spelled_as_one_likes() -> None:
+    """RFC 7643, section 2.1."""
+    wishes = {"type": "usertype", "billed": f"{USER.upper()}:BILLEDCOMPANY", "phone": "NAME.HonorificPrefix"}
+    with manners() as server, opened(server.url, scim=wishes) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann", phone="+33612345678")))
+        ann = server.find("Users", "ann")
+        assert (ann["userType"], ann[USER]["billedCompany"]) == ("administrator", "1")
+        assert ann["name"]["honorificPrefix"] == "+33612345678"
+        assert desk.find("ann") == user("ann", phone="+33612345678")
