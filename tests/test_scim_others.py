@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from contract_support import Desk, require
+from http_support import Asked
 from people import user
 from scim_manners import CORE, manners
 from scim_support import opened
 
+from provisioner.errors import PortalError
 from provisioner.planning.steps import EditCompanies
 from provisioner.portals.scim_schema import USER
 
@@ -37,3 +40,48 @@ def test_a_place_may_be_spelled_as_one_likes() -> None:
         assert (ann["userType"], ann[USER]["billedCompany"]) == ("administrator", "1")
         assert ann["name"]["honorificPrefix"] == "+33612345678"
         assert desk.find("ann") == user("ann", phone="+33612345678")
+
+
+ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+
+
+@pytest.mark.parametrize("silent", ["/Schemas", "/ResourceTypes", "/Schemas /ResourceTypes"])
+def test_where_a_server_does_not_say_what_it_has_a_place_is_taken_at_its_word(silent: str) -> None:
+    def refuses(asked: Asked) -> int:
+        return 404 if asked.path.removeprefix("/v2") in silent.split() else 0
+
+    wishes = {"billed": f"{ENTERPRISE}:costCenter", "last_name": "title", "apps": "x509Certificates"}
+    with manners(refuses=refuses) as server, opened(server.url, scim=wishes) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann", apps=("Scan",))))
+        ann = server.find("Users", "ann")
+        assert (ann[ENTERPRISE]["costCenter"], ann["title"]) == ("1", "Martin")
+        assert desk.find("ann") == user("ann", apps=("Scan",))
+        # our own are known where it names them, as are those that it describes
+        assert portal.capabilities().receipts is (silent != "/Schemas /ResourceTypes")
+
+
+def test_where_a_server_says_what_it_has_a_place_that_it_does_not_name_is_refused() -> None:
+    wishes = {"billed": "urn:example:User:costCenter"}
+    with (
+        manners() as server,
+        opened(server.url, scim=wishes) as portal,
+        pytest.raises(PortalError, match="no attribute urn:example:User:costCenter"),
+    ):
+        portal.snapshot()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"number": "id"}, {"number": "displayName"}, {"billed": "userName"}, {"phone": "ACTIVE"},
+        {"billed": "id"}, {"billed": "externalId"}, {"number": "members"}, {"phone": "schemas"},
+    ],
+)  # fmt: skip
+def test_what_holds_something_else_is_no_place(wish: dict[str, str]) -> None:
+    with (
+        manners() as server,
+        opened(server.url, scim=wish) as portal,
+        pytest.raises(PortalError, match="holds something else"),
+    ):
+        portal.snapshot()

@@ -27,13 +27,19 @@ class Schemas:
 
     told: Mapping[str, Mapping[str, Definition]]
     """As it describes them, by their URNs and the names of their attributes."""
-    extensions: frozenset[str]
-    """Those that its resource types have."""
+    extensions: frozenset[str] | None = None
+    """Those that its resource types have; None where it does not say."""
     names: Names = field(default_factory=Names)
 
     def has(self, urn: str) -> bool:
-        """Whether users or groups have this extension."""
-        return urn in self.extensions
+        """Whether users or groups have this extension: one that it describes, where it does not say."""
+        return urn in (self.told if self.extensions is None else self.extensions)
+
+    def silent(self, urn: str) -> bool:
+        """Whether nothing can be looked up of this schema, though users or groups may have it."""
+        if not self.told:
+            return True
+        return urn not in self.told and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
         """What is said of an attribute; that it cannot be written, where nothing is."""
@@ -83,7 +89,7 @@ def discovered(
         filter=_supported(config, "filter"),
         users=f"/{endpoints['User'].strip('/')}",
         groups=f"/{endpoints['Group'].strip('/')}",
-        schemas=Schemas(described, frozenset(names[urn] for urn in extensions), names),
+        schemas=Schemas(described, frozenset(names[urn] for urn in extensions) if kinds else None, names),
     )
 
 
