@@ -11,7 +11,7 @@ from scim_support import opened
 
 from provisioner.errors import PortalError
 from provisioner.planning.steps import EditCompanies
-from provisioner.portals.scim_schema import USER
+from provisioner.portals.scim_schema import COMPANY, USER
 
 
 def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_have_a_place() -> None:
@@ -25,6 +25,27 @@ def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_
         assert desk.find("ann").companies == {"1"}
         desk.do(EditCompanies("ann@example.fr", remove=("3f2a",)))
         assert server.find("Groups", "VPN") == vpn
+
+
+# --- what stands beside ours ---
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("tel:+33-6-12-34-56-78", "+33612345678"), ("TEL:+33612345678", "+33612345678"),
+        ("+33 (6) 12.34.56.78", "+33612345678"), ("tel:+33612345678;ext=9", "tel:+33612345678;ext=9"),
+        ("06 12 34 56 78", "06 12 34 56 78"),
+    ],
+)  # fmt: skip
+def test_a_phone_is_a_phone_however_it_is_written(written: str, read: str) -> None:
+    """RFC 7643, section 4.1.2, has servers keep them as RFC 3966 writes them."""
+    with manners() as server, opened(server.url) as portal:
+        phones = [{"type": "work", "value": written}]
+        ann = server.write("Users", {"userName": "ann@example.fr", "phoneNumbers": phones})
+        members = [{"value": ann["id"]}]
+        server.write("Groups", {"displayName": "One", COMPANY: {"number": "1"}, "members": members})
+        assert Desk(portal).find("ann").phone == read
 
 
 # --- names ---

@@ -10,6 +10,7 @@ looked for, best first; a server holds it where its schemas have that place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -174,7 +175,7 @@ class Places:
             email=email,
             first_name=self._text("first_name", resource),
             last_name=self._text("last_name", resource),
-            phone=self._text("phone", resource) or None,
+            phone=_phone(self._text("phone", resource)),
             type=self._type(resource),
             billed=billed,
             companies=companies,
@@ -433,6 +434,12 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
             f"portal: scim: {name}: {place} is no attribute with several values.",
             "Name one like entitlements, or write none.",
         )
+
+
+def _phone(text: str) -> str | None:
+    """The number in the form of E.164, however it is written (RFC 3966, A16); as it stands, if it is none."""
+    bare = re.sub(r"[\s().-]", "", re.sub(r"(?i)^tel:", "", text))
+    return bare if re.fullmatch(r"\+[0-9]+", bare) else text or None
 
 
 def _day(text: str) -> date | None:
