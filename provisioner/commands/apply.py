@@ -216,7 +216,7 @@ def _apply(
     if interrupted:
         # a step that is asked for may be finished only then, or taken back
         snapshot = portal.snapshot()
-    report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    report.letters.trouble += prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
     try:

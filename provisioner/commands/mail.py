@@ -101,7 +101,7 @@ def send(
                 with held(portal, ledger.id, ledger.owner, ledger.fence):
                     # what this ledger owes is owed to accounts of its own portal
                     ledger.bind(_portal_id(portal))
-                    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+                    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
                     only = None
                     if user is not None:
                         only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})

@@ -43,12 +43,12 @@ from provisioner.portals.answers import (
     Users,
     companies_of,
     read_about,
+    read_holders,
     read_lease,
     read_links,
     read_page,
     read_problem,
     read_receipt,
-    read_texts,
 )
 from provisioner.portals.base import Access, Call, Capabilities, Receipt, Snapshot, T, Verdict, View
 from provisioner.portals.holding import Holding, superseded
@@ -353,20 +353,23 @@ class RestPortal(Holding):
         if reply.status not in (200, 204):
             raise self._unexpected(reply, "drop_lease")
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        granted: set[str] = set()
-        for at in range(0, len(letters), MANY):
-            some = letters[at : at + MANY]
-            request = self._request("claim_letters", {"letters": list(some)}, headers=_lease(ledger, fence))
+        asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
+        holders: dict[str, str] = {}
+        for at in range(0, len(asked), MANY):
+            said = {"run": run, "letters": asked[at : at + MANY]}
+            request = self._request("claim_letters", said, headers=_lease(ledger, fence))
             reply = self._web.run(self._ask(request))
             if reply.status == 423:
                 raise superseded()
             if reply.status != 200:
                 raise self._unexpected(reply, "claim_letters")
-            granted |= read_texts(reply, "granted") & set(some)
-        return frozenset(granted)
+            holders |= read_holders(reply)
+        return {key: holders.get(key, "") for key in letters}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""
