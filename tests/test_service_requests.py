@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import NOW
-from service_support import Served, serving
+from service_support import Served, claims, serving
 
 from provisioner.portals.endpoints import URN
 from provisioner.service.access_log import AccessLog
@@ -364,16 +364,19 @@ def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client)
         fence = api.put(f"/v1/leases/{ledger}", json=words).json()["fence"]
         leases[ledger] = {"Lease": ledger, "Fencing-Token": str(fence)}
 
-    def claim(ledger: str, *letters: str) -> list[str]:
-        answer = api.post("/v1/letter-claims", json={"letters": letters}, headers=leases[ledger])
-        return list(answer.json()["granted"])
+    def claim(ledger: str, *letters: str) -> dict[str, str]:
+        said = claims(f"run-{ledger}", *letters)
+        answer = api.post("/v1/letter-claims", json=said, headers=leases[ledger])
+        return dict(answer.json()["holders"])
 
-    assert claim("one", "a", "b") == ["a", "b"]
-    assert claim("two", "b", "c") == ["c"]
-    assert claim("one", "a", "b", "c") == ["a", "b"]
-    without = api.post("/v1/letter-claims", json={"letters": ["d"]})
+    assert claim("one", "a", "b") == {"a": "run-one", "b": "run-one"}
+    assert claim("two", "b", "c") == {"b": "", "c": "run-two"}
+    assert claim("one", "a", "b", "c") == {"a": "run-one", "b": "run-one", "c": ""}
+    twice = api.post("/v1/letter-claims", json=claims("run", "d", "d"), headers=leases["one"])
+    assert problem(twice) == "invalid"
+    without = api.post("/v1/letter-claims", json=claims("run", "d"))
     assert problem(without) == "malformed"
-    half = api.post("/v1/letter-claims", json={"letters": ["d"]}, headers={"Lease": "one"})
+    half = api.post("/v1/letter-claims", json=claims("run", "d"), headers={"Lease": "one"})
     assert half.status_code in (400, 428)
 
 

@@ -76,7 +76,9 @@ def deliver(
         def on_letter(delivery: Delivery) -> None:
             nonlocal sent
             recipient = visible(recipients.get(delivery.key, delivery.key))
-            if delivery.state is DeliveryState.SENT:
+            if delivery.state is DeliveryState.SENT and delivery.detail:
+                shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
+            elif delivery.state is DeliveryState.SENT:
                 sent += 1
                 shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
             else:

@@ -172,12 +172,13 @@ async def _set_terms(service: Service, asked: Asked) -> Reply:
 
 async def _claim_letters(service: Service, asked: Asked) -> Reply:
     ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
-    letters = asked.body.letters
+    body: bodies.Letters = asked.body
+    letters = {claim.letter: claim.runs for claim in body.letters}
     try:
-        granted = await service.write(lambda host: host.claim_letters(ledger, fence, letters))
+        holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
     except LockLost as problem:
         raise Problem("fenced", problem.sentence) from None
-    return _json({"granted": [letter for letter in letters if letter in granted]})
+    return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
 async def _invitations(service: Service, asked: Asked) -> Reply:
