@@ -170,7 +170,9 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
         (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
         (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
-        ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
+        ([*here, "--public-url", "portail.example.fr"], 64, "it is not a web address"),
+        ([*here, "--public-url", "http://portail.example.fr"], 64, "would travel unprotected"),
+        ([*here, "--public-url", "https://me:hunter2@portail.example.fr"], 64, "--public-url cannot be used"),
         ([], 64, "Which portal?"),
     ]
     for words, code, sentence in cases:
