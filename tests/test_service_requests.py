@@ -252,6 +252,16 @@ def test_a_read_that_is_known_already_is_not_sent_again(api: httpx2.Client, bake
         assert head.headers["content-length"] == first.headers["content-length"]
 
 
+def test_what_is_told_of_the_portal_is_told_to_whoever_asks(
+    served: Served, api: httpx2.Client, bakery: str
+) -> None:
+    """It names his role and his scopes: what another client was told is not known to this one."""
+    known = {"If-None-Match": api.get("/v1/portal").headers["etag"]}
+    with served.api(scope="portal.read") as reader, served.api("collaborator") as colleague:
+        assert reader.get("/v1/portal", headers=known).json()["scopes"] == ["portal.read"]
+        assert colleague.get("/v1/portal", headers=known).json()["operator"] == "collaborator"
+
+
 def test_an_application_that_ended_with_the_month_is_another_answer(tmp_path: Path) -> None:
     with serving(tmp_path, now=NOW) as served:
         with served.api() as api:
@@ -294,6 +304,8 @@ def test_the_same_key_gives_the_first_answer_again(api: httpx2.Client, bakery: s
     again = api.post("/v1/users", json=body, headers=key)
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
+    known = {"If-None-Match": first.headers["etag"]}
+    assert api.get(first.headers["location"], headers=known).status_code == 304
     kept = api.get("/v1/receipts/key-of-marc")
     assert kept.json() == {"key": "key-of-marc", **first.json()}
     assert api.get("/v1/receipts/never-seen").status_code == 404
