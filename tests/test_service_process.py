@@ -123,6 +123,16 @@ def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     assert about["operator"] == "partner"
 
 
+@pytest.mark.parametrize("words", [("list",), ("disable", "ci")])
+def test_whoever_looks_at_clients_makes_no_portal(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word mistyped would look like a portal that nobody may log in to."""
+    assert run(["-C", str(tmp_path), "client", *words, "--url", "sqlite:///typo.db"]) == 1
+    assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
     added = shell("client", "add", "runner one", "--role", "customer_manager")
     assert added.code == 0
