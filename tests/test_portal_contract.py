@@ -117,7 +117,10 @@ EVERY_STEP: tuple[Step, ...] = (
     SetBilling("7", ESSENTIEL),
     EditCompany("7", "Compagnie Sept", None),
     SetBilling("7", Billing(BillingMode.FIRM, "Confort")),
-    CreateUser("zoé@example.fr", user("zoé", "7", companies=("2",), apps=("Scan",), phone="+33612345678")),
+    CreateUser(
+        "zoe@example.fr",
+        user("zoé", "7", companies=("2",), apps=("Scan",), phone="+33612345678", email="zoe@example.fr"),
+    ),
     CreateUser("yan@example.fr", user("yan", "7", "standard", production="consultation")),
     CreateUser("xia@example.fr", user("xia", "7", "standard", status="to_validate")),
     EditCompanies("ann@example.fr", add=("7",)),
@@ -291,6 +294,11 @@ def test_an_application_ends_with_the_month_in_paris_and_is_gone_the_day_after(
     world.set_clock(datetime(2026, 11, 30, 23, 1, tzinfo=UTC))  # 00:01 in Paris
     assert verdict(desk.do(end)) == ("conflict", "month-turned")
     world.set_clock(datetime(2026, 11, 30, 22, 59, tzinfo=UTC))
+    for grant, refusal in (
+        (Grant("Scan", AppState.ENDING, date(2026, 12, 31)), ("conflict", "month-turned")),
+        (Grant("Scan", AppState.REQUESTED), ("failed", "R10")),
+    ):
+        assert verdict(desk.create(user("new", grants=(grant,)))) == refusal
     require(desk.do(end))
     assert Grant("Scan", AppState.ENDING, date(2026, 11, 30)) in desk.find("ann").apps
     world.set_clock(datetime(2026, 12, 1, 0, 0, tzinfo=UTC))

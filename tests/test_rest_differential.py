@@ -52,7 +52,7 @@ from provisioner.portals.rest import RestPortal
 from provisioner.portals.sql import SqlPortal
 
 URL = "https://portail.example.fr/activer"
-NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoé")
+NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")
 NUMBERS = ("1", "2", "3", "A-1.b_2")
 APPS = ("Scan", "Documents", "Achats", "Luxe")
 LEDGERS = ("ledger-a", "ledger-b")

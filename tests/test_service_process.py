@@ -124,6 +124,16 @@ def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     assert about["operator"] == "partner"
 
 
+@pytest.mark.parametrize("words", [("list",), ("disable", "ci")])
+def test_whoever_looks_at_clients_makes_no_portal(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word mistyped would look like a portal that nobody may log in to."""
+    assert run(["-C", str(tmp_path), "client", *words, "--url", "sqlite:///typo.db"]) == 1
+    assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
     added = shell("client", "add", "runner one", "--role", "customer_manager")
     assert added.code == 0
@@ -171,7 +181,9 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
         (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
         (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
-        ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
+        ([*here, "--public-url", "portail.example.fr"], 64, "it is not a web address"),
+        ([*here, "--public-url", "http://portail.example.fr"], 64, "would travel unprotected"),
+        ([*here, "--public-url", "https://me:hunter2@portail.example.fr"], 64, "--public-url cannot be used"),
         ([], 64, "Which portal?"),
     ]
     for words, code, sentence in cases:

@@ -35,6 +35,8 @@ class Access:
     clock: Clock
     writing: bool
     """Opened without it, a driver makes and changes nothing."""
+    making: bool = True
+    """Opened for writing, a portal that is missing is made; without this, refused."""
     client_id: str = ""
     secret: str = ""
     """The client's secret, the bearer token or the database's password."""
