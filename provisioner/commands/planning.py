@@ -76,7 +76,8 @@ def _resolved(
         if any(problem.is_error for problem in problems):
             raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
         policy = policy_of(workspace, clock, snapshot.operator)
-        resolution, whole = fitted(portal, resolve(declared, snapshot.state, books.managed, policy))
+        wished = resolve(declared, snapshot.state, books.managed, policy)
+        resolution, whole = fitted(workspace, portal, wished)
     return World(declared, problems, snapshot, books, resolution), whole
 
 

@@ -87,10 +87,11 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
     )
 
 
-def fitted(portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
-    """What this portal can hold of it, with what it cannot hold or guard named; and whether it is all."""
+def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
+    """What this portal can hold of it, what it cannot hold, guard or send being named; whether it is all."""
+    can = portal.capabilities()
     desired, gaps = portal.fit(resolution.desired)
-    found = [*gaps, *unguarded(portal.capabilities())]
+    found = [*gaps, *unguarded(can), *_unsent(workspace, can)]
     if (desired is resolution.desired or desired == resolution.desired) and not found:
         return resolution, True
     diagnostics = (*resolution.diagnostics, *found)
@@ -110,6 +111,17 @@ def unguarded(can: Capabilities) -> Iterator[Diagnostic]:
             "This portal cannot guard against a second run at the same time, "
             f"which might {' or '.join(risks)}.",
             'Run one at a time: see "In CI" in the README.',
+        )
+
+
+def _unsent(workspace: Workspace, can: Capabilities) -> Iterator[Diagnostic]:
+    """That the welcome is left to a portal which makes links for ours."""
+    if workspace.mail.welcome == "portal" and can.activation_links:
+        yield error(
+            "welcome-by-portal",
+            "The welcome e-mails are left to the portal, and this portal sends none.",
+            "Write welcome: ours, or welcome: none.",
+            workspace.places.source("mail", "welcome"),
         )
 
 
@@ -150,7 +162,7 @@ def plan_of(
         diagnostics=(
             *world.problems,
             *resolution.diagnostics,
-            *_portal_gaps(workspace, users_declared, snapshot, desired),
+            *_portal_gaps(workspace, snapshot, desired),
         ),
         managed=users_managed,
         declared=users_declared,
@@ -158,10 +170,8 @@ def plan_of(
     return make_plan(resolution.current, desired, wanted, source_of, tell)
 
 
-def _portal_gaps(
-    workspace: Workspace, users_declared: int, snapshot: Snapshot, desired: State
-) -> Iterable[Diagnostic]:
-    """What the catalogue has and this portal does not offer, and who sends the welcome."""
+def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterable[Diagnostic]:
+    """What the catalogue has and this portal does not offer."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
     for app in sorted(workspace.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
@@ -169,12 +179,6 @@ def _portal_gaps(
     for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
         if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
-    if workspace.mail.welcome == "portal" and users_declared:
-        yield error(
-            "welcome-by-portal",
-            "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",
-            "Write welcome: ours, or welcome: none, under mail: in provisioner.yaml.",
-        )
 
 
 def _book_notices(books: Books) -> Iterable[Notice]:
