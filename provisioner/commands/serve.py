@@ -72,7 +72,8 @@ def serve(
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
     from provisioner.service.clients import Clients
-    from provisioner.service.service import Lasting, Service
+    from provisioner.service.hosts import Lasting
+    from provisioner.service.service import Service
 
     access = access_of(folder, url, clock=clock, public_url=public_url)
     bounds = Bounds(
@@ -81,13 +82,13 @@ def serve(
         token_seconds=allowed.token_seconds,
         behind_proxy=listening.behind_proxy,
     )
-    with closing(Lasting(lambda: hosted(access))) as portal:
+    with closing(hosted(access)) as found, closing(Lasting(found.again)) as portal:
         about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
         clients = Clients(portal)
         with closing(_listen(listening)) as listener, closing(AccessLog(console.stdout)) as log:
-            service = Service(lambda: hosted(access), clients, clock, time.monotonic)
+            service = Service(found.again, clients, clock, time.monotonic)
             where = _where(listening, listener)
             run(
                 Border(service, bounds, log),

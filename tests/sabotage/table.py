@@ -824,7 +824,7 @@ SABOTAGES = (
     Sabotage(
         "service-drops-the-key",
         "A request that is sent again after its answer was lost is done again, or refused.",
-        "service/service.py",
+        "service/handlers.py",
         'key=asked.headers.get("Idempotency-Key", "")',
         'key=""',
         "service_requests::the_same_key_gives_the_first_answer_again "
@@ -833,7 +833,7 @@ SABOTAGES = (
     Sabotage(
         "lease-not-asked",
         "A run whose place was taken goes on writing.",
-        "service/service.py",
+        "service/handlers.py",
         "Job(call, session.role, ledger, fence)",
         "Job(call, session.role)",
         "service_requests::a_higher_number_takes_the_lease_and_fences_the_former_run",
@@ -841,9 +841,9 @@ SABOTAGES = (
     Sabotage(
         "looking-activates",
         "A mail scanner that opens links uses them up.",
-        "service/border.py",
-        "works = await self._service.read(lambda host: host.invited(token) is not None)",
-        "works = await self._service.write(lambda host: host.consume(token))",
+        "service/invitation.py",
+        "works = await service.read(lambda host: host.invited(token) is not None)",
+        "works = await service.write(lambda host: host.consume(token))",
         "invitation_page",
     ),
     Sabotage(
