@@ -135,6 +135,14 @@ def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
 
 def test_every_extra_that_is_named_exists() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in re.findall(r"pip install 'provisioner\[([^]]+)\]'", NETWORK):
-        for name in extra.split(","):
-            assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
+    named = re.findall(r"^\$ pip install --quiet --editable '\.\[([^]]+)\]'", NETWORK, re.MULTILINE)
+    assert len(named) == 3
+    for name in ",".join(named).split(","):
+        assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
+
+
+def test_nothing_is_installed_by_a_name_that_is_somebody_else_s() -> None:
+    """PyPI has another provisioner."""
+    program = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py"))
+    for line in (TEXT + program).splitlines():
+        assert not re.search(r"pip install\b.*[ ']provisioner\b", line), line

@@ -190,7 +190,7 @@ def test_without_its_extra_it_says_what_to_install(
     assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
     said = capsys.readouterr().err
     assert "uvicorn is missing" in said
-    assert "pip install 'provisioner[serve]'" in said
+    assert "pip install --editable '.[serve]'" in said
     assert list(tmp_path.iterdir()) == []
 
 

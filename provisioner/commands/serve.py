@@ -14,6 +14,7 @@ from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
+from provisioner.extras import install
 from provisioner.model import Clock, value
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def serve(
     except ModuleNotFoundError as problem:
         raise ProvisionerError(
             f"The service needs more than is installed: {problem.name} is missing.",
-            "pip install 'provisioner[serve]'",
+            install("serve"),
         ) from problem
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
