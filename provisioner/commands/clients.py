@@ -9,7 +9,7 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
-from provisioner.commands.serving import access_of, hosted
+from provisioner.commands.serving import access_of, hosted, missing_file
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
@@ -35,8 +35,12 @@ def add(
     except fields.Refused as refused:
         raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
-    with _clients(folder, url, clock) as clients:
-        client, secret = clients.add(plain, Operator(role), scopes, clock())
+    access = access_of(folder, url, clock=clock)
+    missing = missing_file(access)
+    with closing(hosted(access)) as portal:
+        client, secret = Clients(portal).add(plain, Operator(role), scopes, clock())
+    if missing is not None:
+        console.say(f"There was no portal there, so this made a new portal: {visible(str(missing))}")
     if as_json:
         words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
         console.answer(json.dumps(words, ensure_ascii=False))

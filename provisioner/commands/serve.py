@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 import ssl
 import time
@@ -16,6 +17,7 @@ from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
 from provisioner.extras import install
 from provisioner.model import Clock, value
+from provisioner.review.visible import visible
 
 if TYPE_CHECKING:
     from provisioner.service.clients import Clients
@@ -96,19 +98,23 @@ def serve(
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
-                listening=lambda: _say_ready(console, where, clients, access.url),
+                listening=lambda: _say_ready(console, where, clients, _adding(access.root, url)),
             )
     console.say("Stopped.")
     return 0
 
 
-def _say_ready(console: Console, where: str, clients: Clients, url: str) -> None:
+def _say_ready(console: Console, where: str, clients: Clients, adding: str) -> None:
     console.say(f"The portal listens at {where}")
     if not any(client.disabled is None for client in clients.everyone()):
-        console.say(
-            "No client may log in yet. To make one:\n"
-            f"  provisioner client add NAME --role administrator --url {url}"
-        )
+        console.say(f"No client may log in yet. To make one:\n  {adding}")
+
+
+def _adding(root: Path, url: str | None) -> str:
+    """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
+    place = [] if url is None else ["--url", url]
+    words = ["-C", str(root.resolve()), "client", "add", "NAME", "--role", "administrator", *place]
+    return visible(shlex.join(["provisioner", *words]))
 
 
 def _require_page(public_url: str | None) -> None:
