@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from provisioner.commands.reading import ledger_of, portal_of, utc_now
 from provisioner.commands.replan import keep, replan
-from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of
+from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of, require_known
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, ManifestsInvalid
 from provisioner.files import Signature
@@ -32,7 +32,8 @@ def plan_workspace(
     cached: bool = False,
     watch: Watch = unwatched,
 ) -> Planned:
-    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once.
+    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
+    :class:`UsageError` where the selection names nobody.
 
     With ``cached`` only what moved since the last such plan is read, where that gives the same answer.
     """
@@ -45,6 +46,7 @@ def plan_workspace(
     with watch("Reading") as tell:
         declared, problems = read_manifests(workspace, digests=digests, signatures=signatures, tell=tell)
     world, whole = _resolved(workspace, declared, problems, clock)
+    require_known(selection, world)
     with watch("Planning") as tell:
         plan = plan_of(
             workspace,

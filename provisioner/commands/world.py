@@ -9,6 +9,7 @@ from provisioner.diagnostics import Diagnostic, Source, error, warning
 from provisioner.errors import UsageError
 from provisioner.ledger import Books
 from provisioner.manifest.declared import Declared
+from provisioner.manifest.fields import did_you_mean, near_dossier
 from provisioner.manifest.resolve import Policy, Resolution
 from provisioner.model import (
     Address,
@@ -71,6 +72,35 @@ def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
             )
         addresses.add(Address(kind, email_key(key) if kind == "user" else key))
     return frozenset(addresses)
+
+
+def require_known(selection: Selection, world: World) -> None:
+    """A target that is nobody would select nothing, and an exclude that is nobody everything.
+
+    Raises :class:`UsageError`, naming each of them.
+    """
+    declared, desired = world.declared, world.resolution.desired
+    companies = {*declared.companies, *desired.companies}
+    users = {*declared.users, *desired.users}
+    unknown = []
+    for address in sorted({*selection.targets, *selection.excludes}):
+        if address.key in (companies if address.kind == "company" else users):
+            continue
+        if address.kind == "company":
+            hint = near_dossier(address.key, companies)
+        else:
+            hint = _other_name(address.key, world) or did_you_mean(address.key, users)
+        unknown.append(f"The plan knows no {address}.{hint}")
+    if unknown:
+        raise UsageError("\n".join(unknown), "Write --target and --exclude as the plan names them.")
+
+
+def _other_name(email: str, world: World) -> str:
+    """How a plan names the account that has this e-mail on the portal, where a user changed his own."""
+    account = world.snapshot.state.users.get(email)
+    users = world.resolution.current.users
+    named = next((key for key, user in users.items() if account and user.id == account.id), None)
+    return f' Did you mean "{named}"?' if named else ""
 
 
 def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
