@@ -201,6 +201,23 @@ def test_what_a_portal_cannot_hold_is_said_in_every_plan_also_in_one_from_memory
         assert "This portal keeps no phones." in firm("plan").out
 
 
+def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_itself(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firm.edit("provisioner.yaml", "welcome: ours", "welcome: portal")
+    before = firm.print_of()
+    for command in (("plan",), ("apply", "--auto-approve")):
+        said = firm(*command)
+        assert said.code == 4
+        assert "provisioner.yaml:37:12  The welcome e-mails are left to the portal" in said.out
+        assert "Write welcome: ours, or welcome: none." in said.out
+    assert firm.print_of() == before
+    lessen(monkeypatch, Capabilities(activation_links=False))
+    planned = firm("plan", "--detailed-exitcode")
+    assert planned.code == 2
+    assert planned.out.endswith(" 0 e-mails to send.\n")
+
+
 def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)

@@ -917,7 +917,7 @@ def test_without_the_extra_the_program_says_what_to_install(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(PortalError, match=f"needs {module}, which is not installed") as refused:
         open_portal(scripted.access())
-    assert refused.value.remedy == "pip install 'provisioner[http]'"
+    assert refused.value.remedy.endswith("pip install --editable '.[http]'")
 
 
 def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(

@@ -67,10 +67,11 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     served = Served(tmp_path, "sqlite:///portal.db", {})
     served.start()
     try:
-        hint = re.search(r"(provisioner client add) NAME (.*)\n", served.talk)
+        hint = re.search(r"provisioner (.* client add) NAME (.*)\n", served.talk)
         assert hint is not None
-        words = [*shlex.split(hint[1])[1:], "ci", *shlex.split(hint[2])]
-        made = program(tmp_path, *words)
+        # from wherever it is pasted
+        made = program(tmp_path / "elsewhere", *shlex.split(hint[1]), "ci", *shlex.split(hint[2]))
+        assert "new portal" not in made.stderr
         exported = dict(re.findall(r"^export (\w+)=(\S+)$", made.stdout, re.MULTILINE))
         assert list(exported) == ["PROVISIONER_PORTAL_CLIENT", "PROVISIONER_PORTAL_SECRET"]
         answer = httpx2.post(
@@ -99,10 +100,10 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
 
 def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     folder = copy_sample(tmp_path / "firm")
-    client = json.loads(
-        program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json").stdout
-    )
+    added = program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json")
+    client = json.loads(added.stdout)
     assert client["scopes"] == ["portal.read"]
+    assert f"made a new portal: {folder / 'portal.db'}" in added.stderr
     # nothing but the workspace says which portal
     process = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "serve", "--port", "0"],
@@ -203,7 +204,7 @@ def test_without_its_extra_it_says_what_to_install(
     assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
     said = capsys.readouterr().err
     assert "uvicorn is missing" in said
-    assert "pip install 'provisioner[serve]'" in said
+    assert "pip install --editable '.[serve]'" in said
     assert list(tmp_path.iterdir()) == []
 
 

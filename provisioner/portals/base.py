@@ -105,9 +105,9 @@ class Capabilities:
     """How many calls it takes at once, with one commit where it has commits."""
     receipts: bool = True
     """It remembers keys, so that an interrupted call can be looked up."""
-    sends_welcome: bool = False
-    """It can send the welcome e-mail itself (``welcome: portal``)."""
     activation_links: bool = True
+    """It makes the links that our welcomes carry. Without, it brings newcomers in by itself, and may send the
+    welcome too (``welcome: portal``)."""
     versions: bool = True
     """It refuses a step when the version has moved. Without, a write is *unguarded*: read, compared, sent."""
     claims: bool = True

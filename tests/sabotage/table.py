@@ -218,7 +218,7 @@ SABOTAGES = (
         "gaps-told-once",
         "A plan from memory is silent about what the portal cannot hold.",
         "commands/replan.py",
-        "if not fitted(self._portal, resolution)[1]:",
+        "if not fitted(self._workspace, self._portal, resolution)[1]:",
         "if False:",
         "portal_held",
     ),
