@@ -36,7 +36,7 @@ def add(
     except fields.Refused as refused:
         raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
-    access = replace(access_of(folder, url, clock=clock), making=True)
+    access = access_of(folder, url, clock=clock)
     missing = missing_file(access)
     with closing(hosted(access)) as portal:
         client, secret = Clients(portal).add(plain, Operator(role), scopes, clock())

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @value
-class About:
+class Told:
     """What the portal says of itself, and of us."""
 
     portal: str
@@ -56,12 +56,12 @@ class Odd(Exception):
     """An answer that no portal gives; the text says what is odd."""
 
 
-def read_about(reply: Reply) -> About:
+def read_about(reply: Reply) -> Told:
     """Of ``GET /v1/portal``. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
         portal, stamp, counter, today, operator, scopes, terms = _about(said)
-        return About(
+        return Told(
             _text(portal),
             _text(stamp),
             _whole(counter),

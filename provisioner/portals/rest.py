@@ -38,8 +38,8 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portals.answers import (
-    About,
     Problem,
+    Told,
     Users,
     companies_of,
     read_about,
@@ -142,7 +142,7 @@ class RestPortal(Holding):
         self._last = snapshot, day
         return snapshot
 
-    def _read(self, told: About | None) -> tuple[Snapshot, date]:
+    def _read(self, told: Told | None) -> tuple[Snapshot, date]:
         """Everything, and the day on which it was so; ``told`` as below."""
         known = _Known()
         for _ in range(MOST_ROUNDS):
@@ -157,7 +157,7 @@ class RestPortal(Holding):
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, known: _Known, told: About | None) -> tuple[About, set[int]]:
+    def _read_on(self, known: _Known, told: Told | None) -> tuple[Told, set[int]]:
         """What was changed since everything known was read, and where the counter stood at each page.
 
         At none where what is known is of no use any more. ``told`` is what the portal has just said of
@@ -182,7 +182,7 @@ class RestPortal(Holding):
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
-    def _snapshot(self, known: _Known, about: About) -> Snapshot:
+    def _snapshot(self, known: _Known, about: Told) -> Snapshot:
         companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
@@ -191,7 +191,7 @@ class RestPortal(Holding):
             raise absurd(self._web.server, "one of its users has a company that it does not list")
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
-    async def _about(self) -> About:
+    async def _about(self) -> Told:
         about = read_about(await self._answer("portal"))
         scope = WRITE if self._writing else READ
         if scope not in about.scopes:
@@ -316,7 +316,7 @@ class RestPortal(Holding):
             raise superseded()
         if reply.status in (409, 412) or (reply.status == 404 and problem.code == "not-on-portal"):
             verdict = Verdict.CONFLICT
-        elif reply.status in (400, 408, 413, 422, 428) or (reply.status == 403 and problem.rule):
+        elif reply.status in (400, 413, 422, 428) or (reply.status == 403 and problem.rule):
             verdict = Verdict.FAILED
         else:
             raise self._unexpected(reply, _asking(call)[0])
@@ -459,7 +459,7 @@ class _Unseen(Exception):
 class _Glance:
     """A portal of which nothing was read but what it says of itself."""
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: Told) -> None:
         self.portal = about.portal
         self.stamp = about.stamp
         self.terms = about.terms
