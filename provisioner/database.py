@@ -36,6 +36,7 @@ __all__ = [
     "connect",
     "decoding",
     "file_at",
+    "is_busy",
     "is_damage",
     "marks",
     "now_of",
@@ -126,16 +127,17 @@ def is_damage(problem: ProvisionerError) -> bool:
     return isinstance(problem.__cause__, DamagedValue)
 
 
-def still_usable(problem: ProvisionerError) -> bool:
-    """The connection is as good as before: a value in it is damaged, or somebody else writes."""
+def is_busy(problem: ProvisionerError) -> bool:
+    """Somebody else writes, for longer than this one waits."""
     cause = problem.__cause__
     # whoever met an error of the other kind has imported it
     postgres = sys.modules.get("provisioner.postgres")
-    return (
-        is_damage(problem)
-        or sqlite.is_busy(cause)
-        or (postgres is not None and bool(postgres.is_busy(cause)))
-    )
+    return sqlite.is_busy(cause) or (postgres is not None and bool(postgres.is_busy(cause)))
+
+
+def still_usable(problem: ProvisionerError) -> bool:
+    """The connection is as good as before: a value in it is damaged, or somebody else writes."""
+    return is_damage(problem) or is_busy(problem)
 
 
 def file_at(place: Place) -> tuple[int, int] | None:
@@ -196,10 +198,10 @@ def stamp_of(connection: Connection, seen: str) -> str:
     return f"{row[0] if row else ''} {seen}"
 
 
-def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The values, as many at a time as one statement takes."""
-    for start in range(0, len(values), PORTION):
-        yield values[start : start + PORTION]
+def portions(values: Sequence[str], size: int = PORTION) -> Iterator[Sequence[str]]:
+    """The values, so many at a time; by default as many as one statement takes."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def marks(values: Sequence[object]) -> str:

@@ -30,6 +30,7 @@ from provisioner.database import (
     again,
     connect,
     decoding,
+    is_busy,
     marks,
     now_of,
     portions,
@@ -51,6 +52,9 @@ POLL_SECONDS = 0.2
 
 LEASE_SECONDS = 60.0
 """How long a holder that stands still keeps the lock; one that works renews it three times as often."""
+
+ADOPTED_AT_ONCE = 5_000
+"""How many accounts are remembered in one transaction, for which everybody else waits."""
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -442,10 +446,10 @@ class Ledger:
 
     def adopt(self, records: Mapping[str, Managed]) -> None:
         """Remember accounts that exist already, by declared user."""
-        if not records:
-            return
-        with self._write() as connection:
-            _remember(connection, list(records.items()))
+        # in portions, between which others get their turn
+        for some in portions(list(records), ADOPTED_AT_ONCE):
+            with self._write() as connection:
+                _remember(connection, [(user, records[user]) for user in some])
 
     def owe(self, user: str, user_id: str, letter: Letter) -> None:
         """Put a letter into the outbox, once."""
@@ -522,6 +526,7 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        began = time.monotonic()
         try:
             with told(self._place, IDENTITY), transaction(self._connection):
                 row = self._connection.execute("SELECT id FROM lock").fetchone()
@@ -530,6 +535,11 @@ class Ledger:
                 self._tell_who_serves()
                 with stamped(self._connection):
                     yield self._connection
+                if time.monotonic() - began > self._lease / 3:
+                    # the heart waited for this very transaction, and so did whoever will look at the lease
+                    self._connection.execute(
+                        "UPDATE lock SET expires = ?", (self._expiry(now_of(self._place, self._connection)),)
+                    )
         except LedgerError as problem:
             # a server cuts off whoever stands still within a transaction; by now another run may go on
             if self._is_succeeded():
@@ -565,6 +575,16 @@ class Ledger:
 
     def _try_acquire(self, command: str) -> Holder | None:
         """None once the lock is ours, else who holds it. A holder that is known to be gone is succeeded."""
+        try:
+            return self._acquired(command)
+        except LedgerError as problem:
+            # whoever writes for so long that nobody else gets his turn is still at work
+            holder = read_holder(self._place) if is_busy(problem) else None
+            if holder is None:
+                raise
+            return holder
+
+    def _acquired(self, command: str) -> Holder | None:
         with told(self._place, IDENTITY), transaction(self._connection):
             connection = self._connection
             now = now_of(self._place, connection)
@@ -830,16 +850,27 @@ def _owe(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now
 
 def _remember(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
     # the name may pass from one account to another: the new holder takes it
+    holders: dict[str, Managed] = {}
     for user, record in records:
-        connection.execute('DELETE FROM managed WHERE "user" = ? AND id <> ?', (user, record.id))
-        connection.execute(
-            'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?) '
-            'ON CONFLICT (id) DO UPDATE SET "user" = excluded."user", email = excluded.email, '
-            "phone = excluded.phone, "
-            "created = CASE WHEN managed.created > excluded.created THEN managed.created "
-            "ELSE excluded.created END",
-            (record.id, user, record.email, record.phone, int(record.created)),
-        )
+        holders.pop(user, None)
+        holders[user] = record
+    latest = {record.id: (user, record) for user, record in holders.items()}
+    created: set[str] = set()
+    for ids in portions(list(latest)):
+        rows = connection.execute(f"SELECT id FROM managed WHERE created = 1 AND id IN ({marks(ids)})", ids)
+        created.update(id_ for (id_,) in rows)
+    # all leave before the first one enters, so that two may swap their names; and a few statements do for
+    # thousands, while others wait for this transaction
+    for column, values in (("id", list(latest)), ('"user"', list(holders))):
+        for some in portions(values):
+            connection.execute(f"DELETE FROM managed WHERE {column} IN ({marks(some)})", some)
+    connection.executemany(
+        'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?)',
+        [
+            (id_, user, record.email, record.phone, int(record.created or id_ in created))
+            for id_, (user, record) in latest.items()
+        ],
+    )
 
 
 _context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode

@@ -112,6 +112,32 @@ def test_what_is_written_is_read_again(place: Place) -> None:
     assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
 
 
+def test_accounts_may_swap_their_names(place: Place) -> None:
+    """What was created through us stays so, and who lost his name to somebody else is forgotten."""
+    ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
+    with opened(place) as ledger, ledger.locked("apply"):
+        ledger.adopt({"ann": ann, "bob": bob, "eve": eve})
+        ledger.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
+        assert ledger.books().managed == {"bob": ann, "ann": bob, "eve": other}
+
+
+def test_thousands_of_accounts_are_remembered_in_a_few_statements(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait meanwhile, and a server is some way off."""
+    from provisioner.postgres import PostgresConnection
+
+    executed: list[str] = []
+    run = PostgresConnection._run
+    with opened(postgres.place()) as ledger, ledger.locked("apply"):
+        monkeypatch.setattr(
+            PostgresConnection, "_run", lambda self, *words: executed.append(words[0]) or run(self, *words)
+        )
+        ledger.adopt({f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)})
+        assert len(executed) < 15
+        assert len(ledger.books().managed) == 999
+
+
 def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> None:
     with opened(place) as ledger, ledger.locked("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
@@ -174,6 +200,27 @@ def test_the_heart_renews_the_lease_of_whoever_works(place: Place) -> None:
         until(lambda: _held(place).expires > began.expires + 300)
         _finds_it_locked(second)
         first.bind("p")
+
+
+def test_a_write_that_takes_long_does_not_cost_the_lock(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heart cannot beat meanwhile: it waits for the same transaction."""
+    monkeypatch.setattr("provisioner.ledger.Ledger._beat", lambda *_: None)
+    with opened(place, lease=0.03) as ledger, ledger.locked("apply"):
+        before = _held(place)
+        with ledger._write():
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + 0.03)
+        assert _held(place).expires > before.expires
+
+
+def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with opened(place) as first, opened(place) as second, first.locked("apply"):
+        second._connection.execute("SET lock_timeout = '10ms'")
+        with first._write():
+            _finds_it_locked(second)
 
 
 def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
