@@ -53,6 +53,9 @@ POLL_SECONDS = 0.2
 LEASE_SECONDS = 60.0
 """How long a holder that stands still keeps the lock; one that works renews it three times as often."""
 
+ENDED = ("Z", "X")
+"""The states of a process that will do nothing more."""
+
 ADOPTED_AT_ONCE = 5_000
 """How many accounts are remembered in one transaction, for which everybody else waits."""
 
@@ -905,11 +908,17 @@ def _owner() -> str:
 
 def _born(pid: int) -> str:
     """When a process of this machine began, so that a reused number is not taken for its predecessor."""
+    return _seen(pid)[1]
+
+
+def _seen(pid: int) -> tuple[str, str]:
+    """In which state a process of this machine is, and when it began; empty where that cannot be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return "", ""
+    words = stat.rpartition(")")[2].split()
+    return words[0], words[19]
 
 
 def _alive(holder: Holder) -> bool:
@@ -922,4 +931,6 @@ def _alive(holder: Holder) -> bool:
         return False
     except PermissionError:
         return True
-    return not holder.born or _born(holder.pid) in ("", holder.born)
+    state, began = _seen(holder.pid)
+    # a process that was killed keeps its number until whoever started it asks how it ended
+    return state not in ENDED and (not holder.born or began in ("", holder.born))
