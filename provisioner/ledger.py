@@ -907,8 +907,17 @@ def _owner() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process of this machine began, so that a reused number is not taken for its predecessor."""
-    return _seen(pid)[1]
+    """When a process of this machine began, so that a reused number is not taken for its predecessor, and
+    among which processes its number counts: those of a container may bear their machine's name."""
+    return " ".join(filter(None, (_seen(pid)[1], _numbering())))
+
+
+def _numbering() -> str:
+    """The kernel's name for the processes that this one may see; empty where there is none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 def _seen(pid: int) -> tuple[str, str]:
@@ -922,8 +931,9 @@ def _seen(pid: int) -> tuple[str, str]:
 
 
 def _alive(holder: Holder) -> bool:
-    """False only where we can know: the holder ran on this machine and is gone."""
-    if holder.host != _host():
+    """False only where we can know: the holder ran on this machine, among the processes we see, and is gone."""
+    born, _, numbering = holder.born.partition(" ")
+    if holder.host != _host() or numbering not in ("", _numbering()):
         return True
     try:
         os.kill(holder.pid, 0)
@@ -933,4 +943,4 @@ def _alive(holder: Holder) -> bool:
         return True
     state, began = _seen(holder.pid)
     # a process that was killed keeps its number until whoever started it asks how it ended
-    return state not in ENDED and (not holder.born or began in ("", holder.born))
+    return state not in ENDED and (not born or began in ("", born))

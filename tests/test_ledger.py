@@ -317,6 +317,21 @@ def test_a_holder_that_was_killed_is_succeeded_at_once(place: Place) -> None:
                 assert time.time() * 1000 < before.expires
 
 
+def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Path) -> None:
+    """Containers that bear their machine's name, and share a folder with it."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with opened(tmp_path / "ledger.db") as first, opened(tmp_path / "ledger.db") as second:
+        with first.locked("apply"):
+            for born, robbed in ("1 pid:[1]", False), ("1", True):
+                with transaction(first._connection):
+                    first._connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
+                if robbed:
+                    second._acquire("x", 0)
+                else:
+                    _finds_it_locked(second)
+
+
 def test_a_connection_that_was_made_anew_is_not_taken_for_the_end_of_its_run(
     postgres: PostgresServer,
 ) -> None:
