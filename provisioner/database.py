@@ -36,6 +36,7 @@ __all__ = [
     "connect",
     "decoding",
     "file_at",
+    "is_away",
     "is_busy",
     "is_damage",
     "marks",
@@ -129,10 +130,16 @@ def is_damage(problem: ProvisionerError) -> bool:
 
 def is_busy(problem: ProvisionerError) -> bool:
     """Somebody else writes, for longer than this one waits."""
-    cause = problem.__cause__
-    # whoever met an error of the other kind has imported it
-    postgres = sys.modules.get("provisioner.postgres")
-    return sqlite.is_busy(cause) or (postgres is not None and bool(postgres.is_busy(cause)))
+    postgres = _postgres_if_met()
+    return sqlite.is_busy(problem.__cause__) or (
+        postgres is not None and bool(postgres.is_busy(problem.__cause__))
+    )
+
+
+def is_away(problem: ProvisionerError) -> bool:
+    """The server cannot be reached, or hung up; it may be back in a moment."""
+    postgres = _postgres_if_met()
+    return postgres is not None and bool(postgres.is_away(problem.__cause__))
 
 
 def still_usable(problem: ProvisionerError) -> bool:
@@ -207,6 +214,11 @@ def portions(values: Sequence[str], size: int = PORTION) -> Iterator[Sequence[st
 def marks(values: Sequence[object]) -> str:
     """A question mark for each value."""
     return ", ".join("?" * len(values))
+
+
+def _postgres_if_met() -> ModuleType | None:
+    """The other kind; whoever met an error of its has imported it."""
+    return sys.modules.get("provisioner.postgres")
 
 
 def _postgres(identity: Identity) -> ModuleType:

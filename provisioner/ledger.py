@@ -30,6 +30,7 @@ from provisioner.database import (
     again,
     connect,
     decoding,
+    is_away,
     is_busy,
     marks,
     now_of,
@@ -52,6 +53,12 @@ POLL_SECONDS = 0.2
 
 LEASE_SECONDS = 60.0
 """How long a holder that stands still keeps the lock; one that works renews it three times as often."""
+
+GLANCE_SECONDS = 0.2
+"""How often a heart looks whether its server has hung up, to come back before anybody takes us for dead."""
+
+SECOND_LOOK_SECONDS = 1.0
+"""How long a holder whose connection is gone may take to come back over another one."""
 
 ENDED = ("Z", "X")
 """The states of a process that will do nothing more."""
@@ -328,8 +335,8 @@ class Ledger:
         self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
         self.fence = 0
         self._lock = ""
-        self._worker = (0, "")
         self._vein: Connection | None = None
+        self._missed: tuple[str, float] = ("", 0)
         self._run = 0
         self._meant: dict[str, Effect] = {}
 
@@ -535,7 +542,6 @@ class Ledger:
                 row = self._connection.execute("SELECT id FROM lock").fetchone()
                 if row is None or row[0] != self._lock:
                     raise _lost()
-                self._tell_who_serves()
                 with stamped(self._connection):
                     yield self._connection
                 if time.monotonic() - began > self._lease / 3:
@@ -564,17 +570,30 @@ class Ledger:
     ) -> None:
         deadline = time.monotonic() + timeout
         told = False
-        while (holder := self._try_acquire(command)) is not None:
-            if time.monotonic() >= deadline:
-                raise Locked(
-                    f"The ledger is locked by {describe_holder(holder, self._clock())}.",
-                    "Wait for it (--lock-timeout 60), or if that run is stuck: "
-                    f"provisioner unlock {holder.id}",
-                )
-            if not told:
-                told = True
-                waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
+        holder = self._try_acquire(command)
+        while holder is not None:
+            # a moment tells whether one that was missed lives, and nobody is told to wait for the dead
+            if holder.id != self._missed[0]:
+                if time.monotonic() >= deadline:
+                    raise Locked(
+                        f"The ledger is locked by {describe_holder(holder, self._clock())}.",
+                        "Wait for it (--lock-timeout 60), or if that run is stuck: "
+                        f"provisioner unlock {holder.id}",
+                    )
+                if not told:
+                    told = True
+                    waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
             time.sleep(POLL_SECONDS)
+            holder = self._try_again(command, holder, deadline)
+
+    def _try_again(self, command: str, holder: Holder, deadline: float) -> Holder | None:
+        """As :meth:`_try_acquire`, for one who waits: a server that goes away may come back as well."""
+        try:
+            return self._try_acquire(command)
+        except LedgerError as problem:
+            if not is_away(problem) or time.monotonic() >= deadline:
+                raise
+            return holder
 
     def _try_acquire(self, command: str) -> Holder | None:
         """None once the lock is ours, else who holds it. A holder that is known to be gone is succeeded."""
@@ -598,7 +617,6 @@ class Ledger:
                 fence = int(_fact(connection, "fence") or "0") + 1
             lock, pid = os.urandom(6).hex(), os.getpid()
             served = self._who_serves(self._vein or connection)
-            worker = self._who_serves(connection)
             connection.execute(
                 "INSERT INTO fact VALUES ('fence', ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -613,7 +631,7 @@ class Ledger:
                     self._expiry(now), *served,
                 ),
             )  # fmt: skip
-        self._lock, self.fence, self._worker = lock, fence, worker
+        self._lock, self.fence = lock, fence
         return None
 
     def _is_over(self, holder: Holder, now: float) -> bool:
@@ -624,7 +642,13 @@ class Ledger:
             return not _alive(holder)
         from provisioner.postgres import is_served
 
-        return not is_served(self._connection, holder.served_by, holder.served_since)
+        if is_served(self._connection, holder.served_by, holder.served_since):
+            self._missed = ("", 0)
+            return False
+        # it may have been cut off, and be on its way back
+        if self._missed[0] != holder.id:
+            self._missed = (holder.id, time.monotonic())
+        return time.monotonic() - self._missed[1] >= SECOND_LOOK_SECONDS
 
     @contextmanager
     def _standing(self) -> Iterator[None]:
@@ -649,17 +673,9 @@ class Ledger:
 
         return backend_of(connection)
 
-    def _tell_who_serves(self) -> None:
-        """Within a write: a connection that had to be made anew is not taken for the end of this run."""
-        worker = self._who_serves(self._connection)
-        if worker != self._worker:
-            # what cut it off may have cut off the heart's as well, which says so itself at its next beat
-            self._connection.execute("UPDATE lock SET served_by = ?, served_since = ?", worker)
-            self._worker = worker
-
     def _beat(self, lock: str, ended: threading.Event) -> None:
         """Renew the lease as long as the lock is ours, in a thread, over a connection of its own."""
-        while not ended.wait(self._lease / 3):
+        while not self._rest(ended):
             # the next beat tries again; should none get through, the next write finds out
             with suppress(ProvisionerError), told(self._place, IDENTITY), self._heart() as connection:
                 with transaction(connection):
@@ -670,6 +686,21 @@ class Ledger:
                     ).rowcount
                 if not renewed:
                     return
+
+    def _rest(self, ended: threading.Event) -> bool:
+        """Until the next beat is due, or the server has hung up on us; true once the run has ended."""
+        due = time.monotonic() + self._lease / 3
+        while (left := due - time.monotonic()) > 0:
+            if ended.wait(left if self._vein is None else min(left, GLANCE_SECONDS)):
+                return True
+            if self._vein is not None and self._is_cut_off(self._vein):
+                return False
+        return ended.is_set()
+
+    def _is_cut_off(self, connection: Connection) -> bool:
+        from provisioner.postgres import is_cut_off
+
+        return is_cut_off(connection)
 
     @contextmanager
     def _heart(self) -> Iterator[Connection]:
@@ -907,8 +938,10 @@ def _owner() -> str:
 
 
 def _born(pid: int) -> str:
-    """When a process of this machine began, so that a reused number is not taken for its predecessor, and
-    among which processes its number counts: those of a container may bear their machine's name."""
+    """When a process of this machine began, so that a reused number is not taken for its predecessor.
+
+    And among which processes its number counts: those of a container may bear their machine's name.
+    """
     return " ".join(filter(None, (_seen(pid)[1], _numbering())))
 
 
@@ -931,7 +964,7 @@ def _seen(pid: int) -> tuple[str, str]:
 
 
 def _alive(holder: Holder) -> bool:
-    """False only where we can know: the holder ran on this machine, among the processes we see, and is gone."""
+    """False only where we can know: the holder ran on this machine, among processes we see, and is gone."""
     born, _, numbering = holder.born.partition(" ")
     if holder.host != _host() or numbering not in ("", _numbering()):
         return True

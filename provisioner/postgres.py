@@ -121,6 +121,9 @@ SENTENCES = {
     "42703": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
 }
 
+AWAY = ("08", "57P")
+"""How the SQLSTATE of a server begins that goes away, or is not there yet."""
+
 _WORDS = (
     (re.compile(r"\bgroup_concat\(", re.IGNORECASE), "string_agg("),
     (re.compile(r"\bifnull\(", re.IGNORECASE), "coalesce("),
@@ -208,6 +211,14 @@ class PostgresConnection:
             assert row is not None
             self._backend = (int(row[0]), str(row[1]))
         return self._backend
+
+    def is_cut_off(self) -> bool:
+        """See :func:`is_cut_off`."""
+        try:
+            self._wire.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return False
 
     def close(self) -> None:
         """See :class:`~provisioner.identity.Connection`."""
@@ -328,6 +339,20 @@ def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
 def is_busy(problem: BaseException | None) -> bool:
     """See :func:`provisioner.sqlite.is_busy`."""
     return isinstance(problem, errors.LockNotAvailable)
+
+
+def is_away(problem: BaseException | None) -> bool:
+    """See :func:`provisioner.database.is_away`."""
+    return isinstance(problem, errors.IdleInTransactionSessionTimeout) or (
+        isinstance(problem, psycopg.OperationalError)
+        and (problem.sqlstate is None or problem.sqlstate.startswith(AWAY))
+    )
+
+
+def is_cut_off(connection: Connection) -> bool:
+    """The server has hung up. Asks it nothing."""
+    assert isinstance(connection, PostgresConnection)
+    return connection.is_cut_off()
 
 
 def backend_of(connection: Connection) -> tuple[int, str]:
@@ -463,9 +488,7 @@ def _sentence(place: PostgresSchema, identity: Identity, problem: psycopg.Error)
             "The server of the {noun} {place} cannot be reached: {words}.",
             "Check that it runs and that its host and port are right, then run the same command again.",
         )
-    if state is not None and (
-        state.startswith(("08", "57P")) or isinstance(problem, errors.IdleInTransactionSessionTimeout)
-    ):
+    if is_away(problem):
         return told_as(
             "The connection to the {noun} {place} was lost.",
             "Run the same command again: what is done is kept, what is not is taken up.",

@@ -7,8 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return tmp_path / "ledger.db"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.place()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock looks often, and so does who may be taken for dead."""
+    monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.GLANCE_SECONDS", 0.005)
 
 
 @contextmanager
@@ -130,9 +138,12 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
     executed: list[str] = []
     run = PostgresConnection._run
     with opened(postgres.place()) as ledger, ledger.locked("apply"):
-        monkeypatch.setattr(
-            PostgresConnection, "_run", lambda self, *words: executed.append(words[0]) or run(self, *words)
-        )
+
+        def counted(self: PostgresConnection, statement: str, values: Sequence[object]) -> object:
+            executed.append(statement)
+            return run(self, statement, values)
+
+        monkeypatch.setattr(PostgresConnection, "_run", counted)
         ledger.adopt({f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)})
         assert len(executed) < 15
         assert len(ledger.books().managed) == 999
@@ -273,8 +284,6 @@ def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Place) -> None:
 
 
 def _no_heart_beats() -> bool:
-    import threading
-
     return sum("_beat" in thread.name for thread in threading.enumerate()) <= 1
 
 
@@ -321,49 +330,54 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
     """Containers that bear their machine's name, and share a folder with it."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    with opened(tmp_path / "ledger.db") as first, opened(tmp_path / "ledger.db") as second:
-        with first.locked("apply"):
-            for born, robbed in ("1 pid:[1]", False), ("1", True):
-                with transaction(first._connection):
-                    first._connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
-                if robbed:
-                    second._acquire("x", 0)
-                else:
-                    _finds_it_locked(second)
+    place = tmp_path / "ledger.db"
+    with opened(place) as first, opened(place) as second, first.locked("apply"):
+        for born, robbed in ("1 pid:[1]", False), ("1", True):
+            with transaction(first._connection):
+                first._connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
+            if robbed:
+                second._acquire("x", 0)
+            else:
+                _finds_it_locked(second)
 
 
-def test_a_connection_that_was_made_anew_is_not_taken_for_the_end_of_its_run(
-    postgres: PostgresServer,
-) -> None:
+def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: PostgresServer) -> None:
+    """Row 8: it lives, and says so over another one before anybody has taken its place."""
+    from provisioner.postgres import backend_of
+
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.locked("apply"):
-        for backend in _backends(place, first):
-            _cut_off(postgres, backend)
-        first.bind("p")
-        _finds_it_locked(second)
-
-
-def test_a_run_that_waits_for_others_may_lose_the_connection_that_it_works_with(
-    postgres: PostgresServer,
-) -> None:
-    """Row 8: it lives, and says so over another one."""
-    place = postgres.place()
-    with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
         (patience,) = first._connection.execute("SHOW idle_session_timeout").fetchone()
         assert patience == "0"
-        worker, heart = _backends(place, first)
-        _cut_off(postgres, worker)
-        _finds_it_locked(second)
-        # cut off in its turn, it is back at its next beat
-        _cut_off(postgres, heart)
-        until(lambda: _held(place).served_by not in (worker, heart))
-        _finds_it_locked(second)
+        worker, heart = backend_of(first._connection)[0], _held(place).served_by
+        for backend in (worker, heart):
+            _cut_off(postgres, backend)
+            _finds_it_locked(second)
+        assert _held(place).served_by not in (worker, heart)
         first.bind("p")
 
 
-def _backends(place: Place, ledger: Ledger) -> tuple[int, int]:
-    """The server's processes that serve a run: for its work, and for its heart."""
-    return ledger._worker[0], _held(place).served_by
+def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
+    postgres: PostgresServer,
+) -> None:
+    place = postgres.place()
+    with opened(place) as first, opened(place) as second:
+        waits = threading.Event()
+
+        def wait() -> None:
+            with second.locked("apply", 60, lambda _: waits.set()):
+                second.begin("apply", "d")
+
+        thread = threading.Thread(target=wait)
+        with first.locked("apply"):
+            thread.start()
+            assert waits.wait(20)
+            before = _held(place).served_by
+            postgres.restart()
+            until(lambda: _held(place).served_by != before)
+            first.bind("p")
+        thread.join()
+    assert len(read_runs(place, 9)) == 1
 
 
 def _cut_off(postgres: PostgresServer, backend: int) -> None:
