@@ -428,7 +428,7 @@ class Ledger:
             connection.executemany(
                 "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
                 [
-                    (now, str(settlement.verdict), settlement.problem, open_entries[settlement.key])
+                    (now, str(settlement.verdict), _legible(settlement.problem), open_entries[settlement.key])
                     for settlement in known
                 ],
             )
@@ -484,7 +484,7 @@ class Ledger:
             connection.executemany(
                 "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
                 "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
-                [(state, detail, now, state, key) for key, state, detail in marks],
+                [(state, _legible(detail), now, state, key) for key, state, detail in marks],
             )
 
     def resend(self, key: str) -> None:
@@ -831,13 +831,13 @@ def _take_effects(
     ]
     before = {
         known.id: known
-        for some in portions([settlement.user_id for _, settlement in done])
+        for some in portions([_legible(settlement.user_id) for _, settlement in done])
         for known in _managed_where(connection, f"id IN ({marks(some)})", some).values()
     }
     records: list[tuple[str, Managed]] = []
     owed: list[tuple[str, str, Letter]] = []
     for effect, settlement in done:
-        id_ = settlement.user_id
+        id_ = _legible(settlement.user_id)
         through_us = settlement.verdict == "applied"
         was = before.get(id_) or Managed(id_, None, None, through_us and effect.created)
         record = before[id_] = Managed(
@@ -920,6 +920,11 @@ def _effect_text(effect: Effect) -> str:
         "letter": effect.letter,
     }
     return _effect_json(words)
+
+
+def _legible(words: str) -> str:
+    """What others say, as every database takes it: a character that is none is written out."""
+    return words.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
 def _host() -> str:

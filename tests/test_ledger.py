@@ -120,6 +120,19 @@ def test_what_is_written_is_read_again(place: Place) -> None:
     assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
 
 
+def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
+    """A mail server's refusal, a portal's reason, and its name for an account."""
+    with opened(place) as ledger, ledger.locked("apply"):
+        run = ledger.begin("apply", "d")
+        ledger.intend([Intent(key, "user:ann", "X", Effect("ann")) for key in ("k1", "k2")])
+        ledger.settle([Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p")
+        ledger.owe("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
+        ledger.mark(["k"], "failed", "550 no such\0 user")
+        assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
+        assert ledger.books().managed["ann"].id == r"7\0"
+        assert [posted.detail for posted in ledger.letters()] == [r"550 no such\0 user"]
+
+
 def test_accounts_may_swap_their_names(place: Place) -> None:
     """What was created through us stays so, and who lost his name to somebody else is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
