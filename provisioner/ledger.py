@@ -392,7 +392,7 @@ class Ledger:
         with self._write() as connection:
             ((self._run,),) = connection.execute(
                 "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?) RETURNING id",
-                (_owner(), command, digest, self._now()),
+                (_owner(), _legible(command), digest, self._now()),
             ).fetchall()
         return self._run
 
@@ -627,7 +627,7 @@ class Ledger:
                 "INSERT INTO lock (one, id, owner, host, pid, born, command, since, fence, expires, "
                 "served_by, served_since) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    lock, _owner(), _host(), pid, _born(pid), command, self._now(), fence,
+                    lock, _owner(), _host(), pid, _born(pid), _legible(command), self._now(), fence,
                     self._expiry(now), *served,
                 ),
             )  # fmt: skip
@@ -923,21 +923,24 @@ def _effect_text(effect: Effect) -> str:
 
 
 def _legible(words: str) -> str:
-    """What others say, as every database takes it: a character that is none is written out."""
+    """What others say, and names that the system gives, as every database takes them.
+
+    A byte that is no UTF-8, half a character and a NUL are written out.
+    """
     return words.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 
 def _host() -> str:
     import socket
 
-    return socket.gethostname()
+    return _legible(socket.gethostname())
 
 
 def _owner() -> str:
     import getpass
 
     try:
-        return getpass.getuser()
+        return _legible(getpass.getuser())
     except (KeyError, OSError):  # a user without a name, as in some containers
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 

@@ -133,6 +133,18 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
         assert [posted.detail for posted in ledger.letters()] == [r"550 no such\0 user"]
 
 
+def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system gives them: of a person, a machine, and a plan's file."""
+    place = tmp_path / "ledger.db"
+    monkeypatch.setenv("LOGNAME", "ren\udce9")
+    monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
+    with opened(place) as ledger, ledger.locked("apply pl\udcffan.json"):
+        ledger.begin("apply pl\udcffan.json", "d")
+        assert _held(place)[1:3] == (r"ren\udce9", r"h\udcf4te")
+        assert _held(place).command == read_runs(place, 1)[0].command == r"apply pl\udcffan.json"
+        assert ledger.owner.startswith(r"ren\udce9 on h\udcf4te")
+
+
 def test_accounts_may_swap_their_names(place: Place) -> None:
     """What was created through us stays so, and who lost his name to somebody else is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
