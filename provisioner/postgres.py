@@ -416,9 +416,10 @@ def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Ide
             f"The schema {schema} of {place} holds something else, and no {identity.noun}.",
             f"Give the {identity.noun} a schema of its own: ?schema=NAME at the end of its url.",
         )
-    if not facts.get("layout", "").isascii() or not facts["layout"].isdigit():
+    written = facts.get("layout", "")
+    if not written.isascii() or not written.isdigit():
         raise _damaged(place, identity)
-    layout = int(facts["layout"])
+    layout = int(written)
     if layout > identity.version:
         raise identity.error(
             f"The {identity.noun} {place} was written by a newer version of this program.",

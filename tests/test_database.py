@@ -151,6 +151,14 @@ def test_what_somebody_else_keeps_in_a_schema_is_left_alone(postgres: PostgresSe
     assert "?schema=NAME" in caught.value.remedy
 
 
+@pytest.mark.parametrize("layout", ["DELETE FROM fact", "UPDATE fact SET value = 'two'"])
+def test_a_schema_that_does_not_say_its_layout_is_damaged(layout: str, postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(connect(place, OURS)) as connection:
+        connection.execute(f"{layout} WHERE name = 'layout'")
+    assert "is damaged" in refused(place).sentence
+
+
 def test_a_newer_layout_is_refused(place: Place) -> None:
     connect(place, NEXT).close()
     for opened in (lambda: connect(place, OURS), lambda: read(place, OURS, sizes)):
