@@ -97,6 +97,19 @@ UNREACHED = (
      "Try again in a moment."),
 )  # fmt: skip
 
+CANNOT_BE_REACHED = (
+    "The server of the {noun} {place} cannot be reached: {words}.",
+    "Check that it runs and that its host and port are right, then run the same command again.",
+)
+LOST = (
+    "The connection to the {noun} {place} was lost.",
+    "Run the same command again: what is done is kept, what is not is taken up.",
+)
+CANNOT_BE_USED = (
+    "The {noun} {place} cannot be used: {words}.",
+    "Check the database, or restore a backup.",
+)
+
 SENTENCES = {
     # by the beginning of SQLSTATE
     "42501": (
@@ -140,12 +153,14 @@ _COUNTED = ("INSERT", "UPDATE", "DELETE")
 BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 """Whatever the server's usual level: on a higher one a writer would not see what happened while he waited."""
 
-_LOST = re.compile(
-    "server closed the connection|connection (is|was) (lost|closed|bad)|consuming input failed"
-    "|terminating connection|SSL connection has been closed|could not (send|receive) data"
-)
+_CONNECTION = re.compile(r"^connection (failed|is bad): ")
+"""What the library puts before the words of the one below it."""
 
 T = TypeVar("T")
+
+
+class Unreached(psycopg.OperationalError):
+    """There never was a connection: no server, or one that did not let us in."""
 
 
 class PostgresConnection:
@@ -248,19 +263,22 @@ class PostgresConnection:
         if os.environ.get("PGSSLMODE") not in SAFE_MODES and "PGREQUIREAUTH" not in os.environ:
             # whoever stands in between can have the encryption left out, and then ask for the password
             words["require_auth"] = "!password"
-        wire = psycopg.connect(
-            self._place.url,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            application_name="provisioner",
-            client_encoding="utf8",
-            # a machine that is gone without a word is noticed within a minute
-            keepalives_idle=20,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=60_000,
-            **words,
-        )
+        try:
+            wire = psycopg.connect(
+                self._place.url,
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                application_name="provisioner",
+                client_encoding="utf8",
+                # a machine that is gone without a word is noticed within a minute
+                keepalives_idle=20,
+                keepalives_interval=10,
+                keepalives_count=3,
+                tcp_user_timeout=60_000,
+                **words,
+            )
+        except psycopg.OperationalError as problem:
+            raise Unreached(str(problem)) from problem
         try:
             path = sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)).as_string(wire)
             wire.execute(f"{path}; {SETTINGS}".encode())
@@ -468,37 +486,22 @@ def _sentence(place: PostgresSchema, identity: Identity, problem: psycopg.Error)
         "statement": STATEMENT_SECONDS,
         "secret": f"secret_env: or secret_file: under {identity.noun}:, "
         f"PROVISIONER_{identity.noun.upper()}_SECRET, PGPASSWORD or ~/.pgpass",
-        "words": said[0].rstrip(".") if said else type(problem).__name__,
+        "words": _CONNECTION.sub("", said[0]).rstrip(".") if said else type(problem).__name__,
     }
+    sentence, remedy = _unreached(said) if isinstance(problem, Unreached) else _failed(problem)
+    return identity.error(sentence.format(**words), remedy.format(**words))
 
-    def told_as(sentence: str, remedy: str) -> ProvisionerError:
-        return identity.error(sentence.format(**words), remedy.format(**words))
 
-    state = problem.sqlstate
-    if state is None and isinstance(problem, psycopg.OperationalError):
-        if _was_lost(said):
-            return told_as(
-                "The connection to the {noun} {place} was lost.",
-                "Run the same command again: what is done is kept, what is not is taken up.",
-            )
-        # the last line says most: those before name each address that was tried
-        for pattern, sentence, remedy in UNREACHED:
-            if any(re.search(pattern, line) for line in said):
-                return told_as(sentence, remedy)
-        return told_as(
-            "The server of the {noun} {place} cannot be reached: {words}.",
-            "Check that it runs and that its host and port are right, then run the same command again.",
-        )
+def _unreached(said: Sequence[str]) -> tuple[str, str]:
+    for pattern, sentence, remedy in UNREACHED:
+        if any(re.search(pattern, line) for line in said):
+            return sentence, remedy
+    return CANNOT_BE_REACHED
+
+
+def _failed(problem: psycopg.Error) -> tuple[str, str]:
     if is_away(problem):
-        return told_as(
-            "The connection to the {noun} {place} was lost.",
-            "Run the same command again: what is done is kept, what is not is taken up.",
-        )
-    for beginning, (sentence, remedy) in SENTENCES.items():
-        if state is not None and state.startswith(beginning):
-            return told_as(sentence, remedy)
-    return told_as("The {noun} {place} cannot be used: {words}.", "Check the database, or restore a backup.")
-
-
-def _was_lost(said: Sequence[str]) -> bool:
-    return any(_LOST.search(line) for line in said)
+        return LOST
+    state = problem.sqlstate or ""
+    found = (told_as for beginning, told_as in SENTENCES.items() if state.startswith(beginning))
+    return next(found, CANNOT_BE_USED)

@@ -353,7 +353,8 @@ def test_a_server_or_a_database_that_is_not_there_is_told(postgres: PostgresServ
     assert "has no database" in refused(PostgresSchema(postgres.url(database="nowhere"))).sentence
     assert "knows no such user" in refused(PostgresSchema(postgres.url(user="nobody"))).sentence
     assert "is not known" in refused(PostgresSchema("postgresql://u@nowhere.invalid/d")).sentence
-    assert "cannot be reached" in refused(PostgresSchema("postgresql://u@127.0.0.1:1/d")).sentence
+    for nowhere in ("postgresql://u@127.0.0.1:1/d", "postgresql:///d?host=/nowhere"):
+        assert "cannot be reached: connection to" in refused(PostgresSchema(nowhere)).sentence
 
 
 def test_a_connection_that_should_be_safe_and_is_not_is_told(
