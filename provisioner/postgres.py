@@ -97,6 +97,10 @@ UNREACHED = (
      "Try again in a moment."),
 )  # fmt: skip
 
+REFUSED = (
+    "The server of the {noun} {place} refuses the connection: {words}.",
+    "Check the user, the database and the password ({secret}), or try again in a moment.",
+)
 CANNOT_BE_REACHED = (
     "The server of the {noun} {place} cannot be reached: {words}.",
     "Check that it runs and that its host and port are right, then run the same command again.",
@@ -155,6 +159,8 @@ BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 _CONNECTION = re.compile(r"^connection (failed|is bad): ")
 """What the library puts before the words of the one below it."""
+_FATAL = "FATAL:"
+"""Before the server's own words, where the connection ends with them."""
 
 T = TypeVar("T")
 
@@ -173,6 +179,15 @@ class PostgresConnection:
         self._changes = 0
         self._backend: tuple[int, str] | None = None
         self._wire = self._reach()
+        # a pooler in between may not say
+        encoding = self._wire.info.parameter_status("server_encoding")
+        if encoding not in ("UTF8", None):
+            self.close()
+            raise identity.error(
+                f"The database of the {identity.noun} {place} holds texts in {encoding}, which cannot write "
+                "every name.",
+                "Have one made that holds any: createdb --encoding=UTF8 --template=template0 NAME",
+            )
 
     @property
     def total_changes(self) -> int:
@@ -242,8 +257,7 @@ class PostgresConnection:
 
     def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if statement == "BEGIN IMMEDIATE":
-            # in one go: whoever has the lock sees what the one before him wrote
-            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
+            return self._begin_writing()
         if statement == "BEGIN":
             # whoever only reads holds up nobody, and may think for longer
             return self._wire.execute(
@@ -253,6 +267,14 @@ class PostgresConnection:
         cursor = self._wire.execute(_translated(statement), tuple(values))
         self._count(statement, cursor.rowcount)
         return cursor
+
+    def _begin_writing(self) -> psycopg.Cursor[Any]:
+        try:
+            # in one go: whoever has the lock sees what the one before him wrote
+            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
+        except errors.FeatureNotSupported as problem:
+            # what a standby does not support is a transaction that writes
+            raise errors.ReadOnlySqlTransaction(str(problem)) from problem
 
     def _count(self, statement: str, rows: int) -> None:
         if rows > 0 and statement.startswith(_COUNTED):
@@ -486,17 +508,24 @@ def _sentence(place: PostgresSchema, identity: Identity, problem: psycopg.Error)
         "statement": STATEMENT_SECONDS,
         "secret": f"secret_env: or secret_file: under {identity.noun}:, "
         f"PROVISIONER_{identity.noun.upper()}_SECRET, PGPASSWORD or ~/.pgpass",
-        "words": _CONNECTION.sub("", said[0]).rstrip(".") if said else type(problem).__name__,
+        "words": _words_of(said) or type(problem).__name__,
     }
     sentence, remedy = _unreached(said) if isinstance(problem, Unreached) else _failed(problem)
     return identity.error(sentence.format(**words), remedy.format(**words))
+
+
+def _words_of(said: Sequence[str]) -> str:
+    """What the server said; or else the library, of the first address that it tried."""
+    told = [line.partition(_FATAL)[2].strip() for line in said if _FATAL in line] or said
+    return _CONNECTION.sub("", told[0]).rstrip(".") if told else ""
 
 
 def _unreached(said: Sequence[str]) -> tuple[str, str]:
     for pattern, sentence, remedy in UNREACHED:
         if any(re.search(pattern, line) for line in said):
             return sentence, remedy
-    return CANNOT_BE_REACHED
+    # it answered, in a language of its own
+    return REFUSED if any(_FATAL in line for line in said) else CANNOT_BE_REACHED
 
 
 def _failed(problem: psycopg.Error) -> tuple[str, str]:

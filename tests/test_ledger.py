@@ -125,7 +125,9 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
     with opened(place) as ledger, ledger.locked("apply"):
         run = ledger.begin("apply", "d")
         ledger.intend([Intent(key, "user:ann", "X", Effect("ann")) for key in ("k1", "k2")])
-        ledger.settle([Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p")
+        ledger.settle(
+            [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
+        )
         ledger.owe("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
         ledger.mark(["k"], "failed", "550 no such\0 user")
         assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
