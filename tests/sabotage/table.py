@@ -155,9 +155,9 @@ SABOTAGES = (
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/apply.py",
-        "with held(portal, ledger.id, ledger.owner, ledger.fence):",
-        "if True:",
+        "commands/work.py",
+        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
+        "",
         "separate_folders portal_held",
     ),
     Sabotage(
@@ -179,7 +179,7 @@ SABOTAGES = (
     Sabotage(
         "unguarded-not-told",
         "Nobody knows that this portal lets two runs overwrite each other.",
-        "commands/planning.py",
+        "commands/world.py",
         "    if not can.versions:\n",
         "    if False:\n",
         "portal_held",
@@ -712,8 +712,8 @@ SABOTAGES = (
         "any-world",
         "The portal, the ledger or the month moved, and the plan is that of yesterday.",
         "commands/replan.py",
-        "if old.world != _world(workspace, self._clock, view.portal, view.stamp, books.stamp):",
-        "if False:",
+        "return self._old.world == stamp and not books.books(users=(), ids=()).unsettled",
+        "return not books.books(users=(), ids=()).unsettled",
         "replan",
     ),
     Sabotage(
