@@ -170,14 +170,18 @@ def not_as_planned(plan: Plan, snapshot: Snapshot) -> list[Change]:
     return [change for change in plan.changes if _found(change, snapshot.state, by_id) != change.after]
 
 
-def step_key(portal: str, step: Step, version: int) -> str:
-    """What makes a repetition harmless: the portal, the step and the version it starts from.
+def step_key(portal: str, step: Step, id_: str, version: int) -> str:
+    """What makes a repetition harmless: the portal, the step, whom it is done to, and from which version.
 
-    What does not exist yet has as its version how often it was created before.
+    An account is meant by its id, since its name may pass to another one. What does not exist yet has no
+    id, and as its version how often it was created before.
 
     Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
     """
-    words = canonical([portal, str(address_of(step)), version, step_to_json(step)])
+    said = step_to_json(step)
+    if id_:
+        said.pop("user", None)
+    words = canonical([portal, id_ or str(address_of(step)), version, said])
     return hashlib.sha256(words.encode()).hexdigest()
 
 
@@ -195,7 +199,7 @@ def _write(
     for step, before in steps:
         address = address_of(step)
         position = start.positions[address]
-        key = step_key(start.portal, step, position.version)
+        key = step_key(start.portal, step, position.id, position.version)
         calls.append(Call(key, step, position.id, position.version))
         effect = effect_of(step, before, letters.get(address))
         intents.append(Intent(key, str(address), type(step).__name__, effect))

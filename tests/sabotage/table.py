@@ -121,6 +121,14 @@ SABOTAGES = (
         "apply",
     ),
     Sabotage(
+        "steps-by-name",
+        "What was done to the account that had the name before is taken for done to the one that has it now.",
+        "apply.py",
+        "id_ or str(address_of(step))",
+        "str(address_of(step))",
+        "apply",
+    ),
+    Sabotage(
         "receipts-ignored",
         "The portal does a call again that it has done before.",
         "portals/verdicts.py",
