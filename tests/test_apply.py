@@ -53,7 +53,7 @@ class World:
 
     def apply(self, plan: Plan) -> list[Outcome]:
         """The whole of apply but for the letters' journey."""
-        settle_interrupted(self.portal, self.ledger, self.portal.snapshot().portal)
+        settle_interrupted(self.portal, self.ledger, self.portal.snapshot())
         start = survey(plan, self.portal.snapshot())
         self.ledger.begin("apply", "digest")
         return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
@@ -196,7 +196,7 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     key = step_key(world.portal.snapshot().portal, step, "", 0)
     run = world.ledger.begin("apply", "digest")
     world.ledger.intend([Intent(key, "company:1", "CreateCompany", Effect())])
-    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot().portal) == 0
+    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
     assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
     assert world.current() == State()
 
@@ -223,7 +223,7 @@ def test_a_name_that_passes_to_another_account_leaves_what_was_done_to_the_first
         patch.setattr(world.portal, "execute", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             world.apply(plan)
-    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot().portal) == 0
+    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
     assert verdicts(world.apply(plan)) == ["applied"]
     second = world.current().users["compta@example.fr"]
     assert (second.apps, second.id != first.id) == (frozenset(SCAN), True)

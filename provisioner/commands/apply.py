@@ -210,7 +210,7 @@ def _apply(
     snapshot = portal.snapshot()
     ledger.bind(snapshot.portal)
     interrupted = bool(ledger.books().unsettled)
-    recovered = settle_interrupted(portal, ledger, snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     if interrupted:

@@ -194,7 +194,8 @@ class Portal(Protocol):
         """Do these steps, which touch different resources; one receipt a call, in their order.
 
         A call that was answered before is answered likewise: *applied* to the ledger that it was done for,
-        *already* to any other. Raises :class:`LockLost` when another run has taken our place.
+        *already* to any other, unless whom that one created has given up the name since. Raises
+        :class:`LockLost` when another run has taken our place.
         """
         ...
 
