@@ -242,7 +242,7 @@ def plan(
     """Show what would change. Writes nothing to the portal."""
     from provisioner.commands.plan import Outputs
     from provisioner.commands.plan import plan as command
-    from provisioner.commands.reading import Selection, parse_addresses
+    from provisioner.commands.world import Selection, parse_addresses
 
     return command(
         _folder(),
@@ -294,7 +294,7 @@ def apply(
 ) -> int:
     """Do what PLANFILE says; or plan, show, ask and do it."""
     from provisioner.commands.apply import apply as command
-    from provisioner.commands.reading import Selection, parse_addresses
+    from provisioner.commands.world import Selection, parse_addresses
 
     return command(
         _folder(),
@@ -586,7 +586,3 @@ def client_disable(name: str, url: str | None) -> int:
     from provisioner.commands.clients import disable as command
 
     return command(_folder(), name, _console(), url=url)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ readers and writers have the same statements for both.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +17,16 @@ from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from provisioner import sqlite
-from provisioner.identity import Connection, Identity, Place, PostgresSchema, decoding, transaction
+from provisioner.errors import ProvisionerError
+from provisioner.identity import (
+    Connection,
+    DamagedValue,
+    Identity,
+    Place,
+    PostgresSchema,
+    decoding,
+    transaction,
+)
 
 __all__ = [
     "Connection",
@@ -25,14 +35,18 @@ __all__ = [
     "again",
     "connect",
     "decoding",
+    "file_at",
+    "is_damage",
     "marks",
     "now_of",
     "open_place",
     "portions",
     "read",
+    "require_same",
     "seen_at",
     "stamp_of",
     "stamped",
+    "still_usable",
     "told",
     "transaction",
 ]
@@ -64,12 +78,12 @@ def open_place(url: str, root: Path, secret: str = "") -> Place:
 
 
 def connect(
-    place: Place, identity: Identity, found: Callable[[Connection], None] = _nothing_more
+    place: Place, identity: Identity, found: Callable[[Connection], None] | None = _nothing_more
 ) -> Connection:
     """Open for writing; what is missing is made, for its owner alone, and an older layout is replaced.
 
     ``found`` writes what a new database holds from its first commit on, so that nobody ever meets it half
-    made. A commit that returned has reached the disk.
+    made; without it (None) one that is missing is refused. A commit that returned has reached the disk.
     """
     if isinstance(place, Path):
         return sqlite.connect(place, identity, found)
@@ -105,6 +119,41 @@ def told(place: Place, identity: Identity) -> AbstractContextManager[None]:
         return sqlite.told(place, identity)
     context: AbstractContextManager[None] = _postgres(identity).told(place, identity)
     return context
+
+
+def is_damage(problem: ProvisionerError) -> bool:
+    """It comes of a value that somebody met, and not of the database, which everybody needs."""
+    return isinstance(problem.__cause__, DamagedValue)
+
+
+def still_usable(problem: ProvisionerError) -> bool:
+    """The connection is as good as before: a value in it is damaged, or somebody else writes."""
+    cause = problem.__cause__
+    # whoever met an error of the other kind has imported it
+    postgres = sys.modules.get("provisioner.postgres")
+    return (
+        is_damage(problem)
+        or sqlite.is_busy(cause)
+        or (postgres is not None and bool(postgres.is_busy(cause)))
+    )
+
+
+def file_at(place: Place) -> tuple[int, int] | None:
+    """Which file lies there: another one once somebody replaced it. None for no file, and on a server."""
+    return sqlite.file_at(place) if isinstance(place, Path) else None
+
+
+def require_same(place: Place, identity: Identity, file: tuple[int, int] | None) -> None:
+    """The file that is open lies there still. Raises the identity's error.
+
+    A file that was removed goes on taking writes, and is gone once it is closed. One that lies in its place
+    is not opened either: the log that the former left beside it would be taken for its own.
+    """
+    if file_at(place) != file:
+        raise identity.error(
+            f"The {identity.noun} {place} was removed or replaced while it was open.",
+            "Put it back; or, with no program at work on it, run the same command again.",
+        )
 
 
 def seen_at(place: Place) -> str:

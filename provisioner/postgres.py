@@ -261,7 +261,7 @@ class PostgresConnection:
 
 
 def connect(
-    place: PostgresSchema, identity: Identity, found: Callable[[Connection], None]
+    place: PostgresSchema, identity: Identity, found: Callable[[Connection], None] | None
 ) -> PostgresConnection:
     """See :func:`provisioner.database.connect`."""
     with told(place, identity):
@@ -274,11 +274,15 @@ def connect(
             if not current:
                 with transaction(connection):
                     layout = _layout(connection, place, identity)
-                    if layout is None:
+                    if layout is not None:
+                        _migrate(connection, identity, layout)
+                    elif found is None:
+                        raise identity.error(
+                            f"There is no {identity.noun} {place}.", f"Check the {identity.noun}'s url."
+                        )
+                    else:
                         _lay_out(connection, place, identity)
                         found(connection)
-                    else:
-                        _migrate(connection, identity, layout)
         except BaseException:
             connection.close()
             raise
@@ -319,6 +323,11 @@ def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
         raise _damaged(place, identity) from problem
     except psycopg.Error as problem:
         raise _sentence(place, identity, problem) from problem
+
+
+def is_busy(problem: BaseException | None) -> bool:
+    """See :func:`provisioner.sqlite.is_busy`."""
+    return isinstance(problem, errors.LockNotAvailable)
 
 
 def backend_of(connection: Connection) -> tuple[int, str]:

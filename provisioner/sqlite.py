@@ -52,12 +52,14 @@ SENTENCES = {
 T = TypeVar("T")
 
 
-def connect(path: Path, identity: Identity, found: Callable[[Connection], None]) -> sqlite3.Connection:
+def connect(path: Path, identity: Identity, found: Callable[[Connection], None] | None) -> sqlite3.Connection:
     """See :func:`provisioner.database.connect`.
 
     WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
     """
     with told(path, identity):
+        if found is None and not path.exists():
+            raise _missing(path, identity)
         _make_private(path, identity)
         connection = sqlite3.connect(
             path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -76,11 +78,13 @@ def connect(path: Path, identity: Identity, found: Callable[[Connection], None])
             # whoever finds it as it is to be waits for no writer
             if not _is_current(connection, path, identity):
                 with transaction(connection):
-                    if not _is_ours(connection, path, identity):
+                    if _is_ours(connection, path, identity):
+                        _migrate(connection, identity)
+                    elif found is None:
+                        raise _missing(path, identity)
+                    else:
                         _lay_out(connection, identity)
                         found(connection)
-                    else:
-                        _migrate(connection, identity)
             # not before: a table that is laid out anew is dropped while others still refer to it
             connection.execute("PRAGMA foreign_keys = ON")
         except BaseException:
@@ -150,6 +154,15 @@ def seen_at(path: Path) -> str:
     return " ".join(words)
 
 
+def file_at(path: Path) -> tuple[int, int] | None:
+    """See :func:`provisioner.database.file_at`."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def told(path: Path, identity: Identity) -> Iterator[None]:
     """See :func:`provisioner.database.told`."""
@@ -164,6 +177,13 @@ def told(path: Path, identity: Identity) -> Iterator[None]:
             f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
             "Check that the folder exists and that you may write in it.",
         ) from problem
+
+
+def is_busy(problem: BaseException | None) -> bool:
+    """Another program writes; whoever waits may try again on the same connection."""
+    # the low byte: the extended codes say what for, and a few errors have none
+    code = getattr(problem, "sqlite_errorcode", 0)
+    return isinstance(problem, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
@@ -188,12 +208,15 @@ def _logging(connection: sqlite3.Connection) -> str:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as problem:
-            # the low byte: the extended codes say what for
-            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if not is_busy(problem) or time.monotonic() >= deadline:
                 raise
             time.sleep(BUSY_PAUSE)
         else:
             return str(mode)
+
+
+def _missing(path: Path, identity: Identity) -> ProvisionerError:
+    return identity.error(f"There is no {identity.noun} {path}.", f"Check the {identity.noun}'s url.")
 
 
 def _make_private(path: Path, identity: Identity) -> None:

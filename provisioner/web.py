@@ -159,9 +159,8 @@ class Web:
         proxy: str = "",
         connections: int = 10,
         secrets: Collection[str] = (),
-        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """``secrets`` are never repeated, whoever says them. ``transport`` stands in for the network.
+        """``secrets`` are never repeated, whoever says them.
 
         Raises :class:`PortalError` for an address over which secrets would travel unprotected, and for
         certificates that cannot be read.
@@ -179,14 +178,12 @@ class Web:
         self._proxy = proxy
         self._ca_file = ca_file
         self._connections = connections
-        self._transport = transport
         self._secrets = {secret for secret in secrets if secret}
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._quiet_until = 0.0
-        if transport is None:
-            self._transport = self._connected(parts.scheme)
+        self._transport = self._connected(parts.scheme)
 
     # --- from plain functions ---
 
@@ -337,13 +334,18 @@ class Web:
         seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(request, token, seconds)
+                reply = await self._exchange(self._asked(request, token, seconds))
         except TimeoutError:
             raise _Passing(f"no whole reply within {limits.REPLY_SECONDS:g} seconds", unknown=True) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as problem:
             raise self._unconnected(problem) from None
         except (httpx2.TransportError, OSError) as problem:
             raise _Passing(self._why(problem), unknown=True) from None
+        self._require_answer(reply)
+        return reply
+
+    def _require_answer(self, reply: Reply) -> None:
+        """Raise for a status that is no answer to what was asked."""
         if reply.status in _BUSY:
             pause = _retry_after(reply)
             if pause is not None and pause < limits.CALL_SECONDS:
@@ -355,12 +357,10 @@ class Web:
             raise _Passing(f"what stands before it has no answer (HTTP {reply.status})", unknown=True)
         if 300 <= reply.status < 400 and reply.status != 304:
             raise self._redirected(reply)
-        return reply
 
-    async def _exchange(self, request: Request, token: str, seconds: float) -> Reply:
+    def _asked(self, request: Request, token: str, seconds: float) -> httpx2.Request:
         import httpx2
 
-        assert self._transport is not None
         headers = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -372,30 +372,34 @@ class Web:
             if not re.fullmatch(r"[!-~]+", token):
                 raise PortalError("The portal's token has characters that no token has.", "Check the secret.")
             headers["Authorization"] = f"Bearer {token}"
-        asked = httpx2.Request(
+        return httpx2.Request(
             request.method,
             self.address + request.path,
             headers=headers,
             content=request.content or None,
             extensions={"timeout": {"connect": seconds * _CONNECT_PART}},
         )
+
+    async def _exchange(self, asked: httpx2.Request) -> Reply:
         response = await self._transport.handle_async_request(asked)
         try:
-            given = {name.lower(): said for name, said in response.headers.items()}
-            coding = given.get("content-encoding", "identity").strip().lower()
-            if coding != "identity":
-                raise absurd(
-                    self.server, f"it is packed ({self.quoted(coding)[:20]}), which was not asked for"
-                )
-            content = bytearray()
-            async for part in response.aiter_raw():
-                content += part
-                if len(content) > limits.MAX_REPLY_BYTES:
-                    raise TooLong(
-                        f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
-                    )
+            return await self._read(response)
         finally:
             await response.aclose()
+
+    async def _read(self, response: httpx2.Response) -> Reply:
+        """The whole answer, within bounds."""
+        given = {name.lower(): said for name, said in response.headers.items()}
+        coding = given.get("content-encoding", "identity").strip().lower()
+        if coding != "identity":
+            raise absurd(self.server, f"it is packed ({self.quoted(coding)[:20]}), which was not asked for")
+        content = bytearray()
+        async for part in response.aiter_raw():
+            content += part
+            if len(content) > limits.MAX_REPLY_BYTES:
+                raise TooLong(
+                    f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
+                )
         return Reply(response.status_code, given, bytes(content), self.server)
 
     # --- what went wrong, in words ---
@@ -468,10 +472,9 @@ class Web:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        if self._transport is not None:
-            # connections that are broken already have nothing to say
-            with suppress(Exception):
-                await self._transport.aclose()
+        # connections that are broken already have nothing to say
+        with suppress(Exception):
+            await self._transport.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
 
     def _connected(self, scheme: str) -> httpx2.AsyncBaseTransport:

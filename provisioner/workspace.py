@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.errors import ManifestsInvalid, WorkspaceError
@@ -32,7 +32,11 @@ from provisioner.model import Operator, Terms, email_key, value
 from provisioner.watching import Tell, untold
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from provisioner.manifest import schema
+
+    V = TypeVar("V", bound=DataclassInstance)
 
 
 @value
@@ -300,50 +304,25 @@ def _slow_reader() -> list[Diagnostic]:
 
 
 def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, written: bytes) -> Workspace:
-    mail, safety = file.mail, file.safety
     return Workspace(
         root=root,
         written=written,
-        firm=Firm(file.firm.name, file.firm.language),
+        firm=_plain(Firm, file.firm),
         manifests=file.manifests,
         places=document.places,
         check_settings=_check_settings(document, file),
-        portal=PortalPlace(
-            url=file.portal.url,
-            secret_env=file.portal.secret_env,
-            secret_file=file.portal.secret_file,
-            client_id=file.portal.client_id,
-            ca_file=file.portal.ca_file,
-            proxy=file.portal.proxy,
-            paths=file.portal.paths,
-            scim=file.portal.scim,
-        ),
+        portal=_plain(PortalPlace, file.portal),
         operator=file.portal.operator,
         public_url=file.portal.public_url,
-        ledger=Place(
-            url=file.ledger.url, secret_env=file.ledger.secret_env, secret_file=file.ledger.secret_file
-        ),
-        mail=Mail(
-            sender=mail.sender,
-            transport=mail.transport,
-            reply_to=mail.reply_to,
-            welcome=mail.welcome,
-            on_unknown=mail.on_unknown,
-            username=mail.username,
-            password_env=mail.password_env,
-            password_file=mail.password_file,
-            tls=mail.tls,
-            ca_file=mail.ca_file,
-            connections=mail.connections,
-            timeout=mail.timeout,
-        ),
-        safety=Safety(
-            absent=safety.absent,
-            self_service=safety.self_service,
-            max_closures=safety.max_closures,
-            max_closures_percent=safety.max_closures_percent,
-        ),
+        ledger=_plain(Place, file.ledger),
+        mail=_plain(Mail, file.mail),
+        safety=_plain(Safety, file.safety),
     )
+
+
+def _plain(kind: type[V], said: object) -> V:
+    """What of this is a field of ``kind``: both have the same names."""
+    return kind(**{part.name: getattr(said, part.name) for part in fields(kind)})
 
 
 def _check_settings(document: Document, file: schema.WorkspaceFile) -> CheckSettings:
@@ -389,14 +368,8 @@ def _disagreements(document: Document, file: schema.WorkspaceFile, root: Path) -
     """What is fine by itself in provisioner.yaml and not beside the rest of it."""
     yield from _apps_of_profiles(document, file)
     yield from _credentials(document, file.mail)
-    for name, place in (("portal", file.portal), ("ledger", file.ledger)):
-        if place.secret_env and place.secret_file:
-            yield error(
-                "wrong-value",
-                "Both secret_env and secret_file are given.",
-                "Keep one of the two.",
-                document.key_source(name, "secret_file"),
-            )
+    yield from _given_twice(document, "portal", "secret", file.portal)
+    yield from _given_twice(document, "ledger", "secret", file.ledger)
     both = file.portal.url, file.ledger.url
     if all(url.startswith("sqlite:") for url in both) and len({path_of(url, root) for url in both}) == 1:
         yield error(
@@ -419,15 +392,20 @@ def _apps_of_profiles(document: Document, file: schema.WorkspaceFile) -> Iterato
                 yield app_problem(path[-1], app, frozenset(file.catalogue.apps), source)
 
 
-def _credentials(document: Document, mail: schema.Mail) -> Iterator[Diagnostic]:
-    secret = next((key for key in ("password_env", "password_file") if getattr(mail, key)), None)
-    if mail.password_env and mail.password_file:
+def _given_twice(document: Document, section: str, secret: str, said: object) -> Iterator[Diagnostic]:
+    variable, file = f"{secret}_env", f"{secret}_file"
+    if getattr(said, variable) and getattr(said, file):
         yield error(
             "wrong-value",
-            "Both password_env and password_file are given.",
+            f"Both {variable} and {file} are given.",
             "Keep one of the two.",
-            document.key_source("mail", "password_file"),
+            document.key_source(section, file),
         )
+
+
+def _credentials(document: Document, mail: schema.Mail) -> Iterator[Diagnostic]:
+    yield from _given_twice(document, "mail", "password", mail)
+    secret = next((key for key in ("password_env", "password_file") if getattr(mail, key)), None)
     if secret is not None and not mail.username:
         yield error(
             "missing-key",

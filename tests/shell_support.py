@@ -22,7 +22,7 @@ from provisioner.cli import run
 from provisioner.commands.apply import apply
 from provisioner.commands.console import Console
 from provisioner.commands.plan import Outputs, plan
-from provisioner.commands.reading import Selection
+from provisioner.commands.world import Selection
 from provisioner.errors import ProvisionerError
 
 ROOT = Path(__file__).resolve().parent.parent

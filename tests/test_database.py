@@ -94,6 +94,19 @@ def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Place) ->
     assert facts["id"] == "for life"
 
 
+def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Place, tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="There is no ledger"):
+        connect(place, OURS, None)
+    assert list(tmp_path.iterdir()) == []
+    if isinstance(place, Path):
+        place.touch()
+        with pytest.raises(LedgerError, match="There is no ledger"):
+            connect(place, OURS, None)
+    assert read(place, OURS, sizes) is None
+    connect(place, OURS).close()
+    connect(place, OURS, None).close()
+
+
 def test_one_that_fails_to_be_made_is_not_there_at_all(place: Place) -> None:
     def fails(_: Connection) -> None:
         raise RuntimeError

@@ -24,6 +24,7 @@ from smtp_support import SILENCE, Server, smtp_server
 from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
 from provisioner.commands import apply as apply_module
+from provisioner.commands import work as work_module
 from provisioner.commands.console import Console
 from provisioner.commands.progress import CountingLine, counting, duration
 from provisioner.ledger import Ledger, read_books, read_letters
@@ -117,7 +118,8 @@ def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: P
     folder = one_client(tmp_path / "firm")
 
     def prepare() -> None:
-        work: Callable[..., object] = getattr(apply_module, name)
+        module = apply_module if hasattr(apply_module, name) else work_module
+        work: Callable[..., object] = getattr(module, name)
 
         def interrupted(*words: object, **names: object) -> object:
             if when == "before":
@@ -127,7 +129,7 @@ def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: P
                 os.kill(os.getpid(), signal.SIGINT)
             return done
 
-        setattr(apply_module, name, interrupted)
+        setattr(module, name, interrupted)
 
     require_stopped(in_terminal(command(folder), prepare=prepare), folder)
     require_finished(folder)

@@ -16,7 +16,7 @@ from people import ESSENTIEL, NOW, TERMS, company, user
 from shell_support import copy_sample, tables
 
 from provisioner.cli import run
-from provisioner.errors import Locked, LockLost
+from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, User, UserType, email_key
 from provisioner.planning.steps import (
     CloseUser,
@@ -196,6 +196,29 @@ def test_every_method_may_be_called_from_any_thread(desk: Desk) -> None:
     assert failures == []
     changed = sum(found.version - 1 for found in desk.state.users.values())
     assert changed == portal.about().counter - (2 * len(desk.state.companies) + 5)
+
+
+# --- a file that is not what it was ---
+
+
+def test_a_file_that_was_removed_or_replaced_while_it_was_open_is_used_no_more(tmp_path: Path) -> None:
+    """Whatever were written there would be gone with the last who has it open."""
+    file, away = tmp_path / "portal.db", tmp_path / "away.db"
+    with (
+        closing(SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,
+        closing(opened.again()) as twin,
+    ):
+        file.rename(away)
+        for beside in (None, b"", away.read_bytes()):
+            if beside is not None:
+                file.write_bytes(beside)
+            for asked in (twin.about, lambda: twin.drop_lease("l", "h"), opened.again):
+                with pytest.raises(PortalError, match="was removed or replaced"):
+                    asked()
+            assert (file.read_bytes() if file.exists() else None) == beside
+        away.rename(file)
+        assert twin.about() == opened.about()
+        opened.again().close()
 
 
 # --- a file from before ---

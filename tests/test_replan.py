@@ -20,7 +20,7 @@ from provisioner.cache import Remembered, recall, remember, trusted
 from provisioner.cli import run
 from provisioner.commands import planning
 from provisioner.commands.planning import plan_workspace
-from provisioner.commands.reading import Planned, Selection
+from provisioner.commands.world import Planned, Selection
 from provisioner.errors import ManifestsInvalid
 from provisioner.files import Signature
 from provisioner.model import Terms

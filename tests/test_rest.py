@@ -466,6 +466,40 @@ def test_another_day_another_portal_and_an_older_copy_are_read_from_the_beginnin
             )
 
 
+def test_what_a_reading_found_that_failed_is_not_mixed_with_the_portal_that_was_restored_then(
+    scripted: Scripted,
+) -> None:
+    scripted.says["GET /v1/users"] = lambda asked: (
+        problem(500, "defect") if "since=" in asked.path else reply(200, page(user_row(), counter=8))
+    )
+    with scripted.portal() as portal:
+        with pytest.raises(PortalError, match="HTTP 500"):
+            portal.snapshot()
+        scripted.counter = 9
+        scripted.says["GET /v1/users"] = lambda asked: reply(
+            200, page(*([] if "since=" in asked.path else [user_row(version=2)]), counter=9)
+        )
+        assert portal.snapshot().state.users["ann@example.fr"].version == 2
+
+
+def test_a_day_that_ends_as_the_portal_is_read_begins_the_reading_anew(scripted: Scripted) -> None:
+    """Applications end with it, and no counter says so."""
+    days = iter([("2026-11-30", 7), ("2026-12-01", 8), ("2026-12-01", 8)])
+    scripted.counter = 8
+
+    def about(_: Asked) -> bytes:
+        today, counter = next(days)
+        return reply(200, scripted.about(today=today, counter=counter))
+
+    versions = iter([3, 9])
+    scripted.says["GET /v1/portal"] = about
+    scripted.says["GET /v1/users"] = lambda asked: reply(
+        200, page(*([] if "since=" in asked.path else [user_row(version=next(versions))]), counter=8)
+    )
+    with scripted.portal() as portal:
+        assert portal.snapshot().state.users["ann@example.fr"].version == 9
+
+
 def test_a_portal_that_never_rests_ends_in_a_sentence(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from scim_support import opened
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
 from provisioner.planning.notation import canonical
+from provisioner.portals import makes_links
 from provisioner.portals.scim_client import USUAL, changes, definitions
 from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_schema import COMPANY, USER, schema_resource
@@ -42,6 +43,7 @@ def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
     with http_server(scripted(answers)) as bare, opened(f"{bare.url}/v2") as portal:
         can = portal.capabilities()
         assert (can.versions, can.receipts, can.claims, can.leases) == (False, False, False, False)
+        assert can.activation_links is makes_links(f"scim+{bare.url}/v2") is False
         assert portal.snapshot().state.users == {}
         codes = [problem.code for problem in portal.fit(FULL)[1]]
     assert codes == ["portal-cannot-hold"] * 4 + ["unguarded"]

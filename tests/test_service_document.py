@@ -8,9 +8,9 @@ from pathlib import Path
 from manifest_support import compare_with_golden
 
 from provisioner.portals.endpoints import ENDPOINTS
+from provisioner.service.handlers import HANDLERS
 from provisioner.service.openapi import openapi
 from provisioner.service.problems import PROBLEMS
-from provisioner.service.service import HANDLERS
 from provisioner.service.table import BY_NAME, TABLE
 
 PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"

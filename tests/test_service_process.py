@@ -42,8 +42,9 @@ from provisioner.portals.sql import SqlPortal
 from provisioner.service import server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
-from provisioner.service.clients import Clients
-from provisioner.service.service import Lasting, Service
+from provisioner.service.clients import Books, Clients
+from provisioner.service.hosts import Lasting
+from provisioner.service.service import Service
 from provisioner.service.writer import Writer
 from provisioner.streams import Sturdy
 
@@ -500,11 +501,42 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
     assert healthy.status_code == 200
 
 
+def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Path) -> None:
+    served = prepare(tmp_path)
+    file, away = tmp_path / "portal.db", tmp_path / "away.db"
+
+    async def ask(opened: SqlPortal, clients: Lasting) -> list[int]:
+        service = Service(opened.again, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+        bearer = {"Authorization": f"Bearer {_token(clients)}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+
+            async def answers() -> list[int]:
+                one = {"number": "1", "name": "One"}
+                made = await web.post("/v1/companies", headers=bearer, json=one)
+                login = await web.post("/oauth/token", data=_form(served))
+                return [(await web.get("/readyz")).status_code, made.status_code, login.status_code]
+
+            assert (await web.get("/readyz")).status_code == 200
+            file.rename(away)
+            for _ in range(2):
+                assert await answers() == [503, 503, 503]
+                assert not file.exists()
+            away.rename(file)
+            found = await answers()
+        await asyncio.to_thread(service.close)
+        return found
+
+    with closing(served.portal()) as opened, closing(Lasting(opened.again)) as clients:
+        assert asyncio.run(ask(opened, clients)) == [200, 201, 200]
+
+
 def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) -> None:
     """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
     served = prepare(tmp_path)
     clients = Lasting(served.portal)
-    token = clients.ask(lambda portal: _token(portal))
+    token = _token(clients)
 
     async def ask() -> None:
         service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
@@ -553,8 +585,8 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
     clients.close()
 
 
-def _token(portal: SqlPortal) -> str:
-    clients = Clients(portal)
+def _token(books: Books) -> str:
+    clients = Clients(books)
     client = next(one for one in clients.everyone() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)
 

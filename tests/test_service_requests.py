@@ -24,7 +24,7 @@ from provisioner.portals.endpoints import URN
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
 from provisioner.service.buckets import Buckets
-from provisioner.service.service import HANDLERS
+from provisioner.service.handlers import HANDLERS
 from provisioner.service.strict import MAX_BODY
 
 JSON = {"Content-Type": "application/json"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,26 +14,20 @@ from provisioner.apply import (
     settle_interrupted,
     survey,
 )
-from provisioner.commands.console import Console, interruptible
+from provisioner.commands.console import Console
 from provisioner.commands.plan import read_plan, show_text, tell_unguarded
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.progress import counting, progress
-from provisioner.commands.reading import (
-    PARALLELISM,
-    Planned,
-    Selection,
-    ledger_of,
-    portal_of,
-    utc_now,
-)
+from provisioner.commands.reading import PARALLELISM, utc_now
+from provisioner.commands.work import Work, at_work
+from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
 from provisioner.ledger import Ledger
 from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
-from provisioner.portals.base import Portal, Verdict
-from provisioner.portals.heartbeat import held
+from provisioner.portals.base import Portal, Snapshot, Verdict
 from provisioner.review.describe import describe_step
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
@@ -180,18 +173,11 @@ def _run(
     parallelism: int,
     clock: Clock,
 ) -> int:
-    ledger = Ledger(ledger_of(workspace), clock)
-    try:
-        with ledger.locked(command, lock_timeout, waiting=console.say), interruptible(console) as stop:
-            portal = portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)
-            try:
-                with held(portal, ledger.id, ledger.owner, ledger.fence):
-                    report = _apply(workspace, plan, sender, portal, ledger, console, command, stop)
-                report.stopped = stop()
-            finally:
-                portal.close()
-    finally:
-        ledger.close()
+    with at_work(
+        workspace, command, console, lock_timeout=lock_timeout, clock=clock, parallelism=parallelism
+    ) as work:
+        report = _apply(workspace, plan, sender, work, console, command)
+    report.stopped = work.stop()
     _conclude(report, console)
     return report.exit_code
 
@@ -200,23 +186,15 @@ def _apply(
     workspace: Workspace,
     plan: Plan,
     sender: Sender,
-    portal: Portal,
-    ledger: Ledger,
+    work: Work,
     console: Console,
     command: str,
-    stop: Callable[[], bool],
 ) -> Report:
+    ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
-    snapshot = portal.snapshot()
-    ledger.bind(snapshot.portal)
-    interrupted = bool(ledger.books().unsettled)
-    recovered = settle_interrupted(portal, ledger, snapshot)
-    if recovered:
-        console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
-    if interrupted:
-        # a step that is asked for may be finished only then, or taken back
-        snapshot = portal.snapshot()
-    report.letters.trouble += prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    snapshot = _taken_up(portal, ledger, console)
+    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    report.letters.trouble += parked
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
     try:
@@ -229,9 +207,7 @@ def _apply(
         report.stopped = stop()
         if not report.stopped:
             report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
-            parked = report.letters.trouble
-            owed = ledger.letters("owed")
-            report.letters = deliver(workspace, ledger, portal, sender, owed, console, stop)
+            report.letters = deliver(workspace, ledger, portal, sender, ledger.letters("owed"), console, stop)
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
@@ -240,6 +216,19 @@ def _apply(
         raise
     ledger.end(report.in_words())
     return report
+
+
+def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
+    """The portal as it is, once what an interrupted run left is settled."""
+    snapshot = portal.snapshot()
+    ledger.bind(snapshot.portal)
+    if not ledger.books().unsettled:
+        return snapshot
+    recovered = settle_interrupted(portal, ledger, snapshot)
+    if recovered:
+        console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
+    # a step that is asked for may be finished only then, or taken back
+    return portal.snapshot()
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:

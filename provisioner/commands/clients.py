@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
-from provisioner.commands.serve import hosted
-from provisioner.commands.serving import place_of
+from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
@@ -87,8 +86,5 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    portal = hosted(place_of(folder, url, clock=clock))
-    try:
+    with closing(hosted(access_of(folder, url, clock=clock))) as portal:
         yield Clients(portal)
-    finally:
-        portal.close()

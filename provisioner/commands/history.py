@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 from provisioner.commands.console import Console
@@ -101,11 +102,8 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
         console.answer(f"Lock {visible(holder.id)} is held by {visible(describe_holder(holder, clock()))}.")
         console.say(f"If that run is dead: provisioner unlock {visible(holder.id)}")
         return 0
-    ledger = Ledger(place, clock)
-    try:
+    with closing(Ledger(place, clock)) as ledger:
         taken = ledger.unlock(lock_id)
-    finally:
-        ledger.close()
     console.answer(
         f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. That run writes nothing more."
     )

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-from provisioner.commands.console import Console, interruptible
+from provisioner.commands.console import Console
 from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.reading import ledger_of, portal_of, read_declared, read_snapshot, utc_now
+from provisioner.commands.reading import ledger_of, read_declared, read_snapshot, utc_now
+from provisioner.commands.work import at_work
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.files import make_folder, write_private
 from provisioner.ledger import Ledger, Posted, letter_key, read_letters
+from provisioner.mail.delivery import Delivery
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Clock, Status, User, email_key
+from provisioner.planning.diff import letter_context
+from provisioner.portals import makes_links
 from provisioner.portals.base import Portal
-from provisioner.portals.heartbeat import held
 from provisioner.review.visible import visible, visible_json
-from provisioner.welcome import prepare, rehearse, write
+from provisioner.welcome import Tally, prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
 
 PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent"
@@ -30,8 +34,7 @@ def preview(
     workspace = load_workspace(folder)
     sender = sender_of(workspace)
     letters = list(_letters_about(workspace, subject, clock))
-    # the portal need not be asked for this
-    linkless = workspace.portal.url.startswith("scim+")
+    linkless = not makes_links(workspace.portal.url)
     link = "" if linkless else PREVIEW_LINK
     for letter in letters:
         rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
@@ -93,40 +96,33 @@ def send(
     """Send what is owed; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
     sender = sender_of(workspace)
-    ledger = Ledger(ledger_of(workspace), clock)
-    try:
-        with ledger.locked("mail send", lock_timeout, waiting=console.say), interruptible(console) as stop:
-            portal = portal_of(workspace, writing=True, clock=clock)
-            try:
-                with held(portal, ledger.id, ledger.owner, ledger.fence):
-                    # what this ledger owes is owed to accounts of its own portal
-                    ledger.bind(_portal_id(portal))
-                    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
-                    only = None
-                    if user is not None:
-                        only = frozenset({_owed_to(workspace, user, ledger, portal, again, clock)})
-                    owed = ledger.letters("owed")
-                    rehearse((posted.letter for posted in owed), sender)
-                    if only is not None:
-                        owed = [posted for posted in owed if posted.letter.key in only]
-                    tally = deliver(workspace, ledger, portal, sender, owed, console, stop)
-                    tally.trouble[:0] = parked
-            finally:
-                portal.close()
-    finally:
-        ledger.close()
+    with at_work(workspace, "mail send", console, lock_timeout=lock_timeout, clock=clock) as work:
+        ledger, portal = work.ledger, work.portal
+        # what this ledger owes is owed to accounts of its own portal
+        ledger.bind(_portal_id(portal))
+        parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+        only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
+        owed = ledger.letters("owed")
+        rehearse((posted.letter for posted in owed), sender)
+        if only is not None:
+            owed = [posted for posted in owed if posted.letter.key == only]
+        tally = deliver(workspace, ledger, portal, sender, owed, console, work.stop)
+    return _concluded(tally, parked, console, stopped=work.stop())
+
+
+def _concluded(tally: Tally, parked: Sequence[Delivery], console: Console, *, stopped: bool) -> int:
+    """Say what was sent and what was not; the exit code."""
     if tally.problem is not None:
         console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
     for delivery in parked:
         console.say(f"E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
-    stopped = stop()
     if stopped:
         rest = console.invocation or "provisioner mail send"
         console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
     console.answer(f"{tally.sent} e-mail{'s' if tally.sent != 1 else ''} sent.")
     if stopped:
         return Cancelled.exit_code
-    return Partial.exit_code if tally.trouble or tally.problem else 0
+    return Partial.exit_code if parked or tally.trouble or tally.problem else 0
 
 
 def settle(
@@ -140,23 +136,22 @@ def settle(
 ) -> int:
     """Decide what became of a letter whose fate is unknown: it arrived, or it is to go once more."""
     workspace = load_workspace(folder)
-    ledger = Ledger(ledger_of(workspace), clock)
-    try:
-        with ledger.locked("mail settle", lock_timeout, waiting=console.say):
-            ledger.reset_interrupted()
-            found = [posted for posted in _letters_to(ledger, user) if posted.state == "unknown"]
-            if not found:
-                raise UsageError(
-                    f"No e-mail to {user} is in an unknown state.",
-                    "To see the e-mails: provisioner mail status",
-                )
-            for posted in found:
-                if arrived:
-                    ledger.mark([posted.letter.key], "sent", "settled by hand")
-                else:
-                    ledger.resend(posted.letter.key)
-    finally:
-        ledger.close()
+    with (
+        closing(Ledger(ledger_of(workspace), clock)) as ledger,
+        ledger.locked("mail settle", lock_timeout, waiting=console.say),
+    ):
+        ledger.reset_interrupted()
+        found = [posted for posted in _letters_to(ledger, user) if posted.state == "unknown"]
+        if not found:
+            raise UsageError(
+                f"No e-mail to {user} is in an unknown state.",
+                "To see the e-mails: provisioner mail status",
+            )
+        for posted in found:
+            if arrived:
+                ledger.mark([posted.letter.key], "sent", "settled by hand")
+            else:
+                ledger.resend(posted.letter.key)
     word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
     console.answer(f"The welcome e-mail to {visible(found[0].letter.recipient)} {word}")
     return 0
@@ -193,13 +188,7 @@ def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator
             "Give the e-mail of a declared user, or the file that provisioner plan --out wrote.",
         )
     company = declared.companies.get(user.billed)
-    context = {
-        "first_name": user.first_name,
-        "last_name": user.last_name,
-        "email": user.email,
-        "company": company.name if company else user.billed,
-        "firm": workspace.firm.name,
-    }
+    context = letter_context(user, company.name if company else user.billed, workspace.firm.name)
     yield Letter("0" * 64, user.email, user.language, context, clock())
 
 
@@ -265,12 +254,6 @@ def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock
     wanted = declared.users.get(email_key(user))
     company = declared.companies.get(account.billed)
     name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
-    context = {
-        "first_name": account.first_name,
-        "last_name": account.last_name,
-        "email": account.email,
-        "company": name,
-        "firm": workspace.firm.name,
-    }
     language = wanted.language if wanted else workspace.firm.language
+    context = letter_context(account, name, workspace.firm.name)
     return Letter(key, account.email, language, context, clock())

@@ -11,7 +11,8 @@ from provisioner import __version__
 from provisioner.commands.console import Console
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.progress import counting
-from provisioner.commands.reading import Planned, Selection, utc_now
+from provisioner.commands.reading import utc_now
+from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, UsageError
 from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES

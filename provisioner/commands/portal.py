@@ -8,6 +8,7 @@ is done on a portal behind its service too; what clients do, on the embedded one
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -42,13 +43,10 @@ class Configurable(Protocol):
 def configure(folder: Path, console: Console, *, clock: Clock = utc_now) -> int:
     """Bring the portal's catalogue, domains and staff in line with provisioner.yaml."""
     workspace = load_workspace(folder)
-    portal = portal_of(workspace, writing=True, clock=clock)
-    try:
+    with closing(portal_of(workspace, writing=True, clock=clock)) as portal:
         if not isinstance(portal, Configurable):
             raise UsageError("This portal's catalogue, domains and staff are not set from here.")
         portal.configure(workspace.terms, workspace.public_url)
-    finally:
-        portal.close()
     console.answer("The portal's catalogue, firm domains and staff are now those of provisioner.yaml.")
     return 0
 
@@ -83,13 +81,10 @@ def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
     """A member of the firm closes, reopens or validates a user by hand."""
-    portal = portal_of(load_workspace(folder), writing=True, clock=clock)
-    try:
+    with closing(portal_of(load_workspace(folder), writing=True, clock=clock)) as portal:
         user = _user(portal, email)
         step = STAFF_STEPS[verb](email_key(email))
         (receipt,) = portal.execute([Call("", step, user.id, user.version)])
-    finally:
-        portal.close()
     return _told(receipt, f"{verb}: {email}", console)
 
 
@@ -104,8 +99,7 @@ def client_creates(
     clock: Clock = utc_now,
 ) -> int:
     """A client administrator creates a user, who then awaits validation (R11)."""
-    portal = _embedded(folder, clock)
-    try:
+    with closing(_embedded(folder, clock)) as portal:
         creator = _user(portal, administrator)
         profile = User(
             email=email,
@@ -120,8 +114,6 @@ def client_creates(
             status=Status.TO_VALIDATE,
         )
         receipt = portal.client_creates_user(creator.id, profile)
-    finally:
-        portal.close()
     return _told(receipt, f"{email}, created by {administrator}, awaits validation", console)
 
 
@@ -139,31 +131,22 @@ def user_changes(
         number = e164(new_phone) if new_phone else new_phone
     except Refused as refused:
         raise UsageError(f"{new_phone} is no phone number: {refused.reason}.", refused.remedy) from refused
-    portal = _embedded(folder, clock)
-    try:
+    with closing(_embedded(folder, clock)) as portal:
         receipt = portal.user_changes_profile(_user(portal, email).id, email=new_email, phone=number)
-    finally:
-        portal.close()
     return _told(receipt, f"{email} changed his own profile", console)
 
 
 def requests_app(folder: Path, email: str, app: str, console: Console, *, clock: Clock = utc_now) -> int:
     """A client asks for an application in the Store (R10)."""
-    portal = _embedded(folder, clock)
-    try:
+    with closing(_embedded(folder, clock)) as portal:
         receipt = portal.client_requests_app(_user(portal, email).id, app)
-    finally:
-        portal.close()
     return _told(receipt, f"{email} asks for {app}", console)
 
 
 def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_now) -> int:
     """The reader of a welcome e-mail follows its link."""
-    portal = _embedded(folder, clock)
-    try:
+    with closing(_embedded(folder, clock)) as portal:
         used = portal.consume(link)
-    finally:
-        portal.close()
     if not used:
         raise UsageError("This link is used, expired, replaced by a newer one, or not of this portal.")
     console.answer("Activated.")
@@ -174,7 +157,10 @@ def _embedded(folder: Path, clock: Clock) -> SqlPortal:
     portal = portal_of(load_workspace(folder), writing=True, clock=clock)
     if not isinstance(portal, SqlPortal):
         portal.close()
-        raise UsageError("These commands are for the embedded portal (sqlite:///…).")
+        raise UsageError(
+            "What clients do is played on the embedded portal alone.",
+            "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
+        )
     return portal
 
 

@@ -10,7 +10,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TextIO
 
 from provisioner.commands.console import Console
@@ -67,11 +67,8 @@ class Progress:
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Progress]:
     """Work whose every part is worth a line: applying, mailing."""
-    shown = Progress(console, label, total)
-    try:
+    with closing(Progress(console, label, total)) as shown:
         yield shown
-    finally:
-        shown.close()
 
 
 @contextmanager

@@ -1,38 +1,23 @@
-"""What commands read first: workspace, manifests, portal, ledger; and the plan of it all."""
+"""What commands read first: workspace, manifests, portal, ledger."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.secrets import secret_of
 from provisioner.database import Place, open_place
-from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.errors import LedgerError, PortalError, UsageError, WorkspaceError
+from provisioner.diagnostics import Diagnostic
+from provisioner.errors import LedgerError, PortalError, WorkspaceError
 from provisioner.files import read_bytes
-from provisioner.ledger import Books
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.resolve import Policy, Resolution
-from provisioner.model import (
-    Address,
-    Clock,
-    Notice,
-    NoticeKind,
-    Operator,
-    State,
-    email_key,
-    paris_date,
-    user_address,
-    value,
-)
-from provisioner.planning.plan import Limits, Plan
-from provisioner.planning.planner import Wanted, chosen, make_plan, select
+from provisioner.model import Clock
 from provisioner.portals import open_portal
 from provisioner.portals.base import Access, Portal, Snapshot
 from provisioner.watching import Tell, untold
@@ -41,43 +26,13 @@ from provisioner.workspace import Workspace, read_manifests
 PARALLELISM = 10
 """Steps under way at once, unless ``--parallelism`` says otherwise."""
 
+PORTAL_SECRET = "PROVISIONER_PORTAL_SECRET"
+"""The environment variable with the portal's secret, where the workspace names no other place."""
+
 
 def utc_now() -> datetime:
     """The system's clock, aware of its zone."""
     return datetime.now(UTC)
-
-
-@value
-class Selection:
-    """``--target`` and ``--exclude``."""
-
-    targets: frozenset[Address] = frozenset()
-    excludes: frozenset[Address] = frozenset()
-
-    def __bool__(self) -> bool:
-        return bool(self.targets or self.excludes)
-
-
-@value
-class Planned:
-    """A plan with what it was made from."""
-
-    plan: Plan
-    declared: Declared
-    complete: bool
-
-
-def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
-    """``company:004217`` and ``user:claire@example.fr`` as addresses. Raises :class:`UsageError`."""
-    addresses = set()
-    for word in words:
-        kind, colon, key = word.partition(":")
-        if not colon or kind not in ("company", "user") or not key:
-            raise UsageError(
-                f"{word!r} is no address.", "Write company:NUMBER or user:E-MAIL, as the plan does."
-            )
-        addresses.add(Address(kind, email_key(key) if kind == "user" else key))
-    return frozenset(addresses)
 
 
 def read_declared(workspace: Workspace, tell: Tell = untold) -> tuple[Declared, list[Diagnostic]]:
@@ -101,20 +56,26 @@ def portal_of(
             clock=clock,
             writing=writing,
             client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),
-            secret=secret_of(
-                workspace.root,
-                place.secret_env,
-                place.secret_file,
-                what="the portal's secret",
-                error=PortalError,
-                usual="PROVISIONER_PORTAL_SECRET",
-            ),
+            secret=portal_secret(workspace),
             ca_file=place.ca_file,
             proxy=place.proxy,
             paths=place.paths,
             scim=place.scim,
             parallelism=parallelism,
         )
+    )
+
+
+def portal_secret(workspace: Workspace) -> str:
+    """The client's secret, the bearer token or the database's password. Raises :class:`PortalError`."""
+    place = workspace.portal
+    return secret_of(
+        workspace.root,
+        place.secret_env,
+        place.secret_file,
+        what="the portal's secret",
+        error=PortalError,
+        usual=PORTAL_SECRET,
     )
 
 
@@ -136,11 +97,8 @@ def ledger_of(workspace: Workspace) -> Place:
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
     """Everything the portal holds; writes nothing."""
-    portal = portal_of(workspace, writing=False, clock=clock)
-    try:
+    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()
-    finally:
-        portal.close()
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
@@ -153,110 +111,6 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
             found, _line_reader(workspace_root), colour=console.colour, width=console.width
         )
         console.say(text)
-
-
-def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
-    """What of provisioner.yaml decides how manifests are read against the portal, and the day.
-
-    ``operator`` is whose rights we have, where the portal says so.
-    """
-    return Policy(
-        operator=operator or workspace.operator,
-        today=paris_date(clock()),
-        close_absent=workspace.safety.absent == "close",
-        restore=workspace.safety.self_service == "restore",
-        welcome=workspace.mail.welcome == "ours",
-    )
-
-
-def plan_of(
-    workspace: Workspace,
-    problems: list[Diagnostic],
-    snapshot: Snapshot,
-    books: Books,
-    resolution: Resolution,
-    selection: Selection,
-    clock: Clock,
-    *,
-    declared: Declared,
-    users_managed: int,
-    users_declared: int,
-    tell: Tell = untold,
-) -> Plan:
-    """The plan of what was read and resolved; the two numbers count users, for the limits."""
-    desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
-    records = {
-        key: record
-        for key, record in resolution.records.items()
-        if not selection
-        or chosen(user_address(key), resolution.desired, selection.targets, selection.excludes)
-    }
-
-    def source_of(address: Address) -> Source | None:
-        place = (declared.companies if address.kind == "company" else declared.users).get(address.key)
-        return place.source if place is not None else None
-
-    placed = [replace(problem, source=problem.source) for problem in (*problems, *resolution.diagnostics)]
-    wanted = Wanted(
-        portal=snapshot.portal,
-        terms=snapshot.terms,
-        firm=workspace.firm.name,
-        today=paris_date(clock()),
-        limits=Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent),
-        welcomes=resolution.welcomes,
-        reasons=resolution.reasons,
-        records=records,
-        notices=(*resolution.notices, *_book_notices(books)),
-        diagnostics=[*placed, *_portal_gaps(workspace, users_declared, snapshot, desired)],
-        managed=users_managed,
-        declared=users_declared,
-    )
-    return make_plan(resolution.current, desired, wanted, source_of, tell)
-
-
-def _portal_gaps(
-    workspace: Workspace, users_declared: int, snapshot: Snapshot, desired: State
-) -> Iterable[Diagnostic]:
-    """What the catalogue has and this portal does not offer, and who sends the welcome."""
-    configure = "If your catalogue is right, tell the portal: provisioner portal configure"
-    for app in sorted(workspace.terms.apps - snapshot.terms.apps):
-        if any(grant.app == app for user in desired.users.values() for grant in user.apps):
-            yield error("portal-missing", f"The portal does not offer the application {app!r}.", configure)
-    for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
-        if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
-            yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
-    if workspace.mail.welcome == "portal" and users_declared:
-        yield error(
-            "welcome-by-portal",
-            "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",
-            "Write welcome: ours, or welcome: none, under mail: in provisioner.yaml.",
-        )
-
-
-def _book_notices(books: Books) -> Iterable[Notice]:
-    kinds = {"unknown": NoticeKind.LETTER_UNKNOWN, "failed": NoticeKind.LETTER_FAILED}
-    for posted in books.open_letters:
-        kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
-        words = {
-            NoticeKind.LETTER_UNKNOWN: "was cut off while it was sent; whether it arrived is not known. "
-            f"To decide: provisioner mail settle {posted.user} --sent or --resend",
-            NoticeKind.LETTER_FAILED: f"was refused for good ({posted.detail}). "
-            f"Once mended: provisioner mail send {posted.user}",
-            NoticeKind.LETTER_OWED: "is owed from an earlier run; apply, or provisioner mail send, sends it.",
-        }[kind]
-        yield Notice(
-            kind, user_address(posted.user), f"The welcome e-mail to {posted.letter.recipient} {words}"
-        )
-    if books.unsettled:
-        run = books.unsettled[0].run
-        for entry in books.unsettled:
-            kind_, _, key = entry.address.partition(":")
-            yield Notice(
-                NoticeKind.INTERRUPTED,
-                Address(kind_, key),
-                f"Run {run} was interrupted during {entry.action} of {entry.address}; "
-                "the next apply first asks the portal how it ended.",
-            )
 
 
 def _line_reader(root: Path) -> Callable[[str, int], str | None]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from provisioner.cache import Remembered, recall, remember, trusted, world_of
-from provisioner.commands.planning import fitted
-from provisioner.commands.reading import Planned, Selection, ledger_of, plan_of, policy_of, portal_of
+from provisioner.commands.reading import ledger_of, portal_of
+from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.files import WORKSPACE_FILE, Signature, manifest_files, signature
 from provisioner.ledger import Books, BooksView, look_at_books
@@ -38,12 +39,9 @@ def replan(workspace: Workspace, clock: Clock, *, digests: bool) -> Planned | No
     if remembered is None or (digests and len(remembered.digests) < len(remembered.files)):
         return None
     ledger = ledger_of(workspace)
-    portal = portal_of(workspace, writing=False, clock=clock)
-    search = _Search(workspace, clock, remembered, digests, portal)
-    try:
+    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
+        search = _Search(workspace, clock, remembered, digests, portal)
         return portal.look(lambda view: look_at_books(ledger, lambda books: search.plan(view, books)))
-    finally:
-        portal.close()
 
 
 def keep(
@@ -51,32 +49,31 @@ def keep(
     clock: Clock,
     signatures: Mapping[str, Signature],
     began: int,
-    declared: Declared,
-    snapshot: Snapshot,
-    books: Books,
-    resolution: Resolution,
+    world: World,
     plan: Plan,
 ) -> None:
     """Remember which files are at rest, for the next plan. ``began``: when reading began, in nanoseconds."""
-    restless = _restless(declared, resolution, plan)
+    declared, snapshot = world.declared, world.snapshot
+    restless = _restless(declared, world.resolution, plan)
     if restless is None or not plan.applyable:
         return
     remember(
         workspace.root,
         Remembered(
-            _world(workspace, clock, snapshot.portal, snapshot.stamp, books.stamp),
+            _stamp(workspace, clock, snapshot.portal, snapshot.stamp, world.books.stamp),
             {name: trusted(found, began) for name, found in signatures.items()},
             {name: digest for name, digest in declared.digests.items() if digest},
             _files_of_users(declared),
             _files_of_former(declared),
             {number: company.places.file for number, company in declared.companies.items()},
             tuple(sorted(restless)),
-            _undeclared(declared, resolution),
+            _undeclared(declared, world.resolution),
         ),
     )
 
 
-def _world(workspace: Workspace, clock: Clock, portal: str, portal_stamp: str, books_stamp: str) -> str:
+def _stamp(workspace: Workspace, clock: Clock, portal: str, portal_stamp: str, books_stamp: str) -> str:
+    """Another one whenever something else than the manifests has moved."""
     month = paris_date(clock()).strftime("%Y-%m")
     return world_of((workspace.written.hex(), portal, portal_stamp, books_stamp, month))
 
@@ -148,9 +145,7 @@ class _Search:
     def plan(self, view: View, books: BooksView) -> Planned | None:
         """The plan, and what is remembered for the next one."""
         workspace, old = self._workspace, self._old
-        if old.world != _world(workspace, self._clock, view.portal, view.stamp, books.stamp):
-            return None
-        if books.books(users=(), ids=()).unsettled:
+        if not self._stands_still(view, books):
             return None
         began = time.time_ns()
         files, troubles = manifest_files(workspace.root, workspace.manifests)
@@ -158,34 +153,19 @@ class _Search:
             return None
         moved = set(self._moved(files))
         gone = old.files.keys() - set(files)
-        part = self._grown(files, moved | gone | set(old.restless), gone, view, books)
-        if part is None:
+        part = self._grown(files, moved | gone | set(old.restless), view, books)
+        if part is None or (world := self._resolved(part, view)) is None:
             return None
-        numbers = {number for user in part.accounts for number in user.companies}
-        numbers |= part.declared.companies.keys()
-        numbers |= {mention.number for mention in part.declared.remainder.mentions}
-        companies = view.companies(numbers)
-        problems = [*part.problems, *check(part.declared, workspace.check_settings, companies)]
-        if any(problem.is_error for problem in problems):
-            return None
-        current = State(companies, {email_key(user.email): user for user in part.accounts})
-        resolution = resolve(part.declared, current, part.books.managed, self._policy)
-        if not fitted(self._portal, resolution)[1]:
-            return None
-        after = self._after(files, gone, part, resolution, began)
+        after = self._after(gone, part, world.resolution, began)
         plan = plan_of(
             workspace,
-            problems,
-            Snapshot(view.portal, current, view.terms, view.stamp),
-            part.books,
-            resolution,
+            world,
             Selection(),
             self._clock,
-            declared=part.declared,
             users_managed=books.count_managed(),
             users_declared=len(after.users),
         )
-        restless = _restless(part.declared, resolution, plan)
+        restless = _restless(part.declared, world.resolution, plan)
         if restless is None or not plan.applyable:
             return None
         after = replace(after, restless=tuple(sorted(restless)))
@@ -195,6 +175,11 @@ class _Search:
         if self._digests:
             declared = with_settings(replace(declared, digests=after.digests), workspace)
         return Planned(plan, declared, complete=True)
+
+    def _stands_still(self, view: View, books: BooksView) -> bool:
+        """Whether nothing but manifests can have moved."""
+        stamp = _stamp(self._workspace, self._clock, view.portal, view.stamp, books.stamp)
+        return self._old.world == stamp and not books.books(users=(), ids=()).unsettled
 
     def _moved(self, files: Iterable[str]) -> Iterator[str]:
         """Files whose signature is not the remembered one."""
@@ -208,9 +193,7 @@ class _Search:
             if known.get(name, nothing) != found:
                 yield name
 
-    def _grown(
-        self, files: list[str], moved: set[str], gone: set[str], view: View, books: BooksView
-    ) -> _Part | None:
+    def _grown(self, files: list[str], moved: set[str], view: View, books: BooksView) -> _Part | None:
         """The files that moved, with all whose names they share, and the accounts that go with them."""
         old, workspace = self._old, self._workspace
         awake, present, most = moved, set(files), max(_SMALL, len(files) // 4)
@@ -244,9 +227,23 @@ class _Search:
             awake |= more
         return None
 
-    def _after(
-        self, files: list[str], gone: set[str], part: _Part, resolution: Resolution, began: int
-    ) -> Remembered:
+    def _resolved(self, part: _Part, view: View) -> World | None:
+        """The part as a world of its own; None where something is wrong with it."""
+        numbers = {number for user in part.accounts for number in user.companies}
+        numbers |= part.declared.companies.keys()
+        numbers |= {mention.number for mention in part.declared.remainder.mentions}
+        companies = view.companies(numbers)
+        problems = [*part.problems, *check(part.declared, self._workspace.check_settings, companies)]
+        if any(problem.is_error for problem in problems):
+            return None
+        current = State(companies, {email_key(user.email): user for user in part.accounts})
+        resolution = resolve(part.declared, current, part.books.managed, self._policy)
+        if not fitted(self._portal, resolution)[1]:
+            return None
+        snapshot = Snapshot(view.portal, current, view.terms, view.stamp)
+        return World(part.declared, problems, snapshot, part.books, resolution)
+
+    def _after(self, gone: set[str], part: _Part, resolution: Resolution, began: int) -> Remembered:
         """What there is to remember now, but for who is restless."""
         old, declared = self._old, part.declared
         read = part.signatures.keys() | gone

@@ -5,19 +5,22 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
-from contextlib import suppress
+import time
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
-from provisioner.commands.serving import place_of
+from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
 from provisioner.model import Clock, value
-from provisioner.portals import open_portal
-from provisioner.portals.base import Access
-from provisioner.portals.sql import SqlPortal
+
+if TYPE_CHECKING:
+    from provisioner.service.clients import Clients
 
 BACKLOG = 2_048
+"""Connections that wait to be accepted, at most."""
 
 
 @value
@@ -28,8 +31,11 @@ class Listening:
     port: int = 8080
     """0: any that is free."""
     certificate: Path | None = None
+    """A PEM file, with its chain; without one the service speaks plain HTTP."""
     key: Path | None = None
+    """Likewise; None where it is in the certificate's file."""
     behind_proxy: bool = False
+    """A proxy before it speaks TLS, and says who asks."""
 
 
 @value
@@ -37,8 +43,10 @@ class Allowed:
     """What one client may ask for."""
 
     rate: float = 2_000
+    """Requests a second."""
     token_seconds: int = 900
     failed_logins: float = 30
+    """A minute, from one address."""
 
 
 def serve(
@@ -53,11 +61,7 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
     _require_safe(listening)
-    if public_url is not None and not public_url.startswith(("https://", "http://")):
-        raise UsageError(
-            f"{public_url} is no address of a page.",
-            "For example: --public-url https://portail.example.fr/acces",
-        )
+    _require_page(public_url)
     try:
         from provisioner.service.server import run
     except ModuleNotFoundError as problem:
@@ -65,65 +69,53 @@ def serve(
             f"The service needs more than is installed: {problem.name} is missing.",
             "pip install 'provisioner[serve]'",
         ) from problem
-    import time
-
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
     from provisioner.service.clients import Clients
-    from provisioner.service.service import Lasting, Service
+    from provisioner.service.hosts import Lasting
+    from provisioner.service.service import Service
 
-    access = place_of(folder, url, clock=clock, public_url=public_url)
-    portal = Lasting(lambda: hosted(access))
-    listener = None
-    try:
+    access = access_of(folder, url, clock=clock, public_url=public_url)
+    bounds = Bounds(
+        rate=allowed.rate,
+        failed_logins=allowed.failed_logins,
+        token_seconds=allowed.token_seconds,
+        behind_proxy=listening.behind_proxy,
+    )
+    with closing(hosted(access)) as found, closing(Lasting(found.again)) as portal:
         about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
         clients = Clients(portal)
-        listener = _listen(listening)
-        where = _where(listening, listener)
-
-        def say() -> None:
-            console.say(f"The portal listens at {where}")
-            if not any(client.disabled is None for client in clients.everyone()):
-                console.say(
-                    "No client may log in yet. To make one:\n"
-                    f"  provisioner client add NAME --role administrator --url {access.url}"
-                )
-
-        service = Service(lambda: hosted(access), clients, clock, time.monotonic)
-        log = AccessLog(console.stdout)
-        bounds = Bounds(
-            rate=allowed.rate,
-            failed_logins=allowed.failed_logins,
-            token_seconds=allowed.token_seconds,
-            behind_proxy=listening.behind_proxy,
-        )
-        try:
+        with closing(_listen(listening)) as listener, closing(AccessLog(console.stdout)) as log:
+            service = Service(found.again, clients, clock, time.monotonic)
+            where = _where(listening, listener)
             run(
                 Border(service, bounds, log),
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
-                listening=say,
+                listening=lambda: _say_ready(console, where, clients, access.url),
             )
-        finally:
-            log.close()
-    finally:
-        if listener is not None:
-            listener.close()
-        portal.close()
     console.say("Stopped.")
     return 0
 
 
-def hosted(access: Access) -> SqlPortal:
-    """The portal of a database, opened. Raises :class:`PortalError`."""
-    portal = open_portal(access)
-    if not isinstance(portal, SqlPortal):
-        portal.close()
-        raise UsageError(f"{access.url} is not a portal that can be served from here.")
-    return portal
+def _say_ready(console: Console, where: str, clients: Clients, url: str) -> None:
+    console.say(f"The portal listens at {where}")
+    if not any(client.disabled is None for client in clients.everyone()):
+        console.say(
+            "No client may log in yet. To make one:\n"
+            f"  provisioner client add NAME --role administrator --url {url}"
+        )
+
+
+def _require_page(public_url: str | None) -> None:
+    if public_url is not None and not public_url.startswith(("https://", "http://")):
+        raise UsageError(
+            f"{public_url} is no address of a page.",
+            "For example: --public-url https://portail.example.fr/acces",
+        )
 
 
 def _require_safe(listening: Listening) -> None:

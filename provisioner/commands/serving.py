@@ -1,4 +1,4 @@
-"""Which portal is served, and its database: what ``serve`` and ``client`` share."""
+"""The portal that is served, and its database: what ``serve`` and ``client`` share."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import os
 import re
 from pathlib import Path
 
-from provisioner.commands.secrets import secret_of
-from provisioner.errors import PortalError, UsageError, WorkspaceError
+from provisioner.commands.reading import PORTAL_SECRET, portal_secret
+from provisioner.errors import UsageError, WorkspaceError
 from provisioner.files import find_workspace
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.places import database
 from provisioner.model import Clock, Operator, Terms
+from provisioner.portals import open_portal
 from provisioner.portals.base import Access
+from provisioner.portals.sql import SqlPortal
 from provisioner.workspace import Workspace, load_workspace
 
 SERVED = ("sqlite", "postgresql")
 """Schemes of portals that are ours to serve."""
 
-USUAL_SECRET = "PROVISIONER_PORTAL_SECRET"
-"""Where the password of the database's server is, unless the workspace says otherwise."""
 
+def access_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
+    """To the portal at ``url``, or to that of the workspace here, whose terms it has.
 
-def place_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
-    """The portal at ``url``, or that of the workspace here; terms are the workspace's, where there is one.
-
-    Raises :class:`UsageError` where neither says which, or where it is a portal of somebody else's.
+    Raises :class:`UsageError` where neither says which, or where it is a portal of somebody else's;
+    :class:`PortalError` where its password cannot be read.
     """
     workspace = _workspace(folder)
     if url is None:
@@ -49,6 +49,18 @@ def place_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | N
     )
 
 
+def hosted(access: Access) -> SqlPortal:
+    """The portal itself, opened.
+
+    Raises :class:`PortalError`; :class:`UsageError` where it is a portal of somebody else's.
+    """
+    portal = open_portal(access)
+    if not isinstance(portal, SqlPortal):
+        portal.close()
+        raise UsageError(f"{access.url} is not a portal that can be served from here.")
+    return portal
+
+
 def _require_servable(url: str) -> None:
     """Repeats nothing of it but its kind: there may be a password in it. Raises :class:`UsageError`."""
     scheme, separator, _ = url.partition("://")
@@ -61,7 +73,7 @@ def _require_servable(url: str) -> None:
     try:
         database(url)
     except Refused as refused:
-        secret = f"Leave it out of the url, and set {USUAL_SECRET}."
+        secret = f"Leave it out of the url, and set {PORTAL_SECRET}."
         raise UsageError(
             f"The url of the portal's database cannot be used: {refused.reason}.",
             secret if "password" in refused.reason else refused.remedy,
@@ -80,9 +92,5 @@ def _workspace(folder: Path) -> Workspace | None:
 
 def _password(workspace: Workspace | None, url: str) -> str:
     if workspace is not None and workspace.portal.url == url:
-        place = workspace.portal
-        return secret_of(
-            workspace.root, place.secret_env, place.secret_file,
-            what="the portal's secret", error=PortalError, usual=USUAL_SECRET,
-        )  # fmt: skip
-    return os.environ.get(USUAL_SECRET, "")
+        return portal_secret(workspace)
+    return os.environ.get(PORTAL_SECRET, "")

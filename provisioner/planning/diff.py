@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Protocol
 
 from provisioner.diagnostics import Source
 from provisioner.model import (
@@ -60,14 +61,38 @@ def letters_for(
             change.address,
             after.email,
             welcomes[change.address.key].language,
-            {
-                "first_name": after.first_name,
-                "last_name": after.last_name,
-                "email": after.email,
-                "company": company.name if company else after.billed,
-                "firm": firm,
-            },
+            letter_context(after, company.name if company else after.billed, firm),
         )
+
+
+class Person(Protocol):
+    """Whoever a letter is to: an account of the portal, or a user of the manifests."""
+
+    @property
+    def first_name(self) -> str:
+        """As he is addressed."""
+        ...
+
+    @property
+    def last_name(self) -> str:
+        """Likewise."""
+        ...
+
+    @property
+    def email(self) -> str:
+        """Under which he logs in."""
+        ...
+
+
+def letter_context(person: Person, company: str, firm: str) -> dict[str, str]:
+    """What the template of a letter is told; ``company`` and ``firm`` are names."""
+    return {
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "email": person.email,
+        "company": company,
+        "firm": firm,
+    }
 
 
 def _activates(change: Change) -> bool:

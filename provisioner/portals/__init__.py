@@ -55,6 +55,11 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
 """``sqlite:///portal.db`` lies in the workspace, ``sqlite:////srv/portal.db`` at an absolute path."""
 
 
+def makes_links(url: str) -> bool:
+    """Whether the portal behind a url makes activation links, as can be said without asking it."""
+    return PORTALS.get(url.partition("://")[0]) is not _open_scim
+
+
 def open_portal(access: Access) -> Portal:
     """The portal behind a url, opened by the driver for its scheme. Raises :class:`PortalError`."""
     scheme, separator, _ = access.url.partition("://")

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import Any, assert_never
@@ -65,8 +65,8 @@ from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
-from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing
-from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, Web, absurd
+from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, web_of
+from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
 BATCH = 1_000
 """Steps taken at once; of these, as many as ``parallelism`` says are under way."""
@@ -80,7 +80,7 @@ _TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s
 
 @dataclass(slots=True)
 class _Known:
-    """What was read so far; later on only what was changed is read again."""
+    """What one reading has found so far; in its next round only what was changed is read again."""
 
     companies: dict[str, Company] = field(default_factory=dict)
     users: dict[str, User] = field(default_factory=dict)
@@ -88,31 +88,22 @@ class _Known:
     """All changes up to this count are in it."""
     of: tuple[str, date] | None = None
     """Which portal, on which day."""
-    stamp: str = ""
-    """Of the portal that it is, once it is whole."""
     reading: Users = field(default_factory=Users)
 
 
 class RestPortal(Holding):
     """The portal behind a service; opened without ``writing`` it never sends a verb that writes."""
 
-    def __init__(self, access: Access, *, transport: Any = None) -> None:
-        """``transport`` stands in for the network. Raises :class:`PortalError`; nothing is sent yet."""
+    def __init__(self, access: Access) -> None:
+        """Raises :class:`PortalError`; nothing is sent yet."""
         super().__init__(access.operator)
         if not access.secret:
             raise missing()
         self._table = located(access.paths)
-        self._known = _Known()
+        self._last: tuple[Snapshot, date] | None = None
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
-        self._web = Web(
-            access.url,
-            ca_file=access.root / access.ca_file if access.ca_file else None,
-            proxy=access.proxy,
-            connections=self._parallelism,
-            secrets=(access.secret,),
-            transport=transport,
-        )
+        self._web = web_of(access, access.url)
         self._credential: Credential
         if access.client_id:
             scopes = (READ, WRITE) if access.writing else (READ,)
@@ -136,33 +127,42 @@ class RestPortal(Holding):
 
         Rows are only ever added or changed, and the portal counts its changes: what was changed since the
         pages were read is read again, until all of it is of one instant. What an earlier reading found is
-        good as long as the stamp is the same: a portal restored from a backup counts on from an older number,
-        and by that alone is not known from the one that was read.
+        good as long as the stamp is the same, and on that day; else everything is read. For a portal
+        restored from a backup counts on from an older number, and by that alone is not known from the one
+        that was read.
         """
-        first = None
-        if self._known.stamp:
-            first = self._web.run(self._about())
-            if (first.stamp, (first.portal, first.today)) == (self._known.stamp, self._known.of):
-                return self._snapshot(first)
-            self._known = _Known()
+        about = None
+        if self._last is not None:
+            about, (last, day) = self._web.run(self._about()), self._last
+            if (about.portal, about.stamp, about.today) == (last.portal, last.stamp, day):
+                return replace(last, terms=about.terms, operator=about.operator)
+            self._last = None
         with _no_garbage_collection():
-            for _ in range(MOST_ROUNDS):
-                about, counters = self._read_on(first)
-                first = None
-                if counters == {about.counter}:
-                    self._known.stamp = about.stamp
-                    return self._snapshot(about)
+            snapshot, day = self._read(about)
+        self._last = snapshot, day
+        return snapshot
+
+    def _read(self, told: About | None) -> tuple[Snapshot, date]:
+        """Everything, and the day on which it was so; ``told`` as below."""
+        known = _Known()
+        for _ in range(MOST_ROUNDS):
+            about, counters = self._read_on(known, told)
+            told = None
+            if counters == {about.counter}:
+                return self._snapshot(known, about), about.today
+            if not counters:
+                known = _Known()
         raise PortalError(
             f"{self._web.server} changes faster than it can be read.",
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, told: About | None) -> tuple[About, set[int]]:
+    def _read_on(self, known: _Known, told: About | None) -> tuple[About, set[int]]:
         """What was changed since everything known was read, and where the counter stood at each page.
 
-        ``told`` is what the portal has just said of itself, if it was asked.
+        At none where what is known is of no use any more. ``told`` is what the portal has just said of
+        itself, if it was asked.
         """
-        known = self._known
         asked = self._web.start(self._about()) if told is None else None
         pages = self._pages("companies", known.since), self._pages("users", known.since)
         about = asked.result() if asked else told
@@ -172,7 +172,6 @@ class RestPortal(Holding):
             # another portal, an older copy of it, or another day, on which applications end by themselves
             for unread in pages:
                 unread.close()
-            self._known = _Known()
             return about, set()
         for rows, counter in pages[0]:
             counters.add(counter)
@@ -183,8 +182,8 @@ class RestPortal(Holding):
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
-    def _snapshot(self, about: About) -> Snapshot:
-        companies, users = dict(self._known.companies), self._known.users
+    def _snapshot(self, known: _Known, about: About) -> Snapshot:
+        companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
             raise absurd(self._web.server, "two of its users have one e-mail address")
@@ -193,10 +192,7 @@ class RestPortal(Holding):
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
     async def _about(self) -> About:
-        reply = await self._ask(self._request("portal"))
-        if reply.status != 200:
-            raise self._unexpected(reply, "portal")
-        about = read_about(reply)
+        about = read_about(await self._answer("portal"))
         scope = WRITE if self._writing else READ
         if scope not in about.scopes:
             raise lacking(self._web.server, scope)
@@ -234,29 +230,24 @@ class RestPortal(Holding):
         while True:
             query = f"?after={after}&limit={limit}" + (f"&since={since}" if since else "")
             try:
-                reply = await self._ask(self._request(name, query=query))
+                return await self._answer(name, query=query), limit
             except TooLong:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 8)
-                continue
-            if reply.status != 200:
-                raise self._unexpected(reply, name)
-            return reply, limit
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """See :meth:`~provisioner.portals.base.Portal.receipt`."""
         return self._web.run(self._looked_up(key, ledger))
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
-        reply = await self._ask(
-            self._request("receipt", key=key, query=_query(ledger=ledger) if ledger else "")
-        )
-        if reply.status == 404 and read_problem(reply).code == "not-on-portal":
+        query = _query(ledger=ledger) if ledger else ""
+        reply = await self._answer("receipt", key=key, query=query, taking=(200, 404))
+        if reply.status == 200:
+            return read_receipt(reply, key)
+        if read_problem(reply).code == "not-on-portal":
             return None
-        if reply.status != 200:
-            raise self._unexpected(reply, "receipt")
-        return read_receipt(reply, key)
+        raise self._unexpected(reply, "receipt")
 
     def look(self, looker: Callable[[View], T | None]) -> T | None:
         """See :meth:`~provisioner.portals.base.Portal.look`: it shows whether anything moved, and no more."""
@@ -311,7 +302,7 @@ class RestPortal(Holding):
             headers["If-Match"] = f'"{max(0, call.version)}"'
         if job.ledger:
             headers |= _lease(job.ledger, job.fence)
-        return self._request(name, said, headers=headers, repeatable=bool(call.key), **blanks)
+        return replace(self._request(name, said, headers=headers, **blanks), repeatable=bool(call.key))
 
     def _verdict(self, reply: Reply, call: Call) -> Receipt:
         """What an answer to a step means."""
@@ -338,23 +329,19 @@ class RestPortal(Holding):
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
         said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
-        reply = self._web.run(self._ask(self._request("take_lease", said, ledger=ledger)))
+        reply = self._web.run(self._answer("take_lease", said, ledger=ledger, taking=(200, 423)))
         if reply.status == 423:
             raise Locked(
                 self._told(read_problem(reply), reply),
                 "Wait for it, or plan and apply with a ledger of your own.",
             )
-        if reply.status != 200:
-            raise self._unexpected(reply, "take_lease")
         return read_lease(reply, holder)
 
     def drop_lease(self, ledger: str, holder: str) -> None:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        request = self._request("drop_lease", ledger=ledger, query=_query(holder=holder))
-        reply = self._web.run(self._ask(request))
-        if reply.status not in (200, 204):
-            raise self._unexpected(reply, "drop_lease")
+        query = _query(holder=holder)
+        self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
 
     def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
@@ -362,12 +349,10 @@ class RestPortal(Holding):
         granted: set[str] = set()
         for at in range(0, len(letters), MAX_LETTERS):
             some = letters[at : at + MAX_LETTERS]
-            request = self._request("claim_letters", {"letters": list(some)}, headers=_lease(ledger, fence))
-            reply = self._web.run(self._ask(request))
+            said, headers = {"letters": list(some)}, _lease(ledger, fence)
+            reply = self._web.run(self._answer("claim_letters", said, headers=headers, taking=(200, 423)))
             if reply.status == 423:
                 raise superseded()
-            if reply.status != 200:
-                raise self._unexpected(reply, "claim_letters")
             granted |= read_texts(reply, "granted") & set(some)
         return frozenset(granted)
 
@@ -379,25 +364,36 @@ class RestPortal(Holding):
         ids = list(links)
         for at in range(0, len(ids), MAX_LETTERS):
             some = ids[at : at + MAX_LETTERS]
-            reply = self._web.run(self._ask(self._request("invitations", {"users": some})))
-            if reply.status != 200:
-                raise self._unexpected(reply, "invitations")
-            links |= read_links(reply, some)
+            links |= read_links(self._web.run(self._answer("invitations", {"users": some})), some)
         return links
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         self._require_writing()
         said = {**writer(Terms)(terms), "public_url": public_url}
-        reply = self._web.run(self._ask(self._request("set_terms", said)))
-        if reply.status not in (200, 204):
-            raise self._unexpected(reply, "set_terms")
+        self._web.run(self._answer("set_terms", said, taking=(200, 204)))
 
     # --- requests and refusals ---
 
     def _require_writing(self) -> None:
         if not self._writing:
             raise read_only()
+
+    async def _answer(
+        self,
+        name: str,
+        said: Json = None,
+        *,
+        taking: Collection[int] = (200,),
+        query: str = "",
+        headers: Mapping[str, str] | None = None,
+        **blanks: str,
+    ) -> Reply:
+        """What an endpoint answers. Raises :class:`PortalError` for a status that is not among ``taking``."""
+        reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
+        if reply.status not in taking:
+            raise self._unexpected(reply, name)
+        return reply
 
     async def _ask(self, request: Request) -> Reply:
         return await self._web.ask(request, self._credential)
@@ -409,7 +405,6 @@ class RestPortal(Holding):
         *,
         query: str = "",
         headers: Mapping[str, str] | None = None,
-        repeatable: bool = True,
         **blanks: str,
     ) -> Request:
         """The request called ``name``, with the blanks of its path filled in."""
@@ -421,7 +416,7 @@ class RestPortal(Holding):
         if said is not None:
             given["Content-Type"] = "application/json"
             content = json.dumps(said, ensure_ascii=False).encode()
-        return Request(method, path + query, given, content, repeatable)
+        return Request(method, path + query, given, content)
 
     def _told(self, problem: Problem, reply: Reply) -> str:
         """The portal's own sentence, with the rule in front as everywhere."""

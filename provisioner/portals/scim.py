@@ -74,8 +74,9 @@ from provisioner.portals.scim_fit import fitted
 from provisioner.portals.scim_holdings import Holdings
 from provisioner.portals.scim_mapping import Pending, Places, pending_of
 from provisioner.portals.scim_paths import CORE, Resource
+from provisioner.portals.tokens import web_of
 from provisioner.portals.verdicts import Given, applied, billing_passes, judge, refused, repeated
-from provisioner.web import Unanswered, Web
+from provisioner.web import Unanswered
 
 TRIES = 5
 """How often a write is begun again that met another one, or whose answer was lost."""
@@ -94,14 +95,7 @@ def open_scim(access: Access) -> ScimPortal:
     parts = urlsplit(address)
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise PortalError(f"{access.url} is no address of a SCIM server.", "Write scim+https://HOST/PATH.")
-    web = Web(
-        address,
-        ca_file=access.root / access.ca_file if access.ca_file else None,
-        proxy=access.proxy,
-        connections=access.parallelism,
-        secrets=(access.secret,),
-    )
-    return ScimPortal(access, Client(web, access.secret))
+    return ScimPortal(access, Client(web_of(access, address), access.secret))
 
 
 def identity(url: str) -> str:

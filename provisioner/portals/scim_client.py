@@ -18,7 +18,8 @@ from provisioner.errors import PortalError
 from provisioner.model import value
 from provisioner.portals.scim_mapping import Definition, Schemas
 from provisioner.portals.scim_paths import CORE, Path, Resource, attributes
-from provisioner.web import Credential, Reply, Request, Web, absurd
+from provisioner.portals.tokens import GivenToken
+from provisioner.web import Reply, Request, Web, absurd
 
 PAGE = 50
 """Resources a page; a server may give fewer."""
@@ -60,23 +61,12 @@ class Refused(Exception):
         self.broken = status >= 500 and status != NOT_IMPLEMENTED
 
 
-class Bearer:
-    """A token that stays the same."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    async def token(self, refused: str, deadline: float) -> str:
-        """See :class:`~provisioner.web.Credential`."""
-        return self._token
-
-
 class Client:
     """One SCIM server."""
 
     def __init__(self, web: Web, token: str) -> None:
         self._web = web
-        self._credential: Credential | None = Bearer(token) if token else None
+        self._credential = GivenToken(token) if token else None
         self._features: Features | None = None
 
     @property

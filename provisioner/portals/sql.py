@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -22,9 +23,11 @@ from provisioner.database import (
     Place,
     connect,
     decoding,
+    file_at,
     marks,
     portions,
     read,
+    require_same,
     seen_at,
     stamp_of,
     told,
@@ -246,19 +249,30 @@ class ReadOnlyPortal:
 
 
 class SqlPortal(Holding):
-    """The embedded portal, opened by one operator for writing; a missing one is made under ``terms``.
+    """The embedded portal, opened by one operator for writing.
+
+    A missing one is made under ``terms``, and refused without (None).
 
     It is a :class:`~provisioner.portals.base.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
-    def __init__(self, place: Place, operator: Operator, terms: Terms, public_url: str, clock: Clock) -> None:
+    def __init__(
+        self, place: Place, operator: Operator, terms: Terms | None, public_url: str, clock: Clock
+    ) -> None:
         super().__init__(operator)
         self.place = place
         """Where it lies."""
         self._clock = clock
         self._turn = RLock()
-        self._connection = connect(place, IDENTITY, lambda connection: _found(connection, terms, public_url))
+        found = None if terms is None else partial(_found, terms=terms, public_url=public_url)
+        self._connection = connect(place, IDENTITY, found)
+        self._file = file_at(place)
+
+    def again(self) -> SqlPortal:
+        """The very same portal, opened once more. Raises :class:`PortalError`, also where it is gone."""
+        require_same(self.place, IDENTITY, self._file)
+        return SqlPortal(self.place, self._operator, None, "", self._clock)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -476,6 +490,7 @@ class SqlPortal(Holding):
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
         with self._turn, told(self.place, IDENTITY):
+            require_same(self.place, IDENTITY, self._file)
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -485,8 +500,10 @@ class SqlPortal(Holding):
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
         """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
-        with self._turn, told(self.place, IDENTITY), transaction(self._connection):
-            yield self._connection
+        with self._turn, told(self.place, IDENTITY):
+            require_same(self.place, IDENTITY, self._file)
+            with transaction(self._connection):
+                yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
         """Whoever writes is alive."""

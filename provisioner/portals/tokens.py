@@ -1,4 +1,4 @@
-"""What opens a portal's service: a token that was given to us, or one that we fetch and renew."""
+"""What opens a portal over HTTP: the line to it, and a token that we were given or fetch and renew."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote_plus, urlencode
 
 from provisioner.errors import PortalError
+from provisioner.portals.base import Access
 from provisioner.web import Reply, Request, Unanswered, Web, absurd
 
 USUAL_SECONDS = 300
@@ -17,6 +18,17 @@ MARGIN_SECONDS = 30.0
 """A token is renewed this long before its end, or a tenth of its time if that is less."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
+
+
+def web_of(access: Access, address: str) -> Web:
+    """The line to the portal of an access, at the ``address`` in its url. Raises :class:`PortalError`."""
+    return Web(
+        address,
+        ca_file=access.root / access.ca_file if access.ca_file else None,
+        proxy=access.proxy,
+        connections=max(1, access.parallelism),
+        secrets=(access.secret,),
+    )
 
 
 class GivenToken:

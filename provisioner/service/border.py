@@ -16,7 +16,6 @@ import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -25,14 +24,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from provisioner.errors import Locked, PortalError, ProvisionerError
-from provisioner.portals.hosting import Host
 from provisioner.service import invitation, oauth
 from provisioner.service.access_log import AccessLog
 from provisioner.service.bodies import Nothing
 from provisioner.service.buckets import Buckets
 from provisioner.service.clients import Session
+from provisioner.service.handlers import HANDLERS
 from provisioner.service.problems import MEDIA_TYPE, Problem, unavailable
-from provisioner.service.service import HANDLERS, Asked, Reply, Service, no_token
+from provisioner.service.service import Asked, Reply, Service, no_token
 from provisioner.service.strict import MAX_BODY, read_body, read_headers, read_parameter, read_query
 from provisioner.service.table import TABLE, Entry
 
@@ -207,38 +206,9 @@ class Border:
 
     async def _check(self, entry: Entry, request: Request, headers: Any, session: Session | None) -> Asked:
         content = await self._body(request, headers)
-        found: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
-        query = read_query(request.scope.get("query_string", b""))
-        missing = None
-        for parameter in entry.parameters:
-            name = parameter.name
-            if parameter.place == "path":
-                text = request.path_params[name]
-            elif parameter.place == "query":
-                text = query.pop(name, None)
-            else:
-                text = headers.get(name.lower())
-            if text is not None:
-                found[parameter.place][name] = (
-                    _version(text) if name == "If-Match" else read_parameter(parameter, text)
-                )
-            elif parameter.required:
-                missing = missing or parameter
-        if query:
-            raise Problem("malformed", "There is a query parameter that is not known here.")
-        if missing is not None:
-            code = "version-missing" if missing.name == "If-Match" else "malformed"
-            raise Problem(code, f"The {missing.place} parameter {missing.name} is missing.")
-        if ("Lease" in found["header"]) != ("Fencing-Token" in found["header"]):
-            raise Problem("lease-missing", "Lease and Fencing-Token come together or not at all.")
-        body = None
-        if entry.takes is not None and not (entry.takes is Nothing and not content):
-            if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-                raise Problem("media-type", "The body is to be application/json.")
-            body = read_body(content, entry.takes)
-        elif content and entry.takes is None:
-            raise Problem("malformed", "This request has no body.")
-        return Asked(entry, session, found["path"], found["query"], found["header"], body)
+        given = _parameters(entry, request, headers)
+        body = _said(entry, headers, content)
+        return Asked(entry, session, given["path"], given["query"], given["header"], body)
 
     async def _body(self, request: Request, headers: Any) -> bytes:
         length = headers.get("content-length", "")
@@ -301,51 +271,56 @@ class Border:
         try:
             self._meet(self._address(request, read_headers(request.scope["headers"])))
             async with asyncio.timeout(ANSWER_SECONDS):
-                page = await self._invitation(request)
+                page = await invitation.visit(self._service, request)
         except (PortalError, Problem) as trouble:
             return _refused(request, _problem_of(trouble))
         except TimeoutError:
             return _refused(request, unavailable("The database does not answer."))
         return page or _refused(request, Problem("not-found", "There is nothing at this address."))
 
-    async def _invitation(self, request: Request) -> Response | None:
-        """The page of an activation link; None where no such page lies."""
-        path = request.scope["path"]
-        folder, _, token = path.rpartition("/")
-        about = await self._service.read(lambda host: host.about())
-        base = urlsplit(about.public_url).path.rstrip("/") if about.public_url else None
-        # at the root of the host, only what looks like a link is one
-        if base is None or folder != base or not token or (not base and len(token) < 60):
-            return None
-        request.scope["page"] = "invitation"
-        if request.method not in ("GET", "HEAD", "POST"):
-            allow = "GET, HEAD, POST"
-            refused = Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
-            return _refused(request, refused)
-        kind, status = await self._turn(request, token)
-        language = invitation.language_of(
-            request.query_params.get("lang", ""), request.headers.get("accept-language", "")
-        )
-        retry = {"Retry-After": "60"} if status == 503 else {}
-        return Response(invitation.page(kind, language), status, headers={**invitation.HEADERS, **retry})
-
-    async def _turn(self, request: Request, token: str) -> tuple[str, int]:
-        try:
-            if request.method != "POST":
-                works = await self._service.read(lambda host: host.invited(token) is not None)
-                return ("open", 200) if works else ("gone", 410)
-            if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-                return "elsewhere", 403
-
-            def consume(host: Host) -> bool:
-                return host.consume(token)
-
-            return ("done", 200) if await self._service.write(consume) else ("gone", 410)
-        except PortalError:
-            return "away", 503
-
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
+
+
+def _parameters(entry: Entry, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
+    """What is given for the endpoint's parameters, by place and name. Raises :class:`Problem`."""
+    query = read_query(request.scope.get("query_string", b""))
+    given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+    missing = []
+    for parameter in entry.parameters:
+        name = parameter.name
+        if parameter.place == "path":
+            text = request.path_params[name]
+        elif parameter.place == "query":
+            text = query.pop(name, None)
+        else:
+            text = headers.get(name.lower())
+        if text is not None:
+            value = _version(text) if name == "If-Match" else read_parameter(parameter, text)
+            given[parameter.place][name] = value
+        elif parameter.required:
+            missing.append(parameter)
+    if query:
+        raise Problem("malformed", "There is a query parameter that is not known here.")
+    for parameter in missing:
+        code = "version-missing" if parameter.name == "If-Match" else "malformed"
+        raise Problem(code, f"The {parameter.place} parameter {parameter.name} is missing.")
+    if ("Lease" in given["header"]) != ("Fencing-Token" in given["header"]):
+        raise Problem("lease-missing", "Lease and Fencing-Token come together or not at all.")
+    return given
+
+
+def _said(entry: Entry, headers: Any, content: bytes) -> Any:
+    """The body as the endpoint's model; None where it takes none. Raises :class:`Problem`."""
+    if entry.takes is None:
+        if content:
+            raise Problem("malformed", "This request has no body.")
+        return None
+    if entry.takes is Nothing and not content:
+        return None
+    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Problem("media-type", "The body is to be application/json.")
+    return read_body(content, entry.takes)
 
 
 def _version(text: str) -> int:

@@ -15,6 +15,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol
 
+from provisioner.database import Connection
 from provisioner.errors import UsageError
 from provisioner.model import Operator, value
 
@@ -22,13 +23,13 @@ SECRET_BYTES = 32
 
 
 class Books(Protocol):
-    """The portal's database, for what is no content of the portal; what they give executes statements."""
+    """The portal's database, for what is no content of the portal."""
 
-    def keeping(self) -> AbstractContextManager[Any]:
+    def keeping(self) -> AbstractContextManager[Connection]:
         """One write transaction."""
         ...
 
-    def looking(self) -> AbstractContextManager[Any]:
+    def looking(self) -> AbstractContextManager[Connection]:
         """One consistent view."""
         ...
 

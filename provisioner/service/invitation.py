@@ -11,6 +11,17 @@ import base64
 import hashlib
 import html
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from provisioner.errors import PortalError
+from provisioner.service.problems import Problem
+from provisioner.service.service import Service
+
+LINK_LENGTH = 60
+"""The last part of an activation link is longer."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
@@ -115,6 +126,48 @@ _PAGES: dict[str, dict[str, _Words]] = {
     },
 }
 _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
+
+
+async def visit(service: Service, request: Request) -> Response | None:
+    """The answer at an activation link; None where no such page lies.
+
+    Raises :class:`Problem`, and :class:`PortalError` where nobody knows whether one does.
+    """
+    about = await service.read(lambda host: host.about())
+    token = _token(request.scope["path"], about.public_url)
+    if not token:
+        return None
+    request.scope["page"] = "invitation"
+    if request.method not in ("GET", "HEAD", "POST"):
+        allow = "GET, HEAD, POST"
+        raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
+    kind, status = await _turn(service, request, token)
+    language = language_of(request.query_params.get("lang", ""), request.headers.get("accept-language", ""))
+    retry = {"Retry-After": "60"} if status == 503 else {}
+    return Response(page(kind, language), status, headers={**HEADERS, **retry})
+
+
+def _token(path: str, public_url: str) -> str:
+    """The last part of an activation link's path; empty for any other path."""
+    folder, _, token = path.rpartition("/")
+    base = urlsplit(public_url).path.rstrip("/")
+    # at the root of the host, only what looks like a link is one
+    if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
+        return ""
+    return token
+
+
+async def _turn(service: Service, request: Request, token: str) -> tuple[str, int]:
+    try:
+        if request.method != "POST":
+            works = await service.read(lambda host: host.invited(token) is not None)
+            return ("open", 200) if works else ("gone", 410)
+        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return "elsewhere", 403
+        done = await service.write(lambda host: host.consume(token))
+        return ("done", 200) if done else ("gone", 410)
+    except PortalError:
+        return "away", 503
 
 
 def page(kind: str, language: str) -> bytes:

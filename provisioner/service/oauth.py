@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
+from provisioner.service.clients import Client
 from provisioner.service.problems import Problem
 from provisioner.service.service import Reply, Service
 from provisioner.service.strict import read_form
@@ -47,12 +48,31 @@ async def give_token(
 
     ``admit`` is given the id of a client that proved itself, and may raise.
     """
+    form = _form(headers, content)
+    client = await _proved(service, headers, form)
+    admit(client.id)
+    scopes = _wanted(form, client)
+    token = await service.issue(client, scopes, seconds)
+    answer = {
+        "access_token": token,
+        "token_type": "Bearer",
+        "expires_in": seconds,
+        "scope": " ".join(sorted(scopes)),
+    }
+    return Reply(200, json.dumps(answer).encode(), NO_STORE), client.id
+
+
+def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Refused("invalid_request", f"The body is not of the type {FORM}.")
     try:
-        form = read_form(content)
+        return read_form(content)
     except Problem as problem:
         raise Refused("invalid_request", problem.detail) from None
+
+
+async def _proved(service: Service, headers: Mapping[str, str], form: Mapping[str, str]) -> Client:
+    """The client whose credentials these are."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
         raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
@@ -64,20 +84,19 @@ async def give_token(
     client = await service.log_in(client_id, secret)
     if client is None:
         raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
-    admit(client.id)
-    wanted = frozenset(form["scope"].split()) if form.get("scope", "").strip() else client.scopes
+    return client
+
+
+def _wanted(form: Mapping[str, str], client: Client) -> frozenset[str]:
+    """The scopes that are asked for; all that the client has where none are."""
+    if not form.get("scope", "").strip():
+        return client.scopes
+    wanted = frozenset(form["scope"].split())
     if not wanted <= SCOPES.keys():
         raise Refused("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
     if not wanted <= client.scopes:
         raise Refused("invalid_scope", "This client has not all of these scopes.")
-    token = await service.issue(client, wanted, seconds)
-    answer = {
-        "access_token": token,
-        "token_type": "Bearer",
-        "expires_in": seconds,
-        "scope": " ".join(sorted(wanted)),
-    }
-    return Reply(200, json.dumps(answer).encode(), NO_STORE), client.id
+    return wanted
 
 
 def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:

@@ -12,8 +12,8 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from provisioner.database import is_damage
 from provisioner.errors import ProvisionerError
-from provisioner.identity import DamagedValue
 from provisioner.portals.base import Receipt
 from provisioner.portals.hosting import Job
 
@@ -73,15 +73,10 @@ class Writer:
         try:
             return self._work(jobs)
         except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)
-            if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not _is_of_one(problem)):
+            if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not is_damage(problem)):
                 return [problem] * len(jobs)
             # one of them is beyond us, or meets a row that is: its neighbours shall not suffer for it
             return [answer for job in jobs for answer in self._answers([job])]
-
-
-def _is_of_one(problem: ProvisionerError) -> bool:
-    """It comes of values that some job met, and not of the database, which all of them need."""
-    return isinstance(problem.__cause__, DamagedValue)
 
 
 def _settle(waiting: Sequence[asyncio.Future[Receipt]], answers: Sequence[_Answer]) -> None:

@@ -163,9 +163,9 @@ SABOTAGES = (
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/apply.py",
-        "with held(portal, ledger.id, ledger.owner, ledger.fence):",
-        "if True:",
+        "commands/work.py",
+        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
+        "",
         "separate_folders portal_held",
     ),
     Sabotage(
@@ -187,7 +187,7 @@ SABOTAGES = (
     Sabotage(
         "unguarded-not-told",
         "Nobody knows that this portal lets two runs overwrite each other.",
-        "commands/planning.py",
+        "commands/world.py",
         "    if not can.versions:\n",
         "    if False:\n",
         "portal_held",
@@ -720,8 +720,8 @@ SABOTAGES = (
         "any-world",
         "The portal, the ledger or the month moved, and the plan is that of yesterday.",
         "commands/replan.py",
-        "if old.world != _world(workspace, self._clock, view.portal, view.stamp, books.stamp):",
-        "if False:",
+        "return self._old.world == stamp and not books.books(users=(), ids=()).unsettled",
+        "return not books.books(users=(), ids=()).unsettled",
         "replan",
     ),
     Sabotage(
@@ -832,7 +832,7 @@ SABOTAGES = (
     Sabotage(
         "service-drops-the-key",
         "A request that is sent again after its answer was lost is done again, or refused.",
-        "service/service.py",
+        "service/handlers.py",
         'key=asked.headers.get("Idempotency-Key", "")',
         'key=""',
         "service_requests::the_same_key_gives_the_first_answer_again "
@@ -841,7 +841,7 @@ SABOTAGES = (
     Sabotage(
         "lease-not-asked",
         "A run whose place was taken goes on writing.",
-        "service/service.py",
+        "service/handlers.py",
         "Job(call, session.role, ledger, fence)",
         "Job(call, session.role)",
         "service_requests::a_higher_number_takes_the_lease_and_fences_the_former_run",
@@ -849,9 +849,9 @@ SABOTAGES = (
     Sabotage(
         "looking-activates",
         "A mail scanner that opens links uses them up.",
-        "service/border.py",
-        "works = await self._service.read(lambda host: host.invited(token) is not None)",
-        "works = await self._service.write(lambda host: host.consume(token))",
+        "service/invitation.py",
+        "works = await service.read(lambda host: host.invited(token) is not None)",
+        "works = await service.write(lambda host: host.consume(token))",
         "invitation_page",
     ),
     Sabotage(

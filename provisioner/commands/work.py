@@ -1,0 +1,46 @@
+"""Work that writes: alone at the ledger and at the portal, from the first write to the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from provisioner.commands.console import Console, interruptible
+from provisioner.commands.reading import PARALLELISM, ledger_of, portal_of
+from provisioner.ledger import Ledger
+from provisioner.model import Clock
+from provisioner.portals.base import Portal
+from provisioner.portals.heartbeat import held
+from provisioner.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is written to, and when to end."""
+
+    ledger: Ledger
+    portal: Portal
+    stop: Callable[[], bool]
+    """Whether somebody asked to stop; what is in hand is finished first."""
+
+
+@contextmanager
+def at_work(
+    workspace: Workspace,
+    command: str,
+    console: Console,
+    *,
+    lock_timeout: float,
+    clock: Clock,
+    parallelism: int = PARALLELISM,
+) -> Iterator[Work]:
+    """Hold the ledger's lock and the portal meanwhile. Raises :class:`Locked` while another run does."""
+    with (
+        closing(Ledger(ledger_of(workspace), clock)) as ledger,
+        ledger.locked(command, lock_timeout, waiting=console.say),
+        interruptible(console) as stop,
+        closing(portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
+        held(portal, ledger.id, ledger.owner, ledger.fence),
+    ):
+        yield Work(ledger, portal, stop)

@@ -1,0 +1,203 @@
+"""The world that a plan is made of, as it was read; and the plan made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from provisioner.diagnostics import Diagnostic, Source, error, warning
+from provisioner.errors import UsageError
+from provisioner.ledger import Books
+from provisioner.manifest.declared import Declared
+from provisioner.manifest.resolve import Policy, Resolution
+from provisioner.model import (
+    Address,
+    Clock,
+    Notice,
+    NoticeKind,
+    Operator,
+    State,
+    email_key,
+    paris_date,
+    user_address,
+    value,
+)
+from provisioner.planning.plan import Limits, Plan
+from provisioner.planning.planner import Wanted, chosen, make_plan, select
+from provisioner.portals.base import Capabilities, Portal, Snapshot
+from provisioner.watching import Tell, untold
+from provisioner.workspace import Workspace
+
+
+@value
+class Selection:
+    """``--target`` and ``--exclude``."""
+
+    targets: frozenset[Address] = frozenset()
+    excludes: frozenset[Address] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.targets or self.excludes)
+
+
+@value
+class World:
+    """Everything that a plan is made of: read, and resolved against one another."""
+
+    declared: Declared
+    problems: Sequence[Diagnostic]
+    snapshot: Snapshot
+    books: Books
+    resolution: Resolution
+
+
+@value
+class Planned:
+    """A plan with what it was made from."""
+
+    plan: Plan
+    declared: Declared
+    complete: bool
+
+
+def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
+    """``company:004217`` and ``user:claire@example.fr`` as addresses. Raises :class:`UsageError`."""
+    addresses = set()
+    for word in words:
+        kind, colon, key = word.partition(":")
+        if not colon or kind not in ("company", "user") or not key:
+            raise UsageError(
+                f"{word!r} is no address.", "Write company:NUMBER or user:E-MAIL, as the plan does."
+            )
+        addresses.add(Address(kind, email_key(key) if kind == "user" else key))
+    return frozenset(addresses)
+
+
+def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
+    """What of provisioner.yaml decides how manifests are read against the portal, and the day.
+
+    ``operator`` is whose rights we have, where the portal says so.
+    """
+    return Policy(
+        operator=operator or workspace.operator,
+        today=paris_date(clock()),
+        close_absent=workspace.safety.absent == "close",
+        restore=workspace.safety.self_service == "restore",
+        welcome=workspace.mail.welcome == "ours",
+    )
+
+
+def fitted(portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
+    """What this portal can hold of it, with what it cannot hold or guard named; and whether it is all."""
+    desired, gaps = portal.fit(resolution.desired)
+    found = [*gaps, *unguarded(portal.capabilities())]
+    if (desired is resolution.desired or desired == resolution.desired) and not found:
+        return resolution, True
+    diagnostics = (*resolution.diagnostics, *found)
+    return replace(resolution, desired=desired, diagnostics=diagnostics), False
+
+
+def unguarded(can: Capabilities) -> Iterator[Diagnostic]:
+    """What a second run at the same time would not be kept from."""
+    risks = []
+    if not can.versions:
+        risks.append("overwrite what somebody else changes meanwhile")
+    if not can.claims:
+        risks.append("send a second welcome to the same person")
+    if risks:
+        yield warning(
+            "unguarded",
+            "This portal cannot guard against a second run at the same time, "
+            f"which might {' or '.join(risks)}.",
+            'Run one at a time: see "In CI" in the README.',
+        )
+
+
+def plan_of(
+    workspace: Workspace,
+    world: World,
+    selection: Selection,
+    clock: Clock,
+    *,
+    users_managed: int,
+    users_declared: int,
+    tell: Tell = untold,
+) -> Plan:
+    """The plan of this world; the two numbers count users, for the limits."""
+    declared, snapshot, resolution = world.declared, world.snapshot, world.resolution
+    desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
+    records = {
+        key: record
+        for key, record in resolution.records.items()
+        if not selection
+        or chosen(user_address(key), resolution.desired, selection.targets, selection.excludes)
+    }
+
+    def source_of(address: Address) -> Source | None:
+        place = (declared.companies if address.kind == "company" else declared.users).get(address.key)
+        return place.source if place is not None else None
+
+    wanted = Wanted(
+        portal=snapshot.portal,
+        terms=snapshot.terms,
+        firm=workspace.firm.name,
+        today=paris_date(clock()),
+        limits=Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent),
+        welcomes=resolution.welcomes,
+        reasons=resolution.reasons,
+        records=records,
+        notices=(*resolution.notices, *_book_notices(world.books)),
+        diagnostics=(
+            *world.problems,
+            *resolution.diagnostics,
+            *_portal_gaps(workspace, users_declared, snapshot, desired),
+        ),
+        managed=users_managed,
+        declared=users_declared,
+    )
+    return make_plan(resolution.current, desired, wanted, source_of, tell)
+
+
+def _portal_gaps(
+    workspace: Workspace, users_declared: int, snapshot: Snapshot, desired: State
+) -> Iterable[Diagnostic]:
+    """What the catalogue has and this portal does not offer, and who sends the welcome."""
+    configure = "If your catalogue is right, tell the portal: provisioner portal configure"
+    for app in sorted(workspace.terms.apps - snapshot.terms.apps):
+        if any(grant.app == app for user in desired.users.values() for grant in user.apps):
+            yield error("portal-missing", f"The portal does not offer the application {app!r}.", configure)
+    for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
+        if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
+            yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
+    if workspace.mail.welcome == "portal" and users_declared:
+        yield error(
+            "welcome-by-portal",
+            "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",
+            "Write welcome: ours, or welcome: none, under mail: in provisioner.yaml.",
+        )
+
+
+def _book_notices(books: Books) -> Iterable[Notice]:
+    kinds = {"unknown": NoticeKind.LETTER_UNKNOWN, "failed": NoticeKind.LETTER_FAILED}
+    for posted in books.open_letters:
+        kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
+        words = {
+            NoticeKind.LETTER_UNKNOWN: "was cut off while it was sent; whether it arrived is not known. "
+            f"To decide: provisioner mail settle {posted.user} --sent or --resend",
+            NoticeKind.LETTER_FAILED: f"was refused for good ({posted.detail}). "
+            f"Once mended: provisioner mail send {posted.user}",
+            NoticeKind.LETTER_OWED: "is owed from an earlier run; apply, or provisioner mail send, sends it.",
+        }[kind]
+        yield Notice(
+            kind, user_address(posted.user), f"The welcome e-mail to {posted.letter.recipient} {words}"
+        )
+    if books.unsettled:
+        run = books.unsettled[0].run
+        for entry in books.unsettled:
+            kind_, _, key = entry.address.partition(":")
+            yield Notice(
+                NoticeKind.INTERRUPTED,
+                Address(kind_, key),
+                f"Run {run} was interrupted during {entry.action} of {entry.address}; "
+                "the next apply first asks the portal how it ended.",
+            )

@@ -1,0 +1,374 @@
+"""What is done at each endpoint, once the border has checked the request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, date
+from functools import cache
+from hashlib import sha256
+from typing import Any
+
+from provisioner.errors import Locked, LockLost
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Grant,
+    Production,
+    Status,
+    Terms,
+    User,
+    UserType,
+    email_key,
+)
+from provisioner.planning.steps import (
+    CloseUser,
+    CreateCompany,
+    CreateUser,
+    EditApps,
+    EditCompanies,
+    EditCompany,
+    EditProfile,
+    ReopenUser,
+    SetBilledCompany,
+    SetBilling,
+    SetType,
+    Step,
+    ValidateUser,
+)
+from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portals.hosting import Host, Job, Lease
+from provisioner.service import bodies
+from provisioner.service.problems import PROBLEMS, Problem
+from provisioner.service.service import Asked, Reply, Service
+from provisioner.service.wire import company_text, page_text, user_text
+
+USUAL_PAGE = 1_000
+
+MOST_AHEAD = 1_000_000
+"""How far the number of a run may be above that of the one before: a ledger counts by ones."""
+
+READY_SECONDS = 5.0
+"""How long a database that is well takes to answer, at most."""
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), headers or {})
+
+
+# --- reading ---
+
+
+async def _portal(service: Service, asked: Asked) -> Reply:
+    about = await service.read(lambda host: host.about())
+    assert asked.session is not None
+    stamp = _token_of(about.stamp or about.portal)
+    answer = {
+        "portal": about.portal,
+        "stamp": stamp,
+        "counter": about.counter,
+        "today": about.today.isoformat(),
+        "operator": str(asked.session.role),
+        "scopes": sorted(asked.session.scopes),
+        "terms": {
+            "offers": sorted(about.terms.offers),
+            "apps": sorted(about.terms.apps),
+            "email_domains": sorted(about.terms.email_domains),
+            "staff": sorted(about.terms.staff),
+        },
+        "public_url": about.public_url,
+    }
+    return _unless_known(asked, f'"{stamp}.{about.today}"', lambda: json.dumps(answer, ensure_ascii=False))
+
+
+def _token_of(stamp: str) -> str:
+    return stamp if re.fullmatch(r"[A-Za-z0-9._-]+", stamp) else sha256(stamp.encode()).hexdigest()[:32]
+
+
+async def _companies(service: Service, asked: Asked) -> Reply:
+    def read(host: Host) -> bytes:
+        page = host.page_of_companies(*_cursor(asked))
+        return page_text(map(company_text, page.items), page.next, page.counter)
+
+    return Reply(body=await service.read(read))
+
+
+async def _users(service: Service, asked: Asked) -> Reply:
+    def read(host: Host) -> bytes:
+        page = host.page_of_users(*_cursor(asked))
+        return page_text(map(user_text, page.items), page.next, page.counter)
+
+    return Reply(body=await service.read(read))
+
+
+def _cursor(asked: Asked) -> tuple[int, int, int]:
+    query = asked.query
+    return query.get("after", 0), query.get("limit", USUAL_PAGE), query.get("since", 0)
+
+
+async def _company(service: Service, asked: Asked) -> Reply:
+    number = asked.path["number"]
+    found = await service.read(lambda host: host.company(number))
+    if found is None:
+        raise Problem("not-on-portal", f"company:{number} is not on this portal.")
+    # the portal marks by itself when billing ends, without a new version
+    ends = f".{found.billing_ends}" if found.billing_ends else ""
+    return _unless_known(asked, f'"{found.version}{ends}"', lambda: company_text(found))
+
+
+async def _user(service: Service, asked: Asked) -> Reply:
+    id_ = asked.path["id"]
+    found = await service.read(lambda host: host.user(id_))
+    if found is None:
+        raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
+    # what ends with the month is gone by itself, without a new version
+    return _unless_known(asked, f'"{found.version}.{len(found.apps)}"', lambda: user_text(found))
+
+
+def _unless_known(asked: Asked, etag: str, text: Callable[[], str]) -> Reply:
+    known = asked.headers.get("If-None-Match", "")
+    if known.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in known.split(",")]:
+        return Reply(304, headers={"ETag": etag})
+    return Reply(200, text().encode(), {"ETag": etag})
+
+
+async def _receipt(service: Service, asked: Asked) -> Reply:
+    key, ledger = asked.path["key"], asked.query.get("ledger", "")
+    found = await service.read(lambda host: host.receipt(key, ledger))
+    if found is None:
+        raise Problem("not-on-portal", "No step was ever done with this key.")
+    return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
+
+
+async def _lease(service: Service, asked: Asked) -> Reply:
+    found = await service.read(lambda host: host.lease(asked.path["ledger"]))
+    if found is None:
+        raise Problem("not-on-portal", "This ledger never held the portal.")
+    return _json(_lease_words(found))
+
+
+def _lease_words(lease: Lease) -> dict[str, Any]:
+    return {
+        "ledger": lease.ledger,
+        "owner": lease.owner,
+        "fence": lease.fence,
+        "expires": lease.expires.astimezone(UTC).isoformat(),
+    }
+
+
+# --- writing ---
+
+
+async def _set_terms(service: Service, asked: Asked) -> Reply:
+    body: bodies.NewTerms = asked.body
+    terms = Terms(
+        frozenset(body.offers),
+        frozenset(body.apps),
+        frozenset(domain.lower() for domain in body.email_domains),
+        frozenset(map(email_key, body.staff)),
+    )
+    await service.write(lambda host: host.configure(terms, body.public_url))
+    return Reply(204)
+
+
+async def _claim_letters(service: Service, asked: Asked) -> Reply:
+    ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
+    letters = asked.body.letters
+    try:
+        granted = await service.write(lambda host: host.claim_letters(ledger, fence, letters))
+    except LockLost as problem:
+        raise Problem("fenced", problem.sentence) from None
+    return _json({"granted": [letter for letter in letters if letter in granted]})
+
+
+async def _invitations(service: Service, asked: Asked) -> Reply:
+    users = list(dict.fromkeys(asked.body.users))
+    return _json({"links": dict(await service.write(lambda host: host.activation_links(users)))})
+
+
+async def _take_lease(service: Service, asked: Asked) -> Reply:
+    ledger, body = asked.path["ledger"], asked.body
+
+    def take(host: Host) -> Lease:
+        known = host.lease(ledger)
+        if body.fence > (known.fence if known else 0) + MOST_AHEAD:
+            # it never goes back: one that is near the end of all numbers would lock the ledger out for ever
+            raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
+        return host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
+
+    try:
+        lease = await service.write(take)
+    except Locked as problem:
+        held = await service.read(lambda host: host.lease(ledger))
+        words = _lease_words(held) if held is not None else {}
+        more = {name: words[name] for name in ("owner", "expires") if name in words}
+        raise Problem("locked", problem.sentence, **more) from None
+    return _json(_lease_words(lease))
+
+
+async def _drop_lease(service: Service, asked: Asked) -> Reply:
+    await service.write(lambda host: host.drop_lease(asked.path["ledger"], asked.query["holder"]))
+    return Reply(204)
+
+
+async def _step(service: Service, asked: Asked) -> Reply:
+    session = asked.session
+    assert session is not None
+    step = STEPS[asked.entry.name](asked)
+    call = Call(
+        key=asked.headers.get("Idempotency-Key", ""),
+        step=step,
+        id=asked.path.get("id", ""),
+        version=asked.headers.get("If-Match", 0),
+    )
+    ledger, fence = asked.headers.get("Lease", ""), asked.headers.get("Fencing-Token", 0)
+    receipt = await service.work(Job(call, session.role, ledger, fence))
+    if receipt.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
+        raise refusal(receipt)
+    answer = {"verdict": str(receipt.verdict), "id": receipt.id, "version": receipt.version}
+    headers = {"ETag": f'"{receipt.version}"'}
+    if receipt.verdict is Verdict.APPLIED and isinstance(step, CreateUser):
+        return _json(answer, 201, {**headers, "Location": f"/v1/users/{receipt.id}"})
+    if receipt.verdict is Verdict.APPLIED and isinstance(step, CreateCompany):
+        return _json(answer, 201, {**headers, "Location": f"/v1/companies/{step.company}"})
+    return _json(answer, 200, headers)
+
+
+def refusal(receipt: Receipt) -> Problem:
+    """The problem that a refused step is answered with."""
+    code, problem = receipt.code, receipt.problem
+    if code in PROBLEMS:
+        rule = _rule(problem) if code in ("exists", "month-turned") else ""
+        return Problem(code, problem, rule=rule)
+    if code == "no-right":
+        return Problem("forbidden", problem, rule=_rule(problem))
+    return Problem("rule", problem, rule=code)
+
+
+def _rule(problem: str) -> str:
+    """The rule that a sentence begins with."""
+    found = re.match("(R[0-9]+): ", problem)
+    return found[1] if found else ""
+
+
+def _new_user(asked: Asked) -> Step:
+    body: bodies.NewUser = asked.body
+    profile = User(
+        body.email, body.first_name, body.last_name, body.phone, UserType(body.type), body.billed,
+        frozenset(body.companies), Production(body.production), frozenset(map(_grant, body.apps)),
+        Status(body.status),
+    )  # fmt: skip
+    return CreateUser(email_key(body.email), profile)
+
+
+def _grant(body: bodies.GrantBody) -> Grant:
+    return Grant(body.app, AppState(body.state), _day(body.ends))
+
+
+def _day(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
+
+def _billing(asked: Asked) -> Step:
+    body = asked.body
+    return SetBilling(asked.path["number"], Billing(BillingMode(body.mode), body.offer))
+
+
+def _apps(asked: Asked) -> Step:
+    body: bodies.AppsEdit = asked.body
+    return EditApps(
+        asked.path["id"],
+        Production(body.production) if body.production else None,
+        tuple(body.grant),
+        tuple(body.end),
+        tuple(body.remove),
+        _day(body.ends),
+    )
+
+
+def _profile(asked: Asked) -> Step:
+    body: bodies.ProfileEdit = asked.body
+    return EditProfile(asked.path["id"], body.email, body.first_name, body.last_name, body.phone)
+
+
+def _new_company(asked: Asked) -> Step:
+    return CreateCompany(asked.body.number, asked.body.name, asked.body.siren)
+
+
+def _company_edit(asked: Asked) -> Step:
+    return EditCompany(asked.path["number"], asked.body.name, asked.body.siren)
+
+
+def _billed(asked: Asked) -> Step:
+    return SetBilledCompany(asked.path["id"], asked.body.billed, UserType(asked.body.type))
+
+
+def _dossiers(asked: Asked) -> Step:
+    return EditCompanies(asked.path["id"], tuple(asked.body.add), tuple(asked.body.remove))
+
+
+STEPS: dict[str, Callable[[Asked], Step]] = {
+    "create_company": _new_company,
+    "edit_company": _company_edit,
+    "set_billing": _billing,
+    "create_user": _new_user,
+    "edit_profile": _profile,
+    "set_type": lambda asked: SetType(asked.path["id"], UserType(asked.body.type)),
+    "set_billed_company": _billed,
+    "edit_companies": _dossiers,
+    "edit_apps": _apps,
+    "validate_user": lambda asked: ValidateUser(asked.path["id"]),
+    "close_user": lambda asked: CloseUser(asked.path["id"]),
+    "reopen_user": lambda asked: ReopenUser(asked.path["id"]),
+}
+"""The step behind each endpoint that does one."""
+
+
+# --- health and the document ---
+
+
+async def _healthz(service: Service, asked: Asked) -> Reply:
+    return _json({"status": "ok"})
+
+
+async def _readyz(service: Service, asked: Asked) -> Reply:
+    async with asyncio.timeout(READY_SECONDS):
+        await service.read(lambda host: host.lease("readyz"))
+    return _json({"status": "ok"})
+
+
+async def _openapi(service: Service, asked: Asked) -> Reply:
+    return Reply(body=_document())
+
+
+@cache
+def _document() -> bytes:
+    from provisioner.service.openapi import openapi
+
+    return json.dumps(openapi(), ensure_ascii=False).encode()
+
+
+Handler = Callable[[Service, Asked], Awaitable[Reply]]
+
+HANDLERS: dict[str, Handler] = {
+    "portal": _portal,
+    "set_terms": _set_terms,
+    "companies": _companies,
+    "company": _company,
+    "users": _users,
+    "user": _user,
+    "receipt": _receipt,
+    "claim_letters": _claim_letters,
+    "invitations": _invitations,
+    "lease": _lease,
+    "take_lease": _take_lease,
+    "drop_lease": _drop_lease,
+    "healthz": _healthz,
+    "readyz": _readyz,
+    "openapi": _openapi,
+    **dict.fromkeys(STEPS, _step),
+}
+"""Who answers at each endpoint; logging in is oauth.py's."""
