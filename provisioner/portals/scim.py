@@ -139,10 +139,11 @@ class ScimPortal:
             problems = [*problems, _cut_off(cut_off)]
         return fit, problems if self._places.journal else [*problems, _no_receipts()]
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Remembers the ledger; there are no leases."""
         self._require_writing()
         self._ledger = ledger
+        return fence
 
     def let_go(self) -> None:
         """Nothing is held."""

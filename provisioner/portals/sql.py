@@ -221,7 +221,7 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.fit`."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Refuses: planning never writes."""
         raise read_only()
 

@@ -216,7 +216,7 @@ def granted(
     if known.holder and known.expires > now:
         raise Locked(
             f"This portal is held by {known.owner}, who works with the same ledger or with a copy of it.",
-            "Wait for it, or plan and apply with a ledger of your own.",
+            "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
         )
     return Lease(ledger, owner, known.fence + 1, expires, holder)
 

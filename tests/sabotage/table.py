@@ -163,9 +163,9 @@ SABOTAGES = (
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/work.py",
-        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
-        "",
+        "portals/heartbeat.py",
+        "number = _hold(portal, ledger, owner, fence, seconds, patient, waiting)",
+        "number = fence",
         "separate_folders portal_held",
     ),
     Sabotage(
