@@ -482,6 +482,14 @@ class Ledger:
                 [(state, detail, now, state, key) for key, state, detail in marks],
             )
 
+    def readdress(self, letters: Iterable[Letter]) -> None:
+        """Letters that nobody got yet: they go to another address than they were written for."""
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
+                [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
+            )
+
     def resend(self, key: str) -> None:
         """Owe an unknown letter again, this once: the same letter with the same Message-ID."""
         with self._write() as connection:

@@ -169,6 +169,14 @@ SABOTAGES = (
         "separate_folders portal_held",
     ),
     Sabotage(
+        "letters-to-a-former-address",
+        "Whoever has an address that was a slip gets the link to another's account, and its owner nothing.",
+        "welcome.py",
+        "elif account is None or email_key(account.email) == email_key(letter.recipient):",
+        "elif True:",
+        "owed_letters",
+    ),
+    Sabotage(
         "letters-not-claimed",
         "Two ledgers that both owe a letter both send it.",
         "welcome.py",
