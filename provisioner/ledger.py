@@ -399,6 +399,15 @@ class Ledger:
                     "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
                 )
 
+    def count_on(self, fence: int) -> None:
+        """Let the next run have a higher number than this one, which the portal gave us.
+
+        It knows of later runs than we do once we were restored from a backup.
+        """
+        if fence > self.fence:
+            with self._write() as connection:
+                connection.execute("UPDATE fact SET value = ? WHERE name = 'fence'", (str(fence),))
+
     def begin(self, command: str, digest: str) -> int:
         """Open a run; returns its number."""
         with self._write() as connection:
@@ -526,6 +535,14 @@ class Ledger:
         with self._write() as connection:
             connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
 
+    def readdress(self, letters: Iterable[Letter]) -> None:
+        """Letters that nobody got yet: they go to another address than they were written for."""
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
+                [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
+            )
+
     def resend(self, key: str) -> None:
         """Owe an unknown letter again, this once: the same letter with the same Message-ID."""
         with self._write() as connection:
@@ -559,7 +576,10 @@ class Ledger:
         return cut_off
 
     def unlock(self, lock_id: str) -> Holder:
-        """Take the lock away from its holder, who will write nothing more. Raises :class:`UsageError`."""
+        """Take the lock away from its holder, who ends the batch in hand and writes no other.
+
+        Raises :class:`UsageError`.
+        """
         with told(self._place, IDENTITY), transaction(self._connection):
             holder = _holder(self._connection)
             if holder is None:

@@ -697,9 +697,42 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
         ledger.intend([Intent(key, "company:1", "CreateCompany", Effect()) for key in ("a", "b", "c")])
         require(theirs.execute([Call("a", step)])[0])
         require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
-        assert settle_interrupted(ours, ledger, ours.snapshot().portal) == 2
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 2
     entries = read_entries(memory_path / "ledger.db", 1)
     assert [entry.verdict for entry in entries] == ["already", "applied", "skipped"]
+    ledger.close()
+
+
+# the servers that can less keep no other receipts
+@pytest.mark.parametrize("driver", [*drivers(RECEIPTS, LEASES), "scim"])
+def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_name_by_now(
+    world: World, desk: Desk, memory_path: Path
+) -> None:
+    """The ledger was lost, or is another workspace's; the account goes by another e-mail since."""
+    theirs, ours = desk.portal, world.portal()
+    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
+    intent = Intent("key", "user:eve@example.fr", "CreateUser", Effect("eve@example.fr"))
+    with ledger.locked("test"):
+        theirs.hold("ledger-A", "ann", 1, 60)
+        require(theirs.execute([call])[0])
+        require(desk.do(EditProfile("eve@example.fr", "eva@example.fr", "Eva", "Martin", None)))
+        ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
+        ledger.begin("apply", "digest")
+        ledger.intend([intent])
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 0
+        assert ledger.books().managed == {}
+        (made,) = ours.execute([call])
+        require(made)
+        assert made.id == desk.find("eve").id != desk.find("eva").id
+        assert ours.execute([call]) == [made]
+        ledger.intend([intent])
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 1
+        assert ledger.books().managed["eve@example.fr"].id == made.id
+        # nor for somebody else who has come to that name by himself
+        require(desk.do(EditProfile("eve@example.fr", "eve2@example.fr", "Eve", "Martin", None)))
+        require(desk.create(user("eve", "2", type="standard")))
+        assert verdict(theirs.execute([call])[0]) == ("conflict", "exists")
     ledger.close()
 
 

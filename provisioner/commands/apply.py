@@ -224,7 +224,7 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
     ledger.bind(snapshot.portal)
     if not ledger.books().unsettled:
         return snapshot
-    recovered = settle_interrupted(portal, ledger, snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a step that is asked for may be finished only then, or taken back

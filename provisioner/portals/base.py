@@ -180,12 +180,13 @@ class Portal(Protocol):
         """
         ...
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """From now on write for this ledger, until ``seconds`` after the last write or call of this.
 
         ``fence`` is the ledger's own growing number of the run: a higher one takes the place of a
         run that is dead or stopped, whose writes are refused from then on. Called again by the same run it
-        holds on for longer. Raises :class:`Locked` while another run with this number or a higher one holds
+        holds on for longer. Returns the number that we have there: ``fence``, or a higher one if the portal
+        knows of later runs. Raises :class:`Locked` while another run with this number or a higher one holds
         it, :class:`LockLost` when another one has taken our place. Without leases it only remembers the name.
         It may be called from another thread while the portal works.
         """
@@ -199,7 +200,8 @@ class Portal(Protocol):
         """Do these steps, which touch different resources; one receipt a call, in their order.
 
         A call that was answered before is answered likewise: *applied* to the ledger that it was done for,
-        *already* to any other. Raises :class:`LockLost` when another run has taken our place.
+        *already* to any other, unless whom that one created has given up the name since. Raises
+        :class:`LockLost` when another run has taken our place.
         """
         ...
 

@@ -52,7 +52,7 @@ class Holding:
         """See :meth:`~provisioner.portals.base.Portal.fit`: this portal holds everything."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """See :meth:`~provisioner.portals.base.Portal.hold`."""
         holding = self._ledger == ledger
         try:
@@ -66,6 +66,7 @@ class Holding:
             self.drop_lease(ledger, self._holder)
             raise superseded()
         self._ledger, self._fence = ledger, lease.fence
+        return lease.fence
 
     def let_go(self) -> None:
         """See :meth:`~provisioner.portals.base.Portal.let_go`."""

@@ -333,7 +333,7 @@ class RestPortal(Holding):
         if reply.status == 423:
             raise Locked(
                 self._told(read_problem(reply), reply),
-                "Wait for it, or plan and apply with a ledger of your own.",
+                "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
             )
         return read_lease(reply, holder)
 

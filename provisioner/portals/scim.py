@@ -30,7 +30,7 @@ passed is read as it stands there, so that a plan takes it away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
@@ -144,10 +144,11 @@ class ScimPortal:
             problems = [*problems, _cut_off(cut_off)]
         return fit, problems if self._places.journal else [*problems, _no_receipts()]
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Remembers the ledger; there are no leases."""
         self._require_writing()
         self._ledger = ledger
+        return fence
 
     def let_go(self) -> None:
         """Nothing is held."""
@@ -179,18 +180,23 @@ class ScimPortal:
         if not key:
             return None
         self._holdings.read_everything()
+        found = list(self._all_given(key))
+        # two ledgers may have created an account each, if the first one goes by another e-mail since
+        given = next((given for given in found if given.ledger == ledger), next(iter(found), None))
+        return None if given is None else repeated(key, given, ledger)
+
+    def _all_given(self, key: str) -> Iterator[Given]:
         for user in self._holdings.users():
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
             if pending is not None and pending.key == key:
                 given = self._given_at_last(user, pending)
             if given is not None:
-                return repeated(key, given, ledger)
+                yield given
         for group in self._holdings.groups():
             given = self._holdings.group_given(group, key)
             if given is not None:
-                return repeated(key, given, ledger)
-        return None
+                yield given
 
     def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
         """What is kept of a step that was cut off, once it is finished; None where it is taken back."""

@@ -221,7 +221,7 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.fit`."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Refuses: planning never writes."""
         raise read_only()
 
@@ -695,7 +695,9 @@ class _Desk:
         _store_users(self._connection, self._users, self._counter)
         _mark_billing(self._connection, self._users, self._today, self._counter)
         self._connection.executemany(
-            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET id = excluded.id, version = excluded.version, "
+            "ledger = excluded.ledger, asked = excluded.asked",
             [(key, given.id, given.version, given.ledger, given.asked) for key, given in self._given.items()],
         )
         for moved in (self._companies, self._users, self._given, self._touched):

@@ -121,6 +121,14 @@ SABOTAGES = (
         "apply",
     ),
     Sabotage(
+        "steps-by-name",
+        "What was done to the account that had the name before is taken for done to the one that has it now.",
+        "apply.py",
+        "id_ or str(address_of(step))",
+        "str(address_of(step))",
+        "apply",
+    ),
+    Sabotage(
         "receipts-ignored",
         "The portal does a call again that it has done before.",
         "portals/verdicts.py",
@@ -185,10 +193,18 @@ SABOTAGES = (
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/work.py",
-        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
-        "",
+        "portals/heartbeat.py",
+        "number = _hold(portal, ledger, owner, fence, seconds, patient, waiting)",
+        "number = fence",
         "separate_folders portal_held",
+    ),
+    Sabotage(
+        "letters-to-a-former-address",
+        "Whoever has an address that was a slip gets the link to another's account, and its owner nothing.",
+        "welcome.py",
+        "elif account is None or email_key(account.email) == email_key(letter.recipient):",
+        "elif True:",
+        "owed_letters",
     ),
     Sabotage(
         "letters-not-claimed",
