@@ -1,7 +1,7 @@
 """The border: every request is checked here, in one order, before anything is done about it.
 
-found? ─▶ token ─▶ rate ─▶ scope, role ─▶ acceptable? ─▶ type, size, time ─▶ parameters ─▶ body ─▶ done
- 404       401      429        403            406           415, 413, 408      400, 428     400, 422
+found? ─▶ acceptable? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
+ 404        400, 406      401      429       403           413, 408      400, 428     415, 400, 422
  405
 """
 
@@ -99,6 +99,8 @@ class Border:
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 told["status"] = message["status"]
+                if scope["scheme"] == "https":
+                    message = {**message, "headers": [*message["headers"], _HSTS]}
             told["bytes"] += len(message.get("body", b""))
             await send(message)
 
@@ -188,7 +190,8 @@ class Border:
         """Whose request it is, and that he may do this."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Problem("token", "Log in first, at /oauth/token.", headers={"WWW-Authenticate": "Bearer"})
+            challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
+            raise Problem("token", "Log in first, at /oauth/token.", headers=challenge)
         if len(token) > 200:
             raise no_token("The access token is unknown, or its client was disabled.")
         session = await self._recognize(token.strip(), self._address(request, headers))
@@ -402,3 +405,6 @@ def _response(answer: Reply | Problem) -> Response:
 
 
 _ALWAYS = {"X-Content-Type-Options": "nosniff"}
+
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+"""Where this service speaks TLS itself; otherwise that is for the proxy to say."""
