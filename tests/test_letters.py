@@ -110,6 +110,9 @@ def test_where_the_portal_makes_no_links_a_newcomer_is_told_where_to_log_in(
         assert told != known
         assert ("https://portail.example.fr" in told) == bool(log_in)
         assert "oubli" in told or "Forgotten" in told
+    # an address that a reader's program makes a link of is a line of its own
+    assert ("https://portail.example.fr" in rendered.text.splitlines()) == bool(log_in)
+    assert "\n\n\n" not in rendered.text
 
 
 def test_someone_with_a_password_is_given_no_link() -> None:

@@ -18,14 +18,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import NOW
-from service_support import Served, serving
+from service_support import Served, claims, serving
 
 from provisioner.portals.endpoints import URN
 from provisioner.service.access_log import AccessLog
+from provisioner.service.bodies import NewCompany
 from provisioner.service.border import Border, Bounds
 from provisioner.service.buckets import Buckets
 from provisioner.service.handlers import HANDLERS
-from provisioner.service.strict import MAX_BODY
+from provisioner.service.problems import Problem
+from provisioner.service.strict import MAX_BODY, read_body
 
 JSON = {"Content-Type": "application/json"}
 
@@ -102,6 +104,9 @@ def problem(answer: httpx2.Response) -> str:
         # a text that does not end, read in one go: anything more would stand still for hours
         (b'{"number": "9", "name": "' + b'\\"' * 500_000, "malformed", None),
         (b'{"number": "9", "name": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}", "malformed", None),
+        (b'{"number": "9", "a": [' + b"[]," * 50_000 + b"[]]}", "malformed", None),
+        (b'{"number": "9", "a": [' + b'"",' * 100_000 + b'""]}', "malformed", None),
+        (b'{"number": "9"' + b"".join(b', "%d": 1' % key for key in range(100)) + b"}", "malformed", None),
         (b"[]", "invalid", ""),
         (b'"text"', "invalid", ""),
         (b'{"number": "9", "name": "A", "extra": 1}', "invalid", "/extra"),
@@ -124,6 +129,20 @@ def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, 
     assert answer.status_code == (400 if code == "malformed" else 422)
     assert answer.json().get("pointer") == pointer
     assert api.get("/v1/companies/9").status_code == 404
+
+
+def test_a_body_is_as_deep_and_as_long_as_may_be_and_no_more() -> None:
+    for content, fits in (
+        (b'{"extra": ' + b"[" * 7 + b"]" * 7 + b"}", True),
+        (b'{"extra": ' + b"[{" * 4 + b"}]" * 4 + b"}", False),
+        (b'{"extra": [' + b"1," * 49_999 + b"1]}", True),
+        (b'{"extra": [' + b"1," * 50_000 + b"1]}", False),
+        (json.dumps({str(key): '[["\\",' for key in range(100)}).encode(), True),
+        (json.dumps({str(key): "" for key in range(101)}).encode(), False),
+    ):
+        with pytest.raises(Problem) as refusal:
+            read_body(content, NewCompany)
+        assert (refusal.value.code == "invalid") == fits, content[:40]
 
 
 @pytest.mark.parametrize(
@@ -400,16 +419,19 @@ def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client)
         fence = api.put(f"/v1/leases/{ledger}", json=words).json()["fence"]
         leases[ledger] = {"Lease": ledger, "Fencing-Token": str(fence)}
 
-    def claim(ledger: str, *letters: str) -> list[str]:
-        answer = api.post("/v1/letter-claims", json={"letters": letters}, headers=leases[ledger])
-        return list(answer.json()["granted"])
+    def claim(ledger: str, *letters: str) -> dict[str, str]:
+        said = claims(f"run-{ledger}", *letters)
+        answer = api.post("/v1/letter-claims", json=said, headers=leases[ledger])
+        return dict(answer.json()["holders"])
 
-    assert claim("one", "a", "b") == ["a", "b"]
-    assert claim("two", "b", "c") == ["c"]
-    assert claim("one", "a", "b", "c") == ["a", "b"]
-    without = api.post("/v1/letter-claims", json={"letters": ["d"]})
+    assert claim("one", "a", "b") == {"a": "run-one", "b": "run-one"}
+    assert claim("two", "b", "c") == {"b": "", "c": "run-two"}
+    assert claim("one", "a", "b", "c") == {"a": "run-one", "b": "run-one", "c": ""}
+    twice = api.post("/v1/letter-claims", json=claims("run", "d", "d"), headers=leases["one"])
+    assert problem(twice) == "invalid"
+    without = api.post("/v1/letter-claims", json=claims("run", "d"))
     assert problem(without) == "malformed"
-    half = api.post("/v1/letter-claims", json={"letters": ["d"]}, headers={"Lease": "one"})
+    half = api.post("/v1/letter-claims", json=claims("run", "d"), headers={"Lease": "one"})
     assert half.status_code in (400, 428)
 
 

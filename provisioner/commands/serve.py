@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 import ssl
 import time
@@ -14,9 +15,11 @@ from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
+from provisioner.extras import install
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.places import web_address
 from provisioner.model import Clock, value
+from provisioner.review.visible import visible
 
 if TYPE_CHECKING:
     from provisioner.service.clients import Clients
@@ -69,7 +72,7 @@ def serve(
     except ModuleNotFoundError as problem:
         raise ProvisionerError(
             f"The service needs more than is installed: {problem.name} is missing.",
-            "pip install 'provisioner[serve]'",
+            install("serve"),
         ) from problem
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
@@ -97,21 +100,25 @@ def serve(
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
-                listening=lambda: _say_ready(console, where, clients, access.url),
+                listening=lambda: _say_ready(console, where, clients, _adding(access.root, url)),
             )
     console.say("Stopped.")
     return 0
 
 
-def _say_ready(console: Console, where: str, clients: Clients, url: str) -> None:
+def _say_ready(console: Console, where: str, clients: Clients, adding: str) -> None:
     hint = ""
     if not any(client.disabled is None for client in clients.everyone()):
-        hint = (
-            "\nNo client may log in yet. To make one:\n"
-            f"  provisioner client add NAME --role administrator --url {url}"
-        )
+        hint = f"\nNo client may log in yet. To make one:\n  {adding}"
     # in one go: whoever waits for the address has the hint with it
     console.say(f"The portal listens at {where}{hint}")
+
+
+def _adding(root: Path, url: str | None) -> str:
+    """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
+    place = [] if url is None else ["--url", url]
+    words = ["-C", str(root.resolve()), "client", "add", "NAME", "--role", "administrator", *place]
+    return visible(shlex.join(["provisioner", *words]))
 
 
 def _page(public_url: str | None) -> str | None:

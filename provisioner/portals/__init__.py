@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from provisioner.database import open_place
 from provisioner.errors import PortalError
+from provisioner.extras import install
 from provisioner.portals.base import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
@@ -41,7 +42,7 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as problem:
         raise PortalError(
             f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
-            "pip install 'provisioner[http]'",
+            install("http"),
         ) from problem
 
 

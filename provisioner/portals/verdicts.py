@@ -88,7 +88,8 @@ def judge(
     if given is not None:
         if given.asked is not None and given.asked != fingerprint(call):
             return _reused(call)
-        return repeated(call.key, given, job.ledger)
+        if not _made_for_another(job, given, found):
+            return repeated(call.key, given, job.ledger)
     step = call.step
     if isinstance(step, CreateUser | CreateCompany):
         if found is not None:
@@ -215,7 +216,7 @@ def granted(
     if known.holder and known.expires > now:
         raise Locked(
             f"This portal is held by {known.owner}, who works with the same ledger or with a copy of it.",
-            "Wait for it, or plan and apply with a ledger of your own.",
+            "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
         )
     return Lease(ledger, owner, known.fence + 1, expires, holder)
 
@@ -236,6 +237,13 @@ def _reused(call: Call) -> Receipt:
     """Somebody has used up this key; were it answered, a step that was never done would pass for done."""
     problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
+
+
+def _made_for_another(job: Job, given: Given, found: Resource | None) -> bool:
+    """Whom another ledger created has given up the name since: he is not whom this call would create."""
+    if not isinstance(job.call.step, CreateUser) or given.ledger in (None, job.ledger):
+        return False
+    return not isinstance(found, User) or found.id != given.id
 
 
 def _conflict(call: Call, code: str, problem: str) -> Receipt:

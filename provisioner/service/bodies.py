@@ -12,6 +12,9 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, forms
 from provisioner.portals.endpoints import MAX_LETTERS
 
+MAX_RUNS = 100
+"""Runs that may have one letter."""
+
 LARGEST = 2**53 - 1
 """The largest whole number that every reader of JSON takes exactly."""
 
@@ -286,16 +289,33 @@ class UserPage(Body):
     counter: Whole = Field(description="The change counter as this page was read.")
 
 
+class LetterClaim(Body):
+    """A letter, and the runs of the ledger that may have it so far."""
+
+    letter: Identifier
+    runs: Annotated[list[Identifier], Field(max_length=MAX_RUNS)]
+
+
+def _claimed_once(claims: list[LetterClaim]) -> list[LetterClaim]:
+    if len({claim.letter for claim in claims}) < len(claims):
+        raise PydanticCustomError("twice", "names a letter twice")
+    return claims
+
+
 class Letters(Body):
-    """Letters that a ledger would send."""
+    """Letters that a run would send."""
 
-    letters: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
+    run: Identifier = Field(
+        description="As whom it claims them: no two runs share this, not even of copies of one ledger. "
+        "The word sent says that the letters are gone."
+    )
+    letters: Annotated[list[LetterClaim], Field(max_length=MAX_LETTERS), AfterValidator(_claimed_once)]
 
 
-class GrantedLetters(Body):
-    """Those that it may send."""
+class LetterHolders(Body):
+    """By letter, the run that has it; empty if it is another ledger's."""
 
-    granted: list[str]
+    holders: dict[str, str]
 
 
 class Invited(Body):

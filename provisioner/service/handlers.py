@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,9 +49,6 @@ USUAL_PAGE = 1_000
 
 MOST_AHEAD = 1_000_000
 """How far the number of a run may be above that of the one before: a ledger counts by ones."""
-
-READY_SECONDS = 5.0
-"""How long a database that is well takes to answer, at most."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
@@ -180,12 +176,13 @@ async def _set_terms(service: Service, asked: Asked) -> Reply:
 
 async def _claim_letters(service: Service, asked: Asked) -> Reply:
     ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
-    letters = asked.body.letters
+    body: bodies.Letters = asked.body
+    letters = {claim.letter: claim.runs for claim in body.letters}
     try:
-        granted = await service.write(lambda host: host.claim_letters(ledger, fence, letters))
+        holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
     except LockLost as problem:
         raise Problem("fenced", problem.sentence) from None
-    return _json({"granted": [letter for letter in letters if letter in granted]})
+    return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
 async def _invitations(service: Service, asked: Asked) -> Reply:
@@ -339,8 +336,7 @@ async def _healthz(service: Service, asked: Asked) -> Reply:
 
 
 async def _readyz(service: Service, asked: Asked) -> Reply:
-    async with asyncio.timeout(READY_SECONDS):
-        await service.read(lambda host: host.lease("readyz"))
+    await service.require_ready()
     return _json({"status": "ok"})
 
 
