@@ -219,7 +219,9 @@ def test_it_speaks_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
     served.start()
     try:
         assert f"listens at https://127.0.0.1:{served.port}\n" in served.talk
-        assert httpx2.get(f"{served.url}/healthz", verify=trusting).json() == {"status": "ok"}
+        answer = httpx2.get(f"{served.url}/healthz", verify=trusting)
+        assert answer.json() == {"status": "ok"}
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{served.url}/healthz")
     finally:

@@ -360,7 +360,9 @@ class Token(Body):
 
 
 class TokenRequest(Body):
-    """Client credentials (RFC 6749, 4.4), form-encoded."""
+    """Client credentials (RFC 6749, 4.4), form-encoded; fields that are not known are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
 
     grant_type: Literal["client_credentials"]
     scope: str = Field(default="", description="portal.read, portal.write or both, separated by a space.")

@@ -1,7 +1,7 @@
 """The border: every request is checked here, in one order, before anything is done about it.
 
-found? ─▶ token ─▶ rate ─▶ scope, role ─▶ acceptable? ─▶ type, size, time ─▶ parameters ─▶ body ─▶ done
- 404       401      429        403            406           415, 413, 408      400, 428     400, 422
+found? ─▶ acceptable? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
+ 404        400, 406      401      429       403           413, 408      400, 428     415, 400, 422
  405
 """
 
@@ -102,6 +102,8 @@ class Border:
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 told["status"] = message["status"]
+                if scope["scheme"] == "https":
+                    message = {**message, "headers": [*message["headers"], _HSTS]}
             told["bytes"] += len(message.get("body", b""))
             await send(message)
 
@@ -193,7 +195,8 @@ class Border:
         address = self._address(request, headers)
         if scheme.lower() != "bearer" or not token.strip():
             self._meet(address)
-            raise Problem("token", "Log in first, at /oauth/token.", headers={"WWW-Authenticate": "Bearer"})
+            challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
+            raise Problem("token", "Log in first, at /oauth/token.", headers=challenge)
         if len(token) > 200:
             self._meet(address)
             raise no_token("The access token is unknown, or its client was disabled.")
@@ -409,3 +412,6 @@ def _response(answer: Reply | Problem) -> Response:
 
 
 _ALWAYS = {"X-Content-Type-Options": "nosniff"}
+
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+"""Where this service speaks TLS itself; otherwise that is for the proxy to say."""
