@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
@@ -116,7 +116,14 @@ class Client:
     def create(self, endpoint: str, resource: Resource) -> Resource:
         """The new resource as the server has it."""
         reply = self._write("POST", endpoint, resource)
-        return self._resource(reply)
+        if reply.content:
+            return self._resource(reply)
+        # where it is, is all that a server has to say (RFC 7644, section 3.3)
+        place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
+        found = self.read(endpoint, unquote(place)) if place else None
+        if found is None:
+            raise absurd(self._web.server, "it does not say what it made")
+        return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
         """Bring a resource from what was read to what is wanted; the resource as it stands then.
