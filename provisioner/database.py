@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from provisioner import sqlite
 from provisioner.errors import ProvisionerError
+from provisioner.extras import install
 from provisioner.identity import (
     Connection,
     DamagedValue,
@@ -229,6 +230,6 @@ def _postgres(identity: Identity) -> ModuleType:
         raise identity.error(
             f"A {identity.noun} on PostgreSQL needs a part of this program that is not installed "
             f"({problem.name or 'psycopg'}).",
-            "Install it: pip install 'provisioner[postgres]'",
+            install("postgres"),
         ) from problem
     return postgres

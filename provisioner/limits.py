@@ -1,4 +1,7 @@
-"""Every bound of the program, in one place; each is tested at n and at n + 1."""
+"""How much is read, rendered and waited for at most; each ``MAX_`` is tested at n and at n + 1.
+
+A bound that is one module's own affair stands there: those of a database, of the service, of a mail session.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,9 @@ MAX_MAIL_REPLY_BYTES = 32 * 1024
 
 MAX_REPLY_BYTES = 10 * 1024 * 1024
 """One reply of a portal's service."""
+
+MAX_LISTED = 1_000_000
+"""Users, or groups, of a SCIM server."""
 
 REPLY_SECONDS = 30.0
 """One reply of a portal's service, from the first byte of the request to the last one of the reply."""

@@ -21,6 +21,7 @@ from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from provisioner.errors import ProvisionerError
+from provisioner.extras import UPGRADE
 from provisioner.identity import Connection, DamagedValue, Identity, PostgresSchema, statements, transaction
 
 CONNECT_SECONDS = 10
@@ -463,7 +464,7 @@ def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Ide
     if layout > identity.version:
         raise identity.error(
             f"The {identity.noun} {place} was written by a newer version of this program.",
-            "Upgrade: pip install --upgrade provisioner",
+            UPGRADE,
         )
     return layout
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioner.errors import ProvisionerError
+from provisioner.extras import UPGRADE
 from provisioner.identity import Connection, DamagedValue, Identity, statements, transaction
 
 BUSY_SECONDS = 10.0
@@ -265,7 +266,7 @@ def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> 
     if version > identity.version:
         raise identity.error(
             f"The {identity.noun} {path} was written by a newer version of this program.",
-            "Upgrade: pip install --upgrade provisioner",
+            UPGRADE,
         )
     return True
 

@@ -34,8 +34,8 @@ def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
     return answer
 
 
-NOBODY = {"totalResults": 0}
-"""A list without Resources, as RFC 7644 has it."""
+NOBODY = {"totalResults": 0, "Resources": None}
+"""A list of nothing; null is the same as absent (RFC 7643, section 2.5)."""
 
 
 def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
@@ -63,6 +63,7 @@ FULL = state(
         ({"/Users": {"totalResults": "1"}}, "no SCIM list"),
         ({"/Users": {"totalResults": 1, "Resources": [{"userName": "x"}]}}, "no SCIM resource"),
         ({"/Users": {"totalResults": 1, "Resources": [{"id": "1", "meta": "x"}]}}, "no SCIM resource"),
+        ({"/Users": {"totalResults": 1, "Resources": [{"id": "1", "schemas": "x"}]}}, "no SCIM resource"),
         ({"/Users": reply(200, b"<html>", kind="text/html")}, "text/html instead of application/json"),
         ({"/Users": reply(500, {"detail": "Out of order"})}, "HTTP 500 to /Users: Out of order"),
         ({"/Schemas": []}, "no SCIM resource"),

@@ -67,10 +67,11 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     served = Served(tmp_path, "sqlite:///portal.db", {})
     served.start()
     try:
-        hint = re.search(r"(provisioner client add) NAME (.*)\n", served.talk)
+        hint = re.search(r"provisioner (.* client add) NAME (.*)\n", served.talk)
         assert hint is not None
-        words = [*shlex.split(hint[1])[1:], "ci", *shlex.split(hint[2])]
-        made = program(tmp_path, *words)
+        # from wherever it is pasted
+        made = program(tmp_path / "elsewhere", *shlex.split(hint[1]), "ci", *shlex.split(hint[2]))
+        assert "new portal" not in made.stderr
         exported = dict(re.findall(r"^export (\w+)=(\S+)$", made.stdout, re.MULTILINE))
         assert list(exported) == ["PROVISIONER_PORTAL_CLIENT", "PROVISIONER_PORTAL_SECRET"]
         answer = httpx2.post(
@@ -99,10 +100,10 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
 
 def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     folder = copy_sample(tmp_path / "firm")
-    client = json.loads(
-        program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json").stdout
-    )
+    added = program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json")
+    client = json.loads(added.stdout)
     assert client["scopes"] == ["portal.read"]
+    assert f"made a new portal: {folder / 'portal.db'}" in added.stderr
     # nothing but the workspace says which portal
     process = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "serve", "--port", "0"],
@@ -122,6 +123,16 @@ def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     process.stderr.close()
     assert "Essentiel" in about["terms"]["offers"]
     assert about["operator"] == "partner"
+
+
+@pytest.mark.parametrize("words", [("list",), ("disable", "ci")])
+def test_whoever_looks_at_clients_makes_no_portal(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word mistyped would look like a portal that nobody may log in to."""
+    assert run(["-C", str(tmp_path), "client", *words, "--url", "sqlite:///typo.db"]) == 1
+    assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
@@ -171,7 +182,9 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
         (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
         (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
-        ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
+        ([*here, "--public-url", "portail.example.fr"], 64, "it is not a web address"),
+        ([*here, "--public-url", "http://portail.example.fr"], 64, "would travel unprotected"),
+        ([*here, "--public-url", "https://me:hunter2@portail.example.fr"], 64, "--public-url cannot be used"),
         ([], 64, "Which portal?"),
     ]
     for words, code, sentence in cases:
@@ -191,7 +204,7 @@ def test_without_its_extra_it_says_what_to_install(
     assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
     said = capsys.readouterr().err
     assert "uvicorn is missing" in said
-    assert "pip install 'provisioner[serve]'" in said
+    assert "pip install --editable '.[serve]'" in said
     assert list(tmp_path.iterdir()) == []
 
 

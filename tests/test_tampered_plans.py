@@ -190,11 +190,23 @@ def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tm
     shutil.copy(strangers.folder / "ledger.db", other / "ledger.db")
     here = Shell(other, applied._capsys)
     before = here.tables()
-    for words in (("apply", str(planned)), ("apply", "--auto-approve")):
+    for words in (("apply", str(planned)), ("apply", "--auto-approve"), ("plan",)):
         said = here(*words)
         assert said.code == 1, said.err
         assert "belongs to another portal" in said.err
     assert here.tables() == before
+
+
+def test_a_portal_that_is_not_there_is_not_planned_from_nothing_beside_the_ledger_of_one_that_was(
+    applied: Shell,
+) -> None:
+    """A typo in its url, or a file that was moved away, is no portal to fill."""
+    applied.edit("provisioner.yaml", "sqlite:///portal.db", "sqlite:///portl.db")
+    for words in (("plan",), ("apply", "--auto-approve")):
+        said = applied(*words)
+        assert (said.code, said.out) == (1, "")
+        assert "There is no portal yet at sqlite:///portl.db" in said.err
+    assert not (applied.folder / "portl.db").exists()
 
 
 def test_the_same_plan_in_another_checkout_of_the_same_workspace_is_applied(

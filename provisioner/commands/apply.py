@@ -194,7 +194,7 @@ def _apply(
     ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
     snapshot = _taken_up(portal, ledger, console)
-    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
@@ -227,7 +227,7 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
     ledger.bind(snapshot.portal)
     if not ledger.books().unsettled:
         return snapshot
-    recovered = settle_interrupted(portal, ledger, snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
         console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a step that is asked for may be finished only then, or taken back

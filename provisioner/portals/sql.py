@@ -125,7 +125,7 @@ CREATE TABLE receipt (
 """
 
 _SHARED = """
-CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL);
+CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL, run TEXT NOT NULL);
 CREATE TABLE lease (
     ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
     expires BIGINT NOT NULL, seconds BIGINT NOT NULL);
@@ -222,14 +222,14 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.fit`."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Refuses: planning never writes."""
         raise read_only()
 
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """Refuses: planning never writes."""
         raise read_only()
 
@@ -382,9 +382,11 @@ class SqlPortal(Holding):
             if known is not None and known.holder == holder:
                 _keep_lease(connection, ended(known, self._shared_now(connection)), 0)
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
-        """The first ledger that asks has the letter."""
-        mine: set[str] = set()
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """From none to the first ledger that asks, and within it from run to run."""
+        holders: dict[str, str] = {}
         with self.keeping() as connection:
             if ledger:
                 lease = _lease(connection, ledger)
@@ -392,16 +394,22 @@ class SqlPortal(Holding):
                     raise superseded()
                 self._prolong(connection, lease)
             connection.executemany(
-                "INSERT INTO letter_claim (key, ledger) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
-                [(key, ledger) for key in letters],
+                "INSERT INTO letter_claim (key, ledger, run) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                [(key, ledger, run) for key in letters],
             )
-            for some in portions(letters):
-                rows = connection.execute(
-                    f"SELECT key FROM letter_claim WHERE ledger = ? AND key IN ({marks(some)})",
-                    (ledger, *some),
+            connection.executemany(
+                "UPDATE letter_claim SET run = ? WHERE key = ? AND ledger = ? AND run = ?",
+                [(run, key, ledger, before) for key, known in letters.items() for before in known],
+            )
+            for some in portions(list(letters)):
+                holders.update(
+                    connection.execute(
+                        "SELECT key, CASE WHEN ledger = ? THEN run ELSE '' END FROM letter_claim "
+                        f"WHERE key IN ({marks(some)})",
+                        (ledger, *some),
+                    )
                 )
-                mine.update(key for (key,) in rows)
-        return frozenset(mine)
+        return holders
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
@@ -693,7 +701,9 @@ class _Desk:
         _store_users(self._connection, self._users, self._counter)
         _mark_billing(self._connection, self._users, self._today, self._counter)
         self._connection.executemany(
-            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET id = excluded.id, version = excluded.version, "
+            "ledger = excluded.ledger, asked = excluded.asked",
             [(key, given.id, given.version, given.ledger, given.asked) for key, given in self._given.items()],
         )
         for moved in (self._companies, self._users, self._given, self._touched):
