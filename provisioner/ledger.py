@@ -46,6 +46,9 @@ from provisioner.model import Clock, Managed, value
 if TYPE_CHECKING:
     from provisioner.mail.letters import Letter
 
+MOST_RUNS = 16
+"""From how many runs a letter is claimed: one for which so many asked and got no answer is rather parked."""
+
 POLL_SECONDS = 0.2
 """How often a held lock is asked for again under ``--lock-timeout``."""
 
@@ -74,8 +77,9 @@ CREATE TABLE outbox (
     "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
     language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
-CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
 _TO_VERSION_2 = """
@@ -90,13 +94,14 @@ CREATE TABLE outbox (
     "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
     language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
 INSERT INTO outbox (key, "user", user_id, recipient, language, template, context, dated, state, attempts,
     resent, detail, changed)
     SELECT key, "user", user_id, recipient, language, template, context, dated, state, attempts,
     resent, detail, changed FROM older_outbox ORDER BY rowid;
 DROP TABLE older_outbox;
-CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
 IDENTITY = Identity("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_2,))
@@ -197,6 +202,8 @@ class Posted(NamedTuple):
     resent: bool
     detail: str
     changed: str
+    claims: tuple[str, ...] = ()
+    """The runs that may have it on the portal: the one that it named last, and those that asked since."""
 
 
 @value
@@ -325,6 +332,11 @@ class Ledger:
         self._vein: Connection | None = None
         self._run = 0
         self._meant: dict[str, Effect] = {}
+
+    @property
+    def claimant(self) -> str:
+        """As whom this run claims letters: drawn by chance, so that no run of a copy of this ledger is it."""
+        return self._lock
 
     def close(self) -> None:
         """Let go of the file or the connection."""
@@ -474,12 +486,17 @@ class Ledger:
 
     def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
         """Move letters, each to its state of the outbox with a detail, in one commit."""
+        with self._write() as connection:
+            _mark(connection, marks, self._now())
+
+    def take_up(self, keys: Iterable[str]) -> None:
+        """Take letters in hand; committed before the portal is asked, which may then have them as ours."""
         now = self._now()
         with self._write() as connection:
             connection.executemany(
-                "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
-                "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
-                [(state, detail, now, state, key) for key, state, detail in marks],
+                "UPDATE outbox SET state = 'connecting', detail = '', changed = ?, attempts = attempts + 1, "
+                "claims = claims || ' ' || ? WHERE key = ?",
+                [(now, self.claimant, key) for key in keys],
             )
 
     def readdress(self, letters: Iterable[Letter]) -> None:
@@ -489,6 +506,28 @@ class Ledger:
                 "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
                 [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
             )
+
+    def settle_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
+        """Write down which run has each letter, and what becomes of those that are not ours."""
+        # one transaction: a letter that a copy has is not owed again but by whoever decides that
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET claims = ? WHERE key = ?", [(run, key) for key, run in holders.items()]
+            )
+            _mark(connection, marks, self._now())
+
+    def sent_claims(self) -> dict[str, tuple[str, ...]]:
+        """Letters that are sent, which the portal has not been told; with their :attr:`Posted.claims`."""
+        with told(self._place, IDENTITY):
+            rows = self._connection.execute(
+                "SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''"
+            )
+            return {key: _runs(claims) for key, claims in rows}
+
+    def end_claims(self, keys: Iterable[str]) -> None:
+        """The portal was told that these letters are sent."""
+        with self._write() as connection:
+            connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
 
     def resend(self, key: str) -> None:
         """Owe an unknown letter again, this once: the same letter with the same Message-ID."""
@@ -749,7 +788,8 @@ def _entries(connection: Connection, where: str, values: Sequence[object]) -> li
 def _letters(connection: Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
     rows = connection.execute(
         "SELECT context, dated, key, recipient, language, template, "
-        f'"user", user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY seq',
+        f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
+        f"WHERE {where} ORDER BY seq",
         values,
     ).fetchall()
     if not rows:
@@ -765,13 +805,24 @@ def _letters(connection: Connection, where: str, values: Sequence[object] = ()) 
     return [
         Posted(
             Letter(key, recipient, language, context, days[dated], template),
-            user, user_id, state, attempts, bool(resent), detail, changed,
+            user, user_id, state, attempts, bool(resent), detail, changed, _runs(claims),
         )
         for context, (
             _, dated, key, recipient, language, template,
-            user, user_id, state, attempts, resent, detail, changed,
+            user, user_id, state, attempts, resent, detail, changed, claims,
         ) in zip(contexts, rows, strict=True)
     ]  # fmt: skip
+
+
+def _runs(claims: str) -> tuple[str, ...]:
+    return tuple(claims.split()[-MOST_RUNS:])
+
+
+def _mark(connection: Connection, marks: Iterable[tuple[str, str, str]], now: str) -> None:
+    connection.executemany(
+        "UPDATE outbox SET state = ?, detail = ?, changed = ? WHERE key = ?",
+        [(state, detail, now, key) for key, state, detail in marks],
+    )
 
 
 def _holder(connection: Connection) -> Holder | None:

@@ -116,13 +116,36 @@ def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> 
     with opened(place) as ledger, ledger.locked("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
             ledger.owe(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
-        ledger.mark(["ann"], "connecting")
+        ledger.take_up(["ann"])
         ledger.mark(["ann"], "body")
         assert [posted.user_id for posted in ledger.letters("owed")] == ["zoe", "max"]
         assert [posted.user_id for posted in ledger.reset_interrupted()] == ["ann"]
     assert [(posted.user_id, posted.state, posted.attempts) for posted in read_letters(place)] == [
         ("zoe", "owed", 0), ("ann", "unknown", 1), ("max", "owed", 0),
     ]  # fmt: skip
+
+
+def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Place) -> None:
+    with opened(place) as ledger:
+        runs = []
+        for _ in range(3):
+            with ledger.locked("mail"):
+                ledger.owe("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
+                ledger.take_up(["ann"])
+                ledger.release_claims()
+                runs.append(ledger.claimant)
+        with ledger.locked("mail"):
+            (posted,) = ledger.letters("owed")
+            assert (posted.claims, posted.attempts) == (tuple(runs), 3)
+            ledger.settle_claims({"ann": "another"}, [("ann", "unknown", "why")])
+            ledger.resend("ann")
+            (posted,) = ledger.letters("owed")
+            assert (posted.claims, posted.detail, posted.resent) == (("another",), "why", True)
+            assert ledger.sent_claims() == {}
+            ledger.mark(["ann"], "sent")
+            assert ledger.sent_claims() == {"ann": ("another",)}
+            ledger.end_claims(["ann"])
+            assert ledger.sent_claims() == {}
 
 
 def test_the_stamp_moves_with_the_books_and_not_with_the_lock(place: Place) -> None:
@@ -459,7 +482,11 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
         with ledger.locked("apply"):
             ledger.owe("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
             assert (ledger.fence, ledger.id) == (1, read_name(place))
-    assert [posted.letter.key for posted in read_letters(place)] == ["z", "a", "m"]
+            ledger.take_up(["z"])
+            claimant = ledger.claimant
+    assert [(posted.letter.key, posted.claims) for posted in read_letters(place)] == [
+        ("z", (claimant,)), ("a", ()), ("m", ()),
+    ]  # fmt: skip
 
 
 def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:

@@ -102,7 +102,7 @@ def test_what_changes_nothing_moves_neither_counter_nor_stamp(desk: Desk) -> Non
     portal.execute([Call("x", EditCompanies("ann@example.fr", remove=("1",)), ann.id, ann.version)])
     portal.execute([Call("y", CreateUser("ann@example.fr", ann))])
     lease = portal.take_lease("ledger", "ann", "nonce", 1, 60)
-    portal.claim_letters("ledger", lease.fence, ["1" * 64])
+    portal.claim_letters("ledger", lease.fence, "run", {"1" * 64: ()})
     portal.activation_links([ann.id])
     portal.drop_lease("ledger", "nonce")
     portal.configure(before.terms, before.public_url)
@@ -150,7 +150,7 @@ def test_leases_are_known_by_their_holders(desk: Desk) -> None:
     assert portal.lease("ledger") == first
     assert portal.take_lease("ledger", "bob", "b", 9, 60).fence == 9
     with pytest.raises(LockLost):
-        portal.claim_letters("ledger", 5, [])
+        portal.claim_letters("ledger", 5, "run", {})
     portal.drop_lease("ledger", "b")
     assert portal.take_lease("ledger", "cid", "c", 2, 60).fence == 10
     ended = portal.lease("ledger")
@@ -268,4 +268,5 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
     require(desk.do(EditCompanies("claire.martin@boulangerie-martin.fr", add=("99",))))
     assert list(opened.snapshot().state.companies)[-1] == "99"
     assert opened.about().counter == 4
+    assert opened.claim_letters("", 0, "run", {"1" * 64: ()}) == {"1" * 64: "run"}
     opened.close()

@@ -236,7 +236,7 @@ def test_planning_writes_nothing_and_cannot(url: str) -> None:
         for attempt in (
             lambda: portal.execute([]),
             lambda: portal.hold("l", "o", 1, 60),
-            lambda: portal.claim([]),
+            lambda: portal.claim("r", {}),
         ):
             with pytest.raises(PortalError, match="for reading only"):
                 attempt()

@@ -193,7 +193,7 @@ def _apply(
     ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
     snapshot = _taken_up(portal, ledger, console)
-    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))

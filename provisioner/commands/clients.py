@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from provisioner.commands.console import Console
@@ -35,7 +36,7 @@ def add(
     except fields.Refused as refused:
         raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
-    with _clients(folder, url, clock) as clients:
+    with _clients(folder, url, clock, making=True) as clients:
         client, secret = clients.add(plain, Operator(role), scopes, clock())
     if as_json:
         words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
@@ -85,6 +86,7 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 
 @contextmanager
-def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    with closing(hosted(access_of(folder, url, clock=clock))) as portal:
+def _clients(folder: Path, url: str | None, clock: Clock, *, making: bool = False) -> Iterator[Clients]:
+    access = replace(access_of(folder, url, clock=clock), making=making)
+    with closing(hosted(access)) as portal:
         yield Clients(portal)

@@ -75,7 +75,9 @@ def deliver(
         def on_letter(delivery: Delivery, address: str) -> None:
             nonlocal sent
             recipient = visible(address)
-            if delivery.state is DeliveryState.SENT:
+            if delivery.state is DeliveryState.SENT and delivery.detail:
+                shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
+            elif delivery.state is DeliveryState.SENT:
                 sent += 1
                 shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
             else:

@@ -35,6 +35,8 @@ class Access:
     clock: Clock
     writing: bool
     """Opened without it, a driver makes and changes nothing."""
+    making: bool = True
+    """Opened for writing, a portal that is missing is made; without this, refused."""
     client_id: str = ""
     secret: str = ""
     """The client's secret, the bearer token or the database's password."""
@@ -109,7 +111,7 @@ class Capabilities:
     versions: bool = True
     """It refuses a step when the version has moved. Without, a write is *unguarded*: read, compared, sent."""
     claims: bool = True
-    """It remembers which ledger sends a letter, and which ledger a step was done for."""
+    """It remembers which run of which ledger sends a letter, and which ledger a step was done for."""
     leases: bool = True
     """It knows which run of a ledger is the latest, and refuses the writes of an earlier one."""
 
@@ -146,6 +148,9 @@ class View(Protocol):
         """Those of these companies that exist."""
         ...
 
+
+SENT = "sent"
+"""In the place of a run: the letter is gone."""
 
 T = TypeVar("T")
 
@@ -204,10 +209,13 @@ class Portal(Protocol):
         """What an earlier call that was applied is answered to this ledger, or None if it never was."""
         ...
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """Those of these letters (:func:`provisioner.ledger.letter_key`) that our ledger may send.
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+        """Which run has each of these letters (:func:`provisioner.ledger.letter_key`): its own it may send.
 
-        The first ledger that asks has the letter, for ever. Without claims: all of them.
+        The first ledger that asks has a letter, for ever; to any other one the answer is "". Within that
+        ledger it passes to ``run`` from one of the runs named with it, which are those that the ledger knows
+        to have asked. Any other run is one of a copy of the ledger: it keeps the letter, and is the answer.
+        :data:`SENT` as the ``run`` ends all this. Without claims every letter is this run's.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import Locked, LockLost
@@ -43,7 +43,9 @@ class Holding:
         """See there."""
 
     @abstractmethod
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See there."""
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
@@ -79,6 +81,6 @@ class Holding:
             raise superseded()
         return receipts
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.claim`."""
-        return self.claim_letters(self._ledger, self._fence, letters)
+        return self.claim_letters(self._ledger, self._fence, run, letters)

@@ -43,12 +43,12 @@ from provisioner.portals.answers import (
     Users,
     companies_of,
     read_about,
+    read_holders,
     read_lease,
     read_links,
     read_page,
     read_problem,
     read_receipt,
-    read_texts,
 )
 from provisioner.portals.base import (
     Access,
@@ -343,18 +343,21 @@ class RestPortal(Holding):
         query = _query(holder=holder)
         self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        granted: set[str] = set()
-        for at in range(0, len(letters), MAX_LETTERS):
-            some = letters[at : at + MAX_LETTERS]
-            said, headers = {"letters": list(some)}, _lease(ledger, fence)
-            reply = self._web.run(self._answer("claim_letters", said, headers=headers, taking=(200, 423)))
+        asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
+        holders: dict[str, str] = {}
+        for at in range(0, len(asked), MAX_LETTERS):
+            said = {"run": run, "letters": asked[at : at + MAX_LETTERS]}
+            answer = self._answer("claim_letters", said, headers=_lease(ledger, fence), taking=(200, 423))
+            reply = self._web.run(answer)
             if reply.status == 423:
                 raise superseded()
-            granted |= read_texts(reply, "granted") & set(some)
-        return frozenset(granted)
+            holders |= read_holders(reply)
+        return {key: holders.get(key, "") for key in letters}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""

@@ -27,7 +27,7 @@ passed is read as it stands there, so that a plan takes it away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -148,10 +148,10 @@ class ScimPortal:
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """All of them; there are no claims."""
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+        """All of them are this run's; there are no claims."""
         self._require_writing()
-        return frozenset(letters)
+        return dict.fromkeys(letters, run)
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """None: SCIM knows nothing of log-ins."""

@@ -124,7 +124,7 @@ CREATE TABLE receipt (
 """
 
 _SHARED = """
-CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL);
+CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL, run TEXT NOT NULL);
 CREATE TABLE lease (
     ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
     expires BIGINT NOT NULL, seconds BIGINT NOT NULL);
@@ -228,7 +228,7 @@ class ReadOnlyPortal:
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """Refuses: planning never writes."""
         raise read_only()
 
@@ -381,9 +381,11 @@ class SqlPortal(Holding):
             if known is not None and known.holder == holder:
                 _keep_lease(connection, ended(known, self._clock()), 0)
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
-        """The first ledger that asks has the letter."""
-        mine: set[str] = set()
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """From none to the first ledger that asks, and within it from run to run."""
+        holders: dict[str, str] = {}
         with self.keeping() as connection:
             if ledger:
                 lease = _lease(connection, ledger)
@@ -391,16 +393,22 @@ class SqlPortal(Holding):
                     raise superseded()
                 self._prolong(connection, lease)
             connection.executemany(
-                "INSERT INTO letter_claim (key, ledger) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
-                [(key, ledger) for key in letters],
+                "INSERT INTO letter_claim (key, ledger, run) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                [(key, ledger, run) for key in letters],
             )
-            for some in portions(letters):
-                rows = connection.execute(
-                    f"SELECT key FROM letter_claim WHERE ledger = ? AND key IN ({marks(some)})",
-                    (ledger, *some),
+            connection.executemany(
+                "UPDATE letter_claim SET run = ? WHERE key = ? AND ledger = ? AND run = ?",
+                [(run, key, ledger, before) for key, known in letters.items() for before in known],
+            )
+            for some in portions(list(letters)):
+                holders.update(
+                    connection.execute(
+                        "SELECT key, CASE WHEN ledger = ? THEN run ELSE '' END FROM letter_claim "
+                        f"WHERE key IN ({marks(some)})",
+                        (ledger, *some),
+                    )
                 )
-                mine.update(key for (key,) in rows)
-        return frozenset(mine)
+        return holders
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""

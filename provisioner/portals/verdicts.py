@@ -101,7 +101,7 @@ def judge(
         return _conflict(call, "not-on-portal", f"{address_of(step)} is not on this portal.")
     elif found.version != call.version:
         return _moved(call, step, found)
-    refusal = _without_right(call, job.operator) or _past_month(call, today)
+    refusal = _without_right(call, job.operator) or _past_month(call, today) or _not_asked_for(call)
     if refusal is not None:
         return refusal
     try:
@@ -297,7 +297,21 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 def _past_month(call: Call, today: date) -> Receipt | None:
     """R9: an application ends with this month, not with the one in which it was planned."""
     step, ends = call.step, month_end(today)
-    if isinstance(step, EditApps) and step.end and step.ends != ends:
-        day = ends.isoformat()
-        return _conflict(call, "month-turned", f"R9: the month has turned; an application now ends on {day}.")
+    days: set[date | None] = set()
+    if isinstance(step, EditApps) and step.end:
+        days = {step.ends}
+    elif isinstance(step, CreateUser):
+        days = {grant.ends for grant in step.profile.apps if grant.state is AppState.ENDING}
+    if days <= {ends}:
+        return None
+    day = ends.isoformat()
+    return _conflict(call, "month-turned", f"R9: the month has turned; an application now ends on {day}.")
+
+
+def _not_asked_for(call: Call) -> Receipt | None:
+    """R10: only the client himself asks for an application, once he is there."""
+    step = call.step
+    if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
+        problem = "R10: nobody has asked for an application before he is there."
+        return Receipt(call.key, Verdict.FAILED, problem=problem, code="R10")
     return None

@@ -201,8 +201,10 @@ TABLE: tuple[Entry, ...] = (
         parameters=(KEY, LEDGER_QUERY),
     ),
     Entry(
-        "claim_letters", "Claim letters", {200: bodies.GrantedLetters}, access=WRITE,
-        words="The first ledger that asks for a letter has it, for ever.", takes=bodies.Letters,
+        "claim_letters", "Claim letters", {200: bodies.LetterHolders}, access=WRITE,
+        words="The first ledger that asks for a letter has it, for ever. Within that ledger it passes to "
+        "this run from the runs named with it; any other run is one of a copy of the ledger, and keeps it.",
+        takes=bodies.Letters,
         parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
     ),
     Entry(

@@ -156,9 +156,39 @@ SABOTAGES = (
         "claims-always-granted",
         "Two ledgers each send a welcome to the same newcomer.",
         "portals/sql.py",
-        "return frozenset(mine)",
-        "return frozenset(letters)",
+        "        return holders\n",
+        "        return dict.fromkeys(letters, run)\n",
         "portal_contract",
+    ),
+    Sabotage(
+        "claims-of-any-run",
+        "Two copies of a ledger each send a welcome to the same newcomer.",
+        "portals/sql.py",
+        "WHERE key = ? AND ledger = ? AND run = ?",
+        "WHERE key = ? AND ledger = ? AND ? <> ''",
+        "portal_contract copied_ledger",
+    ),
+    Sabotage(
+        "claimed-before-written",
+        "A run that was killed takes its own claim for that of a copy, and parks the letter.",
+        "welcome.py",
+        """\
+        ledger.take_up([posted.letter.key for posted in wanted])
+        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
+""",
+        """\
+        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
+        ledger.take_up([posted.letter.key for posted in wanted])
+""",
+        "killed copied_ledger",
+    ),
+    Sabotage(
+        "sent-not-told",
+        "A backup that was made while a run worked sends its welcomes once more.",
+        "welcome.py",
+        "if sent := ledger.sent_claims():",
+        "if sent := {}:",
+        "copied_ledger",
     ),
     Sabotage(
         "portal-not-held",
@@ -180,8 +210,8 @@ SABOTAGES = (
         "letters-not-claimed",
         "Two ledgers that both owe a letter both send it.",
         "welcome.py",
-        "granted = portal.claim([posted.letter.key for posted in wanted])",
-        "granted = {posted.letter.key for posted in wanted}",
+        "portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})",
+        "{posted.letter.key: ledger.claimant for posted in wanted}",
         "portal_held",
     ),
     Sabotage(
