@@ -65,7 +65,7 @@ from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
-from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, web_of
+from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
 BATCH = 1_000
@@ -432,10 +432,7 @@ class RestPortal(Holding):
         problem, server = read_problem(reply), self._web.server
         said = self._web.quoted(problem.detail) or "no reason given"
         if reply.status == 401:
-            return PortalError(
-                f"{server} does not take our token: {said}",
-                "Check PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET; the client may be disabled.",
-            )
+            return not_taken(server, said, given=isinstance(self._credential, GivenToken))
         if reply.status == 403:
             return PortalError(
                 f"{server} does not allow this client {name.replace('_', ' ')}: {said}",
