@@ -14,7 +14,17 @@ from itertools import groupby, islice
 
 from provisioner.errors import StalePlan
 from provisioner.ledger import Effect, Entry, Intent, Ledger, Settlement
-from provisioner.model import Address, Managed, Resource, State, Terms, User, email_key
+from provisioner.model import (
+    Address,
+    Managed,
+    Resource,
+    State,
+    Terms,
+    User,
+    company_address,
+    email_key,
+    user_address,
+)
 from provisioner.planning.notation import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
@@ -22,6 +32,8 @@ from provisioner.portals.base import Call, Portal, Receipt, Snapshot, Verdict
 from provisioner.rules import Census
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
+
+_ANEW = "Make a new one: provisioner plan --out FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +108,12 @@ def survey(
     """
     managed, creations = managed or {}, creations or {}
     if plan.portal and plan.portal != snapshot.portal:
+        raise StalePlan("This plan was made for another portal.", _ANEW)
+    if not plan.portal and (others := _others(plan, snapshot.state, managed)):
         raise StalePlan(
-            "This plan was made for another portal.", "Make a new one: provisioner plan --out FILE"
+            "This plan was made when there was no portal yet, and the one that is there has more than the "
+            f"plan knows: {others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}.",
+            _ANEW,
         )
     by_id = {user.id: user for user in snapshot.state.users.values()}
     steps = _steps_by_address(plan)
@@ -123,6 +139,15 @@ def survey(
     return Start(
         snapshot.portal, snapshot.terms, _on_plan_addresses(plan, snapshot.state, positions), positions
     )
+
+
+def _others(plan: Plan, state: State, managed: Mapping[str, Managed]) -> list[Address]:
+    """What the portal has beside what the plan makes there: nothing, where it was made for this plan."""
+    planned = {change.address for change in plan.changes}
+    ours = {record.id for record in managed.values()}
+    found = [company_address(number) for number in state.companies]
+    found += [user_address(key) for key, user in state.users.items() if user.id not in ours]
+    return [address for address in found if address not in planned]
 
 
 def apply_steps(

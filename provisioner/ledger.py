@@ -788,7 +788,8 @@ class Ledger:
 
 def _lost() -> LockLost:
     return LockLost(
-        "Another run took the lock of this ledger away, so this one stopped.",
+        "The lock of this ledger was taken away from this run, by provisioner unlock or by another run, "
+        "so it stopped.",
         "Run the same command again: what is done is kept, what is not is taken up.",
     )
 

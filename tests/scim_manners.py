@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from http_support import Asked, http_server, reply
 from scim_support import server_schemas
@@ -51,6 +51,8 @@ class Manners:
     """A resource as it is told: its kind, itself, whether it is in a list."""
     kept: Callable[[Resource], None] = lambda one: None
     """What becomes of a resource that was written."""
+    brief: bool = False
+    """It says where a new resource is, and no more."""
     page: int = 1_000
     lying: bool = False
     """``totalResults`` counts the page."""
@@ -141,7 +143,10 @@ class Manners:
         names = [other.get("userName") for other in self.held[kind].values()]
         if kind == "Users" and one["userName"] in names:
             return _no(409, "Taken")
-        return self._told(kind, self.write(kind, one), 201)
+        one = self.write(kind, one)
+        if self.brief:
+            return reply(201, b"", f"Location: https://elsewhere.example.org/{kind}/{quote(one['id'])}\r\n")
+        return self._told(kind, one, 201)
 
     def _listed(self, kind: str, words: dict[str, str]) -> bytes:
         found = list(self.held[kind].values())

@@ -77,6 +77,35 @@ def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
     assert shell(*words).code == 64
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["client", "add", "x"],
+            "Missing option '--role'. Choose from: administrator, partner, customer_manager",
+        ),
+        (["history", "abc"], "'abc' is not a valid whole number."),
+        (["plan", "--lock-timeout"], "To see what it takes: provisioner plan --help"),
+        (["apply", "--lock-timeout", "soon"], "'soon' is not a valid number of seconds."),
+        (["apply", "--parallelism"], "To see what it takes: provisioner apply --help"),
+        (["serve", "--rate", "many"], "'many' is not a valid number."),
+        (["serve", "--host", ""], "Name the address to listen at"),
+        (["-C"], "To see what it takes: provisioner --help"),
+    ],
+)
+def test_wrong_usage_is_told_in_words(shell: Shell, words: list[str], sentence: str) -> None:
+    said = shell(*words)
+    assert said.code == 64
+    assert sentence in said.err
+
+
+@pytest.mark.parametrize("group", [[], ["mail"], ["portal"], ["client"]])
+def test_help_cuts_no_sentence_short(shell: Shell, group: list[str]) -> None:
+    listed = shell(*group, "--help").out.partition("Commands:")[2]
+    assert len(listed.splitlines()) > 3
+    assert "..." not in listed
+
+
 # --- saved plans ---
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -322,6 +323,30 @@ def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
     )
     assert "hush" not in f"{place} {place!r}"
     assert str(place) == "postgresql://u@h/d?schema=x"
+
+
+def test_a_file_of_somebody_else_is_told_with_what_the_system_says(memory_path: Path) -> None:
+    place = memory_path / "books.db"
+    connect(place, OURS).close()
+    place.chmod(0)
+    memory_path.chmod(0o755)
+    with _somebody_else():
+        for opened in (lambda: connect(place, OURS), lambda: read(place, OURS, sizes)):
+            with pytest.raises(LedgerError, match="cannot be opened: Permission denied") as caught:
+                opened()
+            assert caught.value.remedy == "Check the permissions of the file and of its folder."
+
+
+@contextmanager
+def _somebody_else() -> Iterator[None]:
+    """Root may open what he likes."""
+    if is_root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
 
 
 # --- PostgreSQL's own troubles ---

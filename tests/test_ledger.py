@@ -473,6 +473,24 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
     assert shell("lock").out == "Nobody holds the lock.\n"
 
 
+def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its steps and its letters; perhaps nobody has taken the lock since."""
+    from provisioner.commands.apply import deliver
+
+    place = shell.folder / "ledger.db"
+
+    def unlocked(*_: object) -> object:
+        with opened(place) as other:
+            other.unlock(_held(place).id)
+        return deliver(*_)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("provisioner.commands.apply.deliver", unlocked)
+    told = shell("apply", "--auto-approve")
+    assert told.code == 6
+    assert "Stopped after 32 steps.\n" in told.err
+    assert told.err.count("was taken away") == told.err.count("by provisioner unlock or by another run") == 1
+
+
 def test_a_span_that_is_no_number_is_refused(shell: Shell) -> None:
     said = shell("apply", "--auto-approve", "--lock-timeout", "nan")
     assert said.code == 64

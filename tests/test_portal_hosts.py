@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from contract_support import DRIVERS, Desk, World, require
+from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
 from people import ESSENTIEL, NOW, TERMS, company, user
 from shell_support import copy_sample, tables
 
@@ -30,6 +33,9 @@ from provisioner.portals.base import Call, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.sql import SqlPortal
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
 
 HOSTS = ("memory", "sqlite", "postgresql")
 
@@ -137,6 +143,21 @@ def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_le
     assert portal.user("nobody") is None
     assert portal.company("2") == desk.state.companies["2"]
     assert portal.company("99") is None
+
+
+def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer) -> None:
+    """Each is on a machine of its own; leases run by the clock of the server that they share."""
+    place, now = postgres.place(), datetime.now(UTC)
+    opened = partial(SqlPortal, place, Operator.PARTNER, TERMS, PUBLIC_URL)
+    early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
+    with closing(early), closing(late):
+        early.hold("ledger", "ann", 5, 60)
+        with pytest.raises(Locked):
+            late.hold("ledger", "bob", 5, 60)
+        late.hold("another", "bob", 5, 60)
+        late.claim([])
+        with pytest.raises(Locked):
+            early.hold("another", "ann", 5, 60)
 
 
 def test_leases_are_known_by_their_holders(desk: Desk) -> None:

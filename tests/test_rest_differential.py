@@ -193,8 +193,9 @@ def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object
         key, ledger = key or "never", chance.choice(["", *LEDGERS])
         return ("receipt", *of_both(both, lambda portal: portal.receipt(key, ledger)))
     if what < 0.11 and both.there._ledger:
-        run, *known = (f"run-{chance.randint(1, 3)}" for _ in range(3))
-        letters = {f"letter-{chance.randint(1, 9)}": known for _ in range(3)}
+        numbers = [chance.randint(1, 9) for _ in range(3)]
+        run, *known = (f"run-{number % 3}" for number in numbers)
+        letters = {f"letter-{number}": known for number in numbers}
         return ("claim", *of_both(both, lambda portal: portal.claim(run, letters)))
     if what < 0.13:
         found = chance.choice([None, *worlds.state.users.values()])

@@ -73,6 +73,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
     "truth in words": {"shown": with_words_for_truth},
     "lists without members": {"shown": without_members_in_lists},
     "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},
+    "no more said of what is new than its place": {"brief": True},
     "filters for few things": {"filters": "refused"},
     "filters that are ignored": {"filters": "ignored"},
     "filters that find nothing": {"filters": "empty"},

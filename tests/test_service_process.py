@@ -150,6 +150,13 @@ def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
     listed = json.loads(shell("client", "list", "--json").out)
     assert [(one["role"], one["disabled"] is None) for one in listed] == [("customer_manager", False)]
     assert shell("client", "disable", "nobody").code == 64
+    # the list has it still
+    gone = shell("client", "disable", "runner one")
+    assert gone.code == 0
+    assert gone.out.startswith("runner one was shut out already, on 20")
+    nameless = shell("client", "add", "", "--role", "partner")
+    assert nameless.code == 64
+    assert "client add pipeline" in nameless.err
     assert shell("client", "add", "a\u202eb", "--role", "partner").code == 64
     secret = re.findall("SECRET=(.*)", added.out)[0]
     assert secret.encode() not in (shell.folder / "portal.db").read_bytes()

@@ -389,9 +389,7 @@ def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.C
     late = api.put("/v1/companies/1", json={"name": "Late"}, headers={**step, "Fencing-Token": "3"})
     assert (late.status_code, problem(late)) == (423, "fenced")
     lost = api.post(
-        "/v1/letter-claims",
-        json={"letters": ["l1"]},
-        headers={"Lease": "shared", "Fencing-Token": "3"},
+        "/v1/letter-claims", json=claims("run", "l1"), headers={"Lease": "shared", "Fencing-Token": "3"}
     )
     assert (lost.status_code, problem(lost)) == (423, "fenced")
     done = api.put("/v1/companies/1", json={"name": "In time"}, headers={**step, "Fencing-Token": "4"})

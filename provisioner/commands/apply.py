@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -211,8 +212,10 @@ def _apply(
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
-        console.say(f"After {_count(report.done, 'step')} done: {problem.sentence}")
-        ledger.end(f"{report.in_words()}; {problem.sentence}")
+        console.say(f"Stopped after {_count(report.done, 'step')}.")
+        # what stopped it is told, once, and not that the ledger could not be written for the same reason
+        with suppress(ProvisionerError):
+            ledger.end(f"{report.in_words()}; {problem.sentence}")
         raise
     ledger.end(report.in_words())
     return report

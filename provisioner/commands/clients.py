@@ -34,7 +34,10 @@ def add(
     try:
         plain = fields.name(name)
     except fields.Refused as refused:
-        raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
+        raise UsageError(
+            f"{name!r} is no name for a client: {refused.reason}.",
+            f"For example: provisioner client add pipeline --role {role}",
+        ) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
     access = access_of(folder, url, clock=clock)
     missing = missing_file(access)
@@ -84,6 +87,14 @@ def everyone(
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
     """Shut a client out."""
     with _clients(folder, url, clock) as clients:
+        known = clients.everyone()
+        # whoever is shut out has given his name up, and stands in the list with his id behind it
+        gone = [
+            client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"
+        ]
+        if gone and all(name not in (client.name, client.id) for client in known):
+            console.answer(f"{visible(name)} was shut out already, on {max(gone)[:10]}.")
+            return 0
         clients.disable(name, clock())
     console.answer(f"{visible(name)} can no longer log in, and its tokens are void.")
     return 0

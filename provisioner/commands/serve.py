@@ -133,6 +133,8 @@ def _page(public_url: str | None) -> str | None:
 
 def _require_safe(listening: Listening) -> None:
     """Log-ins and names do not travel in clear. Raises :class:`UsageError`."""
+    if not listening.host:
+        raise UsageError("Name the address to listen at.", "For example: --host 127.0.0.1")
     if listening.key is not None and listening.certificate is None:
         raise UsageError("There is a key and no certificate.", "Add --certificate FILE.")
     if listening.certificate is not None:

@@ -526,7 +526,7 @@ class ScimPortal:
     def _holdings(self) -> Holdings:
         if self._known is None:
             features, access = self._client.features, self._access
-            places = Places(access.scim, features.schemas, features.extensions, access.terms.apps)
+            places = Places(access.scim, features.schemas, access.terms.apps)
             self._known = Holdings(self._client, places, access.terms)
         return self._known
 

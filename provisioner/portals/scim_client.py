@@ -12,12 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.model import value
-from provisioner.portals.scim_mapping import Definition, Schemas
+from provisioner.portals.scim_features import Features, discovered, is_true
+from provisioner.portals.scim_names import Names
 from provisioner.portals.scim_paths import CORE, Path, Resource, attributes
 from provisioner.portals.tokens import GivenToken
 from provisioner.web import Reply, Request, Web, absurd
@@ -34,20 +34,6 @@ _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 NOT_IMPLEMENTED = 501
 _MOVED = 412
 _ABSENT = (404, 405, NOT_IMPLEMENTED)
-
-
-@value
-class Features:
-    """What the server can, as it says itself."""
-
-    patch: bool
-    etag: bool
-    filter: bool
-    users: str
-    """The endpoint of users, below the address."""
-    groups: str
-    extensions: frozenset[str]
-    schemas: Schemas
 
 
 class Refused(Exception):
@@ -70,13 +56,16 @@ class Client:
     def __init__(self, web: Web, token: str) -> None:
         self._web = web
         self._credential = GivenToken(token) if token else None
+        self._names = Names()
         self._features: Features | None = None
 
     @property
     def features(self) -> Features:
         """Asked once."""
         if self._features is None:
-            self._features = self._discovered()
+            config = self._said("/ServiceProviderConfig")
+            kinds, schemas = self._listed("/ResourceTypes"), self._listed("/Schemas")
+            self._features = discovered(config, kinds, schemas, self._names)
         return self._features
 
     def close(self) -> None:
@@ -127,7 +116,14 @@ class Client:
     def create(self, endpoint: str, resource: Resource) -> Resource:
         """The new resource as the server has it."""
         reply = self._write("POST", endpoint, resource)
-        return self._resource(reply)
+        if reply.content:
+            return self._resource(reply)
+        # where it is, is all that a server has to say (RFC 7644, section 3.3)
+        place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
+        found = self.read(endpoint, unquote(place)) if place else None
+        if found is None:
+            raise absurd(self._web.server, "it does not say what it made")
+        return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
         """Bring a resource from what was read to what is wanted; the resource as it stands then.
@@ -239,13 +235,19 @@ class Client:
     def _detail(self, reply: Reply) -> str:
         said: Any = None
         with suppress(PortalError):
-            said = reply.json()
+            said = self._heard(reply)
         detail = said.get("detail") if isinstance(said, dict) else None
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
+    def _heard(self, reply: Reply) -> Any:
+        try:
+            return self._names.arrived(reply.json())
+        except RecursionError:
+            raise absurd(self._web.server, "it is nested without end") from None
+
     def _resource(self, reply: Reply) -> Resource:
         """The resource of a reply, in the version of its header: there it has to stand, in meta it should."""
-        resource = self._arrived(_without_nulls(reply.json()))
+        resource = self._arrived(self._heard(reply))
         if version := reply.headers.get("etag"):
             resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
@@ -260,7 +262,7 @@ class Client:
         ):
             raise absurd(self._web.server, "it is no SCIM resource")
         if "active" in found:
-            found["active"] = _is_true(found["active"])
+            found["active"] = is_true(found["active"])
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
@@ -300,46 +302,17 @@ class Client:
                 start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
-        said = _without_nulls(reply.json())
+        said = self._heard(reply)
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
             raise absurd(self._web.server, "it is no SCIM list")
         return list(map(self._arrived, held)), total
 
-    def _discovered(self) -> Features:
-        config = self._said("/ServiceProviderConfig")
-        users, groups = "/Users", "/Groups"
-        extensions: set[str] = set()
-        for kind in self._listed("/ResourceTypes"):
-            schema, endpoint = kind.get("schema"), str(kind.get("endpoint", ""))
-            if schema == f"{CORE}User":
-                users = endpoint or users
-            elif schema == f"{CORE}Group":
-                groups = endpoint or groups
-            else:
-                continue
-            extensions |= {
-                str(one.get("schema")) for one in kind.get("schemaExtensions") or () if isinstance(one, dict)
-            }
-        schemas = {
-            str(schema.get("id")): dict(definitions(schema.get("attributes")))
-            for schema in self._listed("/Schemas")
-        }
-        return Features(
-            patch=_supported(config, "patch"),
-            etag=_supported(config, "etag"),
-            filter=_supported(config, "filter"),
-            users=f"/{users.strip('/')}",
-            groups=f"/{groups.strip('/')}",
-            extensions=frozenset(extensions),
-            schemas={**USUAL, **schemas},
-        )
-
     def _said(self, path: str) -> Mapping[str, Any]:
         """What the server says of itself there; nothing where it says nothing."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
-        said = _without_nulls(reply.json()) if reply.status == 200 else {}
+        said = self._heard(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
             raise absurd(self._web.server, "it is no SCIM resource")
         return said
@@ -365,54 +338,6 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
     return operations
 
 
-def _without_nulls(found: Any) -> Any:
-    """Null is the same as absent (RFC 7643, section 2.5)."""
-    if isinstance(found, dict):
-        return {name: _without_nulls(held) for name, held in found.items() if held is not None}
-    if isinstance(found, list):
-        return [_without_nulls(one) for one in found if one is not None]
-    return found
-
-
-def _is_true(said: object) -> bool:
-    """Some servers write truth as a word."""
-    return str(said).lower() in ("true", "1")
-
-
 def version_of(resource: Resource) -> str:
     """What the server itself calls the resource as it was read (ETag); "" where it does not say."""
     return str(resource.get("meta", {}).get("version", ""))
-
-
-def _supported(config: Mapping[str, Any], feature: str) -> bool:
-    said = config.get(feature)
-    return isinstance(said, dict) and _is_true(said.get("supported"))
-
-
-def definitions(held: Any) -> list[tuple[str, Definition]]:
-    """What a schema's ``attributes`` say, by lower-case name."""
-    found = []
-    for one in held if isinstance(held, list) else ():
-        if isinstance(one, dict):
-            parts = [part for part in one.get("subAttributes") or () if isinstance(part, dict)]
-            names = frozenset(str(part.get("name")) for part in parts)
-            writable = one.get("mutability", "readWrite") != "readOnly"
-            found.append(
-                (
-                    str(one.get("name", "")).lower(),
-                    Definition(one.get("multiValued") is True, writable, names),
-                )
-            )
-    return found
-
-
-_SEVERAL = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
-USUAL: dict[str, dict[str, Definition]] = {
-    f"{CORE}User": {
-        "name": Definition(False, True, frozenset({"givenName", "familyName"})),
-        "usertype": Definition(False, True, frozenset()),
-        **dict.fromkeys(("emails", "phonenumbers", "roles", "entitlements"), _SEVERAL),
-    },
-    f"{CORE}Group": {},
-}
-"""What RFC 7643 gives every server, where one has no /Schemas."""

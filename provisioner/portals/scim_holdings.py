@@ -130,15 +130,11 @@ class Holdings:
 
     def groups_numbered(self, number: str, *, anew: bool) -> list[Resource]:
         """The groups with this number, the oldest first; there should be one at most."""
-        found: list[Resource] = []
-        for place in self.places.numbers:
-            some = self._client.search(self._client.features.groups, place, number)
-            if some is None:
-                if anew:
-                    self.read_everything()
-                found = self.groups()
-                break
-            found += some
+        found = self._client.search(self._client.features.groups, self.places.place("number"), number)
+        if found is None:
+            if anew:
+                self.read_everything()
+            found = self.groups()
         unique = {group["id"]: group for group in found if self.places.number(group) == number}
         return sorted(unique.values(), key=_age)
 
@@ -315,7 +311,7 @@ class Holdings:
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _companies_read(self, id_: str) -> set[str]:
-        parts = ["displayName", *(str(place) for place in self.places.numbers)]
+        parts = ["displayName", str(self.places.place("number"))]
         found = None
         if self._finds_members:
             found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)

@@ -28,9 +28,9 @@ from provisioner.model import (
     Status,
     User,
     UserType,
-    value,
 )
 from provisioner.planning.notation import canonical
+from provisioner.portals.scim_features import Definition, Schemas
 from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
 from provisioner.portals.scim_pending import Pending, read_pending
 from provisioner.portals.scim_schema import COMPANY, USER
@@ -70,33 +70,17 @@ _SIMPLE = ("externalId", "id", "userName", "active")
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
-@value
-class Definition:
-    """What a server's schema says of one attribute."""
-
-    many: bool
-    writable: bool
-    parts: frozenset[str]
-
-
-Schemas = Mapping[str, Mapping[str, Definition]]
-"""By schema, then by the name of the attribute in lower case."""
-
-
 class Places:
     """Where one server holds things."""
 
-    def __init__(
-        self, wishes: Mapping[str, str], schemas: Schemas, extensions: Collection[str], apps: Collection[str]
-    ) -> None:
-        """``wishes`` are the workspace's; ``extensions`` those that the server's users and groups have.
+    def __init__(self, wishes: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
+        """``wishes`` are the workspace's, ``schemas`` the server's.
 
         ``apps`` is the catalogue: an entitlement that is not in it is somebody else's affair.
         Raises :class:`PortalError` for a wish that makes no sense or that the server cannot fulfil.
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
-        self._extensions = frozenset(extensions)
         self._places: dict[str, tuple[Path, ...]] = {}
         known = {**USER_PLACES, **COMPANY_PLACES}
         for name in wishes:
@@ -110,8 +94,9 @@ class Places:
             if name in wishes:
                 self._places[name] = self._wished(name, wishes[name], core)
             else:
-                paths = [path(place) for place in places]
-                self._places[name] = tuple(place for place in paths if self._holds(place, core))
+                paths = tuple(place for place in map(path, places) if self._holds(place, core))
+                # others name their groups by externalId, too: it holds numbers where nothing else does
+                self._places[name] = paths[:1] if name == "number" else paths
         if not any(self._holds(replace(place, part="type"), f"{CORE}User") for place in self._places["apps"]):
             # an application that ends says so there
             self._places["endings"] = ()
@@ -130,11 +115,6 @@ class Places:
     def place(self, name: str) -> Path:
         """The place where a thing is written; only for what it holds."""
         return self._places[name][0]
-
-    @property
-    def numbers(self) -> tuple[Path, ...]:
-        """Where the number of a group may stand, best first."""
-        return self._places["number"]
 
     @property
     def numbers_unique(self) -> bool:
@@ -321,6 +301,8 @@ class Places:
                 f"portal: scim: {name}: {wish} is no attribute path.",
                 'Write it like phoneNumbers[type eq "work"].value or urn:…:User:costCenter.',
             ) from None
+        self._schemas.names.learn((place.urn, place.name, place.by, place.part))
+        place = self._schemas.names.path(place)
         if not self._holds(place, core):
             raise PortalError(
                 f"portal: scim: {name}: this server has no attribute {place} that can be written.",
@@ -332,15 +314,13 @@ class Places:
     def _definition(self, place: Path, core: str) -> Definition:
         if not place.urn and place.name in _SIMPLE:
             return Definition(False, True, frozenset())
-        found = self._schemas.get(place.urn or core, {}).get(place.name.lower())
-        return found or Definition(False, False, frozenset())
+        return self._schemas.definition(place.urn or core, place.name)
 
     def _holds(self, place: Path, core: str) -> bool:
-        if place.urn and place.urn not in self._extensions:
+        if place.urn and not self._schemas.has(place.urn):
             return False
         definition = self._definition(place, core)
-        parts = {part.lower() for part in (place.part, place.by) if part}
-        return definition.writable and parts <= {part.lower() for part in definition.parts}
+        return definition.writable and {place.part, place.by} - {""} <= definition.parts
 
     def _read(self, name: str, resource: Resource) -> Any:
         return next((held for place in self._places[name] if (held := place.read(resource))), None)

@@ -25,6 +25,7 @@ from provisioner.database import (
     decoding,
     file_at,
     marks,
+    now_of,
     portions,
     read,
     require_same,
@@ -370,7 +371,7 @@ class SqlPortal(Holding):
         """See :func:`~provisioner.portals.verdicts.granted`."""
         with self.keeping() as connection:
             known = _lease(connection, ledger)
-            lease = granted(known, ledger, owner, holder, fence, self._clock(), seconds)
+            lease = granted(known, ledger, owner, holder, fence, self._shared_now(connection), seconds)
             _keep_lease(connection, lease, seconds)
             return lease
 
@@ -379,7 +380,7 @@ class SqlPortal(Holding):
         with self.keeping() as connection:
             known = _lease(connection, ledger)
             if known is not None and known.holder == holder:
-                _keep_lease(connection, ended(known, self._clock()), 0)
+                _keep_lease(connection, ended(known, self._shared_now(connection)), 0)
 
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
@@ -494,6 +495,12 @@ class SqlPortal(Holding):
     def _seconds(self) -> int:
         return int(self._clock().timestamp())
 
+    def _shared_now(self, connection: Connection) -> datetime:
+        """For leases, which runs on machines whose clocks differ grant each other."""
+        if isinstance(self.place, Path):
+            return self._clock()
+        return datetime.fromtimestamp(now_of(self.place, connection), UTC)
+
     @contextmanager
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
@@ -516,9 +523,8 @@ class SqlPortal(Holding):
     def _prolong(self, connection: Connection, lease: Lease) -> None:
         """Whoever writes is alive."""
         if lease.holder:
-            connection.execute(
-                "UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (self._seconds(), lease.ledger)
-            )
+            now = int(self._shared_now(connection).timestamp())
+            connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))
 
     def _by_other(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
         """Another writer's edit, through the same gate."""
