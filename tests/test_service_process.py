@@ -27,6 +27,7 @@ import httpx2
 import pytest
 import trustme
 from people import NOW
+from pydantic import BaseModel
 from service_support import ROOT, Served, prepare, serving
 from shell_support import Shell, copy_sample
 from uvicorn import Config
@@ -46,6 +47,7 @@ from provisioner.service.border import Border, Bounds
 from provisioner.service.clients import Books, Clients
 from provisioner.service.hosts import Lasting
 from provisioner.service.service import Service
+from provisioner.service.strict import read_body
 from provisioner.service.writer import Writer
 from provisioner.streams import Sturdy
 
@@ -621,6 +623,37 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
 
     assert asyncio.run(ask()) == [200, 200, 429]
     clients.close()
+
+
+def test_a_long_body_is_read_while_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand addresses of staff are not looked at in an instant."""
+    served, threads = prepare(tmp_path), list[str]()
+
+    def reading(content: bytes, model: type[BaseModel]) -> BaseModel:
+        threads.append(threading.current_thread().name)
+        return read_body(content, model)
+
+    monkeypatch.setattr("provisioner.service.border.read_body", reading)
+
+    async def ask(clients: Lasting) -> list[int]:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+        bearer = {"Authorization": f"Bearer {_token(clients)}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal", headers=bearer) as web:
+            answers = [
+                await web.post("/v1/companies", json={"number": "1", "name": name})
+                for name in ("One", "x" * 50_000)
+            ]
+        await asyncio.to_thread(service.close)
+        return [answer.status_code for answer in answers]
+
+    with closing(Lasting(served.portal)) as clients:
+        assert asyncio.run(ask(clients)) == [201, 422]
+    assert threads[0] == "MainThread"
+    assert threads[1] != "MainThread"
 
 
 def _token(books: Books) -> str:

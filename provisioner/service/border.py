@@ -47,6 +47,9 @@ Whether the service is up and ready is answered to everybody: whoever watches it
 MOST_AT_ONCE = 1_000
 """Requests under way; one more is told to come back."""
 
+SHORT_BODY = 16 * 1024
+"""Bytes that are read in no time."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -216,7 +219,11 @@ class Border:
     async def _check(self, entry: Entry, request: Request, headers: Any, session: Session | None) -> Asked:
         content = await self._body(request, headers)
         given = _parameters(entry, request, headers)
-        body = _said(entry, headers, content)
+        if len(content) > SHORT_BODY:
+            # others are answered meanwhile
+            body = await asyncio.to_thread(_said, entry, headers, content)
+        else:
+            body = _said(entry, headers, content)
         return Asked(entry, session, given["path"], given["query"], given["header"], body)
 
     async def _body(self, request: Request, headers: Any) -> bytes:
