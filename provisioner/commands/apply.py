@@ -102,7 +102,7 @@ def apply(
         show_text(planned.plan, console)
     else:
         planned = _saved(workspace, planfile, selection, console)
-    tell_unguarded(planned.plan, console)
+        tell_unguarded(planned.plan, console)
     if not planned.plan.applyable:
         raise Blocked(
             "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
