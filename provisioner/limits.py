@@ -56,6 +56,9 @@ MAX_MAIL_REPLY_BYTES = 32 * 1024
 MAX_REPLY_BYTES = 10 * 1024 * 1024
 """One reply of a portal's service."""
 
+MAX_LISTED = 1_000_000
+"""Users, or groups, of a SCIM server."""
+
 REPLY_SECONDS = 30.0
 """One reply of a portal's service, from the first byte of the request to the last one of the reply."""
 

@@ -42,8 +42,12 @@ _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
 """Come again later. Only the first says that nothing was done: one may lose its database as it writes."""
-_LOST = (502, 504)
-"""Something in between has no answer: it may have been done."""
+_LOST = {
+    408: "the request did not arrive in time",
+    502: "what stands before it has no answer",
+    504: "what stands before it has no answer",
+}
+"""No answer to the question: it may have been done. Some say 408 of what they had passed on already."""
 _SHOWN = 300
 """Characters of a server's own words that are repeated."""
 _KEPT_ALIVE = 4.0
@@ -355,7 +359,7 @@ class Web:
             why = f"it is busy (HTTP {reply.status}){asks}"
             raise _Passing(why, unknown=reply.status != _TOO_MANY, wait=pause)
         if reply.status in _LOST:
-            raise _Passing(f"what stands before it has no answer (HTTP {reply.status})", unknown=True)
+            raise _Passing(f"{_LOST[reply.status]} (HTTP {reply.status})", unknown=True)
         if 300 <= reply.status < 400 and reply.status != 304:
             raise self._redirected(reply)
 
@@ -446,8 +450,10 @@ class Web:
         return "the connection broke"
 
     def _redirected(self, reply: Reply) -> PortalError:
-        where = urlsplit(self.quoted(reply.headers.get("location", "")))
-        named = f"{where.scheme}://{where.netloc}{where.path}" if where.netloc else where.path
+        named = ""
+        with suppress(ValueError):
+            where = urlsplit(self.quoted(reply.headers.get("location", "")))
+            named = f"{where.scheme}://{where.netloc}{where.path}" if where.netloc else where.path
         return PortalError(
             f"{self.server} sends us on to {named or 'nowhere'}. Nothing was sent there.",
             "If that is the portal's address, write it under portal: url:",
@@ -543,7 +549,7 @@ def _retry_after(reply: Reply) -> float | None:
 
     try:
         when = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

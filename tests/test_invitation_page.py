@@ -22,7 +22,7 @@ from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SM
 
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portals.base import Call
-from provisioner.service.invitation import language_of
+from provisioner.service.invitation import language_of, token_of
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 
@@ -135,6 +135,23 @@ def test_the_page_speaks_french_and_english(invited: Invited) -> None:
 )
 def test_a_language_is_chosen_or_preferred(chosen: str, accepted: str, language: str) -> None:
     assert language_of(chosen, accepted) == language
+
+
+@pytest.mark.parametrize(
+    ("public_url", "path", "token"),
+    [
+        ("https://portail.example.fr/activer", "/activer/word", "word"),
+        ("https://portail.example.fr/activer", "/activer/", ""),
+        ("https://portail.example.fr/activer", "/Activer/word", ""),
+        ("https://portail.example.fr/acc%C3%A8s%20client", "/accès client/word", "word"),
+        ("https://portail.example.fr", f"/{'w' * 60}", "w" * 60),
+        ("https://portail.example.fr", "/favicon.ico", ""),
+        ("", f"/{'w' * 60}", ""),
+    ],
+)
+def test_a_link_lies_under_the_public_address(public_url: str, path: str, token: str) -> None:
+    """Of a request it is the path with nothing escaped that is known."""
+    assert token_of(path, public_url) == token
 
 
 class _Parts(HTMLParser):

@@ -35,6 +35,7 @@ from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, Operator, Production, State, Status, UserType
 from provisioner.planning.steps import (
     CloseUser,
+    CreateUser,
     EditApps,
     EditCompanies,
     EditProfile,
@@ -236,7 +237,7 @@ def test_planning_writes_nothing_and_cannot(url: str) -> None:
         for attempt in (
             lambda: portal.execute([]),
             lambda: portal.hold("l", "o", 1, 60),
-            lambda: portal.claim([]),
+            lambda: portal.claim("r", {}),
         ):
             with pytest.raises(PortalError, match="for reading only"):
                 attempt()
@@ -390,13 +391,18 @@ def test_a_step_planned_from_what_is_no_more_is_a_conflict_and_its_neighbours_go
 
 
 def test_rules_are_asked_of_what_is_there_now_and_not_of_an_old_reading(url: str, desk: Desk) -> None:
-    """R2: the other administrator was closed by somebody else after we had read."""
+    """R2: the other administrator was closed by somebody else after we had read, and then this one."""
     require(desk.create(user("dan")))
     call = desk.call(CloseUser("ann@example.fr"))
     with opened(url) as other:
         require(Desk(other).do(CloseUser("dan@example.fr")))
-    (told,) = desk.portal.execute([call])
-    assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+        (told,) = desk.portal.execute([call])
+        assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+        calls = [desk.call(CreateUser("eve@example.fr", user("eve", "2", "standard")))]
+        calls.append(desk.call(SetBilledCompany("bob@example.fr", "2", UserType.STANDARD)))
+        require(Desk(other).do(CloseUser("cid@example.fr")))
+        for told in desk.portal.execute(calls):
+            assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])

@@ -35,7 +35,7 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portals.base import Portal, Receipt, Verdict
-from provisioner.portals.scim_mapping import Pending
+from provisioner.portals.scim_pending import Pending
 from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web
 

@@ -17,9 +17,10 @@ from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
 from provisioner.planning.notation import canonical
 from provisioner.portals import makes_links
-from provisioner.portals.scim_client import USUAL, changes, definitions
+from provisioner.portals.scim_client import changes
+from provisioner.portals.scim_features import Schemas
 from provisioner.portals.scim_mapping import Places
-from provisioner.portals.scim_schema import COMPANY, USER, schema_resource
+from provisioner.portals.scim_schema import COMPANY, USER
 
 
 def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
@@ -34,8 +35,8 @@ def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
     return answer
 
 
-NOBODY = {"totalResults": 0}
-"""A list without Resources, as RFC 7644 has it."""
+NOBODY = {"totalResults": 0, "Resources": None}
+"""A list of nothing; null is the same as absent (RFC 7643, section 2.5)."""
 
 
 def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
@@ -63,6 +64,7 @@ FULL = state(
         ({"/Users": {"totalResults": "1"}}, "no SCIM list"),
         ({"/Users": {"totalResults": 1, "Resources": [{"userName": "x"}]}}, "no SCIM resource"),
         ({"/Users": {"totalResults": 1, "Resources": [{"id": "1", "meta": "x"}]}}, "no SCIM resource"),
+        ({"/Users": {"totalResults": 1, "Resources": [{"id": "1", "schemas": "x"}]}}, "no SCIM resource"),
         ({"/Users": reply(200, b"<html>", kind="text/html")}, "text/html instead of application/json"),
         ({"/Users": reply(500, {"detail": "Out of order"})}, "HTTP 500 to /Users: Out of order"),
         ({"/Schemas": []}, "no SCIM resource"),
@@ -135,7 +137,6 @@ def test_a_server_that_gives_hardly_anything_a_page_is_read_to_its_end(page: int
         assert len(portal.snapshot().state.users) == len(people)
 
 
-OURS = {urn: dict(definitions(schema_resource(urn)["attributes"])) for urn in (USER, COMPANY)}
 NAMES = ["userName", "name", "emails", "phoneNumbers", "roles", "entitlements", "active", "displayName"]
 PARTS = ["billedCompany", "status", "applicationEndings", "pending", "receipts", "number"]
 WORDS = ["administrator", "Scan", "ending", "x@y", "1"]
@@ -156,7 +157,7 @@ JSON = st.recursive(
 def test_whatever_a_resource_holds_it_is_read_and_written_without_a_traceback(
     held: dict[str, Any], extension: dict[str, Any]
 ) -> None:
-    places = Places({}, {**USUAL, **OURS}, [USER, COMPANY], ["Scan"])
+    places = Places({}, Schemas({}, frozenset((USER, COMPANY))), ["Scan"])
     for name in (USER, COMPANY):
         resource = {"id": "1", **held, name: extension}
         someone = places.user(resource, frozenset({"1"}), {"1"}, 0)

@@ -22,6 +22,13 @@ LEA = """
     apps: [Scan]
 """
 
+EXTRA = """
+company: {number: "009999", name: Extra}
+billing: {mode: client, offer: Essentiel}
+users:
+  - {email: lea@example.fr, first_name: Léa, last_name: Petit, type: administrator, production: full}
+"""
+
 
 @pytest.fixture
 def planned(applied: Shell) -> Path:
@@ -164,6 +171,23 @@ def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, plann
     said = applied("apply", planned)
     assert said.code == 5
     assert applied("portal", "users").out == "Nobody is on this portal yet.\n"
+
+
+def test_a_plan_for_a_portal_that_was_to_be_made_is_refused_where_there_is_another_one(
+    shell: Shell,
+) -> None:
+    """Row 28: planned beside no portal, and done to one that has people of its own."""
+    planfile, extra = shell.folder / "plan.json", shell.folder / "clients" / "extra.yaml"
+    assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
+    extra.write_text(EXTRA)
+    assert shell("apply", "--auto-approve").code == 0
+    extra.unlink()
+    (shell.folder / "ledger.db").unlink()
+    before = shell("portal", "users").out
+    said = shell("apply", planfile)
+    assert said.code == 5
+    assert "has more than the plan knows: company:009999 and 1 more." in said.err
+    assert shell("portal", "users").out == before
 
 
 def test_a_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ REPEATED: dict[str, tuple[Callable[[Asked], bytes | Iterable[bytes]], int]] = {
     "away": (lambda _: reply(503, {}), EACH),
     "bad gateway": (lambda _: reply(502, b"<html>", kind="text/html"), EACH),
     "gateway time-out": (lambda _: reply(504, b"<html>", kind="text/html"), EACH),
+    "request time-out": (lambda _: [reply(408, b"", "Connection: close\r\n"), CUT], EACH),
 }
 SLOW: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
     "says nothing": lambda _: [SILENCE],
@@ -307,7 +308,13 @@ def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
     assert "asks to be left alone" in told.sentence
 
 
-@pytest.mark.parametrize("when", ["soon", "-1", "1e9", "", "9" * 400, "0", "Sat, 99 Nov 2026 25:61:61 GMT"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        "soon", "-1", "1e9", "", "9" * 400, "0", "Sat, 99 Nov 2026 25:61:61 GMT",
+        f"Thu, 01 Jan 1970 00:00:00 +{'9' * 23}",
+    ],
+)  # fmt: skip
 def test_a_wish_that_is_no_time_is_none(when: str) -> None:
     with http_server(
         once(lambda _: reply(503, {}, f"Retry-After: {when}\r\n"), lambda _: reply(200, {}))
@@ -330,7 +337,9 @@ def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize("fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway", "away"])
+@pytest.mark.parametrize(
+    "fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway", "away", "request time-out"]
+)
 def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> None:
     with http_server(REPEATED[fault][0]) as server:
         told = ask(server.url, ONCE_ONLY)
@@ -395,6 +404,12 @@ def test_a_redirect_is_named_and_not_followed(status: int, relative: bool) -> No
     assert elsewhere.connections == 0
     assert len(server.asked) == 1
     assert where in told.sentence
+
+
+@pytest.mark.parametrize("where", ["http://[", "http://[::1", "", "http://a\u2100b/"])
+def test_a_redirect_to_no_address_leads_nowhere(where: str) -> None:
+    with http_server(lambda _: reply(302, {}, f"Location: {where}\r\n")) as server:
+        assert "sends us on to nowhere" in ask(server.url).sentence
 
 
 def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

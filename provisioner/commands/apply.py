@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -193,7 +194,7 @@ def _apply(
     ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
     snapshot = _taken_up(portal, ledger, console)
-    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
@@ -211,8 +212,10 @@ def _apply(
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
-        console.say(f"After {counted(report.done, 'step')} done: {problem.sentence}")
-        ledger.end(f"{report.in_words()}; {problem.sentence}")
+        console.say(f"Stopped after {counted(report.done, 'step')}.")
+        # what stopped it is told, once, and not that the ledger could not be written for the same reason
+        with suppress(ProvisionerError):
+            ledger.end(f"{report.in_words()}; {problem.sentence}")
         raise
     ledger.end(report.in_words())
     return report
@@ -224,7 +227,7 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
     ledger.bind(snapshot.portal)
     if not ledger.books().unsettled:
         return snapshot
-    recovered = settle_interrupted(portal, ledger, snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
         console.say(f"{counted(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a step that is asked for may be finished only then, or taken back

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from provisioner.commands.console import Console
@@ -101,5 +102,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    with closing(hosted(access_of(folder, url, clock=clock))) as portal:
+    """Those of a portal that is there: a url that was mistyped is no empty portal."""
+    with closing(hosted(replace(access_of(folder, url, clock=clock), making=False))) as portal:
         yield Clients(portal)

@@ -105,6 +105,7 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
     with closing(Ledger(place, clock)) as ledger:
         taken = ledger.unlock(lock_id)
     console.answer(
-        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. That run writes nothing more."
+        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. "
+        "That run writes nothing more than what it has in hand."
     )
     return 0

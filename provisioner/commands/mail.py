@@ -101,7 +101,7 @@ def send(
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
         ledger.bind(_portal_id(portal))
-        parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+        parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
         owed = ledger.letters("owed")
         rehearse((posted.letter for posted in owed), sender)

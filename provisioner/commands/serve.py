@@ -16,6 +16,8 @@ from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
 from provisioner.extras import install
+from provisioner.manifest.fields import Refused
+from provisioner.manifest.places import web_address
 from provisioner.model import Clock, value
 from provisioner.review.visible import visible
 
@@ -64,7 +66,7 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
     _require_safe(listening)
-    _require_page(public_url)
+    public_url = _page(public_url)
     try:
         from provisioner.service.server import run
     except ModuleNotFoundError as problem:
@@ -105,9 +107,11 @@ def serve(
 
 
 def _say_ready(console: Console, where: str, clients: Clients, adding: str) -> None:
-    console.say(f"The portal listens at {where}")
+    hint = ""
     if not any(client.disabled is None for client in clients.everyone()):
-        console.say(f"No client may log in yet. To make one:\n  {adding}")
+        hint = f"\nNo client may log in yet. To make one:\n  {adding}"
+    # in one go: whoever waits for the address has the hint with it
+    console.say(f"The portal listens at {where}{hint}")
 
 
 def _adding(root: Path, url: str | None) -> str:
@@ -117,12 +121,14 @@ def _adding(root: Path, url: str | None) -> str:
     return visible(shlex.join(["provisioner", *words]))
 
 
-def _require_page(public_url: str | None) -> None:
-    if public_url is not None and not public_url.startswith(("https://", "http://")):
-        raise UsageError(
-            f"{public_url} is no address of a page.",
-            "For example: --public-url https://portail.example.fr/acces",
-        )
+def _page(public_url: str | None) -> str | None:
+    """As a workspace's own ``public_url:`` is read; it is not repeated, as there may be a password in it."""
+    if public_url is None:
+        return None
+    try:
+        return web_address(public_url)
+    except Refused as refused:
+        raise UsageError(f"--public-url cannot be used: {refused.reason}.", refused.remedy) from None
 
 
 def _require_safe(listening: Listening) -> None:

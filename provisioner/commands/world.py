@@ -216,7 +216,7 @@ def _book_notices(books: Books) -> Iterable[Notice]:
     for posted in books.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
         words = {
-            NoticeKind.LETTER_UNKNOWN: "was cut off while it was sent; whether it arrived is not known. "
+            NoticeKind.LETTER_UNKNOWN: f"may or may not have arrived ({posted.detail}). "
             f"To decide: provisioner mail settle {posted.user} --sent or --resend",
             NoticeKind.LETTER_FAILED: f"was refused for good ({posted.detail}). "
             f"Once mended: provisioner mail send {posted.user}",

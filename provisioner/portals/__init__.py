@@ -15,7 +15,8 @@ from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 def _open_embedded(access: Access) -> Portal:
     place = open_place(access.url, access.root, access.secret)
     if access.writing:
-        return SqlPortal(place, access.operator, access.terms, access.public_url, access.clock)
+        terms = access.terms if access.making else None
+        return SqlPortal(place, access.operator, terms, access.public_url, access.clock)
     return ReadOnlyPortal(place, access.terms, access.clock)
 
 

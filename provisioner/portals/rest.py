@@ -38,17 +38,17 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portals.answers import (
-    About,
     Problem,
+    Told,
     Users,
     companies_of,
     read_about,
+    read_holders,
     read_lease,
     read_links,
     read_page,
     read_problem,
     read_receipt,
-    read_texts,
 )
 from provisioner.portals.base import (
     Access,
@@ -142,7 +142,7 @@ class RestPortal(Holding):
         self._last = snapshot, day
         return snapshot
 
-    def _read(self, told: About | None) -> tuple[Snapshot, date]:
+    def _read(self, told: Told | None) -> tuple[Snapshot, date]:
         """Everything, and the day on which it was so; ``told`` as below."""
         known = _Known()
         for _ in range(MOST_ROUNDS):
@@ -157,7 +157,7 @@ class RestPortal(Holding):
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, known: _Known, told: About | None) -> tuple[About, set[int]]:
+    def _read_on(self, known: _Known, told: Told | None) -> tuple[Told, set[int]]:
         """What was changed since everything known was read, and where the counter stood at each page.
 
         At none where what is known is of no use any more. ``told`` is what the portal has just said of
@@ -182,7 +182,7 @@ class RestPortal(Holding):
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
-    def _snapshot(self, known: _Known, about: About) -> Snapshot:
+    def _snapshot(self, known: _Known, about: Told) -> Snapshot:
         companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
@@ -191,7 +191,7 @@ class RestPortal(Holding):
             raise absurd(self._web.server, "one of its users has a company that it does not list")
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
-    async def _about(self) -> About:
+    async def _about(self) -> Told:
         about = read_about(await self._answer("portal"))
         scope = WRITE if self._writing else READ
         if scope not in about.scopes:
@@ -316,7 +316,7 @@ class RestPortal(Holding):
             raise superseded()
         if reply.status in (409, 412) or (reply.status == 404 and problem.code == "not-on-portal"):
             verdict = Verdict.CONFLICT
-        elif reply.status in (400, 408, 413, 422, 428) or (reply.status == 403 and problem.rule):
+        elif reply.status in (400, 413, 422, 428) or (reply.status == 403 and problem.rule):
             verdict = Verdict.FAILED
         else:
             raise self._unexpected(reply, _asking(call)[0])
@@ -333,7 +333,7 @@ class RestPortal(Holding):
         if reply.status == 423:
             raise Locked(
                 self._told(read_problem(reply), reply),
-                "Wait for it, or plan and apply with a ledger of your own.",
+                "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
             )
         return read_lease(reply, holder)
 
@@ -343,18 +343,21 @@ class RestPortal(Holding):
         query = _query(holder=holder)
         self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        granted: set[str] = set()
-        for at in range(0, len(letters), MAX_LETTERS):
-            some = letters[at : at + MAX_LETTERS]
-            said, headers = {"letters": list(some)}, _lease(ledger, fence)
-            reply = self._web.run(self._answer("claim_letters", said, headers=headers, taking=(200, 423)))
+        asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
+        holders: dict[str, str] = {}
+        for at in range(0, len(asked), MAX_LETTERS):
+            said = {"run": run, "letters": asked[at : at + MAX_LETTERS]}
+            answer = self._answer("claim_letters", said, headers=_lease(ledger, fence), taking=(200, 423))
+            reply = self._web.run(answer)
             if reply.status == 423:
                 raise superseded()
-            granted |= read_texts(reply, "granted") & set(some)
-        return frozenset(granted)
+            holders |= read_holders(reply)
+        return {key: holders.get(key, "") for key in letters}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""
@@ -456,7 +459,7 @@ class _Unseen(Exception):
 class _Glance:
     """A portal of which nothing was read but what it says of itself."""
 
-    def __init__(self, about: About) -> None:
+    def __init__(self, about: Told) -> None:
         self.portal = about.portal
         self.stamp = about.stamp
         self.terms = about.terms

@@ -20,6 +20,9 @@ him; who writes there next finishes it.
     dossiers  ▸ announced            ▸ leave, join   ▸ receipt
     move      ▸ announced, demoted   ▸ join          ▸ billed, promoted, receipt
 
+A server may say yes and keep something else: what comes back is compared with what was written. A new
+account or company that lacks some of it is taken away again, before anybody logs in there.
+
 A server is passive: it ends no application with its last day, and no billing. An ending whose day has
 passed is read as it stands there, so that a plan takes it away.
 """
@@ -27,7 +30,8 @@ passed is read as it stands there, so that a plan takes it away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -70,10 +74,11 @@ from provisioner.portals.base import (
 )
 from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
-from provisioner.portals.scim_fit import fitted
+from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
 from provisioner.portals.scim_holdings import Holdings
-from provisioner.portals.scim_mapping import Pending, Places, pending_of
+from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import CORE, Resource
+from provisioner.portals.scim_pending import Pending, pending_of
 from provisioner.portals.tokens import web_of
 from provisioner.portals.verdicts import Given, applied, billing_passes, judge, refused, repeated
 from provisioner.web import Unanswered
@@ -126,7 +131,7 @@ class ScimPortal:
         return Capabilities(
             receipts=self._places.journal,
             activation_links=False,
-            versions=self._client.features.etag,
+            versions=self._client.features.etag and self._holdings.has_versions(),
             claims=False,
             leases=False,
         )
@@ -139,18 +144,19 @@ class ScimPortal:
             problems = [*problems, _cut_off(cut_off)]
         return fit, problems if self._places.journal else [*problems, _no_receipts()]
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Remembers the ledger; there are no leases."""
         self._require_writing()
         self._ledger = ledger
+        return fence
 
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """All of them; there are no claims."""
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+        """All of them are this run's; there are no claims."""
         self._require_writing()
-        return frozenset(letters)
+        return dict.fromkeys(letters, run)
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """None: SCIM knows nothing of log-ins."""
@@ -174,18 +180,23 @@ class ScimPortal:
         if not key:
             return None
         self._holdings.read_everything()
+        found = list(self._all_given(key))
+        # two ledgers may have created an account each, if the first one goes by another e-mail since
+        given = next((given for given in found if given.ledger == ledger), next(iter(found), None))
+        return None if given is None else repeated(key, given, ledger)
+
+    def _all_given(self, key: str) -> Iterator[Given]:
         for user in self._holdings.users():
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
             if pending is not None and pending.key == key:
                 given = self._given_at_last(user, pending)
             if given is not None:
-                return repeated(key, given, ledger)
+                yield given
         for group in self._holdings.groups():
             given = self._holdings.group_given(group, key)
             if given is not None:
-                return repeated(key, given, ledger)
-        return None
+                yield given
 
     def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
         """What is kept of a step that was cut off, once it is finished; None where it is taken back."""
@@ -278,10 +289,17 @@ class ScimPortal:
         written = places.with_receipt(
             "company_receipts", written, call.key, self._ledger, holdings.group_version
         )
+        endpoint, new = self._client.features.groups, group is None
         if group is None:
             group = self._new_group(number, written)
         else:
-            group = self._client.update(self._client.features.groups, group, written)
+            if not self._client.features.patch:
+                holdings.require_members()
+            group = self._client.update(endpoint, group, written)
+        if lost := lost_of_company(holdings.as_company(group), wanted, places):
+            if new:
+                self._client.delete(endpoint, group)
+            return _not_kept(call.key, lost)
         holdings.keep_group(group)
         return Receipt(call.key, Verdict.APPLIED, "", holdings.group_version(group))
 
@@ -306,6 +324,8 @@ class ScimPortal:
             return wanted
         assert isinstance(wanted, User)
         holdings.group_ids(wanted.companies)
+        if _leans_on_an_administrator(None, wanted):
+            holdings.read_administrator(wanted.billed)
         if faults := holdings.faults(user_address(""), wanted):
             return refused(call.key, faults)
         pending = pending_of(call, self._ledger, None, wanted)
@@ -317,9 +337,12 @@ class ScimPortal:
             # the one thing that every server keeps for us: by whom, and for which call, he was created
             written["externalId"] = f"{self._ledger}:{call.key}"
         resource = self._created(self._client.features.users, written)
+        if lost := self._lost(resource, wanted, SENT):
+            self._client.delete(self._client.features.users, resource)
+            return _not_kept(call.key, lost)
         holdings.moved(resource["id"], (), holdings.companies_of(resource["id"]))
         holdings.keep_user(resource)
-        return self._done(call.key, self._finish(resource, pending), None)
+        return self._done(call.key, self._finish(resource, pending), None, wanted)
 
     def _existing_user(self, job: Job, step: CreateUser, resource: Resource, *, again: bool) -> Receipt:
         call = job.call
@@ -328,7 +351,7 @@ class ScimPortal:
         if given is not None and again and not self._places.journal:
             # made by this very call, whose answer was lost: what is left of it
             pending = pending_of(call, self._ledger, None, step.profile)
-            return self._done(call.key, self._finish(resource, pending), None)
+            return self._done(call.key, self._finish(resource, pending), None, step.profile)
         found = self._holdings.as_user(resource)
         if given is None and found is None:
             problem = f"R1: {step.profile.email} belongs to an account that is no client access."
@@ -357,6 +380,8 @@ class ScimPortal:
             return Receipt(call.key, Verdict.FAILED, problem=problem, code="R9")
         if joined := wanted.companies - found.companies:
             holdings.group_ids(joined)
+        if _leans_on_an_administrator(found, wanted):
+            holdings.read_administrator(wanted.billed, but=found.id)
         if faults := holdings.faults(user_address(found.id), wanted):
             return refused(call.key, faults)
         if wanted.companies != found.companies:
@@ -364,7 +389,7 @@ class ScimPortal:
         written = places.with_user(resource, found, wanted)
         written = holdings.with_receipt(written, call.key, self._ledger)
         resource = self._client.update(self._client.features.users, resource, written)
-        return self._done(call.key, resource, found)
+        return self._done(call.key, resource, found, wanted)
 
     def _moved_user(self, call: Call, resource: Resource, found: User, wanted: User) -> Receipt:
         """A step that gives or takes dossiers."""
@@ -380,7 +405,7 @@ class ScimPortal:
             announced = places.with_pending(announced, pending)
         resource = self._client.update(self._client.features.users, resource, announced)
         self._holdings.keep_user(resource)
-        return self._done(call.key, self._finish(resource, pending), found)
+        return self._done(call.key, self._finish(resource, pending), found, wanted)
 
     # --- steps of several writes ---
 
@@ -501,7 +526,7 @@ class ScimPortal:
     def _holdings(self) -> Holdings:
         if self._known is None:
             features, access = self._client.features, self._access
-            places = Places(access.scim, features.schemas, features.extensions, access.terms.apps)
+            places = Places(access.scim, features.schemas, access.terms.apps)
             self._known = Holdings(self._client, places, access.terms)
         return self._known
 
@@ -516,24 +541,39 @@ class ScimPortal:
             return repeated(job.call.key, given, self._ledger)
         return judge(job, None, None, found, self._today())
 
-    def _done(self, key: str, resource: Resource, before: User | None) -> Receipt:
+    def _done(self, key: str, resource: Resource, before: User | None, wanted: User) -> Receipt:
         self._holdings.keep_user(resource)
         user = self._holdings.as_user(resource)
-        if user is None:
-            problem = "the server did not keep what makes him a client user"
-            return Receipt(key, Verdict.FAILED, problem=problem, code="not-on-portal")
+        changed = {"status"} if before is None else differing(before, wanted)
+        lost = self._lost(resource, wanted, changed)
+        if lost or user is None:
+            return _not_kept(key, lost)
         self._mark_billing(*billing_passes(before, user))
         return applied(key, user)
 
+    def _lost(self, resource: Resource, wanted: User, names: Collection[str]) -> list[str]:
+        places = self._places
+        return lost_of_user(
+            self._holdings.as_user(places.with_pending(resource, None)), wanted, names, places
+        )
+
     def _mark_billing(self, left: str, joined: str) -> None:
-        """R15, for whoever bills: no plan asks for this mark, so one that was cut off is not made up for."""
+        """R15, for whoever bills; the user's own write is done, so that a mark that fails is let be.
+
+        No plan asks for this mark: one that was refused or cut off is not made up for.
+        """
         if left == joined or not self._places.holds("billing_ends"):
             return
         for number, ends in ((left, month_end(self._today())), (joined, None)):
-            group = self._holdings.group(number, anew=False) if number else None
-            if group is not None and (ends is None or not self._holdings.is_billed(number)):
-                marked = self._places.with_billing_ends(group, ends)
-                self._holdings.keep_group(self._client.update(self._client.features.groups, group, marked))
+            if number and (ends is None or not self._holdings.is_billed(number)):
+                with suppress(Refused, Unanswered):
+                    self._insist(partial(self._mark, number, ends))
+
+    def _mark(self, number: str, ends: date | None) -> None:
+        group = self._holdings.group(number, anew=False)
+        if group is not None:
+            marked = self._places.with_billing_ends(group, ends)
+            self._holdings.keep_group(self._client.update(self._client.features.groups, group, marked))
 
     def _today(self) -> date:
         return paris_date(self._access.clock())
@@ -555,12 +595,28 @@ def _takes_an_administrator(call: Call, user: User) -> bool:
     return user.is_administrator and isinstance(call.step, CloseUser | SetType | SetBilledCompany)
 
 
+def _leans_on_an_administrator(before: User | None, wanted: User) -> bool:
+    """Whether he comes to a company that has to have an administrator for him (R2)."""
+    if wanted.is_administrator or not wanted.is_open:
+        return False
+    return before is None or not before.is_open or before.is_administrator or before.billed != wanted.billed
+
+
 def _not_taken(call: Call, problem: Refused) -> Receipt:
     """The server itself says no."""
     if problem.status == 409:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
     return Receipt(call.key, Verdict.FAILED, problem=f"The server refuses: {problem.detail}")
+
+
+def _not_kept(key: str, lost: Sequence[str]) -> Receipt:
+    """The server said yes, and the next plan would want the same again."""
+    problem = (
+        f"The server accepts, but does not keep: {', '.join(lost)}. "
+        "Say where it keeps that, portal: {scim: {…: ATTRIBUTE}}, or have it keep it there."
+    )
+    return Receipt(key, Verdict.FAILED, problem=problem, code="portal-cannot-hold")
 
 
 def _halfway(user: Resource, problem: Refused) -> PortalError:

@@ -12,11 +12,12 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
+from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.model import value
-from provisioner.portals.scim_mapping import Definition, Schemas
+from provisioner.portals.scim_features import Features, discovered, is_true
+from provisioner.portals.scim_names import Names
 from provisioner.portals.scim_paths import CORE, Path, Resource, attributes
 from provisioner.portals.tokens import GivenToken
 from provisioner.web import Reply, Request, Web, absurd
@@ -28,23 +29,11 @@ READINGS = 5
 """How often a listing is read that moves under our hands."""
 
 MEDIA = "application/scim+json"
+_MEMBERS = Path("", "members")
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 NOT_IMPLEMENTED = 501
+_MOVED = 412
 _ABSENT = (404, 405, NOT_IMPLEMENTED)
-
-
-@value
-class Features:
-    """What the server can, as it says itself."""
-
-    patch: bool
-    etag: bool
-    filter: bool
-    users: str
-    """The endpoint of users, below the address."""
-    groups: str
-    extensions: frozenset[str]
-    schemas: Schemas
 
 
 class Refused(Exception):
@@ -67,13 +56,16 @@ class Client:
     def __init__(self, web: Web, token: str) -> None:
         self._web = web
         self._credential = GivenToken(token) if token else None
+        self._names = Names()
         self._features: Features | None = None
 
     @property
     def features(self) -> Features:
         """Asked once."""
         if self._features is None:
-            self._features = self._discovered()
+            config = self._said("/ServiceProviderConfig")
+            kinds, schemas = self._listed("/ResourceTypes"), self._listed("/Schemas")
+            self._features = discovered(config, kinds, schemas, self._names)
         return self._features
 
     def close(self) -> None:
@@ -82,10 +74,11 @@ class Client:
 
     # --- reading ---
 
-    def listing(self, endpoint: str) -> list[Resource]:
-        """Everything there, page by page; a listing that moved meanwhile is read again."""
+    def listing(self, endpoint: str, without: str = "") -> list[Resource]:
+        """Everything there, page by page, ``without`` one attribute; what moved meanwhile is read again."""
+        asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
-            found = self._pages(endpoint, "")
+            found = self._pages(endpoint, asked)
             if found is not None:
                 return found
         raise PortalError(
@@ -123,7 +116,14 @@ class Client:
     def create(self, endpoint: str, resource: Resource) -> Resource:
         """The new resource as the server has it."""
         reply = self._write("POST", endpoint, resource)
-        return self._resource(reply)
+        if reply.content:
+            return self._resource(reply)
+        # where it is, is all that a server has to say (RFC 7644, section 3.3)
+        place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
+        found = self.read(endpoint, unquote(place)) if place else None
+        if found is None:
+            raise absurd(self._web.server, "it does not say what it made")
+        return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
         """Bring a resource from what was read to what is wanted; the resource as it stands then.
@@ -137,9 +137,15 @@ class Client:
         if self.features.patch:
             reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
         else:
-            body = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
-            reply = self._write("PUT", where, body, before)
+            reply = self._write("PUT", where, self._whole(endpoint, wanted), before)
         return self._after(endpoint, reply, wanted)
+
+    def _whole(self, endpoint: str, wanted: Resource) -> Resource:
+        """What a PUT says of a resource; its schemas also where the server left them out."""
+        core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
+        others = [urn for urn in wanted.get("schemas", []) if urn != core]
+        kept = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
+        return {**kept, "schemas": [core, *others]}
 
     def join(self, endpoint: str, group: str, member: str) -> None:
         """Add one member to a group; nothing if he is one."""
@@ -161,40 +167,52 @@ class Client:
         before = self.read(endpoint, group)
         if before is None:
             raise Refused(404, "The group is gone.")
-        held = [one for one in before.get("members", []) if isinstance(one, dict)]
+        others = [one for one in _MEMBERS.elements(before) if one.get("value") != member]
         wanted = deepcopy(before)
-        wanted["members"] = [one for one in held if one.get("value") != member]
-        if belongs:
-            wanted["members"] = held
-            if all(one.get("value") != member for one in held):
-                wanted["members"] = [*held, {"value": member, "type": "User"}]
-        self.update(endpoint, before, wanted)
+        wanted["members"] = [*others, {"value": member, "type": "User"}] if belongs else others
+        if len(wanted["members"]) == len(_MEMBERS.elements(before)):
+            return
+        after = self.update(endpoint, before, wanted)
+        if belongs and all(one.get("value") != member for one in _MEMBERS.elements(after)):
+            raise Refused(NOT_IMPLEMENTED, "It does not say who the members of a group are.")
 
     # --- details ---
 
     def _after(self, endpoint: str, reply: Reply, wanted: Resource) -> Resource:
         if reply.status == 200 and reply.content:
             return self._resource(reply)
-        if self.features.etag and (version := reply.headers.get("etag")):
-            return {**wanted, "meta": {**(wanted.get("meta") or {}), "version": version}}
         found = self.read(endpoint, str(wanted["id"]))
         if found is None:
             raise Refused(404, "It is gone.", moved=True)
+        version = reply.headers.get("etag")
+        if version and self.features.etag and version != version_of(found):
+            # somebody has written since; what was ours is all that can be said of it
+            return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
         return found
 
     def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
         headers = {"Accept": MEDIA, "Content-Type": MEDIA}
-        meta = (known or {}).get("meta")
-        version = meta.get("version") if isinstance(meta, dict) else None
+        version = version_of(known or {})
         if version and self.features.etag:
-            headers["If-Match"] = str(version)
+            headers["If-Match"] = version
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
         request = Request(method, path, headers, content, repeatable=False)
         reply = self._web.run(self._web.ask(request, self._credential))
         if 200 <= reply.status < 300:
             return reply
         self._own_fault(reply)
-        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, 412))
+        if reply.status == _MOVED and version and version == self._version_now(path):
+            raise PortalError(
+                f"{self._web.server} takes no version for its own: it calls {path} {version}, as it stands, "
+                "and refuses If-Match with that as changed meanwhile.",
+                "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say "
+                "etag: {supported: false} in its ServiceProviderConfig.",
+            )
+        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, _MOVED))
+
+    def _version_now(self, path: str) -> str:
+        reply = self._ask("GET", path, (200, 404))
+        return version_of(self._resource(reply)) if reply.status == 200 else ""
 
     def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> Reply:
         reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
@@ -217,25 +235,44 @@ class Client:
     def _detail(self, reply: Reply) -> str:
         said: Any = None
         with suppress(PortalError):
-            said = reply.json()
+            said = self._heard(reply)
         detail = said.get("detail") if isinstance(said, dict) else None
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
+    def _heard(self, reply: Reply) -> Any:
+        try:
+            return self._names.arrived(reply.json())
+        except RecursionError:
+            raise absurd(self._web.server, "it is nested without end") from None
+
     def _resource(self, reply: Reply) -> Resource:
-        found = reply.json()
-        if not _is_resource(found):
-            raise absurd(self._web.server, "it is no SCIM resource")
-        resource: Resource = found
+        """The resource of a reply, in the version of its header: there it has to stand, in meta it should."""
+        resource = self._arrived(self._heard(reply))
+        if version := reply.headers.get("etag"):
+            resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
 
+    def _arrived(self, found: Any) -> Resource:
+        """A resource as everybody here may take it to be, whatever the manners of the server."""
+        if not (
+            isinstance(found, dict)
+            and isinstance(found.get("id"), str)
+            and isinstance(found.get("meta", {}), dict)
+            and isinstance(found.get("schemas", []), list)
+        ):
+            raise absurd(self._web.server, "it is no SCIM resource")
+        if "active" in found:
+            found["active"] = is_true(found["active"])
+        return found
+
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None where the listing moved meanwhile, or was refused and may be.
+        """All pages; None where the listing moved under our hands, or was refused and may be.
 
         Each page begins with the last one of the page before: where one goes and another comes between two
-        pages, their number stays, but that one does not stand where it stood.
+        pages, their number stays, but that one does not stand where it stood. What comes at the end is read.
         """
         found: dict[str, Resource] = {}
-        start, total, last = 1, None, ""
+        start, total, last = 1, 0, ""
         while True:
             reply = self._ask(
                 "GET",
@@ -245,63 +282,37 @@ class Client:
             if reply.status != 200:
                 return None
             page, of = self._page_of(reply)
-            if total is not None and of != total:
+            if last:
+                if not page or page[0]["id"] != last:
+                    return None
+            elif found and of != total:
                 return None
-            total = of
-            if last and (not page or page[0]["id"] != last):
-                return None
+            total, known = of, len(found)
             found |= {resource["id"]: resource for resource in page}
+            if max(total, len(found)) > limits.MAX_LISTED:
+                raise PortalError(f"{self._web.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}.")
             start += len(page)
-            if not page or start > total:
-                return list(found.values()) if len(found) == total else None
+            # there are servers that count the page alone: where that may be, another one is asked for
+            counted = total > len(page) or len(page) == 1 or refusable
+            if len(found) == known or (start > total and counted):
+                return list(found.values()) if len(found) >= total else None
             last = ""
             if len(page) > 1:
                 # a server that gives one a page would give it for ever
                 start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
-        said = reply.json()
+        said = self._heard(reply)
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
             raise absurd(self._web.server, "it is no SCIM list")
-        if not all(map(_is_resource, held)):
-            raise absurd(self._web.server, "it lists what is no SCIM resource")
-        return held, total
-
-    def _discovered(self) -> Features:
-        config = self._said("/ServiceProviderConfig")
-        users, groups = "/Users", "/Groups"
-        extensions: set[str] = set()
-        for kind in self._listed("/ResourceTypes"):
-            schema, endpoint = kind.get("schema"), str(kind.get("endpoint", ""))
-            if schema == f"{CORE}User":
-                users = endpoint or users
-            elif schema == f"{CORE}Group":
-                groups = endpoint or groups
-            else:
-                continue
-            extensions |= {
-                str(one.get("schema")) for one in kind.get("schemaExtensions") or () if isinstance(one, dict)
-            }
-        schemas = {
-            str(schema.get("id")): dict(definitions(schema.get("attributes")))
-            for schema in self._listed("/Schemas")
-        }
-        return Features(
-            patch=_supported(config, "patch"),
-            etag=_supported(config, "etag"),
-            filter=_supported(config, "filter"),
-            users=f"/{users.strip('/')}",
-            groups=f"/{groups.strip('/')}",
-            extensions=frozenset(extensions),
-            schemas={**USUAL, **schemas},
-        )
+        return list(map(self._arrived, held)), total
 
     def _said(self, path: str) -> Mapping[str, Any]:
         """What the server says of itself there; nothing where it says nothing."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
-        said = reply.json() if reply.status == 200 else {}
+        said = self._heard(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
             raise absurd(self._web.server, "it is no SCIM resource")
         return said
@@ -327,43 +338,6 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
     return operations
 
 
-def _is_resource(found: Any) -> bool:
-    return (
-        isinstance(found, dict)
-        and isinstance(found.get("id"), str)
-        and isinstance(found.get("meta", {}), dict)
-    )
-
-
-def _supported(config: Mapping[str, Any], feature: str) -> bool:
-    said = config.get(feature)
-    return isinstance(said, dict) and said.get("supported") is True
-
-
-def definitions(held: Any) -> list[tuple[str, Definition]]:
-    """What a schema's ``attributes`` say, by lower-case name."""
-    found = []
-    for one in held if isinstance(held, list) else ():
-        if isinstance(one, dict):
-            parts = [part for part in one.get("subAttributes") or () if isinstance(part, dict)]
-            names = frozenset(str(part.get("name")) for part in parts)
-            writable = one.get("mutability", "readWrite") != "readOnly"
-            found.append(
-                (
-                    str(one.get("name", "")).lower(),
-                    Definition(one.get("multiValued") is True, writable, names),
-                )
-            )
-    return found
-
-
-_SEVERAL = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
-USUAL: dict[str, dict[str, Definition]] = {
-    f"{CORE}User": {
-        "name": Definition(False, True, frozenset({"givenName", "familyName"})),
-        "usertype": Definition(False, True, frozenset()),
-        **dict.fromkeys(("emails", "phonenumbers", "roles", "entitlements"), _SEVERAL),
-    },
-    f"{CORE}Group": {},
-}
-"""What RFC 7643 gives every server, where one has no /Schemas."""
+def version_of(resource: Resource) -> str:
+    """What the server itself calls the resource as it was read (ETag); "" where it does not say."""
+    return str(resource.get("meta", {}).get("version", ""))

@@ -1,12 +1,15 @@
-"""What a SCIM server would give back, were it as desired; and what it has no place for, told once a kind."""
+"""What a SCIM server would give back, were it as desired.
+
+What it has no place for is told before, once a kind; what it does not keep though it says yes, after.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, warning
-from provisioner.model import AppState, Company, Grant, Production, State, Status, User
+from provisioner.model import AppState, Company, Grant, Production, State, Status, User, email_key
 from provisioner.portals.scim_mapping import Places
 
 _USER_SCHEMA = "schemas/scim-user.schema.json"
@@ -25,6 +28,48 @@ def fitted(desired: State, places: Places) -> tuple[State, Sequence[Diagnostic]]
     if not lost:
         return desired, ()
     return State(companies, users), list(_told(lost))
+
+
+SENT = ("email", "first_name", "last_name", "phone", "type", "billed", "production", "apps")
+"""What a new account is sent with; whether it may be used is sent last."""
+
+
+def differing(before: User, wanted: User) -> set[str]:
+    """What a step changes of a user himself."""
+    return {name for name in (*SENT, "status") if getattr(before, name) != getattr(wanted, name)}
+
+
+def lost_of_user(found: User | None, wanted: User, names: Collection[str], places: Places) -> list[str]:
+    """What of these a server did not keep as written, each with its place; ``found`` is who is there now."""
+    if found is None:
+        return [_placed("billed", places)]
+    folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
+    lost = differing(*folded) & set(names)
+    return [
+        _placed(name, places)
+        for name in (*SENT, "status")
+        if name in lost and (name in _UNPLACED or places.holds(name))
+    ]
+
+
+def lost_of_company(found: Company | None, wanted: Company, places: Places) -> list[str]:
+    """Likewise of a company."""
+    if found is None:
+        return [_placed("number", places)]
+    lost = ["displayName"] if found.name != wanted.name else []
+    if found.siren != wanted.siren and places.holds("siren"):
+        lost.append(_placed("siren", places))
+    if found.billing != wanted.billing and places.holds("billing_mode") and places.holds("offer"):
+        lost += [_placed(name, places) for name in ("billing_mode", "offer")]
+    return lost
+
+
+_UNPLACED = {"email": "userName", "status": "active"}
+"""What every server holds in one place."""
+
+
+def _placed(name: str, places: Places) -> str:
+    return f"{name} ({places.place(name) if places.holds(name) else _UNPLACED[name]})"
 
 
 def _company(company: Company, places: Places, lost: dict[str, int]) -> Company:

@@ -15,6 +15,7 @@ from provisioner.model import (
     Address,
     Company,
     State,
+    Status,
     Terms,
     User,
     company_address,
@@ -25,11 +26,12 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.notation import canonical
-from provisioner.portals.scim_client import Client
+from provisioner.portals.scim_client import Client, version_of
 from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import Path, Resource
 from provisioner.portals.verdicts import Given
 from provisioner.rules import Census
+from provisioner.web import TooLong
 
 _VERSION_DIGITS = 13
 """52 bits: every program reads such a number back from JSON as it was."""
@@ -52,6 +54,7 @@ class Holdings:
         self._members_of: dict[str, set[str]] = {}
         self._census = Census(State(), terms)
         self._read = False
+        self._finds_members = True
 
     @property
     def state(self) -> State:
@@ -76,7 +79,7 @@ class Holdings:
     def read_everything(self) -> None:
         """Everything anew: first the users, then the groups, so that nobody is seen who has no group yet."""
         users = self._client.listing(self._client.features.users)
-        groups = self._client.listing(self._client.features.groups)
+        groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
         self._group_of, self._companies_of, self._members_of = {}, {}, {}
         self._census = Census(State(), self._terms)
@@ -85,6 +88,7 @@ class Holdings:
         for user in sorted(users, key=_age):
             self.keep_user(user)
         self._read = True
+        self.require_members()
 
     def user(self, id_: str) -> Resource | None:
         """A user with his dossiers, read now."""
@@ -117,21 +121,20 @@ class Holdings:
                 return found
             self.forget_group(number)
         for candidate in self.groups_numbered(number, anew=anew):
-            self.keep_group(candidate)
-            return candidate
+            # a list may leave out members, or versions
+            found = self._client.read(self._client.features.groups, candidate["id"])
+            if found is not None and self.places.number(found) == number:
+                self.keep_group(found)
+                return found
         return None
 
     def groups_numbered(self, number: str, *, anew: bool) -> list[Resource]:
         """The groups with this number, the oldest first; there should be one at most."""
-        found: list[Resource] = []
-        for place in self.places.numbers:
-            some = self._client.search(self._client.features.groups, place, number)
-            if some is None:
-                if anew:
-                    self.read_everything()
-                found = self.groups()
-                break
-            found += some
+        found = self._client.search(self._client.features.groups, self.places.place("number"), number)
+        if found is None:
+            if anew:
+                self.read_everything()
+            found = self.groups()
         unique = {group["id"]: group for group in found if self.places.number(group) == number}
         return sorted(unique.values(), key=_age)
 
@@ -151,6 +154,46 @@ class Holdings:
         for id_, user in self.state.users.items():
             if user.billed == number and user.is_open and id_ not in named:
                 self.user(id_)
+
+    def read_administrator(self, number: str, but: str = "") -> None:
+        """An administrator of a company, read now; all its people where none is as we knew him (R2)."""
+        for id_, user in self.state.users.items():
+            if id_ != but and user.billed == number and user.is_open and user.is_administrator:
+                found = self._client.read(self._client.features.users, id_)
+                if found is None:
+                    self.forget_user(id_)
+                else:
+                    self.keep_user(found)
+                if self._census.get(user_address(id_)) == user:
+                    return
+        self.read_people(number)
+
+    def has_versions(self) -> bool:
+        """Whether the server gives versions with what is read singly; where nothing is, it is believed."""
+        endpoints = self._client.features
+        for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
+            for id_, listed in held.items():
+                one = listed if version_of(listed) else self._client.read(endpoint, id_)
+                if one is not None:
+                    return bool(version_of(one))
+        return True
+
+    def require_members(self) -> None:
+        """Raises :class:`PortalError` where the server says of no company who its members are.
+
+        There everybody would join with every plan, and whoever writes a whole group would empty it.
+        """
+        if any(self._members_of.values()):
+            return
+        for resource in self.users():
+            user = self.as_user(resource)
+            if user is not None and user.status is Status.ACTIVE and self.places.pending(resource) is None:
+                name = self.state.companies[user.billed].name
+                raise PortalError(
+                    f"This SCIM server says of no company who its members are; {user.email} is billed to "
+                    f"{name} ({user.billed}), and should be one of them.",
+                    "Have it return members of groups; if there are none yet, make him a member by hand.",
+                )
 
     # --- keeping ---
 
@@ -175,8 +218,10 @@ class Holdings:
             self.moved(user, (number,), ())
 
     def forget_group(self, number: str) -> None:
-        """A company that is no more."""
+        """A company that is no more, and has no members."""
         self._groups.pop(self._group_of.pop(number), None)
+        for user in set(self._members_of.get(number, ())):
+            self.moved(user, (), (number,))
         self._census.place(company_address(number), None)
 
     def forget_user(self, id_: str) -> None:
@@ -248,16 +293,42 @@ class Holdings:
 
     # --- details ---
 
+    def _listed_groups(self) -> list[Resource]:
+        endpoint = self._client.features.groups
+        try:
+            return self._client.listing(endpoint)
+        except TooLong:
+            # somebody else's group has everybody in it
+            return self._client.listing(endpoint, without="members")
+
+    def _with_members(self, groups: list[Resource]) -> list[Resource]:
+        """The groups as listed, but companies read singly where no list tells who their members are."""
+        companies = [group for group in groups if self.places.number(group)]
+        if any(_MEMBER.elements(group) for group in companies):
+            return groups
+        endpoint = self._client.features.groups
+        single = {group["id"]: self._client.read(endpoint, group["id"]) for group in companies}
+        return [one for group in groups if (one := single.get(group["id"], group)) is not None]
+
     def _companies_read(self, id_: str) -> set[str]:
-        parts = ["displayName", *(str(place) for place in self.places.numbers)]
-        found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
+        parts = ["displayName", str(self.places.place("number"))]
+        found = None
+        if self._finds_members:
+            found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
         if found is not None:
-            return {number for group in found if (number := self.places.number(group))}
+            numbers = {number for group in found if (number := self.places.number(group))}
+            if all(self._confirms(number, id_, numbers) for number in numbers ^ self.companies_of(id_)):
+                return numbers
+            self._finds_members = False
         # without filters those that he was in; one that somebody gave him meanwhile is not seen
-        known = [number for number in self.companies_of(id_) if number in self._group_of]
-        for number in known:
+        for number in self.companies_of(id_):
             self.group(number, anew=False)
         return set(self.companies_of(id_))
+
+    def _confirms(self, number: str, id_: str, numbers: Collection[str]) -> bool:
+        """Whether a group is as the filter says: there are servers that ignore it, or find nothing by it."""
+        group = self.group(number, anew=False)
+        return group is None or (number in self.companies_of(id_)) == (number in numbers)
 
 
 def _age(resource: Resource) -> tuple[str, str]:

@@ -10,7 +10,6 @@ looked for, best first; a server holds it where its schemas have that place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -29,11 +28,11 @@ from provisioner.model import (
     Status,
     User,
     UserType,
-    value,
 )
 from provisioner.planning.notation import canonical
-from provisioner.portals.base import Call
+from provisioner.portals.scim_features import Definition, Schemas
 from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
+from provisioner.portals.scim_pending import Pending, read_pending
 from provisioner.portals.scim_schema import COMPANY, USER
 from provisioner.portals.verdicts import Given
 
@@ -71,93 +70,17 @@ _SIMPLE = ("externalId", "id", "userName", "active")
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
-@value
-class Definition:
-    """What a server's schema says of one attribute."""
-
-    many: bool
-    writable: bool
-    parts: frozenset[str]
-
-
-Schemas = Mapping[str, Mapping[str, Definition]]
-"""By schema, then by the name of the attribute in lower case."""
-
-
-@value
-class Pending:
-    """A step of several writes on one user, begun and not finished: what is left to do."""
-
-    key: str
-    ledger: str
-    add: tuple[str, ...] = ()
-    remove: tuple[str, ...] = ()
-    status: Status | None = None
-    billed: str = ""
-    type: UserType | None = None
-    created: bool = False
-    """The step made the account, so that there is nothing before it."""
-
-    def written(self) -> str:
-        """As the server keeps it."""
-        words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
-        words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
-        words["created"] = self.created
-        said = {name: word for name, word in words.items() if word}
-        return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
-
-    def done(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
-        """The user as the step leaves him; what he or others changed meanwhile stays.
-
-        ``waiting`` is how somebody reads who was created and not yet activated.
-        """
-        companies = (user.companies | set(self.add)) - set(self.remove)
-        status = user.status
-        if self.status is not None and status is waiting:
-            status = self.status
-        return replace(
-            user,
-            companies=companies,
-            status=status,
-            billed=self.billed or user.billed,
-            type=self.type or user.type,
-        )
-
-
-def read_pending(written: Any) -> Pending | None:
-    """What :meth:`Pending.written` wrote; None for anything else."""
-    try:
-        words = json.loads(written) if isinstance(written, str) else None
-        if not isinstance(words, dict):
-            return None
-        return Pending(
-            str(words["key"]),
-            str(words["ledger"]),
-            tuple(map(str, words.get("add", ()))),
-            tuple(map(str, words.get("remove", ()))),
-            Status(words["status"]) if "status" in words else None,
-            str(words.get("billed", "")),
-            UserType(words["type"]) if "type" in words else None,
-            words.get("created") is True,
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
 class Places:
     """Where one server holds things."""
 
-    def __init__(
-        self, wishes: Mapping[str, str], schemas: Schemas, extensions: Collection[str], apps: Collection[str]
-    ) -> None:
-        """``wishes`` are the workspace's; ``extensions`` those that the server's users and groups have.
+    def __init__(self, wishes: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
+        """``wishes`` are the workspace's, ``schemas`` the server's.
 
         ``apps`` is the catalogue: an entitlement that is not in it is somebody else's affair.
         Raises :class:`PortalError` for a wish that makes no sense or that the server cannot fulfil.
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
-        self._extensions = frozenset(extensions)
         self._places: dict[str, tuple[Path, ...]] = {}
         known = {**USER_PLACES, **COMPANY_PLACES}
         for name in wishes:
@@ -171,8 +94,12 @@ class Places:
             if name in wishes:
                 self._places[name] = self._wished(name, wishes[name], core)
             else:
-                paths = [path(place) for place in places]
-                self._places[name] = tuple(place for place in paths if self._holds(place, core))
+                paths = tuple(place for place in map(path, places) if self._holds(place, core))
+                # others name their groups by externalId, too: it holds numbers where nothing else does
+                self._places[name] = paths[:1] if name == "number" else paths
+        if not any(self._holds(replace(place, part="type"), f"{CORE}User") for place in self._places["apps"]):
+            # an application that ends says so there
+            self._places["endings"] = ()
         missing = [name for name in NEEDED if not self._places[name]]
         if missing:
             raise PortalError(
@@ -188,11 +115,6 @@ class Places:
     def place(self, name: str) -> Path:
         """The place where a thing is written; only for what it holds."""
         return self._places[name][0]
-
-    @property
-    def numbers(self) -> tuple[Path, ...]:
-        """Where the number of a group may stand, best first."""
-        return self._places["number"]
 
     @property
     def numbers_unique(self) -> bool:
@@ -379,39 +301,26 @@ class Places:
                 f"portal: scim: {name}: {wish} is no attribute path.",
                 'Write it like phoneNumbers[type eq "work"].value or urn:…:User:costCenter.',
             ) from None
+        self._schemas.names.learn((place.urn, place.name, place.by, place.part))
+        place = self._schemas.names.path(place)
         if not self._holds(place, core):
             raise PortalError(
                 f"portal: scim: {name}: this server has no attribute {place} that can be written.",
                 "Its schemas are at /Schemas; for what it does not hold, write none.",
             )
-        definition = self._definition(place, core)
-        if name in ("pending", "billing_ends") and (place.part or place.by):
-            raise PortalError(
-                f"portal: scim: {name}: {place} is a part of an attribute.",
-                "Name a whole one, like urn:…:User:division, or write none.",
-            )
-        listed = name in ("apps", "endings", "receipts", "company_receipts")
-        if listed and not (
-            definition.many and "value" in definition.parts and not place.part and not place.by
-        ):
-            raise PortalError(
-                f"portal: scim: {name}: {place} is no attribute with several values.",
-                "Name one like entitlements, or write none.",
-            )
+        _require_shape(name, place, self._definition(place, core))
         return (place,)
 
     def _definition(self, place: Path, core: str) -> Definition:
         if not place.urn and place.name in _SIMPLE:
             return Definition(False, True, frozenset())
-        found = self._schemas.get(place.urn or core, {}).get(place.name.lower())
-        return found or Definition(False, False, frozenset())
+        return self._schemas.definition(place.urn or core, place.name)
 
     def _holds(self, place: Path, core: str) -> bool:
-        if place.urn and place.urn not in self._extensions:
+        if place.urn and not self._schemas.has(place.urn):
             return False
         definition = self._definition(place, core)
-        parts = {part.lower() for part in (place.part, place.by) if part}
-        return definition.writable and parts <= {part.lower() for part in definition.parts}
+        return definition.writable and {place.part, place.by} - {""} <= definition.parts
 
     def _read(self, name: str, resource: Resource) -> Any:
         return next((held for place in self._places[name] if (held := place.read(resource))), None)
@@ -494,19 +403,19 @@ class Places:
         return kind in (_REQUESTED, _ENDING) or (not kind and str(entry.get("value", "")) in self._apps)
 
 
-def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
-    """What is left to do for this call once it is announced."""
-    was = before.companies if before else frozenset()
-    return Pending(
-        call.key,
-        ledger,
-        add=tuple(sorted(wanted.companies - was, key=lambda number: (number != wanted.billed, number))),
-        remove=tuple(sorted(was - wanted.companies)),
-        status=wanted.status if before is None and wanted.status is not Status.TO_VALIDATE else None,
-        billed=wanted.billed if before is None or before.billed != wanted.billed else "",
-        type=wanted.type if before is not None and before.type is not wanted.type else None,
-        created=before is None,
-    )
+def _require_shape(name: str, place: Path, definition: Definition) -> None:
+    """Raises :class:`PortalError` for a part of what must be whole, and for one value instead of several."""
+    if name in ("pending", "billing_ends") and (place.part or place.by):
+        raise PortalError(
+            f"portal: scim: {name}: {place} is a part of an attribute.",
+            "Name a whole one, like urn:…:User:division, or write none.",
+        )
+    listed = name in ("apps", "endings", "receipts", "company_receipts")
+    if listed and not (definition.many and "value" in definition.parts and not place.part and not place.by):
+        raise PortalError(
+            f"portal: scim: {name}: {place} is no attribute with several values.",
+            "Name one like entitlements, or write none.",
+        )
 
 
 def _day(text: str) -> date | None:

@@ -16,7 +16,7 @@ Resource = dict[str, Any]
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 
 _PATH = re.compile(
-    r"(?:(?P<urn>urn:[^\[\]\"\s]+):)?(?P<name>[A-Za-z$][\w$-]*)"
+    r"(?:(?P<urn>(?i:urn):[^\[\]\"\s]+):)?(?P<name>[A-Za-z$][\w$-]*)"
     r"(?:\[(?P<by>[A-Za-z][\w-]*) eq \"(?P<word>[^\"\\]*)\"\])?"
     r"(?:\.(?P<part>[A-Za-z$][\w$-]*))?"
 )
@@ -103,14 +103,14 @@ def path(text: str) -> Path:
         raise NoPath(text)
     urn, name, by, word, part = (found[group] or "" for group in ("urn", "name", "by", "word", "part"))
     # what is said of the resource's own schema may say so
-    return Path("" if urn.startswith(CORE) else urn, name, by, word, part)
+    return Path("" if urn.lower().startswith(CORE.lower()) else urn, name, by, word, part)
 
 
 def attributes(resource: Resource) -> dict[str, Any]:
     """Every attribute of a resource by its path; those that the server alone writes are left out."""
     found: dict[str, Any] = {}
     for name, held in resource.items():
-        if name.startswith("urn:") and isinstance(held, dict):
+        if name.lower().startswith("urn:") and isinstance(held, dict):
             found |= {f"{name}:{part}": inner for part, inner in held.items()}
         elif name not in ("schemas", "id", "meta", "groups"):
             found[name] = held

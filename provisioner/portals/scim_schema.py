@@ -1,7 +1,7 @@
 """What SCIM's own schemas have no place for, and the two schemas of ours that have.
 
-One table: what a server is asked whether it holds, and ``schemas/scim-user.schema.json`` and
-``schemas/scim-company.schema.json``, which a server loads, are all made of it.
+Of one table ``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json`` are made, which a
+server loads. Which of our words stands in which attribute says the table of ``scim_mapping``, by name.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import html
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -134,7 +134,7 @@ async def visit(service: Service, request: Request) -> Response | None:
     Raises :class:`Problem`, and :class:`PortalError` where nobody knows whether one does.
     """
     about = await service.read(lambda host: host.about())
-    token = _token(request.scope["path"], about.public_url)
+    token = token_of(request.scope["path"], about.public_url)
     if not token:
         return None
     request.scope["page"] = "invitation"
@@ -147,10 +147,10 @@ async def visit(service: Service, request: Request) -> Response | None:
     return Response(page(kind, language), status, headers={**HEADERS, **retry})
 
 
-def _token(path: str, public_url: str) -> str:
+def token_of(path: str, public_url: str) -> str:
     """The last part of an activation link's path; empty for any other path."""
     folder, _, token = path.rpartition("/")
-    base = urlsplit(public_url).path.rstrip("/")
+    base = unquote(urlsplit(public_url).path).rstrip("/")
     # at the root of the host, only what looks like a link is one
     if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
         return ""

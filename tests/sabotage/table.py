@@ -121,6 +121,14 @@ SABOTAGES = (
         "apply",
     ),
     Sabotage(
+        "steps-by-name",
+        "What was done to the account that had the name before is taken for done to the one that has it now.",
+        "apply.py",
+        "id_ or str(address_of(step))",
+        "str(address_of(step))",
+        "apply",
+    ),
+    Sabotage(
         "receipts-ignored",
         "The portal does a call again that it has done before.",
         "portals/verdicts.py",
@@ -148,24 +156,62 @@ SABOTAGES = (
         "claims-always-granted",
         "Two ledgers each send a welcome to the same newcomer.",
         "portals/sql.py",
-        "return frozenset(mine)",
-        "return frozenset(letters)",
+        "        return holders\n",
+        "        return dict.fromkeys(letters, run)\n",
         "portal_contract",
+    ),
+    Sabotage(
+        "claims-of-any-run",
+        "Two copies of a ledger each send a welcome to the same newcomer.",
+        "portals/sql.py",
+        "WHERE key = ? AND ledger = ? AND run = ?",
+        "WHERE key = ? AND ledger = ? AND ? <> ''",
+        "portal_contract copied_ledger",
+    ),
+    Sabotage(
+        "claimed-before-written",
+        "A run that was killed takes its own claim for that of a copy, and parks the letter.",
+        "welcome.py",
+        """\
+        ledger.take_up([posted.letter.key for posted in wanted])
+        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
+""",
+        """\
+        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
+        ledger.take_up([posted.letter.key for posted in wanted])
+""",
+        "killed copied_ledger",
+    ),
+    Sabotage(
+        "sent-not-told",
+        "A backup that was made while a run worked sends its welcomes once more.",
+        "welcome.py",
+        "if sent := ledger.sent_claims():",
+        "if sent := {}:",
+        "copied_ledger",
     ),
     Sabotage(
         "portal-not-held",
         "The portal does not know whose steps it does, nor which run of a ledger is the latest.",
-        "commands/work.py",
-        "        held(portal, ledger.id, ledger.owner, ledger.fence),\n",
-        "",
+        "portals/heartbeat.py",
+        "number = _hold(portal, ledger, owner, fence, seconds, patient, waiting)",
+        "number = fence",
         "separate_folders portal_held",
+    ),
+    Sabotage(
+        "letters-to-a-former-address",
+        "Whoever has an address that was a slip gets the link to another's account, and its owner nothing.",
+        "welcome.py",
+        "elif account is None or email_key(account.email) == email_key(letter.recipient):",
+        "elif True:",
+        "owed_letters",
     ),
     Sabotage(
         "letters-not-claimed",
         "Two ledgers that both owe a letter both send it.",
         "welcome.py",
-        "granted = portal.claim([posted.letter.key for posted in wanted])",
-        "granted = {posted.letter.key for posted in wanted}",
+        "portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})",
+        "{posted.letter.key: ledger.claimant for posted in wanted}",
         "portal_held",
     ),
     Sabotage(

@@ -1,0 +1,85 @@
+"""A step of several writes on a SCIM server, which has no transaction: what its user keeps meanwhile."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from provisioner.model import Status, User, UserType, value
+from provisioner.portals.base import Call
+
+
+@value
+class Pending:
+    """A step of several writes on one user, begun and not finished: what is left to do."""
+
+    key: str
+    ledger: str
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    status: Status | None = None
+    billed: str = ""
+    type: UserType | None = None
+    created: bool = False
+    """The step made the account, so that there is nothing before it."""
+
+    def written(self) -> str:
+        """As the server keeps it."""
+        words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
+        words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
+        words["created"] = self.created
+        said = {name: word for name, word in words.items() if word}
+        return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
+
+    def done(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
+        """The user as the step leaves him; what he or others changed meanwhile stays.
+
+        ``waiting`` is how somebody reads who was created and not yet activated.
+        """
+        companies = (user.companies | set(self.add)) - set(self.remove)
+        status = user.status
+        if self.status is not None and status is waiting:
+            status = self.status
+        return replace(
+            user,
+            companies=companies,
+            status=status,
+            billed=self.billed or user.billed,
+            type=self.type or user.type,
+        )
+
+
+def read_pending(written: Any) -> Pending | None:
+    """What :meth:`Pending.written` wrote; None for anything else."""
+    try:
+        words = json.loads(written) if isinstance(written, str) else None
+        if not isinstance(words, dict):
+            return None
+        return Pending(
+            str(words["key"]),
+            str(words["ledger"]),
+            tuple(map(str, words.get("add", ()))),
+            tuple(map(str, words.get("remove", ()))),
+            Status(words["status"]) if "status" in words else None,
+            str(words.get("billed", "")),
+            UserType(words["type"]) if "type" in words else None,
+            words.get("created") is True,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
+    """What is left to do for this call once it is announced."""
+    was = before.companies if before else frozenset()
+    return Pending(
+        call.key,
+        ledger,
+        add=tuple(sorted(wanted.companies - was, key=lambda number: (number != wanted.billed, number))),
+        remove=tuple(sorted(was - wanted.companies)),
+        status=wanted.status if before is None and wanted.status is not Status.TO_VALIDATE else None,
+        billed=wanted.billed if before is None or before.billed != wanted.billed else "",
+        type=wanted.type if before is not None and before.type is not wanted.type else None,
+        created=before is None,
+    )

@@ -1,0 +1,228 @@
+"""A small SCIM server in this process that has the manners of real ones: each is one word to ``manners``.
+
+What servers have in common, scim2-server shows; here stands what one has and another has not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from http_support import Asked, http_server, reply
+from scim_support import server_schemas
+
+from provisioner.portals.scim_schema import resource_types
+
+Resource = dict[str, Any]
+Shown = Callable[[str, Resource, bool], Resource]
+CORE = "urn:ietf:params:scim:schemas:core:2.0:"
+
+
+def as_it_is(kind: str, one: Resource, listed: bool) -> Resource:
+    """Nothing left out, nothing changed."""
+    return one
+
+
+@dataclass
+class Manners:
+    """A server; what it holds is in ``held``, by kind and id."""
+
+    patch: bool = True
+    speaks: bool = True
+    """It says what it can, and has schemas: ours too."""
+    says: Resource = field(default_factory=dict)
+    """Of ServiceProviderConfig, what it says otherwise."""
+    filters: str = ""
+    """What becomes of a filter that is not of a simple attribute: ``refused``, ``ignored``, or ``empty``."""
+    version: str = '"{}"'
+    """Of ``meta.version``; "" for none."""
+    header: str = '"{}"'
+    """Of the header ETag; "" for none."""
+    matches: Callable[[str, str], bool] = str.__eq__
+    """Whether what If-Match says is the header."""
+    shown: Shown = as_it_is
+    """A resource as it is told: its kind, itself, whether it is in a list."""
+    kept: Callable[[Resource], None] = lambda one: None
+    """What becomes of a resource that was written."""
+    brief: bool = False
+    """It says where a new resource is, and no more."""
+    page: int = 1_000
+    lying: bool = False
+    """``totalResults`` counts the page."""
+    schemas: Callable[[list[Resource]], None] = lambda schemas: None
+    """What becomes of the schemas."""
+    refuses: Callable[[Asked], int] = lambda asked: 0
+    """The status of whatever is refused."""
+    after: Callable[[Asked], None] = lambda asked: None
+    """Somebody else, once a request was answered."""
+    url: str = ""
+    held: dict[str, dict[str, Resource]] = field(default_factory=lambda: {"Users": {}, "Groups": {}})
+    versions: dict[str, int] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    _count: Any = field(default_factory=itertools.count)
+
+    def write(self, kind: str, one: Resource) -> Resource:
+        """Hold this, as somebody else writes it or we do."""
+        self.kept(one)
+        id_ = one.setdefault("id", f"id{next(self._count)}")
+        one.setdefault("meta", {"created": f"2026-01-01T00:00:{len(self.versions):09}Z"})
+        if self.held[kind].get(id_) != one:
+            self.versions[id_] = next(self._count)
+        self.held[kind][id_] = {name: what for name, what in one.items() if what not in (None, [])}
+        return self.held[kind][id_]
+
+    def find(self, kind: str, name: str) -> Resource:
+        """A copy of whoever is called so."""
+        (found,) = [
+            one
+            for one in self.held[kind].values()
+            if name in str(one.get("userName", one.get("displayName")))
+        ]
+        return deepcopy(found)
+
+    def __call__(self, asked: Asked) -> bytes:
+        self.asked.append(asked)
+        refused = self.refuses(asked)
+        answer = _no(refused, "Not for you") if refused else self._answer(asked)
+        self.after(asked)
+        return answer
+
+    def _answer(self, asked: Asked) -> bytes:
+        where = urlsplit(asked.path)
+        kind, *id_ = map(unquote, where.path.removeprefix("/v2/").split("/"))
+        if kind not in self.held:
+            return self._self(kind)
+        if not id_ and asked.method == "POST":
+            return self._created(kind, asked.json)
+        if not id_:
+            return self._listed(kind, {name: words[0] for name, words in parse_qs(where.query).items()})
+        one = self.held[kind].get(id_[0])
+        if one is None:
+            return _no(404, "No such thing")
+        if asked.method == "GET":
+            return self._told(kind, one)
+        matching = asked.headers.get("if-match")
+        if matching is not None and not self.matches(matching, self._tag(self.header, one)):
+            return _no(412, "It has changed")
+        if asked.method == "DELETE":
+            del self.held[kind][id_[0]]
+            return reply(204)
+        new = {**asked.json, "id": one["id"], "meta": one["meta"]}
+        if asked.method == "PUT" and f"{CORE}{kind[:-1]}" not in (new.get("schemas") or ()):
+            return _no(400, "schemas is required")
+        if asked.method == "PATCH":
+            if not self.patch:
+                return _no(501, "No PATCH")
+            new = deepcopy(one)
+            for operation in asked.json["Operations"]:
+                _patch(new, operation)
+        return self._told(kind, self.write(kind, new))
+
+    def _self(self, kind: str) -> bytes:
+        can = {
+            "patch": self.patch,
+            "etag": bool(self.header or self.version),
+            "filter": self.filters != "none",
+        }
+        said: Any = {**{name: {"supported": supported} for name, supported in can.items()}, **self.says}
+        if kind == "ResourceTypes":
+            said = {"Resources": resource_types()}
+        elif kind == "Schemas":
+            said = {"Resources": server_schemas()}
+            self.schemas(said["Resources"])
+        return _ok(said) if self.speaks or kind == "ServiceProviderConfig" else _no(404, "No such thing")
+
+    def _created(self, kind: str, one: Resource) -> bytes:
+        names = [other.get("userName") for other in self.held[kind].values()]
+        if kind == "Users" and one["userName"] in names:
+            return _no(409, "Taken")
+        one = self.write(kind, one)
+        if self.brief:
+            return reply(201, b"", f"Location: https://elsewhere.example.org/{kind}/{quote(one['id'])}\r\n")
+        return self._told(kind, one, 201)
+
+    def _listed(self, kind: str, words: dict[str, str]) -> bytes:
+        found = list(self.held[kind].values())
+        if (asked := words.get("filter")) is not None:
+            simple = re.match(r"(userName|displayName|externalId) eq", asked)
+            if self.filters == "refused" and not simple:
+                return _no(400, "No such filter")
+            if self.filters == "empty" and not simple:
+                found = []
+            elif self.filters != "ignored" or simple:
+                found = [one for one in found if _fits(one, asked)]
+        start = int(words["startIndex"]) - 1
+        page = found[start : start + min(int(words["count"]), self.page)]
+        hidden = words.get("excludedAttributes", "").split(",")
+        shown = [self._shown(kind, one, listed=True) for one in page]
+        shown = [{name: what for name, what in one.items() if name not in hidden} for one in shown]
+        return _ok({"totalResults": len(page if self.lying else found), "Resources": shown})
+
+    def _told(self, kind: str, one: Resource, status: int = 200) -> bytes:
+        header = f"ETag: {self._tag(self.header, one)}\r\n" if self.header else ""
+        return _ok(self._shown(kind, one, listed=False), status, header)
+
+    def _shown(self, kind: str, one: Resource, *, listed: bool) -> Resource:
+        one = deepcopy(one)
+        if self.version:
+            one["meta"]["version"] = self._tag(self.version, one)
+        return self.shown(kind, one, listed)
+
+    def _tag(self, form: str, one: Resource) -> str:
+        return form.format(self.versions[one["id"]])
+
+
+def _ok(said: object, status: int = 200, headers: str = "") -> bytes:
+    return reply(status, said, headers, kind="application/scim+json")
+
+
+def _no(status: int, why: str) -> bytes:
+    return reply(status, {"detail": why}, kind="application/scim+json")
+
+
+def _fits(one: Resource, asked: str) -> bool:
+    """For filters as we ask them."""
+    if bracketed := re.fullmatch(r'(\w+)\[(\w+) eq "(\w+)" and (\w+) eq (".*")\]', asked):
+        name, by, word, part, wanted = bracketed.groups()
+        chosen = [held for held in one.get(name, ()) if held.get(by) == word]
+        return json.loads(wanted) in [held.get(part) for held in chosen]
+    name, _, wanted = asked.partition(" eq ")
+    urn, _, part = name.rpartition(":")
+    if name == "members.value":
+        return json.loads(wanted) in [member["value"] for member in one.get("members", ())]
+    return bool((one.get(urn, {}) if urn else one).get(part) == json.loads(wanted))
+
+
+def _patch(one: Resource, operation: Resource) -> None:
+    """For operations as we write them."""
+    path, what = operation["path"], operation.get("value")
+    if leaves := re.fullmatch(r'members\[value eq "(.*)"\]', path):
+        one["members"] = [member for member in one.get("members", ()) if member["value"] != leaves[1]]
+        return
+    urn, _, name = path.rpartition(":")
+    home = one.setdefault(urn, {}) if urn else one
+    if operation["op"] == "remove":
+        home.pop(name, None)
+    elif operation["op"] == "add" and path == "members":
+        home[name] = [
+            *home.get(name, ()),
+            *(member for member in what or () if member not in home.get(name, ())),
+        ]
+    else:
+        home[name] = what
+
+
+@contextmanager
+def manners(**words: Any) -> Iterator[Manners]:
+    """A server with these, for this block."""
+    server = Manners(**words)
+    with http_server(server) as wire:
+        server.url = f"{wire.url}/v2"
+        yield server

@@ -1,0 +1,318 @@
+"""One story on servers of every manner: applied, nothing left to do, one letter each, nobody's data lost.
+
+What a server does differently is one line here; what we cannot do there is said, and never passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boundaries import apply, mailed, workspace
+from contract_support import Desk, require
+from http_support import Asked
+from people import user
+from scim_manners import CORE, Resource, manners
+from scim_support import TOKEN, opened
+
+from provisioner import limits
+from provisioner.cli import run
+from provisioner.errors import PortalError
+from provisioner.model import State, Status
+from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
+from provisioner.portals.base import Verdict
+from provisioner.portals.scim_schema import COMPANY
+
+LEDGER = "1" * 32
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+
+
+# --- the story ---
+
+
+def without_members_in_lists(kind: str, one: Resource, listed: bool) -> Resource:
+    return without_members(kind, one, listed) if listed else one
+
+
+def without_members(kind: str, one: Resource, listed: bool) -> Resource:
+    return {name: what for name, what in one.items() if name != "members"}
+
+
+def with_nulls(kind: str, one: Resource, listed: bool) -> Resource:
+    return {**dict.fromkeys(("members", "active", "schemas", "externalId")), **one, "schemas": None}
+
+
+def with_words_for_truth(kind: str, one: Resource, listed: bool) -> Resource:
+    return {**one, "active": str(one["active"])} if "active" in one else one
+
+
+def entitlements_without_types(schemas: list[Resource]) -> None:
+    for attribute in (one for schema in schemas for one in schema["attributes"]):
+        if attribute["name"] == "entitlements":
+            parts = attribute["subAttributes"]
+            attribute["subAttributes"] = [part for part in parts if part["name"] == "value"]
+
+
+def dropping_types(one: Resource) -> None:
+    for entitlement in one.get("entitlements", ()):
+        entitlement.pop("type", None)
+
+
+PEOPLE: dict[str, dict[str, Any]] = {
+    "as the RFC has it": {},
+    "without PATCH": {"patch": False},
+    "entitlements without types": {"schemas": entitlements_without_types, "kept": dropping_types},
+    "nulls": {"shown": with_nulls},
+    "nulls, without PATCH": {"shown": with_nulls, "patch": False},
+    "truth in words": {"shown": with_words_for_truth},
+    "lists without members": {"shown": without_members_in_lists},
+    "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},
+    "no more said of what is new than its place": {"brief": True},
+    "filters for few things": {"filters": "refused"},
+    "filters that are ignored": {"filters": "ignored"},
+    "filters that find nothing": {"filters": "empty"},
+    "two a page, and no more of them counted": {"page": 2, "lying": True},
+    "versions in headers alone": {"version": ""},
+    "versions that are no ETags": {"version": "{}"},
+}
+
+
+@pytest.mark.parametrize("words", PEOPLE.values(), ids=PEOPLE)
+def test_the_same_story_on_servers_of_every_manner(words: dict[str, Any], memory_path: Path) -> None:
+    with manners(**words) as server:
+        strangers = [
+            server.write("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup"}),
+            server.write(
+                "Groups",
+                {"schemas": [f"{CORE}Group"], "displayName": "Printers", "members": [{"value": "x"}]},
+            ),
+        ]
+        folder = workspace(memory_path / "firm", clients="[cs]*.yaml", portal=f"scim+{server.url}")
+        assert apply(folder) == 0
+        assert nothing_to_do(folder)
+        emily = server.find("Users", "emily")
+        theirs = {"value": "VPN"}
+        server.write("Users", {**emily, "title": "Boss", "entitlements": [*emily["entitlements"], theirs]})
+        edit(folder, "apps: [Documents, Scan, Achats]", "apps: [Documents]")
+        edit(folder, "James\n    last_name: Clarke\n    type: administrator", JAMES)
+        assert apply(folder) == 0
+        assert nothing_to_do(folder)
+        assert set(mailed(folder).values()) == {1}
+        assert len(mailed(folder)) == 3
+        emily = server.find("Users", "emily")
+        assert emily["title"] == "Boss"
+        assert theirs in emily["entitlements"]
+        assert [server.find("Users", "svc"), server.find("Groups", "Printers")] == strangers
+        assert [len(server.find("Groups", name)["members"]) for name in ("Clarke", "SCI")] == [3, 1]
+
+
+JAMES = """James
+    last_name: Clark
+    type: standard
+    companies: ["004302"]
+
+  - email: rob.clarke@clarke-ceramics.com
+    first_name: Rob
+    last_name: Clarke
+    type: standard"""
+"""He is called otherwise, and sees another company as a standard user; somebody else comes."""
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    manifest = folder / "clients" / "clarke-ceramics.yaml"
+    text = manifest.read_text()
+    assert old in text
+    manifest.write_text(text.replace(old, new))
+
+
+def nothing_to_do(folder: Path) -> bool:
+    return run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
+
+
+# --- lists ---
+
+
+def test_a_list_that_grows_at_its_end_while_it_is_read_is_read_to_its_end() -> None:
+    """Whoever comes there moves nobody, and is read as well; there may be one with every page."""
+    with manners(page=3) as server, opened(server.url) as portal:
+
+        def after(asked: Asked) -> None:
+            server.write("Users", {"userName": f"u{len(server.asked)}@example.fr"})
+
+        for number in range(20):
+            server.write("Users", {"userName": f"first{number}@example.fr"})
+        server.after = after
+        portal.snapshot()
+        assert len([asked for asked in server.asked if asked.path.startswith("/v2/Users?")]) < 25
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_server_may_list_so_many_and_no_more(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_LISTED", 6)
+    with manners(page=3, lying=not counted) as server, opened(server.url) as portal:
+        for _ in range(6):
+            server.write("Users", {"userName": "svc"})
+        portal.snapshot()
+        server.write("Users", {"userName": "svc"})
+        with pytest.raises(PortalError, match="more than 6 Users"):
+            portal.snapshot()
+
+
+def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with manners() as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        server.write(
+            "Groups", {"displayName": "All", "members": [{"value": f"{n:09}"} for n in range(2_000)]}
+        )
+        portal.fit(State())  # its schemas are read under the usual bound
+        monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 20_000)
+        require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
+
+
+# --- versions ---
+
+
+def test_what_somebody_else_writes_meanwhile_stays_also_where_versions_stand_in_headers_alone() -> None:
+    """RFC 7644, section 3.14: ``meta.version`` is a should."""
+    with manners(version="") as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        call = desk.call(EditApps("ann@example.fr", grant=("Scan",)))
+
+        def after(asked: Asked) -> None:
+            if asked.method == "GET" and "/Users/" in asked.path:
+                server.after = lambda asked: None
+                ann = server.find("Users", "ann")
+                server.write("Users", {**ann, "entitlements": [*ann["entitlements"], {"value": "VPN"}]})
+
+        server.after = after
+        assert portal.execute([call])[0].verdict is Verdict.CONFLICT
+        assert {"value": "VPN"} in server.find("Users", "ann")["entitlements"]
+
+
+@pytest.mark.parametrize(
+    ("words", "guarded"), [({"version": ""}, True), ({"version": "", "header": ""}, False)]
+)
+def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without(
+    words: dict[str, Any], guarded: bool
+) -> None:
+    with manners(says={"etag": {"supported": True}}, **words) as server, opened(server.url) as portal:
+        portal.snapshot()
+        assert portal.capabilities().versions
+        require(Desk(portal).create(user("ann")))
+        assert portal.capabilities().versions is guarded
+
+
+def test_a_server_that_does_not_know_its_own_versions_again_is_named() -> None:
+    """Weak ones, compared strongly (RFC 9110, section 13.1.1): nobody is changing anything."""
+    with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
+        with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as told:
+            Desk(portal).create(user("ann"))
+        assert "supported: false}" in told.value.remedy
+
+
+# --- members ---
+
+
+@pytest.mark.parametrize("patch", [True, False], ids=["PATCH", "PUT"])
+def test_a_server_that_never_tells_members_is_named_and_no_group_is_emptied(patch: bool) -> None:
+    with manners(patch=patch) as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        members = server.find("Groups", "Company 1")["members"]
+        call = desk.call(EditCompany("1", "Other", None))
+        server.shown = without_members
+        if not patch:
+            with pytest.raises(PortalError, match="no company who its members are"):
+                portal.execute([call])
+        with pytest.raises(PortalError, match=r"no company who its members are; ann.* Company 1 \(1\)"):
+            portal.snapshot()
+        assert server.find("Groups", "Company 1")["members"] == members
+
+
+def test_a_member_who_is_not_told_where_the_whole_group_was_written_is_no_success() -> None:
+    with manners(patch=False, shown=without_members) as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        told = desk.create(user("ann"), "key")
+        assert (told.verdict, told.problem) == (
+            Verdict.FAILED,
+            "The server refuses: It does not say who the members of a group are.",
+        )
+        assert not server.held["Users"]
+
+
+# --- what is not kept ---
+
+
+def dropping(*names: str) -> Callable[[Resource], None]:
+    def kept(one: Resource) -> None:
+        for name in names:
+            one.pop(name, None)
+
+    return kept
+
+
+@pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
+def test_whom_a_server_makes_without_what_he_is_is_taken_away_again_and_told(speaks: bool) -> None:
+    """A standard user in his stead would have all who follow refused (R2), and a letter."""
+    with (
+        manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
+        opened(server.url) as portal,
+    ):
+        portal.hold(LEDGER, "ann", 1, 60)
+        told = Desk(portal).create(user("ann", phone="+33612345678"), "key")
+        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert 'not keep: phone (phoneNumbers[type eq "work"].value), type (roles).' in told.problem
+        assert not server.held["Users"]
+
+
+@pytest.mark.parametrize(
+    ("dropped", "step", "thing"),
+    [
+        ("entitlements", EditApps("ann@example.fr", grant=("Scan",)), "apps (entitlements)"),
+        ("active", CloseUser("ann@example.fr"), "status"),
+        ("displayName", EditCompany("1", "Other", None), "number"),
+        (COMPANY, EditCompany("1", "Company 1", "732829320"), "number"),
+    ],
+)
+def test_a_change_that_a_server_says_yes_to_and_does_not_keep_has_failed(
+    dropped: str, step: Step, thing: str
+) -> None:
+    with manners() as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        server.kept = dropping(dropped)
+        told = desk.do(step, "key")
+        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert f"not keep: {thing}" in told.problem
+
+
+# --- what is refused ---
+
+
+def test_a_mark_that_a_server_refuses_holds_up_neither_a_newcomer_s_welcome_nor_a_closing() -> None:
+    """R15's mark is for whoever bills; the user's own write has been done by then."""
+
+    def refuses(asked: Asked) -> int:
+        return 403 if b"billingEnds" in asked.content else 0
+
+    with manners() as server, opened(server.url) as portal:
+        portal.hold(LEDGER, "ann", 1, 60)
+        desk = Desk(portal)
+        require(desk.create(user("ann"), "first"))
+        group = server.find("Groups", "Company 1")
+        server.refuses = refuses
+        require(desk.do(CloseUser("ann@example.fr"), "second"))
+        server.write("Groups", {**group, COMPANY: {**group[COMPANY], "billingEnds": "2026-11-30"}})
+        require(desk.create(user("bob"), "third"))
+        assert [desk.find(name).status for name in ("ann", "bob")] == [Status.CLOSED, Status.ACTIVE]
+        assert any(b"billingEnds" in asked.content for asked in server.asked)
