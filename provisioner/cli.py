@@ -52,7 +52,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """One command; returns its exit code. A problem is a sentence on stderr, never a traceback."""
-    from provisioner.errors import ProvisionerError
+    from provisioner.errors import Cancelled, ProvisionerError
 
     _arguments[:] = arguments
     try:
@@ -69,8 +69,12 @@ def run(arguments: list[str]) -> int:
         _tell(f"Error: {message}", f"To see what it takes: {command} --help")
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        _tell("\nStopped.", f"To finish: {_invocation(arguments)} (what is done stays done)")
-        return 8
+        done = " (what is done stays done)" if {"apply", "mail"} & set(arguments) else ""
+        _tell("\nStopped.", f"To finish: {_invocation(arguments)}{done}")
+        return Cancelled.exit_code
+    except Cancelled as problem:
+        _tell(problem.sentence, problem.remedy)
+        return problem.exit_code
     except ProvisionerError as problem:
         _report(problem)
         return problem.exit_code

@@ -175,6 +175,8 @@ def test_ctrl_c_at_the_question_writes_nothing(tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
     shown = in_terminal(["-C", str(folder), "apply"], keys=[("Only 'yes' is accepted: ", CTRL_C)])
     require_stopped(shown, folder)
+    assert "Stopped; nothing was written." in shown.text
+    assert "what is done" not in shown.text
     assert not (folder / "portal.db").exists()
     assert not (folder / "ledger.db").exists()
 
