@@ -53,6 +53,8 @@ class Manners:
     """What becomes of a resource that was written."""
     brief: bool = False
     """It says where a new resource is, and no more."""
+    spells: Callable[[str], str] = str
+    """How it spells names."""
     page: int = 1_000
     lying: bool = False
     """``totalResults`` counts the page."""
@@ -137,7 +139,7 @@ class Manners:
         elif kind == "Schemas":
             said = {"Resources": server_schemas()}
             self.schemas(said["Resources"])
-        return _ok(said) if self.speaks or kind == "ServiceProviderConfig" else _no(404, "No such thing")
+        return self._ok(said) if self.speaks or kind == "ServiceProviderConfig" else _no(404, "No such thing")
 
     def _created(self, kind: str, one: Resource) -> bytes:
         names = [other.get("userName") for other in self.held[kind].values()]
@@ -163,11 +165,11 @@ class Manners:
         hidden = words.get("excludedAttributes", "").split(",")
         shown = [self._shown(kind, one, listed=True) for one in page]
         shown = [{name: what for name, what in one.items() if name not in hidden} for one in shown]
-        return _ok({"totalResults": len(page if self.lying else found), "Resources": shown})
+        return self._ok({"totalResults": len(page if self.lying else found), "Resources": shown})
 
     def _told(self, kind: str, one: Resource, status: int = 200) -> bytes:
         header = f"ETag: {self._tag(self.header, one)}\r\n" if self.header else ""
-        return _ok(self._shown(kind, one, listed=False), status, header)
+        return self._ok(self._shown(kind, one, listed=False), status, header)
 
     def _shown(self, kind: str, one: Resource, *, listed: bool) -> Resource:
         one = deepcopy(one)
@@ -175,12 +177,17 @@ class Manners:
             one["meta"]["version"] = self._tag(self.version, one)
         return self.shown(kind, one, listed)
 
+    def _ok(self, said: object, status: int = 200, headers: str = "") -> bytes:
+        return reply(status, _spelled(said, self.spells), headers, kind="application/scim+json")
+
     def _tag(self, form: str, one: Resource) -> str:
         return form.format(self.versions[one["id"]])
 
 
-def _ok(said: object, status: int = 200, headers: str = "") -> bytes:
-    return reply(status, said, headers, kind="application/scim+json")
+def _spelled(said: Any, spells: Callable[[str], str]) -> Any:
+    if isinstance(said, dict):
+        return {spells(name): _spelled(what, spells) for name, what in said.items()}
+    return [_spelled(one, spells) for one in said] if isinstance(said, list) else said
 
 
 def _no(status: int, why: str) -> bytes:

@@ -64,12 +64,19 @@ def dropping_types(one: Resource) -> None:
         entitlement.pop("type", None)
 
 
+def phones_as_rfc_3966_has_them(one: Resource) -> None:
+    for phone in one.get("phoneNumbers", ()):
+        phone["value"] = f"tel:{phone['value'].removeprefix('tel:')}"
+
+
 PEOPLE: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
     "entitlements without types": {"schemas": entitlements_without_types, "kept": dropping_types},
     "nulls": {"shown": with_nulls},
     "nulls, without PATCH": {"shown": with_nulls, "patch": False},
+    "names in capitals": {"spells": str.upper},
+    "phones as RFC 3966 has them": {"kept": phones_as_rfc_3966_has_them},
     "truth in words": {"shown": with_words_for_truth},
     "lists without members": {"shown": without_members_in_lists},
     "lists without members, without filters": {"shown": without_members_in_lists, "filters": "none"},

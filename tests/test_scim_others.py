@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from contract_support import Desk, require
+from http_support import Asked
 from people import user
 from scim_manners import CORE, manners
 from scim_support import opened
 
+from provisioner.errors import PortalError
 from provisioner.planning.steps import EditCompanies
+from provisioner.portals.scim_schema import COMPANY, USER
 
 
 def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_have_a_place() -> None:
@@ -21,3 +25,84 @@ def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_
         assert desk.find("ann").companies == {"1"}
         desk.do(EditCompanies("ann@example.fr", remove=("3f2a",)))
         assert server.find("Groups", "VPN") == vpn
+
+
+# --- what stands beside ours ---
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("tel:+33-6-12-34-56-78", "+33612345678"), ("TEL:+33612345678", "+33612345678"),
+        ("+33 (6) 12.34.56.78", "+33612345678"), ("tel:+33612345678;ext=9", "tel:+33612345678;ext=9"),
+        ("06 12 34 56 78", "06 12 34 56 78"),
+    ],
+)  # fmt: skip
+def test_a_phone_is_a_phone_however_it_is_written(written: str, read: str) -> None:
+    """RFC 7643, section 4.1.2, has servers keep them as RFC 3966 writes them."""
+    with manners() as server, opened(server.url) as portal:
+        phones = [{"type": "work", "value": written}]
+        ann = server.write("Users", {"userName": "ann@example.fr", "phoneNumbers": phones})
+        members = [{"value": ann["id"]}]
+        server.write("Groups", {"displayName": "One", COMPANY: {"number": "1"}, "members": members})
+        assert Desk(portal).find("ann").phone == read
+
+
+# --- names ---
+
+
+def test_a_place_may_be_spelled_as_one_likes() -> None:
+    """RFC 7643, section 2.1."""
+    wishes = {"type": "usertype", "billed": f"{USER.upper()}:BILLEDCOMPANY", "phone": "NAME.HonorificPrefix"}
+    with manners() as server, opened(server.url, scim=wishes) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann", phone="+33612345678")))
+        ann = server.find("Users", "ann")
+        assert (ann["userType"], ann[USER]["billedCompany"]) == ("administrator", "1")
+        assert ann["name"]["honorificPrefix"] == "+33612345678"
+        assert desk.find("ann") == user("ann", phone="+33612345678")
+
+
+ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
+
+
+@pytest.mark.parametrize("silent", ["/Schemas", "/ResourceTypes", "/Schemas /ResourceTypes"])
+def test_where_a_server_does_not_say_what_it_has_a_place_is_taken_at_its_word(silent: str) -> None:
+    def refuses(asked: Asked) -> int:
+        return 404 if asked.path.removeprefix("/v2") in silent.split() else 0
+
+    wishes = {"billed": f"{ENTERPRISE}:costCenter", "last_name": "title", "apps": "x509Certificates"}
+    with manners(refuses=refuses) as server, opened(server.url, scim=wishes) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann", apps=("Scan",))))
+        ann = server.find("Users", "ann")
+        assert (ann[ENTERPRISE]["costCenter"], ann["title"]) == ("1", "Martin")
+        assert desk.find("ann") == user("ann", apps=("Scan",))
+        # our own are known where it names them, as are those that it describes
+        assert portal.capabilities().receipts is (silent != "/Schemas /ResourceTypes")
+
+
+def test_where_a_server_says_what_it_has_a_place_that_it_does_not_name_is_refused() -> None:
+    wishes = {"billed": "urn:example:User:costCenter"}
+    with (
+        manners() as server,
+        opened(server.url, scim=wishes) as portal,
+        pytest.raises(PortalError, match="no attribute urn:example:User:costCenter"),
+    ):
+        portal.snapshot()
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"number": "id"}, {"number": "displayName"}, {"billed": "userName"}, {"phone": "ACTIVE"},
+        {"billed": "id"}, {"billed": "externalId"}, {"number": "members"}, {"phone": "schemas"},
+    ],
+)  # fmt: skip
+def test_what_holds_something_else_is_no_place(wish: dict[str, str]) -> None:
+    with (
+        manners() as server,
+        opened(server.url, scim=wish) as portal,
+        pytest.raises(PortalError, match="holds something else"),
+    ):
+        portal.snapshot()

@@ -143,7 +143,7 @@ class Client:
     def _whole(self, endpoint: str, wanted: Resource) -> Resource:
         """What a PUT says of a resource; its schemas also where the server left them out."""
         core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
-        others = [urn for urn in wanted.get("schemas", []) if urn != core]
+        others = [urn for urn in wanted.get("schemas", []) if self._names[str(urn)] != core]
         kept = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
         return {**kept, "schemas": [core, *others]}
 

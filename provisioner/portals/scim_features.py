@@ -27,13 +27,19 @@ class Schemas:
 
     told: Mapping[str, Mapping[str, Definition]]
     """As it describes them, by their URNs and the names of their attributes."""
-    extensions: frozenset[str]
-    """Those that its resource types have."""
+    extensions: frozenset[str] | None = None
+    """Those that its resource types have; None where it does not say."""
     names: Names = field(default_factory=Names)
 
     def has(self, urn: str) -> bool:
-        """Whether users or groups have this extension."""
-        return urn in self.extensions
+        """Whether users or groups have this extension: one that it describes, where it does not say."""
+        return urn in (self.told if self.extensions is None else self.extensions)
+
+    def silent(self, urn: str) -> bool:
+        """Whether nothing can be looked up of this schema, though users or groups may have it."""
+        if not self.told:
+            return True
+        return urn not in self.told and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
         """What is said of an attribute; that it cannot be written, where nothing is."""
@@ -63,7 +69,7 @@ def discovered(
     endpoints = {"User": "/Users", "Group": "/Groups"}
     extensions: set[str] = set()
     for kind in kinds:
-        schema, endpoint = names.spelled(str(kind.get("schema"))), str(kind.get("endpoint", ""))
+        schema, endpoint = names[str(kind.get("schema"))], str(kind.get("endpoint", ""))
         what = schema.removeprefix(CORE)
         if what not in endpoints:
             continue
@@ -76,14 +82,14 @@ def discovered(
     for resource in schemas:
         urn = str(resource.get("id"))
         names.learn((urn,))
-        described[names.spelled(urn)] = dict(_definitions(resource.get("attributes"), names))
+        described[names[urn]] = dict(_definitions(resource.get("attributes"), names))
     return Features(
         patch=_supported(config, "patch"),
         etag=_supported(config, "etag"),
         filter=_supported(config, "filter"),
         users=f"/{endpoints['User'].strip('/')}",
         groups=f"/{endpoints['Group'].strip('/')}",
-        schemas=Schemas(described, frozenset(map(names.spelled, extensions)), names),
+        schemas=Schemas(described, frozenset(names[urn] for urn in extensions) if kinds else None, names),
     )
 
 
@@ -102,7 +108,7 @@ def _definitions(held: Any, names: Names) -> Iterable[tuple[str, Definition]]:
         name, parts = str(one.get("name", "")), _resources(one.get("subAttributes"))
         named = [name, *(str(part.get("name")) for part in parts)]
         names.learn(named)
-        name, *spelled = map(names.spelled, named)
+        name, *spelled = (names[one] for one in named)
         writable = one.get("mutability", "readWrite") != "readOnly"
         yield name, Definition(one.get("multiValued") is True, writable, frozenset(spelled))
 

@@ -10,6 +10,7 @@ looked for, best first; a server holds it where its schemas have that place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -66,7 +67,12 @@ NEEDED = ("first_name", "last_name", "type", "billed", "number")
 RECEIPTS = 5
 """Writes that one resource remembers; an interrupted run has one open step a resource."""
 
-_SIMPLE = ("externalId", "id", "userName", "active")
+_TAKEN = {
+    f"{CORE}User": frozenset({"id", "meta", "schemas", "externalId", "userName", "active", "groups"}),
+    f"{CORE}Group": frozenset({"id", "meta", "schemas", "displayName", "members"}),
+}
+"""What has a meaning of its own on every server, or is the server's."""
+
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
@@ -97,7 +103,7 @@ class Places:
                 paths = tuple(place for place in map(path, places) if self._holds(place, core))
                 # others name their groups by externalId, too: it holds numbers where nothing else does
                 self._places[name] = paths[:1] if name == "number" else paths
-        if not any(self._holds(replace(place, part="type"), f"{CORE}User") for place in self._places["apps"]):
+        if not any(self._has_types(place) for place in self._places["apps"]):
             # an application that ends says so there
             self._places["endings"] = ()
         missing = [name for name in NEEDED if not self._places[name]]
@@ -169,7 +175,7 @@ class Places:
             email=email,
             first_name=self._text("first_name", resource),
             last_name=self._text("last_name", resource),
-            phone=self._text("phone", resource) or None,
+            phone=_phone(self._text("phone", resource)),
             type=self._type(resource),
             billed=billed,
             companies=companies,
@@ -303,16 +309,23 @@ class Places:
             ) from None
         self._schemas.names.learn((place.urn, place.name, place.by, place.part))
         place = self._schemas.names.path(place)
-        if not self._holds(place, core):
+        if not place.urn and place.name in _TAKEN[core]:
+            raise PortalError(
+                f"portal: scim: {name}: {place} holds something else.",
+                "Name an attribute that nothing else stands in.",
+            )
+        silent = self._schemas.silent(place.urn or core)
+        if not silent and not self._holds(place, core):
             raise PortalError(
                 f"portal: scim: {name}: this server has no attribute {place} that can be written.",
                 "Its schemas are at /Schemas; for what it does not hold, write none.",
             )
-        _require_shape(name, place, self._definition(place, core))
+        # what cannot be looked up is taken at its word; what is not kept is told once it is written
+        _require_shape(name, place, None if silent else self._definition(place, core))
         return (place,)
 
     def _definition(self, place: Path, core: str) -> Definition:
-        if not place.urn and place.name in _SIMPLE:
+        if not place.urn and place.name == "externalId":
             return Definition(False, True, frozenset())
         return self._schemas.definition(place.urn or core, place.name)
 
@@ -321,6 +334,10 @@ class Places:
             return False
         definition = self._definition(place, core)
         return definition.writable and {place.part, place.by} - {""} <= definition.parts
+
+    def _has_types(self, place: Path) -> bool:
+        core = f"{CORE}User"
+        return self._schemas.silent(place.urn or core) or self._holds(replace(place, part="type"), core)
 
     def _read(self, name: str, resource: Resource) -> Any:
         return next((held for place in self._places[name] if (held := place.read(resource))), None)
@@ -403,7 +420,7 @@ class Places:
         return kind in (_REQUESTED, _ENDING) or (not kind and str(entry.get("value", "")) in self._apps)
 
 
-def _require_shape(name: str, place: Path, definition: Definition) -> None:
+def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
     """Raises :class:`PortalError` for a part of what must be whole, and for one value instead of several."""
     if name in ("pending", "billing_ends") and (place.part or place.by):
         raise PortalError(
@@ -411,11 +428,18 @@ def _require_shape(name: str, place: Path, definition: Definition) -> None:
             "Name a whole one, like urn:…:User:division, or write none.",
         )
     listed = name in ("apps", "endings", "receipts", "company_receipts")
-    if listed and not (definition.many and "value" in definition.parts and not place.part and not place.by):
+    several = definition is None or (definition.many and "value" in definition.parts)
+    if listed and (not several or place.part or place.by):
         raise PortalError(
             f"portal: scim: {name}: {place} is no attribute with several values.",
             "Name one like entitlements, or write none.",
         )
+
+
+def _phone(text: str) -> str | None:
+    """The number in the form of E.164, however it is written (RFC 3966, A16); as it stands, if it is none."""
+    bare = re.sub(r"[\s().-]", "", re.sub(r"(?i)^tel:", "", text))
+    return bare if re.fullmatch(r"\+[0-9]+", bare) else text or None
 
 
 def _day(text: str) -> date | None:

@@ -25,8 +25,8 @@ def _names(attributes: Iterable[Attribute]) -> Iterator[str]:
         yield from _names(attribute.parts)
 
 
-class Names:
-    """How each name is spelled here, whoever spells it otherwise."""
+class Names(dict[str, str]):
+    """How each name is spelled here, by how anybody spells it."""
 
     def __init__(self) -> None:
         self._spelled: dict[str, str] = {}
@@ -35,29 +35,31 @@ class Names:
         for _, _, attributes in TABLE.values():
             self.learn(_names(attributes))
 
+    def __missing__(self, name: str) -> str:
+        self[name] = spelled = self._spelled.get(name.lower(), name)
+        return spelled
+
     def learn(self, names: Iterable[str]) -> None:
         """Spell these so from now on; those that are known stay as they are."""
         for name in names:
             self._spelled.setdefault(name.lower(), name)
-
-    def spelled(self, name: str) -> str:
-        """Its one spelling; its own where nobody has said another one."""
-        return self._spelled.get(name.lower(), name)
+        self.clear()
 
     def path(self, place: Path) -> Path:
         """A path in the one spelling of its names."""
-        urn, name, by, part = map(self.spelled, (place.urn, place.name, place.by, place.part))
-        return replace(place, urn=urn, name=name, by=by, part=part)
+        return replace(
+            place, urn=self[place.urn], name=self[place.name], by=self[place.by], part=self[place.part]
+        )
 
     def arrived(self, found: Any) -> Any:
         """What a server said, in the one spelling, and without nulls: those are like absent (section 2.5)."""
-        if isinstance(found, dict):
-            spelled = self._spelled
+        kind = type(found)
+        if kind is dict:
             return {
-                spelled.get(name.lower(), name): self.arrived(held)
+                self[name]: held if type(held) is str else self.arrived(held)
                 for name, held in found.items()
                 if held is not None
             }
-        if isinstance(found, list):
+        if kind is list:
             return [self.arrived(one) for one in found if one is not None]
         return found
