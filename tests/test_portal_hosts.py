@@ -155,7 +155,7 @@ def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer
         with pytest.raises(Locked):
             late.hold("ledger", "bob", 5, 60)
         late.hold("another", "bob", 5, 60)
-        late.claim([])
+        late.claim("run", {})
         with pytest.raises(Locked):
             early.hold("another", "ann", 5, 60)
 
