@@ -191,7 +191,7 @@ def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object
     if what < 0.09:
         key = chance.choice(worlds.calls)[0].key if worlds.calls else ""
         key, ledger = key or "never", chance.choice(["", *LEDGERS])
-        return ("receipt", *of_both(both, lambda portal: portal.receipt(key, ledger)))
+        return ("receipt", *of_both(both, lambda portal: portal.receipts([key], ledger).get(key)))
     if what < 0.11 and both.there._ledger:
         run, *known = (f"run-{chance.randint(1, 3)}" for _ in range(3))
         letters = {f"letter-{chance.randint(1, 9)}": known for _ in range(3)}
