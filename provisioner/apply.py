@@ -74,9 +74,11 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
     A step the portal never received is settled as skipped: it does not happen behind the plan's back.
     """
+    unsettled = ledger.books().unsettled
+    receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
     settlements = []
-    for entry in ledger.books().unsettled:
-        receipt = portal.receipt(entry.key, ledger.id)
+    for entry in unsettled:
+        receipt = receipts.get(entry.key)
         if receipt is None or _is_of_another_account(receipt, entry, snapshot):
             settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
         else:

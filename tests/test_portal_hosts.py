@@ -32,7 +32,7 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.sql import SqlPortal
+from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -158,6 +158,31 @@ def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer
         late.claim("run", {})
         with pytest.raises(Locked):
             early.hold("another", "ann", 5, 60)
+
+
+def test_whoever_plans_after_a_killed_run_reaches_the_server_once(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its steps nobody settled."""
+    from provisioner.postgres import PostgresConnection
+
+    place = postgres.place()
+    reached: list[PostgresConnection] = []
+    with closing(SqlPortal(place, Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW)) as portal:
+        calls = [Call(f"key-{number}", CreateCompany(f"{number}", "x")) for number in range(1, 4)]
+        done = portal.execute(calls)
+    reach = PostgresConnection._reach
+
+    def counted(self: PostgresConnection) -> object:
+        reached.append(self)
+        return reach(self)
+
+    monkeypatch.setattr(PostgresConnection, "_reach", counted)
+    planning = ReadOnlyPortal(place, TERMS, lambda: NOW)
+    assert planning.receipts(["key-1", "key-2", "key-3", "key-4"], "") == {
+        receipt.key: receipt for receipt in done
+    }
+    assert len(reached) == 1
 
 
 def test_leases_are_known_by_their_holders(desk: Desk) -> None:

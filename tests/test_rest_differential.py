@@ -191,7 +191,7 @@ def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object
     if what < 0.09:
         key = chance.choice(worlds.calls)[0].key if worlds.calls else ""
         key, ledger = key or "never", chance.choice(["", *LEDGERS])
-        return ("receipt", *of_both(both, lambda portal: portal.receipt(key, ledger)))
+        return ("receipt", *of_both(both, lambda portal: portal.receipts([key], ledger).get(key)))
     if what < 0.11 and both.there._ledger:
         numbers = [chance.randint(1, 9) for _ in range(3)]
         run, *known = (f"run-{number % 3}" for number in numbers)

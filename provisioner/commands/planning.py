@@ -107,9 +107,10 @@ def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
         return books
     accounts = {user.id: user for user in snapshot.state.users.values()}
     managed = dict(books.managed)
-    for entry in books.unsettled:
-        created = entry.action == CreateUser.__name__
-        receipt = portal.receipt(entry.key, books.ledger) if created else None
+    created = [entry for entry in books.unsettled if entry.action == CreateUser.__name__]
+    receipts = portal.receipts([entry.key for entry in created], books.ledger)
+    for entry in created:
+        receipt = receipts.get(entry.key)
         account = accounts.get(receipt.id) if receipt is not None else None
         if account is not None and receipt is not None:
             key = entry.address.partition(":")[2]

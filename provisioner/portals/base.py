@@ -205,8 +205,8 @@ class Portal(Protocol):
         """
         ...
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """What an earlier call that was applied is answered to this ledger, or None if it never was."""
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """What earlier calls with these keys are answered to this ledger; without those never applied."""
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:

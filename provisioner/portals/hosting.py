@@ -101,7 +101,7 @@ class Host(Protocol):
         ...
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
+        """See :meth:`~provisioner.portals.base.Portal.receipts`, of one."""
         ...
 
     def lease(self, ledger: str) -> Lease | None:

@@ -161,6 +161,11 @@ class MemoryPortal(Holding):
             self._count()
             return receipts
 
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        found = {key: self.receipt(key, ledger) for key in keys}
+        return {key: receipt for key, receipt in found.items() if receipt is not None}
+
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """What an earlier call that was applied is answered to this ledger."""
         given = self._world.given.get(key)

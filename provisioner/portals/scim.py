@@ -175,11 +175,13 @@ class ScimPortal:
         """None: there is no one place where every change shows."""
         return None
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`; a step that was cut off is finished first."""
-        if not key:
-            return None
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`; what was cut off is finished first."""
         self._holdings.read_everything()
+        found = {key: self._receipt(key, ledger) for key in keys if key}
+        return {key: receipt for key, receipt in found.items() if receipt is not None}
+
+    def _receipt(self, key: str, ledger: str) -> Receipt | None:
         found = list(self._all_given(key))
         # two ledgers may have created an account each, if the first one goes by another e-mail since
         given = next((given for given in found if given.ledger == ledger), next(iter(found), None))

@@ -233,9 +233,9 @@ class ReadOnlyPortal:
         """Refuses: planning never writes."""
         raise read_only()
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return read(self._place, IDENTITY, lambda connection: _receipt(connection, key, ledger))
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        return read(self._place, IDENTITY, lambda connection: _receipts(connection, keys, ledger)) or {}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
@@ -357,10 +357,14 @@ class SqlPortal(Holding):
                     self._prolong(connection, lease)
             return receipts
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
         with self.looking() as connection:
-            return _receipt(connection, key, ledger)
+            return _receipts(connection, keys, ledger)
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """The same, of one."""
+        return self.receipts([key], ledger).get(key)
 
     def lease(self, ledger: str) -> Lease | None:
         """The latest one of this ledger."""
@@ -969,9 +973,14 @@ def _fact(connection: Connection, name: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def _receipt(connection: Connection, key: str, ledger: str) -> Receipt | None:
-    row = connection.execute("SELECT id, version, ledger FROM receipt WHERE key = ?", (key,)).fetchone()
-    return repeated(key, Given(*row), ledger) if row else None
+def _receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
+    return {
+        key: repeated(key, Given(*words), ledger)
+        for some in portions(keys)
+        for key, *words in connection.execute(
+            f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({marks(some)})", some
+        )
+    }
 
 
 def _terms(connection: Connection) -> Terms:
