@@ -195,7 +195,7 @@ def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 
     Onboarding planned and applied, a closing by hand, next month planned and applied, planned again.
     """
-    for module in ("planning", "apply"):
+    for module in ("planning", "work"):
         opened = import_module(f"provisioner.commands.{module}")
         patch.setattr(opened, "portal_of", lambda *words, **options: world.open(Operator.PARTNER))
     for name in ("onboarding", "next-month"):
