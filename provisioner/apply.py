@@ -13,8 +13,18 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from provisioner.errors import StalePlan
-from provisioner.ledger import Effect, Intent, Ledger, Settlement
-from provisioner.model import Address, Managed, Resource, State, Terms, User, email_key
+from provisioner.ledger import Effect, Entry, Intent, Ledger, Settlement
+from provisioner.model import (
+    Address,
+    Managed,
+    Resource,
+    State,
+    Terms,
+    User,
+    company_address,
+    email_key,
+    user_address,
+)
 from provisioner.planning.notation import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
@@ -22,6 +32,8 @@ from provisioner.portals.base import Call, Portal, Receipt, Snapshot, Verdict
 from provisioner.rules import Census
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
+
+_ANEW = "Make a new one: provisioner plan --out FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +69,32 @@ class Start:
     positions: dict[Address, _Position] = field(default_factory=dict)
 
 
-def settle_interrupted(portal: Portal, ledger: Ledger, portal_id: str) -> int:
+def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> int:
     """Ask the portal how the steps of a run that was killed ended; returns how many had been done.
 
     A step the portal never received is settled as skipped: it does not happen behind the plan's back.
     """
+    unsettled = ledger.books().unsettled
+    receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
     settlements = []
-    for entry in ledger.books().unsettled:
-        receipt = portal.receipt(entry.key, ledger.id)
-        if receipt is None:
+    for entry in unsettled:
+        receipt = receipts.get(entry.key)
+        if receipt is None or _is_of_another_account(receipt, entry, snapshot):
             settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
         else:
             settlement = Settlement(entry.key, receipt.verdict, user_id=receipt.id)
         settlements.append(settlement)
     if settlements:
-        ledger.settle(settlements, portal_id)
+        ledger.settle(settlements, snapshot.portal)
     return sum(settlement.verdict in DONE for settlement in settlements)
+
+
+def _is_of_another_account(receipt: Receipt, entry: Entry, snapshot: Snapshot) -> bool:
+    """Whom another ledger created goes by another name today, and whoever shall have it was never made."""
+    if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
+        return False
+    holder = snapshot.state.users.get(entry.address.removeprefix("user:"))
+    return holder is None or holder.id != receipt.id
 
 
 def survey(
@@ -88,8 +110,12 @@ def survey(
     """
     managed, creations = managed or {}, creations or {}
     if plan.portal and plan.portal != snapshot.portal:
+        raise StalePlan("This plan was made for another portal.", _ANEW)
+    if not plan.portal and (others := _others(plan, snapshot.state, managed)):
         raise StalePlan(
-            "This plan was made for another portal.", "Make a new one: provisioner plan --out FILE"
+            "This plan was made when there was no portal yet, and the one that is there has more than the "
+            f"plan knows: {others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}.",
+            _ANEW,
         )
     by_id = {user.id: user for user in snapshot.state.users.values()}
     steps = _steps_by_address(plan)
@@ -115,6 +141,15 @@ def survey(
     return Start(
         snapshot.portal, snapshot.terms, _on_plan_addresses(plan, snapshot.state, positions), positions
     )
+
+
+def _others(plan: Plan, state: State, managed: Mapping[str, Managed]) -> list[Address]:
+    """What the portal has beside what the plan makes there: nothing, where it was made for this plan."""
+    planned = {change.address for change in plan.changes}
+    ours = {record.id for record in managed.values()}
+    found = [company_address(number) for number in state.companies]
+    found += [user_address(key) for key, user in state.users.items() if user.id not in ours]
+    return [address for address in found if address not in planned]
 
 
 def apply_steps(
@@ -170,14 +205,18 @@ def not_as_planned(plan: Plan, snapshot: Snapshot) -> list[Change]:
     return [change for change in plan.changes if _found(change, snapshot.state, by_id) != change.after]
 
 
-def step_key(portal: str, step: Step, version: int) -> str:
-    """What makes a repetition harmless: the portal, the step and the version it starts from.
+def step_key(portal: str, step: Step, id_: str, version: int) -> str:
+    """What makes a repetition harmless: the portal, the step, whom it is done to, and from which version.
 
-    What does not exist yet has as its version how often it was created before.
+    An account is meant by its id, since its name may pass to another one. What does not exist yet has no
+    id, and as its version how often it was created before.
 
     Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
     """
-    words = canonical([portal, str(address_of(step)), version, step_to_json(step)])
+    said = step_to_json(step)
+    if id_:
+        said.pop("user", None)
+    words = canonical([portal, id_ or str(address_of(step)), version, said])
     return hashlib.sha256(words.encode()).hexdigest()
 
 
@@ -195,7 +234,7 @@ def _write(
     for step, before in steps:
         address = address_of(step)
         position = start.positions[address]
-        key = step_key(start.portal, step, position.version)
+        key = step_key(start.portal, step, position.id, position.version)
         calls.append(Call(key, step, position.id, position.version))
         effect = effect_of(step, before, letters.get(address))
         intents.append(Intent(key, str(address), type(step).__name__, effect))

@@ -52,7 +52,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """One command; returns its exit code. A problem is a sentence on stderr, never a traceback."""
-    from provisioner.errors import ProvisionerError
+    from provisioner.errors import Cancelled, ProvisionerError
 
     _arguments[:] = arguments
     try:
@@ -64,11 +64,17 @@ def run(arguments: list[str]) -> int:
         return USAGE
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "provisioner"
-        _tell(f"Error: {problem.format_message()}", f"To see what it takes: {command} --help")
+        # click lists choices a line each, behind tabs
+        message = problem.format_message().replace("\n\t", " ")
+        _tell(f"Error: {message}", f"To see what it takes: {command} --help")
         return USAGE
     except (click.Abort, KeyboardInterrupt):
-        _tell("\nStopped.", f"To finish: {_invocation(arguments)} (what is done stays done)")
-        return 8
+        done = " (what is done stays done)" if {"apply", "mail"} & set(arguments) else ""
+        _tell("\nStopped.", f"To finish: {_invocation(arguments)}{done}")
+        return Cancelled.exit_code
+    except Cancelled as problem:
+        _tell(problem.sentence, problem.remedy)
+        return problem.exit_code
     except ProvisionerError as problem:
         _report(problem)
         return problem.exit_code
@@ -120,8 +126,22 @@ def _console(*, no_input: bool = False) -> Console:
     return system_console(no_color=_no_color, no_input=no_input, invocation=_invocation(_arguments))
 
 
+class _Command(click.Command):
+    """A command to whose own help every wrong use of it points."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click's own, which forgets whose option had no value."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as problem:
+            problem.ctx = problem.ctx or ctx
+            raise
+
+
 class _Ordered(click.Group):
     """Commands in the order in which a person meets them; each takes what all of them take."""
+
+    command_class = _Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -171,8 +191,22 @@ def _selecting(function: F) -> F:
     return function
 
 
-class _Seconds(click.FloatRange):
+class _Whole(click.IntRange):
+    """A number that counts."""
+
+    name = "whole number"
+
+
+class _Number(click.FloatRange):
+    """A number with or without a fraction."""
+
+    name = "number"
+
+
+class _Seconds(_Number):
     """A span of time; what is no number is none."""
+
+    name = "number of seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See click's own."""
@@ -183,7 +217,7 @@ class _Seconds(click.FloatRange):
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for programs.")
-_NUMBER = click.IntRange(1, 1_000_000_000)
+_COUNT = _Whole(1, 1_000_000_000)
 _lock_timeout = click.option(
     "--lock-timeout",
     "-lock-timeout",
@@ -279,7 +313,7 @@ def show(planfile: Path, as_json: bool, markdown: Path | None) -> int:
     "-parallelism",
     default=10,
     show_default=True,
-    type=click.IntRange(1, 100),
+    type=_Whole(1, 100),
     metavar="N",
     help="Steps under way at once, on a portal that is reached over the network.",
 )
@@ -317,8 +351,8 @@ def export(destination: Path) -> int:
 
 
 @cli.command()
-@click.argument("run_number", required=False, default=None, type=_NUMBER, metavar="[RUN]")
-@click.option("--most", default=20, type=_NUMBER, help="How many runs.")
+@click.argument("run_number", required=False, default=None, type=_COUNT, metavar="[RUN]")
+@click.option("--most", default=20, type=_COUNT, metavar="N", show_default=True, help="How many runs.")
 @_as_json
 def history(run_number: int | None, most: int, as_json: bool) -> int:
     """Who applied what and when; or each step of one RUN."""
@@ -385,7 +419,10 @@ def mail_status(as_json: bool) -> int:
 @click.option("--again", is_flag=True, help="Even though one was sent already.")
 @_lock_timeout
 def mail_send(user: str | None, again: bool, lock_timeout: float) -> int:
-    """Send what is owed; or the welcome of one USER (*Envoyer l'email de bienvenue*)."""
+    """Send what is owed, or the welcome of one USER.
+
+    The latter is what the portal calls *Envoyer l'email de bienvenue*.
+    """
     from provisioner.commands.mail import send as command
 
     return command(_folder(), user, _console(), again=again, lock_timeout=lock_timeout)
@@ -406,7 +443,7 @@ def mail_settle(user: str, arrived: bool, lock_timeout: float) -> int:
 
 @cli.group(cls=_Ordered)
 def portal() -> None:
-    """The embedded portal's other writers: staff, client administrators, users."""
+    """The embedded portal's other writers: staff, clients, users."""
 
 
 @portal.command("users")
@@ -420,7 +457,7 @@ def portal_users(as_json: bool) -> int:
 
 @portal.command("configure")
 def portal_configure() -> int:
-    """Give the portal the catalogue, domains and staff of provisioner.yaml."""
+    """Take catalogue, domains and staff from provisioner.yaml."""
     from provisioner.commands.portal import configure as command
 
     return command(_folder(), _console())
@@ -446,7 +483,10 @@ _staff_command("validate", "The firm's staff validates a user by hand (R7).")
 @click.argument("first_name")
 @click.argument("last_name")
 def portal_client_creates(administrator: str, email: str, first_name: str, last_name: str) -> int:
-    """A client ADMINISTRATOR creates a user, who awaits validation (R11)."""
+    """A client's ADMINISTRATOR creates a user.
+
+    The new user awaits validation (R11).
+    """
     from provisioner.commands.portal import client_creates as command
 
     return command(_folder(), administrator, email, first_name, last_name, _console())
@@ -489,9 +529,11 @@ _database = click.option(
 
 @cli.command()
 @_database
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen at.")
 @click.option(
-    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free."
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="The address to listen at."
+)
+@click.option(
+    "--port", default=8080, show_default=True, type=_Whole(0, 65535), metavar="N", help="0: any that is free."
 )
 @click.option(
     "--certificate", type=click.Path(path_type=Path), metavar="FILE", help="Speak TLS, with this PEM file."
@@ -501,22 +543,22 @@ _database = click.option(
 @click.option("--public-url", metavar="URL", help="What activation links begin with.")
 @click.option(
     "--rate",
-    default=2000.0,
+    default=2000,
     show_default=True,
-    type=click.FloatRange(min=0.1),
+    type=_Number(min=0.1),
     metavar="N",
     help="Requests a second from one client.",
 )
 @click.option(
     "--failed-logins",
-    default=30.0,
+    default=30,
     show_default=True,
-    type=click.FloatRange(min=1),
+    type=_Number(min=1),
     metavar="N",
     help="Failed log-ins a minute from one address.",
 )
 @click.option(
-    "--token-seconds", default=900, show_default=True, type=click.IntRange(1, 86400), metavar="N",
+    "--token-seconds", default=900, show_default=True, type=_Whole(1, 86400), metavar="N",
     help="How long an access token lasts.",
 )  # fmt: skip
 def serve(

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from provisioner import sqlite
 from provisioner.errors import ProvisionerError
+from provisioner.extras import install
 from provisioner.identity import (
     Connection,
     DamagedValue,
@@ -36,6 +37,8 @@ __all__ = [
     "connect",
     "decoding",
     "file_at",
+    "is_away",
+    "is_busy",
     "is_damage",
     "marks",
     "now_of",
@@ -126,16 +129,23 @@ def is_damage(problem: ProvisionerError) -> bool:
     return isinstance(problem.__cause__, DamagedValue)
 
 
+def is_busy(problem: ProvisionerError) -> bool:
+    """Somebody else writes, for longer than this one waits."""
+    postgres = _postgres_if_met()
+    return sqlite.is_busy(problem.__cause__) or (
+        postgres is not None and bool(postgres.is_busy(problem.__cause__))
+    )
+
+
+def is_away(problem: ProvisionerError) -> bool:
+    """The server cannot be reached, or hung up; it may be back in a moment."""
+    postgres = _postgres_if_met()
+    return postgres is not None and bool(postgres.is_away(problem.__cause__))
+
+
 def still_usable(problem: ProvisionerError) -> bool:
     """The connection is as good as before: a value in it is damaged, or somebody else writes."""
-    cause = problem.__cause__
-    # whoever met an error of the other kind has imported it
-    postgres = sys.modules.get("provisioner.postgres")
-    return (
-        is_damage(problem)
-        or sqlite.is_busy(cause)
-        or (postgres is not None and bool(postgres.is_busy(cause)))
-    )
+    return is_damage(problem) or is_busy(problem)
 
 
 def file_at(place: Place) -> tuple[int, int] | None:
@@ -196,15 +206,20 @@ def stamp_of(connection: Connection, seen: str) -> str:
     return f"{row[0] if row else ''} {seen}"
 
 
-def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The values, as many at a time as one statement takes."""
-    for start in range(0, len(values), PORTION):
-        yield values[start : start + PORTION]
+def portions(values: Sequence[str], size: int = PORTION) -> Iterator[Sequence[str]]:
+    """The values, so many at a time; by default as many as one statement takes."""
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
 
 
 def marks(values: Sequence[object]) -> str:
     """A question mark for each value."""
     return ", ".join("?" * len(values))
+
+
+def _postgres_if_met() -> ModuleType | None:
+    """The other kind; whoever met an error of its has imported it."""
+    return sys.modules.get("provisioner.postgres")
 
 
 def _postgres(identity: Identity) -> ModuleType:
@@ -215,6 +230,6 @@ def _postgres(identity: Identity) -> ModuleType:
         raise identity.error(
             f"A {identity.noun} on PostgreSQL needs a part of this program that is not installed "
             f"({problem.name or 'psycopg'}).",
-            "Install it: pip install 'provisioner[postgres]'",
+            install("postgres"),
         ) from problem
     return postgres

@@ -6,8 +6,8 @@ ProvisionerError                 1   something went wrong; the sentence says wha
 ├── ManifestsInvalid             3   carries every diagnostic of the run
 ├── Blocked                      4   a safety limit or a policy stands in the way
 ├── StalePlan                    5   the portal or the manifests moved since the plan was made
-├── Locked                       6   another run holds the ledger
-│   └── LockLost                 6   the lock was taken away from this run while it was working
+├── Locked                       6   another run holds the ledger or the portal
+│   └── LockLost                 6   another run has taken this one's place while it was working
 ├── Partial                      7   applied in part, or a letter not sent
 ├── Cancelled                    8   the person said no, or pressed Ctrl-C
 ├── PortalError                  1   the portal cannot be opened, read or written
@@ -65,13 +65,16 @@ class StalePlan(ProvisionerError):
 
 
 class Locked(ProvisionerError):
-    """Another run holds the ledger."""
+    """Another run holds the ledger, or writes to the portal for a copy of it; nothing was written."""
 
     exit_code = 6
 
 
 class LockLost(Locked):
-    """The lock was taken from this run (``provisioner unlock``); it must write nothing more."""
+    """Another run has this one's place, on the ledger or on the portal: it must write nothing more.
+
+    Somebody took the lock away (``provisioner unlock``), or this run stood still for longer than its lease.
+    """
 
 
 class Partial(ProvisionerError):

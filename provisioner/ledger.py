@@ -30,6 +30,8 @@ from provisioner.database import (
     again,
     connect,
     decoding,
+    is_away,
+    is_busy,
     marks,
     now_of,
     portions,
@@ -46,11 +48,26 @@ from provisioner.model import Clock, Managed, value
 if TYPE_CHECKING:
     from provisioner.mail.letters import Letter
 
+MOST_RUNS = 16
+"""From how many runs a letter is claimed: one for which so many asked and got no answer is rather parked."""
+
 POLL_SECONDS = 0.2
 """How often a held lock is asked for again under ``--lock-timeout``."""
 
 LEASE_SECONDS = 60.0
 """How long a holder that stands still keeps the lock; one that works renews it three times as often."""
+
+GLANCE_SECONDS = 0.2
+"""How often a heart looks whether its server has hung up, to come back before anybody takes us for dead."""
+
+SECOND_LOOK_SECONDS = 1.0
+"""How long a holder whose connection is gone may take to come back over another one."""
+
+ENDED = ("Z", "X")
+"""The states of a process that will do nothing more."""
+
+ADOPTED_AT_ONCE = 5_000
+"""How many accounts are remembered in one transaction, for which everybody else waits."""
 
 _SCHEMA = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -74,8 +91,9 @@ CREATE TABLE outbox (
     "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
     language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
-CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
 _TO_VERSION_2 = """
@@ -90,13 +108,14 @@ CREATE TABLE outbox (
     "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
     language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
     state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL);
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
 INSERT INTO outbox (key, "user", user_id, recipient, language, template, context, dated, state, attempts,
     resent, detail, changed)
     SELECT key, "user", user_id, recipient, language, template, context, dated, state, attempts,
     resent, detail, changed FROM older_outbox ORDER BY rowid;
 DROP TABLE older_outbox;
-CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent'
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
 IDENTITY = Identity("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_2,))
@@ -197,6 +216,8 @@ class Posted(NamedTuple):
     resent: bool
     detail: str
     changed: str
+    claims: tuple[str, ...] = ()
+    """The runs that may have it on the portal: the one that it named last, and those that asked since."""
 
 
 @value
@@ -321,10 +342,15 @@ class Ledger:
         self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
         self.fence = 0
         self._lock = ""
-        self._worker = (0, "")
         self._vein: Connection | None = None
+        self._missed: tuple[str, float] = ("", 0)
         self._run = 0
         self._meant: dict[str, Effect] = {}
+
+    @property
+    def claimant(self) -> str:
+        """As whom this run claims letters: drawn by chance, so that no run of a copy of this ledger is it."""
+        return self._lock
 
     def close(self) -> None:
         """Let go of the file or the connection."""
@@ -373,12 +399,21 @@ class Ledger:
                     "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
                 )
 
+    def count_on(self, fence: int) -> None:
+        """Let the next run have a higher number than this one, which the portal gave us.
+
+        It knows of later runs than we do once we were restored from a backup.
+        """
+        if fence > self.fence:
+            with self._write() as connection:
+                connection.execute("UPDATE fact SET value = ? WHERE name = 'fence'", (str(fence),))
+
     def begin(self, command: str, digest: str) -> int:
         """Open a run; returns its number."""
         with self._write() as connection:
             ((self._run,),) = connection.execute(
                 "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?) RETURNING id",
-                (_owner(), command, digest, self._now()),
+                (_owner(), _legible(command), digest, self._now()),
             ).fetchall()
         return self._run
 
@@ -414,7 +449,7 @@ class Ledger:
             connection.executemany(
                 "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
                 [
-                    (now, str(settlement.verdict), settlement.problem, open_entries[settlement.key])
+                    (now, str(settlement.verdict), _legible(settlement.problem), open_entries[settlement.key])
                     for settlement in known
                 ],
             )
@@ -442,10 +477,10 @@ class Ledger:
 
     def adopt(self, records: Mapping[str, Managed]) -> None:
         """Remember accounts that exist already, by declared user."""
-        if not records:
-            return
-        with self._write() as connection:
-            _remember(connection, list(records.items()))
+        # in portions, between which others get their turn
+        for some in portions(list(records), ADOPTED_AT_ONCE):
+            with self._write() as connection:
+                _remember(connection, [(user, records[user]) for user in some])
 
     def owe(self, user: str, user_id: str, letter: Letter) -> None:
         """Put a letter into the outbox, once."""
@@ -465,12 +500,47 @@ class Ledger:
 
     def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
         """Move letters, each to its state of the outbox with a detail, in one commit."""
+        with self._write() as connection:
+            _mark(connection, marks, self._now())
+
+    def take_up(self, keys: Iterable[str]) -> None:
+        """Take letters in hand; committed before the portal is asked, which may then have them as ours."""
         now = self._now()
         with self._write() as connection:
             connection.executemany(
-                "UPDATE outbox SET state = ?, detail = ?, changed = ?, "
-                "attempts = attempts + CASE WHEN ? = 'connecting' THEN 1 ELSE 0 END WHERE key = ?",
-                [(state, detail, now, state, key) for key, state, detail in marks],
+                "UPDATE outbox SET state = 'connecting', detail = '', changed = ?, attempts = attempts + 1, "
+                "claims = claims || ' ' || ? WHERE key = ?",
+                [(now, self.claimant, key) for key in keys],
+            )
+
+    def settle_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
+        """Write down which run has each letter, and what becomes of those that are not ours."""
+        # one transaction: a letter that a copy has is not owed again but by whoever decides that
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET claims = ? WHERE key = ?", [(run, key) for key, run in holders.items()]
+            )
+            _mark(connection, marks, self._now())
+
+    def sent_claims(self) -> dict[str, tuple[str, ...]]:
+        """Letters that are sent, which the portal has not been told; with their :attr:`Posted.claims`."""
+        with told(self._place, IDENTITY):
+            rows = self._connection.execute(
+                "SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''"
+            )
+            return {key: _runs(claims) for key, claims in rows}
+
+    def end_claims(self, keys: Iterable[str]) -> None:
+        """The portal was told that these letters are sent."""
+        with self._write() as connection:
+            connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
+
+    def readdress(self, letters: Iterable[Letter]) -> None:
+        """Letters that nobody got yet: they go to another address than they were written for."""
+        with self._write() as connection:
+            connection.executemany(
+                "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
+                [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
             )
 
     def resend(self, key: str) -> None:
@@ -506,7 +576,10 @@ class Ledger:
         return cut_off
 
     def unlock(self, lock_id: str) -> Holder:
-        """Take the lock away from its holder, who will write nothing more. Raises :class:`UsageError`."""
+        """Take the lock away from its holder, who ends the batch in hand and writes no other.
+
+        Raises :class:`UsageError`.
+        """
         with told(self._place, IDENTITY), transaction(self._connection):
             holder = _holder(self._connection)
             if holder is None:
@@ -522,14 +595,19 @@ class Ledger:
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
+        began = time.monotonic()
         try:
             with told(self._place, IDENTITY), transaction(self._connection):
                 row = self._connection.execute("SELECT id FROM lock").fetchone()
                 if row is None or row[0] != self._lock:
                     raise _lost()
-                self._tell_who_serves()
                 with stamped(self._connection):
                     yield self._connection
+                if time.monotonic() - began > self._lease / 3:
+                    # the heart waited for this very transaction, and so did whoever will look at the lease
+                    self._connection.execute(
+                        "UPDATE lock SET expires = ?", (self._expiry(now_of(self._place, self._connection)),)
+                    )
         except LedgerError as problem:
             # a server cuts off whoever stands still within a transaction; by now another run may go on
             if self._is_succeeded():
@@ -551,20 +629,43 @@ class Ledger:
     ) -> None:
         deadline = time.monotonic() + timeout
         told = False
-        while (holder := self._try_acquire(command)) is not None:
-            if time.monotonic() >= deadline:
-                raise Locked(
-                    f"The ledger is locked by {describe_holder(holder, self._clock())}.",
-                    "Wait for it (--lock-timeout 60), or if that run is stuck: "
-                    f"provisioner unlock {holder.id}",
-                )
-            if not told:
-                told = True
-                waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
+        holder = self._try_acquire(command)
+        while holder is not None:
+            # a moment tells whether one that was missed lives, and nobody is told to wait for the dead
+            if holder.id != self._missed[0]:
+                if time.monotonic() >= deadline:
+                    raise Locked(
+                        f"The ledger is locked by {describe_holder(holder, self._clock())}.",
+                        "Wait for it (--lock-timeout 60), or if that run is stuck: "
+                        f"provisioner unlock {holder.id}",
+                    )
+                if not told:
+                    told = True
+                    waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
             time.sleep(POLL_SECONDS)
+            holder = self._try_again(command, holder, deadline)
+
+    def _try_again(self, command: str, holder: Holder, deadline: float) -> Holder | None:
+        """As :meth:`_try_acquire`, for one who waits: a server that goes away may come back as well."""
+        try:
+            return self._try_acquire(command)
+        except LedgerError as problem:
+            if not is_away(problem) or time.monotonic() >= deadline:
+                raise
+            return holder
 
     def _try_acquire(self, command: str) -> Holder | None:
         """None once the lock is ours, else who holds it. A holder that is known to be gone is succeeded."""
+        try:
+            return self._acquired(command)
+        except LedgerError as problem:
+            # whoever writes for so long that nobody else gets his turn is still at work
+            holder = read_holder(self._place) if is_busy(problem) else None
+            if holder is None:
+                raise
+            return holder
+
+    def _acquired(self, command: str) -> Holder | None:
         with told(self._place, IDENTITY), transaction(self._connection):
             connection = self._connection
             now = now_of(self._place, connection)
@@ -575,7 +676,6 @@ class Ledger:
                 fence = int(_fact(connection, "fence") or "0") + 1
             lock, pid = os.urandom(6).hex(), os.getpid()
             served = self._who_serves(self._vein or connection)
-            worker = self._who_serves(connection)
             connection.execute(
                 "INSERT INTO fact VALUES ('fence', ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -586,11 +686,11 @@ class Ledger:
                 "INSERT INTO lock (one, id, owner, host, pid, born, command, since, fence, expires, "
                 "served_by, served_since) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    lock, _owner(), _host(), pid, _born(pid), command, self._now(), fence,
+                    lock, _owner(), _host(), pid, _born(pid), _legible(command), self._now(), fence,
                     self._expiry(now), *served,
                 ),
             )  # fmt: skip
-        self._lock, self.fence, self._worker = lock, fence, worker
+        self._lock, self.fence = lock, fence
         return None
 
     def _is_over(self, holder: Holder, now: float) -> bool:
@@ -601,7 +701,13 @@ class Ledger:
             return not _alive(holder)
         from provisioner.postgres import is_served
 
-        return not is_served(self._connection, holder.served_by, holder.served_since)
+        if is_served(self._connection, holder.served_by, holder.served_since):
+            self._missed = ("", 0)
+            return False
+        # it may have been cut off, and be on its way back
+        if self._missed[0] != holder.id:
+            self._missed = (holder.id, time.monotonic())
+        return time.monotonic() - self._missed[1] >= SECOND_LOOK_SECONDS
 
     @contextmanager
     def _standing(self) -> Iterator[None]:
@@ -626,17 +732,9 @@ class Ledger:
 
         return backend_of(connection)
 
-    def _tell_who_serves(self) -> None:
-        """Within a write: a connection that had to be made anew is not taken for the end of this run."""
-        worker = self._who_serves(self._connection)
-        if worker != self._worker:
-            # what cut it off may have cut off the heart's as well, which says so itself at its next beat
-            self._connection.execute("UPDATE lock SET served_by = ?, served_since = ?", worker)
-            self._worker = worker
-
     def _beat(self, lock: str, ended: threading.Event) -> None:
         """Renew the lease as long as the lock is ours, in a thread, over a connection of its own."""
-        while not ended.wait(self._lease / 3):
+        while not self._rest(ended):
             # the next beat tries again; should none get through, the next write finds out
             with suppress(ProvisionerError), told(self._place, IDENTITY), self._heart() as connection:
                 with transaction(connection):
@@ -647,6 +745,21 @@ class Ledger:
                     ).rowcount
                 if not renewed:
                     return
+
+    def _rest(self, ended: threading.Event) -> bool:
+        """Until the next beat is due, or the server has hung up on us; true once the run has ended."""
+        due = time.monotonic() + self._lease / 3
+        while (left := due - time.monotonic()) > 0:
+            if ended.wait(left if self._vein is None else min(left, GLANCE_SECONDS)):
+                return True
+            if self._vein is not None and self._is_cut_off(self._vein):
+                return False
+        return ended.is_set()
+
+    def _is_cut_off(self, connection: Connection) -> bool:
+        from provisioner.postgres import is_cut_off
+
+        return is_cut_off(connection)
 
     @contextmanager
     def _heart(self) -> Iterator[Connection]:
@@ -675,7 +788,8 @@ class Ledger:
 
 def _lost() -> LockLost:
     return LockLost(
-        "Another run took the lock of this ledger away, so this one stopped.",
+        "The lock of this ledger was taken away from this run, by provisioner unlock or by another run, "
+        "so it stopped.",
         "Run the same command again: what is done is kept, what is not is taken up.",
     )
 
@@ -729,7 +843,8 @@ def _entries(connection: Connection, where: str, values: Sequence[object]) -> li
 def _letters(connection: Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
     rows = connection.execute(
         "SELECT context, dated, key, recipient, language, template, "
-        f'"user", user_id, state, attempts, resent, detail, changed FROM outbox WHERE {where} ORDER BY seq',
+        f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
+        f"WHERE {where} ORDER BY seq",
         values,
     ).fetchall()
     if not rows:
@@ -745,13 +860,24 @@ def _letters(connection: Connection, where: str, values: Sequence[object] = ()) 
     return [
         Posted(
             Letter(key, recipient, language, context, days[dated], template),
-            user, user_id, state, attempts, bool(resent), detail, changed,
+            user, user_id, state, attempts, bool(resent), detail, changed, _runs(claims),
         )
         for context, (
             _, dated, key, recipient, language, template,
-            user, user_id, state, attempts, resent, detail, changed,
+            user, user_id, state, attempts, resent, detail, changed, claims,
         ) in zip(contexts, rows, strict=True)
     ]  # fmt: skip
+
+
+def _runs(claims: str) -> tuple[str, ...]:
+    return tuple(claims.split()[-MOST_RUNS:])
+
+
+def _mark(connection: Connection, marks: Iterable[tuple[str, str, str]], now: str) -> None:
+    connection.executemany(
+        "UPDATE outbox SET state = ?, detail = ?, changed = ? WHERE key = ?",
+        [(state, _legible(detail), now, key) for key, state, detail in marks],
+    )
 
 
 def _holder(connection: Connection) -> Holder | None:
@@ -777,13 +903,13 @@ def _take_effects(
     ]
     before = {
         known.id: known
-        for some in portions([settlement.user_id for _, settlement in done])
+        for some in portions([_legible(settlement.user_id) for _, settlement in done])
         for known in _managed_where(connection, f"id IN ({marks(some)})", some).values()
     }
     records: list[tuple[str, Managed]] = []
     owed: list[tuple[str, str, Letter]] = []
     for effect, settlement in done:
-        id_ = settlement.user_id
+        id_ = _legible(settlement.user_id)
         through_us = settlement.verdict == "applied"
         was = before.get(id_) or Managed(id_, None, None, through_us and effect.created)
         record = before[id_] = Managed(
@@ -830,16 +956,27 @@ def _owe(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now
 
 def _remember(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
     # the name may pass from one account to another: the new holder takes it
+    holders: dict[str, Managed] = {}
     for user, record in records:
-        connection.execute('DELETE FROM managed WHERE "user" = ? AND id <> ?', (user, record.id))
-        connection.execute(
-            'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?) '
-            'ON CONFLICT (id) DO UPDATE SET "user" = excluded."user", email = excluded.email, '
-            "phone = excluded.phone, "
-            "created = CASE WHEN managed.created > excluded.created THEN managed.created "
-            "ELSE excluded.created END",
-            (record.id, user, record.email, record.phone, int(record.created)),
-        )
+        holders.pop(user, None)
+        holders[user] = record
+    latest = {record.id: (user, record) for user, record in holders.items()}
+    created: set[str] = set()
+    for ids in portions(list(latest)):
+        rows = connection.execute(f"SELECT id FROM managed WHERE created = 1 AND id IN ({marks(ids)})", ids)
+        created.update(id_ for (id_,) in rows)
+    # all leave before the first one enters, so that two may swap their names; and a few statements do for
+    # thousands, while others wait for this transaction
+    for column, values in (("id", list(latest)), ('"user"', list(holders))):
+        for some in portions(values):
+            connection.execute(f"DELETE FROM managed WHERE {column} IN ({marks(some)})", some)
+    connection.executemany(
+        'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?)',
+        [
+            (id_, user, record.email, record.phone, int(record.created or id_ in created))
+            for id_, (user, record) in latest.items()
+        ],
+    )
 
 
 _context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
@@ -857,33 +994,59 @@ def _effect_text(effect: Effect) -> str:
     return _effect_json(words)
 
 
+def _legible(words: str) -> str:
+    """What others say, and names that the system gives, as every database takes them.
+
+    A byte that is no UTF-8, half a character and a NUL are written out.
+    """
+    return words.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
 def _host() -> str:
     import socket
 
-    return socket.gethostname()
+    return _legible(socket.gethostname())
 
 
 def _owner() -> str:
     import getpass
 
     try:
-        return getpass.getuser()
+        return _legible(getpass.getuser())
     except (KeyError, OSError):  # a user without a name, as in some containers
         return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
 
 
 def _born(pid: int) -> str:
-    """When a process of this machine began, so that a reused number is not taken for its predecessor."""
+    """When a process of this machine began, so that a reused number is not taken for its predecessor.
+
+    And among which processes its number counts: those of a container may bear their machine's name.
+    """
+    return " ".join(filter(None, (_seen(pid)[1], _numbering())))
+
+
+def _numbering() -> str:
+    """The kernel's name for the processes that this one may see; empty where there is none."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _seen(pid: int) -> tuple[str, str]:
+    """In which state a process of this machine is, and when it began; empty where that cannot be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return "", ""
+    words = stat.rpartition(")")[2].split()
+    return words[0], words[19]
 
 
 def _alive(holder: Holder) -> bool:
-    """False only where we can know: the holder ran on this machine and is gone."""
-    if holder.host != _host():
+    """False only where we can know: the holder ran on this machine, among processes we see, and is gone."""
+    born, _, numbering = holder.born.partition(" ")
+    if holder.host != _host() or numbering not in ("", _numbering()):
         return True
     try:
         os.kill(holder.pid, 0)
@@ -891,4 +1054,6 @@ def _alive(holder: Holder) -> bool:
         return False
     except PermissionError:
         return True
-    return not holder.born or _born(holder.pid) in ("", holder.born)
+    state, began = _seen(holder.pid)
+    # a process that was killed keeps its number until whoever started it asks how it ended
+    return state not in ENDED and (not born or began in ("", born))

@@ -1,4 +1,7 @@
-"""Every bound of the program, in one place; each is tested at n and at n + 1."""
+"""How much is read, rendered and waited for at most; each ``MAX_`` is tested at n and at n + 1.
+
+A bound that is one module's own affair stands there: those of a database, of the service, of a mail session.
+"""
 
 from __future__ import annotations
 

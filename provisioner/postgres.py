@@ -21,6 +21,7 @@ from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from provisioner.errors import ProvisionerError
+from provisioner.extras import UPGRADE
 from provisioner.identity import Connection, DamagedValue, Identity, PostgresSchema, statements, transaction
 
 CONNECT_SECONDS = 10
@@ -97,6 +98,23 @@ UNREACHED = (
      "Try again in a moment."),
 )  # fmt: skip
 
+REFUSED = (
+    "The server of the {noun} {place} refuses the connection: {words}.",
+    "Check the user, the database and the password ({secret}), or try again in a moment.",
+)
+CANNOT_BE_REACHED = (
+    "The server of the {noun} {place} cannot be reached: {words}.",
+    "Check that it runs and that its host and port are right, then run the same command again.",
+)
+LOST = (
+    "The connection to the {noun} {place} was lost.",
+    "Run the same command again: what is done is kept, what is not is taken up.",
+)
+CANNOT_BE_USED = (
+    "The {noun} {place} cannot be used: {words}.",
+    "Check the database, or restore a backup.",
+)
+
 SENTENCES = {
     # by the beginning of SQLSTATE
     "42501": (
@@ -121,6 +139,9 @@ SENTENCES = {
     "42703": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
 }
 
+AWAY = ("08", "57P")
+"""How the SQLSTATE of a server begins that goes away, or is not there yet."""
+
 _WORDS = (
     (re.compile(r"\bgroup_concat\(", re.IGNORECASE), "string_agg("),
     (re.compile(r"\bifnull\(", re.IGNORECASE), "coalesce("),
@@ -137,12 +158,16 @@ _COUNTED = ("INSERT", "UPDATE", "DELETE")
 BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 """Whatever the server's usual level: on a higher one a writer would not see what happened while he waited."""
 
-_LOST = re.compile(
-    "server closed the connection|connection (is|was) (lost|closed|bad)|consuming input failed"
-    "|terminating connection|SSL connection has been closed|could not (send|receive) data"
-)
+_CONNECTION = re.compile(r"^connection (failed|is bad): ")
+"""What the library puts before the words of the one below it."""
+_FATAL = "FATAL:"
+"""Before the server's own words, where the connection ends with them."""
 
 T = TypeVar("T")
+
+
+class Unreached(psycopg.OperationalError):
+    """There never was a connection: no server, or one that did not let us in."""
 
 
 class PostgresConnection:
@@ -155,6 +180,15 @@ class PostgresConnection:
         self._changes = 0
         self._backend: tuple[int, str] | None = None
         self._wire = self._reach()
+        # a pooler in between may not say
+        encoding = self._wire.info.parameter_status("server_encoding")
+        if encoding not in ("UTF8", None):
+            self.close()
+            raise identity.error(
+                f"The database of the {identity.noun} {place} holds texts in {encoding}, which cannot write "
+                "every name.",
+                "Have one made that holds any: createdb --encoding=UTF8 --template=template0 NAME",
+            )
 
     @property
     def total_changes(self) -> int:
@@ -209,6 +243,14 @@ class PostgresConnection:
             self._backend = (int(row[0]), str(row[1]))
         return self._backend
 
+    def is_cut_off(self) -> bool:
+        """See :func:`is_cut_off`."""
+        try:
+            self._wire.pgconn.consume_input()
+        except psycopg.OperationalError:
+            return True
+        return False
+
     def close(self) -> None:
         """See :class:`~provisioner.identity.Connection`."""
         with suppress(psycopg.Error):
@@ -216,8 +258,7 @@ class PostgresConnection:
 
     def _run(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if statement == "BEGIN IMMEDIATE":
-            # in one go: whoever has the lock sees what the one before him wrote
-            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
+            return self._begin_writing()
         if statement == "BEGIN":
             # whoever only reads holds up nobody, and may think for longer
             return self._wire.execute(
@@ -228,6 +269,14 @@ class PostgresConnection:
         self._count(statement, cursor.rowcount)
         return cursor
 
+    def _begin_writing(self) -> psycopg.Cursor[Any]:
+        try:
+            # in one go: whoever has the lock sees what the one before him wrote
+            return self._wire.execute(f"{BEGIN_WRITING}; SELECT pg_advisory_xact_lock({self._lock})")
+        except errors.FeatureNotSupported as problem:
+            # what a standby does not support is a transaction that writes
+            raise errors.ReadOnlySqlTransaction(str(problem)) from problem
+
     def _count(self, statement: str, rows: int) -> None:
         if rows > 0 and statement.startswith(_COUNTED):
             self._changes += rows
@@ -237,19 +286,22 @@ class PostgresConnection:
         if os.environ.get("PGSSLMODE") not in SAFE_MODES and "PGREQUIREAUTH" not in os.environ:
             # whoever stands in between can have the encryption left out, and then ask for the password
             words["require_auth"] = "!password"
-        wire = psycopg.connect(
-            self._place.url,
-            autocommit=True,
-            connect_timeout=CONNECT_SECONDS,
-            application_name="provisioner",
-            client_encoding="utf8",
-            # a machine that is gone without a word is noticed within a minute
-            keepalives_idle=20,
-            keepalives_interval=10,
-            keepalives_count=3,
-            tcp_user_timeout=60_000,
-            **words,
-        )
+        try:
+            wire = psycopg.connect(
+                self._place.url,
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                application_name="provisioner",
+                client_encoding="utf8",
+                # a machine that is gone without a word is noticed within a minute
+                keepalives_idle=20,
+                keepalives_interval=10,
+                keepalives_count=3,
+                tcp_user_timeout=60_000,
+                **words,
+            )
+        except psycopg.OperationalError as problem:
+            raise Unreached(str(problem)) from problem
         try:
             path = sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)).as_string(wire)
             wire.execute(f"{path}; {SETTINGS}".encode())
@@ -330,6 +382,20 @@ def is_busy(problem: BaseException | None) -> bool:
     return isinstance(problem, errors.LockNotAvailable)
 
 
+def is_away(problem: BaseException | None) -> bool:
+    """See :func:`provisioner.database.is_away`."""
+    return isinstance(problem, errors.IdleInTransactionSessionTimeout) or (
+        isinstance(problem, psycopg.OperationalError)
+        and (problem.sqlstate is None or problem.sqlstate.startswith(AWAY))
+    )
+
+
+def is_cut_off(connection: Connection) -> bool:
+    """The server has hung up. Asks it nothing."""
+    assert isinstance(connection, PostgresConnection)
+    return connection.is_cut_off()
+
+
 def backend_of(connection: Connection) -> tuple[int, str]:
     """Who serves this connection: the process on the server, and when it began."""
     assert isinstance(connection, PostgresConnection)
@@ -391,13 +457,14 @@ def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Ide
             f"The schema {schema} of {place} holds something else, and no {identity.noun}.",
             f"Give the {identity.noun} a schema of its own: ?schema=NAME at the end of its url.",
         )
-    if not facts.get("layout", "").isascii() or not facts["layout"].isdigit():
+    written = facts.get("layout", "")
+    if not written.isascii() or not written.isdigit():
         raise _damaged(place, identity)
-    layout = int(facts["layout"])
+    layout = int(written)
     if layout > identity.version:
         raise identity.error(
             f"The {identity.noun} {place} was written by a newer version of this program.",
-            "Upgrade: pip install --upgrade provisioner",
+            UPGRADE,
         )
     return layout
 
@@ -442,39 +509,29 @@ def _sentence(place: PostgresSchema, identity: Identity, problem: psycopg.Error)
         "statement": STATEMENT_SECONDS,
         "secret": f"secret_env: or secret_file: under {identity.noun}:, "
         f"PROVISIONER_{identity.noun.upper()}_SECRET, PGPASSWORD or ~/.pgpass",
-        "words": said[0].rstrip(".") if said else type(problem).__name__,
+        "words": _words_of(said) or type(problem).__name__,
     }
-
-    def told_as(sentence: str, remedy: str) -> ProvisionerError:
-        return identity.error(sentence.format(**words), remedy.format(**words))
-
-    state = problem.sqlstate
-    if state is None and isinstance(problem, psycopg.OperationalError):
-        if _was_lost(said):
-            return told_as(
-                "The connection to the {noun} {place} was lost.",
-                "Run the same command again: what is done is kept, what is not is taken up.",
-            )
-        # the last line says most: those before name each address that was tried
-        for pattern, sentence, remedy in UNREACHED:
-            if any(re.search(pattern, line) for line in said):
-                return told_as(sentence, remedy)
-        return told_as(
-            "The server of the {noun} {place} cannot be reached: {words}.",
-            "Check that it runs and that its host and port are right, then run the same command again.",
-        )
-    if state is not None and (
-        state.startswith(("08", "57P")) or isinstance(problem, errors.IdleInTransactionSessionTimeout)
-    ):
-        return told_as(
-            "The connection to the {noun} {place} was lost.",
-            "Run the same command again: what is done is kept, what is not is taken up.",
-        )
-    for beginning, (sentence, remedy) in SENTENCES.items():
-        if state is not None and state.startswith(beginning):
-            return told_as(sentence, remedy)
-    return told_as("The {noun} {place} cannot be used: {words}.", "Check the database, or restore a backup.")
+    sentence, remedy = _unreached(said) if isinstance(problem, Unreached) else _failed(problem)
+    return identity.error(sentence.format(**words), remedy.format(**words))
 
 
-def _was_lost(said: Sequence[str]) -> bool:
-    return any(_LOST.search(line) for line in said)
+def _words_of(said: Sequence[str]) -> str:
+    """What the server said; or else the library, of the first address that it tried."""
+    told = [line.partition(_FATAL)[2].strip() for line in said if _FATAL in line] or said
+    return _CONNECTION.sub("", told[0]).rstrip(".") if told else ""
+
+
+def _unreached(said: Sequence[str]) -> tuple[str, str]:
+    for pattern, sentence, remedy in UNREACHED:
+        if any(re.search(pattern, line) for line in said):
+            return sentence, remedy
+    # it answered, in a language of its own
+    return REFUSED if any(_FATAL in line for line in said) else CANNOT_BE_REACHED
+
+
+def _failed(problem: psycopg.Error) -> tuple[str, str]:
+    if is_away(problem):
+        return LOST
+    state = problem.sqlstate or ""
+    found = (told_as for beginning, told_as in SENTENCES.items() if state.startswith(beginning))
+    return next(found, CANNOT_BE_USED)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioner.errors import ProvisionerError
+from provisioner.extras import UPGRADE
 from provisioner.identity import Connection, DamagedValue, Identity, statements, transaction
 
 BUSY_SECONDS = 10.0
@@ -27,6 +28,9 @@ BUSY_PAUSE = 0.005
 READ_ATTEMPTS = 20
 """How often a read is begun again because a writer closed the file meanwhile."""
 
+PERMISSIONS = "Check the permissions of the file and of its folder."
+FOLDER = "Check that the folder exists and that you may write in it."
+
 SENTENCES = {
     "SQLITE_NOTADB": ("{path} is not a {noun}.", "Point the {noun}'s url at another file."),
     "SQLITE_BUSY": ("The {noun} {path} is busy: another program writes to it.", "Try again in a moment."),
@@ -34,14 +38,8 @@ SENTENCES = {
         "The disk is full: the {noun} {path} could not be written.",
         "Free some space, then run the same command again.",
     ),
-    "SQLITE_READONLY": (
-        "The {noun} {path} cannot be written: it is read-only.",
-        "Check the permissions of the file and of its folder.",
-    ),
-    "SQLITE_CANTOPEN": (
-        "The {noun} {path} cannot be opened.",
-        "Check that the folder exists and that you may write in it.",
-    ),
+    "SQLITE_READONLY": ("The {noun} {path} cannot be written: it is read-only.", PERMISSIONS),
+    "SQLITE_CANTOPEN": ("The {noun} {path} cannot be opened.", FOLDER),
     "SQLITE_IOERR": (
         "Reading or writing the {noun} {path} failed on the disk.",
         "Check the disk, then run the same command again.",
@@ -173,10 +171,7 @@ def told(path: Path, identity: Identity) -> Iterator[None]:
     except sqlite3.Error as problem:
         raise _sentence(path, identity, problem) from problem
     except OSError as problem:
-        raise identity.error(
-            f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
-            "Check that the folder exists and that you may write in it.",
-        ) from problem
+        raise _unopened(path, identity, problem) from problem
 
 
 def is_busy(problem: BaseException | None) -> bool:
@@ -188,12 +183,33 @@ def is_busy(problem: BaseException | None) -> bool:
 
 def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
     name = getattr(problem, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_CANTOPEN") and (refusal := _refusal(path)) is not None:
+        return _unopened(path, identity, refusal)
     for prefix, (sentence, remedy) in SENTENCES.items():
         if name.startswith(prefix):
             words = {"noun": identity.noun, "path": path}
             return identity.error(sentence.format(**words), remedy.format(**words))
     return identity.error(
         f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
+    )
+
+
+def _refusal(path: Path) -> OSError | None:
+    """What the system says of the file or of those beside it, which SQLite keeps to itself."""
+    for part, mode in ((path, "rb"), (_wal(path), "r+b"), (path.with_name(f"{path.name}-shm"), "r+b")):
+        try:
+            part.open(mode).close()
+        except FileNotFoundError:
+            continue
+        except OSError as problem:
+            return problem
+    return None
+
+
+def _unopened(path: Path, identity: Identity, problem: OSError) -> ProvisionerError:
+    return identity.error(
+        f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
+        PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
     )
 
 
@@ -250,7 +266,7 @@ def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> 
     if version > identity.version:
         raise identity.error(
             f"The {identity.noun} {path} was written by a newer version of this program.",
-            "Upgrade: pip install --upgrade provisioner",
+            UPGRADE,
         )
     return True
 

@@ -318,9 +318,10 @@ class Web:
                     await self._quiet(deadline)
                     return await self._try(request, token, deadline)
         how = "gave no usable answer" if course.unknown else "cannot be reached"
-        raise Unanswered(
-            f"{self.server} {how}: {last}.", "Try again in a while.", unknown=course.unknown
-        ) from None
+        remedy = "Try again in a while."
+        if course.unknown and self.server.startswith("http://"):
+            remedy += " If it speaks TLS, its address begins with https://."
+        raise Unanswered(f"{self.server} {how}: {last}.", remedy, unknown=course.unknown) from None
 
     async def _quiet(self, deadline: float) -> None:
         """Wait while the server wants to be left alone."""

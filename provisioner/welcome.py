@@ -5,24 +5,30 @@
       └─────────┴───────────┤               refused for now, or no connection: owed again
                             └──▶ unknown    cut off between the body's first byte and the answer
 
-A letter that another ledger sends is parked as *failed*: the portal knows whose it is, for ever.
+It goes to where its reader has his mail by then: the address that it was written for may have been corrected.
+A letter that another ledger sends is parked as *failed*: the portal knows whose it is, for ever. Where it is
+a run of a copy of this ledger that has it, the letter is parked as *unknown* until the portal is told by that
+run that it is sent, which it is then here as well.
 Activation links are derived as a letter is written and stand in no file of ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
-from provisioner.errors import MailError
+from provisioner.errors import MailError, ProvisionerError
 from provisioner.ledger import Ledger, Posted
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.letters import Letter, Templates, compose, render
-from provisioner.model import Status
-from provisioner.portals.base import Portal, View
+from provisioner.model import Status, User, email_key
+from provisioner.portals.base import SENT, Portal
 
 CLAIM = 1_000
 """How many letters are claimed, and given their links, in one commit each."""
+
+COPIED = "another copy of this ledger had it in hand, and may have sent it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +74,12 @@ def write(letter: Letter, link: str, sender: Sender, *, linkless: bool = False) 
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
-def prepare(ledger: Ledger, *, resend_unknown: bool) -> list[Delivery]:
+def prepare(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
     """Settle what a killed run left; under ``on_unknown: resend`` owe each unknown letter once more.
 
     Returns the letters that are parked by this.
     """
+    close_claims(ledger, portal)
     cut_off = ledger.reset_interrupted()
     if resend_unknown:
         for posted in ledger.letters("unknown"):
@@ -90,11 +97,28 @@ def prepare(ledger: Ledger, *, resend_unknown: bool) -> list[Delivery]:
     ]
 
 
-def _elsewhere(posted: Posted) -> Delivery:
+def close_claims(ledger: Ledger, portal: Portal) -> None:
+    """Tell the portal which letters are gone: a copy of the ledger may know us as one of its own runs."""
+    if sent := ledger.sent_claims():
+        portal.claim(SENT, sent)
+        ledger.end_claims(sent)
+
+
+def _not_ours(posted: Posted, holder: str) -> Delivery:
+    """What becomes of a letter that is with this holder, and not with us."""
+    key, recipient = posted.letter.key, posted.letter.recipient
+    if holder == SENT:
+        return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")
+    if holder:
+        return Delivery(
+            key,
+            DeliveryState.UNKNOWN,
+            f"{recipient}: {COPIED}; to decide: provisioner mail settle {posted.user} --sent, or --resend",
+        )
     return Delivery(
-        posted.letter.key,
+        key,
         DeliveryState.FAILED,
-        f"{posted.letter.recipient}: another workspace, with a ledger of its own, sends this e-mail; "
+        f"{recipient}: another workspace, with a ledger of its own, sends this e-mail; "
         f"should it not: provisioner mail send {posted.user} --again",
     )
 
@@ -108,17 +132,48 @@ def _cannot_log_in(posted: Posted) -> Delivery:
     )
 
 
-def _active(portal: Portal, ids: Sequence[str]) -> frozenset[str]:
-    """Who of these may log in now."""
+def _gone_elsewhere(posted: Posted, account: User) -> Delivery:
+    return Delivery(
+        posted.letter.key,
+        DeliveryState.UNKNOWN,
+        f"{posted.letter.recipient}: whether it arrived there is not known, and {account.email} is the "
+        f"account's address now; to send it there: provisioner mail settle {posted.user} --sent, "
+        f"and then provisioner mail send {account.email} --again",
+    )
 
-    def looker(view: View) -> frozenset[str]:
-        return frozenset(user.id for user in view.users(ids=ids) if user.status is Status.ACTIVE)
 
-    found = portal.look(looker)
-    if found is None:
-        users = portal.snapshot().state.users.values()
-        found = frozenset(user.id for user in users if user.status is Status.ACTIVE)
-    return found
+def _accounts(portal: Portal, ids: Sequence[str]) -> dict[str, User]:
+    """These users as they stand now, by their ids."""
+    users = portal.look(lambda view: view.users(ids=ids))
+    if users is None:
+        users = list(portal.snapshot().state.users.values())
+    return {user.id: user for user in users}
+
+
+def _ready(
+    claimed: Sequence[Posted], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
+) -> list[Posted]:
+    """Those that may go, each to where its reader has his mail now; the others are parked."""
+    accounts = _accounts(portal, list(links))
+    ready, moved, parked = list[Posted](), list[Letter](), list[Delivery]()
+    for posted in claimed:
+        account, letter = accounts.get(posted.user_id), posted.letter
+        # without a link: who has his password already, and also whoever cannot log in
+        if not links[posted.user_id] and (account is None or account.status is not Status.ACTIVE):
+            parked.append(_cannot_log_in(posted))
+        elif account is None or email_key(account.email) == email_key(letter.recipient):
+            ready.append(posted)
+        elif posted.resent:
+            parked.append(_gone_elsewhere(posted, account))
+        else:
+            there = {**letter.context, "email": account.email}
+            moved.append(replace(letter, recipient=account.email, context=there))
+            ready.append(posted._replace(letter=moved[-1]))
+    if parked:
+        record((), parked)
+    if moved:
+        ledger.readdress(moved)
+    return ready
 
 
 def send_owed(
@@ -129,10 +184,14 @@ def send_owed(
     owed: Sequence[Posted],
     *,
     stop: Callable[[], bool],
-    on_letter: Callable[[Delivery], None],
+    on_letter: Callable[[Delivery, str], None],
 ) -> Tally:
-    """Send these letters, which the outbox owes; each ends in a state of the outbox."""
+    """Send these letters, which the outbox owes; each ends in a state of the outbox.
+
+    ``on_letter`` is told what became of each, and the address that it went to.
+    """
     tally = Tally()
+    recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
         ledger.record(
@@ -141,42 +200,62 @@ def send_owed(
                 *((delivery.key, str(delivery.state), delivery.detail) for delivery in deliveries),
             ]
         )
+        tell(deliveries)
+
+    def tell(deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
-            if delivery.state is DeliveryState.SENT:
-                tally.sent += 1
-            else:
+            if delivery.state is not DeliveryState.SENT:
                 tally.trouble.append(delivery)
-            on_letter(delivery)
+            elif not delivery.detail:
+                tally.sent += 1
+            on_letter(delivery, recipients[delivery.key])
+
+    def messages() -> Iterator[Message]:
+        for message in _messages(owed, ledger, portal, sender, record, tell):
+            recipients[message.key] = message.recipient
+            yield message
 
     try:
-        transport.deliver(_messages(owed, ledger, portal, sender, record), record=record, stop=stop)
+        transport.deliver(messages(), record=record, stop=stop)
     except MailError as problem:
         tally.problem = problem
     finally:
         ledger.release_claims()
+    # the letters are gone all the same; the next run says it
+    with suppress(ProvisionerError):
+        close_claims(ledger, portal)
     return tally
 
 
 def _messages(
-    owed: Sequence[Posted], ledger: Ledger, portal: Portal, sender: Sender, record: Record
+    owed: Sequence[Posted],
+    ledger: Ledger,
+    portal: Portal,
+    sender: Sender,
+    record: Record,
+    tell: Callable[[Sequence[Delivery]], None],
 ) -> Iterator[Message]:
     linkless = not portal.capabilities().activation_links
     for start in range(0, len(owed), CLAIM):
         wanted = owed[start : start + CLAIM]
-        granted = portal.claim([posted.letter.key for posted in wanted])
-        if elsewhere := [posted for posted in wanted if posted.letter.key not in granted]:
-            record((), [_elsewhere(posted) for posted in elsewhere])
-        claimed = [posted for posted in wanted if posted.letter.key in granted]
-        ledger.mark([posted.letter.key for posted in claimed], "connecting")
+        ledger.take_up([posted.letter.key for posted in wanted])
+        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
+        claimed = [posted for posted in wanted if holders[posted.letter.key] == ledger.claimant]
+        refused = [
+            _not_ours(posted, holders[posted.letter.key])
+            for posted in wanted
+            if holders[posted.letter.key] != ledger.claimant
+        ]
+        ledger.settle_claims(
+            holders,
+            [
+                (key, str(state), COPIED if state is DeliveryState.UNKNOWN else detail)
+                for key, state, detail in refused
+            ],
+        )
+        tell(refused)
         links = portal.activation_links([posted.user_id for posted in claimed])
-        # without a link: who has his password already, and also whoever cannot log in
-        bare = [user_id for user_id, link in links.items() if not link]
-        closed = frozenset(bare) - _active(portal, bare) if bare else frozenset()
-        if parked := [posted for posted in claimed if posted.user_id in closed]:
-            record((), [_cannot_log_in(posted) for posted in parked])
-        for posted in claimed:
-            if posted.user_id in closed:
-                continue
+        for posted in _ready(claimed, links, portal, ledger, record):
             key, recipient = posted.letter.key, posted.letter.recipient
             try:
                 content = write(posted.letter, links[posted.user_id], sender, linkless=linkless)

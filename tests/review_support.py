@@ -282,8 +282,8 @@ def every_notice() -> tuple[Notice, ...]:
         notice(
             NoticeKind.LETTER_UNKNOWN,
             "kim",
-            "The welcome e-mail to kim@example.com was cut off while it was sent; whether it arrived is not "
-            "known. To decide: provisioner mail settle kim@example.com --sent or --resend",
+            "The welcome e-mail to kim@example.com may or may not have arrived (the server answered 354). "
+            "To decide: provisioner mail settle kim@example.com --sent or --resend",
         ),
         notice(
             NoticeKind.LETTER_FAILED,

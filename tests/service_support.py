@@ -37,6 +37,11 @@ class Credentials(NamedTuple):
     secret: str
 
 
+def claims(run: str, *letters: str) -> dict[str, Any]:
+    """What a run asks that no other one of its ledger has asked for."""
+    return {"run": run, "letters": [{"letter": letter, "runs": []} for letter in letters]}
+
+
 @dataclass
 class Served:
     """A service that runs, and how to reach it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from people import NOW, TERMS, TODAY, company, state, user
@@ -20,7 +21,7 @@ from provisioner.apply import (
 from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger import Effect, Intent, Ledger, letter_key, read_books, read_entries, read_holder
 from provisioner.mail.letters import Letter
-from provisioner.model import Operator, State, Welcome
+from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.portals.base import Call, Verdict
@@ -52,7 +53,7 @@ class World:
 
     def apply(self, plan: Plan) -> list[Outcome]:
         """The whole of apply but for the letters' journey."""
-        settle_interrupted(self.portal, self.ledger, self.portal.snapshot().portal)
+        settle_interrupted(self.portal, self.ledger, self.portal.snapshot())
         start = survey(plan, self.portal.snapshot())
         self.ledger.begin("apply", "digest")
         return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
@@ -75,6 +76,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     ledger.close()
 
 
+SCAN = [Grant("Scan", AppState.ACTIVE)]
 ONBOARDING = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"))
 
 
@@ -191,18 +193,45 @@ def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World)
 def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> None:
     plan = world.plan(ONBOARDING)
     step = plan.steps[0].step
-    key = step_key(world.portal.snapshot().portal, step, 0)
+    key = step_key(world.portal.snapshot().portal, step, "", 0)
     run = world.ledger.begin("apply", "digest")
     world.ledger.intend([Intent(key, "company:1", "CreateCompany", Effect())])
-    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot().portal) == 0
+    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
     assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
     assert world.current() == State()
 
 
 def test_keys_do_not_depend_on_the_run_or_the_clock() -> None:
     step = make_plan(State(), ONBOARDING, Wanted("p", TERMS, "", TODAY)).steps[0].step
-    assert step_key("p", step, 0) == step_key("p", step, 0)
-    assert len({step_key("p", step, 0), step_key("q", step, 0), step_key("p", step, 1)}) == 3
+    assert step_key("p", step, "", 0) == step_key("p", step, "", 0)
+    assert len({step_key("p", step, "", 0), step_key("q", step, "", 0), step_key("p", step, "", 1)}) == 3
+
+
+def test_a_name_that_passes_to_another_account_leaves_what_was_done_to_the_first_one_behind(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same step, by the same name and from the same version, yet on somebody else."""
+    ann, paul = user("ann"), user("paul", type="standard", email="compta@example.fr")
+    world.apply(world.plan(state(ann, paul)))
+    world.apply(world.plan(state(ann, replace(paul, apps=frozenset(SCAN)))))
+    first = world.current().users["compta@example.fr"]
+    world.portal.user_changes_profile(first.id, email="paul@example.fr")
+    sophie = replace(paul, first_name="Sophie")
+    world.apply(world.plan(state(ann, sophie)))
+    plan = world.plan(state(ann, replace(sophie, apps=frozenset(SCAN))))
+    with monkeypatch.context() as patch:
+        patch.setattr(world.portal, "execute", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            world.apply(plan)
+    assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
+    assert verdicts(world.apply(plan)) == ["applied"]
+    second = world.current().users["compta@example.fr"]
+    assert (second.apps, second.id != first.id) == (frozenset(SCAN), True)
+    assert world.ledger.books().managed["compta@example.fr"].id == second.id
+
+
+def _interrupted(calls: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(world: World) -> None:

@@ -77,6 +77,35 @@ def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
     assert shell(*words).code == 64
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["client", "add", "x"],
+            "Missing option '--role'. Choose from: administrator, partner, customer_manager",
+        ),
+        (["history", "abc"], "'abc' is not a valid whole number."),
+        (["plan", "--lock-timeout"], "To see what it takes: provisioner plan --help"),
+        (["apply", "--lock-timeout", "soon"], "'soon' is not a valid number of seconds."),
+        (["apply", "--parallelism"], "To see what it takes: provisioner apply --help"),
+        (["serve", "--rate", "many"], "'many' is not a valid number."),
+        (["serve", "--host", ""], "Name the address to listen at"),
+        (["-C"], "To see what it takes: provisioner --help"),
+    ],
+)
+def test_wrong_usage_is_told_in_words(shell: Shell, words: list[str], sentence: str) -> None:
+    said = shell(*words)
+    assert said.code == 64
+    assert sentence in said.err
+
+
+@pytest.mark.parametrize("group", [[], ["mail"], ["portal"], ["client"]])
+def test_help_cuts_no_sentence_short(shell: Shell, group: list[str]) -> None:
+    listed = shell(*group, "--help").out.partition("Commands:")[2]
+    assert len(listed.splitlines()) > 3
+    assert "..." not in listed
+
+
 # --- saved plans ---
 
 
@@ -113,6 +142,23 @@ def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
     assert not set(changes) & set(others)
     assert shell("apply", "--auto-approve", "-target", "company:004217").code == 0
     assert shell("apply", "--auto-approve").code == 0
+    # who changes his own e-mail keeps his name in plans
+    assert shell("portal", "user-changes", CLAIRE, "--email", "claire@example.fr").code == 0
+    moved = shell("plan", "--target", "user:claire@example.fr")
+    assert moved.code == 64
+    assert f'Did you mean "{CLAIRE}"?' in moved.err
+
+
+def test_who_is_neither_declared_nor_on_the_portal_can_be_no_target(shell: Shell) -> None:
+    """Nothing to do for a misspelt name would read as if all were done."""
+    said = shell(
+        "plan", "--target", "company:4217", "--target", f"user:{CLAIRE}", "--exclude", f"user:x{CLAIRE}"
+    )
+    assert (said.code, said.out) == (64, "")
+    assert 'The plan knows no company:4217. Did you mean "004217"?' in said.err
+    assert f'The plan knows no user:x{CLAIRE}. Did you mean "{CLAIRE}"?' in said.err
+    assert shell("apply", "--auto-approve", "--target", "user:nobody@example.fr").code == 64
+    assert not (shell.folder / "portal.db").exists()
 
 
 # --- bad surroundings ---

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,14 @@ def test_what_somebody_else_keeps_in_a_schema_is_left_alone(postgres: PostgresSe
     with pytest.raises(LedgerError, match="holds something else, and no ledger") as caught:
         connect(place, OURS)
     assert "?schema=NAME" in caught.value.remedy
+
+
+@pytest.mark.parametrize("layout", ["DELETE FROM fact", "UPDATE fact SET value = 'two'"])
+def test_a_schema_that_does_not_say_its_layout_is_damaged(layout: str, postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with closing(connect(place, OURS)) as connection:
+        connection.execute(f"{layout} WHERE name = 'layout'")
+    assert "is damaged" in refused(place).sentence
 
 
 def test_a_newer_layout_is_refused(place: Place) -> None:
@@ -316,6 +325,30 @@ def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
     assert str(place) == "postgresql://u@h/d?schema=x"
 
 
+def test_a_file_of_somebody_else_is_told_with_what_the_system_says(memory_path: Path) -> None:
+    place = memory_path / "books.db"
+    connect(place, OURS).close()
+    place.chmod(0)
+    memory_path.chmod(0o755)
+    with _somebody_else():
+        for opened in (lambda: connect(place, OURS), lambda: read(place, OURS, sizes)):
+            with pytest.raises(LedgerError, match="cannot be opened: Permission denied") as caught:
+                opened()
+            assert caught.value.remedy == "Check the permissions of the file and of its folder."
+
+
+@contextmanager
+def _somebody_else() -> Iterator[None]:
+    """Root may open what he likes."""
+    if is_root := os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+
+
 # --- PostgreSQL's own troubles ---
 
 
@@ -345,7 +378,43 @@ def test_a_server_or_a_database_that_is_not_there_is_told(postgres: PostgresServ
     assert "has no database" in refused(PostgresSchema(postgres.url(database="nowhere"))).sentence
     assert "knows no such user" in refused(PostgresSchema(postgres.url(user="nobody"))).sentence
     assert "is not known" in refused(PostgresSchema("postgresql://u@nowhere.invalid/d")).sentence
-    assert "cannot be reached" in refused(PostgresSchema("postgresql://u@127.0.0.1:1/d")).sentence
+    for nowhere in ("postgresql://u@127.0.0.1:1/d", "postgresql:///d?host=/nowhere"):
+        assert "cannot be reached: connection to" in refused(PostgresSchema(nowhere)).sentence
+
+
+def test_a_server_that_refuses_in_its_own_language_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    import psycopg
+
+    refusal = "authentification par mot de passe échouée pour l'utilisateur « ann »"
+
+    def connect(*_: object, **__: object) -> None:
+        raise psycopg.OperationalError(
+            f'connection failed: connection to server at "127.0.0.1", port 5432 failed: FATAL:  {refusal}'
+        )
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+    found = refused(PostgresSchema("postgresql://ann@127.0.0.1/d"))
+    assert found.sentence.endswith(f"refuses the connection: {refusal}.")
+    assert "PROVISIONER_LEDGER_SECRET" in found.remedy
+
+
+def test_a_database_that_cannot_hold_every_name_is_refused(postgres: PostgresServer) -> None:
+    with closing(postgres.session()) as session:
+        session.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' STRATEGY file_copy")
+    found = refused(PostgresSchema(postgres.url(database="latin")))
+    assert "texts in LATIN1" in found.sentence
+    assert "createdb --encoding=UTF8" in found.remedy
+
+
+def test_a_standby_is_told_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that it does not support what we ask for."""
+    place = postgres.place()
+    with closing(connect(place, OURS)) as connection:
+        recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"
+        monkeypatch.setattr("provisioner.postgres.BEGIN_WRITING", recovering)
+        with pytest.raises(LedgerError, match="it is read-only") as caught:
+            _write_a_fact(connection, place)
+    assert caught.value.remedy == "Use the primary server."
 
 
 def test_a_connection_that_should_be_safe_and_is_not_is_told(

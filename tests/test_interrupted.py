@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -20,6 +22,7 @@ from typing import Any
 
 import pytest
 from boundaries import apply, mailed, watch, workspace
+from shell_support import ROOT
 from smtp_support import SILENCE, Server, smtp_server
 from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
@@ -135,10 +138,45 @@ def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: P
     require_finished(folder)
 
 
+TOO_SOON = """
+import os, signal, sys
+part, how = sys.argv.pop(1), sys.argv.pop(1)
+
+class Named:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Early:
+    def find_spec(self, name, path=None, target=None):
+        if name == part:
+            exec(how)
+
+sys.meta_path.insert(0, Early())
+from provisioner.__main__ import main
+main()
+"""
+"""Ctrl-C while a part of the program is loaded, in the middle of code that Python makes from text."""
+
+
+@pytest.mark.parametrize("part", ["click", "provisioner.commands.plan"])
+@pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGINT)", "class Entry: name = Named()"])
+def test_ctrl_c_while_the_program_is_loaded(part: str, how: str, tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text(TOO_SOON)
+    said = subprocess.run(
+        [sys.executable, "-m", "early", part, how, "-C", str(tmp_path), "plan"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (said.returncode, said.stdout) == (8, "")
+    assert "Stopped" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 def test_ctrl_c_at_the_question_writes_nothing(tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
     shown = in_terminal(["-C", str(folder), "apply"], keys=[("Only 'yes' is accepted: ", CTRL_C)])
     require_stopped(shown, folder)
+    assert "Stopped; nothing was written." in shown.text
+    assert "what is done" not in shown.text
     assert not (folder / "portal.db").exists()
     assert not (folder / "ledger.db").exists()
 

@@ -22,7 +22,7 @@ from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SM
 
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portals.base import Call
-from provisioner.service.invitation import language_of
+from provisioner.service.invitation import language_of, token_of
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 
@@ -74,6 +74,8 @@ def test_looking_never_uses_a_link_and_confirming_uses_it_once(invited: Invited)
             assert title(web.get(link)) == "Activer votre accès"
         done = web.post(link)
         assert (done.status_code, title(done)) == (200, "Votre accès est activé")
+        # nothing on it leads to a page that takes it back
+        assert "href" not in done.text
         for answer in (web.post(link), web.get(link)):
             assert (answer.status_code, title(answer)) == (410, "Ce lien ne fonctionne plus")
     portal = invited.served.portal()
@@ -94,6 +96,7 @@ def test_used_expired_closed_and_made_up_links_get_one_same_page(invited: Invite
         answers += [web.get(expiring), web.post(expiring)]
     assert {answer.status_code for answer in answers} == {410}
     assert len({answer.text for answer in answers}) == 1
+    assert "ou il n’est pas complet" in answers[0].text
 
 
 def test_a_confirmation_from_another_site_changes_nothing(invited: Invited) -> None:
@@ -135,6 +138,24 @@ def test_the_page_speaks_french_and_english(invited: Invited) -> None:
 )
 def test_a_language_is_chosen_or_preferred(chosen: str, accepted: str, language: str) -> None:
     assert language_of(chosen, accepted) == language
+
+
+@pytest.mark.parametrize(
+    ("public_url", "path", "token"),
+    [
+        ("https://portail.example.fr/activer", "/activer/word", "word"),
+        ("https://portail.example.fr/activer", "/activer/word/", "word"),
+        ("https://portail.example.fr/activer", "/activer/", ""),
+        ("https://portail.example.fr/activer", "/Activer/word", ""),
+        ("https://portail.example.fr/acc%C3%A8s%20client", "/accès client/word", "word"),
+        ("https://portail.example.fr", f"/{'w' * 60}", "w" * 60),
+        ("https://portail.example.fr", "/favicon.ico", ""),
+        ("", f"/{'w' * 60}", ""),
+    ],
+)
+def test_a_link_lies_under_the_public_address(public_url: str, path: str, token: str) -> None:
+    """Of a request it is the path with nothing escaped that is known."""
+    assert token_of(path, public_url) == token
 
 
 class _Parts(HTMLParser):

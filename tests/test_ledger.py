@@ -7,8 +7,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return tmp_path / "ledger.db"
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.place()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a lock looks often, and so does who may be taken for dead."""
+    monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.GLANCE_SECONDS", 0.005)
 
 
 @contextmanager
@@ -112,17 +120,96 @@ def test_what_is_written_is_read_again(place: Place) -> None:
     assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
 
 
+def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
+    """A mail server's refusal, a portal's reason, and its name for an account."""
+    with opened(place) as ledger, ledger.locked("apply"):
+        run = ledger.begin("apply", "d")
+        ledger.intend([Intent(key, "user:ann", "X", Effect("ann")) for key in ("k1", "k2")])
+        ledger.settle(
+            [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
+        )
+        ledger.owe("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
+        ledger.mark(["k"], "failed", "550 no such\0 user")
+        assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
+        assert ledger.books().managed["ann"].id == r"7\0"
+        assert [posted.detail for posted in ledger.letters()] == [r"550 no such\0 user"]
+
+
+def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system gives them: of a person, a machine, and a plan's file."""
+    place = tmp_path / "ledger.db"
+    monkeypatch.setenv("LOGNAME", "ren\udce9")
+    monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
+    with opened(place) as ledger, ledger.locked("apply pl\udcffan.json"):
+        ledger.begin("apply pl\udcffan.json", "d")
+        assert _held(place)[1:3] == (r"ren\udce9", r"h\udcf4te")
+        assert _held(place).command == read_runs(place, 1)[0].command == r"apply pl\udcffan.json"
+        assert ledger.owner.startswith(r"ren\udce9 on h\udcf4te")
+
+
+def test_accounts_may_swap_their_names(place: Place) -> None:
+    """What was created through us stays so, and who lost his name to somebody else is forgotten."""
+    ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
+    with opened(place) as ledger, ledger.locked("apply"):
+        ledger.adopt({"ann": ann, "bob": bob, "eve": eve})
+        ledger.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
+        assert ledger.books().managed == {"bob": ann, "ann": bob, "eve": other}
+
+
+def test_thousands_of_accounts_are_remembered_in_a_few_statements(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others wait meanwhile, and a server is some way off."""
+    from provisioner.postgres import PostgresConnection
+
+    executed: list[str] = []
+    run = PostgresConnection._run
+    with opened(postgres.place()) as ledger, ledger.locked("apply"):
+
+        def counted(self: PostgresConnection, statement: str, values: Sequence[object]) -> object:
+            executed.append(statement)
+            return run(self, statement, values)
+
+        monkeypatch.setattr(PostgresConnection, "_run", counted)
+        ledger.adopt({f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)})
+        assert len(executed) < 15
+        assert len(ledger.books().managed) == 999
+
+
 def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> None:
     with opened(place) as ledger, ledger.locked("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
             ledger.owe(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
-        ledger.mark(["ann"], "connecting")
+        ledger.take_up(["ann"])
         ledger.mark(["ann"], "body")
         assert [posted.user_id for posted in ledger.letters("owed")] == ["zoe", "max"]
         assert [posted.user_id for posted in ledger.reset_interrupted()] == ["ann"]
     assert [(posted.user_id, posted.state, posted.attempts) for posted in read_letters(place)] == [
         ("zoe", "owed", 0), ("ann", "unknown", 1), ("max", "owed", 0),
     ]  # fmt: skip
+
+
+def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Place) -> None:
+    with opened(place) as ledger:
+        runs = []
+        for _ in range(3):
+            with ledger.locked("mail"):
+                ledger.owe("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
+                ledger.take_up(["ann"])
+                ledger.release_claims()
+                runs.append(ledger.claimant)
+        with ledger.locked("mail"):
+            (posted,) = ledger.letters("owed")
+            assert (posted.claims, posted.attempts) == (tuple(runs), 3)
+            ledger.settle_claims({"ann": "another"}, [("ann", "unknown", "why")])
+            ledger.resend("ann")
+            (posted,) = ledger.letters("owed")
+            assert (posted.claims, posted.detail, posted.resent) == (("another",), "why", True)
+            assert ledger.sent_claims() == {}
+            ledger.mark(["ann"], "sent")
+            assert ledger.sent_claims() == {"ann": ("another",)}
+            ledger.end_claims(["ann"])
+            assert ledger.sent_claims() == {}
 
 
 def test_the_stamp_moves_with_the_books_and_not_with_the_lock(place: Place) -> None:
@@ -176,6 +263,27 @@ def test_the_heart_renews_the_lease_of_whoever_works(place: Place) -> None:
         first.bind("p")
 
 
+def test_a_write_that_takes_long_does_not_cost_the_lock(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The heart cannot beat meanwhile: it waits for the same transaction."""
+    monkeypatch.setattr("provisioner.ledger.Ledger._beat", lambda *_: None)
+    with opened(place, lease=0.03) as ledger, ledger.locked("apply"):
+        before = _held(place)
+        with ledger._write():
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + 0.03)
+        assert _held(place).expires > before.expires
+
+
+def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres: PostgresServer) -> None:
+    place = postgres.place()
+    with opened(place) as first, opened(place) as second, first.locked("apply"):
+        second._connection.execute("SET lock_timeout = '10ms'")
+        with first._write():
+            _finds_it_locked(second)
+
+
 def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,8 +334,6 @@ def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Place) -> None:
 
 
 def _no_heart_beats() -> bool:
-    import threading
-
     return sum("_beat" in thread.name for thread in threading.enumerate()) <= 1
 
 
@@ -262,46 +368,66 @@ def test_a_holder_that_was_killed_is_succeeded_at_once(place: Place) -> None:
                 with closing(connect(place, IDENTITY)) as connection, transaction(connection):
                     connection.execute("UPDATE lock SET host = 'elsewhere', born = '', pid = 1")
             _finds_it_locked(ledger)
+            # nobody asks how it ended, as in a container whose first process only waits for its own
             process.send_signal(signal.SIGKILL)
-            process.wait()
             before = _held(place)
             with ledger.locked("apply", timeout=20):
                 assert ledger.fence == before.fence + 1
                 assert time.time() * 1000 < before.expires
 
 
-def test_a_connection_that_was_made_anew_is_not_taken_for_the_end_of_its_run(
-    postgres: PostgresServer,
-) -> None:
+def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Path) -> None:
+    """Containers that bear their machine's name, and share a folder with it."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    place = tmp_path / "ledger.db"
+    with opened(place) as first, opened(place) as second, first.locked("apply"):
+        for born, robbed in ("1 pid:[1]", False), ("1", True):
+            with transaction(first._connection):
+                first._connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
+            if robbed:
+                second._acquire("x", 0)
+            else:
+                _finds_it_locked(second)
+
+
+def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: PostgresServer) -> None:
+    """Row 8: it lives, and says so over another one before anybody has taken its place."""
+    from provisioner.postgres import backend_of
+
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.locked("apply"):
-        for backend in _backends(place, first):
-            _cut_off(postgres, backend)
-        first.bind("p")
-        _finds_it_locked(second)
-
-
-def test_a_run_that_waits_for_others_may_lose_the_connection_that_it_works_with(
-    postgres: PostgresServer,
-) -> None:
-    """Row 8: it lives, and says so over another one."""
-    place = postgres.place()
-    with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
         (patience,) = first._connection.execute("SHOW idle_session_timeout").fetchone()
         assert patience == "0"
-        worker, heart = _backends(place, first)
-        _cut_off(postgres, worker)
-        _finds_it_locked(second)
-        # cut off in its turn, it is back at its next beat
-        _cut_off(postgres, heart)
-        until(lambda: _held(place).served_by not in (worker, heart))
-        _finds_it_locked(second)
+        worker, heart = backend_of(first._connection)[0], _held(place).served_by
+        for backend in (worker, heart):
+            _cut_off(postgres, backend)
+            _finds_it_locked(second)
+        assert _held(place).served_by not in (worker, heart)
         first.bind("p")
 
 
-def _backends(place: Place, ledger: Ledger) -> tuple[int, int]:
-    """The server's processes that serve a run: for its work, and for its heart."""
-    return ledger._worker[0], _held(place).served_by
+def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
+    postgres: PostgresServer,
+) -> None:
+    place = postgres.place()
+    with opened(place) as first, opened(place) as second:
+        waits = threading.Event()
+
+        def wait() -> None:
+            with second.locked("apply", 60, lambda _: waits.set()):
+                second.begin("apply", "d")
+
+        thread = threading.Thread(target=wait)
+        with first.locked("apply"):
+            thread.start()
+            assert waits.wait(20)
+            before = _held(place).served_by
+            postgres.restart()
+            until(lambda: _held(place).served_by != before)
+            first.bind("p")
+        thread.join()
+    assert len(read_runs(place, 9)) == 1
 
 
 def _cut_off(postgres: PostgresServer, backend: int) -> None:
@@ -343,8 +469,26 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
         assert (found["expires"], found["pid"], found["command"]) == (held.until, os.getpid(), "apply")
         assert shell("apply", "--auto-approve").code == 6
         assert shell("unlock", "abc").code == 64
-        assert shell("unlock", held.id).code == 0
+        assert "nothing more than what it has in hand" in shell("unlock", held.id).out
     assert shell("lock").out == "Nobody holds the lock.\n"
+
+
+def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its steps and its letters; perhaps nobody has taken the lock since."""
+    from provisioner.commands.post import deliver
+
+    place = shell.folder / "ledger.db"
+
+    def unlocked(*_: object) -> object:
+        with opened(place) as other:
+            other.unlock(_held(place).id)
+        return deliver(*_)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("provisioner.commands.apply.deliver", unlocked)
+    told = shell("apply", "--auto-approve")
+    assert told.code == 6
+    assert "Stopped after 32 steps.\n" in told.err
+    assert told.err.count("was taken away") == told.err.count("by provisioner unlock or by another run") == 1
 
 
 def test_a_span_that_is_no_number_is_refused(shell: Shell) -> None:
@@ -459,7 +603,11 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
         with ledger.locked("apply"):
             ledger.owe("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
             assert (ledger.fence, ledger.id) == (1, read_name(place))
-    assert [posted.letter.key for posted in read_letters(place)] == ["z", "a", "m"]
+            ledger.take_up(["z"])
+            claimant = ledger.claimant
+    assert [(posted.letter.key, posted.claims) for posted in read_letters(place)] == [
+        ("z", (claimant,)), ("a", ()), ("m", ()),
+    ]  # fmt: skip
 
 
 def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:

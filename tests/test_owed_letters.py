@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from crash_support import TWO_NEWCOMERS
 from shell_support import Shell
 
 from provisioner.commands import apply as apply_module
-from provisioner.ledger import read_letters
+from provisioner.commands.reading import utc_now
+from provisioner.ledger import Ledger, read_letters
 from provisioner.welcome import Tally
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
@@ -38,6 +40,11 @@ def states(firm: Shell) -> dict[str, list[str]]:
 def rename_emily(firm: Shell) -> None:
     (file,) = (firm.folder / "clients").glob(TWO_NEWCOMERS)
     firm.edit(f"clients/{file.name}", EMILY, f"{RENAMED}\n    previous_email: {EMILY}")
+
+
+def mark_emily(firm: Shell, state: str) -> None:
+    with closing(Ledger(firm.folder / "ledger.db", utc_now)) as ledger, ledger.locked("test"):
+        ledger.mark([ledger.letters()[0].letter.key], state)
 
 
 def test_a_letter_that_one_portal_owes_is_not_sent_with_the_links_of_another(owing: Shell) -> None:
@@ -68,6 +75,38 @@ def test_who_was_closed_before_his_letter_went_out_is_not_told_of_a_password_he_
     assert owing("apply", "--auto-approve").code == 0
     assert owing("mail", "send", JAMES).code == 0
     assert mailed(owing.folder) == {EMILY: 1, JAMES: 1}
+
+
+@pytest.mark.parametrize("state", ["owed", "failed"])
+def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, state: str) -> None:
+    """A slip in the first address is corrected: whoever has that one must not get the link."""
+    mark_emily(owing, state)
+    rename_emily(owing)
+    said = owing("apply", "--auto-approve")
+    if state == "failed":
+        said = owing("mail", "send", RENAMED)
+    assert said.code == 0
+    assert f"welcome e-mail to {RENAMED}: sent" in said.err
+    assert mailed(owing.folder) == {RENAMED: 1, JAMES: 1}
+    emily = read_letters(owing.folder / "ledger.db")[0]
+    assert (emily.letter.recipient, emily.letter.context["email"]) == (RENAMED, RENAMED)
+
+
+def test_a_letter_that_may_have_arrived_elsewhere_is_parked_and_sent_anew_by_whoever_decides_it(
+    owing: Shell,
+) -> None:
+    mark_emily(owing, "unknown")
+    rename_emily(owing)
+    owing.edit("provisioner.yaml", "mail:\n", "mail:\n  on_unknown: resend\n")
+    said = owing("apply", "--auto-approve")
+    assert said.code == 7
+    assert f"provisioner mail settle {EMILY} --sent" in said.err
+    assert f"provisioner mail send {RENAMED} --again" in said.err
+    assert states(owing) == {EMILY: ["unknown"], JAMES: ["sent"]}
+    assert owing("mail", "send").code == 0
+    assert owing("mail", "settle", EMILY, "--sent").code == 0
+    assert owing("mail", "send", RENAMED, "--again").code == 0
+    assert mailed(owing.folder) == {RENAMED: 1, JAMES: 1}
 
 
 def test_a_letter_is_found_under_the_name_that_its_reader_has_now(owing: Shell) -> None:

@@ -72,7 +72,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import Call, Portal, Receipt, Verdict, View
+from provisioner.portals.base import SENT, Call, Portal, Receipt, Verdict, View
 from provisioner.portals.memory import MemoryPortal
 
 APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.CONFLICT, Verdict.FAILED
@@ -117,7 +117,10 @@ EVERY_STEP: tuple[Step, ...] = (
     SetBilling("7", ESSENTIEL),
     EditCompany("7", "Compagnie Sept", None),
     SetBilling("7", Billing(BillingMode.FIRM, "Confort")),
-    CreateUser("zoé@example.fr", user("zoé", "7", companies=("2",), apps=("Scan",), phone="+33612345678")),
+    CreateUser(
+        "zoe@example.fr",
+        user("zoé", "7", companies=("2",), apps=("Scan",), phone="+33612345678", email="zoe@example.fr"),
+    ),
     CreateUser("yan@example.fr", user("yan", "7", "standard", production="consultation")),
     CreateUser("xia@example.fr", user("xia", "7", "standard", status="to_validate")),
     EditCompanies("ann@example.fr", add=("7",)),
@@ -241,7 +244,7 @@ def test_every_rule_is_kept_at_the_border_and_nothing_is_written(desk: Desk) -> 
     together = desk.portal.execute(calls)
     assert [verdict(receipt) for receipt in together] == [verdict(receipt) for receipt in told]
     same_people(desk.state, before.state)
-    assert all(desk.portal.receipt(call.key, "") is None for call in calls)
+    assert not desk.portal.receipts([call.key for call in calls], "")
 
 
 @promise(RULES)
@@ -291,6 +294,11 @@ def test_an_application_ends_with_the_month_in_paris_and_is_gone_the_day_after(
     world.set_clock(datetime(2026, 11, 30, 23, 1, tzinfo=UTC))  # 00:01 in Paris
     assert verdict(desk.do(end)) == ("conflict", "month-turned")
     world.set_clock(datetime(2026, 11, 30, 22, 59, tzinfo=UTC))
+    for grant, refusal in (
+        (Grant("Scan", AppState.ENDING, date(2026, 12, 31)), ("conflict", "month-turned")),
+        (Grant("Scan", AppState.REQUESTED), ("failed", "R10")),
+    ):
+        assert verdict(desk.create(user("new", grants=(grant,)))) == refusal
     require(desk.do(end))
     assert Grant("Scan", AppState.ENDING, date(2026, 11, 30)) in desk.find("ann").apps
     world.set_clock(datetime(2026, 12, 1, 0, 0, tzinfo=UTC))
@@ -383,6 +391,9 @@ def test_the_other_writers_pass_the_same_gate(desk: Desk, world: World) -> None:
 
 # --- receipts, claims and leases ---
 
+ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
+"""Letters."""
+
 
 @promise(RECEIPTS)
 def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk) -> None:
@@ -392,8 +403,7 @@ def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk)
     require(desk.do(EditCompanies("ann@example.fr", remove=("2",))))
     assert desk.portal.execute([call]) == [first]
     assert desk.find("ann").companies == {"1"}
-    assert desk.portal.receipt("key-1", "") == first
-    assert desk.portal.receipt("unheard of", "") is None
+    assert desk.portal.receipts(["key-1", "unheard of"], "") == {"key-1": first}
     made = desk.create(user("eve"), "key-2")
     assert desk.portal.execute([Call("key-2", CreateUser("eve@example.fr", user("eve")))]) == [made]
     assert made.id == desk.find("eve").id
@@ -436,8 +446,8 @@ def test_only_the_ledger_that_a_step_was_done_for_is_told_that_it_did_it(desk: D
     (second,) = theirs.execute([call])
     assert [first.verdict, second.verdict] == [APPLIED, ALREADY]
     assert second == replace(first, verdict=ALREADY)
-    assert world.portal().receipt("key", "ledger-A") == first
-    assert world.portal().receipt("key", "ledger-B") == second
+    assert world.portal().receipts(["key"], "ledger-A") == {"key": first}
+    assert world.portal().receipts(["key"], "ledger-B") == {"key": second}
     assert ours.execute([call]) == [first]
 
 
@@ -446,13 +456,37 @@ def test_a_letter_belongs_to_the_first_ledger_that_asks_for_ever(desk: Desk, wor
     ours, theirs = desk.portal, world.portal()
     ours.hold("ledger-A", "ann", 1, 60)
     theirs.hold("ledger-B", "bob", 1, 60)
-    assert ours.claim(["1" * 64, "2" * 64]) == {"1" * 64, "2" * 64}
-    assert theirs.claim(["2" * 64, "3" * 64]) == {"3" * 64}
+    assert ours.claim("a", {ONE: (), TWO: ()}) == {ONE: "a", TWO: "a"}
+    assert theirs.claim("b", {TWO: (), THREE: ()}) == {TWO: "", THREE: "b"}
+    # whatever it pretends to know
+    assert theirs.claim("b", {TWO: ("a",)}) == {TWO: ""}
+    assert theirs.claim(SENT, {TWO: ("a",)}) == {TWO: ""}
     ours.let_go()
     again = world.portal()
     again.hold("ledger-A", "ann", 2, 60)
-    assert again.claim(["1" * 64, "2" * 64, "3" * 64]) == {"1" * 64, "2" * 64}
-    assert again.claim([]) == frozenset()
+    known = {ONE: ("a",), TWO: ("a",), THREE: ("a", "b")}
+    assert again.claim("c", known) == {ONE: "c", TWO: "c", THREE: ""}
+    assert again.claim("c", {}) == {}
+
+
+@promise(CLAIMS, LEASES)
+def test_within_a_ledger_a_letter_passes_on_from_a_run_that_is_known_and_from_no_run_of_a_copy(
+    desk: Desk, world: World
+) -> None:
+    """Row 7: of two copies of a ledger that both owe a letter, one has it."""
+    portal = desk.portal
+    portal.hold("ledger", "ann", 1, 60)
+    assert portal.claim("a", {ONE: ()}) == {ONE: "a"}
+    # the answer was lost
+    assert portal.claim("a", {ONE: ()}) == {ONE: "a"}
+    assert portal.claim("b", {ONE: ("a",), TWO: ("a",)}) == {ONE: "b", TWO: "b"}
+    for known in ((), ("a",), ("a", "another")):
+        assert portal.claim("copy", {ONE: known, THREE: known}) == {ONE: "b", THREE: "copy"}
+    # a person has decided
+    assert portal.claim("copy", {ONE: ("b",)}) == {ONE: "copy"}
+    assert portal.claim("b", {ONE: ("a", "b")}) == {ONE: "copy"}
+    assert portal.claim(SENT, {ONE: ("b",), TWO: ("b",)}) == {ONE: "copy", TWO: SENT}
+    assert portal.claim("d", {ONE: ("copy",), TWO: ("a", "b", "copy")}) == {ONE: "d", TWO: SENT}
 
 
 @promise(LEASES)
@@ -468,7 +502,7 @@ def test_a_later_run_of_a_ledger_takes_the_place_of_an_earlier_one_which_then_wr
     for attempt in (
         lambda: stopped.do(EditCompanies("ann@example.fr", remove=("2",)), "b"),
         lambda: stopped.do(EditCompanies("ann@example.fr", add=("2",)), "a"),
-        lambda: stopped.portal.claim(["1" * 64]),
+        lambda: stopped.portal.claim("a", {ONE: ()}),
         lambda: stopped.portal.hold("ledger", "ann", 4, 60),
     ):
         with pytest.raises(LockLost):
@@ -476,7 +510,7 @@ def test_a_later_run_of_a_ledger_takes_the_place_of_an_earlier_one_which_then_wr
     stopped.portal.let_go()
     same_people(later.state, before.state)
     require(later.do(EditCompanies("ann@example.fr", remove=("2",)), "b"))
-    assert later.portal.claim(["1" * 64]) == {"1" * 64}
+    assert later.portal.claim("b", {ONE: ()}) == {ONE: "b"}
 
 
 @promise(LEASES)
@@ -662,9 +696,42 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
         ledger.intend([Intent(key, "company:1", "CreateCompany", Effect()) for key in ("a", "b", "c")])
         require(theirs.execute([Call("a", step)])[0])
         require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
-        assert settle_interrupted(ours, ledger, ours.snapshot().portal) == 2
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 2
     entries = read_entries(memory_path / "ledger.db", 1)
     assert [entry.verdict for entry in entries] == ["already", "applied", "skipped"]
+    ledger.close()
+
+
+# the servers that can less keep no other receipts
+@pytest.mark.parametrize("driver", [*drivers(RECEIPTS, LEASES), "scim"])
+def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_name_by_now(
+    world: World, desk: Desk, memory_path: Path
+) -> None:
+    """The ledger was lost, or is another workspace's; the account goes by another e-mail since."""
+    theirs, ours = desk.portal, world.portal()
+    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
+    intent = Intent("key", "user:eve@example.fr", "CreateUser", Effect("eve@example.fr"))
+    with ledger.locked("test"):
+        theirs.hold("ledger-A", "ann", 1, 60)
+        require(theirs.execute([call])[0])
+        require(desk.do(EditProfile("eve@example.fr", "eva@example.fr", "Eva", "Martin", None)))
+        ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
+        ledger.begin("apply", "digest")
+        ledger.intend([intent])
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 0
+        assert ledger.books().managed == {}
+        (made,) = ours.execute([call])
+        require(made)
+        assert made.id == desk.find("eve").id != desk.find("eva").id
+        assert ours.execute([call]) == [made]
+        ledger.intend([intent])
+        assert settle_interrupted(ours, ledger, ours.snapshot()) == 1
+        assert ledger.books().managed["eve@example.fr"].id == made.id
+        # nor for somebody else who has come to that name by himself
+        require(desk.do(EditProfile("eve@example.fr", "eve2@example.fr", "Eve", "Martin", None)))
+        require(desk.create(user("eve", "2", type="standard")))
+        assert verdict(theirs.execute([call])[0]) == ("conflict", "exists")
     ledger.close()
 
 

@@ -22,6 +22,7 @@ from provisioner.diagnostics import Diagnostic, warning
 from provisioner.errors import Locked, LockLost
 from provisioner.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
+from provisioner.portals import heartbeat
 from provisioner.portals.base import Capabilities
 from provisioner.portals.heartbeat import held
 from provisioner.portals.memory import MemoryPortal
@@ -40,14 +41,15 @@ class Wakeful(MemoryPortal):
         self.awaited = threading.Event()
         self.trouble: Exception | None = None
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
-        super().hold(ledger, owner, fence, seconds)
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
+        number = super().hold(ledger, owner, fence, seconds)
         self.threads.add(threading.get_ident())
         self.beats += 1
         if self.beats == 2 and self.trouble:
             raise self.trouble
         if self.beats >= 4:
             self.awaited.set()
+        return number
 
 
 @pytest.mark.parametrize("trouble", [None, Locked("not now"), LockLost("gone")])
@@ -75,6 +77,41 @@ def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
     lease = portal.lease("another")
     assert lease is not None
     assert not lease.holder
+
+
+def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "POLL_SECONDS", 0)
+    portal = Wakeful()
+    other = portal.another(Operator.PARTNER)
+    other.hold("ledger", "bob", 1, 60)
+    asked, told = iter((True, True)), list[str]()
+
+    def patient() -> bool:
+        if not next(asked, False):
+            other.let_go()
+        return True
+
+    with held(portal, "ledger", "ann", 1, 60, patient=patient, waiting=told.append) as number:
+        assert number == 2
+    (sentence,) = told
+    assert "held by bob" in sentence
+
+
+def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_knows(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a run that is killed would keep those after it waiting until its lease has run out."""
+    assert firm("apply", "--auto-approve").code == 0
+    portal, ledger = embedded(firm.folder), read_books(firm.folder / "ledger.db").ledger
+    portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
+    portal.drop_lease(ledger, "bob")
+    portal.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(SqlPortal, "drop_lease", lambda *words: None)
+        assert firm("mail", "send").code == 0
+    assert firm("mail", "send").code == 0
 
 
 @pytest.fixture
@@ -132,7 +169,8 @@ def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> N
     assert [posted.state for posted in owed] == ["owed", "owed"]
     portal = embedded(firm.folder)
     lease = portal.take_lease("another ledger", "bob", "bob", 1, 60)
-    assert portal.claim_letters("another ledger", lease.fence, [owed[0].letter.key]) == {owed[0].letter.key}
+    key = owed[0].letter.key
+    assert portal.claim_letters("another ledger", lease.fence, "a run", {key: ()}) == {key: "a run"}
     portal.close()
     said = firm("mail", "send")
     assert said.code == 7
@@ -176,14 +214,16 @@ def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(
     lessen(monkeypatch, Capabilities(versions=False, claims=False))
     sentence = "This portal cannot guard against a second run at the same time"
     saved = str(firm.folder / "plan.json")
-    planned = firm("plan", "--out", saved)
-    assert planned.code == 0
-    assert planned.err.count(sentence) == 1
-    assert "overwrite what somebody else changes meanwhile or send a second welcome" in planned.err
-    assert sentence in " ".join(planned.out.split())
-    for command in (("apply", saved), ("apply", "--auto-approve")):
+    # where no plan is shown it is told beside the answer; the last one has nothing to do any more
+    for command, beside in (
+        (("plan", "--out", saved), 0), (("plan", "--json"), 1), (("apply", saved), 1),
+        (("apply", "--auto-approve"), 0),
+    ):  # fmt: skip
         said = firm(*command)
-        assert (said.code, said.err.count(sentence)) == (0, 1)
+        told = " ".join((said.err if beside else said.out).split())
+        assert said.code == 0
+        assert (told.count(sentence), said.err.count(sentence)) == (1, beside)
+        assert "overwrite what somebody else changes meanwhile or send a second welcome" in told
     monkeypatch.undo()
     lessen(monkeypatch, Capabilities())
     assert sentence not in firm("plan").err
@@ -198,6 +238,23 @@ def test_what_a_portal_cannot_hold_is_said_in_every_plan_also_in_one_from_memory
     lessen(monkeypatch, Capabilities(), [gap])
     for _ in range(2):
         assert "This portal keeps no phones." in firm("plan").out
+
+
+def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_itself(
+    firm: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    firm.edit("provisioner.yaml", "welcome: ours", "welcome: portal")
+    before = firm.print_of()
+    for command in (("plan",), ("apply", "--auto-approve")):
+        said = firm(*command)
+        assert said.code == 4
+        assert "provisioner.yaml:37:12  The welcome e-mails are left to the portal" in said.out
+        assert "Write welcome: ours, or welcome: none." in said.out
+    assert firm.print_of() == before
+    lessen(monkeypatch, Capabilities(activation_links=False))
+    planned = firm("plan", "--detailed-exitcode")
+    assert planned.code == 2
+    assert planned.out.endswith(" 0 e-mails to send.\n")
 
 
 def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:

@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from contract_support import DRIVERS, Desk, World, require
+from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
 from people import ESSENTIEL, NOW, TERMS, company, user
 from shell_support import copy_sample, tables
 
@@ -29,7 +32,10 @@ from provisioner.planning.steps import (
 from provisioner.portals.base import Call, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.sql import SqlPortal
+from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
+
+if TYPE_CHECKING:
+    from postgres_support import PostgresServer
 
 HOSTS = ("memory", "sqlite", "postgresql")
 
@@ -102,7 +108,7 @@ def test_what_changes_nothing_moves_neither_counter_nor_stamp(desk: Desk) -> Non
     portal.execute([Call("x", EditCompanies("ann@example.fr", remove=("1",)), ann.id, ann.version)])
     portal.execute([Call("y", CreateUser("ann@example.fr", ann))])
     lease = portal.take_lease("ledger", "ann", "nonce", 1, 60)
-    portal.claim_letters("ledger", lease.fence, ["1" * 64])
+    portal.claim_letters("ledger", lease.fence, "run", {"1" * 64: ()})
     portal.activation_links([ann.id])
     portal.drop_lease("ledger", "nonce")
     portal.configure(before.terms, before.public_url)
@@ -139,6 +145,46 @@ def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_le
     assert portal.company("99") is None
 
 
+def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer) -> None:
+    """Each is on a machine of its own; leases run by the clock of the server that they share."""
+    place, now = postgres.place(), datetime.now(UTC)
+    opened = partial(SqlPortal, place, Operator.PARTNER, TERMS, PUBLIC_URL)
+    early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
+    with closing(early), closing(late):
+        early.hold("ledger", "ann", 5, 60)
+        with pytest.raises(Locked):
+            late.hold("ledger", "bob", 5, 60)
+        late.hold("another", "bob", 5, 60)
+        late.claim("run", {})
+        with pytest.raises(Locked):
+            early.hold("another", "ann", 5, 60)
+
+
+def test_whoever_plans_after_a_killed_run_reaches_the_server_once(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many of its steps nobody settled."""
+    from provisioner.postgres import PostgresConnection
+
+    place = postgres.place()
+    reached: list[PostgresConnection] = []
+    with closing(SqlPortal(place, Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW)) as portal:
+        calls = [Call(f"key-{number}", CreateCompany(f"{number}", "x")) for number in range(1, 4)]
+        done = portal.execute(calls)
+    reach = PostgresConnection._reach
+
+    def counted(self: PostgresConnection) -> object:
+        reached.append(self)
+        return reach(self)
+
+    monkeypatch.setattr(PostgresConnection, "_reach", counted)
+    planning = ReadOnlyPortal(place, TERMS, lambda: NOW)
+    assert planning.receipts(["key-1", "key-2", "key-3", "key-4"], "") == {
+        receipt.key: receipt for receipt in done
+    }
+    assert len(reached) == 1
+
+
 def test_leases_are_known_by_their_holders(desk: Desk) -> None:
     portal = host(desk)
     assert portal.lease("ledger") is None
@@ -150,7 +196,7 @@ def test_leases_are_known_by_their_holders(desk: Desk) -> None:
     assert portal.lease("ledger") == first
     assert portal.take_lease("ledger", "bob", "b", 9, 60).fence == 9
     with pytest.raises(LockLost):
-        portal.claim_letters("ledger", 5, [])
+        portal.claim_letters("ledger", 5, "run", {})
     portal.drop_lease("ledger", "b")
     assert portal.take_lease("ledger", "cid", "c", 2, 60).fence == 10
     ended = portal.lease("ledger")
@@ -268,4 +314,5 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
     require(desk.do(EditCompanies("claire.martin@boulangerie-martin.fr", add=("99",))))
     assert list(opened.snapshot().state.companies)[-1] == "99"
     assert opened.about().counter == 4
+    assert opened.claim_letters("", 0, "run", {"1" * 64: ()}) == {"1" * 64: "run"}
     opened.close()

@@ -286,8 +286,7 @@ def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk)
     desk.do(EditCompanies("ann@example.fr", remove=("2",)))
     assert desk.portal.execute([call]) == [first]
     assert desk.find("ann").companies == {"1"}
-    assert desk.portal.receipt("k", "") == first
-    assert desk.portal.receipt("unheard of", "") is None
+    assert desk.portal.receipts(["k", "unheard of"], "") == {"k": first}
 
 
 def test_a_moved_version_is_a_conflict_unless_the_effect_is_there_already(desk: Desk) -> None:

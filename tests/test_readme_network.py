@@ -115,7 +115,7 @@ def test_the_main_job_on_postgresql_takes_one_line_each(clone: Path, postgres: P
 
 def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
     (serve,) = [command for command in COMMANDS if command.startswith("scim2-server ")]
-    (secret,) = [command for command in COMMANDS if command.startswith("export ")]
+    (secret,) = [block for block in blocks(NETWORK, "console") if "$ export " in block]
     (settings,) = [block for block in SETTINGS if "scim+http" in block]
     assert len(settings.splitlines()) == 2
     (clone / "schemas").symlink_to(ROOT / "schemas", target_is_directory=True)
@@ -127,7 +127,8 @@ def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
     try:
         until_it_listens(port, server)
         change(clone, "sqlite:///portal.db", f"scim+http://127.0.0.1:{port}/v2")
-        require_the_main_job(clone, secret)
+        # where the served portal was tried before, its client is still there
+        require_the_main_job(clone, f"export PROVISIONER_PORTAL_CLIENT=c_1\n{secret.replace('$ ', '')}:")
     finally:
         server.kill()
         server.wait()
@@ -135,6 +136,14 @@ def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
 
 def test_every_extra_that_is_named_exists() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for extra in re.findall(r"pip install 'provisioner\[([^]]+)\]'", NETWORK):
-        for name in extra.split(","):
-            assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
+    named = re.findall(r"^\$ pip install --quiet --editable '\.\[([^]]+)\]'", NETWORK, re.MULTILINE)
+    assert len(named) == 3
+    for name in ",".join(named).split(","):
+        assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
+
+
+def test_nothing_is_installed_by_a_name_that_is_somebody_else_s() -> None:
+    """PyPI has another provisioner."""
+    program = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py"))
+    for line in (TEXT + program).splitlines():
+        assert not re.search(r"pip install\b.*[ ']provisioner\b", line), line

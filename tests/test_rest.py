@@ -742,17 +742,17 @@ def test_an_absurd_lease_is_none(where: str, said: object, scripted: Scripted) -
         portal.hold("l", "me", 1, 60)
 
 
-@pytest.mark.parametrize("said", [{}, {"granted": "k"}, {"granted": [1]}, []])
+@pytest.mark.parametrize("said", [{}, {"holders": "k"}, {"holders": {"k": None}}, []])
 def test_absurd_claims_are_none(said: object, scripted: Scripted) -> None:
     scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
-        portal.claim(["k"])
+        portal.claim("r", {"k": ()})
 
 
 def test_letters_that_were_not_asked_for_are_not_granted(scripted: Scripted) -> None:
-    scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, {"granted": ["k", "another"]})
+    scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, {"holders": {"k": "r", "another": "r"}})
     with scripted.portal() as portal:
-        assert portal.claim(["k", "l"]) == {"k"}
+        assert portal.claim("r", {"k": (), "l": ()}) == {"k": "r", "l": ""}
 
 
 @pytest.mark.parametrize(
@@ -769,12 +769,15 @@ def test_links_and_claims_go_in_portions(scripted: Scripted, monkeypatch: pytest
     scripted.says["POST /v1/invitations"] = lambda asked: reply(
         200, {"links": {id_: f"https://x.fr/{id_}" for id_ in asked.json["users"][:1]}}
     )
-    scripted.says["POST /v1/letter-claims"] = lambda asked: reply(200, {"granted": asked.json["letters"][1:]})
+    scripted.says["POST /v1/letter-claims"] = lambda asked: reply(
+        200, {"holders": {claim["letter"]: "-".join(claim["runs"]) for claim in asked.json["letters"][1:]}}
+    )
     with scripted.portal() as portal:
         assert portal.activation_links(list("abcde")) == {
             "a": "https://x.fr/a", "b": "", "c": "https://x.fr/c", "d": "", "e": "https://x.fr/e"
         }  # fmt: skip
-        assert portal.claim(list("abcde")) == {"b", "d"}
+        claims = portal.claim("r", {letter: (letter, "known") for letter in "abcde"})
+        assert claims == {"a": "", "b": "b-known", "c": "", "d": "d-known", "e": ""}
 
 
 def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
@@ -782,7 +785,7 @@ def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
         for work in (
             lambda: portal.execute([CLOSE]),
             lambda: portal.hold("l", "me", 1, 60),
-            lambda: portal.claim(["k"]),
+            lambda: portal.claim("r", {"k": ()}),
             lambda: portal.configure(TERMS, ""),
         ):
             with pytest.raises(PortalError, match="open for reading only"):
@@ -914,7 +917,7 @@ def test_without_the_extra_the_program_says_what_to_install(
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(PortalError, match=f"needs {module}, which is not installed") as refused:
         open_portal(scripted.access())
-    assert refused.value.remedy == "pip install 'provisioner[http]'"
+    assert refused.value.remedy.endswith("pip install --editable '.[http]'")
 
 
 def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(

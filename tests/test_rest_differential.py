@@ -52,7 +52,7 @@ from provisioner.portals.rest import RestPortal
 from provisioner.portals.sql import SqlPortal
 
 URL = "https://portail.example.fr/activer"
-NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoé")
+NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")
 NUMBERS = ("1", "2", "3", "A-1.b_2")
 APPS = ("Scan", "Documents", "Achats", "Luxe")
 LEDGERS = ("ledger-a", "ledger-b")
@@ -191,10 +191,12 @@ def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object
     if what < 0.09:
         key = chance.choice(worlds.calls)[0].key if worlds.calls else ""
         key, ledger = key or "never", chance.choice(["", *LEDGERS])
-        return ("receipt", *of_both(both, lambda portal: portal.receipt(key, ledger)))
+        return ("receipt", *of_both(both, lambda portal: portal.receipts([key], ledger).get(key)))
     if what < 0.11 and both.there._ledger:
-        letters = [f"letter-{chance.randint(1, 9)}" for _ in range(3)]
-        return ("claim", *of_both(both, lambda portal: portal.claim(letters)))
+        numbers = [chance.randint(1, 9) for _ in range(3)]
+        run, *known = (f"run-{number % 3}" for number in numbers)
+        letters = {f"letter-{number}": known for number in numbers}
+        return ("claim", *of_both(both, lambda portal: portal.claim(run, letters)))
     if what < 0.13:
         found = chance.choice([None, *worlds.state.users.values()])
         here, there = worlds.ids(found)

@@ -237,7 +237,7 @@ def test_planning_writes_nothing_and_cannot(url: str) -> None:
         for attempt in (
             lambda: portal.execute([]),
             lambda: portal.hold("l", "o", 1, 60),
-            lambda: portal.claim([]),
+            lambda: portal.claim("r", {}),
         ):
             with pytest.raises(PortalError, match="for reading only"):
                 attempt()
@@ -297,7 +297,7 @@ def test_an_account_that_somebody_else_made_is_taken_over_where_it_is_billed(pro
         ]
         for number, step in enumerate(steps):
             require(desk.do(step, f"key-{number}"))
-            assert portal.receipt(f"key-{number}", "ledger") is not None
+            assert portal.receipts([f"key-{number}"], "ledger")
             assert desk.find("eve").billed == ("2" if number < 3 else "1")
         assert desk.find("eve") == user("eve", apps=("Scan",))
 

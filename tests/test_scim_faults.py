@@ -164,9 +164,9 @@ def test_an_account_made_by_a_call_whose_answer_was_lost_is_finished_also_withou
     assert told.verdict is Verdict.APPLIED
     with opened(url) as portal:
         assert Desk(portal).find("bob") == user("bob", type="standard", apps=("Scan",))
-        assert portal.receipt("key", LEDGER) is not None
-        assert portal.receipt("key", "2" * 32) is not None
-        ours, theirs = (portal.receipt("key", ledger) for ledger in (LEDGER, "2" * 32))
+        assert portal.receipts(["key"], LEDGER)
+        assert portal.receipts(["key"], "2" * 32)
+        ours, theirs = (portal.receipts(["key"], ledger).get("key") for ledger in (LEDGER, "2" * 32))
         assert (ours and ours.verdict, theirs and theirs.verdict) == (Verdict.APPLIED, Verdict.ALREADY)
 
 
@@ -317,7 +317,7 @@ def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left(ours: b
         assert "eve@example.fr" not in desk.state.users
         assert len(everything(url, "Users")) == 3
         assert sorted(len(one["members"]) for one in everything(url, "Groups")) == [1, 2]
-        assert portal.receipt("key 1", LEDGER) is None
+        assert not portal.receipts(["key 1"], LEDGER)
         assert "cut-off" not in [problem.code for problem in portal.fit(desk.state)[1]]
         assert desk.create(user("eve", type="standard", companies=("2",)), "key 1").verdict is Verdict.APPLIED
         require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
@@ -501,7 +501,7 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         with opened(url) as portal:
             portal.hold(LEDGER, "ann", 1, 60)
             desk = Desk(portal)
-            before = portal.receipt("key", LEDGER)
+            before = portal.receipts(["key"], LEDGER).get("key")
             return before or desk.do(step, "key")
 
     calm = prepared()
@@ -522,7 +522,7 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         check_that_nobody_sees_too_much(url, step)
         with opened(url, writing=False) as portal:
             found = portal.snapshot().state
-            told, theirs = (portal.receipt("key", ledger) for ledger in (LEDGER, "2" * 32))
+            told, theirs = (portal.receipts(["key"], ledger).get("key") for ledger in (LEDGER, "2" * 32))
             _, problems = portal.fit(found)
         assert (told is not None) == (dict(found.users) == dict(expected.users))
         cut_off = [problem for problem in problems if problem.code == "cut-off"]
@@ -635,7 +635,7 @@ def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> No
             if theirs == "finished":
                 with opened(url) as other:
                     other.hold("2" * 32, "bob", 2, 60)
-                    assert other.receipt("key", LEDGER)
+                    assert other.receipts(["key"], LEDGER)
             announced = {"op": "add", "path": f"{USER}:pending", "value": another.written()}
             assert (
                 ask(url, "PATCH", f"/Users/{bob}", {"schemas": [PATCH], "Operations": [announced]})[0] < 300

@@ -34,6 +34,17 @@ def test_what_changes_something_needs_the_scope_to_write() -> None:
             assert entry.access == "", entry.name
 
 
+def test_the_document_names_the_headers_that_come_and_takes_what_the_service_ignores() -> None:
+    document = openapi()
+    made = document["paths"]["/v1/users"]["post"]["responses"]
+    assert made["201"]["headers"].keys() == {"ETag", "Location"}
+    assert made["200"]["headers"].keys() == {"ETag"}
+    assert made["403"]["headers"].keys() == {"WWW-Authenticate"}
+    token = document["paths"]["/oauth/token"]["post"]["responses"]
+    assert not token.keys() & {"415", "422"}
+    assert document["components"]["schemas"]["TokenRequest"].get("additionalProperties", True)
+
+
 def test_every_status_has_a_title() -> None:
     titled = {status for status, _ in PROBLEMS.values()}
     for entry in TABLE:

@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from io import BufferedWriter, StringIO, TextIOWrapper
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ import httpx2
 import pytest
 import trustme
 from people import NOW
+from pydantic import BaseModel
 from service_support import ROOT, Served, prepare, serving
 from shell_support import Shell, copy_sample
 from uvicorn import Config
@@ -39,12 +41,13 @@ from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portals.base import Call, Receipt, Verdict
 from provisioner.portals.hosting import Job
 from provisioner.portals.sql import SqlPortal
-from provisioner.service import server
+from provisioner.service import border, server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds
 from provisioner.service.clients import Books, Clients
 from provisioner.service.hosts import Lasting
 from provisioner.service.service import Service
+from provisioner.service.strict import read_body
 from provisioner.service.writer import Writer
 from provisioner.streams import Sturdy
 
@@ -66,10 +69,11 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     served = Served(tmp_path, "sqlite:///portal.db", {})
     served.start()
     try:
-        hint = re.search(r"(provisioner client add) NAME (.*)\n", served.talk)
+        hint = re.search(r"provisioner (.* client add) NAME (.*)\n", served.talk)
         assert hint is not None
-        words = [*shlex.split(hint[1])[1:], "ci", *shlex.split(hint[2])]
-        made = program(tmp_path, *words)
+        # from wherever it is pasted
+        made = program(tmp_path / "elsewhere", *shlex.split(hint[1]), "ci", *shlex.split(hint[2]))
+        assert "new portal" not in made.stderr
         exported = dict(re.findall(r"^export (\w+)=(\S+)$", made.stdout, re.MULTILINE))
         assert list(exported) == ["PROVISIONER_PORTAL_CLIENT", "PROVISIONER_PORTAL_SECRET"]
         answer = httpx2.post(
@@ -98,10 +102,10 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
 
 def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     folder = copy_sample(tmp_path / "firm")
-    client = json.loads(
-        program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json").stdout
-    )
+    added = program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json")
+    client = json.loads(added.stdout)
     assert client["scopes"] == ["portal.read"]
+    assert f"made a new portal: {folder / 'portal.db'}" in added.stderr
     # nothing but the workspace says which portal
     process = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "serve", "--port", "0"],
@@ -123,6 +127,16 @@ def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     assert about["operator"] == "partner"
 
 
+@pytest.mark.parametrize("words", [("list",), ("disable", "ci")])
+def test_whoever_looks_at_clients_makes_no_portal(
+    tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A word mistyped would look like a portal that nobody may log in to."""
+    assert run(["-C", str(tmp_path), "client", *words, "--url", "sqlite:///typo.db"]) == 1
+    assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
     added = shell("client", "add", "runner one", "--role", "customer_manager")
     assert added.code == 0
@@ -136,6 +150,13 @@ def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
     listed = json.loads(shell("client", "list", "--json").out)
     assert [(one["role"], one["disabled"] is None) for one in listed] == [("customer_manager", False)]
     assert shell("client", "disable", "nobody").code == 64
+    # the list has it still
+    gone = shell("client", "disable", "runner one")
+    assert gone.code == 0
+    assert gone.out.startswith("runner one was shut out already, on 20")
+    nameless = shell("client", "add", "", "--role", "partner")
+    assert nameless.code == 64
+    assert "client add pipeline" in nameless.err
     assert shell("client", "add", "a\u202eb", "--role", "partner").code == 64
     secret = re.findall("SECRET=(.*)", added.out)[0]
     assert secret.encode() not in (shell.folder / "portal.db").read_bytes()
@@ -170,7 +191,9 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         (["--url", "postgresql://root:hunter2@db/portal"], 64, "set PROVISIONER_PORTAL_SECRET"),
         (["--url", "postgresql://db/portal?sslmode=require"], 64, "?schema=NAME"),
         (["--url", "postgresql://db/portal?password=hunter2"], 64, "?schema=NAME"),
-        ([*here, "--public-url", "portail.example.fr"], 64, "is no address of a page"),
+        ([*here, "--public-url", "portail.example.fr"], 64, "it is not a web address"),
+        ([*here, "--public-url", "http://portail.example.fr"], 64, "would travel unprotected"),
+        ([*here, "--public-url", "https://me:hunter2@portail.example.fr"], 64, "--public-url cannot be used"),
         ([], 64, "Which portal?"),
     ]
     for words, code, sentence in cases:
@@ -190,7 +213,7 @@ def test_without_its_extra_it_says_what_to_install(
     assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
     said = capsys.readouterr().err
     assert "uvicorn is missing" in said
-    assert "pip install 'provisioner[serve]'" in said
+    assert "pip install --editable '.[serve]'" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -205,7 +228,9 @@ def test_it_speaks_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
     served.start()
     try:
         assert f"listens at https://127.0.0.1:{served.port}\n" in served.talk
-        assert httpx2.get(f"{served.url}/healthz", verify=trusting).json() == {"status": "ok"}
+        answer = httpx2.get(f"{served.url}/healthz", verify=trusting)
+        assert answer.json() == {"status": "ok"}
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
         with pytest.raises(httpx2.ConnectError):
             httpx2.get(f"{served.url}/healthz")
     finally:
@@ -232,16 +257,30 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
         assert [attempt("2001:db8::1"), attempt("2001:db8::2")] == [401, 429]
         assert attempt("2001:db8:0:1::1") == 401
         assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
-        # a proxy that adds a line of its own
-        with httpx2.Client(base_url=served.url) as web:
-            answers = {
-                web.get(
-                    "/nowhere",
-                    headers=[("X-Forwarded-For", f"10.0.0.{number % 250}"), ("X-Forwarded-For", "192.0.2.3")],
+
+
+def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(border, "STRANGERS", 1.0)
+    away = cast(Any, _Away())
+    service = Service(lambda: away, away, lambda: NOW, time.monotonic)
+    app = Border(service, Bounds(behind_proxy=True), AccessLog(StringIO()))
+
+    async def ask() -> list[int]:
+        transport = httpx2.ASGITransport(app=cast(Any, app))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+            return [
+                (
+                    await web.get(
+                        "/v1/users",
+                        headers=[("X-Forwarded-For", f"10.0.0.{number}"), ("X-Forwarded-For", "192.0.2.3")],
+                    )
                 ).status_code
-                for number in range(400)
-            }
-        assert answers == {404, 429}
+                for number in range(6)
+            ]
+
+    assert asyncio.run(ask()) == [401] * 4 + [429] * 2
 
 
 # --- the end ---
@@ -384,7 +423,7 @@ def test_a_service_killed_again_and_again_does_each_step_once(tmp_path: Path) ->
                 assert served.process is not None
                 assert served.process.wait(timeout=20) == -9
                 portal = served.portal()
-                done = portal.receipt(f"step-{number}", "") is not None
+                done = bool(portal.receipts([f"step-{number}"], ""))
                 portal.close()
                 after_commit, before_commit = after_commit + done, before_commit + (not done)
                 live()
@@ -475,8 +514,8 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
         away = cast(Any, _Away())
         service = Service(lambda: away, away, lambda: NOW, time.monotonic)
         service.start()
-        border = Border(service, Bounds(), AccessLog(StringIO()))
-        transport = httpx2.ASGITransport(app=cast(Any, border))
+        app = Border(service, Bounds(), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             bearer = {"Authorization": "Bearer any"}
             answers = [
@@ -504,9 +543,10 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
 def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Path) -> None:
     served = prepare(tmp_path)
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
+    minutes = count(step=60)
 
     async def ask(opened: SqlPortal, clients: Lasting) -> list[int]:
-        service = Service(opened.again, Clients(clients), lambda: NOW, time.monotonic)
+        service = Service(opened.again, Clients(clients), lambda: NOW, lambda: next(minutes))
         service.start()
         transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
         bearer = {"Authorization": f"Bearer {_token(clients)}"}
@@ -541,8 +581,8 @@ def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) ->
     async def ask() -> None:
         service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
         service.start()
-        border = Border(service, Bounds(), AccessLog(StringIO()))
-        transport = httpx2.ASGITransport(app=cast(Any, border))
+        app = Border(service, Bounds(), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             bearer = {"Authorization": f"Bearer {token}"}
             lease = {"owner": "o", "holder": "h", "fence": 1, "seconds": 60}
@@ -574,8 +614,8 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
     async def ask() -> list[int]:
         service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
         service.start()
-        border = Border(service, Bounds(logins=2), AccessLog(StringIO()))
-        transport = httpx2.ASGITransport(app=cast(Any, border))
+        app = Border(service, Bounds(logins=2), AccessLog(StringIO()))
+        transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             answers = [await web.post("/oauth/token", data=_form(served)) for _ in range(3)]
         await asyncio.to_thread(service.close)
@@ -583,6 +623,37 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
 
     assert asyncio.run(ask()) == [200, 200, 429]
     clients.close()
+
+
+def test_a_long_body_is_read_while_others_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand addresses of staff are not looked at in an instant."""
+    served, threads = prepare(tmp_path), list[str]()
+
+    def reading(content: bytes, model: type[BaseModel]) -> BaseModel:
+        threads.append(threading.current_thread().name)
+        return read_body(content, model)
+
+    monkeypatch.setattr("provisioner.service.border.read_body", reading)
+
+    async def ask(clients: Lasting) -> list[int]:
+        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service.start()
+        transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+        bearer = {"Authorization": f"Bearer {_token(clients)}"}
+        async with httpx2.AsyncClient(transport=transport, base_url="http://portal", headers=bearer) as web:
+            answers = [
+                await web.post("/v1/companies", json={"number": "1", "name": name})
+                for name in ("One", "x" * 50_000)
+            ]
+        await asyncio.to_thread(service.close)
+        return [answer.status_code for answer in answers]
+
+    with closing(Lasting(served.portal)) as clients:
+        assert asyncio.run(ask(clients)) == [201, 422]
+    assert threads[0] == "MainThread"
+    assert threads[1] != "MainThread"
 
 
 def _token(books: Books) -> str:
@@ -634,8 +705,8 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    border = Border(cast(Any, None), Bounds(body_seconds=0.01), AccessLog(StringIO()))
-    asyncio.run(border(_coming(), never, send))
+    app = Border(cast(Any, None), Bounds(body_seconds=0.01), AccessLog(StringIO()))
+    asyncio.run(app(_coming(), never, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert json.loads(sent[1]["body"])["type"] == "urn:provisioner:problem:timeout"
@@ -648,20 +719,49 @@ def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.Captur
     async def send(message: Any) -> None:
         pass
 
-    border = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
-    asyncio.run(border(_coming(), gone, send))
+    app = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    asyncio.run(app(_coming(), gone, send))
     assert capsys.readouterr().err == ""
 
 
-def test_strangers_who_ask_too_much_are_told_when_to_come_again(tmp_path: Path) -> None:
-    with serving(tmp_path) as served, served.api() as api, httpx2.Client(base_url=served.url) as stranger:
-        paths = ["/activer/made-up", "/healthz", "/nowhere"]
-        answers = [stranger.get(paths[number % 3]).status_code for number in range(1_200)]
-        assert set(answers) == {410, 200, 404, 429}
-        assert 429 not in answers[:150]
-        invented = {"Authorization": "Bearer made-up"}
-        assert 429 in {stranger.get("/v1/portal", headers=invented).status_code for _ in range(300)}
-        assert api.get("/v1/portal").status_code == 200
+@pytest.mark.parametrize(
+    ("method", "path", "usual"),
+    [
+        ("GET", "/activer/made-up", 410),
+        ("GET", "/nowhere", 404),
+        ("DELETE", "/v1/users", 405),
+        ("GET", "/v1/users", 401),
+        ("GET", "/v1/users?invented", 401),
+        ("POST", "/oauth/token", 400),
+    ],
+)
+def test_strangers_who_ask_too_much_are_told_when_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, usual: int
+) -> None:
+    monkeypatch.setattr(border, "STRANGERS", 1.0)
+    served = prepare(tmp_path)
+    with closing(Lasting(served.portal)) as portal:
+
+        async def ask() -> tuple[list[httpx2.Response], list[int]]:
+            clients = Clients(portal)
+            service = Service(served.portal, clients, lambda: NOW, time.monotonic)
+            service.start()
+            token = {"Authorization": f"Bearer {_token(portal)}"}
+            transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+            async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
+                assert (await web.get("/v1/portal", headers=token)).status_code == 200
+                said = {"Authorization": "Bearer made-up"} if "invented" in path else {}
+                answers = [await web.request(method, path, headers=said) for _ in range(8)]
+                # who has logged in is none of them; and whoever watches the service is always told
+                others = [await web.get("/v1/portal", headers=token)]
+                others += [await web.get(path) for path in ("/healthz", "/readyz")]
+            await asyncio.to_thread(service.close)
+            return answers, [other.status_code for other in others]
+
+        answers, others = asyncio.run(ask())
+    assert [answer.status_code for answer in answers] == [usual] * 4 + [429] * 4
+    assert answers[-1].headers["retry-after"] == "1"
+    assert others == [200, 200, 200]
 
 
 @pytest.mark.parametrize(
@@ -720,13 +820,57 @@ def test_a_line_whose_body_came_after_the_answer_is_used_again() -> None:
     assert asyncio.run(talk()).startswith(b"HTTP/1.1 200 ")
 
 
-@asynccontextmanager
-async def _line(idle: float = 75) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the protocol, without a portal behind it."""
-    border = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
-    config = Config(border, lifespan="off", timeout_keep_alive=cast(int, idle))
-    config.load()
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\n" + b"a: b\r\n" * 200_000, b"0\r\na: " + b"b" * 1_000_000, b"1;" + b"e" * 1_000_000],
+    ids=["fields after the body", "one such field", "an extension of a piece"],
+)
+def test_what_is_sent_around_a_body_has_a_bound(endless: bytes) -> None:
+    async def talk() -> bytes:
+        async with _line() as (reader, writer), asyncio.timeout(20):
+            writer.write(b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(endless)
+            with suppress(ConnectionError):
+                return await reader.read()
+        return b""
+
+    assert asyncio.run(talk()) == b""
+
+
+def test_a_body_in_pieces_of_any_kind_is_read() -> None:
+    async def talk() -> bytes:
+        async with _line() as (reader, writer), asyncio.timeout(20):
+            writer.write(b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(b"400\r\n" + b"x" * 1_024 + b"\r\n")
+            writer.write(b"1\r\ny\r\n" * 3_000 + b"0\r\nLater: field\r\n\r\n")
+            return await reader.readuntil(b"}")
+
+    assert asyncio.run(talk()).startswith(b"HTTP/1.1 4")
+
+
+def test_whoever_does_not_read_his_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "PACE_SECONDS", 0.05)
     state = ServerState()
+
+    async def talk() -> None:
+        async with _line(state=state) as (_, writer), asyncio.timeout(20):
+            writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
+            while state.total_requests < 2 or state.connections:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(talk())
+    assert state.total_requests < 200
+
+
+@asynccontextmanager
+async def _line(
+    idle: float = 75, state: ServerState | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the protocol, without a portal behind it."""
+    app = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    config = Config(app, lifespan="off", timeout_keep_alive=cast(int, idle))
+    config.load()
+    state = state or ServerState()
     listener = await asyncio.get_running_loop().create_server(
         lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
     )

@@ -18,14 +18,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import NOW
-from service_support import Served, serving
+from service_support import Served, claims, serving
 
 from provisioner.portals.endpoints import URN
 from provisioner.service.access_log import AccessLog
+from provisioner.service.bodies import NewCompany
 from provisioner.service.border import Border, Bounds
 from provisioner.service.buckets import Buckets
 from provisioner.service.handlers import HANDLERS
-from provisioner.service.strict import MAX_BODY
+from provisioner.service.problems import Problem
+from provisioner.service.strict import MAX_BODY, read_body
 
 JSON = {"Content-Type": "application/json"}
 
@@ -102,6 +104,9 @@ def problem(answer: httpx2.Response) -> str:
         # a text that does not end, read in one go: anything more would stand still for hours
         (b'{"number": "9", "name": "' + b'\\"' * 500_000, "malformed", None),
         (b'{"number": "9", "name": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}", "malformed", None),
+        (b'{"number": "9", "a": [' + b"[]," * 50_000 + b"[]]}", "malformed", None),
+        (b'{"number": "9", "a": [' + b'"",' * 100_000 + b'""]}', "malformed", None),
+        (b'{"number": "9"' + b"".join(b', "%d": 1' % key for key in range(100)) + b"}", "malformed", None),
         (b"[]", "invalid", ""),
         (b'"text"', "invalid", ""),
         (b'{"number": "9", "name": "A", "extra": 1}', "invalid", "/extra"),
@@ -126,6 +131,20 @@ def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, 
     assert api.get("/v1/companies/9").status_code == 404
 
 
+def test_a_body_is_as_deep_and_as_long_as_may_be_and_no_more() -> None:
+    for content, fits in (
+        (b'{"extra": ' + b"[" * 7 + b"]" * 7 + b"}", True),
+        (b'{"extra": ' + b"[{" * 4 + b"}]" * 4 + b"}", False),
+        (b'{"extra": [' + b"1," * 49_999 + b"1]}", True),
+        (b'{"extra": [' + b"1," * 50_000 + b"1]}", False),
+        (json.dumps({str(key): '[["\\",' for key in range(100)}).encode(), True),
+        (json.dumps({str(key): "" for key in range(101)}).encode(), False),
+    ):
+        with pytest.raises(Problem) as refusal:
+            read_body(content, NewCompany)
+        assert (refusal.value.code == "invalid") == fits, content[:40]
+
+
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
@@ -133,7 +152,14 @@ def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, 
         ({"email": "a b@example.fr"}, "/email"),
         ({"email": "a@b@example.fr"}, "/email"),
         ({"email": "é" * 130 + "@example.fr"}, "/email"),
+        ({"email": "a,b@example.fr"}, "/email"),
+        ({"email": "<a@example.fr"}, "/email"),
+        ({"email": "a@example..fr"}, "/email"),
+        ({"email": "a@example.fr."}, "/email"),
+        ({"first_name": "\u00a0 "}, "/first_name"),
+        ({"last_name": "\U0001f600"}, "/last_name"),
         ({"phone": "06 12 34 56 78"}, "/phone"),
+        ({"phone": "+33612"}, "/phone"),
         ({"type": "Administrator"}, "/type"),
         ({"companies": ["1", "1"]}, "/companies"),
         ({"companies": "1"}, "/companies"),
@@ -149,6 +175,42 @@ def test_a_person_is_read_strictly(
     api: httpx2.Client, bakery: str, change: dict[str, Any], pointer: str
 ) -> None:
     answer = api.post("/v1/users", json=person("nobody", **change))
+    assert problem(answer) == "invalid", answer.text
+    assert answer.json()["pointer"] == pointer
+
+
+def test_what_is_written_takes_the_form_that_a_manifest_gives_it(api: httpx2.Client, bakery: str) -> None:
+    """Law 9: what was exported is read again as it was."""
+    said = person(
+        "x", type="standard", email="Noel@Example.FR", first_name="Noe\u0308l", last_name=" de  La Tour "
+    )
+    made = api.post("/v1/users", json=said).json()["id"]
+    found = api.get(f"/v1/users/{made}").json()
+    assert [found[name] for name in ("email", "first_name", "last_name")] == [
+        "Noel@example.fr",
+        "Noël",
+        "de La Tour",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"public_url": "https://"}, "/public_url"),
+        ({"public_url": "https://portail.example.fr/accès"}, "/public_url"),
+        ({"public_url": "http://portail.example.fr"}, "/public_url"),
+        ({"public_url": "https://me:secret@portail.example.fr"}, "/public_url"),
+        ({"apps": ["Production Paie"]}, "/apps/0"),
+        ({"email_domains": ["no domain"]}, "/email_domains/0"),
+        ({"staff": ["claire"]}, "/staff/0"),
+    ],
+)
+def test_the_firm_s_terms_are_read_as_its_workspace_is(
+    api: httpx2.Client, change: dict[str, Any], pointer: str
+) -> None:
+    about = api.get("/v1/portal").json()
+    words = {**about["terms"], "public_url": about["public_url"], **change}
+    answer = api.put("/v1/portal/terms", json=words)
     assert problem(answer) == "invalid", answer.text
     assert answer.json()["pointer"] == pointer
 
@@ -211,6 +273,16 @@ def test_a_read_that_is_known_already_is_not_sent_again(api: httpx2.Client, bake
         assert head.headers["content-length"] == first.headers["content-length"]
 
 
+def test_what_is_told_of_the_portal_is_told_to_whoever_asks(
+    served: Served, api: httpx2.Client, bakery: str
+) -> None:
+    """It names his role and his scopes: what another client was told is not known to this one."""
+    known = {"If-None-Match": api.get("/v1/portal").headers["etag"]}
+    with served.api(scope="portal.read") as reader, served.api("collaborator") as colleague:
+        assert reader.get("/v1/portal", headers=known).json()["scopes"] == ["portal.read"]
+        assert colleague.get("/v1/portal", headers=known).json()["operator"] == "collaborator"
+
+
 def test_an_application_that_ended_with_the_month_is_another_answer(tmp_path: Path) -> None:
     with serving(tmp_path, now=NOW) as served:
         with served.api() as api:
@@ -253,6 +325,8 @@ def test_the_same_key_gives_the_first_answer_again(api: httpx2.Client, bakery: s
     again = api.post("/v1/users", json=body, headers=key)
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
+    known = {"If-None-Match": first.headers["etag"]}
+    assert api.get(first.headers["location"], headers=known).status_code == 304
     kept = api.get("/v1/receipts/key-of-marc")
     assert kept.json() == {"key": "key-of-marc", **first.json()}
     assert api.get("/v1/receipts/never-seen").status_code == 404
@@ -315,9 +389,7 @@ def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.C
     late = api.put("/v1/companies/1", json={"name": "Late"}, headers={**step, "Fencing-Token": "3"})
     assert (late.status_code, problem(late)) == (423, "fenced")
     lost = api.post(
-        "/v1/letter-claims",
-        json={"letters": ["l1"]},
-        headers={"Lease": "shared", "Fencing-Token": "3"},
+        "/v1/letter-claims", json=claims("run", "l1"), headers={"Lease": "shared", "Fencing-Token": "3"}
     )
     assert (lost.status_code, problem(lost)) == (423, "fenced")
     done = api.put("/v1/companies/1", json={"name": "In time"}, headers={**step, "Fencing-Token": "4"})
@@ -345,16 +417,19 @@ def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client)
         fence = api.put(f"/v1/leases/{ledger}", json=words).json()["fence"]
         leases[ledger] = {"Lease": ledger, "Fencing-Token": str(fence)}
 
-    def claim(ledger: str, *letters: str) -> list[str]:
-        answer = api.post("/v1/letter-claims", json={"letters": letters}, headers=leases[ledger])
-        return list(answer.json()["granted"])
+    def claim(ledger: str, *letters: str) -> dict[str, str]:
+        said = claims(f"run-{ledger}", *letters)
+        answer = api.post("/v1/letter-claims", json=said, headers=leases[ledger])
+        return dict(answer.json()["holders"])
 
-    assert claim("one", "a", "b") == ["a", "b"]
-    assert claim("two", "b", "c") == ["c"]
-    assert claim("one", "a", "b", "c") == ["a", "b"]
-    without = api.post("/v1/letter-claims", json={"letters": ["d"]})
+    assert claim("one", "a", "b") == {"a": "run-one", "b": "run-one"}
+    assert claim("two", "b", "c") == {"b": "", "c": "run-two"}
+    assert claim("one", "a", "b", "c") == {"a": "run-one", "b": "run-one", "c": ""}
+    twice = api.post("/v1/letter-claims", json=claims("run", "d", "d"), headers=leases["one"])
+    assert problem(twice) == "invalid"
+    without = api.post("/v1/letter-claims", json=claims("run", "d"))
     assert problem(without) == "malformed"
-    half = api.post("/v1/letter-claims", json={"letters": ["d"]}, headers={"Lease": "one"})
+    half = api.post("/v1/letter-claims", json=claims("run", "d"), headers={"Lease": "one"})
     assert half.status_code in (400, 428)
 
 

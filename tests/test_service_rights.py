@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 from people import ESSENTIEL, NOW, TERMS, user
-from service_support import PUBLIC_URL, Served, serving
+from service_support import PUBLIC_URL, Served, claims, serving
 
 from provisioner.model import Operator, User
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling, Step
@@ -92,7 +92,7 @@ class Desk:
                 return {"json": newcomer(number, "active")}
             case "claim_letters":
                 lease = {"Lease": f"ledger-{number}", "Fencing-Token": "7"}
-                return {"json": {"letters": [f"letter-{number}"]}, "headers": lease}
+                return {"json": claims("run", f"letter-{number}"), "headers": lease}
             case "invitations":
                 return {"json": {"users": [self.ids[f"boss-{number}"]]}}
             case "take_lease":

@@ -104,8 +104,9 @@ def apart(postgres: PostgresServer, memory_path: Path) -> Share:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock looks often."""
+    """Who waits for a lock looks often, and soon again."""
     monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.SECOND_LOOK_SECONDS", 0.02)
 
 
 def apply(folder: Path, patience: str = "20") -> int:

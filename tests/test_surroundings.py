@@ -210,12 +210,12 @@ def on_a_terminal(folder: Path, typed: str, **environment: str) -> tuple[int, st
     ("environment", "typed", "expected"),
     [
         ({"TERM": "dumb"}, "yes\n", 0),
-        ({"TERM": "dumb"}, "y\n", 8),
+        ({"TERM": "dumb"}, "Yes\n", 8),
         ({"TERM": "xterm", "NO_COLOR": "1"}, "\x04", 8),
         ({"TERM": "xterm", "CI": "true"}, "", 64),
         ({}, "no\n", 8),
     ],
-    ids=["yes on a dumb one", "y is not yes", "end of file", "a terminal in CI", "no"],
+    ids=["yes on a dumb one", "Yes is not yes", "end of file", "a terminal in CI", "no"],
 )
 def test_a_poor_terminal_asks_or_does_not_and_is_sent_no_escapes(
     environment: dict[str, str], typed: str, expected: int, applied: Shell

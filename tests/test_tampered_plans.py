@@ -22,6 +22,13 @@ LEA = """
     apps: [Scan]
 """
 
+EXTRA = """
+company: {number: "009999", name: Extra}
+billing: {mode: client, offer: Essentiel}
+users:
+  - {email: lea@example.fr, first_name: Léa, last_name: Petit, type: administrator, production: full}
+"""
+
 
 @pytest.fixture
 def planned(applied: Shell) -> Path:
@@ -166,6 +173,23 @@ def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, plann
     assert applied("portal", "users").out == "Nobody is on this portal yet.\n"
 
 
+def test_a_plan_for_a_portal_that_was_to_be_made_is_refused_where_there_is_another_one(
+    shell: Shell,
+) -> None:
+    """Row 28: planned beside no portal, and done to one that has people of its own."""
+    planfile, extra = shell.folder / "plan.json", shell.folder / "clients" / "extra.yaml"
+    assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
+    extra.write_text(EXTRA)
+    assert shell("apply", "--auto-approve").code == 0
+    extra.unlink()
+    (shell.folder / "ledger.db").unlink()
+    before = shell("portal", "users").out
+    said = shell("apply", planfile)
+    assert said.code == 5
+    assert "has more than the plan knows: company:009999 and 1 more." in said.err
+    assert shell("portal", "users").out == before
+
+
 def test_a_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
     """Row 28: other manifests, even for the same portal."""
     other = copy_sample(tmp_path / "other", "next-month")
@@ -190,11 +214,23 @@ def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tm
     shutil.copy(strangers.folder / "ledger.db", other / "ledger.db")
     here = Shell(other, applied._capsys)
     before = here.tables()
-    for words in (("apply", str(planned)), ("apply", "--auto-approve")):
+    for words in (("apply", str(planned)), ("apply", "--auto-approve"), ("plan",)):
         said = here(*words)
         assert said.code == 1, said.err
         assert "belongs to another portal" in said.err
     assert here.tables() == before
+
+
+def test_a_portal_that_is_not_there_is_not_planned_from_nothing_beside_the_ledger_of_one_that_was(
+    applied: Shell,
+) -> None:
+    """A typo in its url, or a file that was moved away, is no portal to fill."""
+    applied.edit("provisioner.yaml", "sqlite:///portal.db", "sqlite:///portl.db")
+    for words in (("plan",), ("apply", "--auto-approve")):
+        said = applied(*words)
+        assert (said.code, said.out) == (1, "")
+        assert "There is no portal yet at sqlite:///portl.db" in said.err
+    assert not (applied.folder / "portl.db").exists()
 
 
 def test_the_same_plan_in_another_checkout_of_the_same_workspace_is_applied(

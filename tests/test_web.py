@@ -174,6 +174,8 @@ def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None
         told = ask(server.url)
     assert isinstance(told.problem, Unanswered)
     assert told.problem.unknown is (fault != "busy")
+    # whoever speaks plain HTTP to TLS is told so by nobody else
+    assert ("https://" in told.problem.remedy) is told.problem.unknown
     assert len(server.asked) == tries
     assert server.url in told.sentence
     assert server.sent < 5 * limits.MAX_REPLY_BYTES

@@ -25,7 +25,9 @@ from manifest_support import (
 
 from provisioner.commands.reading import ledger_of
 from provisioner.errors import ManifestsInvalid, WorkspaceError
+from provisioner.manifest import places
 from provisioner.manifest.document import Document
+from provisioner.manifest.fields import Refused
 from provisioner.manifest.parse import declare
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
@@ -298,3 +300,27 @@ def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
     assert gc.isenabled()
     read_manifests(workspace)
     assert gc.isenabled()
+
+
+@pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("scim+http://id.example.fr/v2", "Write scim+https://id.example.fr/v2"),
+        ("htps://portal.example.fr", "Did you mean https://…?"),
+        ("HTTPS://portal.example.fr", "Did you mean https://…?"),
+        ("sqllite:///portal.db", "Did you mean sqlite:///…?"),
+        ("postgres://user:pass@db/access", "Did you mean postgresql://…?"),
+        ("scim://id.example.fr/v2", "Did you mean scim+https://…?"),
+        (
+            "https://user:pass@portal.example.fr",
+            "Name them: client_id: and secret_env: or secret_file: beside url.",
+        ),
+        ("postgresql://user@db/access?sslmode=require", "Write ?schema=NAME, or nothing."),
+        ("postgresql://user@db:port/access", "Write postgresql://USER@HOST:5432/DATABASE"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused_with_what_was_meant(url: str, remedy: str) -> None:
+    with pytest.raises(Refused) as refusal:
+        places.portal(url)
+    assert refusal.value.remedy == remedy
+    assert "pass" not in refusal.value.reason.replace("password", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portals.base import Portal, Snapshot, Verdict
-from provisioner.review.describe import describe_step
+from provisioner.review.describe import counted, describe_step
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
 from provisioner.workspace import Workspace, load_workspace, read_manifests, with_settings
@@ -66,7 +67,7 @@ class Report:
         verdicts = dict.fromkeys(Verdict, 0)
         for outcome in self.outcomes:
             verdicts[outcome.verdict] += 1
-        words = [f"{_count(self.done, 'step')} done"]
+        words = [f"{counted(self.done, 'step')} done"]
         words += [
             f"{verdicts[verdict]} {word}"
             for verdict, word in (
@@ -76,7 +77,7 @@ class Report:
             )
             if verdicts[verdict]
         ]
-        words.append(f"{_count(self.letters.sent, 'e-mail')} sent")
+        words.append(f"{counted(self.letters.sent, 'e-mail')} sent")
         if self.letters.trouble:
             words.append(f"{len(self.letters.trouble)} not sent")
         if self.stopped:
@@ -102,7 +103,7 @@ def apply(
         show_text(planned.plan, console)
     else:
         planned = _saved(workspace, planfile, selection, console)
-    tell_unguarded(planned.plan, console)
+        tell_unguarded(planned.plan, console)
     if not planned.plan.applyable:
         raise Blocked(
             "This plan cannot be applied; nothing was written.", "Mend what it lists, then plan again."
@@ -193,7 +194,7 @@ def _apply(
     ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
     snapshot = _taken_up(portal, ledger, console)
-    parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
     start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
@@ -211,8 +212,10 @@ def _apply(
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
-        console.say(f"After {_count(report.done, 'step')} done: {problem.sentence}")
-        ledger.end(f"{report.in_words()}; {problem.sentence}")
+        console.say(f"Stopped after {counted(report.done, 'step')}.")
+        # what stopped it is told, once, and not that the ledger could not be written for the same reason
+        with suppress(ProvisionerError):
+            ledger.end(f"{report.in_words()}; {problem.sentence}")
         raise
     ledger.end(report.in_words())
     return report
@@ -224,9 +227,9 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
     ledger.bind(snapshot.portal)
     if not ledger.books().unsettled:
         return snapshot
-    recovered = settle_interrupted(portal, ledger, snapshot.portal)
+    recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
-        console.say(f"{_count(recovered, 'step')} of an interrupted run had reached the portal; settled.")
+        console.say(f"{counted(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a step that is asked for may be finished only then, or taken back
     return portal.snapshot()
 
@@ -261,7 +264,3 @@ def _conclude(report: Report, console: Console) -> None:
         console.say(f"\nTo finish: {again} (what is done stays done, no e-mail goes out twice)")
     word = "Stopped" if report.stopped else "Applied in part" if report.exit_code else "Applied"
     console.answer(f"{word}: {report.in_words()}.")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
-from provisioner.commands.serving import access_of, hosted
+from provisioner.commands.serving import access_of, hosted, missing_file
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
@@ -33,10 +34,17 @@ def add(
     try:
         plain = fields.name(name)
     except fields.Refused as refused:
-        raise UsageError(f"{name!r} is no name for a client: {refused.reason}.", refused.remedy) from refused
+        raise UsageError(
+            f"{name!r} is no name for a client: {refused.reason}.",
+            f"For example: provisioner client add pipeline --role {role}",
+        ) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
-    with _clients(folder, url, clock) as clients:
-        client, secret = clients.add(plain, Operator(role), scopes, clock())
+    access = access_of(folder, url, clock=clock)
+    missing = missing_file(access)
+    with closing(hosted(access)) as portal:
+        client, secret = Clients(portal).add(plain, Operator(role), scopes, clock())
+    if missing is not None:
+        console.say(f"There was no portal there, so this made a new portal: {visible(str(missing))}")
     if as_json:
         words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
         console.answer(json.dumps(words, ensure_ascii=False))
@@ -79,6 +87,14 @@ def everyone(
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
     """Shut a client out."""
     with _clients(folder, url, clock) as clients:
+        known = clients.everyone()
+        # whoever is shut out has given his name up, and stands in the list with his id behind it
+        gone = [
+            client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"
+        ]
+        if gone and all(name not in (client.name, client.id) for client in known):
+            console.answer(f"{visible(name)} was shut out already, on {max(gone)[:10]}.")
+            return 0
         clients.disable(name, clock())
     console.answer(f"{visible(name)} can no longer log in, and its tokens are void.")
     return 0
@@ -86,5 +102,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
-    with closing(hosted(access_of(folder, url, clock=clock))) as portal:
+    """Those of a portal that is there: a url that was mistyped is no empty portal."""
+    with closing(hosted(replace(access_of(folder, url, clock=clock), making=False))) as portal:
         yield Clients(portal)

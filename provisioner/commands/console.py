@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TextIO
 
+from provisioner.errors import Cancelled
+
 
 @dataclass(frozen=True, slots=True)
 class Console:
@@ -38,15 +40,18 @@ class Console:
         self.stderr.flush()
 
     def confirm(self, question: str) -> bool:
-        """Ask; only the word yes is a yes."""
+        """Ask; only the word yes is a yes. Raises :class:`Cancelled` at Ctrl-C."""
         self.stdout.flush()
         self.stderr.write(f"{question} Only 'yes' is accepted: ")
         self.stderr.flush()
-        answer = sys.stdin.readline()
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            raise Cancelled("\nStopped; nothing was written.", f"To finish: {self.invocation}") from None
         if not answer:
             # the end of input, as Ctrl-D gives it, leaves the cursor behind the question
             self.say("")
-        return answer.strip().lower() == "yes"
+        return answer.strip() == "yes"
 
 
 def system_console(*, no_color: bool = False, no_input: bool = False, invocation: str = "") -> Console:

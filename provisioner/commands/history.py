@@ -78,7 +78,7 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
         console.answer("Nobody holds the lock.")
         return 0
     console.answer(f"Held by {visible(describe_holder(holder, clock()))}.")
-    until = f"{holder.until}, unless it is renewed until then" if holder.until else "never"
+    until = f"{holder.until}, unless it is renewed before" if holder.until else "never"
     for name, words_ in (
         ("command", visible(holder.command)),
         ("since", holder.since),
@@ -105,6 +105,7 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
     with closing(Ledger(place, clock)) as ledger:
         taken = ledger.unlock(lock_id)
     console.answer(
-        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. That run writes nothing more."
+        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. "
+        "That run writes nothing more than what it has in hand."
     )
     return 0

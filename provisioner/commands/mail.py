@@ -20,6 +20,7 @@ from provisioner.model import Clock, Status, User, email_key
 from provisioner.planning.diff import letter_context
 from provisioner.portals import makes_links
 from provisioner.portals.base import Portal
+from provisioner.review.describe import counted
 from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import Tally, prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
@@ -100,7 +101,7 @@ def send(
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
         ledger.bind(_portal_id(portal))
-        parked = prepare(ledger, resend_unknown=workspace.mail.on_unknown == "resend")
+        parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
         owed = ledger.letters("owed")
         rehearse((posted.letter for posted in owed), sender)
@@ -119,7 +120,7 @@ def _concluded(tally: Tally, parked: Sequence[Delivery], console: Console, *, st
     if stopped:
         rest = console.invocation or "provisioner mail send"
         console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
-    console.answer(f"{tally.sent} e-mail{'s' if tally.sent != 1 else ''} sent.")
+    console.answer(f"{counted(tally.sent, 'e-mail')} sent.")
     if stopped:
         return Cancelled.exit_code
     return Partial.exit_code if parked or tally.trouble or tally.problem else 0

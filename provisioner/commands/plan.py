@@ -61,7 +61,8 @@ def plan(
     if outputs.out is not None and planned.plan.applyable:
         write_private(outputs.out, _saved(planned).encode())
     _show(planned.plan, _saved(planned) if outputs.as_json else "", console, outputs.markdown)
-    tell_unguarded(planned.plan, console)
+    if outputs.as_json:
+        tell_unguarded(planned.plan, console)
     if outputs.out is not None and planned.plan.applyable:
         console.say(f"Saved. To do exactly this: provisioner apply {visible(str(outputs.out))}")
     if not planned.plan.applyable:
@@ -95,7 +96,7 @@ def show_text(plan: Plan, console: Console) -> None:
 
 
 def tell_unguarded(plan: Plan, console: Console) -> None:
-    """Say beside the answer too that only one run may work at a time."""
+    """Say beside an answer that does not show the plan that only one run may work at a time."""
     for problem in plan.diagnostics:
         if problem.code == "unguarded":
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from provisioner.commands.reading import ledger_of, portal_of, utc_now
 from provisioner.commands.replan import keep, replan
-from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of
+from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of, require_known
 from provisioner.diagnostics import Diagnostic
-from provisioner.errors import ManifestsInvalid
+from provisioner.errors import LedgerError, ManifestsInvalid
 from provisioner.files import Signature
 from provisioner.ledger import Books, read_books
 from provisioner.manifest.check import check
@@ -32,7 +32,8 @@ def plan_workspace(
     cached: bool = False,
     watch: Watch = unwatched,
 ) -> Planned:
-    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once.
+    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
+    :class:`UsageError` where the selection names nobody.
 
     With ``cached`` only what moved since the last such plan is read, where that gives the same answer.
     """
@@ -45,6 +46,7 @@ def plan_workspace(
     with watch("Reading") as tell:
         declared, problems = read_manifests(workspace, digests=digests, signatures=signatures, tell=tell)
     world, whole = _resolved(workspace, declared, problems, clock)
+    require_known(selection, world)
     with watch("Planning") as tell:
         plan = plan_of(
             workspace,
@@ -67,17 +69,36 @@ def _resolved(
 ) -> tuple[World, bool]:
     """What is declared beside portal and ledger; and whether this portal can hold and guard all of it.
 
-    Raises :class:`ManifestsInvalid` with all problems at once.
+    Raises :class:`ManifestsInvalid` with all problems at once, :class:`LedgerError` beside another's portal.
     """
     with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         snapshot = portal.snapshot()
-        books = with_interrupted(read_books(ledger_of(workspace)), portal, snapshot)
+        books = read_books(ledger_of(workspace))
+        _require_its_own(workspace, books, snapshot)
+        books = with_interrupted(books, portal, snapshot)
         problems = [*problems, *check(declared, workspace.check_settings, snapshot.state.companies)]
         if any(problem.is_error for problem in problems):
             raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
         policy = policy_of(workspace, clock, snapshot.operator)
-        resolution, whole = fitted(portal, resolve(declared, snapshot.state, books.managed, policy))
+        wished = resolve(declared, snapshot.state, books.managed, policy)
+        resolution, whole = fitted(workspace, portal, wished)
     return World(declared, problems, snapshot, books, resolution), whole
+
+
+def _require_its_own(workspace: Workspace, books: Books, snapshot: Snapshot) -> None:
+    """What a ledger manages is managed on its own portal. Raises :class:`LedgerError`."""
+    if not books.portal or books.portal == snapshot.portal:
+        return
+    own = "For a new portal, name a new ledger."
+    if not snapshot.portal:
+        raise LedgerError(
+            f"There is no portal yet at {workspace.portal.url}, and the ledger belongs to one that was.",
+            f"Check portal: url: in provisioner.yaml. {own}",
+        )
+    raise LedgerError(
+        f"The ledger {workspace.ledger.url} belongs to another portal.",
+        f"See portal: and ledger: in provisioner.yaml. {own}",
+    )
 
 
 def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
@@ -86,9 +107,10 @@ def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
         return books
     accounts = {user.id: user for user in snapshot.state.users.values()}
     managed = dict(books.managed)
-    for entry in books.unsettled:
-        created = entry.action == CreateUser.__name__
-        receipt = portal.receipt(entry.key, books.ledger) if created else None
+    created = [entry for entry in books.unsettled if entry.action == CreateUser.__name__]
+    receipts = portal.receipts([entry.key for entry in created], books.ledger)
+    for entry in created:
+        receipt = receipts.get(entry.key)
         account = accounts.get(receipt.id) if receipt is not None else None
         if account is not None and receipt is not None:
             key = entry.address.partition(":")[2]

@@ -30,6 +30,9 @@ STAFF_STEPS: dict[str, Callable[[str], Step]] = {
     "validate": ValidateUser,
 }
 
+ELSEWHERE = "Use a workspace whose portal is a database: sqlite:///… or postgresql://…"
+"""The remedy where what clients do cannot be played."""
+
 
 @runtime_checkable
 class Configurable(Protocol):
@@ -145,7 +148,7 @@ def requests_app(folder: Path, email: str, app: str, console: Console, *, clock:
 
 def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_now) -> int:
     """The reader of a welcome e-mail follows its link."""
-    with closing(_embedded(folder, clock)) as portal:
+    with closing(_embedded(folder, clock, "Open the link in a browser.")) as portal:
         used = portal.consume(link)
     if not used:
         raise UsageError("This link is used, expired, replaced by a newer one, or not of this portal.")
@@ -153,14 +156,11 @@ def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_no
     return 0
 
 
-def _embedded(folder: Path, clock: Clock) -> SqlPortal:
+def _embedded(folder: Path, clock: Clock, otherwise: str = ELSEWHERE) -> SqlPortal:
     portal = portal_of(load_workspace(folder), writing=True, clock=clock)
     if not isinstance(portal, SqlPortal):
         portal.close()
-        raise UsageError(
-            "What clients do is played on the embedded portal alone.",
-            "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
-        )
+        raise UsageError("What clients do is played on the embedded portal alone.", otherwise)
     return portal
 
 

@@ -68,15 +68,16 @@ def deliver(
     """Send these letters, which the outbox owes, telling each one's fate."""
     if not owed:
         return Tally()
-    recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
     sent = 0
 
     with progress(console, "Sending", len(owed)) as shown:
 
-        def on_letter(delivery: Delivery) -> None:
+        def on_letter(delivery: Delivery, address: str) -> None:
             nonlocal sent
-            recipient = visible(recipients.get(delivery.key, delivery.key))
-            if delivery.state is DeliveryState.SENT:
+            recipient = visible(address)
+            if delivery.state is DeliveryState.SENT and delivery.detail:
+                shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
+            elif delivery.state is DeliveryState.SENT:
                 sent += 1
                 shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
             else:

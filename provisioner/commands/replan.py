@@ -238,7 +238,7 @@ class _Search:
             return None
         current = State(companies, {email_key(user.email): user for user in part.accounts})
         resolution = resolve(part.declared, current, part.books.managed, self._policy)
-        if not fitted(self._portal, resolution)[1]:
+        if not fitted(self._workspace, self._portal, resolution)[1]:
             return None
         snapshot = Snapshot(view.portal, current, view.terms, view.stamp)
         return World(part.declared, problems, snapshot, part.books, resolution)

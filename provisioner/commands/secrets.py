@@ -24,12 +24,27 @@ def secret_of(
                 f"The environment variable {variable}, which holds {what}, is not set.",
                 f"Set it, for example: export {variable}=…",
             )
-        return os.environ[variable]
-    if file:
-        try:
-            return read_bytes(root / file, MAX_FILE_BYTES).decode().strip()
-        except (WorkspaceError, UnicodeDecodeError) as problem:
+        secret = os.environ[variable].strip()
+        if not secret:
             raise error(
-                f"{what[0].upper()}{what[1:]} cannot be read: {problem}", f"Check {file}."
-            ) from problem
-    return os.environ.get(usual, "") if usual else ""
+                f"The environment variable {variable}, which holds {what}, is empty.",
+                f"Set it, for example: export {variable}=…",
+            )
+        return secret
+    if file:
+        return _in_file(root / file, file, what, error)
+    return os.environ.get(usual, "").strip() if usual else ""
+
+
+def _in_file(path: Path, file: str, what: str, error: type[ProvisionerError]) -> str:
+    sentence = f"{what[0].upper()}{what[1:]} cannot be read"
+    try:
+        # editors of some systems begin a file with a mark that is no part of it
+        secret = read_bytes(path, MAX_FILE_BYTES).decode("utf-8-sig").strip()
+    except WorkspaceError as problem:
+        raise error(f"{sentence}: {problem}", f"Check {file}.") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"{sentence}: {file} is not UTF-8 text.", f"Save {file} as UTF-8.") from problem
+    if not secret:
+        raise error(f"{sentence}: {file} is empty.", f"Write it into {file}, and nothing else.")
+    return secret

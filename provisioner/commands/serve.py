@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import socket
 import ssl
 import time
@@ -14,7 +15,11 @@ from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
+from provisioner.extras import install
+from provisioner.manifest.fields import Refused
+from provisioner.manifest.places import web_address
 from provisioner.model import Clock, value
+from provisioner.review.visible import visible
 
 if TYPE_CHECKING:
     from provisioner.service.clients import Clients
@@ -61,13 +66,13 @@ def serve(
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
     _require_safe(listening)
-    _require_page(public_url)
+    public_url = _page(public_url)
     try:
         from provisioner.service.server import run
     except ModuleNotFoundError as problem:
         raise ProvisionerError(
             f"The service needs more than is installed: {problem.name} is missing.",
-            "pip install 'provisioner[serve]'",
+            install("serve"),
         ) from problem
     from provisioner.service.access_log import AccessLog
     from provisioner.service.border import Border, Bounds
@@ -95,31 +100,41 @@ def serve(
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
-                listening=lambda: _say_ready(console, where, clients, access.url),
+                listening=lambda: _say_ready(console, where, clients, _adding(access.root, url)),
             )
     console.say("Stopped.")
     return 0
 
 
-def _say_ready(console: Console, where: str, clients: Clients, url: str) -> None:
-    console.say(f"The portal listens at {where}")
+def _say_ready(console: Console, where: str, clients: Clients, adding: str) -> None:
+    hint = ""
     if not any(client.disabled is None for client in clients.everyone()):
-        console.say(
-            "No client may log in yet. To make one:\n"
-            f"  provisioner client add NAME --role administrator --url {url}"
-        )
+        hint = f"\nNo client may log in yet. To make one:\n  {adding}"
+    # in one go: whoever waits for the address has the hint with it
+    console.say(f"The portal listens at {where}{hint}")
 
 
-def _require_page(public_url: str | None) -> None:
-    if public_url is not None and not public_url.startswith(("https://", "http://")):
-        raise UsageError(
-            f"{public_url} is no address of a page.",
-            "For example: --public-url https://portail.example.fr/acces",
-        )
+def _adding(root: Path, url: str | None) -> str:
+    """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
+    place = [] if url is None else ["--url", url]
+    words = ["-C", str(root.resolve()), "client", "add", "NAME", "--role", "administrator", *place]
+    return visible(shlex.join(["provisioner", *words]))
+
+
+def _page(public_url: str | None) -> str | None:
+    """As a workspace's own ``public_url:`` is read; it is not repeated, as there may be a password in it."""
+    if public_url is None:
+        return None
+    try:
+        return web_address(public_url)
+    except Refused as refused:
+        raise UsageError(f"--public-url cannot be used: {refused.reason}.", refused.remedy) from None
 
 
 def _require_safe(listening: Listening) -> None:
     """Log-ins and names do not travel in clear. Raises :class:`UsageError`."""
+    if not listening.host:
+        raise UsageError("Name the address to listen at.", "For example: --host 127.0.0.1")
     if listening.key is not None and listening.certificate is None:
         raise UsageError("There is a key and no certificate.", "Add --certificate FILE.")
     if listening.certificate is not None:

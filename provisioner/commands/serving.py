@@ -15,7 +15,7 @@ from provisioner.model import Clock, Operator, Terms
 from provisioner.portals import open_portal
 from provisioner.portals.base import Access
 from provisioner.portals.sql import SqlPortal
-from provisioner.workspace import Workspace, load_workspace
+from provisioner.workspace import Workspace, load_workspace, path_of
 
 SERVED = ("sqlite", "postgresql")
 """Schemes of portals that are ours to serve."""
@@ -47,6 +47,14 @@ def access_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | 
         writing=True,
         secret=_password(workspace, url),
     )
+
+
+def missing_file(access: Access) -> Path | None:
+    """The file that opening this portal will make, where it is one that is not there yet."""
+    if not access.url.startswith("sqlite:"):
+        return None
+    path = path_of(access.url, access.root)
+    return None if path.exists() else path.resolve()
 
 
 def hosted(access: Access) -> SqlPortal:

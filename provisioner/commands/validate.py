@@ -8,6 +8,7 @@ from provisioner.commands.console import Console
 from provisioner.commands.progress import counting
 from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
+from provisioner.review.describe import counted
 from provisioner.review.problems import problems_json
 from provisioner.review.visible import visible_json
 from provisioner.workspace import load_workspace
@@ -32,9 +33,6 @@ def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
     if any(problem.is_error for problem in problems):
         return ManifestsInvalid.exit_code
     if not as_json:
-        companies, users = len(declared.companies), len(declared.users)
-        console.answer(
-            f"The manifests are valid: {companies} compan{'ies' if companies != 1 else 'y'}, "
-            f"{users} user{'s' if users != 1 else ''}."
-        )
+        companies = counted(len(declared.companies), "company", "companies")
+        console.answer(f"The manifests are valid: {companies}, {counted(len(declared.users), 'user')}.")
     return 0

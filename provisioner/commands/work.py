@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -35,12 +36,24 @@ def at_work(
     clock: Clock,
     parallelism: int = PARALLELISM,
 ) -> Iterator[Work]:
-    """Hold the ledger's lock and the portal meanwhile. Raises :class:`Locked` while another run does."""
+    """Hold the ledger's lock and the portal meanwhile.
+
+    Raises :class:`Locked` if another run still has one of them after ``lock_timeout`` seconds.
+    """
+    deadline = time.monotonic() + lock_timeout
     with (
         closing(Ledger(ledger_of(workspace), clock)) as ledger,
         ledger.locked(command, lock_timeout, waiting=console.say),
         interruptible(console) as stop,
         closing(portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
-        held(portal, ledger.id, ledger.owner, ledger.fence),
+        held(
+            portal,
+            ledger.id,
+            ledger.owner,
+            ledger.fence,
+            patient=lambda: time.monotonic() < deadline and not stop(),
+            waiting=console.say,
+        ) as number,
     ):
+        ledger.count_on(number)
         yield Work(ledger, portal, stop)

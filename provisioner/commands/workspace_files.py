@@ -13,6 +13,7 @@ from provisioner.errors import UsageError
 from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
+from provisioner.review.describe import counted
 from provisioner.workspace import Workspace, load_workspace
 
 SCHEMAS = ("client", "provisioner")
@@ -49,10 +50,9 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
     )
     for name, text in sorted(files.items()):
         _write(destination / name, text.encode())
-    users = len(snapshot.state.users)
     console.answer(
-        f"{len(files)} files with {users} users written to {destination}. To compare: "
-        f"provisioner -C {destination} plan"
+        f"{counted(len(files), 'file')} with {counted(len(snapshot.state.users), 'user')} "
+        f"written to {destination}. To compare: provisioner -C {destination} plan"
     )
     return 0
 

@@ -9,6 +9,7 @@ from provisioner.diagnostics import Diagnostic, Source, error, warning
 from provisioner.errors import UsageError
 from provisioner.ledger import Books
 from provisioner.manifest.declared import Declared
+from provisioner.manifest.fields import did_you_mean, near_dossier
 from provisioner.manifest.resolve import Policy, Resolution
 from provisioner.model import (
     Address,
@@ -73,6 +74,35 @@ def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
     return frozenset(addresses)
 
 
+def require_known(selection: Selection, world: World) -> None:
+    """A target that is nobody would select nothing, and an exclude that is nobody everything.
+
+    Raises :class:`UsageError`, naming each of them.
+    """
+    declared, desired = world.declared, world.resolution.desired
+    companies = {*declared.companies, *desired.companies}
+    users = {*declared.users, *desired.users}
+    unknown = []
+    for address in sorted({*selection.targets, *selection.excludes}):
+        if address.key in (companies if address.kind == "company" else users):
+            continue
+        if address.kind == "company":
+            hint = near_dossier(address.key, companies)
+        else:
+            hint = _other_name(address.key, world) or did_you_mean(address.key, users)
+        unknown.append(f"The plan knows no {address}.{hint}")
+    if unknown:
+        raise UsageError("\n".join(unknown), "Write --target and --exclude as the plan names them.")
+
+
+def _other_name(email: str, world: World) -> str:
+    """How a plan names the account that has this e-mail on the portal, where a user changed his own."""
+    account = world.snapshot.state.users.get(email)
+    users = world.resolution.current.users
+    named = next((key for key, user in users.items() if account and user.id == account.id), None)
+    return f' Did you mean "{named}"?' if named else ""
+
+
 def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
     """What of provisioner.yaml decides how manifests are read against the portal, and the day.
 
@@ -87,10 +117,11 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
     )
 
 
-def fitted(portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
-    """What this portal can hold of it, with what it cannot hold or guard named; and whether it is all."""
+def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
+    """What this portal can hold of it, what it cannot hold, guard or send being named; whether it is all."""
+    can = portal.capabilities()
     desired, gaps = portal.fit(resolution.desired)
-    found = [*gaps, *unguarded(portal.capabilities())]
+    found = [*gaps, *unguarded(can), *_unsent(workspace, can)]
     if (desired is resolution.desired or desired == resolution.desired) and not found:
         return resolution, True
     diagnostics = (*resolution.diagnostics, *found)
@@ -110,6 +141,17 @@ def unguarded(can: Capabilities) -> Iterator[Diagnostic]:
             "This portal cannot guard against a second run at the same time, "
             f"which might {' or '.join(risks)}.",
             'Run one at a time: see "In CI" in the README.',
+        )
+
+
+def _unsent(workspace: Workspace, can: Capabilities) -> Iterator[Diagnostic]:
+    """That the welcome is left to a portal which makes links for ours."""
+    if workspace.mail.welcome == "portal" and can.activation_links:
+        yield error(
+            "welcome-by-portal",
+            "The welcome e-mails are left to the portal, and this portal sends none.",
+            "Write welcome: ours, or welcome: none.",
+            workspace.places.source("mail", "welcome"),
         )
 
 
@@ -150,7 +192,7 @@ def plan_of(
         diagnostics=(
             *world.problems,
             *resolution.diagnostics,
-            *_portal_gaps(workspace, users_declared, snapshot, desired),
+            *_portal_gaps(workspace, snapshot, desired),
         ),
         managed=users_managed,
         declared=users_declared,
@@ -158,10 +200,8 @@ def plan_of(
     return make_plan(resolution.current, desired, wanted, source_of, tell)
 
 
-def _portal_gaps(
-    workspace: Workspace, users_declared: int, snapshot: Snapshot, desired: State
-) -> Iterable[Diagnostic]:
-    """What the catalogue has and this portal does not offer, and who sends the welcome."""
+def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterable[Diagnostic]:
+    """What the catalogue has and this portal does not offer."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
     for app in sorted(workspace.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
@@ -169,12 +209,6 @@ def _portal_gaps(
     for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
         if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
-    if workspace.mail.welcome == "portal" and users_declared:
-        yield error(
-            "welcome-by-portal",
-            "provisioner.yaml asks the portal to send the welcome e-mails, and this portal sends none.",
-            "Write welcome: ours, or welcome: none, under mail: in provisioner.yaml.",
-        )
 
 
 def _book_notices(books: Books) -> Iterable[Notice]:
@@ -182,7 +216,7 @@ def _book_notices(books: Books) -> Iterable[Notice]:
     for posted in books.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
         words = {
-            NoticeKind.LETTER_UNKNOWN: "was cut off while it was sent; whether it arrived is not known. "
+            NoticeKind.LETTER_UNKNOWN: f"may or may not have arrived ({posted.detail}). "
             f"To decide: provisioner mail settle {posted.user} --sent or --resend",
             NoticeKind.LETTER_FAILED: f"was refused for good ({posted.detail}). "
             f"Once mended: provisioner mail send {posted.user}",

@@ -7,7 +7,8 @@ secret is written in a url, and none is repeated in a reason.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 
 from provisioner.manifest.fields import Refused, email, is_hidden, name
 
@@ -73,11 +74,23 @@ def proxy(text: str) -> str:
 def _place(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in kinds:
+        meant = _meant(scheme, kinds) if colon else ""
         raise Refused(
             f"the kinds supported are: {', '.join(kinds)}",
-            "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
+            # no more of it is repeated: there may be a password in it
+            f"Did you mean {meant}:{'///' if meant == 'sqlite' else '//'}…?"
+            if meant
+            else "Write sqlite:///FILE for a file beside provisioner.yaml, "
+            "sqlite:////FILE for an absolute path.",
         )
     return kinds[scheme](text, rest)
+
+
+def _meant(scheme: str, kinds: Iterable[str]) -> str:
+    """The kind that a mistyped one is near to, or the one that others call so; empty for none."""
+    said = scheme.lower()
+    near = get_close_matches({"postgres": "postgresql", "scim": "scim+https"}.get(said, said), list(kinds), 1)
+    return near[0] if near else ""
 
 
 def _sqlite(text: str, rest: str) -> str:
@@ -96,6 +109,10 @@ def _postgresql(text: str, rest: str) -> str:
     if found is None or not (found["server"] == "" or _is_server(found["server"])):
         if "@" in rest and ":" in rest.rpartition("@")[0]:
             raise Refused("it contains a password", "Name it: secret_env: or secret_file: beside url.")
+        if found := _POSTGRESQL.fullmatch(rest.partition("?")[0]):
+            if _is_server(found["server"]) or not found["server"]:
+                raise Refused("of its parameters only schema is known", "Write ?schema=NAME, or nothing.")
+            raise Refused("its server or port is none", "Write postgresql://USER@HOST:5432/DATABASE")
         raise Refused(
             "it does not name a server and a database",
             "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for a schema of your own.",
@@ -105,7 +122,13 @@ def _postgresql(text: str, rest: str) -> str:
 
 def _service(text: str, _: str) -> str:
     prefix = "scim+" if text.startswith("scim+") else ""
-    return prefix + web_address(text.removeprefix(prefix), "the secret")
+    if "@" in text:
+        named = "" if prefix else "client_id: and "
+        raise Refused(
+            "it contains a user name or a password",
+            f"Name them: {named}secret_env: or secret_file: beside url.",
+        )
+    return prefix + web_address(text.removeprefix(prefix), "the secret", prefix)
 
 
 _DATABASES: dict[str, Callable[[str, str], str]] = {"sqlite": _sqlite, "postgresql": _postgresql}
@@ -129,21 +152,21 @@ def transport(text: str) -> str:
     return text.removesuffix("/")
 
 
-def web_address(text: str, what: str = "activation links") -> str:
+def web_address(text: str, what: str = "activation links", prefix: str = "") -> str:
     """An ``https://`` address without its last slash; ``http://`` for this very machine only.
 
-    ``what`` would travel unprotected over the latter.
+    ``what`` would travel unprotected over the latter; ``prefix`` stood before it.
     """
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]
     if "@" in rest:
         raise Refused("it contains a user name or a password", "Write the address as users reach it.")
     if not colon or scheme not in ("https", "http") or not _is_server(server):
-        raise Refused("it is not a web address", "Write https://portal.example.fr")
+        raise Refused("it is not a web address", f"Write {prefix}https://portal.example.fr")
     if not re.fullmatch(r"[!-~]*", rest) or "?" in rest or "#" in rest:
         raise Refused("it has more than a host and a path", "Leave out everything from ? or # on.")
     if scheme == "http" and _SERVER.sub(r"\1", server) not in _THIS_MACHINE:
-        raise Refused(f"{what} would travel unprotected", f"Write https://{rest}")
+        raise Refused(f"{what} would travel unprotected", f"Write {prefix}https://{rest}")
     return text.rstrip("/")
 
 

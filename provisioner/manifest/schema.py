@@ -242,7 +242,9 @@ class Mail(_Entry):
     )
     reply_to: Annotated[str, forms.MAILBOX] = Field("", description="Répondre à.")
     welcome: Literal["ours", "portal", "none"] = Field(
-        "ours", description="Who sends the welcome: this program, the portal, or nobody."
+        "ours",
+        description="Who sends the welcome: this program; the portal, where that is an identity system "
+        "(SCIM) which does so itself; or nobody.",
     )
     on_unknown: Literal["hold", "resend"] = Field(
         "hold", description="When it is not known whether a letter left: ask a person, or send it once more."

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from provisioner.database import open_place
 from provisioner.errors import PortalError
+from provisioner.extras import install
 from provisioner.portals.base import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
@@ -14,7 +15,8 @@ from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 def _open_embedded(access: Access) -> Portal:
     place = open_place(access.url, access.root, access.secret)
     if access.writing:
-        return SqlPortal(place, access.operator, access.terms, access.public_url, access.clock)
+        terms = access.terms if access.making else None
+        return SqlPortal(place, access.operator, terms, access.public_url, access.clock)
     return ReadOnlyPortal(place, access.terms, access.clock)
 
 
@@ -40,7 +42,7 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as problem:
         raise PortalError(
             f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
-            "pip install 'provisioner[http]'",
+            install("http"),
         ) from problem
 
 

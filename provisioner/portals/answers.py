@@ -201,12 +201,15 @@ def read_problem(reply: Reply) -> Problem:
     )
 
 
-def read_texts(reply: Reply, name: str) -> frozenset[str]:
-    """A list of texts under a name. Raises :class:`PortalError`."""
+def read_holders(reply: Reply) -> dict[str, str]:
+    """Which run has each letter, "" for one of another ledger. Raises :class:`PortalError`."""
+    holders = _object(reply).get("holders")
+    if not isinstance(holders, dict):
+        raise absurd(reply.server, "it does not say who has the letters")
     try:
-        return _texts(_object(reply)[name])
-    except (KeyError, Odd):
-        raise absurd(reply.server, f"it has no list {name}") from None
+        return {key: _text(run) for key, run in holders.items()}
+    except Odd:
+        raise absurd(reply.server, "one of its letters is held by no run") from None
 
 
 def read_lease(reply: Reply, holder: str) -> Lease:

@@ -35,6 +35,8 @@ class Access:
     clock: Clock
     writing: bool
     """Opened without it, a driver makes and changes nothing."""
+    making: bool = True
+    """Opened for writing, a portal that is missing is made; without this, refused."""
     client_id: str = ""
     secret: str = ""
     """The client's secret, the bearer token or the database's password."""
@@ -103,13 +105,13 @@ class Capabilities:
     """How many calls it takes at once, with one commit where it has commits."""
     receipts: bool = True
     """It remembers keys, so that an interrupted call can be looked up."""
-    sends_welcome: bool = False
-    """It can send the welcome e-mail itself (``welcome: portal``)."""
     activation_links: bool = True
+    """It makes the links that our welcomes carry. Without, it brings newcomers in by itself, and may send the
+    welcome too (``welcome: portal``)."""
     versions: bool = True
     """It refuses a step when the version has moved. Without, a write is *unguarded*: read, compared, sent."""
     claims: bool = True
-    """It remembers which ledger sends a letter, and which ledger a step was done for."""
+    """It remembers which run of which ledger sends a letter, and which ledger a step was done for."""
     leases: bool = True
     """It knows which run of a ledger is the latest, and refuses the writes of an earlier one."""
 
@@ -147,6 +149,9 @@ class View(Protocol):
         ...
 
 
+SENT = "sent"
+"""In the place of a run: the letter is gone."""
+
 T = TypeVar("T")
 
 
@@ -175,12 +180,13 @@ class Portal(Protocol):
         """
         ...
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """From now on write for this ledger, until ``seconds`` after the last write or call of this.
 
         ``fence`` is the ledger's own growing number of the run: a higher one takes the place of a
         run that is dead or stopped, whose writes are refused from then on. Called again by the same run it
-        holds on for longer. Raises :class:`Locked` while another run with this number or a higher one holds
+        holds on for longer. Returns the number that we have there: ``fence``, or a higher one if the portal
+        knows of later runs. Raises :class:`Locked` while another run with this number or a higher one holds
         it, :class:`LockLost` when another one has taken our place. Without leases it only remembers the name.
         It may be called from another thread while the portal works.
         """
@@ -194,18 +200,22 @@ class Portal(Protocol):
         """Do these steps, which touch different resources; one receipt a call, in their order.
 
         A call that was answered before is answered likewise: *applied* to the ledger that it was done for,
-        *already* to any other. Raises :class:`LockLost` when another run has taken our place.
+        *already* to any other, unless whom that one created has given up the name since. Raises
+        :class:`LockLost` when another run has taken our place.
         """
         ...
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """What an earlier call that was applied is answered to this ledger, or None if it never was."""
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """What earlier calls with these keys are answered to this ledger; without those never applied."""
         ...
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """Those of these letters (:func:`provisioner.ledger.letter_key`) that our ledger may send.
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+        """Which run has each of these letters (:func:`provisioner.ledger.letter_key`): its own it may send.
 
-        The first ledger that asks has the letter, for ever. Without claims: all of them.
+        The first ledger that asks has a letter, for ever; to any other one the answer is "". Within that
+        ledger it passes to ``run`` from one of the runs named with it, which are those that the ledger knows
+        to have asked. Any other run is one of a copy of the ledger: it keeps the letter, and is the answer.
+        :data:`SENT` as the ``run`` ends all this. Without claims every letter is this run's.
         """
         ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import Locked, LockLost
@@ -43,14 +43,16 @@ class Holding:
         """See there."""
 
     @abstractmethod
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See there."""
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
         """See :meth:`~provisioner.portals.base.Portal.fit`: this portal holds everything."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """See :meth:`~provisioner.portals.base.Portal.hold`."""
         holding = self._ledger == ledger
         try:
@@ -64,6 +66,7 @@ class Holding:
             self.drop_lease(ledger, self._holder)
             raise superseded()
         self._ledger, self._fence = ledger, lease.fence
+        return lease.fence
 
     def let_go(self) -> None:
         """See :meth:`~provisioner.portals.base.Portal.let_go`."""
@@ -78,6 +81,6 @@ class Holding:
             raise superseded()
         return receipts
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.claim`."""
-        return self.claim_letters(self._ledger, self._fence, letters)
+        return self.claim_letters(self._ledger, self._fence, run, letters)

@@ -6,7 +6,7 @@ such hosts, and answer alike. Every method may be called from any thread: calls 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Generic, Protocol, TypeVar
 
@@ -101,7 +101,7 @@ class Host(Protocol):
         ...
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
+        """See :meth:`~provisioner.portals.base.Portal.receipts`, of one."""
         ...
 
     def lease(self, ledger: str) -> Lease | None:
@@ -121,8 +121,10 @@ class Host(Protocol):
         """End it; nothing if it is not this holder's. Its number stays, so that later ones are higher."""
         ...
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
-        """Those of these letters that this ledger may send. Raises :class:`LockLost` when it is fenced."""
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """See :meth:`~provisioner.portals.base.Portal.claim`. Raises :class:`LockLost` when it is fenced."""
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:

@@ -79,7 +79,8 @@ class _World:
     """By user, and whether the link was used."""
     leases: dict[str, tuple[Lease, int]] = field(default_factory=dict)
     """With the seconds for which each was asked."""
-    claims: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The ledger and the run that have each letter."""
     lock: RLock = field(default_factory=RLock)
 
 
@@ -160,6 +161,11 @@ class MemoryPortal(Holding):
             self._count()
             return receipts
 
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        found = {key: self.receipt(key, ledger) for key in keys}
+        return {key: receipt for key, receipt in found.items() if receipt is not None}
+
     def receipt(self, key: str, ledger: str) -> Receipt | None:
         """What an earlier call that was applied is answered to this ledger."""
         given = self._world.given.get(key)
@@ -184,14 +190,21 @@ class MemoryPortal(Holding):
             if known is not None and known.holder == holder:
                 self._world.leases[ledger] = (ended(known, self._clock()), 0)
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
-        """The first ledger that asks has the letter."""
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """From none to the first ledger that asks, and within it from run to run."""
         with self._world.lock:
             if ledger and self._fence_of(ledger) != fence:
                 raise superseded()
             self._prolong(ledger)
-            claims = self._world.claims
-            return frozenset(key for key in letters if claims.setdefault(key, ledger) == ledger)
+            claims, ours = self._world.claims, {}
+            for key, known in letters.items():
+                holder, has = claims.setdefault(key, (ledger, run))
+                if holder == ledger and has in known:
+                    claims[key], has = (ledger, run), run
+                ours[key] = has if holder == ledger else ""
+            return ours
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Of those of them who are active and have not used theirs."""

@@ -43,12 +43,12 @@ from provisioner.portals.answers import (
     Users,
     companies_of,
     read_about,
+    read_holders,
     read_lease,
     read_links,
     read_page,
     read_problem,
     read_receipt,
-    read_texts,
 )
 from provisioner.portals.base import (
     Access,
@@ -65,7 +65,7 @@ from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
-from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, web_of
+from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
 BATCH = 1_000
@@ -236,9 +236,11 @@ class RestPortal(Holding):
                     raise
                 limit = max(1, limit // 8)
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return self._web.run(self._looked_up(key, ledger))
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`: as many at once as was allowed."""
+        asked = [partial(self._looked_up, key, ledger) for key in keys]
+        found = self._web.run(self._web.side_by_side(asked, self._parallelism))
+        return {receipt.key: receipt for receipt in found if receipt is not None}
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
         query = _query(ledger=ledger) if ledger else ""
@@ -333,7 +335,7 @@ class RestPortal(Holding):
         if reply.status == 423:
             raise Locked(
                 self._told(read_problem(reply), reply),
-                "Wait for it, or plan and apply with a ledger of your own.",
+                "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
             )
         return read_lease(reply, holder)
 
@@ -343,18 +345,21 @@ class RestPortal(Holding):
         query = _query(holder=holder)
         self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
         """See :class:`~provisioner.portals.hosting.Host`."""
         self._require_writing()
-        granted: set[str] = set()
-        for at in range(0, len(letters), MAX_LETTERS):
-            some = letters[at : at + MAX_LETTERS]
-            said, headers = {"letters": list(some)}, _lease(ledger, fence)
-            reply = self._web.run(self._answer("claim_letters", said, headers=headers, taking=(200, 423)))
+        asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
+        holders: dict[str, str] = {}
+        for at in range(0, len(asked), MAX_LETTERS):
+            said = {"run": run, "letters": asked[at : at + MAX_LETTERS]}
+            answer = self._answer("claim_letters", said, headers=_lease(ledger, fence), taking=(200, 423))
+            reply = self._web.run(answer)
             if reply.status == 423:
                 raise superseded()
-            granted |= read_texts(reply, "granted") & set(some)
-        return frozenset(granted)
+            holders |= read_holders(reply)
+        return {key: holders.get(key, "") for key in letters}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""
@@ -429,10 +434,7 @@ class RestPortal(Holding):
         problem, server = read_problem(reply), self._web.server
         said = self._web.quoted(problem.detail) or "no reason given"
         if reply.status == 401:
-            return PortalError(
-                f"{server} does not take our token: {said}",
-                "Check PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET; the client may be disabled.",
-            )
+            return not_taken(server, said, given=isinstance(self._credential, GivenToken))
         if reply.status == 403:
             return PortalError(
                 f"{server} does not allow this client {name.replace('_', ' ')}: {said}",

@@ -30,7 +30,7 @@ passed is read as it stands there, so that a plan takes it away.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import date
@@ -144,18 +144,19 @@ class ScimPortal:
             problems = [*problems, _cut_off(cut_off)]
         return fit, problems if self._places.journal else [*problems, _no_receipts()]
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Remembers the ledger; there are no leases."""
         self._require_writing()
         self._ledger = ledger
+        return fence
 
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
-        """All of them; there are no claims."""
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
+        """All of them are this run's; there are no claims."""
         self._require_writing()
-        return frozenset(letters)
+        return dict.fromkeys(letters, run)
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """None: SCIM knows nothing of log-ins."""
@@ -174,23 +175,30 @@ class ScimPortal:
         """None: there is no one place where every change shows."""
         return None
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`; a step that was cut off is finished first."""
-        if not key:
-            return None
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`; what was cut off is finished first."""
         self._holdings.read_everything()
+        found = {key: self._receipt(key, ledger) for key in keys if key}
+        return {key: receipt for key, receipt in found.items() if receipt is not None}
+
+    def _receipt(self, key: str, ledger: str) -> Receipt | None:
+        found = list(self._all_given(key))
+        # two ledgers may have created an account each, if the first one goes by another e-mail since
+        given = next((given for given in found if given.ledger == ledger), next(iter(found), None))
+        return None if given is None else repeated(key, given, ledger)
+
+    def _all_given(self, key: str) -> Iterator[Given]:
         for user in self._holdings.users():
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
             if pending is not None and pending.key == key:
                 given = self._given_at_last(user, pending)
             if given is not None:
-                return repeated(key, given, ledger)
+                yield given
         for group in self._holdings.groups():
             given = self._holdings.group_given(group, key)
             if given is not None:
-                return repeated(key, given, ledger)
-        return None
+                yield given
 
     def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
         """What is kept of a step that was cut off, once it is finished; None where it is taken back."""

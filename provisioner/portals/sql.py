@@ -25,6 +25,7 @@ from provisioner.database import (
     decoding,
     file_at,
     marks,
+    now_of,
     portions,
     read,
     require_same,
@@ -124,7 +125,7 @@ CREATE TABLE receipt (
 """
 
 _SHARED = """
-CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL);
+CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL, run TEXT NOT NULL);
 CREATE TABLE lease (
     ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
     expires BIGINT NOT NULL, seconds BIGINT NOT NULL);
@@ -221,20 +222,20 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.fit`."""
         return desired, ()
 
-    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> None:
+    def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Refuses: planning never writes."""
         raise read_only()
 
     def let_go(self) -> None:
         """Nothing is held."""
 
-    def claim(self, letters: Sequence[str]) -> frozenset[str]:
+    def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """Refuses: planning never writes."""
         raise read_only()
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
-        return read(self._place, IDENTITY, lambda connection: _receipt(connection, key, ledger))
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        return read(self._place, IDENTITY, lambda connection: _receipts(connection, keys, ledger)) or {}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
         """Nothing: links are made when a letter is sent."""
@@ -356,10 +357,14 @@ class SqlPortal(Holding):
                     self._prolong(connection, lease)
             return receipts
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipt`."""
+    def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
+        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
         with self.looking() as connection:
-            return _receipt(connection, key, ledger)
+            return _receipts(connection, keys, ledger)
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """The same, of one."""
+        return self.receipts([key], ledger).get(key)
 
     def lease(self, ledger: str) -> Lease | None:
         """The latest one of this ledger."""
@@ -370,7 +375,7 @@ class SqlPortal(Holding):
         """See :func:`~provisioner.portals.verdicts.granted`."""
         with self.keeping() as connection:
             known = _lease(connection, ledger)
-            lease = granted(known, ledger, owner, holder, fence, self._clock(), seconds)
+            lease = granted(known, ledger, owner, holder, fence, self._shared_now(connection), seconds)
             _keep_lease(connection, lease, seconds)
             return lease
 
@@ -379,11 +384,13 @@ class SqlPortal(Holding):
         with self.keeping() as connection:
             known = _lease(connection, ledger)
             if known is not None and known.holder == holder:
-                _keep_lease(connection, ended(known, self._clock()), 0)
+                _keep_lease(connection, ended(known, self._shared_now(connection)), 0)
 
-    def claim_letters(self, ledger: str, fence: int, letters: Sequence[str]) -> frozenset[str]:
-        """The first ledger that asks has the letter."""
-        mine: set[str] = set()
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """From none to the first ledger that asks, and within it from run to run."""
+        holders: dict[str, str] = {}
         with self.keeping() as connection:
             if ledger:
                 lease = _lease(connection, ledger)
@@ -391,16 +398,22 @@ class SqlPortal(Holding):
                     raise superseded()
                 self._prolong(connection, lease)
             connection.executemany(
-                "INSERT INTO letter_claim (key, ledger) VALUES (?, ?) ON CONFLICT (key) DO NOTHING",
-                [(key, ledger) for key in letters],
+                "INSERT INTO letter_claim (key, ledger, run) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                [(key, ledger, run) for key in letters],
             )
-            for some in portions(letters):
-                rows = connection.execute(
-                    f"SELECT key FROM letter_claim WHERE ledger = ? AND key IN ({marks(some)})",
-                    (ledger, *some),
+            connection.executemany(
+                "UPDATE letter_claim SET run = ? WHERE key = ? AND ledger = ? AND run = ?",
+                [(run, key, ledger, before) for key, known in letters.items() for before in known],
+            )
+            for some in portions(list(letters)):
+                holders.update(
+                    connection.execute(
+                        "SELECT key, CASE WHEN ledger = ? THEN run ELSE '' END FROM letter_claim "
+                        f"WHERE key IN ({marks(some)})",
+                        (ledger, *some),
+                    )
                 )
-                mine.update(key for (key,) in rows)
-        return frozenset(mine)
+        return holders
 
     def configure(self, terms: Terms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
@@ -486,6 +499,12 @@ class SqlPortal(Holding):
     def _seconds(self) -> int:
         return int(self._clock().timestamp())
 
+    def _shared_now(self, connection: Connection) -> datetime:
+        """For leases, which runs on machines whose clocks differ grant each other."""
+        if isinstance(self.place, Path):
+            return self._clock()
+        return datetime.fromtimestamp(now_of(self.place, connection), UTC)
+
     @contextmanager
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
@@ -508,9 +527,8 @@ class SqlPortal(Holding):
     def _prolong(self, connection: Connection, lease: Lease) -> None:
         """Whoever writes is alive."""
         if lease.holder:
-            connection.execute(
-                "UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (self._seconds(), lease.ledger)
-            )
+            now = int(self._shared_now(connection).timestamp())
+            connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))
 
     def _by_other(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
         """Another writer's edit, through the same gate."""
@@ -687,7 +705,9 @@ class _Desk:
         _store_users(self._connection, self._users, self._counter)
         _mark_billing(self._connection, self._users, self._today, self._counter)
         self._connection.executemany(
-            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (key) DO UPDATE SET id = excluded.id, version = excluded.version, "
+            "ledger = excluded.ledger, asked = excluded.asked",
             [(key, given.id, given.version, given.ledger, given.asked) for key, given in self._given.items()],
         )
         for moved in (self._companies, self._users, self._given, self._touched):
@@ -953,9 +973,14 @@ def _fact(connection: Connection, name: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def _receipt(connection: Connection, key: str, ledger: str) -> Receipt | None:
-    row = connection.execute("SELECT id, version, ledger FROM receipt WHERE key = ?", (key,)).fetchone()
-    return repeated(key, Given(*row), ledger) if row else None
+def _receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
+    return {
+        key: repeated(key, Given(*words), ledger)
+        for some in portions(keys)
+        for key, *words in connection.execute(
+            f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({marks(some)})", some
+        )
+    }
 
 
 def _terms(connection: Connection) -> Terms:

@@ -19,6 +19,11 @@ MARGIN_SECONDS = 30.0
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
+_CHECK = (
+    "Check the client and its secret, in PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or where "
+    "portal: client_id:, secret_env: and secret_file: say; the client may be disabled."
+)
+
 
 def web_of(access: Access, address: str) -> Web:
     """The line to the portal of an access, at the ``address`` in its url. Raises :class:`PortalError`."""
@@ -129,14 +134,14 @@ class ClientCredentials:
         if code == "invalid_scope":
             return self._short_of_scopes()
         if code in ("invalid_client", "unauthorized_client") or reply.status == 401:
-            return PortalError(f"{reply.server} does not know this client, or its secret is wrong.", _WHERE)
+            return PortalError(f"{reply.server} does not know this client, or its secret is wrong.", _CHECK)
         if reply.status == 404:
             return PortalError(
                 f"{reply.server} gives out no tokens at {self._path}.",
-                "Check portal: url: in provisioner.yaml.",
+                "Check portal: url: in provisioner.yaml, which ends before /v1, and paths: token: there.",
             )
         said = self._web.quoted(code) if isinstance(code, str) else "no reason given"
-        return PortalError(f"{reply.server} refuses to log us in (HTTP {reply.status}, {said}).", _WHERE)
+        return PortalError(f"{reply.server} refuses to log us in (HTTP {reply.status}, {said}).", _CHECK)
 
     def _short_of_scopes(self) -> PortalError:
         return lacking(self._web.server, self._scopes[-1])
@@ -148,6 +153,16 @@ def lacking(server: str, scope: str) -> PortalError:
         f"This client of {server} has not the scope {scope}, so nothing was written.",
         "Use a client that has it: PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET say which.",
     )
+
+
+def not_taken(server: str, said: str, *, given: bool) -> PortalError:
+    """Our token was refused; ``given`` where it is the secret itself, as no client was named to fetch one."""
+    if given:
+        return PortalError(
+            f"{server} does not take the secret, which was sent as a token since no client is named: {said}",
+            "Set PROVISIONER_PORTAL_CLIENT as well, or portal: client_id:.",
+        )
+    return PortalError(f"{server} does not take our token: {said}", _CHECK)
 
 
 def missing() -> PortalError:

@@ -88,7 +88,8 @@ def judge(
     if given is not None:
         if given.asked is not None and given.asked != fingerprint(call):
             return _reused(call)
-        return repeated(call.key, given, job.ledger)
+        if not _made_for_another(job, given, found):
+            return repeated(call.key, given, job.ledger)
     step = call.step
     if isinstance(step, CreateUser | CreateCompany):
         if found is not None:
@@ -100,7 +101,7 @@ def judge(
         return _conflict(call, "not-on-portal", f"{address_of(step)} is not on this portal.")
     elif found.version != call.version:
         return _moved(call, step, found)
-    refusal = _without_right(call, job.operator) or _past_month(call, today)
+    refusal = _without_right(call, job.operator) or _past_month(call, today) or _not_asked_for(call)
     if refusal is not None:
         return refusal
     try:
@@ -215,7 +216,7 @@ def granted(
     if known.holder and known.expires > now:
         raise Locked(
             f"This portal is held by {known.owner}, who works with the same ledger or with a copy of it.",
-            "Wait for it, or plan and apply with a ledger of your own.",
+            "Wait for it (--lock-timeout 60), or plan and apply with a ledger of your own.",
         )
     return Lease(ledger, owner, known.fence + 1, expires, holder)
 
@@ -236,6 +237,13 @@ def _reused(call: Call) -> Receipt:
     """Somebody has used up this key; were it answered, a step that was never done would pass for done."""
     problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
+
+
+def _made_for_another(job: Job, given: Given, found: Resource | None) -> bool:
+    """Whom another ledger created has given up the name since: he is not whom this call would create."""
+    if not isinstance(job.call.step, CreateUser) or given.ledger in (None, job.ledger):
+        return False
+    return not isinstance(found, User) or found.id != given.id
 
 
 def _conflict(call: Call, code: str, problem: str) -> Receipt:
@@ -289,7 +297,21 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 def _past_month(call: Call, today: date) -> Receipt | None:
     """R9: an application ends with this month, not with the one in which it was planned."""
     step, ends = call.step, month_end(today)
-    if isinstance(step, EditApps) and step.end and step.ends != ends:
-        day = ends.isoformat()
-        return _conflict(call, "month-turned", f"R9: the month has turned; an application now ends on {day}.")
+    days: set[date | None] = set()
+    if isinstance(step, EditApps) and step.end:
+        days = {step.ends}
+    elif isinstance(step, CreateUser):
+        days = {grant.ends for grant in step.profile.apps if grant.state is AppState.ENDING}
+    if days <= {ends}:
+        return None
+    day = ends.isoformat()
+    return _conflict(call, "month-turned", f"R9: the month has turned; an application now ends on {day}.")
+
+
+def _not_asked_for(call: Call) -> Receipt | None:
+    """R10: only the client himself asks for an application, once he is there."""
+    step = call.step
+    if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
+        problem = "R10: nobody has asked for an application before he is there."
+        return Receipt(call.key, Verdict.FAILED, problem=problem, code="R10")
     return None

@@ -9,8 +9,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.manifest import fields
+from provisioner.manifest import fields, forms
 from provisioner.portals.endpoints import MAX_LETTERS
+
+MAX_RUNS = 100
+"""Runs that may have one letter."""
 
 LARGEST = 2**53 - 1
 """The largest whole number that every reader of JSON takes exactly."""
@@ -25,26 +28,6 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _visible(text: str) -> str:
-    hidden = next((character for character in text if fields.is_hidden(character)), None)
-    if hidden is not None:
-        raise PydanticCustomError("hidden", "contains {what}", {"what": fields.described(hidden)})
-    return text
-
-
-def _email(text: str) -> str:
-    if len(_visible(text).encode()) > MAX_EMAIL_BYTES:
-        raise PydanticCustomError("email", "is longer than 254 bytes")
-    return text
-
-
-def _siren(text: str) -> str:
-    try:
-        return fields.siren(text)
-    except fields.Refused as refused:
-        raise PydanticCustomError("siren", "{reason}", {"reason": refused.reason}) from refused
-
-
 def _day(text: str) -> str:
     try:
         date.fromisoformat(text)
@@ -53,13 +36,22 @@ def _day(text: str) -> str:
     return text
 
 
+def _page(text: str) -> str:
+    return str(forms.WEB_ADDRESS.validate(text)) if text else text
+
+
 def _unlike(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("twice", "names something twice")
     return values
 
 
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=NO_CONTROL), AfterValidator(_visible)]
+# a manifest's own forms: what it could not name could not be exported and planned again (law 9)
+Name = Annotated[
+    str,
+    Field(min_length=1, max_length=fields.MAX_NAME, pattern=NO_CONTROL),
+    AfterValidator(forms.NAME.validate),
+]
 Email = Annotated[
     str,
     Field(
@@ -68,10 +60,12 @@ Email = Annotated[
         pattern=r"^[^\x00-\x20\x7f-\x9f@]+@[^\x00-\x20\x7f-\x9f@]+$",
         description="The log-in, as letters travel to it.",
     ),
-    AfterValidator(_email),
+    AfterValidator(forms.EMAIL.validate),
 ]
 Phone = Annotated[
-    str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
+    str,
+    Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16)."),
+    AfterValidator(forms.PHONE.validate),
 ]
 Number = Annotated[
     str, Field(pattern=fields.DOSSIER_PATTERN, max_length=20, description="The dossier number (R13).")
@@ -79,7 +73,7 @@ Number = Annotated[
 Siren = Annotated[
     str,
     Field(pattern="^[0-9]{9}$", max_length=9, description="Nine digits whose check digit holds (A13)."),
-    AfterValidator(_siren),
+    AfterValidator(forms.SIREN.validate),
 ]
 Day = Annotated[
     str,
@@ -87,6 +81,10 @@ Day = Annotated[
     AfterValidator(_day),
 ]
 App = Name
+OtherApp = Annotated[App, AfterValidator(forms.OTHER_APP.validate)]
+Domain = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=NO_CONTROL), AfterValidator(forms.DOMAIN.validate)
+]
 Apps = Annotated[
     list[App], Field(max_length=500, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
 ]
@@ -249,15 +247,17 @@ class TermsBody(Body):
     """What differs by firm (A9): catalogue, mail domains (R14), own staff (R1)."""
 
     offers: Annotated[list[Name], Field(max_length=1_000)]
-    apps: Annotated[list[Name], Field(max_length=1_000)]
-    email_domains: Annotated[list[Name], Field(max_length=1_000)]
+    apps: Annotated[list[OtherApp], Field(max_length=1_000)]
+    email_domains: Annotated[list[Domain], Field(max_length=1_000)]
     staff: Annotated[list[Email], Field(max_length=10_000)]
 
 
 class NewTerms(TermsBody):
     """The firm's terms, and the base of its activation links."""
 
-    public_url: Annotated[str, Field(pattern=r"^(https?://[^\x00-\x20\x7f-\x9f?#\"<>]+)?$", max_length=500)]
+    public_url: Annotated[
+        str, Field(pattern="^(https?://[!-~]+)?$", max_length=500), AfterValidator(_page)
+    ] = Field(description="Empty for none; http:// for this very machine only.")
 
 
 class About(Body):
@@ -289,16 +289,33 @@ class UserPage(Body):
     counter: Whole = Field(description="The change counter as this page was read.")
 
 
+class LetterClaim(Body):
+    """A letter, and the runs of the ledger that may have it so far."""
+
+    letter: Identifier
+    runs: Annotated[list[Identifier], Field(max_length=MAX_RUNS)]
+
+
+def _claimed_once(claims: list[LetterClaim]) -> list[LetterClaim]:
+    if len({claim.letter for claim in claims}) < len(claims):
+        raise PydanticCustomError("twice", "names a letter twice")
+    return claims
+
+
 class Letters(Body):
-    """Letters that a ledger would send."""
+    """Letters that a run would send."""
 
-    letters: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
+    run: Identifier = Field(
+        description="As whom it claims them: no two runs share this, not even of copies of one ledger. "
+        "The word sent says that the letters are gone."
+    )
+    letters: Annotated[list[LetterClaim], Field(max_length=MAX_LETTERS), AfterValidator(_claimed_once)]
 
 
-class GrantedLetters(Body):
-    """Those that it may send."""
+class LetterHolders(Body):
+    """By letter, the run that has it; empty if it is another ledger's."""
 
-    granted: list[str]
+    holders: dict[str, str]
 
 
 class Invited(Body):
@@ -343,7 +360,9 @@ class Token(Body):
 
 
 class TokenRequest(Body):
-    """Client credentials (RFC 6749, 4.4), form-encoded."""
+    """Client credentials (RFC 6749, 4.4), form-encoded; fields that are not known are left alone."""
+
+    model_config = ConfigDict(extra="ignore")
 
     grant_type: Literal["client_credentials"]
     scope: str = Field(default="", description="portal.read, portal.write or both, separated by a space.")

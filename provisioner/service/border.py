@@ -1,7 +1,7 @@
 """The border: every request is checked here, in one order, before anything is done about it.
 
-found? ─▶ token ─▶ rate ─▶ scope, role ─▶ acceptable? ─▶ type, size, time ─▶ parameters ─▶ body ─▶ done
- 404       401      429        403            406           415, 413, 408      400, 428     400, 422
+found? ─▶ acceptable? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
+ 404        400, 406      401      429       403           413, 408      400, 428     415, 400, 422
  405
 """
 
@@ -39,10 +39,16 @@ ANSWER_SECONDS = 60.0
 """How long a database may take; what it does later is found by whoever asks again with the same key."""
 
 STRANGERS = 50.0
-"""Requests a second from one address with no token, or an invented one; four times as many at once."""
+"""Requests a second from one address with no token, or an invented one; four times as many at once.
+
+Whether the service is up and ready is answered to everybody: whoever watches it may share an address.
+"""
 
 MOST_AT_ONCE = 1_000
 """Requests under way; one more is told to come back."""
+
+SHORT_BODY = 16 * 1024
+"""Bytes that are read in no time."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -99,6 +105,8 @@ class Border:
         async def noting(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 told["status"] = message["status"]
+                if scope["scheme"] == "https":
+                    message = {**message, "headers": [*message["headers"], _HSTS]}
             told["bytes"] += len(message.get("body", b""))
             await send(message)
 
@@ -159,7 +167,7 @@ class Border:
             if entry.access:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     session = await self._admit(entry, request, headers)
-            else:
+            elif entry.name not in _WATCHED:
                 self._meet(self._address(request, headers))
             asked = await self._check(entry, request, headers, session)
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -187,11 +195,15 @@ class Border:
     async def _admit(self, entry: Entry, request: Request, headers: Any) -> Session:
         """Whose request it is, and that he may do this."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
+        address = self._address(request, headers)
         if scheme.lower() != "bearer" or not token.strip():
-            raise Problem("token", "Log in first, at /oauth/token.", headers={"WWW-Authenticate": "Bearer"})
+            self._meet(address)
+            challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
+            raise Problem("token", "Log in first, at /oauth/token.", headers=challenge)
         if len(token) > 200:
+            self._meet(address)
             raise no_token("The access token is unknown, or its client was disabled.")
-        session = await self._recognize(token.strip(), self._address(request, headers))
+        session = await self._recognize(token.strip(), address)
         request.scope["session"] = session
         if wait := self._rates.take(session.client):
             raise _busy("This client sends too many requests.", wait)
@@ -207,7 +219,11 @@ class Border:
     async def _check(self, entry: Entry, request: Request, headers: Any, session: Session | None) -> Asked:
         content = await self._body(request, headers)
         given = _parameters(entry, request, headers)
-        body = _said(entry, headers, content)
+        if len(content) > SHORT_BODY:
+            # others are answered meanwhile
+            body = await asyncio.to_thread(_said, entry, headers, content)
+        else:
+            body = _said(entry, headers, content)
         return Asked(entry, session, given["path"], given["query"], given["header"], body)
 
     async def _body(self, request: Request, headers: Any) -> bytes:
@@ -234,14 +250,16 @@ class Border:
         address = self._address(request, headers)
         if wait := self._failures.wait(address):
             raise _busy("Too many log-ins failed from this address.", wait)
+        if wait := self._strangers.wait(address):
+            raise _busy("Too many requests come from this address.", wait)
         content = await self._body(request, headers)
         try:
             reply, client = await oauth.give_token(
                 self._service, headers, content, self._bounds.token_seconds, self._admit_again
             )
         except oauth.Refused as refused:
-            if refused.status == 401:
-                self._failures.take(address)
+            refusals = self._failures if refused.status == 401 else self._strangers
+            refusals.take(address)
             return refused.reply
         request.scope["client_id"] = client
         return reply
@@ -261,15 +279,12 @@ class Border:
 
     async def _nowhere(self, request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
-        if problem.status_code == 405:
-            allowed = (problem.headers or {}).get("Allow", "")
-            allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
-            return _refused(
-                request,
-                Problem("method", f"This address takes {allow}.", headers={"Allow": allow}),
-            )
         try:
             self._meet(self._address(request, read_headers(request.scope["headers"])))
+            if problem.status_code == 405:
+                allowed = (problem.headers or {}).get("Allow", "")
+                allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
+                raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
             async with asyncio.timeout(ANSWER_SECONDS):
                 page = await invitation.visit(self._service, request)
         except (PortalError, Problem) as trouble:
@@ -278,6 +293,8 @@ class Border:
             return _refused(request, unavailable("The database does not answer."))
         return page or _refused(request, Problem("not-found", "There is nothing at this address."))
 
+
+_WATCHED = ("healthz", "readyz")
 
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 
@@ -402,3 +419,6 @@ def _response(answer: Reply | Problem) -> Response:
 
 
 _ALWAYS = {"X-Content-Type-Options": "nosniff"}
+
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+"""Where this service speaks TLS itself; otherwise that is for the proxy to say."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -51,9 +50,6 @@ USUAL_PAGE = 1_000
 MOST_AHEAD = 1_000_000
 """How far the number of a run may be above that of the one before: a ledger counts by ones."""
 
-READY_SECONDS = 5.0
-"""How long a database that is well takes to answer, at most."""
-
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     return Reply(status, json.dumps(value, ensure_ascii=False).encode(), headers or {})
@@ -65,10 +61,9 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 async def _portal(service: Service, asked: Asked) -> Reply:
     about = await service.read(lambda host: host.about())
     assert asked.session is not None
-    stamp = _token_of(about.stamp or about.portal)
     answer = {
         "portal": about.portal,
-        "stamp": stamp,
+        "stamp": _token_of(about.stamp or about.portal),
         "counter": about.counter,
         "today": about.today.isoformat(),
         "operator": str(asked.session.role),
@@ -81,7 +76,9 @@ async def _portal(service: Service, asked: Asked) -> Reply:
         },
         "public_url": about.public_url,
     }
-    return _unless_known(asked, f'"{stamp}.{about.today}"', lambda: json.dumps(answer, ensure_ascii=False))
+    text = json.dumps(answer, ensure_ascii=False)
+    # of all that it says: who asks is a part of it
+    return _unless_known(asked, f'"{_token_of(text)}"', lambda: text)
 
 
 def _token_of(stamp: str) -> str:
@@ -125,7 +122,10 @@ async def _user(service: Service, asked: Asked) -> Reply:
     if found is None:
         raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
     # what ends with the month is gone by itself, without a new version
-    return _unless_known(asked, f'"{found.version}.{len(found.apps)}"', lambda: user_text(found))
+    ending = sum(grant.ends is not None for grant in found.apps)
+    return _unless_known(
+        asked, f'"{found.version}.{ending}"' if ending else f'"{found.version}"', lambda: user_text(found)
+    )
 
 
 def _unless_known(asked: Asked, etag: str, text: Callable[[], str]) -> Reply:
@@ -176,12 +176,13 @@ async def _set_terms(service: Service, asked: Asked) -> Reply:
 
 async def _claim_letters(service: Service, asked: Asked) -> Reply:
     ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
-    letters = asked.body.letters
+    body: bodies.Letters = asked.body
+    letters = {claim.letter: claim.runs for claim in body.letters}
     try:
-        granted = await service.write(lambda host: host.claim_letters(ledger, fence, letters))
+        holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
     except LockLost as problem:
         raise Problem("fenced", problem.sentence) from None
-    return _json({"granted": [letter for letter in letters if letter in granted]})
+    return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
 async def _invitations(service: Service, asked: Asked) -> Reply:
@@ -335,8 +336,7 @@ async def _healthz(service: Service, asked: Asked) -> Reply:
 
 
 async def _readyz(service: Service, asked: Asked) -> Reply:
-    async with asyncio.timeout(READY_SECONDS):
-        await service.read(lambda host: host.lease("readyz"))
+    await service.require_ready()
     return _json({"status": "ok"})
 
 

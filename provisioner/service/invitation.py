@@ -11,7 +11,7 @@ import base64
 import hashlib
 import html
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -83,8 +83,8 @@ _PAGES: dict[str, dict[str, _Words]] = {
         ),
         "gone": _Words(
             "Ce lien ne fonctionne plus",
-            "Il a déjà été utilisé, il a expiré, ou un lien plus récent l’a remplacé. Si vous avez "
-            "déjà activé votre accès, connectez-vous comme d’habitude. "
+            "Il a déjà été utilisé, il a expiré, un lien plus récent l’a remplacé, ou il n’est pas "
+            "complet. Si vous avez déjà activé votre accès, connectez-vous comme d’habitude. "
             "Sinon, demandez un nouveau lien à votre cabinet.",
         ),
         "elsewhere": _Words(
@@ -111,8 +111,9 @@ _PAGES: dict[str, dict[str, _Words]] = {
         ),
         "gone": _Words(
             "This link no longer works",
-            "It was used already, it has expired, or a newer one has replaced it. If you have activated "
-            "your access before, log in as usual. Otherwise ask your firm for a new link.",
+            "It was used already, it has expired, a newer one has replaced it, or it is not complete. "
+            "If you have activated your access before, log in as usual. "
+            "Otherwise ask your firm for a new link.",
         ),
         "elsewhere": _Words(
             "Open the link from your e-mail",
@@ -134,7 +135,7 @@ async def visit(service: Service, request: Request) -> Response | None:
     Raises :class:`Problem`, and :class:`PortalError` where nobody knows whether one does.
     """
     about = await service.read(lambda host: host.about())
-    token = _token(request.scope["path"], about.public_url)
+    token = token_of(request.scope["path"], about.public_url)
     if not token:
         return None
     request.scope["page"] = "invitation"
@@ -147,10 +148,10 @@ async def visit(service: Service, request: Request) -> Response | None:
     return Response(page(kind, language), status, headers={**HEADERS, **retry})
 
 
-def _token(path: str, public_url: str) -> str:
+def token_of(path: str, public_url: str) -> str:
     """The last part of an activation link's path; empty for any other path."""
-    folder, _, token = path.rpartition("/")
-    base = urlsplit(public_url).path.rstrip("/")
+    folder, _, token = path.removesuffix("/").rpartition("/")
+    base = unquote(urlsplit(public_url).path).rstrip("/")
     # at the root of the host, only what looks like a link is one
     if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
         return ""
@@ -173,7 +174,9 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 def page(kind: str, language: str) -> bytes:
     """One page: ``open``, ``done``, ``gone``, ``elsewhere`` or ``away``."""
     words = _PAGES[language][kind]
-    other, name = _OTHER[language]
+    # what was done cannot be shown again: the link is used
+    other, name = _OTHER[language] if kind != "done" else ("", "")
+    elsewhere = f'<a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a>' if other else ""
     title, text = html.escape(words.title), html.escape(words.text)
     form = note = ""
     if words.button:
@@ -187,7 +190,7 @@ def page(kind: str, language: str) -> bytes:
         f'<!doctype html>\n<html lang="{language}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta name="robots" content="noindex"><title>{title}</title><style>{_STYLE}</style></head>'
-        f'<body><nav><a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a></nav>'
+        f"<body><nav>{elsewhere}</nav>"
         f"<main><h1>{title}</h1><p>{text}</p>{note}{form}</main></body></html>\n"
     ).encode()
 

@@ -66,7 +66,8 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Refused("invalid_request", f"The body is not of the type {FORM}.")
     try:
-        return read_form(content)
+        # a field without a value counts as left out (RFC 6749, 3.2)
+        return {name: value for name, value in read_form(content).items() if value}
     except Problem as problem:
         raise Refused("invalid_request", problem.detail) from None
 
@@ -102,7 +103,7 @@ def _wanted(form: Mapping[str, str], client: Client) -> frozenset[str]:
 def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
     in_form = "client_id" in form or "client_secret" in form
     if authorization is None:
-        if not form.get("client_id"):
+        if "client_id" not in form:
             raise Refused(
                 "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
             )

@@ -25,10 +25,9 @@ _RETRY = {429, 503}
 _WORDS = (
     "The embedded portal of provisioner. Every rule of the portal is enforced here; a refusal is a "
     "problem (RFC 9457) that names the rule. Writes carry `If-Match` (the version that is changed), "
-    "`Idempotency-Key` (the same key gives the first answer again) and, for "
-    "a ledger that holds a lease, `Lease` and "
-    "`Fencing-Token`. HEAD is answered wherever GET is. The page behind an activation link lies under the "
-    "portal's public address and is for people."
+    "`Idempotency-Key` (a step that was done gives its answer again) and, for a ledger that holds a lease, "
+    "`Lease` and `Fencing-Token`. HEAD is answered wherever GET is. The page behind an activation link lies "
+    "under the portal's public address and is for people."
 )
 
 
@@ -105,6 +104,8 @@ def _answer(entry: Entry, status: int) -> dict[str, Any]:
             answer["content"] = {"application/json": {"schema": {"type": "object"}}}
         if entry.etag:
             answer["headers"] = {"ETag": _header("Names this version.", {"type": "string", "pattern": '^"'})}
+        if status == 201:
+            answer["headers"]["Location"] = _header("Where it is.", {"type": "string", "pattern": "^/v1/"})
         return answer
     titles = sorted({title for code, title in PROBLEMS.values() if code == status})
     answer = {"description": "; ".join(titles)}
@@ -117,6 +118,9 @@ def _answer(entry: Entry, status: int) -> dict[str, Any]:
         }
     if status == 401:
         answer["headers"] = {"WWW-Authenticate": _header("How to log in.", {"type": "string"})}
+    if status == 403:
+        words = "The scope that is needed, where it is the token that lacks it."
+        answer["headers"] = {"WWW-Authenticate": {**_header(words, {"type": "string"}), "required": False}}
     if status == 405:
         answer["headers"] = {"Allow": _header("The methods that it takes.", {"type": "string"})}
     return answer

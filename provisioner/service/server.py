@@ -26,6 +26,12 @@ HEADER_SECONDS = 15.0
 HEADER_BYTES = 64 * 1024
 """Request line and headers together."""
 
+FRAMING_BYTES = 256 * 1024
+"""Around the pieces of a body that comes in pieces: their sizes and extensions, and fields after the last."""
+
+PACE_BYTES, PACE_SECONDS = 128 * 1024, 10.0
+"""What a peer reads in so long, at least, of an answer that waits for him; then the line is cut."""
+
 UNREAD_SECONDS = 2.0
 """For the peer to read an answer that was given before his body had come; then the line is cut."""
 
@@ -44,7 +50,9 @@ class Protocol(HttpToolsProtocol):
 
     _clock: asyncio.TimerHandle | None = None
     _cut: asyncio.TimerHandle | None = None
+    _pace: asyncio.TimerHandle | None = None
     _pending = 0
+    _framing = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock runs from here."""
@@ -55,6 +63,7 @@ class Protocol(HttpToolsProtocol):
         """Nothing more to wait for."""
         self._have_headers()
         self._have_body()
+        self.resume_writing()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -64,9 +73,13 @@ class Protocol(HttpToolsProtocol):
             if self._pending > HEADER_BYTES + len(data) or self._endless(data):
                 self.send_400_response("The headers of the request are too large.")
                 return
+        else:
+            self._framing += len(data)
         # what is no request leaves the idle clock running: uvicorn stops it at any byte
         idle, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
         super().data_received(data)
+        if self._clock is None and self._framing > FRAMING_BYTES:
+            self._drop()
         if idle is not None:
             if self._clock is None and (self.cycle is None or self.cycle.response_complete):
                 self.timeout_keep_alive_task = idle
@@ -78,7 +91,17 @@ class Protocol(HttpToolsProtocol):
         unread = self.cycle is not None and self.cycle.more_body
         super().on_response_complete()
         if unread and not self.transport.is_closing():
-            self._cut = self.loop.call_later(UNREAD_SECONDS, self.transport.close)
+            self._cut = self.loop.call_later(UNREAD_SECONDS, self._drop)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Fields after the body are not kept: nobody asks for them."""
+        if self._clock is not None:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """The body itself has a bound of its own."""
+        self._framing -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The rest of a body that nobody read has come: the line may be used again."""
@@ -94,7 +117,24 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """What follows is the border's to time."""
         self._have_headers()
+        self._framing = 0
         super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """An answer waits for its reader, and its request is under way until then."""
+        super().pause_writing()
+        self._watch_reader()
+
+    def resume_writing(self) -> None:
+        """He has read on."""
+        if self._pace is not None:
+            self._pace.cancel()
+            self._pace = None
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing was asked for long; an answer that is not read by now never will be."""
+        self._drop()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered like any other malformed request, and the line is cut."""
@@ -105,6 +145,24 @@ class Protocol(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def _watch_reader(self) -> None:
+        unread = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() > unread - PACE_BYTES:
+                self.transport.abort()
+            else:
+                self._watch_reader()
+
+        self._pace = self.loop.call_later(PACE_SECONDS, look)
+
+    def _drop(self) -> None:
+        """The end of a line; what its peer has not read is thrown away, as closing would wait for him."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _endless(self, data: bytes) -> bool:
         return self._pending > HEADER_BYTES and b"\r\n\r\n" not in data

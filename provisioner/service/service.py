@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from provisioner.model import Clock
 from provisioner.portals.base import Receipt
-from provisioner.portals.hosting import Job
+from provisioner.portals.hosting import Job, Lease
 from provisioner.service.clients import Client, Clients, Session, digest
 from provisioner.service.hosts import Hosts, Lasting, Opened
 from provisioner.service.problems import Problem
@@ -22,6 +22,9 @@ READERS = 4
 
 FRESH_SECONDS = 1.0
 """How long a token is taken without asking the database again: a disabled client is out after that."""
+
+READY_SECONDS = 5.0
+"""How long a database that is well takes to answer, at most."""
 
 MOST_SESSIONS = 10_000
 
@@ -66,6 +69,8 @@ class Service:
         self._pen = ThreadPoolExecutor(1, thread_name_prefix="pen")
         self._door = ThreadPoolExecutor(1, thread_name_prefix="door")
         self._sessions: dict[str, tuple[Session, float]] = {}
+        self._readiness: asyncio.Future[Lease | None] | None = None
+        self._ready_until = 0.0
 
     def start(self) -> None:
         """Begin to write, in the event loop that runs."""
@@ -113,6 +118,19 @@ class Service:
         """A step, done together with whatever else waits."""
         assert self._writer is not None
         return await self._writer.do(job)
+
+    async def require_ready(self) -> None:
+        """The database answers, or did a moment ago: everybody may ask, so it is asked once for all.
+
+        The answer stands for a second, whatever it was. Raises :class:`PortalError`, and
+        :class:`TimeoutError` where there is none.
+        """
+        asked = self._readiness
+        if asked is None or (asked.done() and self._ready_until <= self._monotonic()):
+            asked = self._readiness = asyncio.ensure_future(self.read(lambda host: host.lease("readyz")))
+            self._ready_until = self._monotonic() + FRESH_SECONDS
+        async with asyncio.timeout(READY_SECONDS):
+            await asyncio.shield(asked)
 
     async def session(self, token: str) -> Session:
         """Who has this token. Raises :class:`Problem`."""

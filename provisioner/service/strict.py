@@ -19,6 +19,15 @@ MAX_BODY = 1024 * 1024
 MAX_DEPTH = 8
 """Objects and lists inside one another; ours have four."""
 
+MAX_VALUES = 50_000
+"""In one body; the staff of the largest firm are fewer."""
+
+MAX_KEYS = 100
+"""Of one object; ours have a dozen."""
+
+MAX_MISFITS = 1_000
+"""Faults of one body that are looked at; what has more is not worth the time to name them."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -36,8 +45,7 @@ def _check(content: bytes) -> None:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise Problem("malformed", "The body is not UTF-8.") from None
-    if _depth(text) > MAX_DEPTH:
-        raise Problem("malformed", f"The body is nested deeper than {MAX_DEPTH} levels.")
+    _require_modest(content)
     try:
         json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
     except _Doubled as doubled:
@@ -46,15 +54,29 @@ def _check(content: bytes) -> None:
         raise Problem("malformed", "The body is not JSON.") from None
 
 
-def _depth(text: str) -> int:
-    """How deep the brackets outside of texts go, also those of a text that does not end."""
-    deepest = depth = 0
-    for bracket in re.findall(
-        r"[\[{}\]]", re.sub(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', "", text, flags=re.DOTALL)
-    ):
-        depth += 1 if bracket in "[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _require_modest(content: bytes) -> None:
+    """Neither deep nor of very many values, told from its marks outside of texts, before it is read.
+
+    Pairs of brackets are taken away from the innermost outward, which costs the same whatever somebody sends.
+    """
+    # a key and a text have four
+    if content.count(b'"') > 4 * MAX_VALUES:
+        raise _too_many()
+    marks = re.sub(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', b"", content, flags=re.DOTALL)
+    if marks.count(b",") >= MAX_VALUES:
+        raise _too_many()
+    brackets = marks.translate(None, _NO_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if len(brackets) > MAX_DEPTH or b"[]" in brackets or b"{}" in brackets:
+        raise Problem("malformed", f"The body is nested deeper than {MAX_DEPTH} levels.")
+
+
+def _too_many() -> Problem:
+    return Problem("malformed", f"The body has more than {MAX_VALUES:,} values.")
+
+
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class _Doubled(Exception):
@@ -62,6 +84,8 @@ class _Doubled(Exception):
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > MAX_KEYS:
+        raise Problem("malformed", f"An object of the body has more than {MAX_KEYS} keys.")
     seen = set()
     for key, _ in pairs:
         if key in seen:
@@ -74,6 +98,8 @@ def _refuse_constant(_: str) -> NoReturn:
 
 
 def _misfit(problem: ValidationError) -> Problem:
+    if problem.error_count() > MAX_MISFITS:
+        return Problem("invalid", f"The body has more than {MAX_MISFITS} faults.")
     first, *others = problem.errors(include_url=False, include_context=True, include_input=False)
     if first["type"] == "json_invalid":
         return Problem("malformed", "The body is not JSON.")

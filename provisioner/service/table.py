@@ -60,7 +60,8 @@ SINCE = Parameter("since", "query", "Only what was changed after the counter sto
 IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key",
     "header",
-    "The same request with the same key gets the first answer again, for ever.",
+    "Once the step is done, the same request with the same key gets that answer again, for ever. What was "
+    "refused is not kept, and is tried anew.",
     "^[!-.0-~]{1,255}$",
 )
 IF_MATCH = Parameter(
@@ -112,10 +113,10 @@ class Entry:
     def statuses(self) -> frozenset[int]:
         """Every status that it may answer with."""
         refused = {400, 404, 405, 406, 408, 413, 429, 503, *self.refuses}
-        if self.takes is not None:
-            refused |= {415, 422}
         if self.access:
             refused |= {401, 403}
+            if self.takes is not None:
+                refused |= {415, 422}
         return frozenset(refused | self.gives.keys())
 
 
@@ -201,8 +202,10 @@ TABLE: tuple[Entry, ...] = (
         parameters=(KEY, LEDGER_QUERY),
     ),
     Entry(
-        "claim_letters", "Claim letters", {200: bodies.GrantedLetters}, access=WRITE,
-        words="The first ledger that asks for a letter has it, for ever.", takes=bodies.Letters,
+        "claim_letters", "Claim letters", {200: bodies.LetterHolders}, access=WRITE,
+        words="The first ledger that asks for a letter has it, for ever. Within that ledger it passes to "
+        "this run from the runs named with it; any other run is one of a copy of the ledger, and keeps it.",
+        takes=bodies.Letters,
         parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
     ),
     Entry(

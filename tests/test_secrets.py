@@ -1,0 +1,58 @@
+"""Secrets, as people save them: with marks, blanks and line ends around them, or not at all."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from provisioner.commands.secrets import secret_of
+from provisioner.errors import PortalError
+
+read = partial(secret_of, what="the portal's secret", error=PortalError, usual="USUAL_SECRET")
+
+
+@pytest.mark.parametrize("content", [b"word", b"word\n", b"word\r\n", b"\xef\xbb\xbfword\n", b" word "])
+def test_a_secret_is_what_stands_in_its_file_without_what_editors_put_around_it(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert read(tmp_path, "", "secret") == "word"
+
+
+@pytest.mark.parametrize("named", ["", "NAMED_SECRET"])
+def test_a_secret_is_what_stands_in_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    monkeypatch.setenv(named or "USUAL_SECRET", "word\r\n")
+    assert read(tmp_path, named, "") == "word"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "No such file"),
+        (b"", "secret is empty"),
+        (b"\n", "secret is empty"),
+        ("word".encode("utf-16"), "secret is not UTF-8 text"),
+    ],
+)
+def test_a_file_without_a_secret_is_told_in_words(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    with pytest.raises(PortalError, match=reason) as refusal:
+        read(tmp_path, "", "secret")
+    assert refusal.value.remedy
+    assert "codec" not in refusal.value.sentence
+
+
+def test_a_variable_that_is_empty_is_told_from_one_that_is_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PortalError, match=r"NAMED_SECRET.* is not set"):
+        read(tmp_path, "NAMED_SECRET", "")
+    monkeypatch.setenv("NAMED_SECRET", " ")
+    with pytest.raises(PortalError, match=r"NAMED_SECRET.* is empty"):
+        read(tmp_path, "NAMED_SECRET", "")
+    assert read(tmp_path, "", "") == ""
