@@ -51,6 +51,8 @@ class Manners:
     """A resource as it is told: its kind, itself, whether it is in a list."""
     kept: Callable[[Resource], None] = lambda one: None
     """What becomes of a resource that was written."""
+    merges: bool = False
+    """A PUT leaves what it does not name, which it may (RFC 7644, section 3.5.1)."""
     brief: bool = False
     """It says where a new resource is, and no more."""
     spells: Callable[[str], str] = str
@@ -77,7 +79,7 @@ class Manners:
         one.setdefault("meta", {"created": f"2026-01-01T00:00:{len(self.versions):09}Z"})
         if self.held[kind].get(id_) != one:
             self.versions[id_] = next(self._count)
-        self.held[kind][id_] = {name: what for name, what in one.items() if what not in (None, [])}
+        self.held[kind][id_] = _assigned(one)
         return self.held[kind][id_]
 
     def find(self, kind: str, name: str) -> Resource:
@@ -116,7 +118,11 @@ class Manners:
         if asked.method == "DELETE":
             del self.held[kind][id_[0]]
             return reply(204)
-        new = {**asked.json, "id": one["id"], "meta": one["meta"]}
+        new = {
+            **(_merged(one, asked.json) if self.merges else asked.json),
+            "id": one["id"],
+            "meta": one["meta"],
+        }
         if asked.method == "PUT" and f"{CORE}{kind[:-1]}" not in (new.get("schemas") or ()):
             return _no(400, "schemas is required")
         if asked.method == "PATCH":
@@ -224,6 +230,18 @@ def _patch(one: Resource, operation: Resource) -> None:
         ]
     else:
         home[name] = what
+
+
+def _assigned(one: Resource) -> Resource:
+    """Null and an empty list are nothing (RFC 7643, section 2.5)."""
+    whole = {name: _assigned(what) if isinstance(what, dict) else what for name, what in one.items()}
+    return {name: what for name, what in whole.items() if what not in (None, [])}
+
+
+def _merged(before: Resource, said: Resource) -> Resource:
+    both = {name: _merged(before[name], said[name]) for name in said if isinstance(before.get(name), dict)
+            and isinstance(said[name], dict)}  # fmt: skip
+    return {**before, **said, **both}
 
 
 @contextmanager

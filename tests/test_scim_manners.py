@@ -23,7 +23,7 @@ from provisioner.errors import PortalError
 from provisioner.model import State, Status
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portals.base import Verdict
-from provisioner.portals.scim_schema import COMPANY
+from provisioner.portals.scim_schema import COMPANY, USER
 
 LEDGER = "1" * 32
 
@@ -72,6 +72,7 @@ def phones_as_rfc_3966_has_them(one: Resource) -> None:
 PEOPLE: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
+    "PUT leaves what it does not name": {"patch": False, "merges": True},
     "entitlements without types": {"schemas": entitlements_without_types, "kept": dropping_types},
     "nulls": {"shown": with_nulls},
     "nulls, without PATCH": {"shown": with_nulls, "patch": False},
@@ -116,6 +117,7 @@ def test_the_same_story_on_servers_of_every_manner(words: dict[str, Any], memory
         assert emily["title"] == "Boss"
         assert theirs in emily["entitlements"]
         assert [server.find("Users", "svc"), server.find("Groups", "Printers")] == strangers
+        assert not any("pending" in one.get(USER, ()) for one in server.held["Users"].values())
         assert [len(server.find("Groups", name)["members"]) for name in ("Clarke", "SCI")] == [3, 1]
 
 

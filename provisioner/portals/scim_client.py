@@ -137,14 +137,18 @@ class Client:
         if self.features.patch:
             reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
         else:
-            reply = self._write("PUT", where, self._whole(endpoint, wanted), before)
+            reply = self._write("PUT", where, self._whole(endpoint, before, wanted), before)
         return self._after(endpoint, reply, wanted)
 
-    def _whole(self, endpoint: str, wanted: Resource) -> Resource:
-        """What a PUT says of a resource; its schemas also where the server left them out."""
+    def _whole(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
+        """What a PUT says of a resource; its schemas also where the server left them out.
+
+        What is taken away is said as well: a server may leave what is not named (RFC 7644, section 3.5.1).
+        """
         core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
         others = [urn for urn in wanted.get("schemas", []) if self._names[str(urn)] != core]
-        kept = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
+        said = _with_nothing(before, wanted)
+        kept = {name: held for name, held in said.items() if name not in ("meta", "groups")}
         return {**kept, "schemas": [core, *others]}
 
     def join(self, endpoint: str, group: str, member: str) -> None:
@@ -322,6 +326,19 @@ class Client:
         if not isinstance(held, list):
             raise absurd(self._web.server, "it is no SCIM list")
         return [one for one in held if isinstance(one, dict)]
+
+
+def _with_nothing(before: Resource, wanted: Resource) -> Resource:
+    """What is wanted, and of what was there and is not wanted that it is nothing (RFC 7643, section 2.5)."""
+    gone = {
+        name: [] if isinstance(held, list) else None for name, held in before.items() if name not in wanted
+    }
+    inside = {
+        name: _with_nothing(before[name], held)
+        for name, held in wanted.items()
+        if isinstance(held, dict) and isinstance(before.get(name), dict)
+    }
+    return {**wanted, **gone, **inside}
 
 
 def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
