@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from contract_support import Desk, require
 from http_support import Asked
-from people import user
+from people import TODAY, user
 from scim_manners import CORE, manners
 from scim_support import opened
 
 from provisioner.errors import PortalError
-from provisioner.planning.steps import EditCompanies
+from provisioner.model import AppState, Grant, UserType, month_end
+from provisioner.planning.steps import EditApps, EditCompanies, EditProfile, SetType
 from provisioner.portals.scim_schema import COMPANY, USER
 
 
@@ -28,6 +31,46 @@ def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_
 
 
 # --- what stands beside ours ---
+
+THEIRS: dict[str, list[Any]] = {
+    "emails": ["ann@private.example", {"type": "home", "value": "ann@home.example"}],
+    "phoneNumbers": ["+33100000000"],
+    "roles": [{"value": "administrator", "type": "erp"}, "auditor"],
+    "entitlements": [
+        {"value": "VPN", "type": "ending"}, {"value": "SAP", "type": "requested"}, "Badge",
+        {"value": "Scan", "type": "licence"},
+    ],
+}  # fmt: skip
+
+
+def test_what_others_hold_beside_ours_is_neither_read_nor_lost() -> None:
+    with manners() as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        require(desk.create(user("bob", type="standard", apps=("Scan",))))
+        bob = server.find("Users", "bob")
+        scan = {"value": "Scan", "display": "Numérisation", "primary": True}
+        ours = [scan if one["value"] == "Scan" else one for one in bob["entitlements"]]
+        server.write(
+            "Users",
+            {**bob, **{name: [*theirs, *bob.get(name, [])] for name, theirs in THEIRS.items()},
+             "entitlements": [*THEIRS["entitlements"], *ours]},
+        )  # fmt: skip
+        assert desk.find("bob") == user("bob", type="standard", apps=("Scan",))
+        for step in (
+            SetType("bob@example.fr", UserType.ADMINISTRATOR),
+            SetType("bob@example.fr", UserType.STANDARD),
+            EditApps("bob@example.fr", grant=("Achats",)),
+            EditApps("bob@example.fr", end=("Scan",), ends=month_end(TODAY)),
+            EditProfile("bob@example.fr", "rob@example.fr", "Rob", "Martin", "+33612345678"),
+        ):
+            require(desk.do(step))
+        found = server.find("Users", "rob")
+        for name, theirs in THEIRS.items():
+            assert [one for one in found[name] if one in theirs] == theirs
+        assert {**scan, "type": "ending"} in found["entitlements"]
+        ending = Grant("Scan", AppState.ENDING, month_end(TODAY))
+        assert desk.find("rob").apps == {Grant("Achats", AppState.ACTIVE), ending}
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ class Places:
 
     def _type(self, resource: Resource) -> UserType:
         place = self.place("type")
-        held: Sequence[Any] = [one.get("value") for one in place.elements(resource)]
+        held: Sequence[Any] = [one.get("value") for one in place.elements(resource) if _is_role(one)]
         if not held:
             held = [place.read(resource)]
         return UserType.ADMINISTRATOR if UserType.ADMINISTRATOR in held else UserType.STANDARD
@@ -363,7 +363,7 @@ class Places:
         if place.by or place.part or not self._definition(place, core).many:
             place.write(resource, str(type_))
             return
-        others = [one for one in place.elements(resource) if one.get("value") not in tuple(UserType)]
+        others = [one for one in place.all_elements(resource) if not _is_role(one)]
         place.write(resource, [*others, {"value": str(type_)}])
 
     def _status(self, resource: Resource) -> Status:
@@ -380,11 +380,13 @@ class Places:
         seen: dict[str, Grant] = {}
         for entry in self.place("apps").elements(resource):
             app, kind = str(entry.get("value", "")), str(entry.get("type") or "")
+            if not self._is_grant(entry):
+                continue
             if kind == _REQUESTED:
                 seen.setdefault(app, Grant(app, AppState.REQUESTED))
             elif kind == _ENDING and app in days:
                 seen[app] = Grant(app, AppState.ENDING, days[app])
-            elif app in self._apps and kind in ("", _ENDING):
+            else:
                 seen[app] = Grant(app, AppState.ACTIVE)
         yield from seen.values()
 
@@ -401,11 +403,14 @@ class Places:
         if not self.holds("apps"):
             return
         place = self.place("apps")
-        others = [entry for entry in place.elements(resource) if not self._is_grant(entry)]
+        others = [entry for entry in place.all_elements(resource) if not self._is_grant(entry)]
+        before = {entry["value"]: entry for entry in place.elements(resource) if self._is_grant(entry)}
         ours: list[Resource] = []
         for grant in sorted(grants, key=lambda grant: grant.app):
+            # what else is said of an application stays
+            kept = {name: held for name, held in before.get(grant.app, {}).items() if name != "type"}
             kind = {} if grant.state is AppState.ACTIVE else {"type": str(grant.state)}
-            ours.append({"value": grant.app, **kind})
+            ours.append({**kept, "value": grant.app, **kind})
         place.write(resource, [*others, *ours])
         if self.holds("endings"):
             days = [
@@ -415,9 +420,12 @@ class Places:
             ]
             self.place("endings").write(resource, days)
 
-    def _is_grant(self, entry: Resource) -> bool:
-        kind = str(entry.get("type") or "")
-        return kind in (_REQUESTED, _ENDING) or (not kind and str(entry.get("value", "")) in self._apps)
+    def _is_grant(self, entry: Any) -> bool:
+        """One of an application of ours; what has another kind, or is not in the catalogue, is another's."""
+        if not isinstance(entry, dict):
+            return False
+        app, kind = entry.get("value"), entry.get("type") or ""
+        return isinstance(app, str) and app in self._apps and kind in ("", _REQUESTED, _ENDING)
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
@@ -434,6 +442,11 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
             f"portal: scim: {name}: {place} is no attribute with several values.",
             "Name one like entitlements, or write none.",
         )
+
+
+def _is_role(element: Any) -> bool:
+    """One of ours: of another program's, its type says which."""
+    return isinstance(element, dict) and element.get("value") in tuple(UserType) and not element.get("type")
 
 
 def _phone(text: str) -> str | None:

@@ -67,8 +67,8 @@ class Path:
                 schemas.append(self.urn)
         home = self._home(resource)
         if self.by:
-            elements = _elements(home.get(self.name))
-            chosen = next((one for one in elements if self._chooses(one)), None)
+            elements = self.all_elements(resource)
+            chosen = next((one for one in _elements(elements) if self._chooses(one)), None)
             if wanted is None:
                 elements = [one for one in elements if one is not chosen]
             elif chosen is None:
@@ -87,6 +87,11 @@ class Path:
     def elements(self, resource: Resource) -> list[Resource]:
         """What an attribute with several elements holds, each with its parts."""
         return _elements(self._home(resource).get(self.name))
+
+    def all_elements(self, resource: Resource) -> list[Any]:
+        """Those too that have no parts, as some servers keep plain texts."""
+        held = self._home(resource).get(self.name)
+        return list(held) if isinstance(held, list) else []
 
     def _home(self, resource: Resource) -> Resource:
         home = resource.get(self.urn) if self.urn else resource
