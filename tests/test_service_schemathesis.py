@@ -141,10 +141,16 @@ def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:
     for name in ("Lease", "Fencing-Token"):
         case.headers.pop(name, None)
     if case.operation.label == "POST /v1/users" and isinstance(case.body, dict):
-        # of all characters drawn, few may stand in a name
+        # of all characters drawn, few may stand in a name, and few numbers are somebody's
         address = f"u{zlib.crc32(repr(case.body).encode())}@example.fr"
         case.body.update(
-            email=address, first_name="Ada", last_name="Love", billed="1", companies=["1"], apps=[]
+            email=address,
+            first_name="Ada",
+            last_name="Love",
+            phone=None,
+            billed="1",
+            companies=["1"],
+            apps=[],
         )
     if "If-Match" in case.headers and "id" in case.path_parameters:
         found = httpx2.get(f"{url}/v1/users/{case.path_parameters['id']}", headers=headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from provisioner.limits import MAX_EMAIL_BYTES
@@ -246,10 +246,11 @@ class KeptReceipt(Receipt):
 class TermsBody(Body):
     """What differs by firm (A9): catalogue, mail domains (R14), own staff (R1)."""
 
-    offers: Annotated[list[Name], Field(max_length=1_000)]
-    apps: Annotated[list[OtherApp], Field(max_length=1_000)]
-    email_domains: Annotated[list[Domain], Field(max_length=1_000)]
-    staff: Annotated[list[Email], Field(max_length=10_000)]
+    # the first fault of each will do: to look at ten thousand odd addresses takes a second
+    offers: Annotated[list[Name], Field(max_length=1_000), FailFast()]
+    apps: Annotated[list[OtherApp], Field(max_length=1_000), FailFast()]
+    email_domains: Annotated[list[Domain], Field(max_length=1_000), FailFast()]
+    staff: Annotated[list[Email], Field(max_length=10_000), FailFast()]
 
 
 class NewTerms(TermsBody):
