@@ -103,7 +103,8 @@ Deed = Callable[[Somebody], Receipt]
 
 def creates_lea(who: Somebody) -> Receipt:
     julien = who.find(JULIEN)
-    return who.portal.client_creates_user(julien.id, replace(julien, email=LEA, first_name="Léa"))
+    lea = replace(julien, email=LEA, first_name="Léa", apps=frozenset())
+    return who.portal.client_creates_user(julien.id, lea)
 
 
 OTHERWISE: dict[str, tuple[str, Deed]] = {

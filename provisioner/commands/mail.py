@@ -159,15 +159,12 @@ def settle(
 
 
 def _letters_to(ledger: Ledger, user: str) -> list[Posted]:
-    """Those to this name or address, or to the account behind it under a name that it had before."""
+    """Those to the account that has this name, also under one that it had before; else to this address."""
     key = email_key(user)
     known = ledger.books().managed.get(key)
-    return [
-        posted
-        for posted in ledger.letters()
-        if key in (posted.user, email_key(posted.letter.recipient))
-        or (known is not None and posted.user_id == known.id)
-    ]
+    if known is not None:
+        return [posted for posted in ledger.letters() if posted.user_id == known.id]
+    return [posted for posted in ledger.letters() if key in (posted.user, email_key(posted.letter.recipient))]
 
 
 def _advice(posted: Posted) -> str:

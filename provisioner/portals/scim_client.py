@@ -330,7 +330,7 @@ class Client:
 
 def _with_nothing(before: Resource, wanted: Resource) -> Resource:
     """What is wanted, and of what was there and is not wanted that it is nothing (RFC 7643, section 2.5)."""
-    gone = {
+    gone: Resource = {
         name: [] if isinstance(held, list) else None for name, held in before.items() if name not in wanted
     }
     inside = {
