@@ -42,9 +42,10 @@ class Console:
     def confirm(self, question: str) -> bool:
         """Ask; only the word yes is a yes. Raises :class:`Cancelled` at Ctrl-C."""
         self.stdout.flush()
-        self.stderr.write(f"{question} Only 'yes' is accepted: ")
-        self.stderr.flush()
         try:
+            # whoever can read the question can stop here already
+            self.stderr.write(f"{question} Only 'yes' is accepted: ")
+            self.stderr.flush()
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             raise Cancelled("\nStopped; nothing was written.", f"To finish: {self.invocation}") from None
