@@ -67,12 +67,8 @@ def server(profile: str, *, ours: bool = True, page: int = 1_000) -> str:
     config["filter"]["maxResults"] = page
     config |= {"changePassword": {"supported": False}, "sort": {"supported": False}}
     files = {"config": config, "schemas": server_schemas(ours=ours)}
-    command = [
-        str(Path(sys.executable).parent / "scim2-server"),
-        "--dynamic-tenants",
-        "--bearer-token",
-        TOKEN,
-    ]
+    program = str(Path(__file__).with_name("lasting_scim_server.py"))
+    command = [sys.executable, program, "--dynamic-tenants", "--bearer-token", TOKEN]
     for name, content in files.items():
         (folder / f"{name}.json").write_text(json.dumps(content))
     command += ["--service-provider-config", str(folder / "config.json")]
