@@ -39,7 +39,7 @@ from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
 from strategies import states
 
 from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
-from provisioner.errors import Locked, LockLost
+from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger import Effect, Intent, Ledger, read_entries
 from provisioner.model import (
     AppState,
@@ -653,6 +653,20 @@ def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, m
             assert not plan_to(portal, desired).changes
             assert carried_out(plan, portal, ledger) == set()
     ledger.close()
+
+
+@promise()
+def test_a_plan_is_refused_where_what_it_touches_has_moved_and_nowhere_else(desk: Desk) -> None:
+    """Row 9: law 5, on every portal."""
+    plan = plan_to(desk.portal, state(user("ann", companies=("2",))))
+    assert {str(change.address) for change in plan.changes} == {"user:ann@example.fr"}
+    require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
+    survey(plan, desk.portal.snapshot())
+    require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
+    with pytest.raises(StalePlan) as refused:
+        survey(plan, desk.portal.snapshot())
+    assert "user:ann@example.fr" in str(refused.value)
+    assert "cid" not in str(refused.value)
 
 
 @promise(RECEIPTS, CLAIMS, LEASES)

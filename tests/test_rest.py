@@ -722,6 +722,28 @@ def test_a_defect_of_the_portal_is_looked_up_before_it_is_believed(scripted: Scr
         portal.execute([CLOSE])
 
 
+@pytest.mark.parametrize("parallelism", [1, 10])
+def test_so_many_steps_are_under_way_at_once_as_were_asked_for(parallelism: int, scripted: Scripted) -> None:
+    """Nobody is answered before all of them have asked; and never one more than those."""
+    together = threading.Barrier(parallelism)
+    asking = most = 0
+
+    def close(_: Asked) -> bytes:
+        nonlocal asking, most
+        with scripted.lock:
+            asking += 1
+            most = max(most, asking)
+        together.wait(20)
+        with scripted.lock:
+            asking -= 1
+        return reply(200, {"verdict": "applied", "id": "id-ann", "version": 4})
+
+    scripted.says[AT_CLOSING] = close
+    with scripted.portal(parallelism=parallelism) as portal:
+        assert len(portal.execute([replace(CLOSE, key=f"k{number}") for number in range(30)])) == 30
+    assert most == parallelism
+
+
 def test_a_step_without_a_key_is_not_sent_twice(scripted: Scripted) -> None:
     scripted.says[AT_CLOSING] = lambda _: [RESET]
     with scripted.portal() as portal, pytest.raises(PortalError, match="gave no usable answer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,9 @@ from people import user
 from scim_support import TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
-from provisioner.errors import Partial, PortalError, StalePlan
+from provisioner.cli import run
+from provisioner.errors import LockLost, Partial, PortalError, StalePlan
+from provisioner.ledger import read_holder
 from provisioner.model import Production, UserType
 from provisioner.planning.steps import (
     CloseUser,
@@ -494,8 +497,10 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         ):  # fmt: skip
             require(first.create(someone))
 
+    held = {kind: everything(start, kind) for kind in ("Users", "Groups")}
+
     def prepared() -> str:
-        return copied(start, tenant(server("scim")))
+        return copied(held, tenant(server("scim")))
 
     def run(url: str) -> Receipt:
         with opened(url) as portal:
@@ -512,6 +517,7 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
     assert last >= 6
     with opened(calm) as portal:
         expected = portal.snapshot().state
+    left = content(calm)
     seen = 0
     for at in range(1, last + 1):
         url = prepared()
@@ -533,18 +539,18 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         assert theirs == (told and replace(told, verdict=Verdict.ALREADY))
         receipt = run(url)
         assert receipt.verdict is Verdict.APPLIED, at
-        assert content(url) == content(calm), at
+        assert content(url) == left, at
         assert run(url).verdict is Verdict.APPLIED
     assert seen >= 3
 
 
-def copied(start: str, url: str) -> str:
+def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
     """An empty server with what another one holds."""
     ids = {}
-    for one in everything(start, "Users"):
+    for one in held["Users"]:
         _, made = ask(url, "POST", "/Users", {key: held for key, held in one.items() if key != "meta"})
         ids[one["id"]] = made["id"]
-    for one in everything(start, "Groups"):
+    for one in held["Groups"]:
         members = [{"value": ids[member["value"]]} for member in one.get("members", [])]
         ask(url, "POST", "/Groups", {**one, "members": members})
     return url
@@ -692,7 +698,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
 
     calm, calm_url = fresh("calm")
     assert apply(calm) == 0
-    welcomed = mailed(calm)
+    welcomed, left = mailed(calm), content(calm_url)
     assert set(welcomed.values()) == {1}
     at = 1
     while True:
@@ -703,7 +709,45 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
         assert code == -signal.SIGKILL != SURPRISED
         assert apply(folder) == 0, (at, capsys.readouterr())
         assert mailed(folder) == welcomed, at
-        assert content(url) == content(calm_url), at
+        assert content(url) == left, at
         assert nothing_to_do(folder, capsys), at
         at += 1
     assert at > 14
+
+
+def test_a_client_that_slept_while_another_took_over_sends_nobody_a_second_welcome(
+    memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Row 8: no lease there fences it out, but the ledger does, and versions keep what was written."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    url = tenant(server("scim"))
+    asleep, awake = threading.Event(), threading.Event()
+
+    def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
+        if is_join(asked) and not asleep.is_set():
+            asleep.set()
+            awake.wait(60)
+        return passed()
+
+    with between(url, answer) as slow:
+        folder = on_scim(memory_path / "workspace", slow)
+
+        def work() -> int:
+            talk_into(memory_path / "talk.txt")
+            return apply(folder)
+
+        client = forked(work)
+        assert asleep.wait(60)
+        os.kill(client, signal.SIGSTOP)
+        try:
+            holder = read_holder(folder / "ledger.db")
+            assert holder is not None
+            assert run(["-C", str(folder), "unlock", holder.id]) == 0
+            assert apply(folder) == 0, capsys.readouterr()
+        finally:
+            awake.set()
+            os.kill(client, signal.SIGCONT)
+        assert ended(client) == LockLost.exit_code, (memory_path / "talk.txt").read_text()
+        assert mailed(folder) == NEWCOMERS
+        assert len(everything(url, "Users")) == 2
+        assert nothing_to_do(folder, capsys)

@@ -14,6 +14,8 @@ import pytest
 from boundaries import mailed, watch, workspace
 from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, talk_into
 from postgres_support import PostgresServer
+from remote_support import firm as served_firm
+from scim_support import TOKEN, everything, server, tenant
 
 from provisioner.cli import run
 from provisioner.database import Place
@@ -110,8 +112,42 @@ def test_eight_appliers_with_one_ledger_on_a_server_have_one_effect_and_send_eac
     codes = together(folders, "--lock-timeout", "60")
     assert set(codes) == {0}, [(folder / "talk.txt").read_text() for folder in folders]
     require_one_effect(portal, folders)
+    require_turns(ledger, folders)
+
+
+def test_appliers_with_one_ledger_and_a_portal_behind_a_service_take_turns(
+    memory_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows 6 and 7: over HTTP."""
+    ledger = postgres.place()
+    with served_firm(memory_path / "served", monkeypatch) as remote:
+        folders = [firm(memory_path / str(n), remote.served.url, str(ledger)) for n in range(PROCESSES)]
+        codes = together(folders, "--lock-timeout", "60")
+        assert set(codes) == {0}, [(folder / "talk.txt").read_text() for folder in folders]
+        assert set(remote.users.values()) == {("active", 1)}
+        assert len(remote.users) == 2
+    require_turns(ledger, folders)
+
+
+def test_appliers_with_one_ledger_take_turns_also_on_a_portal_that_guards_against_nobody(
+    memory_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows 6 and 7: a SCIM server knows neither leases nor claims; the ledger they share does."""
+    monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
+    ledger, url = postgres.place(), tenant(server("scim"))
+    folders = [firm(memory_path / str(n), f"scim+{url}", str(ledger)) for n in range(PROCESSES // 2)]
+    codes = together(folders, "--lock-timeout", "60")
+    assert set(codes) == {0}, [(folder / "talk.txt").read_text() for folder in folders]
+    assert len(everything(url, "Users")) == 2
+    assert len(everything(url, "Groups")) == 1
+    require_turns(ledger, folders)
+
+
+def require_turns(ledger: Place, folders: list[Path]) -> None:
+    """One of them did each step, and sent each newcomer his letter."""
     done = [entry.verdict for made in read_runs(ledger, 20) for entry in read_entries(ledger, made.id)]
     assert Counter(done) == {"applied": 4}
+    assert sorted(letters_in(folders).values()) == [1, 1]
 
 
 def stopped_after(folder: Path, number: int) -> tuple[int, bool]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from boundaries import apply, mailed, workspace
+from crash_support import TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
+from http_support import RESET, Asked, forwarded, http_server
 from postgres_support import PostgresServer
 from service_support import Served, serving
+
+from provisioner import limits
+from provisioner.workspace import load_workspace
 
 
 @pytest.fixture
@@ -167,3 +177,58 @@ def test_a_database_killed_under_a_crowd_does_each_step_once(
         portal.close()
         assert len(users) == 160
         assert {user.version for user in users} == {1}
+
+
+@pytest.mark.parametrize("victim", ["client", "service", "database"])
+def test_a_run_under_which_one_of_the_three_is_killed_is_finished_by_running_it_again(
+    victim: str,
+    memory_path: Path,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Rows 1 and 12, portal and ledger on one PostgreSQL: an account was made, and nobody has heard of it."""
+    monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.01)
+    monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.01)
+    portal, ledger = postgres.url(postgres.new_schema()), postgres.place()
+    made, killed = threading.Event(), threading.Event()
+
+    def answer(asked: Asked) -> bytes | Iterable[bytes]:
+        whole = forwarded(asked, service.port)
+        if killed.is_set() or f"{asked.method} {asked.path}" != "POST /v1/users":
+            return whole
+        made.set()
+        killed.wait(60)
+        return [RESET]
+
+    with http_server(answer) as relay:
+        folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS, portal=relay.url, ledger=str(ledger))
+        loaded = load_workspace(folder)
+        home = memory_path / "service"
+        home.mkdir()
+        with serving(home, database=portal, terms=loaded.terms, public_url=loaded.public_url) as service:
+            monkeypatch.setenv("PROVISIONER_PORTAL_CLIENT", service.clients["administrator"].id)
+            monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", service.clients["administrator"].secret)
+            client = forked(partial(quietly_applied, folder))
+            assert made.wait(60)
+            if victim == "client":
+                os.kill(client, signal.SIGKILL)
+            elif victim == "service":
+                service.kill()
+                service.start()
+            else:
+                postgres.restart()
+            killed.set()
+            assert (ended(client) == -signal.SIGKILL) is (victim == "client")
+            assert apply(folder) == 0, capsys.readouterr()
+            users = service.portal()
+            assert [user.version for user in users.page_of_users(limit=9).items] == [1, 1]
+            users.close()
+            assert sorted(mailed(folder).values()) == [1, 1]
+            assert nothing_to_do(folder, capsys, ledger)
+
+
+def quietly_applied(folder: Path) -> int:
+    """A run whose talk nobody hears."""
+    talk_into(folder / "talk.txt")
+    return apply(folder)
