@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import Phase, settings
-from shell_support import Shell, copy_sample
+from shell_support import ROOT, Shell, copy_sample
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
+
+MEMORY = Path("/dev/shm")
+ROOM = 2**30
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
+    # thousands of syncs cost nothing there; child processes are told too
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
@@ -34,12 +41,26 @@ def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     return home
 
 
+@pytest.fixture(autouse=True, scope="session")
+def templates_compiled_once() -> None:
+    """Each run of the program compiles the shipped templates; here thousands of runs share one process."""
+    from provisioner.mail import sandbox
+
+    shipped = {file.name: file.read_text("utf-8") for file in (ROOT / "templates" / "mail").glob("*.j2")}
+    fresh, compiled = sandbox.environment, sandbox.environment(shipped)
+    for name in shipped:
+        compiled.get_template(name)
+
+    def environment(sources: Mapping[str, str]) -> sandbox.Sandbox:
+        return compiled if sources == shipped else fresh(sources)
+
+    sandbox.environment = environment
+
+
 @pytest.fixture
-def memory_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where hundreds of syncs cost nothing; on the disk where there is none."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path, prefix="provisioner-") as folder:
-        yield Path(folder)
+def memory_path(tmp_path: Path) -> Path:
+    """A folder for hundreds of workspaces, one after the other."""
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +78,12 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 @pytest.fixture
-def applied(shell: Shell) -> Shell:
-    """The same, applied."""
-    assert shell("apply", "--auto-approve").code == 0
+def applied(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """The same, applied: once, and copied for each test after the first."""
+    once = tmp_path_factory.getbasetemp() / "applied"
+    if once.exists():
+        shutil.copytree(once, shell.folder, dirs_exist_ok=True)
+    else:
+        assert shell("apply", "--auto-approve").code == 0
+        shutil.copytree(shell.folder, once)
     return shell

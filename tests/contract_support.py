@@ -225,9 +225,9 @@ class Desk:
 
     def call(self, step: Step, key: str = "") -> Call:
         """One step on the resource as it stands."""
-        state = self.state
         if isinstance(step, CreateCompany | CreateUser):
             return Call(key, step)
+        state = self.state
         if isinstance(step, EditCompany | SetBilling):
             company = state.companies.get(step.company)
             return Call(key, step, "", company.version if company else 0)

@@ -28,6 +28,12 @@ from boundaries import apply, watch, workspace
 from needs import need
 from smtp_support import Server
 
+# what a run imports only once it runs: not in each of the second processes
+import provisioner.commands.apply
+import provisioner.mail.maildir
+import provisioner.mail.smtp
+import provisioner.manifest.validation
+import provisioner.review.text  # noqa: F401
 from provisioner.cli import run
 from provisioner.database import Place
 from provisioner.ledger import read_books, read_letters

@@ -134,7 +134,7 @@ def main() -> None:
         }
 
     reports: dict[str, Any] = {}
-    for name, (content, _) in BOMBS.items():
+    for name, (content, expected) in BOMBS.items():
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -143,7 +143,7 @@ def main() -> None:
         with os.fdopen(reading) as pipe:
             said = pipe.read()
         _, ended = os.waitpid(child, 0)
-        reports[name] = json.loads(said) if ended == 0 else {"ended": ended, "codes": [], "sentences": []}
+        reports[name] = {"expected": expected, **(json.loads(said) if ended == 0 else {"ended": ended})}
     json.dump(reports, sys.stdout)
 
 

@@ -7,13 +7,11 @@ import os
 import platform
 import subprocess
 import sys
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
-from hostile_support import BOMBS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,25 +24,19 @@ HERE = Path(__file__).parent
 IN_CI = bool(os.environ.get("CI"))
 
 
-@cache
-def reports() -> tuple[dict[str, Any], bytes]:
-    """What became of each bomb, and what was said of surprises."""
+def test_every_bomb_ends_in_a_sentence_in_bounded_memory_and_time() -> None:
+    """Row 19."""
     done = subprocess.run(
         [sys.executable, str(HERE / "hostile_support.py")], capture_output=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout), done.stderr
-
-
-@pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_ends_in_a_sentence_in_bounded_memory_and_time(bomb: str) -> None:
-    """Row 19."""
-    found, surprises = reports()
-    report = found[bomb]
-    assert "ended" not in report, surprises[-2000:]
-    # some builds of libyaml stop at a depth of their own, with a syntax error of their own
-    assert {BOMBS[bomb][1], "yaml-syntax"} & set(report["codes"])
-    assert all(report["sentences"])
+    reports = json.loads(done.stdout)
+    assert len(reports) > 50
+    for bomb, report in reports.items():
+        assert "ended" not in report, (bomb, done.stderr[-2000:])
+        # some builds of libyaml stop at a depth of their own, with a syntax error of their own
+        assert {report["expected"], "yaml-syntax"} & set(report["codes"]), (bomb, report)
+        assert all(report["sentences"]), bomb
 
 
 def holds(content: bytes | str) -> None:

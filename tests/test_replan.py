@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -60,15 +61,20 @@ def readings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counted
 
 
-@pytest.fixture
-def firm(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def settled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A firm whose portal is as its manifests say."""
-    folder = tmp_path / "firm"
-    folder.mkdir()
+    folder = tmp_path_factory.mktemp("settled")
     write_manifests(folder, USERS)
     write_settings(folder)
     assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0
     return folder
+
+
+@pytest.fixture
+def firm(settled: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(settled, tmp_path / "firm"))
 
 
 def planned(firm: Path, *, cached: bool, now: datetime = NOW, digests: bool = True) -> Planned:
