@@ -73,11 +73,10 @@ _Address = Annotated[
 Email = Annotated[_Address, AfterValidator(forms.EMAIL.validate)]
 # whatever a user gave himself: it goes along unchanged where his name is corrected
 KeptEmail = Annotated[_Address, AfterValidator(_kept)]
-Phone = Annotated[
-    str,
-    # likewise
-    Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16)."),
+KeptPhone = Annotated[
+    str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
 ]
+Phone = Annotated[KeptPhone, AfterValidator(forms.PHONE.validate)]
 Number = Annotated[
     str, Field(pattern=fields.DOSSIER_PATTERN, max_length=20, description="The dossier number (R13).")
 ]
@@ -203,7 +202,7 @@ class ProfileEdit(Body):
     email: KeptEmail
     first_name: Name
     last_name: Name
-    phone: Phone | None = None
+    phone: KeptPhone | None = None
 
 
 class TypeEdit(Body):
