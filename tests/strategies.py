@@ -135,7 +135,7 @@ def _users(draw: st.DrawFn, index: int, numbers: list[str], names: st.SearchStra
         email=f"{draw(st.sampled_from(['ann', 'Bob', 'cid']))}.{index}@example.fr",
         first_name=draw(names),
         last_name=draw(names),
-        phone=draw(st.none() | st.sampled_from(["+33612345678", "+441632960001"])),
+        phone=draw(st.none() | st.sampled_from(["+33612345678", "+442079460000"])),
         type=draw(st.sampled_from(UserType)),
         billed=billed,
         companies=frozenset(draw(st.sets(st.sampled_from(numbers)))) | {billed},

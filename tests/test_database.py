@@ -490,7 +490,7 @@ def test_without_the_extra_there_is_a_sentence(
     monkeypatch.delattr(provisioner, "postgres", raising=False)
     with pytest.raises(LedgerError, match="needs a part of this program") as caught:
         read(postgres.place(), OURS, sizes)
-    assert "provisioner[postgres]" in caught.value.remedy
+    assert "[postgres]" in caught.value.remedy
 
 
 def test_a_connection_lost_between_transactions_is_made_anew(postgres: PostgresServer) -> None:

@@ -74,6 +74,9 @@ def _resolved(
     with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         snapshot = portal.snapshot()
         books = read_books(ledger_of(workspace))
+        if books.portal and not snapshot.portal:
+            # another run may have made it between the two looks
+            snapshot = portal.snapshot()
         _require_its_own(workspace, books, snapshot)
         books = with_interrupted(books, portal, snapshot)
         problems = [*problems, *check(declared, workspace.check_settings, snapshot.state.companies)]

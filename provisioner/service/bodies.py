@@ -40,6 +40,15 @@ def _page(text: str) -> str:
     return str(forms.WEB_ADDRESS.validate(text)) if text else text
 
 
+def _kept(text: str) -> str:
+    if len(text.encode()) > MAX_EMAIL_BYTES:
+        raise PydanticCustomError("email", "is longer than 254 bytes")
+    hidden = next((character for character in text if fields.is_hidden(character)), None)
+    if hidden is not None:
+        raise PydanticCustomError("hidden", "contains {what}", {"what": fields.described(hidden)})
+    return text
+
+
 def _unlike(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
         raise PydanticCustomError("twice", "names something twice")
@@ -52,7 +61,7 @@ Name = Annotated[
     Field(min_length=1, max_length=fields.MAX_NAME, pattern=NO_CONTROL),
     AfterValidator(forms.NAME.validate),
 ]
-Email = Annotated[
+_Address = Annotated[
     str,
     Field(
         min_length=3,
@@ -60,13 +69,14 @@ Email = Annotated[
         pattern=r"^[^\x00-\x20\x7f-\x9f@]+@[^\x00-\x20\x7f-\x9f@]+$",
         description="The log-in, as letters travel to it.",
     ),
-    AfterValidator(forms.EMAIL.validate),
 ]
-Phone = Annotated[
-    str,
-    Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16)."),
-    AfterValidator(forms.PHONE.validate),
+Email = Annotated[_Address, AfterValidator(forms.EMAIL.validate)]
+# whatever a user gave himself: it goes along unchanged where his name is corrected
+KeptEmail = Annotated[_Address, AfterValidator(_kept)]
+KeptPhone = Annotated[
+    str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
 ]
+Phone = Annotated[KeptPhone, AfterValidator(forms.PHONE.validate)]
 Number = Annotated[
     str, Field(pattern=fields.DOSSIER_PATTERN, max_length=20, description="The dossier number (R13).")
 ]
@@ -189,10 +199,10 @@ class NewUser(Body):
 class ProfileEdit(Body):
     """Name, e-mail and phone, as they shall read."""
 
-    email: Email
+    email: KeptEmail
     first_name: Name
     last_name: Name
-    phone: Phone | None = None
+    phone: KeptPhone | None = None
 
 
 class TypeEdit(Body):
