@@ -195,6 +195,7 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
     """
     need("strace")
     waiting, go = os.pipe()
+    ready, here = os.pipe()
     talk, log = folder / "talk.txt", folder / "calls.txt"
 
     def work() -> int:
@@ -202,11 +203,16 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
         # where the system lets only a process's ancestors look into it: everybody may look into this one
         ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
         talk_into(talk)
+        os.write(here, b".")
         os.read(waiting, 1)
         return apply(folder)
 
     pid = forked(work)
     os.close(waiting)
+    os.close(here)
+    # what it does to get there is not counted, however late strace comes
+    os.read(ready, 1)
+    os.close(ready)
     options = ["-y", *(["-e", f"inject={fault}"] if fault else [])]
     options += ["-e", f"trace={','.join(names)}", "-s", "8", "-o", str(log)]
     strace = subprocess.Popen(["strace", "-f", "-p", str(pid), *options], stderr=subprocess.PIPE, text=True)
