@@ -258,12 +258,6 @@ def validate(as_json: bool) -> int:
 @click.option(
     "--detailed-exitcode", "-detailed-exitcode", is_flag=True, help="Exit 2 when there are changes."
 )
-@click.option(
-    "--no-cache",
-    "no_cache",
-    is_flag=True,
-    help="Read everything, also what has not moved since the last plan.",
-)
 def plan(
     as_json: bool,
     targets: tuple[str, ...],
@@ -271,7 +265,6 @@ def plan(
     markdown: Path | None,
     out: Path | None,
     detailed_exitcode: bool,
-    no_cache: bool,
 ) -> int:
     """Show what would change. Writes nothing to the portal."""
     from provisioner.commands.plan import Outputs
@@ -284,7 +277,6 @@ def plan(
         outputs=Outputs(as_json, markdown, out),
         selection=Selection(parse_addresses(targets), parse_addresses(excludes)),
         detailed_exitcode=detailed_exitcode,
-        cached=not no_cache,
     )
 
 

@@ -6,11 +6,10 @@ readers and writers have the same statements for both.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -48,7 +47,6 @@ __all__ = [
     "require_same",
     "seen_at",
     "stamp_of",
-    "stamped",
     "still_usable",
     "told",
     "transaction",
@@ -183,21 +181,6 @@ def now_of(place: Place, connection: Connection) -> float:
         "SELECT CAST(extract(epoch FROM clock_timestamp()) AS DOUBLE PRECISION)"
     ).fetchone()
     return float(seconds)
-
-
-@contextmanager
-def stamped(connection: Connection) -> Iterator[None]:
-    """Within a transaction: whatever is written gives the content another stamp.
-
-    A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
-    """
-    before = connection.total_changes
-    yield
-    if connection.total_changes != before:
-        connection.execute(
-            "INSERT INTO fact VALUES ('stamp', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (os.urandom(16).hex(),),
-        )
 
 
 def stamp_of(connection: Connection, seen: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source, error
@@ -41,30 +41,11 @@ def find_workspace(start: Path) -> Path:
     )
 
 
-class Signature(NamedTuple):
-    """What the system changes whenever a file's content does; times are nanoseconds."""
-
-    size: int
-    modified: int
-    changed: int
-    inode: int
-
-
-def signature(status: os.stat_result) -> Signature:
-    """The signature of a file, from what ``stat`` says of it."""
-    return Signature(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
 def read_bytes(path: Path | str, limit: int) -> bytes:
     """A regular file's content; ``limit`` + 1 bytes of it where it is longer than ``limit``.
 
     Never waits for a pipe or a device. Raises :class:`WorkspaceError`.
     """
-    return read_signed(path, limit)[0]
-
-
-def read_signed(path: Path | str, limit: int) -> tuple[bytes, Signature]:
-    """Likewise, with the signature that the file had as it was opened."""
     try:
         # not blocking, or a named pipe would hang the run before it can be seen to be one
         descriptor = os.open(path, _READING)
@@ -72,7 +53,7 @@ def read_signed(path: Path | str, limit: int) -> tuple[bytes, Signature]:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
-            return _read(descriptor, status.st_size + 1, limit + 1), signature(status)
+            return _read(descriptor, status.st_size + 1, limit + 1)
         finally:
             os.close(descriptor)
     except OSError as problem:

@@ -16,9 +16,9 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import field, replace
+from dataclasses import field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
@@ -36,9 +36,6 @@ from provisioner.database import (
     now_of,
     portions,
     read,
-    seen_at,
-    stamp_of,
-    stamped,
     told,
     transaction,
 )
@@ -233,44 +230,11 @@ class Books:
     """Every letter that is not sent."""
     unsettled: tuple[Entry, ...] = ()
     """Steps of an interrupted run whose end is not known."""
-    stamp: str = ""
-    """Another one after each change of anything that is here."""
-
-
-class BooksView:
-    """Parts of the books, within one transaction."""
-
-    def __init__(self, connection: Connection, place: Place) -> None:
-        self._connection = connection
-        self.stamp = stamp_of(connection, seen_at(place))
-
-    def books(self, *, users: Collection[str], ids: Collection[str]) -> Books:
-        """The books with those managed users alone who have one of these names or portal ids."""
-        managed: dict[str, Managed] = {}
-        for column, values in (('"user"', users), ("id", ids)):
-            for some in portions(sorted(values)):
-                managed |= _managed_where(self._connection, f"{column} IN ({marks(some)})", some)
-        return replace(_books_but_managed(self._connection), managed=managed)
-
-    def count_managed(self) -> int:
-        """How many users are managed in all."""
-        (count,) = self._connection.execute("SELECT count(*) FROM managed").fetchone()
-        return int(count)
-
-
-def look_at_books(place: Place, looker: Callable[[BooksView], T | None]) -> T | None:
-    """What ``looker`` makes of parts of the books; None where there is no ledger. Writes nothing."""
-    return read(place, IDENTITY, lambda connection: looker(BooksView(connection, place)))
 
 
 def read_books(place: Place) -> Books:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    seen = seen_at(place)
-
-    def books(connection: Connection) -> Books:
-        return replace(_books(connection), stamp=stamp_of(connection, seen))
-
-    return read(place, IDENTITY, books) or Books()
+    return read(place, IDENTITY, _books) or Books()
 
 
 def read_runs(place: Place, most: int) -> list[Run]:
@@ -601,8 +565,7 @@ class Ledger:
                 row = self._connection.execute("SELECT id FROM lock").fetchone()
                 if row is None or row[0] != self._lock:
                     raise _lost()
-                with stamped(self._connection):
-                    yield self._connection
+                yield self._connection
                 if time.monotonic() - began > self._lease / 3:
                     # the heart waited for this very transaction, and so did whoever will look at the lease
                     self._connection.execute(
@@ -812,13 +775,10 @@ def _fact(connection: Connection, name: str) -> str:
 
 
 def _books(connection: Connection) -> Books:
-    return replace(_books_but_managed(connection), managed=_managed_where(connection, "1 = 1", ()))
-
-
-def _books_but_managed(connection: Connection) -> Books:
     return Books(
         portal=_fact(connection, "portal"),
         ledger=_fact(connection, "id"),
+        managed=_managed_where(connection, "1 = 1", ()),
         open_letters=tuple(_letters(connection, "state <> 'sent'")),
         unsettled=tuple(_entries(connection, "settled IS NULL", ())),
     )

@@ -142,19 +142,11 @@ def _gone_elsewhere(posted: Posted, account: User) -> Delivery:
     )
 
 
-def _accounts(portal: Portal, ids: Sequence[str]) -> dict[str, User]:
-    """These users as they stand now, by their ids."""
-    users = portal.look(lambda view: view.users(ids=ids))
-    if users is None:
-        users = list(portal.snapshot().state.users.values())
-    return {user.id: user for user in users}
-
-
 def _ready(
     claimed: Sequence[Posted], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
 ) -> list[Posted]:
     """Those that may go, each to where its reader has his mail now; the others are parked."""
-    accounts = _accounts(portal, list(links))
+    accounts = portal.users(list(links))
     ready, moved, parked = list[Posted](), list[Letter](), list[Delivery]()
     for posted in claimed:
         account, letter = accounts.get(posted.user_id), posted.letter

@@ -17,11 +17,9 @@ from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_sour
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.files import (
     WORKSPACE_FILE,
-    Signature,
     find_workspace,
     manifest_files,
     read_bytes,
-    read_signed,
 )
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
@@ -172,7 +170,6 @@ def read_manifests(
     workspace: Workspace,
     *,
     digests: bool = True,
-    signatures: dict[str, Signature] | None = None,
     tell: Tell = untold,
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything the manifests declare, and what is wrong with single ones, in source order.
@@ -188,7 +185,7 @@ def read_manifests(
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
-    declared, found = declare_files(workspace, files, digests=digests, signatures=signatures, tell=tell)
+    declared, found = declare_files(workspace, files, digests=digests, tell=tell)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, remainder=replace(declared.remainder, unread=True))
     return declared, in_source_order([*problems, *found])
@@ -199,14 +196,13 @@ def declare_files(
     files: Sequence[str],
     *,
     digests: bool,
-    signatures: dict[str, Signature] | None,
     tell: Tell = untold,
 ) -> tuple[Declared, list[Diagnostic]]:
-    """What these files of the workspace declare; ``signatures`` takes each one's as it was read."""
+    """What these files of the workspace declare."""
     from provisioner.manifest.parse import declare
 
     problems: list[Diagnostic] = []
-    documents = _documents(workspace.root, files, problems, {} if signatures is None else signatures, tell)
+    documents = _documents(workspace.root, files, problems, tell)
     with _no_garbage_collection():
         declared, found = declare(documents, workspace.check_settings, digests=digests)
     return declared, in_source_order(_with(problems, found))
@@ -243,7 +239,6 @@ def _documents(
     root: Path,
     files: Sequence[str],
     problems: list[Diagnostic],
-    signatures: dict[str, Signature],
     tell: Tell,
 ) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
@@ -251,7 +246,7 @@ def _documents(
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
         try:
-            content, signatures[name] = read_signed(os.path.join(root, name), MAX_FILE_BYTES)
+            content = read_bytes(os.path.join(root, name), MAX_FILE_BYTES)
         except WorkspaceError as problem:
             problems.append(error("file-unreadable", problem.sentence, problem.remedy, Source(name, 1, 1)))
             continue

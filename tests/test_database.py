@@ -22,8 +22,6 @@ from provisioner.database import (
     open_place,
     read,
     seen_at,
-    stamp_of,
-    stamped,
     told,
     transaction,
 )
@@ -233,24 +231,6 @@ def test_a_transaction_that_fails_leaves_nothing(place: Place, shelves: Connecti
         write()
     assert not shelves.in_transaction
     assert sizes(shelves) == {"b": 3, "a": 5}
-
-
-def test_a_stamp_moves_with_what_is_written_and_only_then(place: Place, shelves: Connection) -> None:
-    stamps = []
-    for statement in (
-        "UPDATE shelf SET size = 9 WHERE key = 'a'",
-        "UPDATE shelf SET size = 9 WHERE key = 'nobody'",
-        "SELECT size FROM shelf",
-        "DELETE FROM shelf WHERE key = 'a'",
-    ):
-        with transaction(shelves), stamped(shelves):
-            shelves.execute(statement)
-        stamps.append(stamp_of(shelves, ""))
-    with transaction(shelves), stamped(shelves):
-        shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "one"), ("b", "two")])
-    stamps.append(stamp_of(shelves, ""))
-    assert stamps[0] == stamps[1] == stamps[2]
-    assert len(set(stamps)) == 3
 
 
 def test_the_statements_are_the_same(place: Place, shelves: Connection) -> None:

@@ -212,17 +212,6 @@ def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: 
             assert ledger.sent_claims() == {}
 
 
-def test_the_stamp_moves_with_the_books_and_not_with_the_lock(place: Place) -> None:
-    with opened(place) as ledger:
-        with ledger.locked("apply"):
-            ledger.bind("p")
-        before = read_books(place).stamp.split(" ")[0]
-        with ledger.locked("apply"):
-            assert read_books(place).stamp.split(" ")[0] == before
-            ledger.begin("apply", "d")
-        assert read_books(place).stamp.split(" ")[0] != before
-
-
 # --- the lock ---
 
 

@@ -72,7 +72,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import SENT, Call, Portal, Receipt, Verdict, View
+from provisioner.portals.base import SENT, Call, Portal, Receipt, Verdict
 from provisioner.portals.memory import MemoryPortal
 
 APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.CONFLICT, Verdict.FAILED
@@ -341,18 +341,11 @@ def test_a_snapshot_is_the_same_for_everybody_and_its_stamp_moves_with_every_cha
 
 
 @promise()
-def test_parts_of_a_portal_are_those_of_its_snapshot(desk: Desk) -> None:
-    whole = desk.portal.snapshot()
-    ids = {whole.state.users[name].id for name in ("cid@example.fr", "ann@example.fr")}
-
-    def parts(view: View) -> tuple[object, ...]:
-        found = view.users(ids=ids, emails={"bob@example.fr", "ann@example.fr", "nobody@example.fr"})
-        return found, view.companies({"2", "99"}), view.portal, view.terms
-
-    looked = desk.portal.look(parts)
-    if looked is not None:
-        expected = list(whole.state.users.values()), {"2": whole.state.companies["2"]}
-        assert looked == (*expected, whole.portal, whole.terms)
+def test_users_by_id_are_those_of_the_snapshot(desk: Desk) -> None:
+    by_id = {user.id: user for user in desk.portal.snapshot().state.users.values()}
+    some = list(by_id)[:2]
+    assert desk.portal.users([*some, "unknown-id"]) == {id_: by_id[id_] for id_ in some}
+    assert desk.portal.users([]) == {}
 
 
 @promise(WHOLE)

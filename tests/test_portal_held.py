@@ -16,7 +16,6 @@ from shell_support import Shell
 from provisioner.apply import remember_adoptions
 from provisioner.commands import apply as apply_module
 from provisioner.commands import planning as planning_module
-from provisioner.commands import replan as replan_module
 from provisioner.commands.reading import portal_of, utc_now
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.errors import Locked, LockLost
@@ -204,8 +203,7 @@ def lessen(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnost
     def opened(*words: Any, **options: Any) -> Any:
         return Lesser(portal_of(*words, **options), can, gaps)
 
-    for module in (planning_module, replan_module):
-        patch.setattr(module, "portal_of", opened)
+    patch.setattr(planning_module, "portal_of", opened)
 
 
 def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(

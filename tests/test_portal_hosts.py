@@ -295,7 +295,7 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
         (key, id_, version) = connection.execute("SELECT * FROM receipt ORDER BY id DESC").fetchone()
     held, bytes_ = tables(file), file.read_bytes()
     capsys.readouterr()
-    assert run(["-C", str(folder), "plan", "--detailed-exitcode", "--no-cache"]) == 0
+    assert run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
     assert "No changes" in capsys.readouterr().out
     assert (tables(file), file.read_bytes()) == (held, bytes_)
     assert run(["-C", str(folder), "portal", "configure"]) == 0

@@ -27,7 +27,7 @@ from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.notation import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portals import open_portal
-from provisioner.portals.base import Access, Call, View
+from provisioner.portals.base import Access, Call
 from provisioner.portals.endpoints import ENDPOINTS
 from provisioner.portals.paths import located
 from provisioner.portals.rest import RestPortal
@@ -511,23 +511,6 @@ def test_a_portal_that_never_rests_ends_in_a_sentence(
     assert sum("/v1/users" in path for path in scripted.server.paths()) == 5
 
 
-def test_where_nothing_moved_one_question_is_enough(scripted: Scripted) -> None:
-    with scripted.portal(writing=False) as portal:
-        stamp = portal.snapshot().stamp
-        scripted.server.asked.clear()
-
-        def unmoved(view: View) -> bool:
-            assert view.users() == []
-            assert view.companies(()) == {}
-            return view.stamp == stamp
-
-        assert portal.look(unmoved) is True
-        assert scripted.server.paths() == ["GET /v1/portal"]
-        assert portal.look(lambda view: view.users(emails=["ann@example.fr"])) is None
-        assert portal.look(lambda view: view.users(ids=["id-ann"])) is None
-        assert portal.look(lambda view: view.companies(["1"])) is None
-
-
 @contextmanager
 def opened(role: str = "administrator", **words: object) -> Iterator[RestPortal]:
     portal = RestPortal(access(the_service(), role, **words))
@@ -861,25 +844,6 @@ def test_the_table_is_as_it_is_where_nothing_is_said() -> None:
 def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]:
     with firm(memory_path / "firm", monkeypatch) as mine:
         yield mine
-
-
-def test_a_plan_where_nothing_moved_asks_one_question(
-    remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # as if the files had been written a while ago
-    monkeypatch.setattr("provisioner.cache._LIKELY_RACE", 0)
-    assert apply(remote.folder) == 0
-    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 0
-    remote.relay.asked.clear()
-    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 0
-    assert "No changes" in capsys.readouterr().out
-    assert remote.relay.paths() == ["POST /oauth/token", "GET /v1/portal"]
-    staff = open_portal(access(remote.served))
-    someone = staff.snapshot().state.users["emily.clarke@clarke-ceramics.com"]
-    staff.execute([Call("", CloseUser("emily"), someone.id, someone.version)])
-    staff.close()
-    assert run(["-C", str(remote.folder), "plan", "--detailed-exitcode"]) == 2
-    assert "Emily" in capsys.readouterr().out
 
 
 def test_staff_works_on_a_portal_behind_its_service_and_clients_do_not(

@@ -114,7 +114,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
         shutil.rmtree(folder / "clients")
         shutil.copytree(SAMPLES / month / "clients", folder / "clients")
         with redirect_stdout(TextIOWrapper(BytesIO(), "utf-8")) as said:
-            assert run(["-C", str(folder), "plan", "--no-cache"]) == 0
+            assert run(["-C", str(folder), "plan"]) == 0
         assert apply(folder) == 0
         said.seek(0)
         months[month] = Month(said.read(), read_snapshot(load_workspace(folder)).state)

@@ -231,7 +231,7 @@ def _generation(ledger: Ledger, user_id: str) -> int:
 
 
 def _portal_id(portal: Portal) -> str:
-    return portal.look(lambda view: view.portal) or portal.snapshot().portal
+    return portal.snapshot().portal
 
 
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:

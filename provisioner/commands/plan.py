@@ -45,7 +45,6 @@ def plan(
     outputs: Outputs,
     selection: Selection,
     detailed_exitcode: bool = False,
-    cached: bool = True,
     clock: Clock = utc_now,
 ) -> int:
     """Show what apply would do; writes nothing but the files it is asked for."""
@@ -55,7 +54,6 @@ def plan(
         selection,
         clock,
         digests=saved,
-        cached=cached,
         watch=partial(counting, console),
     )
     if outputs.out is not None and planned.plan.applyable:

@@ -1,17 +1,14 @@
-"""The plan of a workspace: of what moved since the last one, where that is enough, or of everything."""
+"""The plan of a workspace: everything is read, then planned."""
 
 from __future__ import annotations
 
-import time
 from contextlib import closing
 from dataclasses import replace
 
 from provisioner.commands.reading import ledger_of, portal_of, utc_now
-from provisioner.commands.replan import keep, replan
 from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of, require_known
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, ManifestsInvalid
-from provisioner.files import Signature
 from provisioner.ledger import Books, read_books
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
@@ -29,23 +26,14 @@ def plan_workspace(
     clock: Clock = utc_now,
     *,
     digests: bool = False,
-    cached: bool = False,
     watch: Watch = unwatched,
 ) -> Planned:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
     :class:`UsageError` where the selection names nobody.
-
-    With ``cached`` only what moved since the last such plan is read, where that gives the same answer.
     """
-    if cached and not selection:
-        planned = replan(workspace, clock, digests=digests)
-        if planned is not None:
-            return planned
-    began = time.time_ns()
-    signatures: dict[str, Signature] = {}
     with watch("Reading") as tell:
-        declared, problems = read_manifests(workspace, digests=digests, signatures=signatures, tell=tell)
-    world, whole = _resolved(workspace, declared, problems, clock)
+        declared, problems = read_manifests(workspace, digests=digests, tell=tell)
+    world = _resolved(workspace, declared, problems, clock)
     require_known(selection, world)
     with watch("Planning") as tell:
         plan = plan_of(
@@ -57,17 +45,13 @@ def plan_workspace(
             users_declared=len(declared.users),
             tell=tell,
         )
-    if cached and whole and not selection:
-        keep(workspace, clock, signatures, began, world, plan)
     if digests:
         declared = with_settings(declared, workspace)
     return Planned(plan, declared, complete=not selection)
 
 
-def _resolved(
-    workspace: Workspace, declared: Declared, problems: list[Diagnostic], clock: Clock
-) -> tuple[World, bool]:
-    """What is declared beside portal and ledger; and whether this portal can hold and guard all of it.
+def _resolved(workspace: Workspace, declared: Declared, problems: list[Diagnostic], clock: Clock) -> World:
+    """What is declared beside portal and ledger.
 
     Raises :class:`ManifestsInvalid` with all problems at once, :class:`LedgerError` beside another's portal.
     """
@@ -84,8 +68,8 @@ def _resolved(
             raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
         policy = policy_of(workspace, clock, snapshot.operator)
         wished = resolve(declared, snapshot.state, books.managed, policy)
-        resolution, whole = fitted(workspace, portal, wished)
-    return World(declared, problems, snapshot, books, resolution), whole
+        resolution = fitted(workspace, portal, wished)
+    return World(declared, problems, snapshot, books, resolution)
 
 
 def _require_its_own(workspace: Workspace, books: Books, snapshot: Snapshot) -> None:

@@ -117,15 +117,13 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
     )
 
 
-def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> tuple[Resolution, bool]:
-    """What this portal can hold of it, what it cannot hold, guard or send being named; whether it is all."""
+def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
+    """What this portal can hold of it; diagnostics name what it cannot hold, guard or send."""
     can = portal.capabilities()
     desired, gaps = portal.fit(resolution.desired)
     found = [*gaps, *unguarded(can), *_unsent(workspace, can)]
-    if (desired is resolution.desired or desired == resolution.desired) and not found:
-        return resolution, True
     diagnostics = (*resolution.diagnostics, *found)
-    return replace(resolution, desired=desired, diagnostics=diagnostics), False
+    return replace(resolution, desired=desired, diagnostics=diagnostics)
 
 
 def unguarded(can: Capabilities) -> Iterator[Diagnostic]:

@@ -7,15 +7,15 @@ of one step is not an exception but the verdict of its receipt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import PortalError
-from provisioner.model import Clock, Company, Operator, State, Terms, User, value
+from provisioner.model import Clock, Operator, State, Terms, User, value
 from provisioner.planning.steps import Step
 
 
@@ -126,33 +126,13 @@ class Snapshot:
     terms: Terms
     """The catalogue, firm domains and staff addresses that this portal enforces."""
     stamp: str = ""
-    """See :class:`View`."""
+    """A new value after each change of anything that a snapshot holds; empty where the portal has none."""
     operator: Operator | None = None
     """Whose rights we have there; None where the portal does not say."""
 
 
-class View(Protocol):
-    """Parts of a portal at one instant."""
-
-    portal: str
-    """See :class:`Snapshot`."""
-    stamp: str
-    """Another one after each change of anything that a snapshot holds."""
-    terms: Terms
-
-    def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
-        """Those of these users who exist, by id or :func:`email_key`, in the order of a snapshot."""
-        ...
-
-    def companies(self, numbers: Collection[str]) -> dict[str, Company]:
-        """Those of these companies that exist."""
-        ...
-
-
 SENT = "sent"
 """In the place of a run: the letter is gone."""
-
-T = TypeVar("T")
 
 
 class Portal(Protocol):
@@ -165,11 +145,8 @@ class Portal(Protocol):
         """Everything, in one consistent read. Writes nothing."""
         ...
 
-    def look(self, looker: Callable[[View], T | None]) -> T | None:
-        """What ``looker`` makes of parts of the portal; None where it cannot be looked at in parts.
-
-        Writes nothing. The looker may be called again, should somebody write meanwhile.
-        """
+    def users(self, ids: Collection[str]) -> dict[str, User]:
+        """The users with these ids, by id; an unknown id has no entry. Writes nothing."""
         ...
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:

@@ -29,7 +29,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.planning.steps import CompanyStep, CreateUser
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View
+from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page, R
 from provisioner.portals.invitations import Invitation, hash_of, invite
@@ -128,9 +128,9 @@ class MemoryPortal(Holding):
             state = State(dict(world.census.companies), users)
             return Snapshot(world.id, state, world.terms, world.stamp)
 
-    def look(self, looker: Callable[[View], T | None]) -> T | None:
-        """See :meth:`~provisioner.portals.base.Portal.look`."""
-        return looker(_View(self.snapshot()))
+    def users(self, ids: Collection[str]) -> dict[str, User]:
+        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """In the order of their creation."""
@@ -382,19 +382,3 @@ class MemoryPortal(Holding):
         some = rows[:limit]
         items = tuple(item for _, item in some)
         return Page(items, some[-1][0] if len(rows) > limit else None, self._world.counter)
-
-
-class _View:
-    """Parts of a snapshot."""
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.portal, self.stamp, self.terms = snapshot.portal, snapshot.stamp, snapshot.terms
-        self._state = snapshot.state
-
-    def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
-        """See :class:`~provisioner.portals.base.View`."""
-        return [user for key, user in self._state.users.items() if user.id in ids or key in emails]
-
-    def companies(self, numbers: Collection[str]) -> dict[str, Company]:
-        """See :class:`~provisioner.portals.base.View`."""
-        return {number: found for number, found in self._state.companies.items() if number in numbers}

@@ -67,9 +67,7 @@ from provisioner.portals.base import (
     Capabilities,
     Receipt,
     Snapshot,
-    T,
     Verdict,
-    View,
     read_only,
 )
 from provisioner.portals.hosting import Job
@@ -171,9 +169,9 @@ class ScimPortal:
         users = {email_key(user.email): user for user in state.users.values()}
         return Snapshot(identity(self._access.url), State(state.companies, users), self._access.terms)
 
-    def look(self, looker: Callable[[View], T | None]) -> T | None:
-        """None: there is no one place where every change shows."""
-        return None
+    def users(self, ids: Collection[str]) -> dict[str, User]:
+        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
         """See :meth:`~provisioner.portals.base.Portal.receipts`; what was cut off is finished first."""

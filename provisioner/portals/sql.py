@@ -64,7 +64,7 @@ from provisioner.planning.steps import (
     EditProfile,
     SetBilledCompany,
 )
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, T, Verdict, View, read_only
+from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page
 from provisioner.portals.invitations import Invitation, hash_of, invite
@@ -168,35 +168,6 @@ def read_snapshot(place: Place, terms: Terms, clock: Clock) -> Snapshot:
     )
 
 
-class _View:
-    """Parts of the portal, within one transaction."""
-
-    def __init__(self, connection: Connection, place: Place, today: date) -> None:
-        self._connection = connection
-        self._today = today
-        self.portal = _fact(connection, "id") or ""
-        self.stamp = stamp_of(connection, seen_at(place))
-        self.terms = _terms(connection)
-
-    def users(self, *, ids: Collection[str] = (), emails: Collection[str] = ()) -> list[User]:
-        """See :class:`~provisioner.portals.base.View`."""
-        rows: dict[int, str] = {}
-        for column, values in (("id", ids), ("email_key", emails)):
-            for some in portions(sorted(values)):
-                rows.update(
-                    self._connection.execute(
-                        f"SELECT seq, id FROM client_user WHERE {column} IN ({marks(some)})", some
-                    )
-                )
-        order = [rows[row] for row in sorted(rows)]
-        found = {user.id: user for user in _some_users(self._connection, "id", order, self._today)}
-        return [found[id_] for id_ in order]
-
-    def companies(self, numbers: Collection[str]) -> dict[str, Company]:
-        """See :class:`~provisioner.portals.base.View`."""
-        return _some_companies(self._connection, sorted(numbers))
-
-
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
@@ -209,10 +180,10 @@ class ReadOnlyPortal:
         """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
         return read_snapshot(self._place, self._terms, self._clock)
 
-    def look(self, looker: Callable[[View], T | None]) -> T | None:
-        """See :meth:`~provisioner.portals.base.Portal.look`."""
+    def users(self, ids: Collection[str]) -> dict[str, User]:
+        """See :meth:`~provisioner.portals.base.Portal.users`."""
         today = paris_date(self._clock())
-        return read(self._place, IDENTITY, lambda connection: looker(_View(connection, self._place, today)))
+        return read(self._place, IDENTITY, lambda connection: _users_by_id(connection, ids, today)) or {}
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
@@ -302,10 +273,10 @@ class SqlPortal(Holding):
         with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
-    def look(self, looker: Callable[[View], T | None]) -> T | None:
-        """See :meth:`~provisioner.portals.base.Portal.look`."""
+    def users(self, ids: Collection[str]) -> dict[str, User]:
+        """See :meth:`~provisioner.portals.base.Portal.users`."""
         with self.looking() as connection:
-            return looker(_View(connection, self.place, self._today()))
+            return _users_by_id(connection, ids, self._today())
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """In the order of their creation."""
@@ -819,6 +790,10 @@ def _as_company(row: Sequence[Any]) -> Company:
 
 def _user(connection: Connection, user_id: str, today: date) -> User | None:
     return next(iter(_users(connection, "id = ?", (user_id,), today)), None)
+
+
+def _users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
+    return {user.id: user for user in _some_users(connection, "id", sorted(ids), today)}
 
 
 def _some_users(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:

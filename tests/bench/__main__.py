@@ -72,11 +72,6 @@ def provisioner(folder: Path, *arguments: str, prepare: Callable[[], object] = l
     return Side([PROVISIONER, "-C", str(folder), *arguments], prepare)
 
 
-def forget() -> None:
-    """No plan is remembered."""
-    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-
-
 def baseline(*arguments: str) -> Side:
     """The other side."""
     return Side([sys.executable, str(HERE / "baselines.py"), *arguments])
@@ -162,38 +157,9 @@ def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
     provisioner(folder, "apply", "--auto-approve").run()
     return (
         files,
-        provisioner(folder, "plan", "--detailed-exitcode", prepare=forget),
+        provisioner(folder, "plan", "--detailed-exitcode"),
         baseline("load", str(folder / "clients")),
     )
-
-
-def replans(work: Path, users: int, times: int) -> None:
-    """A plan after ten files were edited, beside a walk through the folder that looks at each file."""
-    folder = work / f"plan-{users}"
-    files = sorted((folder / "clients").rglob("*.yaml"))
-    edited = files[:: max(1, len(files) // 10)][:10]
-    originals = {path: path.read_text(encoding="utf-8") for path in edited}
-    turn = 0
-
-    def edit() -> None:
-        nonlocal turn
-        turn += 1
-        for path, text in originals.items():
-            path.write_text(text.replace("last_name: ", f"last_name: X{turn}", 1), encoding="utf-8")
-
-    time.sleep(3)  # so that no file counts as one that moved just now
-    provisioner(folder, "plan", prepare=forget).run()
-    plan = provisioner(folder, "plan", "--detailed-exitcode", prepare=edit)
-    walk = baseline("walk", str(folder / "clients"))
-    for _ in range(times):
-        plan.run(expected=2)
-        walk.run()
-    print()
-    say("plan after an edit of ten files", "provisioner", "walk and stat", "ratio")
-    what = f"{users:,} users in {len(files):,} files"
-    say(what, seconds(plan.time), seconds(walk.time), ratio(plan.time, walk.time))
-    for path, text in originals.items():
-        path.write_text(text, encoding="utf-8")
 
 
 def creations(work: Path, users: int, times: int) -> None:
@@ -207,7 +173,7 @@ def creations(work: Path, users: int, times: int) -> None:
             folder.mkdir()
             write_manifests(folder, users)
             write_settings(folder, welcome=welcome)
-            plan = provisioner(folder, "plan", "--no-cache")
+            plan = provisioner(folder, "plan")
             apply = provisioner(folder, "apply", "--auto-approve")
             in_turn(1, plan, apply)
             _require_letters(folder, users if welcome == "ours" else 0)
@@ -307,9 +273,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="provisioner-bench-") as name:
         work = Path(name)
         startup(times * 4)
-        os.environ["XDG_CACHE_HOME"] = str(work / "caches")
         cold_plans(work, sizes, times)
-        replans(work, max(sizes), times)
         creations(work, many, 1 if options.quick else min(times, 3))
         mails(work, 300 if options.quick else 10_000)
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .__main__ import HERE, PROVISIONER, Side, compiled, forget, in_turn, provisioner, ratio, say, seconds
+from .__main__ import HERE, PROVISIONER, Side, compiled, in_turn, provisioner, ratio, say, seconds
 from .generate import write_manifests, write_settings
 
 BOOKS = ("portal.db", "portal.db.key", "ledger.db")
@@ -156,8 +156,8 @@ def edit(folder: Path, changes: int, word: str) -> int:
 
 def plans(embedded: Path, remote: Path, service: Service, users: int, times: int) -> None:
     """A plan without changes, everything read anew."""
-    ours = provisioner(remote, "plan", "--no-cache", "--detailed-exitcode", prepare=forget)
-    theirs = provisioner(embedded, "plan", "--no-cache", "--detailed-exitcode", prepare=forget)
+    ours = provisioner(remote, "plan", "--detailed-exitcode")
+    theirs = provisioner(embedded, "plan", "--detailed-exitcode")
     before = service.processor
     in_turn(times, ours, theirs)
     used = (service.processor - before) / times
@@ -217,11 +217,11 @@ def parallel(work: Path, books: Path, milliseconds: int, users: int, wanted: int
 
 def planners(remote: Path, service: Service, log: Path, users: int) -> None:
     """Eight plans at once, beside one alone."""
-    alone = provisioner(remote, "plan", "--no-cache")
+    alone = provisioner(remote, "plan")
     alone.run()
     before = requests_in(log)
     began = time.perf_counter()
-    commands = [[PROVISIONER, "-C", str(remote), "plan", "--no-cache"] for _ in range(PLANNERS)]
+    commands = [[PROVISIONER, "-C", str(remote), "plan"] for _ in range(PLANNERS)]
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
     codes = [process.wait() for process in running]
     took = time.perf_counter() - began
@@ -251,7 +251,6 @@ def main() -> None:
     print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, medians")
     with tempfile.TemporaryDirectory(prefix="provisioner-bench-") as name:
         work = Path(name)
-        os.environ["XDG_CACHE_HOME"] = str(work / "caches")
         books = work / "books"
         books.mkdir()
         write_manifests(books, options.users)
