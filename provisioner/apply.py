@@ -28,7 +28,7 @@ from provisioner.model import (
 from provisioner.planning.notation import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
-from provisioner.portals.base import Call, Portal, Receipt, Snapshot, Verdict
+from provisioner.portal import Call, Portal, Receipt, Snapshot, Verdict
 from provisioner.rules import Census
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)

@@ -23,7 +23,7 @@ from provisioner.ledger import Ledger, Posted
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.letters import Letter, Templates, compose, render
 from provisioner.model import Status, User, email_key
-from provisioner.portals.base import SENT, Portal
+from provisioner.portal import SENT, Portal
 
 CLAIM = 1_000
 """How many letters are claimed, and given their links, in one commit each."""

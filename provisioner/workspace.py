@@ -27,7 +27,7 @@ from provisioner.manifest.document import Document, Places, digest_of, read_docu
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key, value
-from provisioner.watching import Tell, untold
+from provisioner.progress import Tell, untold
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -22,7 +22,7 @@ from shell_support import Clerk, copy_sample
 
 from provisioner.model import Company, Operator, State, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditCompany, SetBilling, Step
-from provisioner.portals.base import Call, Portal, Receipt, Verdict
+from provisioner.portal import Call, Portal, Receipt, Verdict
 
 PUBLIC_URL = "https://example.com/activation"
 

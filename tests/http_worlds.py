@@ -16,7 +16,7 @@ from people import NOW, TERMS
 from service_support import Served, prepare
 
 from provisioner.model import Operator
-from provisioner.portals.base import Access
+from provisioner.portal import Access
 from provisioner.portals.rest import RestPortal
 from provisioner.portals.sql import SqlPortal
 

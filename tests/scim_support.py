@@ -25,7 +25,7 @@ from http_support import Asked, http_server, reply
 from people import TERMS
 
 from provisioner.model import Operator, Terms
-from provisioner.portals.base import Access
+from provisioner.portal import Access
 from provisioner.portals.scim import ScimPortal, open_scim
 
 ROOT = Path(__file__).parent.parent

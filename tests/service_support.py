@@ -19,8 +19,8 @@ import httpx2
 from people import NOW, TERMS
 
 from provisioner.model import Operator, Terms
+from provisioner.portal import Access
 from provisioner.portals import open_portal
-from provisioner.portals.base import Access
 from provisioner.portals.endpoints import READ, WRITE
 from provisioner.portals.sql import SqlPortal
 from provisioner.service.clients import Clients

@@ -24,7 +24,7 @@ from provisioner.mail.letters import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
-from provisioner.portals.base import Call, Verdict
+from provisioner.portal import Call, Verdict
 from provisioner.portals.sql import SqlPortal
 
 

@@ -31,8 +31,8 @@ from provisioner.commands.history import unlock
 from provisioner.ledger import read_books, read_holder, read_letters
 from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
+from provisioner.portal import Call, Capabilities, Receipt
 from provisioner.portals import sql
-from provisioner.portals.base import Call, Capabilities, Receipt
 from provisioner.portals.sql import SqlPortal, read_snapshot
 from provisioner.rules import Census
 

@@ -16,7 +16,7 @@ from people import user as person
 from provisioner.cli import run
 from provisioner.model import Operator, Status, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditProfile, SetBilling, Step
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
 
 KNOWN = "klara@exakple.fr"

@@ -21,7 +21,7 @@ from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
 
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
-from provisioner.portals.base import Call
+from provisioner.portal import Call
 from provisioner.service.invitation import language_of, token_of
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")

@@ -21,7 +21,7 @@ from test_review_markdown import read as read_markdown
 from provisioner.cli import run
 from provisioner.model import Operator, email_key
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, Step
-from provisioner.portals.base import Call, Verdict
+from provisioner.portal import Call, Verdict
 from provisioner.portals.sql import SqlPortal
 
 SHOWN = (

@@ -72,7 +72,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import SENT, Call, Portal, Receipt, Verdict
+from provisioner.portal import SENT, Call, Portal, Receipt, Verdict
 from provisioner.portals.memory import MemoryPortal
 
 APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.CONFLICT, Verdict.FAILED

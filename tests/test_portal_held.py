@@ -21,8 +21,8 @@ from provisioner.diagnostics import Diagnostic, warning
 from provisioner.errors import Locked, LockLost
 from provisioner.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
+from provisioner.portal import Capabilities
 from provisioner.portals import heartbeat
-from provisioner.portals.base import Capabilities
 from provisioner.portals.heartbeat import held
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.sql import SqlPortal

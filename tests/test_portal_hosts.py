@@ -29,7 +29,7 @@ from provisioner.planning.steps import (
     ReopenUser,
     SetType,
 )
-from provisioner.portals.base import Call, Verdict
+from provisioner.portal import Call, Verdict
 from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal

@@ -23,7 +23,7 @@ from provisioner.planning.steps import (
     Step,
     address_of,
 )
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
 
 JULIEN = "julien.martin@boulangerie-martin.fr"

@@ -34,7 +34,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
 
 

@@ -26,8 +26,8 @@ from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.notation import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
+from provisioner.portal import Access, Call
 from provisioner.portals import open_portal
-from provisioner.portals.base import Access, Call
 from provisioner.portals.endpoints import ENDPOINTS
 from provisioner.portals.paths import located
 from provisioner.portals.rest import RestPortal

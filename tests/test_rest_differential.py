@@ -46,7 +46,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import Call, Portal, Receipt
+from provisioner.portal import Call, Portal, Receipt
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.rest import RestPortal
 from provisioner.portals.sql import SqlPortal

@@ -45,7 +45,7 @@ from provisioner.planning.steps import (
     SetType,
     Step,
 )
-from provisioner.portals.base import Call, Verdict
+from provisioner.portal import Call, Verdict
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.scim import ScimPortal, identity
 from provisioner.portals.scim_schema import COMPANY, USER, resource_types, schema_resource

@@ -37,7 +37,7 @@ from provisioner.planning.steps import (
     SetType,
     Step,
 )
-from provisioner.portals.base import Portal, Receipt, Verdict
+from provisioner.portal import Portal, Receipt, Verdict
 from provisioner.portals.scim_pending import Pending
 from provisioner.portals.scim_schema import USER
 from provisioner.web import Request, Web

@@ -22,7 +22,7 @@ from provisioner.cli import run
 from provisioner.errors import PortalError
 from provisioner.model import State, Status
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
-from provisioner.portals.base import Verdict
+from provisioner.portal import Verdict
 from provisioner.portals.scim_schema import COMPANY, USER
 
 LEDGER = "1" * 32

@@ -38,7 +38,7 @@ from provisioner.cli import run
 from provisioner.errors import PortalError
 from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.hosting import Job
 from provisioner.portals.sql import SqlPortal
 from provisioner.service import border, server

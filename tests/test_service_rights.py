@@ -14,7 +14,7 @@ from service_support import PUBLIC_URL, Served, claims, serving
 
 from provisioner.model import Operator, User
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling, Step
-from provisioner.portals.base import Call
+from provisioner.portal import Call
 from provisioner.service.table import SCOPES, TABLE, Entry
 
 ROLES = list(Operator)

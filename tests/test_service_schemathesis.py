@@ -30,7 +30,7 @@ from schemathesis.config import (
 from service_support import ROOT, Served, serving
 
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling
-from provisioner.portals.base import Call
+from provisioner.portal import Call
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 

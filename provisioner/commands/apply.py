@@ -28,7 +28,7 @@ from provisioner.ledger import Ledger
 from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
-from provisioner.portals.base import Portal, Snapshot, Verdict
+from provisioner.portal import Portal, Snapshot, Verdict
 from provisioner.review.describe import counted, describe_step
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse

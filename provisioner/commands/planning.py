@@ -15,8 +15,8 @@ from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import resolve
 from provisioner.model import Clock, Managed
 from provisioner.planning.steps import CreateUser
-from provisioner.portals.base import Portal, Snapshot, Verdict
-from provisioner.watching import Watch, unwatched
+from provisioner.portal import Portal, Snapshot, Verdict
+from provisioner.progress import Watch, unwatched
 from provisioner.workspace import Workspace, read_manifests, with_settings
 
 

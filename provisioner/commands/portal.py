@@ -19,7 +19,7 @@ from provisioner.manifest.fields import Refused
 from provisioner.manifest.fields import phone as e164
 from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
-from provisioner.portals.base import Call, Portal, Receipt, Verdict
+from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.portals.sql import SqlPortal
 from provisioner.review.visible import visible, visible_json
 from provisioner.workspace import load_workspace

@@ -16,7 +16,7 @@ from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates
 from provisioner.mail.transport import open_transport
 from provisioner.planning.plan import Plan
-from provisioner.portals.base import Portal
+from provisioner.portal import Portal
 from provisioner.review.visible import visible
 from provisioner.welcome import Sender, Tally, send_owed
 from provisioner.workspace import Workspace

@@ -18,9 +18,9 @@ from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.model import Clock
+from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals import open_portal
-from provisioner.portals.base import Access, Portal, Snapshot
-from provisioner.watching import Tell, untold
+from provisioner.progress import Tell, untold
 from provisioner.workspace import Workspace, read_manifests
 
 PARALLELISM = 10

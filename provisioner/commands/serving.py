@@ -12,8 +12,8 @@ from provisioner.files import find_workspace
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.places import database
 from provisioner.model import Clock, Operator, Terms
+from provisioner.portal import Access
 from provisioner.portals import open_portal
-from provisioner.portals.base import Access
 from provisioner.portals.sql import SqlPortal
 from provisioner.workspace import Workspace, load_workspace, path_of
 

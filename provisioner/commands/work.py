@@ -11,7 +11,7 @@ from provisioner.commands.console import Console, interruptible
 from provisioner.commands.reading import PARALLELISM, ledger_of, portal_of
 from provisioner.ledger import Ledger
 from provisioner.model import Clock
-from provisioner.portals.base import Portal
+from provisioner.portal import Portal
 from provisioner.portals.heartbeat import held
 from provisioner.workspace import Workspace
 

@@ -25,8 +25,8 @@ from provisioner.model import (
 )
 from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
-from provisioner.portals.base import Capabilities, Portal, Snapshot
-from provisioner.watching import Tell, untold
+from provisioner.portal import Capabilities, Portal, Snapshot
+from provisioner.progress import Tell, untold
 from provisioner.workspace import Workspace
 
 

@@ -17,8 +17,8 @@ from provisioner.diagnostics import Diagnostic, error
 from provisioner.model import Address, Resource, State, Terms, User, company_address
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
+from provisioner.progress import Tell, untold
 from provisioner.rules import Census, standing
-from provisioner.watching import Tell, untold
 
 
 @dataclass(slots=True)

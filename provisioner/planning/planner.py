@@ -25,7 +25,7 @@ from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
 from provisioner.planning.order import order_steps
 from provisioner.planning.plan import Adoption, Change, Limits, Plan
-from provisioner.watching import Tell, untold
+from provisioner.progress import Tell, untold
 
 
 @value

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from provisioner.database import open_place
 from provisioner.errors import PortalError
 from provisioner.extras import install
-from provisioner.portals.base import Access, Portal
+from provisioner.portal import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
 

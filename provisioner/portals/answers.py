@@ -22,7 +22,7 @@ from provisioner.model import (
     UserType,
     value,
 )
-from provisioner.portals.base import Receipt, Verdict
+from provisioner.portal import Receipt, Verdict
 from provisioner.portals.endpoints import URN
 from provisioner.portals.hosting import Lease
 from provisioner.web import Json, Reply, absurd

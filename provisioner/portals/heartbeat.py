@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from provisioner.errors import Locked, LockLost, PortalError, ProvisionerError
-from provisioner.portals.base import Portal
+from provisioner.portal import Portal
 
 LEASE_SECONDS = 60
 """How long a run that stands still keeps the portal from copies of its ledger."""

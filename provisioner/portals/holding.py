@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, State
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.hosting import Job, Lease
 
 
@@ -49,11 +49,11 @@ class Holding:
         """See there."""
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portals.base.Portal.fit`: this portal holds everything."""
+        """See :meth:`~provisioner.portal.Portal.fit`: this portal holds everything."""
         return desired, ()
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
-        """See :meth:`~provisioner.portals.base.Portal.hold`."""
+        """See :meth:`~provisioner.portal.Portal.hold`."""
         holding = self._ledger == ledger
         try:
             lease = self.take_lease(
@@ -69,18 +69,18 @@ class Holding:
         return lease.fence
 
     def let_go(self) -> None:
-        """See :meth:`~provisioner.portals.base.Portal.let_go`."""
+        """See :meth:`~provisioner.portal.Portal.let_go`."""
         if self._ledger:
             self.drop_lease(self._ledger, self._holder)
             self._ledger, self._fence = "", 0
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.execute`."""
+        """See :meth:`~provisioner.portal.Portal.execute`."""
         receipts = self.work([Job(call, self._operator, self._ledger, self._fence) for call in calls])
         if any(receipt.verdict is Verdict.FENCED for receipt in receipts):
             raise superseded()
         return receipts
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portals.base.Portal.claim`."""
+        """See :meth:`~provisioner.portal.Portal.claim`."""
         return self.claim_letters(self._ledger, self._fence, run, letters)

@@ -11,7 +11,7 @@ from datetime import date, datetime
 from typing import Generic, Protocol, TypeVar
 
 from provisioner.model import Company, Operator, Terms, User, value
-from provisioner.portals.base import Call, Receipt, Snapshot
+from provisioner.portal import Call, Receipt, Snapshot
 
 R = TypeVar("R")
 
@@ -77,7 +77,7 @@ class Host(Protocol):
         ...
 
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
+        """See :meth:`~provisioner.portal.Portal.snapshot`."""
         ...
 
     def page_of_companies(self, after: int = 0, limit: int = 1_000, since: int = 0) -> Page[Company]:
@@ -101,7 +101,7 @@ class Host(Protocol):
         ...
 
     def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`, of one."""
+        """See :meth:`~provisioner.portal.Portal.receipts`, of one."""
         ...
 
     def lease(self, ledger: str) -> Lease | None:
@@ -124,11 +124,11 @@ class Host(Protocol):
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portals.base.Portal.claim`. Raises :class:`LockLost` when it is fenced."""
+        """See :meth:`~provisioner.portal.Portal.claim`. Raises :class:`LockLost` when it is fenced."""
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
+        """See :meth:`~provisioner.portal.Portal.activation_links`."""
         ...
 
     def invited(self, link: str) -> User | None:

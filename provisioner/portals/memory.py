@@ -29,7 +29,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.planning.steps import CompanyStep, CreateUser
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict
+from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page, R
 from provisioner.portals.invitations import Invitation, hash_of, invite
@@ -111,7 +111,7 @@ class MemoryPortal(Holding):
         """Nothing to let go of."""
 
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
@@ -121,7 +121,7 @@ class MemoryPortal(Holding):
             return About(world.id, world.stamp, world.counter, self._today(), world.terms, world.public_url)
 
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
+        """See :meth:`~provisioner.portal.Portal.snapshot`."""
         world = self._world
         with world.lock:
             users = {email_key(user.email): user for user in self._users()}
@@ -129,7 +129,7 @@ class MemoryPortal(Holding):
             return Snapshot(world.id, state, world.terms, world.stamp)
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        """See :meth:`~provisioner.portal.Portal.users`."""
         return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
@@ -162,7 +162,7 @@ class MemoryPortal(Holding):
             return receipts
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        """See :meth:`~provisioner.portal.Portal.receipts`."""
         found = {key: self.receipt(key, ledger) for key in keys}
         return {key: receipt for key, receipt in found.items() if receipt is not None}
 

@@ -37,6 +37,7 @@ from provisioner.planning.steps import (
     ValidateUser,
     address_of,
 )
+from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.answers import (
     Problem,
     Told,
@@ -49,15 +50,6 @@ from provisioner.portals.answers import (
     read_page,
     read_problem,
     read_receipt,
-)
-from provisioner.portals.base import (
-    Access,
-    Call,
-    Capabilities,
-    Receipt,
-    Snapshot,
-    Verdict,
-    read_only,
 )
 from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.holding import Holding, superseded
@@ -115,13 +107,13 @@ class RestPortal(Holding):
         self._web.close()
 
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
     # --- reading ---
 
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portals.base.Portal.snapshot`.
+        """See :meth:`~provisioner.portal.Portal.snapshot`.
 
         Rows are only ever added or changed, and the portal counts its changes: what was changed since the
         pages were read is read again, until all of it is of one instant. What an earlier reading found is
@@ -235,7 +227,7 @@ class RestPortal(Holding):
                 limit = max(1, limit // 8)
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`: as many at once as was allowed."""
+        """See :meth:`~provisioner.portal.Portal.receipts`: as many at once as was allowed."""
         asked = [partial(self._looked_up, key, ledger) for key in keys]
         found = self._web.run(self._web.side_by_side(asked, self._parallelism))
         return {receipt.key: receipt for receipt in found if receipt is not None}
@@ -250,7 +242,7 @@ class RestPortal(Holding):
         raise self._unexpected(reply, "receipt")
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        """See :meth:`~provisioner.portal.Portal.users`."""
         # the service has no query by id: one reading of everything costs less than a request a user
         return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
@@ -358,7 +350,7 @@ class RestPortal(Holding):
         return {key: holders.get(key, "") for key in letters}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portals.base.Portal.activation_links`; none where nothing may be made."""
+        """See :meth:`~provisioner.portal.Portal.activation_links`; none where nothing may be made."""
         links = dict.fromkeys(user_ids, "")
         if not self._writing:
             return links

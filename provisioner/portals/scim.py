@@ -61,15 +61,7 @@ from provisioner.planning.steps import (
     SetType,
     address_of,
 )
-from provisioner.portals.base import (
-    Access,
-    Call,
-    Capabilities,
-    Receipt,
-    Snapshot,
-    Verdict,
-    read_only,
-)
+from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
 from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
@@ -125,7 +117,7 @@ class ScimPortal:
     # --- what it is ---
 
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(
             receipts=self._places.journal,
             activation_links=False,
@@ -135,7 +127,7 @@ class ScimPortal:
         )
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portals.base.Portal.fit`."""
+        """See :meth:`~provisioner.portal.Portal.fit`."""
         fit, problems = fitted(desired, self._places)
         cut_off = sum(self._places.pending(user) is not None for user in self._holdings.users())
         if cut_off:
@@ -170,11 +162,11 @@ class ScimPortal:
         return Snapshot(identity(self._access.url), State(state.companies, users), self._access.terms)
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        """See :meth:`~provisioner.portal.Portal.users`."""
         return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`; what was cut off is finished first."""
+        """See :meth:`~provisioner.portal.Portal.receipts`; what was cut off is finished first."""
         self._holdings.read_everything()
         found = {key: self._receipt(key, ledger) for key in keys if key}
         return {key: receipt for key, receipt in found.items() if receipt is not None}
@@ -214,7 +206,7 @@ class ScimPortal:
     # --- writing ---
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.execute`; one after the other."""
+        """See :meth:`~provisioner.portal.Portal.execute`; one after the other."""
         self._require_writing()
         self._holdings.read_once()
         return [self._answer(call) for call in calls]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from provisioner.model import Status, User, UserType, value
-from provisioner.portals.base import Call
+from provisioner.portal import Call
 
 
 @value

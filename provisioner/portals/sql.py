@@ -64,7 +64,7 @@ from provisioner.planning.steps import (
     EditProfile,
     SetBilledCompany,
 )
-from provisioner.portals.base import Call, Capabilities, Receipt, Snapshot, Verdict, read_only
+from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.holding import Holding, superseded
 from provisioner.portals.hosting import About, Job, Lease, Page
 from provisioner.portals.invitations import Invitation, hash_of, invite
@@ -177,11 +177,11 @@ class ReadOnlyPortal:
         self._clock = clock
 
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
+        """See :meth:`~provisioner.portal.Portal.snapshot`."""
         return read_snapshot(self._place, self._terms, self._clock)
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        """See :meth:`~provisioner.portal.Portal.users`."""
         today = paris_date(self._clock())
         return read(self._place, IDENTITY, lambda connection: _users_by_id(connection, ids, today)) or {}
 
@@ -190,7 +190,7 @@ class ReadOnlyPortal:
         raise read_only()
 
     def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portals.base.Portal.fit`."""
+        """See :meth:`~provisioner.portal.Portal.fit`."""
         return desired, ()
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
@@ -205,7 +205,7 @@ class ReadOnlyPortal:
         raise read_only()
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        """See :meth:`~provisioner.portal.Portal.receipts`."""
         return read(self._place, IDENTITY, lambda connection: _receipts(connection, keys, ledger)) or {}
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
@@ -213,7 +213,7 @@ class ReadOnlyPortal:
         return dict.fromkeys(user_ids, "")
 
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class SqlPortal(Holding):
 
     A missing one is made under ``terms``, and refused without (None).
 
-    It is a :class:`~provisioner.portals.base.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
+    It is a :class:`~provisioner.portal.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
@@ -252,7 +252,7 @@ class SqlPortal(Holding):
             self._connection.close()
 
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portals.base.Portal.capabilities`."""
+        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
@@ -268,13 +268,13 @@ class SqlPortal(Holding):
             )
 
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portals.base.Portal.snapshot`."""
+        """See :meth:`~provisioner.portal.Portal.snapshot`."""
         seen = seen_at(self.place)
         with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portals.base.Portal.users`."""
+        """See :meth:`~provisioner.portal.Portal.users`."""
         with self.looking() as connection:
             return _users_by_id(connection, ids, self._today())
 
@@ -329,7 +329,7 @@ class SqlPortal(Holding):
             return receipts
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portals.base.Portal.receipts`."""
+        """See :meth:`~provisioner.portal.Portal.receipts`."""
         with self.looking() as connection:
             return _receipts(connection, keys, ledger)
 
@@ -417,7 +417,7 @@ class SqlPortal(Holding):
         return self._by_other(user_id, lambda user: asking_for(user, app))
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portals.base.Portal.activation_links`."""
+        """See :meth:`~provisioner.portal.Portal.activation_links`."""
         now = int(self._clock().timestamp())
         links = dict.fromkeys(user_ids, "")
         made: list[tuple[object, ...]] = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from urllib.parse import quote_plus, urlencode
 
 from provisioner.errors import PortalError
-from provisioner.portals.base import Access
+from provisioner.portal import Access
 from provisioner.web import Reply, Request, Unanswered, Web, absurd
 
 USUAL_SECONDS = 300

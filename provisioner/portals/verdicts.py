@@ -45,7 +45,7 @@ from provisioner.planning.steps import (
     address_of,
     after,
 )
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.hosting import Job, Lease
 
 CODES = (
@@ -58,7 +58,7 @@ CODES = (
     "no-right",
     "no-account",
 )
-"""What refuses a call beside the rules of a state: see :attr:`~provisioner.portals.base.Receipt.code`."""
+"""What refuses a call beside the rules of a state: see :attr:`~provisioner.portal.Receipt.code`."""
 
 
 @value

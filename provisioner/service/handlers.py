@@ -38,7 +38,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portals.base import Call, Receipt, Verdict
+from provisioner.portal import Call, Receipt, Verdict
 from provisioner.portals.hosting import Host, Job, Lease
 from provisioner.service import bodies
 from provisioner.service.problems import PROBLEMS, Problem

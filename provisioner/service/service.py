@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provisioner.model import Clock
-from provisioner.portals.base import Receipt
+from provisioner.portal import Receipt
 from provisioner.portals.hosting import Job, Lease
 from provisioner.service.clients import Client, Clients, Session, digest
 from provisioner.service.hosts import Hosts, Lasting, Opened

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from provisioner.database import is_damage
 from provisioner.errors import ProvisionerError
-from provisioner.portals.base import Receipt
+from provisioner.portal import Receipt
 from provisioner.portals.hosting import Job
 
 BATCH = 500
