@@ -23,7 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from provisioner.database import (
+from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
+from provisioner.model import Clock, Managed, value
+from provisioner.storage.database import (
     Connection,
     Identity,
     Place,
@@ -39,8 +41,6 @@ from provisioner.database import (
     told,
     transaction,
 )
-from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
-from provisioner.model import Clock, Managed, value
 
 if TYPE_CHECKING:
     from provisioner.mail.letters import Letter
@@ -662,7 +662,7 @@ class Ledger:
             return True
         if isinstance(self._place, Path):
             return not _alive(holder)
-        from provisioner.postgres import is_served
+        from provisioner.storage.postgres import is_served
 
         if is_served(self._connection, holder.served_by, holder.served_since):
             self._missed = ("", 0)
@@ -691,7 +691,7 @@ class Ledger:
         """The server's process at the other end; (0, "") for a file."""
         if isinstance(self._place, Path):
             return (0, "")
-        from provisioner.postgres import backend_of
+        from provisioner.storage.postgres import backend_of
 
         return backend_of(connection)
 
@@ -720,7 +720,7 @@ class Ledger:
         return ended.is_set()
 
     def _is_cut_off(self, connection: Connection) -> bool:
-        from provisioner.postgres import is_cut_off
+        from provisioner.storage.postgres import is_cut_off
 
         return is_cut_off(connection)
 

@@ -35,8 +35,8 @@ import provisioner.mail.smtp
 import provisioner.manifest.validation
 import provisioner.review.text  # noqa: F401
 from provisioner.cli import run
-from provisioner.database import Place
 from provisioner.ledger import read_books, read_letters
+from provisioner.storage.database import Place
 
 TWO_NEWCOMERS = "clarke*.yaml"
 """One company with two administrators: four steps, two letters."""

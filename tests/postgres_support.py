@@ -24,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from provisioner.identity import PostgresSchema
+from provisioner.storage.schema import PostgresSchema
 
 GUARDED = "guarded"
 PASSWORD = "a password that nobody shall see"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioner.database import (
+from provisioner.errors import LedgerError
+from provisioner.storage.database import (
     Connection,
     Identity,
     Place,
@@ -25,8 +26,7 @@ from provisioner.database import (
     told,
     transaction,
 )
-from provisioner.errors import LedgerError
-from provisioner.identity import PostgresSchema
+from provisioner.storage.schema import PostgresSchema
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -391,7 +391,7 @@ def test_a_standby_is_told_as_read_only(postgres: PostgresServer, monkeypatch: p
     place = postgres.place()
     with closing(connect(place, OURS)) as connection:
         recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"
-        monkeypatch.setattr("provisioner.postgres.BEGIN_WRITING", recovering)
+        monkeypatch.setattr("provisioner.storage.postgres.BEGIN_WRITING", recovering)
         with pytest.raises(LedgerError, match="it is read-only") as caught:
             _write_a_fact(connection, place)
     assert caught.value.remedy == "Use the primary server."
@@ -464,7 +464,7 @@ def test_without_the_extra_there_is_a_sentence(
     import sys
 
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    monkeypatch.delitem(sys.modules, "provisioner.postgres", raising=False)
+    monkeypatch.delitem(sys.modules, "provisioner.storage.postgres", raising=False)
     import provisioner
 
     monkeypatch.delattr(provisioner, "postgres", raising=False)

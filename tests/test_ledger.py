@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import pytest
 from people import NOW
 
-from provisioner.database import Place, connect, transaction
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
 from provisioner.ledger import (
     IDENTITY,
@@ -37,6 +36,7 @@ from provisioner.ledger import (
 )
 from provisioner.mail.letters import Letter
 from provisioner.model import Managed
+from provisioner.storage.database import Place, connect, transaction
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -160,7 +160,7 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others wait meanwhile, and a server is some way off."""
-    from provisioner.postgres import PostgresConnection
+    from provisioner.storage.postgres import PostgresConnection
 
     executed: list[str] = []
     run = PostgresConnection._run
@@ -328,7 +328,7 @@ def _no_heart_beats() -> bool:
 
 HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
-    "from provisioner.database import open_place; from provisioner.ledger import Ledger; "
+    "from provisioner.storage.database import open_place; from provisioner.ledger import Ledger; "
     "ledger = Ledger(open_place(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
     "ledger._acquire('apply', 0); print('held', flush=True); time.sleep(600)"
 )
@@ -382,7 +382,7 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
 
 def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: PostgresServer) -> None:
     """Row 8: it lives, and says so over another one before anybody has taken its place."""
-    from provisioner.postgres import backend_of
+    from provisioner.storage.postgres import backend_of
 
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.locked("apply"):

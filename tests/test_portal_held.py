@@ -22,10 +22,10 @@ from provisioner.errors import Locked, LockLost
 from provisioner.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
 from provisioner.portal import Capabilities
-from provisioner.portals import heartbeat
-from provisioner.portals.heartbeat import held
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.sql import SqlPortal
+from provisioner.storage import lease
+from provisioner.storage.lease import held
 from provisioner.welcome import Tally
 from provisioner.workspace import load_workspace
 
@@ -81,7 +81,7 @@ def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
 def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(heartbeat, "POLL_SECONDS", 0)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0)
     portal = Wakeful()
     other = portal.another(Operator.PARTNER)
     other.hold("ledger", "bob", 1, 60)

@@ -164,7 +164,7 @@ def test_whoever_plans_after_a_killed_run_reaches_the_server_once(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many of its steps nobody settled."""
-    from provisioner.postgres import PostgresConnection
+    from provisioner.storage.postgres import PostgresConnection
 
     place = postgres.place()
     reached: list[PostgresConnection] = []

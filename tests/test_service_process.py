@@ -33,7 +33,6 @@ from shell_support import Shell, copy_sample
 from uvicorn import Config
 from uvicorn.server import ServerState
 
-from provisioner import sqlite
 from provisioner.cli import run
 from provisioner.errors import PortalError
 from provisioner.model import Operator
@@ -49,6 +48,7 @@ from provisioner.service.hosts import Lasting
 from provisioner.service.service import Service
 from provisioner.service.strict import read_body
 from provisioner.service.writer import Writer
+from provisioner.storage import sqlite
 from provisioner.streams import Sturdy
 
 DONE = ("applied", "already")

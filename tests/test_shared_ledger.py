@@ -36,8 +36,8 @@ from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
-from provisioner.database import Place, connect, open_place, transaction
 from provisioner.ledger import IDENTITY, read_entries, read_holder, read_letters, read_runs
+from provisioner.storage.database import Place, connect, open_place, transaction
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -219,7 +219,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
     apart: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 8: the server cuts it off, and what it had not committed never was."""
-    from provisioner import postgres
+    from provisioner.storage import postgres
 
     usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
     assert usual in postgres.SETTINGS

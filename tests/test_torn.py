@@ -21,9 +21,9 @@ from shell_support import tables
 
 from provisioner import ledger
 from provisioner.cli import run
-from provisioner.database import Connection, Identity, connect, read
 from provisioner.errors import LedgerError
 from provisioner.portals import sql
+from provisioner.storage.database import Connection, Identity, connect, read
 
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""

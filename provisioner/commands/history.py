@@ -7,7 +7,6 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.reading import ledger_of, utc_now
-from provisioner.database import Place
 from provisioner.errors import UsageError
 from provisioner.ledger import (
     Ledger,
@@ -20,6 +19,7 @@ from provisioner.ledger import (
 )
 from provisioner.model import Clock
 from provisioner.review.visible import visible, visible_json
+from provisioner.storage.database import Place
 from provisioner.workspace import load_workspace
 
 SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")

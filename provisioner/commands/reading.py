@@ -10,7 +10,6 @@ from pathlib import Path
 
 from provisioner.commands.console import Console
 from provisioner.commands.secrets import secret_of
-from provisioner.database import Place, open_place
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, PortalError, WorkspaceError
 from provisioner.files import read_bytes
@@ -21,6 +20,7 @@ from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals import open_portal
 from provisioner.progress import Tell, untold
+from provisioner.storage.database import Place, open_place
 from provisioner.workspace import Workspace, read_manifests
 
 PARALLELISM = 10

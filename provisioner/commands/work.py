@@ -12,7 +12,7 @@ from provisioner.commands.reading import PARALLELISM, ledger_of, portal_of
 from provisioner.ledger import Ledger
 from provisioner.model import Clock
 from provisioner.portal import Portal
-from provisioner.portals.heartbeat import held
+from provisioner.storage.lease import held
 from provisioner.workspace import Workspace
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from provisioner.database import open_place
 from provisioner.errors import PortalError
 from provisioner.extras import install
 from provisioner.portal import Access, Portal
 from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
+from provisioner.storage.database import open_place
 
 
 def _open_embedded(access: Access) -> Portal:

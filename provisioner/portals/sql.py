@@ -17,23 +17,6 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from provisioner.database import (
-    Connection,
-    Identity,
-    Place,
-    connect,
-    decoding,
-    file_at,
-    marks,
-    now_of,
-    portions,
-    read,
-    require_same,
-    seen_at,
-    stamp_of,
-    told,
-    transaction,
-)
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import PortalError
 from provisioner.files import read_bytes, write_private
@@ -84,6 +67,23 @@ from provisioner.portals.verdicts import (
     repeated,
 )
 from provisioner.rules import Census
+from provisioner.storage.database import (
+    Connection,
+    Identity,
+    Place,
+    connect,
+    decoding,
+    file_at,
+    marks,
+    now_of,
+    portions,
+    read,
+    require_same,
+    seen_at,
+    stamp_of,
+    told,
+    transaction,
+)
 
 BATCH = 1_000
 """Calls a transaction: one commit for each costs ten times one for a hundred."""

@@ -15,9 +15,9 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol
 
-from provisioner.database import Connection
 from provisioner.errors import UsageError
 from provisioner.model import Operator, value
+from provisioner.storage.database import Connection
 
 SECRET_BYTES = 32
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
-from provisioner.database import Connection, still_usable
 from provisioner.errors import PortalError
 from provisioner.portals.hosting import Host
 from provisioner.service.clients import Books
+from provisioner.storage.database import Connection, still_usable
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from provisioner.database import is_damage
 from provisioner.errors import ProvisionerError
 from provisioner.portal import Receipt
 from provisioner.portals.hosting import Job
+from provisioner.storage.database import is_damage
 
 BATCH = 500
 """Steps in one transaction, at most."""

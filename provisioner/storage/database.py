@@ -1,6 +1,6 @@
 """Databases of ours, on SQLite and on PostgreSQL: opened with care, written one transaction at a time.
 
-Everything that tells the two apart is in :mod:`provisioner.sqlite` and :mod:`provisioner.postgres`;
+Everything that tells the two apart is in :mod:`provisioner.storage.sqlite` and :mod:`provisioner.storage.postgres`;
 readers and writers have the same statements for both.
 """
 
@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from provisioner import sqlite
 from provisioner.errors import ProvisionerError
 from provisioner.extras import install
-from provisioner.identity import (
+from provisioner.storage import sqlite
+from provisioner.storage.schema import (
     Connection,
     DamagedValue,
     Identity,
@@ -202,13 +202,13 @@ def marks(values: Sequence[object]) -> str:
 
 def _postgres_if_met() -> ModuleType | None:
     """The other kind; whoever met an error of its has imported it."""
-    return sys.modules.get("provisioner.postgres")
+    return sys.modules.get("provisioner.storage.postgres")
 
 
 def _postgres(identity: Identity) -> ModuleType:
     """The other kind, imported by whoever needs it."""
     try:
-        from provisioner import postgres
+        from provisioner.storage import postgres
     except ImportError as problem:
         raise identity.error(
             f"A {identity.noun} on PostgreSQL needs a part of this program that is not installed "

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from provisioner.errors import ProvisionerError
 from provisioner.extras import UPGRADE
-from provisioner.identity import Connection, DamagedValue, Identity, statements, transaction
+from provisioner.storage.schema import Connection, DamagedValue, Identity, statements, transaction
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
@@ -51,7 +51,7 @@ T = TypeVar("T")
 
 
 def connect(path: Path, identity: Identity, found: Callable[[Connection], None] | None) -> sqlite3.Connection:
-    """See :func:`provisioner.database.connect`.
+    """See :func:`provisioner.storage.database.connect`.
 
     WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
     """
@@ -99,7 +99,7 @@ def again(path: Path, identity: Identity) -> sqlite3.Connection:
 
 
 def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
-    """See :func:`provisioner.database.read`. Leaves no trace.
+    """See :func:`provisioner.storage.database.read`. Leaves no trace.
 
     A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
     would make; should a writer come by meanwhile, the read is begun again.
@@ -142,7 +142,7 @@ def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T
 
 
 def seen_at(path: Path) -> str:
-    """See :func:`provisioner.database.seen_at`."""
+    """See :func:`provisioner.storage.database.seen_at`."""
     words = []
     for part in (path, _wal(path)):
         # what cannot be seen is told by whoever reads it
@@ -153,7 +153,7 @@ def seen_at(path: Path) -> str:
 
 
 def file_at(path: Path) -> tuple[int, int] | None:
-    """See :func:`provisioner.database.file_at`."""
+    """See :func:`provisioner.storage.database.file_at`."""
     try:
         status = path.stat()
     except OSError:
@@ -163,7 +163,7 @@ def file_at(path: Path) -> tuple[int, int] | None:
 
 @contextmanager
 def told(path: Path, identity: Identity) -> Iterator[None]:
-    """See :func:`provisioner.database.told`."""
+    """See :func:`provisioner.storage.database.told`."""
     try:
         yield
     except DamagedValue as problem:

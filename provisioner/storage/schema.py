@@ -1,7 +1,7 @@
 """What a database of ours is: its marks, its tables, where it lies, and what its readers may assume.
 
 The statements are the same for SQLite and PostgreSQL; they are written in SQLite's way, and
-:mod:`provisioner.postgres` translates the few words that differ.
+:mod:`provisioner.storage.postgres` translates the few words that differ.
 """
 
 from __future__ import annotations

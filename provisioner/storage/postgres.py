@@ -22,7 +22,14 @@ from psycopg.pq import TransactionStatus
 
 from provisioner.errors import ProvisionerError
 from provisioner.extras import UPGRADE
-from provisioner.identity import Connection, DamagedValue, Identity, PostgresSchema, statements, transaction
+from provisioner.storage.schema import (
+    Connection,
+    DamagedValue,
+    Identity,
+    PostgresSchema,
+    statements,
+    transaction,
+)
 
 CONNECT_SECONDS = 10
 """How long a server may take to let us in."""
@@ -192,12 +199,12 @@ class PostgresConnection:
 
     @property
     def total_changes(self) -> int:
-        """See :class:`~provisioner.identity.Connection`."""
+        """See :class:`~provisioner.storage.schema.Connection`."""
         return self._changes
 
     @property
     def in_transaction(self) -> bool:
-        """See :class:`~provisioner.identity.Connection`."""
+        """See :class:`~provisioner.storage.schema.Connection`."""
         return self._wire.info.transaction_status in (
             TransactionStatus.INTRANS,
             TransactionStatus.INERROR,
@@ -205,7 +212,7 @@ class PostgresConnection:
         )
 
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
-        """See :class:`~provisioner.identity.Connection`."""
+        """See :class:`~provisioner.storage.schema.Connection`."""
         if self.in_transaction:
             return self._run(statement, values)
         if self._wire.broken or self._wire.closed:
@@ -221,7 +228,7 @@ class PostgresConnection:
         return self._run(statement, values)
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
-        """See :class:`~provisioner.identity.Connection`."""
+        """See :class:`~provisioner.storage.schema.Connection`."""
         listed = list(rows)
         if len(listed) == 1:
             self._run(statement, listed[0])
@@ -252,7 +259,7 @@ class PostgresConnection:
         return False
 
     def close(self) -> None:
-        """See :class:`~provisioner.identity.Connection`."""
+        """See :class:`~provisioner.storage.schema.Connection`."""
         with suppress(psycopg.Error):
             self._wire.close()
 
@@ -315,7 +322,7 @@ class PostgresConnection:
 def connect(
     place: PostgresSchema, identity: Identity, found: Callable[[Connection], None] | None
 ) -> PostgresConnection:
-    """See :func:`provisioner.database.connect`."""
+    """See :func:`provisioner.storage.database.connect`."""
     with told(place, identity):
         connection = PostgresConnection(place, identity)
         try:
@@ -342,13 +349,13 @@ def connect(
 
 
 def again(place: PostgresSchema, identity: Identity) -> PostgresConnection:
-    """See :func:`provisioner.database.again`."""
+    """See :func:`provisioner.storage.database.again`."""
     with told(place, identity):
         return PostgresConnection(place, identity)
 
 
 def read(place: PostgresSchema, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
-    """See :func:`provisioner.database.read`."""
+    """See :func:`provisioner.storage.database.read`."""
     with told(place, identity):
         connection = PostgresConnection(place, identity)
         try:
@@ -368,7 +375,7 @@ def read(place: PostgresSchema, identity: Identity, reader: Callable[[Connection
 
 @contextmanager
 def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
-    """See :func:`provisioner.database.told`."""
+    """See :func:`provisioner.storage.database.told`."""
     try:
         yield
     except DamagedValue as problem:
@@ -378,12 +385,12 @@ def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
 
 
 def is_busy(problem: BaseException | None) -> bool:
-    """See :func:`provisioner.sqlite.is_busy`."""
+    """See :func:`provisioner.storage.sqlite.is_busy`."""
     return isinstance(problem, errors.LockNotAvailable)
 
 
 def is_away(problem: BaseException | None) -> bool:
-    """See :func:`provisioner.database.is_away`."""
+    """See :func:`provisioner.storage.database.is_away`."""
     return isinstance(problem, errors.IdleInTransactionSessionTimeout) or (
         isinstance(problem, psycopg.OperationalError)
         and (problem.sqlstate is None or problem.sqlstate.startswith(AWAY))
