@@ -23,11 +23,11 @@ from provisioner.files import (
 )
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.document import Document, Places, digest_of, read_document
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key, value
 from provisioner.progress import Tell, untold
+from provisioner.yaml_source.document import Document, Places, digest_of, read_document
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -282,7 +282,7 @@ def _no_manifests(workspace: Workspace) -> Diagnostic:
 
 
 def _slow_reader() -> list[Diagnostic]:
-    from provisioner.manifest.reading import HAS_LIBYAML
+    from provisioner.yaml_source.events import HAS_LIBYAML
 
     if HAS_LIBYAML:
         return []

@@ -15,9 +15,9 @@ import atheris
 
 with atheris.instrument_imports(include=["provisioner.manifest"]):
     from provisioner.diagnostics import SUMMARIES
-    from provisioner.manifest.document import read_document
     from provisioner.manifest.schema import Kind
     from provisioner.manifest.validation import read_model
+    from provisioner.yaml_source.document import read_document
 
 KINDS = get_args(Kind)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
-from provisioner.manifest.document import Document, read_document
-from provisioner.manifest.reading import HAS_LIBYAML
-from provisioner.manifest.text import HIDDEN, Page, shows
+from provisioner.yaml_source.document import Document, read_document
+from provisioner.yaml_source.events import HAS_LIBYAML
+from provisioner.yaml_source.source_text import HIDDEN, Page, shows
 
 CLIENT = """\
 # clients/boulangerie-martin.yaml
@@ -579,8 +579,8 @@ def test_nothing_unsafe_is_accepted_by_the_quick_way(text: str) -> None:
 _WITHOUT_LIBYAML = """
 import sys
 sys.modules["yaml._yaml"] = None
-from provisioner.manifest.document import read_document
-from provisioner.manifest.reading import HAS_LIBYAML
+from provisioner.yaml_source.document import read_document
+from provisioner.yaml_source.events import HAS_LIBYAML
 assert not HAS_LIBYAML
 for text in sys.stdin.read().split("\\0"):
     document, problems = read_document("f.yaml", text)

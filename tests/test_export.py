@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
-from provisioner.manifest.document import read_document
 from provisioner.manifest.export import export_workspace, flow, quoted, scalar
 from provisioner.manifest.parse import declare
 from provisioner.manifest.resolve import Policy, resolve
 from provisioner.manifest.settings import CheckSettings
-from provisioner.manifest.text import HIDDEN
 from provisioner.model import (
     AppState,
     Billing,
@@ -37,6 +35,8 @@ from provisioner.model import (
     email_key,
 )
 from provisioner.workspace import load_workspace
+from provisioner.yaml_source.document import read_document
+from provisioner.yaml_source.source_text import HIDDEN
 
 TERMS = Terms(
     offers=frozenset({"Essentiel", "Confort"}),

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.diagnostics import SUMMARIES
-from provisioner.manifest.document import read_document
 from provisioner.manifest.schema import Kind
 from provisioner.manifest.validation import read_model
+from provisioner.yaml_source.document import read_document
 
 HERE = Path(__file__).parent
 IN_CI = bool(os.environ.get("CI"))

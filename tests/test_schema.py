@@ -26,9 +26,9 @@ from manifest_support import (
 )
 
 from provisioner.manifest import compiled
-from provisioner.manifest.document import Document, read_document
 from provisioner.manifest.schema import Kind, compiled_text, json_schema
 from provisioner.manifest.validation import read_model
+from provisioner.yaml_source.document import Document, read_document
 
 ROOT = Path(__file__).parent.parent
 KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])

@@ -12,9 +12,9 @@ from yaml_texts import everything_said, many_texts, shortest
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.manifest import usual
-from provisioner.manifest.document import read_by_events, read_document
-from provisioner.manifest.text import decode
 from provisioner.manifest.usual import MAX_USUAL, read_usual
+from provisioner.yaml_source.document import read_by_events, read_document
+from provisioner.yaml_source.source_text import decode
 
 COUNT = 60_000 if os.environ.get("CI") else 10_000
 """Texts of each run."""

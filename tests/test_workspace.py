@@ -26,12 +26,12 @@ from manifest_support import (
 from provisioner.commands.reading import ledger_of
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.manifest import places
-from provisioner.manifest.document import Document
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.parse import declare
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
 from provisioner.workspace import Workspace, load_workspace, path_of, read_manifests
+from provisioner.yaml_source.document import Document
 
 MINIMAL = "version: 1\nfirm: {name: Cabinet Durand}\nmail: {from: acces@example.fr}\n"
 

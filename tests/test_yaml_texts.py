@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from yaml_texts import everything_said, manifest_texts, many_texts, paths_of, shortest
 
 from provisioner.diagnostics import SUMMARIES
-from provisioner.manifest.document import Document, read_document
-from provisioner.manifest.text import HIDDEN, decode
+from provisioner.yaml_source.document import Document, read_document
+from provisioner.yaml_source.source_text import HIDDEN, decode
 
 COUNT = 20_000 if os.environ.get("CI") else 4_000
 """Texts of each run."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from samples_support import ROOT
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.manifest.document import Document, read_document
+from provisioner.yaml_source.document import Document, read_document
 
 SAMPLE_TEXTS = tuple(
     path.read_text(encoding="utf-8")

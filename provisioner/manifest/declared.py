@@ -15,7 +15,7 @@ from provisioner.model import Billing, Production, UserType, value
 
 
 class Whereabouts(Protocol):
-    """Whoever knows where things are written: a file's :class:`~provisioner.manifest.document.Places`."""
+    """Whoever knows where things are written: a file's :class:`~provisioner.yaml_source.document.Places`."""
 
     @property
     def file(self) -> str:

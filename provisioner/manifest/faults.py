@@ -16,9 +16,9 @@ from pydantic_core import ErrorDetails
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest import fields, places
-from provisioner.manifest.document import Document
 from provisioner.manifest.schema import MODELS, Kind
 from provisioner.manifest.validation import Reading
+from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
 """Keys and positions from the root of a document to a value."""

@@ -19,12 +19,12 @@ from provisioner.manifest.declared import (
     Mention,
     Remainder,
 )
-from provisioner.manifest.document import Document, digest_of
 from provisioner.manifest.fields import did_you_mean, is_production
-from provisioner.manifest.quoting import unquoted
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validation import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
+from provisioner.yaml_source.document import Document, digest_of
+from provisioner.yaml_source.quoting_lint import unquoted
 
 if TYPE_CHECKING:
     from provisioner.manifest import schema

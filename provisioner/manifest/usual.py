@@ -2,7 +2,7 @@
 
 Nearly every manifest is written in a small part of YAML: mappings and lists as blocks, one key a line,
 plain or quoted texts that end on their line, short lists and mappings in brackets. That part is read here,
-and nothing else: whatever is not plainly of it is left to :mod:`~provisioner.manifest.reading`, which alone
+and nothing else: whatever is not plainly of it is left to :mod:`~provisioner.yaml_source.events`, which alone
 refuses and explains. Where this module answers, the two agree to the last character; tests let both read
 the same texts.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 import pydantic_core
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.manifest.document import Document
+from provisioner.yaml_source.document import Document
 
 if TYPE_CHECKING:
     from provisioner.manifest.schema import ClientManifest, Kind, WorkspaceFile

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from provisioner.diagnostics import Diagnostic, warning
-from provisioner.manifest.document import Data, Document
+from provisioner.yaml_source.document import Data, Document
 
 _COMPANY = ("number", "name", "siren")
 _BILLING = ("offer",)

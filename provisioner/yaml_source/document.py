@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.manifest.text import Page, decode
 from provisioner.manifest.usual import Data, read_usual
+from provisioner.yaml_source.source_text import Page, decode
 
 __all__ = ["Data", "Document", "Places", "digest_of", "read_document"]
 
@@ -73,13 +73,13 @@ class Places:
         if table is None:
             if type(collection) not in (dict, list):
                 return -1
-            from provisioner.manifest.reading import places
+            from provisioner.yaml_source.events import places
 
             table = self._tables[mark] = places(self._marks, mark, collection)
         return table.get(part, -1)
 
     def _read_again(self) -> None:
-        from provisioner.manifest.reading import Reading
+        from provisioner.yaml_source.events import Reading
 
         again = Reading(self._page.file, self._page.text).read()
         assert again is not None
@@ -134,8 +134,8 @@ def read_document(
 
 
 def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnostic]]:
-    """Likewise, of any text that :func:`~provisioner.manifest.text.decode` gave, by libyaml's events."""
-    from provisioner.manifest.reading import Reading
+    """Likewise, of any text that :func:`~provisioner.yaml_source.source_text.decode` gave, by libyaml's events."""
+    from provisioner.yaml_source.events import Reading
 
     reading = Reading(file, text)
     read = reading.read()

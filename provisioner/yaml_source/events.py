@@ -25,9 +25,9 @@ from yaml.events import (
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
-from provisioner.manifest.syntax import explain
-from provisioner.manifest.text import HIDDEN, Page, in_words, shows
 from provisioner.manifest.usual import CONSTANTS
+from provisioner.yaml_source.source_text import HIDDEN, Page, in_words, shows
+from provisioner.yaml_source.syntax_errors import explain
 
 HAS_LIBYAML: bool = yaml.__with_libyaml__
 """False where PyYAML came without libyaml: the same answers, eight times slower."""
