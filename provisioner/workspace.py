@@ -32,7 +32,7 @@ from provisioner.yaml_source.document import Document, Places, digest_of, read_d
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-    from provisioner.manifest import schema
+    from provisioner.manifest import models
 
     V = TypeVar("V", bound=DataclassInstance)
 
@@ -152,7 +152,7 @@ def load_workspace(start: Path) -> Workspace:
     document, problems = read_document(WORKSPACE_FILE, content, numbers=True)
     workspace = None
     if document is not None:
-        from provisioner.manifest.validation import read_model
+        from provisioner.manifest.validate import read_model
 
         reading = read_model("provisioner", document)
         problems = _with(problems, reading.problems)
@@ -199,7 +199,7 @@ def declare_files(
     tell: Tell = untold,
 ) -> tuple[Declared, list[Diagnostic]]:
     """What these files of the workspace declare."""
-    from provisioner.manifest.parse import declare
+    from provisioner.manifest.load import declare
 
     problems: list[Diagnostic] = []
     documents = _documents(workspace.root, files, problems, tell)
@@ -298,7 +298,7 @@ def _slow_reader() -> list[Diagnostic]:
 # --- provisioner.yaml as plain values ---
 
 
-def _workspace(document: Document, file: schema.WorkspaceFile, root: Path, written: bytes) -> Workspace:
+def _workspace(document: Document, file: models.WorkspaceFile, root: Path, written: bytes) -> Workspace:
     return Workspace(
         root=root,
         written=written,
@@ -320,7 +320,7 @@ def _plain(kind: type[V], said: object) -> V:
     return kind(**{part.name: getattr(said, part.name) for part in fields(kind)})
 
 
-def _check_settings(document: Document, file: schema.WorkspaceFile) -> CheckSettings:
+def _check_settings(document: Document, file: models.WorkspaceFile) -> CheckSettings:
     bottom = Preset(language=file.firm.language)
     defaults = _laid_over(bottom, file.defaults, document, "defaults")
     return CheckSettings(
@@ -339,7 +339,7 @@ def _check_settings(document: Document, file: schema.WorkspaceFile) -> CheckSett
     )
 
 
-def _laid_over(below: Preset, entry: schema.Preset, document: Document, *path: str) -> Preset:
+def _laid_over(below: Preset, entry: models.Preset, document: Document, *path: str) -> Preset:
     """A profile over the defaults, or the defaults over nothing: what is said wins."""
     said: dict[str, Any] = {
         "type": entry.type,
@@ -359,7 +359,7 @@ def _laid_over(below: Preset, entry: schema.Preset, document: Document, *path: s
     return replace(below, **{field: value for field, value in said.items() if value is not None})
 
 
-def _disagreements(document: Document, file: schema.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
+def _disagreements(document: Document, file: models.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
     """What is fine by itself in provisioner.yaml and not beside the rest of it."""
     yield from _apps_of_profiles(document, file)
     yield from _credentials(document, file.mail)
@@ -375,10 +375,10 @@ def _disagreements(document: Document, file: schema.WorkspaceFile, root: Path) -
         )
 
 
-def _apps_of_profiles(document: Document, file: schema.WorkspaceFile) -> Iterator[Diagnostic]:
-    from provisioner.manifest.parse import app_problem
+def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterator[Diagnostic]:
+    from provisioner.manifest.load import app_problem
 
-    presets: list[tuple[tuple[str, ...], schema.Preset]] = [(("defaults",), file.defaults)]
+    presets: list[tuple[tuple[str, ...], models.Preset]] = [(("defaults",), file.defaults)]
     presets += [(("catalogue", "profiles", name), entry) for name, entry in file.catalogue.profiles.items()]
     for path, entry in presets:
         for position, app in enumerate(entry.apps or ()):
@@ -398,7 +398,7 @@ def _given_twice(document: Document, section: str, secret: str, said: object) ->
         )
 
 
-def _credentials(document: Document, mail: schema.Mail) -> Iterator[Diagnostic]:
+def _credentials(document: Document, mail: models.Mail) -> Iterator[Diagnostic]:
     yield from _given_twice(document, "mail", "password", mail)
     secret = next((key for key in ("password_env", "password_file") if getattr(mail, key)), None)
     if secret is not None and not mail.username:

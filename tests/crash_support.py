@@ -32,7 +32,7 @@ from smtp_support import Server
 import provisioner.commands.apply
 import provisioner.mail.maildir
 import provisioner.mail.smtp
-import provisioner.manifest.validation
+import provisioner.manifest.validate
 import provisioner.review.text  # noqa: F401
 from provisioner.cli import run
 from provisioner.ledger import read_books, read_letters

@@ -15,8 +15,8 @@ import atheris
 
 with atheris.instrument_imports(include=["provisioner.manifest"]):
     from provisioner.diagnostics import SUMMARIES
-    from provisioner.manifest.schema import Kind
-    from provisioner.manifest.validation import read_model
+    from provisioner.manifest.models import Kind
+    from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document
 
 KINDS = get_args(Kind)

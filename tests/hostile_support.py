@@ -121,7 +121,7 @@ def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, wri
 def main() -> None:
     """Report on every bomb, by name, on standard output."""
     # before the fork, so that it takes time once
-    from provisioner.manifest.validation import read_model
+    from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document
 
     def report_on(content: bytes) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from manifest_support import (
 from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Activation
-from provisioner.manifest.parse import declare
+from provisioner.manifest.load import declare
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Production, UserType
 from provisioner.yaml_source.document import digest_of

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.export import export_workspace, flow, quoted, scalar
-from provisioner.manifest.parse import declare
+from provisioner.manifest.load import declare
 from provisioner.manifest.resolve import Policy, resolve
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from manifest_support import codes, make_workspace, manifest, problems_of, user
 
 from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.manifest import fields, places
+from provisioner.manifest import fields, urls
 from provisioner.manifest.fields import Refused
 from provisioner.model import email_key
 
@@ -311,7 +311,7 @@ def test_a_normal_name_is_its_own_normal_form(text: str) -> None:
 
 NORMAL_FORMS: tuple[Normal, ...] = (
     fields.email, fields.phone, fields.siren, fields.dossier, fields.name, fields.other_app,
-    places.domain, places.mailbox, places.database, places.transport, places.web_address,
+    urls.domain, urls.mailbox, urls.database, urls.transport, urls.web_address,
 )  # fmt: skip
 
 
@@ -364,7 +364,7 @@ def test_neighbours_in_a_series_are_no_hint() -> None:
     "text", ["sqlite:///portal.db", "sqlite:////srv/p.db", "sqlite:///../other/portal.db"]
 )
 def test_a_database_is_a_file_beside_or_anywhere(text: str) -> None:
-    assert places.database(text) == text
+    assert urls.database(text) == text
 
 
 @pytest.mark.parametrize(
@@ -374,12 +374,12 @@ def test_a_database_is_a_file_beside_or_anywhere(text: str) -> None:
      "sqlite:///a.db?mode=ro", "sqlite:///folder/", "https://x.fr", "", "sqlite:///\u202ea"],
 )  # fmt: skip
 def test_what_is_no_database_is_refused(text: str) -> None:
-    assert refusal(places.database, text)
+    assert refusal(urls.database, text)
 
 
 def test_an_unknown_kind_of_place_names_the_known_ones() -> None:
-    assert "sqlite" in refusal(places.database, "oracle://x")
-    assert "maildir, smtp, smtps" in refusal(places.transport, "sendmail:")
+    assert "sqlite" in refusal(urls.database, "oracle://x")
+    assert "maildir, smtp, smtps" in refusal(urls.transport, "sendmail:")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_an_unknown_kind_of_place_names_the_known_ones() -> None:
      "smtp://127.0.0.1:2525", "smtp://localhost:25", "smtp://[::1]:25"],
 )  # fmt: skip
 def test_letters_travel_by_maildir_or_smtp(text: str) -> None:
-    assert places.transport(text) == text
+    assert urls.transport(text) == text
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_letters_travel_by_maildir_or_smtp(text: str) -> None:
      "smtp://h\r\n"],
 )  # fmt: skip
 def test_what_is_no_transport_is_refused(text: str) -> None:
-    assert "secret" not in refusal(places.transport, text)
+    assert "secret" not in refusal(urls.transport, text)
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_what_is_no_transport_is_refused(text: str) -> None:
     ],
 )
 def test_a_sender_is_an_address_with_or_without_a_name(text: str, plain: str) -> None:
-    assert places.mailbox(text) == plain
+    assert urls.mailbox(text) == plain
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_sender_is_an_address_with_or_without_a_name(text: str, plain: str) ->
      "Durand <a@example.fr>\n", "a@example.fr\nBcc: b@example.fr"],
 )  # fmt: skip
 def test_what_could_end_a_header_is_no_sender(text: str) -> None:
-    assert refusal(places.mailbox, text)
+    assert refusal(urls.mailbox, text)
 
 
 @pytest.mark.parametrize(
@@ -433,7 +433,7 @@ def test_what_could_end_a_header_is_no_sender(text: str) -> None:
     ],
 )
 def test_a_web_address_is_the_base_of_links(text: str, plain: str) -> None:
-    assert places.web_address(text) == plain
+    assert urls.web_address(text) == plain
 
 
 @pytest.mark.parametrize(
@@ -443,13 +443,13 @@ def test_a_web_address_is_the_base_of_links(text: str, plain: str) -> None:
      "javascript:alert(1)", "https://", "ftp://x.fr", "https://x.fr/\n"],
 )  # fmt: skip
 def test_a_web_address_is_encrypted_and_bare(text: str) -> None:
-    assert refusal(places.web_address, text)
+    assert refusal(urls.web_address, text)
 
 
 @pytest.mark.parametrize("text", ["@example.fr", "a b.fr", "example", "example.fr\n", ""])
 def test_what_is_no_mail_domain_is_refused(text: str) -> None:
-    assert refusal(places.domain, text)
+    assert refusal(urls.domain, text)
 
 
 def test_a_mail_domain_is_in_small_letters() -> None:
-    assert places.domain("Durand-Associes.FR") == "durand-associes.fr"
+    assert urls.domain("Durand-Associes.FR") == "durand-associes.fr"

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.diagnostics import SUMMARIES
-from provisioner.manifest.schema import Kind
-from provisioner.manifest.validation import read_model
+from provisioner.manifest.models import Kind
+from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import read_document
 
 HERE = Path(__file__).parent

@@ -26,8 +26,8 @@ from manifest_support import (
 )
 
 from provisioner.manifest import compiled
-from provisioner.manifest.schema import Kind, compiled_text, json_schema
-from provisioner.manifest.validation import read_model
+from provisioner.manifest.models import Kind, compiled_text, json_schema
+from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import Document, read_document
 
 ROOT = Path(__file__).parent.parent

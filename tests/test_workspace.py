@@ -25,9 +25,9 @@ from manifest_support import (
 
 from provisioner.commands.reading import ledger_of
 from provisioner.errors import ManifestsInvalid, WorkspaceError
-from provisioner.manifest import places
+from provisioner.manifest import urls
 from provisioner.manifest.fields import Refused
-from provisioner.manifest.parse import declare
+from provisioner.manifest.load import declare
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
 from provisioner.workspace import Workspace, load_workspace, path_of, read_manifests
@@ -259,9 +259,9 @@ def test_a_file_that_cannot_be_read_hides_nothing_in_the_others(tmp_path: Path) 
 def test_an_entry_that_leads_nowhere_is_told_where_it_is_written(tmp_path: Path) -> None:
     settings = SETTINGS + "manifests: [clients/, client/, ../elsewhere]\n"
     problems = problems_of(make_workspace(tmp_path, manifest(), settings=settings))
-    places = [(p.code, p.source.line, p.source.column) for p in problems if p.source]
+    urls = [(p.code, p.source.line, p.source.column) for p in problems if p.source]
     line = settings.count("\n")
-    assert places == [("file-path", line, 23), ("file-path", line, 32)]
+    assert urls == [("file-path", line, 23), ("file-path", line, 32)]
 
 
 def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
@@ -321,6 +321,6 @@ def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
 )
 def test_a_url_that_cannot_be_used_is_refused_with_what_was_meant(url: str, remedy: str) -> None:
     with pytest.raises(Refused) as refusal:
-        places.portal(url)
+        urls.portal(url)
     assert refusal.value.remedy == remedy
     assert "pass" not in refusal.value.reason.replace("password", "")

@@ -17,7 +17,7 @@ from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
 from provisioner.extras import install
 from provisioner.manifest.fields import Refused
-from provisioner.manifest.places import web_address
+from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
 from provisioner.review.visible import visible
 

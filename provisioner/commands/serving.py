@@ -10,7 +10,7 @@ from provisioner.commands.reading import PORTAL_SECRET, portal_secret
 from provisioner.errors import UsageError, WorkspaceError
 from provisioner.files import find_workspace
 from provisioner.manifest.fields import Refused
-from provisioner.manifest.places import database
+from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.portal import Access
 from provisioner.portals import open_portal

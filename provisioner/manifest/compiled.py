@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.manifest import forms
+from provisioner.manifest import normalizers
 from provisioner.manifest.declared import Activation
 from provisioner.model import BillingMode, Operator, Production, UserType
 
@@ -16,7 +16,7 @@ PYDANTIC_CORE = "2.50.5"
 
 CLIENT: Any = {
     "type": "model",
-    "cls": forms.Record,
+    "cls": normalizers.Record,
     "schema": {
         "type": "model-fields",
         "fields": {
@@ -24,7 +24,7 @@ CLIENT: Any = {
                 "type": "model-field",
                 "schema": {
                     "type": "model",
-                    "cls": forms.Record,
+                    "cls": normalizers.Record,
                     "schema": {
                         "type": "model-fields",
                         "fields": {
@@ -41,7 +41,7 @@ CLIENT: Any = {
                                     "type": "function-after",
                                     "function": {
                                         "type": "no-info",
-                                        "function": forms.NAME.validate,
+                                        "function": normalizers.NAME.validate,
                                     },
                                     "schema": {
                                         "type": "str",
@@ -56,7 +56,7 @@ CLIENT: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.SIREN.validate,
+                                            "function": normalizers.SIREN.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -80,7 +80,7 @@ CLIENT: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -99,7 +99,7 @@ CLIENT: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.NAME.validate,
+                                            "function": normalizers.NAME.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -125,7 +125,7 @@ CLIENT: Any = {
                         "type": "tuple",
                         "items_schema": [{
                             "type": "model",
-                            "cls": forms.Record,
+                            "cls": normalizers.Record,
                             "schema": {
                                 "type": "model-fields",
                                 "fields": {
@@ -165,7 +165,7 @@ CLIENT: Any = {
                                                     "type": "function-after",
                                                     "function": {
                                                         "type": "no-info",
-                                                        "function": forms.NAME.validate,
+                                                        "function": normalizers.NAME.validate,
                                                     },
                                                     "schema": {
                                                         "type": "str",
@@ -243,7 +243,7 @@ CLIENT: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.EMAIL.validate,
+                                                "function": normalizers.EMAIL.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -258,7 +258,7 @@ CLIENT: Any = {
                                                 "type": "function-after",
                                                 "function": {
                                                     "type": "no-info",
-                                                    "function": forms.EMAIL.validate,
+                                                    "function": normalizers.EMAIL.validate,
                                                 },
                                                 "schema": {
                                                     "type": "str",
@@ -273,7 +273,7 @@ CLIENT: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.NAME.validate,
+                                                "function": normalizers.NAME.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -286,7 +286,7 @@ CLIENT: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.NAME.validate,
+                                                "function": normalizers.NAME.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -303,7 +303,7 @@ CLIENT: Any = {
                                                     "type": "function-after",
                                                     "function": {
                                                         "type": "no-info",
-                                                        "function": forms.PHONE.validate,
+                                                        "function": normalizers.PHONE.validate,
                                                     },
                                                     "schema": {
                                                         "type": "str",
@@ -321,7 +321,7 @@ CLIENT: Any = {
                                                 "type": "function-after",
                                                 "function": {
                                                     "type": "no-info",
-                                                    "function": forms.NAME.validate,
+                                                    "function": normalizers.NAME.validate,
                                                 },
                                                 "schema": {
                                                     "type": "str",
@@ -365,7 +365,7 @@ CLIENT: Any = {
 
 PROVISIONER: Any = {
     "type": "model",
-    "cls": forms.Record,
+    "cls": normalizers.Record,
     "schema": {
         "type": "model-fields",
         "fields": {
@@ -380,7 +380,7 @@ PROVISIONER: Any = {
                 "type": "model-field",
                 "schema": {
                     "type": "model",
-                    "cls": forms.Record,
+                    "cls": normalizers.Record,
                     "schema": {
                         "type": "model-fields",
                         "fields": {
@@ -390,7 +390,7 @@ PROVISIONER: Any = {
                                     "type": "function-after",
                                     "function": {
                                         "type": "no-info",
-                                        "function": forms.NAME.validate,
+                                        "function": normalizers.NAME.validate,
                                     },
                                     "schema": {
                                         "type": "str",
@@ -418,7 +418,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.DOMAIN.validate,
+                                                "function": normalizers.DOMAIN.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -439,7 +439,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.EMAIL.validate,
+                                                "function": normalizers.EMAIL.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -479,7 +479,7 @@ PROVISIONER: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -493,7 +493,7 @@ PROVISIONER: Any = {
                                                 "type": "function-after",
                                                 "function": {
                                                     "type": "no-info",
-                                                    "function": forms.NAME.validate,
+                                                    "function": normalizers.NAME.validate,
                                                 },
                                                 "schema": {
                                                     "type": "str",
@@ -514,7 +514,7 @@ PROVISIONER: Any = {
                                                 "type": "function-after",
                                                 "function": {
                                                     "type": "no-info",
-                                                    "function": forms.OTHER_APP.validate,
+                                                    "function": normalizers.OTHER_APP.validate,
                                                 },
                                                 "schema": {
                                                     "type": "str",
@@ -536,7 +536,7 @@ PROVISIONER: Any = {
                                             },
                                             "values_schema": {
                                                 "type": "model",
-                                                "cls": forms.Record,
+                                                "cls": normalizers.Record,
                                                 "schema": {
                                                     "type": "model-fields",
                                                     "fields": {
@@ -576,7 +576,7 @@ PROVISIONER: Any = {
                                                                         "type": "function-after",
                                                                         "function": {
                                                                             "type": "no-info",
-                                                                            "function": forms.NAME.validate,
+                                                                            "function": normalizers.NAME.validate,
                                                                         },
                                                                         "schema": {
                                                                             "type": "str",
@@ -679,7 +679,7 @@ PROVISIONER: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -719,7 +719,7 @@ PROVISIONER: Any = {
                                                 "type": "function-after",
                                                 "function": {
                                                     "type": "no-info",
-                                                    "function": forms.NAME.validate,
+                                                    "function": normalizers.NAME.validate,
                                                 },
                                                 "schema": {
                                                     "type": "str",
@@ -809,7 +809,7 @@ PROVISIONER: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -842,7 +842,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.PORTAL.validate,
+                                                "function": normalizers.PORTAL.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -872,7 +872,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.WEB_ADDRESS.validate,
+                                                "function": normalizers.WEB_ADDRESS.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -909,7 +909,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.PROXY.validate,
+                                                "function": normalizers.PROXY.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -970,7 +970,7 @@ PROVISIONER: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -1003,7 +1003,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.DATABASE.validate,
+                                                "function": normalizers.DATABASE.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -1028,7 +1028,7 @@ PROVISIONER: Any = {
                 "type": "model-field",
                 "schema": {
                     "type": "model",
-                    "cls": forms.Record,
+                    "cls": normalizers.Record,
                     "schema": {
                         "type": "model-fields",
                         "fields": {
@@ -1038,7 +1038,7 @@ PROVISIONER: Any = {
                                     "type": "function-after",
                                     "function": {
                                         "type": "no-info",
-                                        "function": forms.MAILBOX.validate,
+                                        "function": normalizers.MAILBOX.validate,
                                     },
                                     "schema": {
                                         "type": "str",
@@ -1054,7 +1054,7 @@ PROVISIONER: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.TRANSPORT.validate,
+                                            "function": normalizers.TRANSPORT.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -1071,7 +1071,7 @@ PROVISIONER: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.MAILBOX.validate,
+                                            "function": normalizers.MAILBOX.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -1162,7 +1162,7 @@ PROVISIONER: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.CONNECTIONS.validate,
+                                            "function": normalizers.CONNECTIONS.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -1179,7 +1179,7 @@ PROVISIONER: Any = {
                                         "type": "function-after",
                                         "function": {
                                             "type": "no-info",
-                                            "function": forms.SECONDS.validate,
+                                            "function": normalizers.SECONDS.validate,
                                         },
                                         "schema": {
                                             "type": "str",
@@ -1203,7 +1203,7 @@ PROVISIONER: Any = {
                     "type": "default",
                     "schema": {
                         "type": "model",
-                        "cls": forms.Record,
+                        "cls": normalizers.Record,
                         "schema": {
                             "type": "model-fields",
                             "fields": {
@@ -1248,7 +1248,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.CLOSURES.validate,
+                                                "function": normalizers.CLOSURES.validate,
                                             },
                                             "schema": {
                                                 "type": "str",
@@ -1265,7 +1265,7 @@ PROVISIONER: Any = {
                                             "type": "function-after",
                                             "function": {
                                                 "type": "no-info",
-                                                "function": forms.PERCENT.validate,
+                                                "function": normalizers.PERCENT.validate,
                                             },
                                             "schema": {
                                                 "type": "str",

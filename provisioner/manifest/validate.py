@@ -17,7 +17,7 @@ from provisioner.diagnostics import Diagnostic
 from provisioner.yaml_source.document import Document
 
 if TYPE_CHECKING:
-    from provisioner.manifest.schema import ClientManifest, Kind, WorkspaceFile
+    from provisioner.manifest.models import ClientManifest, Kind, WorkspaceFile
 
 M = TypeVar("M")
 
@@ -46,7 +46,7 @@ def read_model(kind: Kind, document: Document) -> Reading[Any]:
     try:
         found = validator(kind)(document.data)
     except pydantic_core.ValidationError:
-        from provisioner.manifest.faults import salvaged
+        from provisioner.manifest.explain import salvaged
 
         return salvaged(kind, document)
     return Reading(found, users=range(len(found.users)) if kind == "client" else ())
@@ -58,7 +58,7 @@ def validator(kind: Kind) -> Callable[[Any], Any]:
     from provisioner.manifest import compiled
 
     if pydantic_core.__version__ != compiled.PYDANTIC_CORE:
-        from provisioner.manifest.schema import MODELS
+        from provisioner.manifest.models import MODELS
 
         return MODELS[kind].model_validate
     core_schema = {"client": compiled.CLIENT, "provisioner": compiled.PROVISIONER}[kind]

@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
 
-from provisioner.manifest import fields, forms, places
+from provisioner.manifest import fields, normalizers, urls
 from provisioner.manifest.declared import Activation
 from provisioner.model import BillingMode, Operator, Production, UserType
 
@@ -46,10 +46,10 @@ class _NotNull:
 Omittable = Annotated[T | None, _NotNull()]
 
 
-Email = Annotated[str, forms.EMAIL]
-Name = Annotated[str, forms.NAME]
-Phone = Annotated[str, forms.PHONE]
-Siren = Annotated[str, forms.SIREN]
+Email = Annotated[str, normalizers.EMAIL]
+Name = Annotated[str, normalizers.NAME]
+Phone = Annotated[str, normalizers.PHONE]
+Siren = Annotated[str, normalizers.SIREN]
 Dossier = Annotated[str, StringConstraints(pattern=fields.DOSSIER_PATTERN)]
 Language = Literal["fr", "en"]
 
@@ -150,7 +150,7 @@ class Firm(_Entry):
 
     name: Name = Field(description="Nom du cabinet, as it reads in letters.")
     language: Language = Field("fr", description="Langue des emails, where a user has none of his own.")
-    email_domains: tuple[Annotated[str, forms.DOMAIN], ...] = Field(
+    email_domains: tuple[Annotated[str, normalizers.DOMAIN], ...] = Field(
         (), description="Domaines de messagerie du cabinet: never a client's address."
     )
     staff: tuple[Email, ...] = Field(
@@ -162,7 +162,7 @@ class Catalogue(_Entry):
     """What the firm may give: published nowhere, so it is said here."""
 
     offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
-    apps: tuple[Annotated[str, forms.OTHER_APP], ...] = Field(
+    apps: tuple[Annotated[str, normalizers.OTHER_APP], ...] = Field(
         (), description="Applications, but for the production ones, which are built in."
     )
     profiles: dict[str, Preset] = Field(
@@ -173,7 +173,7 @@ class Catalogue(_Entry):
 class _Secretive(_Entry):
     """A place that may want a secret. It is named by environment variable or file, never written here."""
 
-    secret_env: Annotated[str, StringConstraints(pattern=places.VARIABLE_PATTERN)] = Field(
+    secret_env: Annotated[str, StringConstraints(pattern=urls.VARIABLE_PATTERN)] = Field(
         "", description="The environment variable that holds the secret."
     )
     secret_file: str = Field("", description="The file that holds the secret.")
@@ -182,7 +182,7 @@ class _Secretive(_Entry):
 class PortalAccess(_Secretive):
     """Le portail."""
 
-    url: Annotated[str, forms.PORTAL] = Field(
+    url: Annotated[str, normalizers.PORTAL] = Field(
         "sqlite:///portal.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
         "postgresql://USER@HOST/DATABASE, https://HOST (the portal's service) or scim+https://HOST/PATH.",
@@ -193,7 +193,7 @@ class PortalAccess(_Secretive):
         "(customer_manager) ou collaborateur. All but the last may validate and reopen. "
         "A portal with a log-in of its own says the role itself.",
     )
-    public_url: Annotated[str, forms.WEB_ADDRESS] = Field(
+    public_url: Annotated[str, normalizers.WEB_ADDRESS] = Field(
         "", description="Where users reach the portal: the base of activation links."
     )
     client_id: str = Field(
@@ -203,7 +203,7 @@ class PortalAccess(_Secretive):
         "the secret is in PROVISIONER_PORTAL_SECRET unless secret_env or secret_file name another place.",
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    proxy: Annotated[str, forms.PROXY] = Field(
+    proxy: Annotated[str, normalizers.PROXY] = Field(
         "", description="The proxy to go through; none is taken from the environment."
     )
     paths: dict[str, str] = Field(
@@ -222,7 +222,7 @@ class PortalAccess(_Secretive):
 class LedgerPlace(_Secretive):
     """Where runs, letters and managed users are remembered."""
 
-    url: Annotated[str, forms.DATABASE] = Field(
+    url: Annotated[str, normalizers.DATABASE] = Field(
         "sqlite:///ledger.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
         "or postgresql://USER@HOST/DATABASE, which runners on several machines share.",
@@ -232,15 +232,15 @@ class LedgerPlace(_Secretive):
 class Mail(_Entry):
     """Email de bienvenue. Passwords are named by environment variable or file, never written here."""
 
-    sender: Annotated[str, forms.MAILBOX] = Field(
+    sender: Annotated[str, normalizers.MAILBOX] = Field(
         alias="from",
         description="Expéditeur, with or without a name.",
         examples=["Cabinet Durand <acces@durand-associes.fr>"],
     )
-    transport: Annotated[str, forms.TRANSPORT] = Field(
+    transport: Annotated[str, normalizers.TRANSPORT] = Field(
         "maildir:outbox", description="maildir:FOLDER, smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT."
     )
-    reply_to: Annotated[str, forms.MAILBOX] = Field("", description="Répondre à.")
+    reply_to: Annotated[str, normalizers.MAILBOX] = Field("", description="Répondre à.")
     welcome: Literal["ours", "portal", "none"] = Field(
         "ours",
         description="Who sends the welcome: this program; the portal, where that is an identity system "
@@ -250,7 +250,7 @@ class Mail(_Entry):
         "hold", description="When it is not known whether a letter left: ask a person, or send it once more."
     )
     username: str = Field("", description="The mail server's user name.")
-    password_env: Annotated[str, StringConstraints(pattern=places.VARIABLE_PATTERN)] = Field(
+    password_env: Annotated[str, StringConstraints(pattern=urls.VARIABLE_PATTERN)] = Field(
         "", description="The environment variable that holds the mail server's password."
     )
     password_file: str = Field("", description="The file that holds the mail server's password.")
@@ -258,10 +258,10 @@ class Mail(_Entry):
         "required", description="none: only for a server on this very machine."
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    connections: Annotated[int, forms.CONNECTIONS] = Field(
+    connections: Annotated[int, normalizers.CONNECTIONS] = Field(
         16, description="Connections side by side, at most; fewer where the server takes fewer."
     )
-    timeout: Annotated[int, forms.SECONDS] = Field(60, description="Seconds to wait for an answer.")
+    timeout: Annotated[int, normalizers.SECONDS] = Field(60, description="Seconds to wait for an answer.")
 
 
 class Safety(_Entry):
@@ -276,10 +276,10 @@ class Safety(_Entry):
     generic_addresses: Literal["warn", "error"] = Field(
         "warn", description="An address such as contact@ instead of a person's."
     )
-    max_closures: Annotated[int, forms.CLOSURES] = Field(
+    max_closures: Annotated[int, normalizers.CLOSURES] = Field(
         5, description="More closures than this in one plan are refused."
     )
-    max_closures_percent: Annotated[int, forms.PERCENT] = Field(
+    max_closures_percent: Annotated[int, normalizers.PERCENT] = Field(
         10, description="Likewise, as a percentage of the users managed."
     )
 
@@ -334,7 +334,7 @@ def _without_null_defaults(node: Any) -> Any:
 
 def compiled_text() -> str:
     """The text of compiled.py: these models as pydantic-core takes them, to be used without pydantic."""
-    names = {form.validate: f"forms.{name}.validate" for name, form in forms.FORMS.items()}
+    names = {form.validate: f"forms.{name}.validate" for name, form in normalizers.FORMS.items()}
     parts = [
         f"{kind.upper()}: Any = {_expression(MODELS[kind].__pydantic_core_schema__, names)}"
         for kind in MODELS

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from provisioner.diagnostics import Diagnostic, error
-from provisioner.manifest import fields, places
-from provisioner.manifest.schema import MODELS, Kind
-from provisioner.manifest.validation import Reading
+from provisioner.manifest import fields, urls
+from provisioner.manifest.models import MODELS, Kind
+from provisioner.manifest.validate import Reading
 from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
@@ -47,7 +47,7 @@ _EXPECTED = {
         "a dossier number is 1 to 20 digits or letters, with . - _ inside",
         "Copy the number that the portal shows under Administration › Entreprises.",
     ),
-    places.VARIABLE_PATTERN: (
+    urls.VARIABLE_PATTERN: (
         "it is to be the name of an environment variable, in capitals, and not the secret itself",
         "Write, for example: password_env: SMTP_PASSWORD",
     ),

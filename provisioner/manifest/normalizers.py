@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import PydanticCustomError, core_schema
 
 from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.manifest import fields, places
+from provisioner.manifest import fields, urls
 
 if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -96,13 +96,13 @@ NAME = Form("name", fields.name, recurring=True, minLength=1, maxLength=fields.M
 PHONE = Form("phone", fields.phone, pattern=r"^\+?[0-9 ().\-/]+$", maxLength=fields.MAX_PHONE)
 SIREN = Form("siren", fields.siren, pattern="^[0-9]{3} ?[0-9]{3} ?[0-9]{3}$")
 OTHER_APP = Form("R3", fields.other_app, minLength=1)
-DOMAIN = Form("email", places.domain, minLength=1)
-MAILBOX = Form("email", places.mailbox)
-DATABASE = Form("wrong-value", places.database)
-PORTAL = Form("wrong-value", places.portal)
-PROXY = Form("wrong-value", places.proxy)
-TRANSPORT = Form("wrong-value", places.transport)
-WEB_ADDRESS = Form("wrong-value", places.web_address, pattern="^https?://")
+DOMAIN = Form("email", urls.domain, minLength=1)
+MAILBOX = Form("email", urls.mailbox)
+DATABASE = Form("wrong-value", urls.database)
+PORTAL = Form("wrong-value", urls.portal)
+PROXY = Form("wrong-value", urls.proxy)
+TRANSPORT = Form("wrong-value", urls.transport)
+WEB_ADDRESS = Form("wrong-value", urls.web_address, pattern="^https?://")
 CONNECTIONS = Whole(1, 32)
 SECONDS = Whole(1, 3600)
 CLOSURES = Whole(0, 1_000_000)

@@ -21,13 +21,13 @@ from provisioner.manifest.declared import (
 )
 from provisioner.manifest.fields import did_you_mean, is_production
 from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.manifest.validation import Reading, read_model
+from provisioner.manifest.validate import Reading, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 from provisioner.yaml_source.document import Document, digest_of
 from provisioner.yaml_source.quoting_lint import unquoted
 
 if TYPE_CHECKING:
-    from provisioner.manifest import schema
+    from provisioner.manifest import models
 
 
 def declare(
@@ -114,7 +114,7 @@ class _Hall:
 
     # --- companies ---
 
-    def _company(self, document: Document, manifest: schema.ClientManifest) -> None:
+    def _company(self, document: Document, manifest: models.ClientManifest) -> None:
         entry, billing = manifest.company, manifest.billing
         company = DeclaredCompany(
             entry.number,
@@ -141,7 +141,7 @@ class _Hall:
 
     # --- users ---
 
-    def _people(self, document: Document, reading: Reading[schema.ClientManifest], number: str) -> None:
+    def _people(self, document: Document, reading: Reading[models.ClientManifest], number: str) -> None:
         assert reading.model is not None
         users = self._users
         for at, entry in zip(reading.users, reading.model.users, strict=True):
@@ -177,7 +177,7 @@ class _Hall:
             if users.setdefault(email_key(user.email), user) is not user:
                 self._more_users.append(user)
 
-    def _preset(self, document: Document, at: int, entry: schema.User) -> Preset | None:
+    def _preset(self, document: Document, at: int, entry: models.User) -> Preset | None:
         """The user's profile, or the defaults alone; None for a profile that does not exist."""
         if entry.profile is None:
             return self._settings.defaults
@@ -197,7 +197,7 @@ class _Hall:
         return profiles[entry.profile]
 
     def _untyped(
-        self, document: Document, at: int, entry: schema.User, preset: Preset
+        self, document: Document, at: int, entry: models.User, preset: Preset
     ) -> Iterator[Diagnostic]:
         silent = f'nor the profile "{entry.profile}" ' if entry.profile is not None else ""
         for key, choices in (("type", UserType), ("production", Production)):
@@ -211,7 +211,7 @@ class _Hall:
                 )
 
     def _folders(
-        self, document: Document, at: int, entry: schema.User, number: str, preset: Preset
+        self, document: Document, at: int, entry: models.User, number: str, preset: Preset
     ) -> frozenset[str] | None:
         """The dossiers he sees, the billed one with them (R5); None: unmanaged."""
         if entry.companies is None:
