@@ -25,7 +25,7 @@ from provisioner.model import (
     email_key,
     user_address,
 )
-from provisioner.planning.notation import canonical, step_to_json
+from provisioner.planning.codec import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portal import Call, Portal, Receipt, Snapshot, Verdict

@@ -30,7 +30,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.planning import planfile
-from provisioner.planning.notation import Unreadable, canonical, step_from_json, step_to_json
+from provisioner.planning.codec import Unreadable, canonical, step_from_json, step_to_json
 from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter
 from provisioner.planning.planfile import digest, from_json, to_json
 from provisioner.planning.steps import STEPS

@@ -24,7 +24,7 @@ from provisioner import limits
 from provisioner.cli import run
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, State, Terms, User
-from provisioner.planning.notation import writer
+from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
 from provisioner.portals import open_portal

@@ -15,7 +15,7 @@ from scim_support import opened
 
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
-from provisioner.planning.notation import canonical
+from provisioner.planning.codec import canonical
 from provisioner.portals import makes_links
 from provisioner.portals.scim_client import changes
 from provisioner.portals.scim_features import Schemas

@@ -21,7 +21,7 @@ from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
 from provisioner.errors import ProvisionerError, StalePlan
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Address, AppState, Company, Notice, NoticeKind, Resource, User
-from provisioner.planning.notation import (
+from provisioner.planning.codec import (
     Json,
     Unreadable,
     canonical,

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Billing, Company, State, Terms, User, email_key
-from provisioner.planning.notation import writer
+from provisioner.planning.codec import writer
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,

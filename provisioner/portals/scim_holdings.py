@@ -25,7 +25,7 @@ from provisioner.model import (
 from provisioner.model import (
     Resource as Held,
 )
-from provisioner.planning.notation import canonical
+from provisioner.planning.codec import canonical
 from provisioner.portals.scim_client import Client, version_of
 from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import Path, Resource

@@ -30,7 +30,7 @@ from provisioner.model import (
     User,
     UserType,
 )
-from provisioner.planning.notation import canonical
+from provisioner.planning.codec import canonical
 from provisioner.portals.scim_features import Definition, Schemas
 from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
 from provisioner.portals.scim_pending import Pending, read_pending

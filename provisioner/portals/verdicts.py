@@ -32,7 +32,7 @@ from provisioner.model import (
     user_address,
     value,
 )
-from provisioner.planning.notation import canonical, step_to_json, writer
+from provisioner.planning.codec import canonical, step_to_json, writer
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
