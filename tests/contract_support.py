@@ -155,7 +155,7 @@ def memory(folder: Path) -> Iterator[World]:
 @contextmanager
 def sqlite(folder: Path) -> Iterator[World]:
     """The embedded portal in a file."""
-    from provisioner.portals.sql import SqlPortal
+    from provisioner.embedded.portal import SqlPortal
 
     hands = Hands()
 
@@ -174,7 +174,7 @@ def postgresql(folder: Path) -> Iterator[World]:
     """The embedded portal in a schema of its own."""
     from postgres_support import the_server
 
-    from provisioner.portals.sql import SqlPortal
+    from provisioner.embedded.portal import SqlPortal
 
     hands, place = Hands(), the_server().place()
 
@@ -183,7 +183,7 @@ def postgresql(folder: Path) -> Iterator[World]:
 
     others = opened(Operator.PARTNER)
     # the server's own clock, by which its leases run, stands still as well
-    with patch("provisioner.portals.sql.now_of", lambda *_: hands().timestamp()):
+    with patch("provisioner.embedded.portal.now_of", lambda *_: hands().timestamp()):
         try:
             yield World(opened, others, hands.set)
         finally:

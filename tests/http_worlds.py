@@ -15,10 +15,10 @@ from contract_support import PUBLIC_URL, Hands, World
 from people import NOW, TERMS
 from service_support import Served, prepare
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
 from provisioner.portal import Access
 from provisioner.portals.rest import RestPortal
-from provisioner.portals.sql import SqlPortal
 
 
 @cache

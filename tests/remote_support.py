@@ -20,8 +20,8 @@ from http_worlds import empty, the_service
 from service_support import Served
 
 from provisioner import limits
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
-from provisioner.portals.sql import SqlPortal
 from provisioner.workspace import load_workspace
 
 Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]

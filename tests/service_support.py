@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import httpx2
 from people import NOW, TERMS
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, Terms
 from provisioner.portal import Access
 from provisioner.portals import open_portal
 from provisioner.portals.endpoints import READ, WRITE
-from provisioner.portals.sql import SqlPortal
 from provisioner.service.clients import Clients
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,6 +18,7 @@ from provisioner.apply import (
     step_key,
     survey,
 )
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger import Effect, Intent, Ledger, letter_key, read_books, read_entries, read_holder
 from provisioner.mail.letters import Letter
@@ -25,7 +26,6 @@ from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.portal import Call, Verdict
-from provisioner.portals.sql import SqlPortal
 
 
 @dataclass(slots=True)

@@ -180,8 +180,8 @@ CRASHES = {
     "as the password was read": ("provisioner.commands.post", "secret_of"),
     "as the transport was made": ("provisioner.commands.post", "transport_of"),
     "as a letter was written": ("provisioner.welcome", "write"),
-    "as the portal was asked": ("provisioner.portals.sql", "SqlPortal.execute"),
-    "as the key was read": ("provisioner.portals.sql", "SqlPortal._secret"),
+    "as the portal was asked": ("provisioner.embedded.portal", "SqlPortal.execute"),
+    "as the key was read": ("provisioner.embedded.portal", "SqlPortal._secret"),
     "as the run was about to end": ("provisioner.ledger", "Ledger.end"),
 }
 
@@ -288,7 +288,7 @@ def test_side_files_of_a_database_at_work_are_for_its_owner_only(shell: Shell) -
     """Row 27: -wal and -shm, as a run killed in the middle leaves them."""
     given = permissions(shell.folder)
     script = (
-        "import os, signal, sys; from provisioner import cli; from provisioner.portals.sql import SqlPortal; "
+        "import os, signal, sys; from provisioner import cli; from provisioner.embedded.portal import SqlPortal; "
         "SqlPortal.execute = lambda portal, calls: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
     )
     done = process(f'umask 000; "$PYTHON" -c \'{script}\' -C "$FOLDER" apply --auto-approve', shell.folder)

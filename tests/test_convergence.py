@@ -28,12 +28,12 @@ from shell_support import Clerk, Said, tables
 
 from provisioner import ledger
 from provisioner.commands.history import unlock
+from provisioner.embedded import portal
+from provisioner.embedded.portal import SqlPortal, read_snapshot
 from provisioner.ledger import read_books, read_holder, read_letters
 from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt
-from provisioner.portals import sql
-from provisioner.portals.sql import SqlPortal, read_snapshot
 from provisioner.rules import Census
 
 TERMS = Terms(
@@ -167,7 +167,7 @@ class Firm:
 
     @contextmanager
     def _watched(self, batch: int, meanwhile: Sequence[Callable[[], None]]) -> Iterator[None]:
-        journal, portal = vars(ledger), vars(sql)
+        journal, portal = vars(ledger), vars(portal)
         execute, capabilities = SqlPortal.execute, SqlPortal.capabilities
         transaction = journal["transaction"]
         late = list(meanwhile)

@@ -14,10 +14,10 @@ from people import ESSENTIEL, NOW, TERMS
 from people import user as person
 
 from provisioner.cli import run
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, Status, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditProfile, SetBilling, Step
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.sql import SqlPortal
 
 KNOWN = "klara@exakple.fr"
 TWINS = {

@@ -12,8 +12,8 @@ from people import TERMS
 from yaml_texts import LOOKALIKES
 
 from provisioner.cli import run
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, State
-from provisioner.portals.sql import SqlPortal
 from provisioner.workspace import load_workspace
 
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")

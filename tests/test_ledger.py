@@ -600,7 +600,7 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
 
 
 def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:
-    from provisioner.portals.sql import IDENTITY as PORTAL
+    from provisioner.embedded.portal import IDENTITY as PORTAL
 
     place = postgres.place()
     with opened(place), pytest.raises(ProvisionerError, match="holds something else, and no portal"):

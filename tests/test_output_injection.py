@@ -19,10 +19,10 @@ from people import user as person
 from test_review_markdown import read as read_markdown
 
 from provisioner.cli import run
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, email_key
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call, Verdict
-from provisioner.portals.sql import SqlPortal
 
 SHOWN = (
     "::error::stop", "##[error]stop", "##vso[task.complete result=Failed]", "a ::set-output name=x::y",

@@ -18,12 +18,12 @@ from provisioner.commands import apply as apply_module
 from provisioner.commands import planning as planning_module
 from provisioner.commands.reading import portal_of, utc_now
 from provisioner.diagnostics import Diagnostic, warning
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
 from provisioner.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
 from provisioner.portal import Capabilities
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.sql import SqlPortal
 from provisioner.storage import lease
 from provisioner.storage.lease import held
 from provisioner.welcome import Tally

@@ -19,6 +19,8 @@ from people import ESSENTIEL, NOW, TERMS, company, user
 from shell_support import copy_sample, tables
 
 from provisioner.cli import run
+from provisioner.embedded.host import Host, Job
+from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, User, UserType, email_key
 from provisioner.planning.steps import (
@@ -30,9 +32,7 @@ from provisioner.planning.steps import (
     SetType,
 )
 from provisioner.portal import Call, Verdict
-from provisioner.portals.hosting import Host, Job
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer

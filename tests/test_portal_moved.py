@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from shell_support import BAKERY, CLAIRE, Shell
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Billing, BillingMode, Company, Operator, Terms, User
 from provisioner.planning.steps import (
     CloseUser,
@@ -24,7 +25,6 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.sql import SqlPortal
 
 JULIEN = "julien.martin@boulangerie-martin.fr"
 SAMIRA = "samira.benali@boulangerie-martin.fr"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from people import ESSENTIEL, NOW, TERMS, user
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.model import (
     AppState,
     Grant,
@@ -35,7 +36,6 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.sql import SqlPortal
 
 
 class Desk:

@@ -22,6 +22,7 @@ from service_support import prepare
 
 from provisioner import limits
 from provisioner.cli import run
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.codec import writer
@@ -31,7 +32,6 @@ from provisioner.portals import open_portal
 from provisioner.portals.endpoints import ENDPOINTS
 from provisioner.portals.paths import located
 from provisioner.portals.rest import RestPortal
-from provisioner.portals.sql import SqlPortal
 from provisioner.web import Unanswered
 
 TOKEN = "t0ken-number-"

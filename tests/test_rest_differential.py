@@ -15,6 +15,7 @@ import pytest
 from http_worlds import access, empty, the_service
 from people import NOW, TERMS, user
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, PortalError
 from provisioner.model import (
     AppState,
@@ -49,7 +50,6 @@ from provisioner.planning.steps import (
 from provisioner.portal import Call, Portal, Receipt
 from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.rest import RestPortal
-from provisioner.portals.sql import SqlPortal
 
 URL = "https://portail.example.fr/activer"
 NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")

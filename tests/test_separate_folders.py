@@ -18,9 +18,9 @@ from remote_support import firm as served_firm
 from scim_support import TOKEN, everything, server, tenant
 
 from provisioner.cli import run
+from provisioner.embedded.portal import SqlPortal
 from provisioner.ledger import read_books, read_entries, read_holder, read_runs
 from provisioner.model import Operator, Terms
-from provisioner.portals.sql import SqlPortal
 from provisioner.storage.database import Place
 
 PROCESSES = 8

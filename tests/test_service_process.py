@@ -34,12 +34,12 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from provisioner.cli import run
+from provisioner.embedded.host import Job
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import PortalError
 from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.hosting import Job
-from provisioner.portals.sql import SqlPortal
 from provisioner.service import border, server
 from provisioner.service.access_log import AccessLog
 from provisioner.service.border import Border, Bounds

@@ -21,14 +21,14 @@ from shell_support import tables
 
 from provisioner import ledger
 from provisioner.cli import run
+from provisioner.embedded import portal
 from provisioner.errors import LedgerError
-from provisioner.portals import sql
 from provisioner.storage.database import Connection, Identity, connect, read
 
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""
 
-FILES: dict[str, Identity] = {"ledger.db": ledger.IDENTITY, "portal.db": sql.IDENTITY}
+FILES: dict[str, Identity] = {"ledger.db": ledger.IDENTITY, "portal.db": portal.IDENTITY}
 
 
 def content(connection: Connection) -> str:

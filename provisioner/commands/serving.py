@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from provisioner.commands.reading import PORTAL_SECRET, portal_secret
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError, WorkspaceError
 from provisioner.files import find_workspace
 from provisioner.manifest.fields import Refused
@@ -14,7 +15,6 @@ from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.portal import Access
 from provisioner.portals import open_portal
-from provisioner.portals.sql import SqlPortal
 from provisioner.workspace import Workspace, load_workspace, path_of
 
 SERVED = ("sqlite", "postgresql")

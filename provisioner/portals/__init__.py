@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
 from provisioner.errors import PortalError
 from provisioner.extras import install
 from provisioner.portal import Access, Portal
-from provisioner.portals.sql import ReadOnlyPortal, SqlPortal
 from provisioner.storage.database import open_place
 
 

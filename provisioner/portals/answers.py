@@ -7,6 +7,7 @@ from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, TypeVar
 
+from provisioner.embedded.host import Lease
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -24,7 +25,6 @@ from provisioner.model import (
 )
 from provisioner.portal import Receipt, Verdict
 from provisioner.portals.endpoints import URN
-from provisioner.portals.hosting import Lease
 from provisioner.web import Json, Reply, absurd
 
 T = TypeVar("T")

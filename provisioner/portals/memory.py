@@ -11,6 +11,25 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from threading import RLock
 
+from provisioner.embedded.activation_links import Invitation, hash_of, invite
+from provisioner.embedded.decide import (
+    Given,
+    applied,
+    arriving,
+    asking_for,
+    billing_passes,
+    changed_by_himself,
+    created_by_client,
+    ended,
+    fingerprint,
+    granted,
+    judge,
+    refused,
+    repeated,
+    still_given,
+)
+from provisioner.embedded.host import About, Job, Lease, Page, R
+from provisioner.embedded.leased import Holding, superseded
 from provisioner.model import (
     Address,
     Clock,
@@ -30,25 +49,6 @@ from provisioner.model import (
 )
 from provisioner.planning.steps import CompanyStep, CreateUser
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict
-from provisioner.portals.holding import Holding, superseded
-from provisioner.portals.hosting import About, Job, Lease, Page, R
-from provisioner.portals.invitations import Invitation, hash_of, invite
-from provisioner.portals.verdicts import (
-    Given,
-    applied,
-    arriving,
-    asking_for,
-    billing_passes,
-    changed_by_himself,
-    created_by_client,
-    ended,
-    fingerprint,
-    granted,
-    judge,
-    refused,
-    repeated,
-    still_given,
-)
 from provisioner.rules import Census
 
 BATCH = 1_000
@@ -115,7 +115,7 @@ class MemoryPortal(Holding):
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
-        """See :class:`~provisioner.portals.hosting.Host`, also for all that follows."""
+        """See :class:`~provisioner.embedded.host.Host`, also for all that follows."""
         world = self._world
         with world.lock:
             return About(world.id, world.stamp, world.counter, self._today(), world.terms, world.public_url)
@@ -177,7 +177,7 @@ class MemoryPortal(Holding):
         return held[0] if held else None
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :func:`~provisioner.portals.verdicts.granted`."""
+        """See :func:`~provisioner.embedded.decide.granted`."""
         with self._world.lock:
             lease = granted(self.lease(ledger), ledger, owner, holder, fence, self._clock(), seconds)
             self._world.leases[ledger] = (lease, seconds)

@@ -18,6 +18,8 @@ from functools import partial
 from typing import Any, assert_never
 from urllib.parse import quote
 
+from provisioner.embedded.host import Job, Lease
+from provisioner.embedded.leased import Holding, superseded
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Billing, Company, State, Terms, User, email_key
 from provisioner.planning.codec import writer
@@ -52,8 +54,6 @@ from provisioner.portals.answers import (
     read_receipt,
 )
 from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
-from provisioner.portals.holding import Holding, superseded
-from provisioner.portals.hosting import Job, Lease
 from provisioner.portals.paths import located
 from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
@@ -249,7 +249,7 @@ class RestPortal(Holding):
     # --- writing ---
 
     def work(self, jobs: Sequence[Job]) -> list[Receipt]:
-        """Side by side, as many at once as was allowed; see :class:`~provisioner.portals.hosting.Host`."""
+        """Side by side, as many at once as was allowed; see :class:`~provisioner.embedded.host.Host`."""
         self._require_writing()
         return self._web.run(
             self._web.side_by_side([partial(self._do, job) for job in jobs], self._parallelism)
@@ -316,7 +316,7 @@ class RestPortal(Holding):
         return Receipt(call.key, verdict, problem=told, code=_CODES.get(problem.code, problem.code))
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :class:`~provisioner.portals.hosting.Host`."""
+        """See :class:`~provisioner.embedded.host.Host`."""
         self._require_writing()
         said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
         reply = self._web.run(self._answer("take_lease", said, ledger=ledger, taking=(200, 423)))
@@ -328,7 +328,7 @@ class RestPortal(Holding):
         return read_lease(reply, holder)
 
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """See :class:`~provisioner.portals.hosting.Host`."""
+        """See :class:`~provisioner.embedded.host.Host`."""
         self._require_writing()
         query = _query(holder=holder)
         self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
@@ -336,7 +336,7 @@ class RestPortal(Holding):
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """See :class:`~provisioner.portals.hosting.Host`."""
+        """See :class:`~provisioner.embedded.host.Host`."""
         self._require_writing()
         asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
         holders: dict[str, str] = {}

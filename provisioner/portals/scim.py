@@ -39,6 +39,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from provisioner.diagnostics import Diagnostic, warning
+from provisioner.embedded.decide import Given, applied, billing_passes, judge, refused, repeated
+from provisioner.embedded.host import Job
 from provisioner.errors import PortalError
 from provisioner.model import (
     Company,
@@ -62,7 +64,6 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.hosting import Job
 from provisioner.portals.scim_client import Client, Refused
 from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
 from provisioner.portals.scim_holdings import Holdings
@@ -70,7 +71,6 @@ from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import CORE, Resource
 from provisioner.portals.scim_pending import Pending, pending_of
 from provisioner.portals.tokens import web_of
-from provisioner.portals.verdicts import Given, applied, billing_passes, judge, refused, repeated
 from provisioner.web import Unanswered
 
 TRIES = 5

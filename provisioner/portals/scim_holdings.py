@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Collection
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.embedded.decide import Given
 from provisioner.errors import PortalError
 from provisioner.model import (
     Address,
@@ -29,7 +30,6 @@ from provisioner.planning.codec import canonical
 from provisioner.portals.scim_client import Client, version_of
 from provisioner.portals.scim_mapping import Places
 from provisioner.portals.scim_paths import Path, Resource
-from provisioner.portals.verdicts import Given
 from provisioner.rules import Census
 from provisioner.web import TooLong
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
+from provisioner.embedded.decide import Given
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -35,7 +36,6 @@ from provisioner.portals.scim_features import Definition, Schemas
 from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
 from provisioner.portals.scim_pending import Pending, read_pending
 from provisioner.portals.scim_schema import COMPANY, USER
-from provisioner.portals.verdicts import Given
 
 USER_PLACES: dict[str, tuple[str, ...]] = {
     "first_name": ("name.givenName",),

@@ -10,6 +10,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
+from provisioner.embedded.host import Host, Job, Lease
 from provisioner.errors import Locked, LockLost
 from provisioner.model import (
     AppState,
@@ -39,7 +40,6 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.hosting import Host, Job, Lease
 from provisioner.service import bodies
 from provisioner.service.problems import PROBLEMS, Problem
 from provisioner.service.service import Asked, Reply, Service

@@ -10,8 +10,8 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
+from provisioner.embedded.host import Host
 from provisioner.errors import PortalError
-from provisioner.portals.hosting import Host
 from provisioner.service.clients import Books
 from provisioner.storage.database import Connection, still_usable
 

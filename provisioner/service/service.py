@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from provisioner.embedded.host import Job, Lease
 from provisioner.model import Clock
 from provisioner.portal import Receipt
-from provisioner.portals.hosting import Job, Lease
 from provisioner.service.clients import Client, Clients, Session, digest
 from provisioner.service.hosts import Hosts, Lasting, Opened
 from provisioner.service.problems import Problem

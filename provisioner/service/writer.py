@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from provisioner.embedded.host import Job
 from provisioner.errors import ProvisionerError
 from provisioner.portal import Receipt
-from provisioner.portals.hosting import Job
 from provisioner.storage.database import is_damage
 
 BATCH = 500

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.embedded.host import Job, Lease
 from provisioner.errors import Locked
 from provisioner.model import (
     Address,
@@ -46,7 +47,6 @@ from provisioner.planning.steps import (
     after,
 )
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.hosting import Job, Lease
 
 CODES = (
     "fenced",
@@ -205,7 +205,7 @@ def asking_for(user: User | None, app: str) -> User | Receipt:
 def granted(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """See :meth:`~provisioner.portals.hosting.Host.take_lease`. Raises :class:`Locked`."""
+    """See :meth:`~provisioner.embedded.host.Host.take_lease`. Raises :class:`Locked`."""
     # whole seconds, as every portal can keep them
     now = now.astimezone(UTC).replace(microsecond=0)
     expires = now + timedelta(seconds=seconds)

@@ -1,6 +1,6 @@
 """A portal as whoever hosts it for several clients needs it: the HTTP service, and the tests.
 
-:class:`~provisioner.portals.sql.SqlPortal` and :class:`~provisioner.portals.memory.MemoryPortal` are both
+:class:`~provisioner.embedded.portal.SqlPortal` and :class:`~provisioner.portals.memory.MemoryPortal` are both
 such hosts, and answer alike. Every method may be called from any thread: calls take turns.
 """
 

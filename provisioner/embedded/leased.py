@@ -7,10 +7,10 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.embedded.host import Job, Lease
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, State
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.portals.hosting import Job, Lease
 
 
 def superseded() -> LockLost:
@@ -32,7 +32,7 @@ class Holding:
 
     @abstractmethod
     def work(self, jobs: Sequence[Job]) -> list[Receipt]:
-        """See :class:`~provisioner.portals.hosting.Host`, also for the three that follow."""
+        """See :class:`~provisioner.embedded.host.Host`, also for the three that follow."""
 
     @abstractmethod
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:

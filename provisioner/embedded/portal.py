@@ -18,6 +18,24 @@ from threading import RLock
 from typing import Any
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.embedded.activation_links import Invitation, hash_of, invite
+from provisioner.embedded.decide import (
+    Given,
+    applied,
+    arriving,
+    asking_for,
+    billing_passes,
+    changed_by_himself,
+    created_by_client,
+    ended,
+    fingerprint,
+    granted,
+    judge,
+    refused,
+    repeated,
+)
+from provisioner.embedded.host import About, Job, Lease, Page
+from provisioner.embedded.leased import Holding, superseded
 from provisioner.errors import PortalError
 from provisioner.files import read_bytes, write_private
 from provisioner.model import (
@@ -48,24 +66,6 @@ from provisioner.planning.steps import (
     SetBilledCompany,
 )
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.holding import Holding, superseded
-from provisioner.portals.hosting import About, Job, Lease, Page
-from provisioner.portals.invitations import Invitation, hash_of, invite
-from provisioner.portals.verdicts import (
-    Given,
-    applied,
-    arriving,
-    asking_for,
-    billing_passes,
-    changed_by_himself,
-    created_by_client,
-    ended,
-    fingerprint,
-    granted,
-    judge,
-    refused,
-    repeated,
-)
 from provisioner.rules import Census
 from provisioner.storage.database import (
     Connection,
@@ -225,7 +225,7 @@ class SqlPortal(Holding):
 
     A missing one is made under ``terms``, and refused without (None).
 
-    It is a :class:`~provisioner.portal.Portal` and a :class:`~provisioner.portals.hosting.Host`. Every
+    It is a :class:`~provisioner.portal.Portal` and a :class:`~provisioner.embedded.host.Host`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
@@ -256,7 +256,7 @@ class SqlPortal(Holding):
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
-        """See :class:`~provisioner.portals.hosting.Host`, also for all that follows."""
+        """See :class:`~provisioner.embedded.host.Host`, also for all that follows."""
         with self.looking() as connection:
             return About(
                 _fact(connection, "id") or "",
@@ -343,7 +343,7 @@ class SqlPortal(Holding):
             return _lease(connection, ledger)
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :func:`~provisioner.portals.verdicts.granted`."""
+        """See :func:`~provisioner.embedded.decide.granted`."""
         with self.keeping() as connection:
             known = _lease(connection, ledger)
             lease = granted(known, ledger, owner, holder, fence, self._shared_now(connection), seconds)
