@@ -19,11 +19,11 @@ import httpx2
 from people import NOW, TERMS
 
 from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.server.api_clients import Clients
+from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.model import Operator, Terms
 from provisioner.portal import Access
 from provisioner.portals import open_portal
-from provisioner.portals.endpoints import READ, WRITE
-from provisioner.service.clients import Clients
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_URL = "https://portail.example.fr/activer"

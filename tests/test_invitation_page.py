@@ -20,9 +20,9 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
 
+from provisioner.embedded.server.activation_page import language_of, token_of
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
-from provisioner.service.invitation import language_of, token_of
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 

@@ -23,13 +23,13 @@ from service_support import prepare
 from provisioner import limits
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.server.endpoints import ENDPOINTS
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
 from provisioner.portals import open_portal
-from provisioner.portals.endpoints import ENDPOINTS
 from provisioner.portals.paths import located
 from provisioner.portals.rest import RestPortal
 from provisioner.web import Unanswered

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from manifest_support import compare_with_golden
 
-from provisioner.portals.endpoints import ENDPOINTS
-from provisioner.service.handlers import HANDLERS
-from provisioner.service.openapi import openapi
-from provisioner.service.problems import PROBLEMS
-from provisioner.service.table import BY_NAME, TABLE
+from provisioner.embedded.server.endpoints import ENDPOINTS
+from provisioner.embedded.server.handlers import HANDLERS
+from provisioner.embedded.server.openapi import openapi
+from provisioner.embedded.server.problem_details import PROBLEMS
+from provisioner.embedded.server.routes import BY_NAME, TABLE
 
 PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"
 

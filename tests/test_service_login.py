@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from people import NOW
 from service_support import Served, serving
 
-from provisioner.service.clients import Clients
+from provisioner.embedded.server.api_clients import Clients
 
 ERRORS = {"invalid_request", "invalid_client", "unsupported_grant_type", "invalid_scope"}
 

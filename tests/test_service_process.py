@@ -36,18 +36,18 @@ from uvicorn.server import ServerState
 from provisioner.cli import run
 from provisioner.embedded.host import Job
 from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.server import app, http_protocol
+from provisioner.embedded.server.access_log import AccessLog
+from provisioner.embedded.server.api_clients import Books, Clients
+from provisioner.embedded.server.app import Border, Bounds
+from provisioner.embedded.server.batch_writer import Writer
+from provisioner.embedded.server.pool import Lasting
+from provisioner.embedded.server.request_body import read_body
+from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.service import border, server
-from provisioner.service.access_log import AccessLog
-from provisioner.service.border import Border, Bounds
-from provisioner.service.clients import Books, Clients
-from provisioner.service.hosts import Lasting
-from provisioner.service.service import Service
-from provisioner.service.strict import read_body
-from provisioner.service.writer import Writer
 from provisioner.storage import sqlite
 from provisioner.streams import Sturdy
 
@@ -209,7 +209,7 @@ def test_without_its_extra_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "provisioner.service.server")
+    monkeypatch.delitem(sys.modules, "provisioner.embedded.server.http_protocol")
     assert run(["-C", str(tmp_path), "serve", "--url", "sqlite:///portal.db"]) == 1
     said = capsys.readouterr().err
     assert "uvicorn is missing" in said
@@ -262,13 +262,13 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
 def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(border, "STRANGERS", 1.0)
+    monkeypatch.setattr(app, "STRANGERS", 1.0)
     away = cast(Any, _Away())
     service = Service(lambda: away, away, lambda: NOW, time.monotonic)
-    app = Border(service, Bounds(behind_proxy=True), AccessLog(StringIO()))
+    asgi = Border(service, Bounds(behind_proxy=True), AccessLog(StringIO()))
 
     async def ask() -> list[int]:
-        transport = httpx2.ASGITransport(app=cast(Any, app))
+        transport = httpx2.ASGITransport(app=cast(Any, asgi))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             return [
                 (
@@ -635,7 +635,7 @@ def test_a_long_body_is_read_while_others_are_answered(
         threads.append(threading.current_thread().name)
         return read_body(content, model)
 
-    monkeypatch.setattr("provisioner.service.border.read_body", reading)
+    monkeypatch.setattr("provisioner.embedded.server.app.read_body", reading)
 
     async def ask(clients: Lasting) -> list[int]:
         service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
@@ -738,7 +738,7 @@ def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.Captur
 def test_strangers_who_ask_too_much_are_told_when_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, usual: int
 ) -> None:
-    monkeypatch.setattr(border, "STRANGERS", 1.0)
+    monkeypatch.setattr(app, "STRANGERS", 1.0)
     served = prepare(tmp_path)
     with closing(Lasting(served.portal)) as portal:
 
@@ -775,7 +775,7 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(
 def test_whoever_does_not_come_to_the_point_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, begins: bytes, answer: bytes
 ) -> None:
-    monkeypatch.setattr(server, "HEADER_SECONDS", 0.05)
+    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", 0.05)
 
     async def talk() -> bytes:
         async with _line() as (reader, writer):
@@ -797,7 +797,7 @@ def test_whoever_does_not_come_to_the_point_is_cut_off(
 def test_whoever_had_his_answer_and_drips_on_is_cut_off(
     monkeypatch: pytest.MonkeyPatch, asked: bytes, answer: bytes, then: bytes
 ) -> None:
-    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.1)
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.1)
 
     async def talk() -> bytes:
         async with _line(idle=0.1) as (reader, writer), asyncio.timeout(20):
@@ -849,7 +849,7 @@ def test_a_body_in_pieces_of_any_kind_is_read() -> None:
 
 
 def test_whoever_does_not_read_his_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PACE_SECONDS", 0.05)
+    monkeypatch.setattr(http_protocol, "PACE_SECONDS", 0.05)
     state = ServerState()
 
     async def talk() -> None:
@@ -872,7 +872,7 @@ async def _line(
     config.load()
     state = state or ServerState()
     listener = await asyncio.get_running_loop().create_server(
-        lambda: server.Protocol(config, state, {}), "127.0.0.1", 0
+        lambda: http_protocol.Protocol(config, state, {}), "127.0.0.1", 0
     )
     async with listener:
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())

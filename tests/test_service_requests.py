@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from people import NOW
 from service_support import Served, claims, serving
 
-from provisioner.portals.endpoints import URN
-from provisioner.service.access_log import AccessLog
-from provisioner.service.bodies import NewCompany
-from provisioner.service.border import Border, Bounds
-from provisioner.service.buckets import Buckets
-from provisioner.service.handlers import HANDLERS
-from provisioner.service.problems import Problem
-from provisioner.service.strict import MAX_BODY, read_body
+from provisioner.embedded.server.access_log import AccessLog
+from provisioner.embedded.server.app import Border, Bounds
+from provisioner.embedded.server.endpoints import URN
+from provisioner.embedded.server.handlers import HANDLERS
+from provisioner.embedded.server.problem_details import Problem
+from provisioner.embedded.server.rate_limit import Buckets
+from provisioner.embedded.server.request_body import MAX_BODY, read_body
+from provisioner.embedded.server.schemas import NewCompany
 
 JSON = {"Content-Type": "application/json"}
 

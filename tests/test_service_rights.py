@@ -12,10 +12,10 @@ import pytest
 from people import ESSENTIEL, NOW, TERMS, user
 from service_support import PUBLIC_URL, Served, claims, serving
 
+from provisioner.embedded.server.routes import SCOPES, TABLE, Entry
 from provisioner.model import Operator, User
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call
-from provisioner.service.table import SCOPES, TABLE, Entry
 
 ROLES = list(Operator)
 GRANTED = [scopes for size in (1, 2) for scopes in itertools.combinations(SCOPES, size)]

@@ -11,12 +11,12 @@ from pathlib import Path
 from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted, missing_file
+from provisioner.embedded.server.api_clients import Clients
+from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
-from provisioner.portals.endpoints import READ, WRITE
 from provisioner.review.visible import visible
-from provisioner.service.clients import Clients
 
 
 def add(

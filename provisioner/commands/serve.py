@@ -22,7 +22,7 @@ from provisioner.model import Clock, value
 from provisioner.review.visible import visible
 
 if TYPE_CHECKING:
-    from provisioner.service.clients import Clients
+    from provisioner.embedded.server.api_clients import Clients
 
 BACKLOG = 2_048
 """Connections that wait to be accepted, at most."""
@@ -68,17 +68,17 @@ def serve(
     _require_safe(listening)
     public_url = _page(public_url)
     try:
-        from provisioner.service.server import run
+        from provisioner.embedded.server.http_protocol import run
     except ModuleNotFoundError as problem:
         raise ProvisionerError(
             f"The service needs more than is installed: {problem.name} is missing.",
             install("serve"),
         ) from problem
-    from provisioner.service.access_log import AccessLog
-    from provisioner.service.border import Border, Bounds
-    from provisioner.service.clients import Clients
-    from provisioner.service.hosts import Lasting
-    from provisioner.service.service import Service
+    from provisioner.embedded.server.access_log import AccessLog
+    from provisioner.embedded.server.api_clients import Clients
+    from provisioner.embedded.server.app import Border, Bounds
+    from provisioner.embedded.server.pool import Lasting
+    from provisioner.embedded.server.service import Service
 
     access = access_of(folder, url, clock=clock, public_url=public_url)
     bounds = Bounds(

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, TypeVar
 
 from provisioner.embedded.host import Lease
+from provisioner.embedded.server.endpoints import URN
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -24,7 +25,6 @@ from provisioner.model import (
     value,
 )
 from provisioner.portal import Receipt, Verdict
-from provisioner.portals.endpoints import URN
 from provisioner.web import Json, Reply, absurd
 
 T = TypeVar("T")

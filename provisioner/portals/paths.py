@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from provisioner.embedded.server.endpoints import ENDPOINTS, Endpoint
 from provisioner.errors import PortalError
-from provisioner.portals.endpoints import ENDPOINTS, Endpoint
 
 _BLANK = re.compile(r"\{([a-z]+)\}")
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")

@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from provisioner.embedded.host import Job, Lease
 from provisioner.embedded.leased import Holding, superseded
+from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Billing, Company, State, Terms, User, email_key
 from provisioner.planning.codec import writer
@@ -53,7 +54,6 @@ from provisioner.portals.answers import (
     read_problem,
     read_receipt,
 )
-from provisioner.portals.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.portals.paths import located
 from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd

@@ -16,9 +16,9 @@ from urllib.parse import unquote, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
+from provisioner.embedded.server.problem_details import Problem
+from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
-from provisioner.service.problems import Problem
-from provisioner.service.service import Service
 
 LINK_LENGTH = 60
 """The last part of an activation link is longer."""

@@ -23,17 +23,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from provisioner.embedded.server import activation_page, oauth
+from provisioner.embedded.server.access_log import AccessLog
+from provisioner.embedded.server.api_clients import Session
+from provisioner.embedded.server.handlers import HANDLERS
+from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem, unavailable
+from provisioner.embedded.server.rate_limit import Buckets
+from provisioner.embedded.server.request_body import (
+    MAX_BODY,
+    read_body,
+    read_headers,
+    read_parameter,
+    read_query,
+)
+from provisioner.embedded.server.routes import TABLE, Entry
+from provisioner.embedded.server.schemas import Nothing
+from provisioner.embedded.server.service import Asked, Reply, Service, no_token
 from provisioner.errors import Locked, PortalError, ProvisionerError
-from provisioner.service import invitation, oauth
-from provisioner.service.access_log import AccessLog
-from provisioner.service.bodies import Nothing
-from provisioner.service.buckets import Buckets
-from provisioner.service.clients import Session
-from provisioner.service.handlers import HANDLERS
-from provisioner.service.problems import MEDIA_TYPE, Problem, unavailable
-from provisioner.service.service import Asked, Reply, Service, no_token
-from provisioner.service.strict import MAX_BODY, read_body, read_headers, read_parameter, read_query
-from provisioner.service.table import TABLE, Entry
 
 ANSWER_SECONDS = 60.0
 """How long a database may take; what it does later is found by whoever asks again with the same key."""
@@ -286,7 +292,7 @@ class Border:
                 allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
                 raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
             async with asyncio.timeout(ANSWER_SECONDS):
-                page = await invitation.visit(self._service, request)
+                page = await activation_page.visit(self._service, request)
         except (PortalError, Problem) as trouble:
             return _refused(request, _problem_of(trouble))
         except TimeoutError:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provisioner.embedded.host import Job, Lease
+from provisioner.embedded.server.api_clients import Client, Clients, Session, digest
+from provisioner.embedded.server.batch_writer import Writer
+from provisioner.embedded.server.pool import Hosts, Lasting, Opened
+from provisioner.embedded.server.problem_details import Problem
+from provisioner.embedded.server.routes import Entry
 from provisioner.model import Clock
 from provisioner.portal import Receipt
-from provisioner.service.clients import Client, Clients, Session, digest
-from provisioner.service.hosts import Hosts, Lasting, Opened
-from provisioner.service.problems import Problem
-from provisioner.service.table import Entry
-from provisioner.service.writer import Writer
 
 READERS = 4
 """Reads under way at once; more would only share the same processor."""
@@ -98,11 +98,11 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._pen, self._writing.ask, question)
 
     async def log_in(self, client_id: str, secret: str) -> Client | None:
-        """See :meth:`~provisioner.service.clients.Clients.log_in`."""
+        """See :meth:`~provisioner.embedded.server.api_clients.Clients.log_in`."""
         return await self.read(lambda host: Clients(host).log_in(client_id, secret))
 
     async def issue(self, client: Client, scopes: frozenset[str], seconds: int) -> str:
-        """See :meth:`~provisioner.service.clients.Clients.issue`."""
+        """See :meth:`~provisioner.embedded.server.api_clients.Clients.issue`."""
         now = self.clock()
         token = await asyncio.get_running_loop().run_in_executor(
             self._door, self.clients.issue, client, scopes, now, seconds

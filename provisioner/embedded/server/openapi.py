@@ -7,9 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from provisioner.service.bodies import Nothing, ProblemBody, TokenError
-from provisioner.service.problems import MEDIA_TYPE, PROBLEMS
-from provisioner.service.table import (
+from provisioner.embedded.server.problem_details import MEDIA_TYPE, PROBLEMS
+from provisioner.embedded.server.routes import (
     BY_NAME,
     EVERYBODY,
     MAY_VALIDATE,
@@ -18,6 +17,7 @@ from provisioner.service.table import (
     Entry,
     Parameter,
 )
+from provisioner.embedded.server.schemas import Nothing, ProblemBody, TokenError
 
 REFERENCE = "#/components/schemas/{model}"
 

@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
-from provisioner.service.clients import Client
-from provisioner.service.problems import Problem
-from provisioner.service.service import Reply, Service
-from provisioner.service.strict import read_form
-from provisioner.service.table import SCOPES
+from provisioner.embedded.server.api_clients import Client
+from provisioner.embedded.server.problem_details import Problem
+from provisioner.embedded.server.request_body import read_form
+from provisioner.embedded.server.routes import SCOPES
+from provisioner.embedded.server.service import Reply, Service
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 
-from provisioner.service.problems import Problem
-from provisioner.service.table import Parameter
+from provisioner.embedded.server.problem_details import Problem
+from provisioner.embedded.server.routes import Parameter
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body."""

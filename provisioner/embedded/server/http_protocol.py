@@ -17,8 +17,8 @@ from typing import Any
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from provisioner.service.border import Border
-from provisioner.service.problems import MEDIA_TYPE, Problem
+from provisioner.embedded.server.app import Border
+from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
 """From the first byte of a request, or from the connection on, to the end of its headers."""

@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from provisioner.embedded.server.endpoints import MAX_LETTERS
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, normalizers
-from provisioner.portals.endpoints import MAX_LETTERS
 
 MAX_RUNS = 100
 """Runs that may have one letter."""

@@ -14,7 +14,7 @@ MOST_SETS = 50_000
 
 
 def company_text(company: Company) -> str:
-    """A company as JSON; :class:`~provisioner.service.bodies.CompanyBody` describes it."""
+    """A company as JSON; :class:`~provisioner.embedded.server.schemas.CompanyBody` describes it."""
     billing = company.billing
     return json.dumps(
         {
@@ -35,7 +35,7 @@ _apps: dict[frozenset[Grant], str] = {}
 
 
 def user_text(user: User) -> str:
-    """A user as JSON; :class:`~provisioner.service.bodies.UserBody` describes it."""
+    """A user as JSON; :class:`~provisioner.embedded.server.schemas.UserBody` describes it."""
     companies = _companies.get(user.companies)
     if companies is None:
         companies = _remember(_companies, user.companies, sorted(user.companies))

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from provisioner.embedded.server import schemas
+from provisioner.embedded.server.endpoints import ENDPOINTS, MAX_PAGE, READ, WRITE
+from provisioner.embedded.server.schemas import LARGEST, LEDGER, NO_CONTROL
 from provisioner.model import Operator
-from provisioner.portals.endpoints import ENDPOINTS, MAX_PAGE, READ, WRITE
-from provisioner.service import bodies
-from provisioner.service.bodies import LARGEST, LEDGER, NO_CONTROL
 
 SCOPES: dict[str, str] = {
     READ: "Read everything: what a plan needs.",
@@ -122,13 +122,13 @@ class Entry:
 
 CREATES = (IDEMPOTENCY_KEY, LEASE, FENCING_TOKEN)
 CHANGES = (IF_MATCH, *CREATES)
-APPLIED = {200: bodies.Receipt}
+APPLIED = {200: schemas.Receipt}
 STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
 
 
 def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Entry:
     return Entry(
-        name, summary, {201: bodies.Receipt, 200: bodies.Receipt}, words, takes, WRITE,
+        name, summary, {201: schemas.Receipt, 200: schemas.Receipt}, words, takes, WRITE,
         parameters=CREATES, refuses=(409, 422, 423, 428), etag=True,
     )  # fmt: skip
 
@@ -150,84 +150,84 @@ def _change(
 
 TABLE: tuple[Entry, ...] = (
     Entry(
-        "token", "An access token for client credentials", {200: bodies.Token},
+        "token", "An access token for client credentials", {200: schemas.Token},
         "OAuth 2.0 (RFC 6749, 4.4). Credentials by HTTP Basic or in the form, never both. "
         "Problems of the request itself are told as RFC 6749, 5.2 has it.",
-        bodies.TokenRequest, refuses=(401,),
+        schemas.TokenRequest, refuses=(401,),
     ),
     Entry(
-        "portal", "The portal, and who asks", {200: bodies.About, 304: None}, access=READ,
+        "portal", "The portal, and who asks", {200: schemas.About, 304: None}, access=READ,
         parameters=(IF_NONE_MATCH,), etag=True,
     ),
     Entry(
         "set_terms", "Set catalogue, mail domains, staff and public address", {204: None},
-        takes=bodies.NewTerms, access=WRITE, roles=ADMINISTRATORS,
+        takes=schemas.NewTerms, access=WRITE, roles=ADMINISTRATORS,
     ),
     Entry(
-        "companies", "Companies, page by page", {200: bodies.CompanyPage}, access=READ,
+        "companies", "Companies, page by page", {200: schemas.CompanyPage}, access=READ,
         words="Remember the counter of the first page; when all pages are read, ask since that counter, "
         "until nothing is new: that is the portal at one instant, for nothing is ever deleted.",
         parameters=(AFTER, LIMIT, SINCE),
     ),
-    _create("create_company", "Create a company", bodies.NewCompany, "*Administration › Entreprises › +*"),
+    _create("create_company", "Create a company", schemas.NewCompany, "*Administration › Entreprises › +*"),
     Entry(
-        "company", "A company", {200: bodies.CompanyBody, 304: None}, access=READ,
+        "company", "A company", {200: schemas.CompanyBody, 304: None}, access=READ,
         parameters=(NUMBER, IF_NONE_MATCH), etag=True,
     ),
-    _change("edit_company", "Set a company's name and SIREN", bodies.CompanyEdit, NUMBER),
-    _change("set_billing", "Set billing mode and offer", bodies.BillingBody, NUMBER, "R6."),
+    _change("edit_company", "Set a company's name and SIREN", schemas.CompanyEdit, NUMBER),
+    _change("set_billing", "Set billing mode and offer", schemas.BillingBody, NUMBER, "R6."),
     Entry(
-        "users", "Users, page by page", {200: bodies.UserPage}, access=READ,
+        "users", "Users, page by page", {200: schemas.UserPage}, access=READ,
         words="See the list of companies.", parameters=(AFTER, LIMIT, SINCE),
     ),
     _create(
-        "create_user", "Create a user", bodies.NewUser,
+        "create_user", "Create a user", schemas.NewUser,
         "The whole wizard. To create him active needs the right to validate (R7).",
     ),
     Entry(
-        "user", "A user", {200: bodies.UserBody, 304: None}, access=READ,
+        "user", "A user", {200: schemas.UserBody, 304: None}, access=READ,
         parameters=(ID, IF_NONE_MATCH), etag=True,
     ),
-    _change("edit_profile", "Set name, e-mail and phone", bodies.ProfileEdit, ID, "R1, R14."),
-    _change("set_type", "Make administrator or standard", bodies.TypeEdit, ID, "R2."),
-    _change("set_billed_company", "Bill to another company", bodies.BilledCompanyEdit, ID, "R2, R4, R5."),
-    _change("edit_companies", "Give and withdraw dossiers", bodies.CompaniesEdit, ID, "R5, R12."),
-    _change("edit_apps", "Give, end and remove applications", bodies.AppsEdit, ID, "R3, R9, R10."),
-    _change("validate_user", "Validate a user who waits", bodies.Nothing, ID, "R7.", validates=True),
-    _change("close_user", "Close an account", bodies.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
-    _change("reopen_user", "Reopen an account", bodies.Nothing, ID, "R8.", validates=True),
+    _change("edit_profile", "Set name, e-mail and phone", schemas.ProfileEdit, ID, "R1, R14."),
+    _change("set_type", "Make administrator or standard", schemas.TypeEdit, ID, "R2."),
+    _change("set_billed_company", "Bill to another company", schemas.BilledCompanyEdit, ID, "R2, R4, R5."),
+    _change("edit_companies", "Give and withdraw dossiers", schemas.CompaniesEdit, ID, "R5, R12."),
+    _change("edit_apps", "Give, end and remove applications", schemas.AppsEdit, ID, "R3, R9, R10."),
+    _change("validate_user", "Validate a user who waits", schemas.Nothing, ID, "R7.", validates=True),
+    _change("close_user", "Close an account", schemas.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
+    _change("reopen_user", "Reopen an account", schemas.Nothing, ID, "R8.", validates=True),
     Entry(
-        "receipt", "What an earlier step was answered", {200: bodies.KeptReceipt}, access=READ,
+        "receipt", "What an earlier step was answered", {200: schemas.KeptReceipt}, access=READ,
         words="*applied* to the ledger that it was done for, *already* to any other.",
         parameters=(KEY, LEDGER_QUERY),
     ),
     Entry(
-        "claim_letters", "Claim letters", {200: bodies.LetterHolders}, access=WRITE,
+        "claim_letters", "Claim letters", {200: schemas.LetterHolders}, access=WRITE,
         words="The first ledger that asks for a letter has it, for ever. Within that ledger it passes to "
         "this run from the runs named with it; any other run is one of a copy of the ledger, and keeps it.",
-        takes=bodies.Letters,
+        takes=schemas.Letters,
         parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
     ),
     Entry(
-        "invitations", "Make activation links", {200: bodies.Links}, access=WRITE,
+        "invitations", "Make activation links", {200: schemas.Links}, access=WRITE,
         words="The same until they expire or are used; empty for who needs none or may have none.",
-        takes=bodies.Invited,
+        takes=schemas.Invited,
     ),
     Entry(
-        "lease", "Who holds the portal for a ledger", {200: bodies.LeaseBody}, access=READ,
+        "lease", "Who holds the portal for a ledger", {200: schemas.LeaseBody}, access=READ,
         parameters=(LEDGER_PATH,),
     ),
     Entry(
-        "take_lease", "Hold the portal for a ledger", {200: bodies.LeaseBody}, access=WRITE,
+        "take_lease", "Hold the portal for a ledger", {200: schemas.LeaseBody}, access=WRITE,
         words="A higher number takes the place of a run that is dead or stopped, whose writes are refused "
         "from then on. Each write prolongs the lease.",
-        takes=bodies.NewLease, parameters=(LEDGER_PATH,), refuses=(423,),
+        takes=schemas.NewLease, parameters=(LEDGER_PATH,), refuses=(423,),
     ),
     Entry(
         "drop_lease", "Let go", {204: None}, access=WRITE, parameters=(LEDGER_PATH, HOLDER),
     ),
-    Entry("healthz", "The process lives", {200: bodies.Health}),
-    Entry("readyz", "The database answers", {200: bodies.Health}),
+    Entry("healthz", "The process lives", {200: schemas.Health}),
+    Entry("readyz", "The database answers", {200: schemas.Health}),
     Entry("openapi", "This document", {200: None}),
 )  # fmt: skip
 

@@ -11,8 +11,8 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from provisioner.embedded.host import Host
+from provisioner.embedded.server.api_clients import Books
 from provisioner.errors import PortalError
-from provisioner.service.clients import Books
 from provisioner.storage.database import Connection, still_usable
 
 T = TypeVar("T")
@@ -81,7 +81,7 @@ class Lasting:
 
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
-        """See :class:`~provisioner.service.clients.Books`."""
+        """See :class:`~provisioner.embedded.server.api_clients.Books`."""
         with self._held() as host, host.keeping() as connection:
             yield connection
 

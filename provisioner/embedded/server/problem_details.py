@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from provisioner.portals.endpoints import URN
+from provisioner.embedded.server.endpoints import URN
 
 MEDIA_TYPE = "application/problem+json"
 

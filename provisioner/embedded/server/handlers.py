@@ -11,6 +11,10 @@ from hashlib import sha256
 from typing import Any
 
 from provisioner.embedded.host import Host, Job, Lease
+from provisioner.embedded.server import schemas
+from provisioner.embedded.server.problem_details import PROBLEMS, Problem
+from provisioner.embedded.server.serialize import company_text, page_text, user_text
+from provisioner.embedded.server.service import Asked, Reply, Service
 from provisioner.errors import Locked, LockLost
 from provisioner.model import (
     AppState,
@@ -40,10 +44,6 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import Call, Receipt, Verdict
-from provisioner.service import bodies
-from provisioner.service.problems import PROBLEMS, Problem
-from provisioner.service.service import Asked, Reply, Service
-from provisioner.service.wire import company_text, page_text, user_text
 
 USUAL_PAGE = 1_000
 
@@ -163,7 +163,7 @@ def _lease_words(lease: Lease) -> dict[str, Any]:
 
 
 async def _set_terms(service: Service, asked: Asked) -> Reply:
-    body: bodies.NewTerms = asked.body
+    body: schemas.NewTerms = asked.body
     terms = Terms(
         frozenset(body.offers),
         frozenset(body.apps),
@@ -176,7 +176,7 @@ async def _set_terms(service: Service, asked: Asked) -> Reply:
 
 async def _claim_letters(service: Service, asked: Asked) -> Reply:
     ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
-    body: bodies.Letters = asked.body
+    body: schemas.Letters = asked.body
     letters = {claim.letter: claim.runs for claim in body.letters}
     try:
         holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
@@ -256,7 +256,7 @@ def _rule(problem: str) -> str:
 
 
 def _new_user(asked: Asked) -> Step:
-    body: bodies.NewUser = asked.body
+    body: schemas.NewUser = asked.body
     profile = User(
         body.email, body.first_name, body.last_name, body.phone, UserType(body.type), body.billed,
         frozenset(body.companies), Production(body.production), frozenset(map(_grant, body.apps)),
@@ -265,7 +265,7 @@ def _new_user(asked: Asked) -> Step:
     return CreateUser(email_key(body.email), profile)
 
 
-def _grant(body: bodies.GrantBody) -> Grant:
+def _grant(body: schemas.GrantBody) -> Grant:
     return Grant(body.app, AppState(body.state), _day(body.ends))
 
 
@@ -279,7 +279,7 @@ def _billing(asked: Asked) -> Step:
 
 
 def _apps(asked: Asked) -> Step:
-    body: bodies.AppsEdit = asked.body
+    body: schemas.AppsEdit = asked.body
     return EditApps(
         asked.path["id"],
         Production(body.production) if body.production else None,
@@ -291,7 +291,7 @@ def _apps(asked: Asked) -> Step:
 
 
 def _profile(asked: Asked) -> Step:
-    body: bodies.ProfileEdit = asked.body
+    body: schemas.ProfileEdit = asked.body
     return EditProfile(asked.path["id"], body.email, body.first_name, body.last_name, body.phone)
 
 
@@ -346,7 +346,7 @@ async def _openapi(service: Service, asked: Asked) -> Reply:
 
 @cache
 def _document() -> bytes:
-    from provisioner.service.openapi import openapi
+    from provisioner.embedded.server.openapi import openapi
 
     return json.dumps(openapi(), ensure_ascii=False).encode()
 
