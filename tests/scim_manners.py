@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 from http_support import Asked, http_server, reply
 from scim_support import server_schemas
 
-from provisioner.portals.scim_schema import resource_types
+from provisioner.portals.scim.schema import resource_types
 
 Resource = dict[str, Any]
 Shown = Callable[[str, Resource, bool], Resource]

@@ -26,7 +26,7 @@ from people import TERMS
 
 from provisioner.model import Operator, Terms
 from provisioner.portal import Access
-from provisioner.portals.scim import ScimPortal, open_scim
+from provisioner.portals.scim.driver import ScimPortal, open_scim
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = ROOT / "schemas"

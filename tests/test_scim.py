@@ -47,8 +47,8 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Verdict
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.scim import ScimPortal, identity
-from provisioner.portals.scim_schema import COMPANY, USER, resource_types, schema_resource
+from provisioner.portals.scim.driver import ScimPortal, identity
+from provisioner.portals.scim.schema import COMPANY, USER, resource_types, schema_resource
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"

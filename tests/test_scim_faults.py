@@ -38,8 +38,8 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Portal, Receipt, Verdict
-from provisioner.portals.scim_pending import Pending
-from provisioner.portals.scim_schema import USER
+from provisioner.portals.scim.pending import Pending
+from provisioner.portals.scim.schema import USER
 from provisioner.web import Request, Web
 
 LEDGER = "1" * 32

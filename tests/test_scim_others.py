@@ -14,7 +14,7 @@ from scim_support import opened
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, UserType, month_end
 from provisioner.planning.steps import EditApps, EditCompanies, EditProfile, SetType
-from provisioner.portals.scim_schema import COMPANY, USER
+from provisioner.portals.scim.schema import COMPANY, USER
 
 
 def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_have_a_place() -> None:

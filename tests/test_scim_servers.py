@@ -17,10 +17,10 @@ from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
 from provisioner.planning.codec import canonical
 from provisioner.portals import makes_links
-from provisioner.portals.scim_client import changes
-from provisioner.portals.scim_features import Schemas
-from provisioner.portals.scim_mapping import Places
-from provisioner.portals.scim_schema import COMPANY, USER
+from provisioner.portals.scim.client import changes
+from provisioner.portals.scim.discovery import Schemas
+from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.schema import COMPANY, USER
 
 
 def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:

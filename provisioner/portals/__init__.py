@@ -29,7 +29,7 @@ def _open_service(access: Access) -> Portal:
 
 def _open_scim(access: Access) -> Portal:
     with _extra():
-        from provisioner.portals.scim import open_scim
+        from provisioner.portals.scim.driver import open_scim
 
         return open_scim(access)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from provisioner.model import BillingMode, Status, value
-from provisioner.portals.scim_paths import CORE
+from provisioner.portals.scim.path import CORE
 
 USER = "urn:provisioner:schemas:portal:1.0:User"
 COMPANY = "urn:provisioner:schemas:portal:1.0:Company"

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.model import AppState, Company, Grant, Production, State, Status, User, email_key
-from provisioner.portals.scim_mapping import Places
+from provisioner.portals.scim.mapping import Places
 
 _USER_SCHEMA = "schemas/scim-user.schema.json"
 _COMPANY_SCHEMA = "schemas/scim-company.schema.json"

@@ -32,10 +32,10 @@ from provisioner.model import (
     UserType,
 )
 from provisioner.planning.codec import canonical
-from provisioner.portals.scim_features import Definition, Schemas
-from provisioner.portals.scim_paths import CORE, NoPath, Path, Resource, attributes, path
-from provisioner.portals.scim_pending import Pending, read_pending
-from provisioner.portals.scim_schema import COMPANY, USER
+from provisioner.portals.scim.discovery import Definition, Schemas
+from provisioner.portals.scim.path import CORE, NoPath, Path, Resource, attributes, path
+from provisioner.portals.scim.pending import Pending, read_pending
+from provisioner.portals.scim.schema import COMPANY, USER
 
 USER_PLACES: dict[str, tuple[str, ...]] = {
     "first_name": ("name.givenName",),

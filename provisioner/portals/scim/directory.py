@@ -27,9 +27,9 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.codec import canonical
-from provisioner.portals.scim_client import Client, version_of
-from provisioner.portals.scim_mapping import Places
-from provisioner.portals.scim_paths import Path, Resource
+from provisioner.portals.scim.client import Client, version_of
+from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.path import Path, Resource
 from provisioner.rules import Census
 from provisioner.web import TooLong
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from provisioner.portals.scim_paths import CORE, Path
-from provisioner.portals.scim_schema import COMPANY, TABLE, USER, Attribute
+from provisioner.portals.scim.path import CORE, Path
+from provisioner.portals.scim.schema import COMPANY, TABLE, USER, Attribute
 
 _CORE = (
     "schemas id externalId meta created version members value type display primary $ref "

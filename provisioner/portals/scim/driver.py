@@ -64,12 +64,12 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.scim_client import Client, Refused
-from provisioner.portals.scim_fit import SENT, differing, fitted, lost_of_company, lost_of_user
-from provisioner.portals.scim_holdings import Holdings
-from provisioner.portals.scim_mapping import Places
-from provisioner.portals.scim_paths import CORE, Resource
-from provisioner.portals.scim_pending import Pending, pending_of
+from provisioner.portals.scim.client import Client, Refused
+from provisioner.portals.scim.directory import Holdings
+from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.path import CORE, Resource
+from provisioner.portals.scim.pending import Pending, pending_of
+from provisioner.portals.scim.projection import SENT, differing, fitted, lost_of_company, lost_of_user
 from provisioner.portals.tokens import web_of
 from provisioner.web import Unanswered
 

@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.scim_features import Features, discovered, is_true
-from provisioner.portals.scim_names import Names
-from provisioner.portals.scim_paths import CORE, Path, Resource, attributes
+from provisioner.portals.scim.discovery import Features, discovered, is_true
+from provisioner.portals.scim.names import Names
+from provisioner.portals.scim.path import CORE, Path, Resource, attributes
 from provisioner.portals.tokens import GivenToken
 from provisioner.web import Reply, Request, Web, absurd
 

@@ -7,9 +7,9 @@ from dataclasses import field
 from typing import Any
 
 from provisioner.model import value
-from provisioner.portals.scim_names import Names
-from provisioner.portals.scim_paths import CORE, Resource
-from provisioner.portals.scim_schema import COMPANY, USER, schema_resource
+from provisioner.portals.scim.names import Names
+from provisioner.portals.scim.path import CORE, Resource
+from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
 
 
 @value
