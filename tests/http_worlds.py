@@ -18,7 +18,7 @@ from service_support import Served, prepare
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
 from provisioner.portal import Access
-from provisioner.portals.rest import RestPortal
+from provisioner.portals.rest.driver import RestPortal
 
 
 @cache

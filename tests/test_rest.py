@@ -30,8 +30,8 @@ from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
 from provisioner.portals import open_portal
-from provisioner.portals.paths import located
-from provisioner.portals.rest import RestPortal
+from provisioner.portals.rest.driver import RestPortal
+from provisioner.portals.rest.paths import located
 from provisioner.web import Unanswered
 
 TOKEN = "t0ken-number-"
@@ -348,7 +348,7 @@ def crowd() -> Iterator[tuple[SqlPortal, State]]:
 def test_pages_of_any_size_make_one_portal_in_its_order(
     size: int, crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.portals.rest.MAX_PAGE", size)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", size)
     with opened() as portal:
         found = portal.snapshot()
     embedded = crowd[0].snapshot()
@@ -365,7 +365,7 @@ def test_rows_that_are_long_come_on_smaller_pages(
 ) -> None:
     """Nothing is read beyond the bound of a reply, and nothing is missing."""
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_500)
-    monkeypatch.setattr("provisioner.portals.rest.MAX_PAGE", 40)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 40)
     with opened() as portal:
         assert portal.snapshot().state == crowd[1]
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 100)
@@ -378,7 +378,7 @@ def test_a_portal_that_moves_as_it_is_read_is_read_as_of_one_instant(
 ) -> None:
     """Somebody writes between pages: changes to what was read already, and newcomers."""
     staff = crowd[0]
-    monkeypatch.setattr("provisioner.portals.rest.MAX_PAGE", 4)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 4)
     written: list[State] = []
 
     def write(pages: int) -> None:
@@ -503,7 +503,7 @@ def test_a_day_that_ends_as_the_portal_is_read_begins_the_reading_anew(scripted:
 def test_a_portal_that_never_rests_ends_in_a_sentence(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.portals.rest.MOST_ROUNDS", 5)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MOST_ROUNDS", 5)
     moving = iter(range(8, 10_000))
     scripted.says["GET /v1/users"] = lambda _: reply(200, page(user_row(), counter=next(moving)))
     with scripted.portal() as portal, pytest.raises(PortalError, match="changes faster than it can be read"):
@@ -770,7 +770,7 @@ def test_a_link_that_is_none_gets_into_no_letter(link: object, scripted: Scripte
 
 
 def test_links_and_claims_go_in_portions(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("provisioner.portals.rest.MAX_LETTERS", 2)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MAX_LETTERS", 2)
     scripted.says["POST /v1/invitations"] = lambda asked: reply(
         200, {"links": {id_: f"https://x.fr/{id_}" for id_ in asked.json["users"][:1]}}
     )

@@ -49,7 +49,7 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Portal, Receipt
 from provisioner.portals.memory import MemoryPortal
-from provisioner.portals.rest import RestPortal
+from provisioner.portals.rest.driver import RestPortal
 
 URL = "https://portail.example.fr/activer"
 NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")

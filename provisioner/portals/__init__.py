@@ -22,7 +22,7 @@ def _open_embedded(access: Access) -> Portal:
 
 def _open_service(access: Access) -> Portal:
     with _extra():
-        from provisioner.portals.rest import RestPortal
+        from provisioner.portals.rest.driver import RestPortal
 
         return RestPortal(access)
 

@@ -41,7 +41,8 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.answers import (
+from provisioner.portals.rest.paths import located
+from provisioner.portals.rest.responses import (
     Problem,
     Told,
     Users,
@@ -54,7 +55,6 @@ from provisioner.portals.answers import (
     read_problem,
     read_receipt,
 )
-from provisioner.portals.paths import located
 from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
