@@ -30,9 +30,9 @@ from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
 from provisioner.portals import open_portal
+from provisioner.portals.http import Unanswered
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import located
-from provisioner.web import Unanswered
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"

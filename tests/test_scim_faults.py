@@ -38,9 +38,9 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Portal, Receipt, Verdict
+from provisioner.portals.http import Request, Web
 from provisioner.portals.scim.pending import Pending
 from provisioner.portals.scim.schema import USER
-from provisioner.web import Request, Web
 
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"

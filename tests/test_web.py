@@ -29,8 +29,8 @@ from http_support import CUT, PAUSE, RESET, SILENCE, Asked, http_server, reply
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.tokens import GivenToken
-from provisioner.web import Reply, Request, Unanswered, Web
+from provisioner.portals.http import Reply, Request, Unanswered, Web
+from provisioner.portals.oauth import GivenToken
 
 SECRET = "s3cret-of-the-client-0123456789"
 TOKEN = "t0ken-given-by-the-portal-0123456789"

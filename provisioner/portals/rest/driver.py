@@ -41,6 +41,8 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
+from provisioner.portals.http import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
+from provisioner.portals.oauth import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
 from provisioner.portals.rest.paths import located
 from provisioner.portals.rest.responses import (
     Problem,
@@ -55,8 +57,6 @@ from provisioner.portals.rest.responses import (
     read_problem,
     read_receipt,
 )
-from provisioner.portals.tokens import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
-from provisioner.web import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
 
 BATCH = 1_000
 """Steps taken at once; of these, as many as ``parallelism`` says are under way."""

@@ -25,7 +25,7 @@ from provisioner.model import (
     value,
 )
 from provisioner.portal import Receipt, Verdict
-from provisioner.web import Json, Reply, absurd
+from provisioner.portals.http import Json, Reply, absurd
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
+from provisioner.portals.http import Reply, Request, Web, absurd
+from provisioner.portals.oauth import GivenToken
 from provisioner.portals.scim.discovery import Features, discovered, is_true
 from provisioner.portals.scim.names import Names
 from provisioner.portals.scim.path import CORE, Path, Resource, attributes
-from provisioner.portals.tokens import GivenToken
-from provisioner.web import Reply, Request, Web, absurd
 
 PAGE = 50
 """Resources a page; a server may give fewer."""

@@ -27,11 +27,11 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.codec import canonical
+from provisioner.portals.http import TooLong
 from provisioner.portals.scim.client import Client, version_of
 from provisioner.portals.scim.mapping import Places
 from provisioner.portals.scim.path import Path, Resource
 from provisioner.rules import Census
-from provisioner.web import TooLong
 
 _VERSION_DIGITS = 13
 """52 bits: every program reads such a number back from JSON as it was."""

@@ -64,14 +64,14 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
+from provisioner.portals.http import Unanswered
+from provisioner.portals.oauth import web_of
 from provisioner.portals.scim.client import Client, Refused
 from provisioner.portals.scim.directory import Holdings
 from provisioner.portals.scim.mapping import Places
 from provisioner.portals.scim.path import CORE, Resource
 from provisioner.portals.scim.pending import Pending, pending_of
 from provisioner.portals.scim.projection import SENT, differing, fitted, lost_of_company, lost_of_user
-from provisioner.portals.tokens import web_of
-from provisioner.web import Unanswered
 
 TRIES = 5
 """How often a write is begun again that met another one, or whose answer was lost."""

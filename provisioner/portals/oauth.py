@@ -9,7 +9,7 @@ from urllib.parse import quote_plus, urlencode
 
 from provisioner.errors import PortalError
 from provisioner.portal import Access
-from provisioner.web import Reply, Request, Unanswered, Web, absurd
+from provisioner.portals.http import Reply, Request, Unanswered, Web, absurd
 
 USUAL_SECONDS = 300
 """How long a token lasts whose server does not say."""
@@ -43,7 +43,7 @@ class GivenToken:
         self._token = token
 
     async def token(self, refused: str, deadline: float) -> str:
-        """See :class:`~provisioner.web.Credential`."""
+        """See :class:`~provisioner.portals.http.Credential`."""
         return self._token
 
 
@@ -68,7 +68,7 @@ class ClientCredentials:
         self._failure: PortalError | None = None
 
     async def token(self, refused: str, deadline: float) -> str:
-        """See :class:`~provisioner.web.Credential`. Raises :class:`PortalError`."""
+        """See :class:`~provisioner.portals.http.Credential`. Raises :class:`PortalError`."""
         failures = self._failures
         try:
             async with asyncio.timeout_at(deadline):
