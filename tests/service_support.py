@@ -23,7 +23,7 @@ from provisioner.embedded.server.api_clients import Clients
 from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.model import Operator, Terms
 from provisioner.portal import Access
-from provisioner.portals import open_portal
+from provisioner.portals.registry import open_portal
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC_URL = "https://portail.example.fr/activer"

@@ -29,8 +29,8 @@ from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
-from provisioner.portals import open_portal
 from provisioner.portals.http import Unanswered
+from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import located
 

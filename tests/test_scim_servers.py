@@ -16,7 +16,7 @@ from scim_support import opened
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
 from provisioner.planning.codec import canonical
-from provisioner.portals import makes_links
+from provisioner.portals.registry import makes_links
 from provisioner.portals.scim.client import changes
 from provisioner.portals.scim.discovery import Schemas
 from provisioner.portals.scim.mapping import Places

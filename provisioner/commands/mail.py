@@ -19,7 +19,7 @@ from provisioner.mail.letters import Letter, render
 from provisioner.model import Clock, Status, User, email_key
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
-from provisioner.portals import makes_links
+from provisioner.portals.registry import makes_links
 from provisioner.review.describe import counted
 from provisioner.review.visible import visible, visible_json
 from provisioner.welcome import Tally, prepare, rehearse, write

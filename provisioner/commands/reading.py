@@ -18,7 +18,7 @@ from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
-from provisioner.portals import open_portal
+from provisioner.portals.registry import open_portal
 from provisioner.progress import Tell, untold
 from provisioner.storage.database import Place, open_place
 from provisioner.workspace import Workspace, read_manifests

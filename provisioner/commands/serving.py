@@ -14,7 +14,7 @@ from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.portal import Access
-from provisioner.portals import open_portal
+from provisioner.portals.registry import open_portal
 from provisioner.workspace import Workspace, load_workspace, path_of
 
 SERVED = ("sqlite", "postgresql")
