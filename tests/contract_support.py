@@ -145,7 +145,7 @@ class Hands:
 @contextmanager
 def memory(folder: Path) -> Iterator[World]:
     """The portal in memory."""
-    from provisioner.portals.memory import MemoryPortal
+    from reference_portal import MemoryPortal
 
     hands = Hands()
     first = MemoryPortal(Operator.PARTNER, TERMS, PUBLIC_URL, hands)

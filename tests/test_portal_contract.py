@@ -36,6 +36,7 @@ from contract_support import (
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
+from reference_portal import MemoryPortal
 from strategies import states
 
 from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
@@ -73,7 +74,6 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import SENT, Call, Portal, Receipt, Verdict
-from provisioner.portals.memory import MemoryPortal
 
 APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.CONFLICT, Verdict.FAILED
 

@@ -11,6 +11,7 @@ import pytest
 from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS
 from people import NOW, TERMS
+from reference_portal import MemoryPortal
 from shell_support import Shell
 
 from provisioner.apply import remember_adoptions
@@ -23,7 +24,6 @@ from provisioner.errors import Locked, LockLost
 from provisioner.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
 from provisioner.portal import Capabilities
-from provisioner.portals.memory import MemoryPortal
 from provisioner.storage import lease
 from provisioner.storage.lease import held
 from provisioner.welcome import Tally

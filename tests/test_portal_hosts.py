@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
 from people import ESSENTIEL, NOW, TERMS, company, user
+from reference_portal import MemoryPortal
 from shell_support import copy_sample, tables
 
 from provisioner.cli import run
@@ -32,7 +33,6 @@ from provisioner.planning.steps import (
     SetType,
 )
 from provisioner.portal import Call, Verdict
-from provisioner.portals.memory import MemoryPortal
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer

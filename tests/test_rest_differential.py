@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from http_worlds import access, empty, the_service
 from people import NOW, TERMS, user
+from reference_portal import MemoryPortal
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, PortalError
@@ -48,7 +49,6 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import Call, Portal, Receipt
-from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.rest.driver import RestPortal
 
 URL = "https://portail.example.fr/activer"

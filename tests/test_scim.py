@@ -18,6 +18,7 @@ import pytest
 from contract_support import Desk, require
 from http_support import Asked
 from people import NOW, TERMS, company, user
+from reference_portal import MemoryPortal
 from scim_support import (
     PROFILES,
     SCHEMAS,
@@ -46,7 +47,6 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Call, Verdict
-from provisioner.portals.memory import MemoryPortal
 from provisioner.portals.scim.driver import ScimPortal, identity
 from provisioner.portals.scim.schema import COMPANY, USER, resource_types, schema_resource
 
