@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from provisioner.errors import StalePlan
-from provisioner.ledger import Effect, Entry, Intent, Ledger, Settlement
+from provisioner.ledger.ledger import Effect, Entry, Intent, Ledger, Settlement
 from provisioner.model import (
     Address,
     Managed,

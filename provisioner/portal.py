@@ -187,7 +187,7 @@ class Portal(Protocol):
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """Which run has each of these letters (:func:`provisioner.ledger.letter_key`): its own it may send.
+        """Which run has each of these letters (:func:`provisioner.ledger.ledger.letter_key`): its own it may send.
 
         The first ledger that asks has a letter, for ever; to any other one the answer is "". Within that
         ledger it passes to ``run`` from one of the runs named with it, which are those that the ledger knows

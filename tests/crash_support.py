@@ -35,7 +35,7 @@ import provisioner.mail.smtp
 import provisioner.manifest.validate
 import provisioner.review.text  # noqa: F401
 from provisioner.cli import run
-from provisioner.ledger import read_books, read_letters
+from provisioner.ledger.ledger import read_books, read_letters
 from provisioner.storage.database import Place
 
 TWO_NEWCOMERS = "clarke*.yaml"

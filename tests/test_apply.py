@@ -20,7 +20,15 @@ from provisioner.apply import (
 )
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger import Effect, Intent, Ledger, letter_key, read_books, read_entries, read_holder
+from provisioner.ledger.ledger import (
+    Effect,
+    Intent,
+    Ledger,
+    letter_key,
+    read_books,
+    read_entries,
+    read_holder,
+)
 from provisioner.mail.letters import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.planning.plan import Plan

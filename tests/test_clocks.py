@@ -18,7 +18,7 @@ from provisioner.commands.history import unlock
 from provisioner.commands.mail import send
 from provisioner.commands.portal import activate, staff
 from provisioner.commands.reading import read_snapshot
-from provisioner.ledger import Ledger, read_runs
+from provisioner.ledger.ledger import Ledger, read_runs
 from provisioner.model import User
 from provisioner.workspace import load_workspace
 

@@ -26,11 +26,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from people import NOW
 from shell_support import Clerk, Said, tables
 
-from provisioner import ledger
 from provisioner.commands.history import unlock
 from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal, read_snapshot
-from provisioner.ledger import read_books, read_holder, read_letters
+from provisioner.ledger import ledger
+from provisioner.ledger.ledger import read_books, read_holder, read_letters
 from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt

@@ -18,7 +18,7 @@ from smtp_support import Server, smtp_server
 
 from provisioner import welcome
 from provisioner.commands import apply as apply_module
-from provisioner.ledger import read_letters
+from provisioner.ledger.ledger import read_letters
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 

@@ -30,7 +30,7 @@ from provisioner.commands import apply as apply_module
 from provisioner.commands import work as work_module
 from provisioner.commands.console import Console
 from provisioner.commands.progress import CountingLine, counting, duration
-from provisioner.ledger import Ledger, read_books, read_letters
+from provisioner.ledger.ledger import Ledger, read_books, read_letters
 from provisioner.mail import smtp
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -19,7 +19,7 @@ import pytest
 from people import NOW
 
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
-from provisioner.ledger import (
+from provisioner.ledger.ledger import (
     IDENTITY,
     Effect,
     Holder,
@@ -55,8 +55,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock looks often, and so does who may be taken for dead."""
-    monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
-    monkeypatch.setattr("provisioner.ledger.GLANCE_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.ledger.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.ledger.GLANCE_SECONDS", 0.005)
 
 
 @contextmanager
@@ -256,7 +256,7 @@ def test_a_write_that_takes_long_does_not_cost_the_lock(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heart cannot beat meanwhile: it waits for the same transaction."""
-    monkeypatch.setattr("provisioner.ledger.Ledger._beat", lambda *_: None)
+    monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
     with opened(place, lease=0.03) as ledger, ledger.locked("apply"):
         before = _held(place)
         with ledger._write():
@@ -277,7 +277,7 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may go on to write nothing more, nor does its heart win the lock back."""
-    monkeypatch.setattr("provisioner.ledger.Ledger._beat", lambda *_: None)
+    monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
     with opened(place, lease=0.2) as first, opened(place) as second:
         with first.locked("apply"):
             first.bind("p")
@@ -328,7 +328,7 @@ def _no_heart_beats() -> bool:
 
 HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
-    "from provisioner.storage.database import open_place; from provisioner.ledger import Ledger; "
+    "from provisioner.storage.database import open_place; from provisioner.ledger.ledger import Ledger; "
     "ledger = Ledger(open_place(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
     "ledger._acquire('apply', 0); print('held', flush=True); time.sleep(600)"
 )

@@ -7,7 +7,7 @@ import json
 import pytest
 from shell_support import Shell
 
-from provisioner.ledger import read_books
+from provisioner.ledger.ledger import read_books
 
 
 def crowd(shell: Shell, people: int) -> None:

@@ -12,7 +12,7 @@ from shell_support import Shell
 
 from provisioner.commands import apply as apply_module
 from provisioner.commands.reading import utc_now
-from provisioner.ledger import Ledger, read_letters
+from provisioner.ledger.ledger import Ledger, read_letters
 from provisioner.welcome import Tally
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"

@@ -41,7 +41,7 @@ from strategies import states
 
 from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger import Effect, Intent, Ledger, read_entries
+from provisioner.ledger.ledger import Effect, Intent, Ledger, read_entries
 from provisioner.model import (
     AppState,
     Billing,

@@ -21,7 +21,7 @@ from provisioner.commands.reading import portal_of, utc_now
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
-from provisioner.ledger import letter_key, read_books, read_entries, read_letters
+from provisioner.ledger.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
 from provisioner.portal import Capabilities
 from provisioner.storage import lease

@@ -19,7 +19,7 @@ from scim_support import TOKEN, everything, server, tenant
 
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
-from provisioner.ledger import read_books, read_entries, read_holder, read_runs
+from provisioner.ledger.ledger import read_books, read_entries, read_holder, read_runs
 from provisioner.model import Operator, Terms
 from provisioner.storage.database import Place
 

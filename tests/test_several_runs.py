@@ -18,7 +18,7 @@ from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS, ended, forked
 
 from provisioner.cli import run
-from provisioner.ledger import Ledger, read_entries, read_runs
+from provisioner.ledger.ledger import Ledger, read_entries, read_runs
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PROCESSES = 8
@@ -113,7 +113,7 @@ def test_a_lock_whose_holder_died_is_succeeded_at_once(tmp_path: Path) -> None:
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     script = (
         "import os, signal, sys; from pathlib import Path; from datetime import datetime, UTC; "
-        "from provisioner.ledger import Ledger; "
+        "from provisioner.ledger.ledger import Ledger; "
         "ledger = Ledger(Path(sys.argv[1]), lambda: datetime.now(UTC)); "
         "ledger._acquire('apply', 0); os.kill(os.getpid(), signal.SIGKILL)"
     )

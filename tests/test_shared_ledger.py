@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
-from provisioner.ledger import IDENTITY, read_entries, read_holder, read_letters, read_runs
+from provisioner.ledger.ledger import IDENTITY, read_entries, read_holder, read_letters, read_runs
 from provisioner.storage.database import Place, connect, open_place, transaction
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def apart(postgres: PostgresServer, memory_path: Path) -> Share:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock looks often, and soon again."""
-    monkeypatch.setattr("provisioner.ledger.POLL_SECONDS", 0.005)
-    monkeypatch.setattr("provisioner.ledger.SECOND_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("provisioner.ledger.ledger.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.ledger.SECOND_LOOK_SECONDS", 0.02)
 
 
 def apply(folder: Path, patience: str = "20") -> int:

@@ -19,10 +19,10 @@ from boundaries import apply, workspace
 from crash_support import TWO_NEWCOMERS, boundaries, killed_at
 from shell_support import tables
 
-from provisioner import ledger
 from provisioner.cli import run
 from provisioner.embedded import portal
 from provisioner.errors import LedgerError
+from provisioner.ledger import ledger
 from provisioner.storage.database import Connection, Identity, connect, read
 
 HEADER, FRAME = 32, 24 + 4096

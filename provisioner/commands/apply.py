@@ -24,7 +24,7 @@ from provisioner.commands.reading import PARALLELISM, utc_now
 from provisioner.commands.work import Work, at_work
 from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
-from provisioner.ledger import Ledger
+from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest

@@ -8,7 +8,7 @@ from pathlib import Path
 from provisioner.commands.console import Console
 from provisioner.commands.reading import ledger_of, utc_now
 from provisioner.errors import UsageError
-from provisioner.ledger import (
+from provisioner.ledger.ledger import (
     Ledger,
     describe_holder,
     has_run,

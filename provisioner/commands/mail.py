@@ -13,7 +13,7 @@ from provisioner.commands.reading import ledger_of, read_declared, read_snapshot
 from provisioner.commands.work import at_work
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.files import make_folder, write_private
-from provisioner.ledger import Ledger, Posted, letter_key, read_letters
+from provisioner.ledger.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.letters import Letter, render
 from provisioner.model import Clock, Status, User, email_key

@@ -9,7 +9,7 @@ from provisioner.commands.reading import ledger_of, portal_of, utc_now
 from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of, require_known
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, ManifestsInvalid
-from provisioner.ledger import Books, read_books
+from provisioner.ledger.ledger import Books, read_books
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import resolve

@@ -10,7 +10,7 @@ from provisioner.commands.progress import progress
 from provisioner.commands.secrets import secret_of
 from provisioner.errors import MailError
 from provisioner.files import read_texts, resource_folder
-from provisioner.ledger import Ledger, Posted
+from provisioner.ledger.ledger import Ledger, Posted
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.letters import Letter, Templates

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from provisioner.commands.console import Console, interruptible
 from provisioner.commands.reading import PARALLELISM, ledger_of, portal_of
-from provisioner.ledger import Ledger
+from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
 from provisioner.portal import Portal
 from provisioner.storage.lease import held

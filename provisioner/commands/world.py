@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, Source, error, warning
 from provisioner.errors import UsageError
-from provisioner.ledger import Books
+from provisioner.ledger.ledger import Books
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import did_you_mean, near_dossier
 from provisioner.manifest.resolve import Policy, Resolution
