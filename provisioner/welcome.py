@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from provisioner.errors import MailError, ProvisionerError
 from provisioner.ledger.ledger import Ledger, Posted
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
-from provisioner.mail.letters import Letter, Templates, compose, render
+from provisioner.mail.message import Letter, Templates, compose, render
 from provisioner.model import Status, User, email_key
 from provisioner.portal import SENT, Portal
 

@@ -44,17 +44,17 @@ def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 @pytest.fixture(autouse=True, scope="session")
 def templates_compiled_once() -> None:
     """Each run of the program compiles the shipped templates; here thousands of runs share one process."""
-    from provisioner.mail import sandbox
+    from provisioner.mail import template_sandbox
 
     shipped = {file.name: file.read_text("utf-8") for file in (ROOT / "templates" / "mail").glob("*.j2")}
-    fresh, compiled = sandbox.environment, sandbox.environment(shipped)
+    fresh, compiled = template_sandbox.environment, template_sandbox.environment(shipped)
     for name in shipped:
         compiled.get_template(name)
 
-    def environment(sources: Mapping[str, str]) -> sandbox.Sandbox:
+    def environment(sources: Mapping[str, str]) -> template_sandbox.Sandbox:
         return compiled if sources == shipped else fresh(sources)
 
-    sandbox.environment = environment
+    template_sandbox.environment = environment
 
 
 @pytest.fixture

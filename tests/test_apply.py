@@ -29,7 +29,7 @@ from provisioner.ledger.ledger import (
     read_entries,
     read_holder,
 )
-from provisioner.mail.letters import Letter
+from provisioner.mail.message import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan

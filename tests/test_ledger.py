@@ -34,7 +34,7 @@ from provisioner.ledger.ledger import (
     read_name,
     read_runs,
 )
-from provisioner.mail.letters import Letter
+from provisioner.mail.message import Letter
 from provisioner.model import Managed
 from provisioner.storage.database import Place, connect, transaction
 

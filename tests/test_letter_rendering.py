@@ -13,7 +13,7 @@ from needs import need
 from playwright.sync_api import Browser, sync_playwright
 from test_letters import TEMPLATES, letter
 
-from provisioner.mail.letters import Letter, render
+from provisioner.mail.message import Letter, render
 
 MEASURES = (Path(__file__).parent / "letter_measures.js").read_text(encoding="utf-8")
 LINK = f"https://portail.durand-associes.fr/{'bf9d' * 8}.1.1798148632.{'aec4' * 10}"

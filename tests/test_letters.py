@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from provisioner import limits
 from provisioner.errors import MailError
-from provisioner.mail import letters as letters_module
 from provisioner.mail import maildir as maildir_module
+from provisioner.mail import message as letters_module
 from provisioner.mail.delivery import Delivery, Message
-from provisioner.mail.letters import Letter, Rendered, Templates, compose, message_id, render
 from provisioner.mail.maildir import Maildir
+from provisioner.mail.message import Letter, Rendered, Templates, compose, message_id, render
 
 FOLDER = Path(__file__).parent.parent / "templates" / "mail"
 TEMPLATES = Templates({path.name: path.read_text() for path in FOLDER.glob("*.j2")})

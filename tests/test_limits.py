@@ -13,7 +13,7 @@ import pytest
 from provisioner import limits
 from provisioner.errors import MailError
 from provisioner.limits import MAX_MAIL_REPLY_BYTES, MAX_RENDER_SECONDS
-from provisioner.mail.letters import Templates
+from provisioner.mail.message import Templates
 from provisioner.mail.smtp import _Line
 
 
@@ -40,7 +40,7 @@ def test_a_mail_server_s_reply_may_have_so_many_bytes_and_no_more() -> None:
 def test_a_letter_may_take_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     for seconds in (MAX_RENDER_SECONDS, MAX_RENDER_SECONDS + 0.001):
         clock = chain([0.0], repeat(seconds))
-        monkeypatch.setattr("provisioner.mail.letters.time.monotonic", lambda clock=clock: next(clock))
+        monkeypatch.setattr("provisioner.mail.message.time.monotonic", lambda clock=clock: next(clock))
         if seconds == MAX_RENDER_SECONDS:
             assert Templates({"a": "Bonjour"}).render("a", {}) == "Bonjour"
         else:

@@ -17,8 +17,8 @@ from provisioner.limits import (
     MAX_TEMPLATE_NODES,
     MAX_TEMPLATE_PARTS,
 )
-from provisioner.mail import sandbox
-from provisioner.mail.letters import Templates
+from provisioner.mail import template_sandbox
+from provisioner.mail.message import Templates
 
 KNOWN = {"first_name": "Claire", "company": "Boulangerie Martin SARL", "link": ""}
 
@@ -118,7 +118,7 @@ def test_anything_else_is_refused_in_words(source: str, what: str) -> None:
 )
 def test_a_hole_in_the_first_fence_leads_to_a_second(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever syntax is let through by mistake, it reaches nothing inside a value and calls nothing."""
-    monkeypatch.setattr(sandbox, "_fault", lambda node, *, in_block: "")
+    monkeypatch.setattr(template_sandbox, "_fault", lambda node, *, in_block: "")
     assert refused(source)
 
 
@@ -228,7 +228,7 @@ _BEFORE = {
 _CHILD = """
 import json, resource, sys
 from provisioner.errors import MailError
-from provisioner.mail.letters import Templates
+from provisioner.mail.message import Templates
 memory = 512 * 1024 * 1024
 resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 said = {}
@@ -265,7 +265,7 @@ def test_the_largest_templates_that_are_accepted_are_rendered_in_bounded_time() 
     part = "{{ company }}" + "{% if link %}{% endif %}" * (MAX_TEMPLATE_NODES // 2 - 2)
     templates = {"t": "{% include 'p' %}" * MAX_TEMPLATE_PARTS, "p": part}
     child = (
-        "import json, sys; from provisioner.mail.letters import Templates; "
+        "import json, sys; from provisioner.mail.message import Templates; "
         "print(len(Templates(json.load(sys.stdin)).render('t', {'company': 'y' * 100, 'link': ''})))"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.files import make_folder, write_private
 from provisioner.ledger.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
-from provisioner.mail.letters import Letter, render
+from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal

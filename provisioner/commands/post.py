@@ -13,7 +13,7 @@ from provisioner.files import read_texts, resource_folder
 from provisioner.ledger.ledger import Ledger, Posted
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
-from provisioner.mail.letters import Letter, Templates
+from provisioner.mail.message import Letter, Templates
 from provisioner.mail.transport import open_transport
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal

@@ -43,7 +43,7 @@ from provisioner.storage.database import (
 )
 
 if TYPE_CHECKING:
-    from provisioner.mail.letters import Letter
+    from provisioner.mail.message import Letter
 
 MOST_RUNS = 16
 """From how many runs a letter is claimed: one for which so many asked and got no answer is rather parked."""
@@ -809,7 +809,7 @@ def _letters(connection: Connection, where: str, values: Sequence[object] = ()) 
     ).fetchall()
     if not rows:
         return []
-    from provisioner.mail.letters import Letter
+    from provisioner.mail.message import Letter
 
     # decoded together: one call for each costs more than the letters
     with decoding():
@@ -887,7 +887,7 @@ def _take_effects(
 
 
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
-    from provisioner.mail.letters import Letter
+    from provisioner.mail.message import Letter
 
     with decoding():
         context = words["context"]

@@ -54,7 +54,7 @@ class Templates:
     """The mail templates by file name, compiled when first used."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
-        from provisioner.mail.sandbox import environment
+        from provisioner.mail.template_sandbox import environment
 
         self._environment = environment(sources)
         self._names = frozenset(sources)
