@@ -87,13 +87,13 @@ def _invocation(arguments: list[str]) -> str:
     """The command as it was given, to be copied."""
     import shlex
 
-    from provisioner.review.visible import visible
+    from provisioner.render.sanitize import visible
 
     return visible(shlex.join(["provisioner", *arguments]))
 
 
 def _tell(sentence: str, remedy: str) -> None:
-    from provisioner.review.visible import visible_lines
+    from provisioner.render.sanitize import visible_lines
 
     stream = sys.stderr
     stream.write(f"{visible_lines(sentence)}\n")

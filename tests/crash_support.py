@@ -33,7 +33,7 @@ import provisioner.commands.apply
 import provisioner.mail.maildir
 import provisioner.mail.smtp
 import provisioner.manifest.validate
-import provisioner.review.text  # noqa: F401
+import provisioner.render.text  # noqa: F401
 from provisioner.cli import run
 from provisioner.ledger.ledger import read_books, read_letters
 from provisioner.storage.database import Place

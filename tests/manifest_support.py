@@ -10,7 +10,7 @@ from provisioner.diagnostics import Diagnostic, in_source_order
 from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
-from provisioner.review.problems import render_problems
+from provisioner.render.diagnostics import render_problems
 from provisioner.workspace import load_workspace, read_manifests
 from provisioner.yaml_source.document import Document, read_document
 

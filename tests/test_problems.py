@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioner.diagnostics import Source, error, warning
-from provisioner.review.problems import problems_json, render_problems, tally
-from provisioner.review.visible import columns, visible
+from provisioner.render.diagnostics import problems_json, render_problems, tally
+from provisioner.render.sanitize import columns, visible
 
 DETAIL = 'ada@example.com is given dossier "10432", which neither the manifests nor the portal have.'
 REMEDY = "To see the companies that this portal has, run:\n    provisioner export FOLDER"

@@ -18,9 +18,9 @@ from strategies import HOSTILE, plans, texts
 from provisioner.diagnostics import error
 from provisioner.model import Notice, NoticeKind, State, User, user_address
 from provisioner.planning.plan import Plan
-from provisioner.review.markdown import LIMIT, SKELETON, escaped, render_markdown
-from provisioner.review.overview import counts, groups, names_of, risks, sections
-from provisioner.review.visible import visible
+from provisioner.render.markdown import LIMIT, SKELETON, escaped, render_markdown
+from provisioner.render.overview import counts, groups, names_of, risks, sections
+from provisioner.render.sanitize import visible
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 OURS = {"h2", "h3", "p", "ul", "li", "strong", "code", "details", "summary"}

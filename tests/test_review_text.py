@@ -27,10 +27,10 @@ from strategies import plans
 from provisioner.model import AppState, Grant, NoticeKind, Production, State, UserType
 from provisioner.planning.plan import Plan, PlannedLetter
 from provisioner.planning.steps import STEPS, CloseUser
-from provisioner.review.describe import day_said, describe_step, phone_said, siren_said
-from provisioner.review.overview import NOTICE_TITLES, counts
-from provisioner.review.text import render_plan
-from provisioner.review.visible import columns
+from provisioner.render.describe import day_said, describe_step, phone_said, siren_said
+from provisioner.render.overview import NOTICE_TITLES, counts
+from provisioner.render.sanitize import columns
+from provisioner.render.text import render_plan
 
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from samples_support import NEXT_MONTH, ONBOARDING, copy_samples, run
 
-from provisioner.review.visible import columns
+from provisioner.render.sanitize import columns
 
 PLAN = (".venv/bin/provisioner", "-C", NEXT_MONTH, "plan")
 UTF8 = {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}

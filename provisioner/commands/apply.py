@@ -29,8 +29,8 @@ from provisioner.model import Clock, NoticeKind
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portal import Portal, Snapshot, Verdict
-from provisioner.review.describe import counted, describe_step
-from provisioner.review.visible import visible
+from provisioner.render.describe import counted, describe_step
+from provisioner.render.sanitize import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
 from provisioner.workspace import Workspace, load_workspace, read_manifests, with_settings
 

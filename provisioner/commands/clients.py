@@ -16,7 +16,7 @@ from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
-from provisioner.review.visible import visible
+from provisioner.render.sanitize import visible
 
 
 def add(

@@ -18,7 +18,7 @@ from provisioner.ledger.ledger import (
     read_runs,
 )
 from provisioner.model import Clock
-from provisioner.review.visible import visible, visible_json
+from provisioner.render.sanitize import visible, visible_json
 from provisioner.storage.database import Place
 from provisioner.workspace import load_workspace
 

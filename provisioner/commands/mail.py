@@ -20,8 +20,8 @@ from provisioner.model import Clock, Status, User, email_key
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
-from provisioner.review.describe import counted
-from provisioner.review.visible import visible, visible_json
+from provisioner.render.describe import counted
+from provisioner.render.sanitize import visible, visible_json
 from provisioner.welcome import Tally, prepare, rehearse, write
 from provisioner.workspace import Workspace, load_workspace
 

@@ -18,8 +18,8 @@ from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Clock
 from provisioner.planning.plan import Plan
-from provisioner.review.text import render_plan
-from provisioner.review.visible import quiet_json, visible
+from provisioner.render.sanitize import quiet_json, visible
+from provisioner.render.text import render_plan
 from provisioner.workspace import load_workspace
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _saved(planned: Planned) -> str:
 
 def _show(plan: Plan, as_json: str, console: Console, markdown: Path | None) -> None:
     if markdown is not None:
-        from provisioner.review.markdown import render_markdown
+        from provisioner.render.markdown import render_markdown
 
         write_private(markdown, render_markdown(plan).encode())
     if as_json:

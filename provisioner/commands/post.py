@@ -17,7 +17,7 @@ from provisioner.mail.message import Letter, Templates
 from provisioner.mail.transport import open_transport
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
-from provisioner.review.visible import visible
+from provisioner.render.sanitize import visible
 from provisioner.welcome import Sender, Tally, send_owed
 from provisioner.workspace import Workspace
 

@@ -105,7 +105,7 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
     """Problems with the lines they are about, on stderr."""
     found = list(problems)
     if found:
-        from provisioner.review.problems import render_problems
+        from provisioner.render.diagnostics import render_problems
 
         text = render_problems(
             found, _line_reader(workspace_root), colour=console.colour, width=console.width

@@ -19,7 +19,7 @@ from provisioner.extras import install
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
-from provisioner.review.visible import visible
+from provisioner.render.sanitize import visible
 
 if TYPE_CHECKING:
     from provisioner.embedded.server.api_clients import Clients

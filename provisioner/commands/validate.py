@@ -8,9 +8,9 @@ from provisioner.commands.console import Console
 from provisioner.commands.progress import counting
 from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
-from provisioner.review.describe import counted
-from provisioner.review.problems import problems_json
-from provisioner.review.visible import visible_json
+from provisioner.render.describe import counted
+from provisioner.render.diagnostics import problems_json
+from provisioner.render.sanitize import visible_json
 from provisioner.workspace import load_workspace
 
 

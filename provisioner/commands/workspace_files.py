@@ -13,7 +13,7 @@ from provisioner.errors import UsageError
 from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
-from provisioner.review.describe import counted
+from provisioner.render.describe import counted
 from provisioner.workspace import Workspace, load_workspace
 
 SCHEMAS = ("client", "provisioner")

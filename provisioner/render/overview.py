@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User, value
 from provisioner.planning.plan import Action, Change, Plan
-from provisioner.review.describe import (
+from provisioner.render.describe import (
     TYPES,
     Names,
     companies_said,

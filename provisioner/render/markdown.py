@@ -14,8 +14,8 @@ from itertools import groupby
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.review.describe import Names, company_said, counted, facts_of, origin_said, title_of
-from provisioner.review.overview import (
+from provisioner.render.describe import Names, company_said, counted, facts_of, origin_said, title_of
+from provisioner.render.overview import (
     LISTED,
     LISTS_ALL,
     NO_CHANGES,
@@ -28,7 +28,7 @@ from provisioner.review.overview import (
     risks,
     sections,
 )
-from provisioner.review.visible import visible
+from provisioner.render.sanitize import visible
 
 LIMIT = 65_536
 """GitHub's, in characters; kept here in bytes, which are never fewer."""

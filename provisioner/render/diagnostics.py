@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
-from provisioner.review.visible import columns, visible
+from provisioner.render.sanitize import columns, visible
 
 LineOf = Callable[[str, int], str | None]
 """``line_of(file, line)``: the text of a line, without its end; None when it cannot be had."""

@@ -13,16 +13,8 @@ from typing import NamedTuple
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.review.describe import (
-    ARROW,
-    Names,
-    company_said,
-    counted,
-    facts_of,
-    origin_said,
-    title_of,
-)
-from provisioner.review.overview import (
+from provisioner.render.describe import ARROW, Names, company_said, counted, facts_of, origin_said, title_of
+from provisioner.render.overview import (
     LISTED,
     LISTS_ALL,
     NO_CHANGES,
@@ -36,7 +28,7 @@ from provisioner.review.overview import (
     risks,
     sections,
 )
-from provisioner.review.visible import columns, visible
+from provisioner.render.sanitize import columns, visible
 
 _PAINT = {"+": "32", "~": "33", "-": "31", "heading": "1", "risk": "1;31"}
 _ASCII = str.maketrans({ARROW: "->", "…": "..."})
