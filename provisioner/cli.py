@@ -105,7 +105,7 @@ def _report(problem: ProvisionerError) -> None:
     if problem.diagnostics:
         from provisioner.commands.reading import show_problems
         from provisioner.errors import WorkspaceError
-        from provisioner.files import find_workspace
+        from provisioner.workspace.files import find_workspace
 
         try:
             root = find_workspace(_folder())

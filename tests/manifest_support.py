@@ -11,7 +11,7 @@ from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.render.diagnostics import render_problems
-from provisioner.workspace import load_workspace, read_manifests
+from provisioner.workspace.settings import load_workspace, read_manifests
 from provisioner.yaml_source.document import Document, read_document
 
 SETTINGS = """\

@@ -22,7 +22,7 @@ from service_support import Served
 from provisioner import limits
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
 """What to answer to the n-th request: the portal's answer comes of calling the third argument."""

@@ -20,7 +20,7 @@ from provisioner.commands.portal import activate, staff
 from provisioner.commands.reading import read_snapshot
 from provisioner.ledger.ledger import Ledger, read_runs
 from provisioner.model import User
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 PARIS, PAGO_PAGO = ZoneInfo("Europe/Paris"), ZoneInfo("Pacific/Pago_Pago")
 JULIEN = "julien.martin@boulangerie-martin.fr"

@@ -34,7 +34,7 @@ from provisioner.model import (
     UserType,
     email_key,
 )
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 from provisioner.yaml_source.document import read_document
 from provisioner.yaml_source.source_text import HIDDEN
 

@@ -19,7 +19,7 @@ import provisioner
 from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source
 from provisioner.errors import WorkspaceError
-from provisioner.files import (
+from provisioner.workspace.files import (
     find_workspace,
     manifest_files,
     read_bytes,
@@ -421,7 +421,7 @@ def test_only_a_failing_disk_stops_the_syncing_of_a_folder(root: Path) -> None:
 
 # --- the program's own files ---
 
-_WHERE = "from provisioner.files import resource_folder; print(resource_folder('schemas'))"
+_WHERE = "from provisioner.workspace.files import resource_folder; print(resource_folder('schemas'))"
 
 
 def _where(site: Path) -> str:

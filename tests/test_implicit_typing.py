@@ -14,7 +14,7 @@ from yaml_texts import LOOKALIKES
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, State
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")
 NO_NAMES = ("=", "<<")

@@ -19,9 +19,9 @@ from samples_support import ROOT
 
 from provisioner.cli import run
 from provisioner.errors import MailError, WorkspaceError
-from provisioner.files import read_texts
 from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
 from provisioner.mail.transport import open_transport
+from provisioner.workspace.files import read_texts
 
 MEMORY = 512 * 1024 * 1024
 """Bytes of address space beyond what the tests have taken already."""

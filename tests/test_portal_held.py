@@ -27,7 +27,7 @@ from provisioner.portal import Capabilities
 from provisioner.storage import lease
 from provisioner.storage.lease import held
 from provisioner.welcome import Tally
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 
 class Wakeful(MemoryPortal):

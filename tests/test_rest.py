@@ -913,7 +913,7 @@ def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(
     import trustme
     from remote_support import settle_workspace
 
-    from provisioner.workspace import load_workspace
+    from provisioner.workspace.settings import load_workspace
 
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")

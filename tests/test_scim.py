@@ -106,7 +106,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
 
     from provisioner.cli import run
     from provisioner.commands.reading import read_snapshot
-    from provisioner.workspace import load_workspace
+    from provisioner.workspace.settings import load_workspace
 
     folder = workspace(tmp_path_factory.mktemp("embedded") / "firm")
     months = {}

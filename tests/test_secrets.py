@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.commands.secrets import secret_of
 from provisioner.errors import PortalError
+from provisioner.workspace.secrets import secret_of
 
 read = partial(secret_of, what="the portal's secret", error=PortalError, usual="USUAL_SECRET")
 

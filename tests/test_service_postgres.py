@@ -22,7 +22,7 @@ from postgres_support import PostgresServer
 from service_support import Served, serving
 
 from provisioner import limits
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from provisioner.manifest.fields import Refused
 from provisioner.manifest.load import declare
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
-from provisioner.workspace import Workspace, load_workspace, path_of, read_manifests
+from provisioner.workspace.settings import Workspace, load_workspace, path_of, read_manifests
 from provisioner.yaml_source.document import Document
 
 MINIMAL = "version: 1\nfirm: {name: Cabinet Durand}\nmail: {from: acces@example.fr}\n"
@@ -141,7 +141,7 @@ def test_nothing_of_pydantic_leaves_the_reading_of_a_workspace(tmp_path: Path) -
 
 
 def test_pydantic_is_imported_only_when_a_file_is_read() -> None:
-    script = "import sys, provisioner.workspace, provisioner.manifest.check; print('pydantic' in sys.modules)"
+    script = "import sys, provisioner.workspace.settings, provisioner.manifest.check; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

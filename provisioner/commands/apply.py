@@ -32,7 +32,7 @@ from provisioner.portal import Portal, Snapshot, Verdict
 from provisioner.render.describe import counted, describe_step
 from provisioner.render.sanitize import visible
 from provisioner.welcome import Sender, Tally, prepare, rehearse
-from provisioner.workspace import Workspace, load_workspace, read_manifests, with_settings
+from provisioner.workspace.settings import Workspace, load_workspace, read_manifests, with_settings
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ from provisioner.ledger.ledger import (
 from provisioner.model import Clock
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.storage.database import Place
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")
 """What programs are told of a holder, beside the end of its lease."""

@@ -12,7 +12,6 @@ from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import ledger_of, read_declared, read_snapshot, utc_now
 from provisioner.commands.work import at_work
 from provisioner.errors import Cancelled, Partial, UsageError
-from provisioner.files import make_folder, write_private
 from provisioner.ledger.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
@@ -23,7 +22,8 @@ from provisioner.portals.registry import makes_links
 from provisioner.render.describe import counted
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.welcome import Tally, prepare, rehearse, write
-from provisioner.workspace import Workspace, load_workspace
+from provisioner.workspace.files import make_folder, write_private
+from provisioner.workspace.settings import Workspace, load_workspace
 
 PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent"
 

@@ -14,13 +14,13 @@ from provisioner.commands.progress import counting
 from provisioner.commands.reading import utc_now
 from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, UsageError
-from provisioner.files import read_bytes, write_private
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Clock
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import quiet_json, visible
 from provisioner.render.text import render_plan
-from provisioner.workspace import load_workspace
+from provisioner.workspace.files import read_bytes, write_private
+from provisioner.workspace.settings import load_workspace
 
 if TYPE_CHECKING:
     from provisioner.planning.planfile import SavedPlan

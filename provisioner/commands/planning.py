@@ -17,7 +17,7 @@ from provisioner.model import Clock, Managed
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Portal, Snapshot, Verdict
 from provisioner.progress import Watch, unwatched
-from provisioner.workspace import Workspace, read_manifests, with_settings
+from provisioner.workspace.settings import Workspace, read_manifests, with_settings
 
 
 def plan_workspace(

@@ -22,7 +22,7 @@ from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import visible, visible_json
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 STAFF_STEPS: dict[str, Callable[[str], Step]] = {
     "close": CloseUser,

@@ -7,9 +7,7 @@ from datetime import datetime
 
 from provisioner.commands.console import Console
 from provisioner.commands.progress import progress
-from provisioner.commands.secrets import secret_of
 from provisioner.errors import MailError
-from provisioner.files import read_texts, resource_folder
 from provisioner.ledger.ledger import Ledger, Posted
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
@@ -19,7 +17,9 @@ from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
 from provisioner.render.sanitize import visible
 from provisioner.welcome import Sender, Tally, send_owed
-from provisioner.workspace import Workspace
+from provisioner.workspace.files import read_texts, resource_folder
+from provisioner.workspace.secrets import secret_of
+from provisioner.workspace.settings import Workspace
 
 TEMPLATE_SUFFIX = ".j2"
 

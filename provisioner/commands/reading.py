@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from provisioner.commands.console import Console
-from provisioner.commands.secrets import secret_of
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, PortalError, WorkspaceError
-from provisioner.files import read_bytes
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
@@ -21,7 +19,9 @@ from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
 from provisioner.progress import Tell, untold
 from provisioner.storage.database import Place, open_place
-from provisioner.workspace import Workspace, read_manifests
+from provisioner.workspace.files import read_bytes
+from provisioner.workspace.secrets import secret_of
+from provisioner.workspace.settings import Workspace, read_manifests
 
 PARALLELISM = 10
 """Steps under way at once, unless ``--parallelism`` says otherwise."""

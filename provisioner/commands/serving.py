@@ -9,13 +9,13 @@ from pathlib import Path
 from provisioner.commands.reading import PORTAL_SECRET, portal_secret
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError, WorkspaceError
-from provisioner.files import find_workspace
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
-from provisioner.workspace import Workspace, load_workspace, path_of
+from provisioner.workspace.files import find_workspace
+from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 SERVED = ("sqlite", "postgresql")
 """Schemes of portals that are ours to serve."""

@@ -11,7 +11,7 @@ from provisioner.errors import ManifestsInvalid
 from provisioner.render.describe import counted
 from provisioner.render.diagnostics import problems_json
 from provisioner.render.sanitize import visible_json
-from provisioner.workspace import load_workspace
+from provisioner.workspace.settings import load_workspace
 
 
 def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:

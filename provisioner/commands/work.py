@@ -13,7 +13,7 @@ from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
 from provisioner.portal import Portal
 from provisioner.storage.lease import held
-from provisioner.workspace import Workspace
+from provisioner.workspace.settings import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from provisioner.commands.console import Console
 from provisioner.commands.reading import read_snapshot, utc_now
 from provisioner.errors import UsageError
-from provisioner.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
 from provisioner.render.describe import counted
-from provisioner.workspace import Workspace, load_workspace
+from provisioner.workspace.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
+from provisioner.workspace.settings import Workspace, load_workspace
 
 SCHEMAS = ("client", "provisioner")
 

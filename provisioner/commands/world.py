@@ -27,7 +27,7 @@ from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
 from provisioner.portal import Capabilities, Portal, Snapshot
 from provisioner.progress import Tell, untold
-from provisioner.workspace import Workspace
+from provisioner.workspace.settings import Workspace
 
 
 @value

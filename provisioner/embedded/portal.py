@@ -37,7 +37,6 @@ from provisioner.embedded.decide import (
 from provisioner.embedded.host import About, Job, Lease, Page
 from provisioner.embedded.leased import Holding, superseded
 from provisioner.errors import PortalError
-from provisioner.files import read_bytes, write_private
 from provisioner.model import (
     Address,
     AppState,
@@ -84,6 +83,7 @@ from provisioner.storage.database import (
     told,
     transaction,
 )
+from provisioner.workspace.files import read_bytes, write_private
 
 BATCH = 1_000
 """Calls a transaction: one commit for each costs ten times one for a hundred."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from provisioner.errors import MailError, WorkspaceError
-from provisioner.files import read_bytes
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.mail.delivery import Transport
+from provisioner.workspace.files import read_bytes
 
 if TYPE_CHECKING:
     import ssl

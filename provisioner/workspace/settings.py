@@ -15,18 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.errors import ManifestsInvalid, WorkspaceError
-from provisioner.files import (
-    WORKSPACE_FILE,
-    find_workspace,
-    manifest_files,
-    read_bytes,
-)
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key, value
 from provisioner.progress import Tell, untold
+from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Places, digest_of, read_document
 
 if TYPE_CHECKING:

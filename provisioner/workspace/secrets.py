@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from provisioner.errors import ProvisionerError, WorkspaceError
-from provisioner.files import read_bytes
 from provisioner.limits import MAX_FILE_BYTES
+from provisioner.workspace.files import read_bytes
 
 
 def secret_of(

@@ -161,7 +161,7 @@ def sync_folder(folder: Path) -> None:
 
 def resource_folder(name: Literal["templates", "schemas"]) -> Path:
     """Where the program's own templates and schemas are: in the package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parent.parent
     for folder in (package / "_shipped" / name, package.parent / name):
         if folder.is_dir():
             return folder
