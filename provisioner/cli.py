@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provisioner import __version__
-from provisioner.streams import make_sturdy
+from provisioner.terminal.streams import make_sturdy
 
 if TYPE_CHECKING:
-    from provisioner.commands.console import Console
     from provisioner.errors import ProvisionerError
+    from provisioner.terminal.console import Console
 
 USAGE = 64
 """click's own 2 would read as *changes present*."""
@@ -121,7 +121,7 @@ _arguments: list[str] = []
 
 
 def _console(*, no_input: bool = False) -> Console:
-    from provisioner.commands.console import system_console
+    from provisioner.terminal.console import system_console
 
     return system_console(no_color=_no_color, no_input=no_input, invocation=_invocation(_arguments))
 

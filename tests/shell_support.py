@@ -20,10 +20,10 @@ import pytest
 
 from provisioner.cli import run
 from provisioner.commands.apply import apply
-from provisioner.commands.console import Console
 from provisioner.commands.plan import Outputs, plan
 from provisioner.commands.world import Selection
 from provisioner.errors import ProvisionerError
+from provisioner.terminal.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "samples"

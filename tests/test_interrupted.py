@@ -28,10 +28,10 @@ from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
 from provisioner.commands import apply as apply_module
 from provisioner.commands import work as work_module
-from provisioner.commands.console import Console
-from provisioner.commands.progress import CountingLine, counting, duration
 from provisioner.ledger.ledger import Ledger, read_books, read_letters
 from provisioner.mail import smtp
+from provisioner.terminal.console import Console
+from provisioner.terminal.progress import CountingLine, counting, duration
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -49,7 +49,7 @@ from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.storage import sqlite
-from provisioner.streams import Sturdy
+from provisioner.terminal.streams import Sturdy
 
 DONE = ("applied", "already")
 

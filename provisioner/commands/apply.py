@@ -15,11 +15,9 @@ from provisioner.apply import (
     settle_interrupted,
     survey,
 )
-from provisioner.commands.console import Console
 from provisioner.commands.plan import read_plan, show_text, tell_unguarded
 from provisioner.commands.planning import plan_workspace
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.progress import counting, progress
 from provisioner.commands.reading import PARALLELISM, utc_now
 from provisioner.commands.work import Work, at_work
 from provisioner.commands.world import Planned, Selection
@@ -31,6 +29,8 @@ from provisioner.planning.planfile import digest
 from provisioner.portal import Portal, Snapshot, Verdict
 from provisioner.render.describe import counted, describe_step
 from provisioner.render.sanitize import visible
+from provisioner.terminal.console import Console
+from provisioner.terminal.progress import counting, progress
 from provisioner.welcome import Sender, Tally, prepare, rehearse
 from provisioner.workspace.settings import Workspace, load_workspace, read_manifests, with_settings
 

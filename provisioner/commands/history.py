@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from provisioner.commands.console import Console
 from provisioner.commands.reading import ledger_of, utc_now
 from provisioner.errors import UsageError
 from provisioner.ledger.ledger import (
@@ -20,6 +19,7 @@ from provisioner.ledger.ledger import (
 from provisioner.model import Clock
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.storage.database import Place
+from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
 SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from provisioner.commands.console import Console
 from provisioner.commands.plan import read_plan
 from provisioner.commands.post import deliver, rehearsal_of, sender_of
 from provisioner.commands.reading import ledger_of, read_declared, read_snapshot, utc_now
@@ -21,6 +20,7 @@ from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
 from provisioner.render.describe import counted
 from provisioner.render.sanitize import visible, visible_json
+from provisioner.terminal.console import Console
 from provisioner.welcome import Tally, prepare, rehearse, write
 from provisioner.workspace.files import make_folder, write_private
 from provisioner.workspace.settings import Workspace, load_workspace

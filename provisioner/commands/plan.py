@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import __version__
-from provisioner.commands.console import Console
 from provisioner.commands.planning import plan_workspace
-from provisioner.commands.progress import counting
 from provisioner.commands.reading import utc_now
 from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, UsageError
@@ -19,6 +17,8 @@ from provisioner.model import Clock
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import quiet_json, visible
 from provisioner.render.text import render_plan
+from provisioner.terminal.console import Console
+from provisioner.terminal.progress import counting
 from provisioner.workspace.files import read_bytes, write_private
 from provisioner.workspace.settings import load_workspace
 

@@ -12,7 +12,6 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from provisioner.commands.console import Console
 from provisioner.commands.reading import portal_of, read_snapshot, utc_now
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Partial, PortalError, UsageError
@@ -22,6 +21,7 @@ from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import visible, visible_json
+from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
 STAFF_STEPS: dict[str, Callable[[str], Step]] = {

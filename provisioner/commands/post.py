@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from provisioner.commands.console import Console
-from provisioner.commands.progress import progress
 from provisioner.errors import MailError
 from provisioner.ledger.ledger import Ledger, Posted
 from provisioner.limits import MAX_TEMPLATE_BYTES
@@ -16,6 +14,8 @@ from provisioner.mail.transport import open_transport
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
 from provisioner.render.sanitize import visible
+from provisioner.terminal.console import Console
+from provisioner.terminal.progress import progress
 from provisioner.welcome import Sender, Tally, send_owed
 from provisioner.workspace.files import read_texts, resource_folder
 from provisioner.workspace.secrets import secret_of

@@ -8,7 +8,6 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from provisioner.commands.console import Console
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, PortalError, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
@@ -19,6 +18,7 @@ from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
 from provisioner.progress import Tell, untold
 from provisioner.storage.database import Place, open_place
+from provisioner.terminal.console import Console
 from provisioner.workspace.files import read_bytes
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests

@@ -11,7 +11,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.commands.console import Console
 from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
@@ -20,6 +19,7 @@ from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
 from provisioner.render.sanitize import visible
+from provisioner.terminal.console import Console
 
 if TYPE_CHECKING:
     from provisioner.embedded.server.api_clients import Clients

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provisioner.commands.console import Console
-from provisioner.commands.progress import counting
 from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
 from provisioner.render.describe import counted
 from provisioner.render.diagnostics import problems_json
 from provisioner.render.sanitize import visible_json
+from provisioner.terminal.console import Console
+from provisioner.terminal.progress import counting
 from provisioner.workspace.settings import load_workspace
 
 

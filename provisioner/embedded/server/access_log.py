@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from provisioner.streams import Sturdy
+from provisioner.terminal.streams import Sturdy
 
 MOST_WAITING = 20_000
 """Lines that wait for a slow reader; further ones are counted instead."""

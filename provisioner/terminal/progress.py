@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import TextIO
 
-from provisioner.commands.console import Console
+from provisioner.terminal.console import Console
 
 DRAW_SECONDS = 0.1
 """How often the counting line is drawn; lines told sooner are said with the next one, or at the end."""
