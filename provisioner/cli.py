@@ -103,8 +103,8 @@ def _tell(sentence: str, remedy: str) -> None:
 
 def _report(problem: ProvisionerError) -> None:
     if problem.diagnostics:
-        from provisioner.commands.reading import show_problems
         from provisioner.errors import WorkspaceError
+        from provisioner.operations.open import show_problems
         from provisioner.workspace.files import find_workspace
 
         try:
@@ -269,7 +269,7 @@ def plan(
     """Show what would change. Writes nothing to the portal."""
     from provisioner.commands.plan import Outputs
     from provisioner.commands.plan import plan as command
-    from provisioner.commands.world import Selection, parse_addresses
+    from provisioner.operations.pipeline import Selection, parse_addresses
 
     return command(
         _folder(),
@@ -320,7 +320,7 @@ def apply(
 ) -> int:
     """Do what PLANFILE says; or plan, show, ask and do it."""
     from provisioner.commands.apply import apply as command
-    from provisioner.commands.world import Selection, parse_addresses
+    from provisioner.operations.pipeline import Selection, parse_addresses
 
     return command(
         _folder(),

@@ -21,8 +21,8 @@ import pytest
 from provisioner.cli import run
 from provisioner.commands.apply import apply
 from provisioner.commands.plan import Outputs, plan
-from provisioner.commands.world import Selection
 from provisioner.errors import ProvisionerError
+from provisioner.operations.pipeline import Selection
 from provisioner.terminal.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,14 +10,6 @@ from typing import NoReturn
 import pytest
 from people import NOW, TERMS, TODAY, company, state, user
 
-from provisioner.apply import (
-    Outcome,
-    apply_steps,
-    not_as_planned,
-    settle_interrupted,
-    step_key,
-    survey,
-)
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger.ledger import (
@@ -31,6 +23,14 @@ from provisioner.ledger.ledger import (
 )
 from provisioner.mail.message import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
+from provisioner.operations.apply import (
+    Outcome,
+    apply_steps,
+    not_as_planned,
+    settle_interrupted,
+    step_key,
+    survey,
+)
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.portal import Call, Verdict

@@ -177,9 +177,9 @@ cli.main()
 """
 
 CRASHES = {
-    "as the password was read": ("provisioner.commands.post", "secret_of"),
-    "as the transport was made": ("provisioner.commands.post", "transport_of"),
-    "as a letter was written": ("provisioner.welcome", "write"),
+    "as the password was read": ("provisioner.operations.mailing", "secret_of"),
+    "as the transport was made": ("provisioner.operations.mailing", "transport_of"),
+    "as a letter was written": ("provisioner.operations.deliver", "write"),
     "as the portal was asked": ("provisioner.embedded.portal", "SqlPortal.execute"),
     "as the key was read": ("provisioner.embedded.portal", "SqlPortal._secret"),
     "as the run was about to end": ("provisioner.ledger.ledger", "Ledger.end"),

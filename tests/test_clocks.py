@@ -17,9 +17,9 @@ from shell_support import BAKERY, CLAIRE, SAMPLES, Clerk, Said, copy_sample
 from provisioner.commands.history import unlock
 from provisioner.commands.mail import send
 from provisioner.commands.portal import activate, staff
-from provisioner.commands.reading import read_snapshot
 from provisioner.ledger.ledger import Ledger, read_runs
 from provisioner.model import User
+from provisioner.operations.open import read_snapshot
 from provisioner.workspace.settings import load_workspace
 
 PARIS, PAGO_PAGO = ZoneInfo("Europe/Paris"), ZoneInfo("Pacific/Pago_Pago")

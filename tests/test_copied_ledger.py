@@ -16,9 +16,9 @@ from crash_support import TWO_NEWCOMERS, posting, received
 from shell_support import Shell, tables
 from smtp_support import Server, smtp_server
 
-from provisioner import welcome
 from provisioner.commands import apply as apply_module
 from provisioner.ledger.ledger import read_letters
+from provisioner.operations import deliver
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 
@@ -141,14 +141,14 @@ def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
     first = Shell(workspace(memory_path / "first", clients=TWO_NEWCOMERS), capsys)
     first.edit("provisioner.yaml", "sqlite:///portal.db", f"sqlite:///{memory_path / 'portal.db'}")
     with monkeypatch.context() as patch:
-        patch.setattr(apply_module, "deliver", lambda *words: welcome.Tally())
+        patch.setattr(apply_module, "deliver", lambda *words: deliver.Tally())
         assert first("apply", "--auto-approve").code == 0
     second, third = (
         Shell(Path(shutil.copytree(first.folder, memory_path / name)), capsys) for name in ("second", "third")
     )
     with monkeypatch.context() as patch:
         # killed before it told the portal
-        patch.setattr(welcome, "close_claims", lambda *words: None)
+        patch.setattr(deliver, "close_claims", lambda *words: None)
         assert first("mail", "send").code == 0
     for copy in (second, third):
         said = copy("mail", "send")

@@ -27,9 +27,9 @@ from smtp_support import SILENCE, Server, smtp_server
 from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
 from provisioner.commands import apply as apply_module
-from provisioner.commands import work as work_module
 from provisioner.ledger.ledger import Ledger, read_books, read_letters
 from provisioner.mail import smtp
+from provisioner.operations import session as work_module
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import CountingLine, counting, duration
 

@@ -464,7 +464,7 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
 
 def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its steps and its letters; perhaps nobody has taken the lock since."""
-    from provisioner.commands.post import deliver
+    from provisioner.operations.mailing import deliver
 
     place = shell.folder / "ledger.db"
 

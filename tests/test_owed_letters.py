@@ -11,9 +11,9 @@ from crash_support import TWO_NEWCOMERS
 from shell_support import Shell
 
 from provisioner.commands import apply as apply_module
-from provisioner.commands.reading import utc_now
 from provisioner.ledger.ledger import Ledger, read_letters
-from provisioner.welcome import Tally
+from provisioner.operations.deliver import Tally
+from provisioner.operations.open import utc_now
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 RENAMED = "emily.baker@clarke-ceramics.com"

@@ -39,7 +39,6 @@ from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
 from reference_portal import MemoryPortal
 from strategies import states
 
-from provisioner.apply import apply_steps, not_as_planned, settle_interrupted, survey
 from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger.ledger import Effect, Intent, Ledger, read_entries
 from provisioner.model import (
@@ -56,6 +55,7 @@ from provisioner.model import (
     email_key,
     month_end,
 )
+from provisioner.operations.apply import apply_steps, not_as_planned, settle_interrupted, survey
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.planning.steps import (

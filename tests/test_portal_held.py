@@ -14,19 +14,19 @@ from people import NOW, TERMS
 from reference_portal import MemoryPortal
 from shell_support import Shell
 
-from provisioner.apply import remember_adoptions
 from provisioner.commands import apply as apply_module
-from provisioner.commands import planning as planning_module
-from provisioner.commands.reading import portal_of, utc_now
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
 from provisioner.ledger.ledger import letter_key, read_books, read_entries, read_letters
 from provisioner.model import Operator, State
+from provisioner.operations import plan as planning_module
+from provisioner.operations.apply import remember_adoptions
+from provisioner.operations.deliver import Tally
+from provisioner.operations.open import portal_of, utc_now
 from provisioner.portal import Capabilities
 from provisioner.storage import lease
 from provisioner.storage.lease import held
-from provisioner.welcome import Tally
 from provisioner.workspace.settings import load_workspace
 
 

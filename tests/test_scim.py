@@ -105,7 +105,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
     from boundaries import apply, workspace
 
     from provisioner.cli import run
-    from provisioner.commands.reading import read_snapshot
+    from provisioner.operations.open import read_snapshot
     from provisioner.workspace.settings import load_workspace
 
     folder = workspace(tmp_path_factory.mktemp("embedded") / "firm")

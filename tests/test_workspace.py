@@ -23,13 +23,13 @@ from manifest_support import (
     user,
 )
 
-from provisioner.commands.reading import ledger_of
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.manifest import urls
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.load import declare
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
+from provisioner.operations.open import ledger_of
 from provisioner.workspace.settings import Workspace, load_workspace, path_of, read_manifests
 from provisioner.yaml_source.document import Document
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from provisioner.apply import (
+from provisioner.commands.plan import read_plan, show_text, tell_unguarded
+from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
+from provisioner.ledger.ledger import Ledger
+from provisioner.model import Clock, NoticeKind
+from provisioner.operations.apply import (
     Outcome,
     apply_steps,
     not_as_planned,
@@ -15,15 +19,12 @@ from provisioner.apply import (
     settle_interrupted,
     survey,
 )
-from provisioner.commands.plan import read_plan, show_text, tell_unguarded
-from provisioner.commands.planning import plan_workspace
-from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.reading import PARALLELISM, utc_now
-from provisioner.commands.work import Work, at_work
-from provisioner.commands.world import Planned, Selection
-from provisioner.errors import Blocked, Cancelled, Partial, ProvisionerError, StalePlan, UsageError
-from provisioner.ledger.ledger import Ledger
-from provisioner.model import Clock, NoticeKind
+from provisioner.operations.deliver import Sender, Tally, prepare, rehearse
+from provisioner.operations.mailing import deliver, rehearsal_of, sender_of
+from provisioner.operations.open import PARALLELISM, utc_now
+from provisioner.operations.pipeline import Planned, Selection
+from provisioner.operations.plan import plan_workspace
+from provisioner.operations.session import Work, at_work
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portal import Portal, Snapshot, Verdict
@@ -31,7 +32,6 @@ from provisioner.render.describe import counted, describe_step
 from provisioner.render.sanitize import visible
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import counting, progress
-from provisioner.welcome import Sender, Tally, prepare, rehearse
 from provisioner.workspace.settings import Workspace, load_workspace, read_manifests, with_settings
 
 

@@ -8,13 +8,13 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted, missing_file
 from provisioner.embedded.server.api_clients import Clients
 from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
+from provisioner.operations.open import utc_now
 from provisioner.render.sanitize import visible
 from provisioner.terminal.console import Console
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-from provisioner.commands.reading import ledger_of, utc_now
 from provisioner.errors import UsageError
 from provisioner.ledger.ledger import (
     Ledger,
@@ -17,6 +16,7 @@ from provisioner.ledger.ledger import (
     read_runs,
 )
 from provisioner.model import Clock
+from provisioner.operations.open import ledger_of, utc_now
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.storage.database import Place
 from provisioner.terminal.console import Console

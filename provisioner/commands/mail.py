@@ -7,21 +7,21 @@ from contextlib import closing
 from pathlib import Path
 
 from provisioner.commands.plan import read_plan
-from provisioner.commands.post import deliver, rehearsal_of, sender_of
-from provisioner.commands.reading import ledger_of, read_declared, read_snapshot, utc_now
-from provisioner.commands.work import at_work
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger, Posted, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
+from provisioner.operations.deliver import Tally, prepare, rehearse, write
+from provisioner.operations.mailing import deliver, rehearsal_of, sender_of
+from provisioner.operations.open import ledger_of, read_declared, read_snapshot, utc_now
+from provisioner.operations.session import at_work
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
 from provisioner.render.describe import counted
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.terminal.console import Console
-from provisioner.welcome import Tally, prepare, rehearse, write
 from provisioner.workspace.files import make_folder, write_private
 from provisioner.workspace.settings import Workspace, load_workspace
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import __version__
-from provisioner.commands.planning import plan_workspace
-from provisioner.commands.reading import utc_now
-from provisioner.commands.world import Planned, Selection
 from provisioner.errors import Blocked, UsageError
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Clock
+from provisioner.operations.open import utc_now
+from provisioner.operations.pipeline import Planned, Selection
+from provisioner.operations.plan import plan_workspace
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import quiet_json, visible
 from provisioner.render.text import render_plan

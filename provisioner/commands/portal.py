@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from provisioner.commands.reading import portal_of, read_snapshot, utc_now
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.fields import phone as e164
 from provisioner.model import Clock, Status, Terms, User, email_key
+from provisioner.operations.open import portal_of, read_snapshot, utc_now
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import visible, visible_json

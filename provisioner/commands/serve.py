@@ -11,13 +11,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.commands.reading import utc_now
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError
 from provisioner.extras import install
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
+from provisioner.operations.open import utc_now
 from provisioner.render.sanitize import visible
 from provisioner.terminal.console import Console
 

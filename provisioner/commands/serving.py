@@ -6,12 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from provisioner.commands.reading import PORTAL_SECRET, portal_secret
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError, WorkspaceError
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
+from provisioner.operations.open import PORTAL_SECRET, portal_secret
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
 from provisioner.workspace.files import find_workspace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from provisioner.commands.reading import read_declared, show_problems
 from provisioner.errors import ManifestsInvalid
+from provisioner.operations.open import read_declared, show_problems
 from provisioner.render.describe import counted
 from provisioner.render.diagnostics import problems_json
 from provisioner.render.sanitize import visible_json

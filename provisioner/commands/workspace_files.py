@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from provisioner.commands.reading import read_snapshot, utc_now
 from provisioner.errors import UsageError
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
+from provisioner.operations.open import read_snapshot, utc_now
 from provisioner.render.describe import counted
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private

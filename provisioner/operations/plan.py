@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import replace
 
-from provisioner.commands.reading import ledger_of, portal_of, utc_now
-from provisioner.commands.world import Planned, Selection, World, fitted, plan_of, policy_of, require_known
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, ManifestsInvalid
 from provisioner.ledger.ledger import Books, read_books
@@ -14,6 +12,16 @@ from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import resolve
 from provisioner.model import Clock, Managed
+from provisioner.operations.open import ledger_of, portal_of, utc_now
+from provisioner.operations.pipeline import (
+    Planned,
+    Selection,
+    World,
+    fitted,
+    plan_of,
+    policy_of,
+    require_known,
+)
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Portal, Snapshot, Verdict
 from provisioner.progress import Watch, unwatched

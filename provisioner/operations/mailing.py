@@ -11,12 +11,12 @@ from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.message import Letter, Templates
 from provisioner.mail.transport import open_transport
+from provisioner.operations.deliver import Sender, Tally, send_owed
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
 from provisioner.render.sanitize import visible
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import progress
-from provisioner.welcome import Sender, Tally, send_owed
 from provisioner.workspace.files import read_texts, resource_folder
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from provisioner.commands.reading import PARALLELISM, ledger_of, portal_of
 from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
+from provisioner.operations.open import PARALLELISM, ledger_of, portal_of
 from provisioner.portal import Portal
 from provisioner.storage.lease import held
 from provisioner.terminal.console import Console, interruptible
