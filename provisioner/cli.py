@@ -232,7 +232,7 @@ _lock_timeout = click.option(
 @click.argument("folder", required=False, default=None, type=click.Path(path_type=Path))
 def init(folder: Path | None) -> int:
     """Make a first workspace in FOLDER (here, without one)."""
-    from provisioner.commands.workspace_files import init as command
+    from provisioner.commands.export import init as command
 
     return command(folder or _folder(), _console())
 
@@ -337,7 +337,7 @@ def apply(
 @click.argument("destination", metavar="FOLDER", type=click.Path(path_type=Path))
 def export(destination: Path) -> int:
     """Write the portal as it is into FOLDER, as a workspace."""
-    from provisioner.commands.workspace_files import export as command
+    from provisioner.commands.export import export as command
 
     return command(_folder(), destination, _console())
 
@@ -375,7 +375,7 @@ def unlock(lock_id: str | None) -> int:
 @click.argument("kind", type=click.Choice(["client", "provisioner"]))
 def schema(kind: str) -> int:
     """The JSON Schema of client manifests, or of provisioner.yaml."""
-    from provisioner.commands.workspace_files import schema as command
+    from provisioner.commands.export import schema as command
 
     return command(kind, _console())
 
@@ -597,7 +597,7 @@ def client() -> None:
 @_as_json
 def client_add(name: str, role: str, read_only: bool, url: str | None, as_json: bool) -> int:
     """Make a client; its secret is shown once, for the shell to eval."""
-    from provisioner.commands.clients import add as command
+    from provisioner.commands.api_client import add as command
 
     return command(_folder(), name, role, _console(), url=url, read_only=read_only, as_json=as_json)
 
@@ -607,7 +607,7 @@ def client_add(name: str, role: str, read_only: bool, url: str | None, as_json: 
 @_as_json
 def client_list(url: str | None, as_json: bool) -> int:
     """Who may log in."""
-    from provisioner.commands.clients import everyone as command
+    from provisioner.commands.api_client import everyone as command
 
     return command(_folder(), _console(), url=url, as_json=as_json)
 
@@ -617,6 +617,6 @@ def client_list(url: str | None, as_json: bool) -> int:
 @_database
 def client_disable(name: str, url: str | None) -> int:
     """Shut a client out, at once; NAME or id."""
-    from provisioner.commands.clients import disable as command
+    from provisioner.commands.api_client import disable as command
 
     return command(_folder(), name, _console(), url=url)
