@@ -99,3 +99,13 @@ class LedgerError(ProvisionerError):
 
 class MailError(ProvisionerError):
     """Letters cannot be rendered or handed over."""
+
+
+UPGRADE_HINT = "Take a newer version of it, from where this one came."
+"""The remedy where this program is older than a file it reads."""
+
+
+def install_hint(extra: str) -> str:
+    """The remedy where a package of an extra of pyproject.toml is not installed."""
+    # not by name: on PyPI another program is called provisioner
+    return f"Where the program's source is: .venv/bin/pip install --editable '.[{extra}]'"

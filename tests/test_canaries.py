@@ -288,7 +288,8 @@ def test_side_files_of_a_database_at_work_are_for_its_owner_only(shell: Shell) -
     """Row 27: -wal and -shm, as a run killed in the middle leaves them."""
     given = permissions(shell.folder)
     script = (
-        "import os, signal, sys; from provisioner import cli; from provisioner.embedded.portal import SqlPortal; "
+        "import os, signal, sys; from provisioner import cli; "
+        "from provisioner.embedded.portal import SqlPortal; "
         "SqlPortal.execute = lambda portal, calls: os.kill(os.getpid(), signal.SIGKILL); cli.main()"
     )
     done = process(f'umask 000; "$PYTHON" -c \'{script}\' -C "$FOLDER" apply --auto-approve', shell.folder)

@@ -167,7 +167,7 @@ class Firm:
 
     @contextmanager
     def _watched(self, batch: int, meanwhile: Sequence[Callable[[], None]]) -> Iterator[None]:
-        journal, portal = vars(ledger), vars(portal)
+        journal, embedded = vars(ledger), vars(portal)
         execute, capabilities = SqlPortal.execute, SqlPortal.capabilities
         transaction = journal["transaction"]
         late = list(meanwhile)
@@ -191,13 +191,13 @@ class Firm:
 
         patched: Any = SqlPortal
         journal["transaction"] = watching(lambda: None)
-        portal["transaction"] = watching(self.observe)
+        embedded["transaction"] = watching(self.observe)
         patched.execute = later
         patched.capabilities = lambda portal: Capabilities(batch=batch)
         try:
             yield
         finally:
-            journal["transaction"] = portal["transaction"] = transaction
+            journal["transaction"] = embedded["transaction"] = transaction
             patched.execute, patched.capabilities = execute, capabilities
 
     # --- the others ---

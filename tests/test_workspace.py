@@ -141,7 +141,8 @@ def test_nothing_of_pydantic_leaves_the_reading_of_a_workspace(tmp_path: Path) -
 
 
 def test_pydantic_is_imported_only_when_a_file_is_read() -> None:
-    script = "import sys, provisioner.workspace.settings, provisioner.manifest.check; print('pydantic' in sys.modules)"
+    modules = "provisioner.workspace.settings, provisioner.manifest.check"
+    script = f"import sys, {modules}; print('pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

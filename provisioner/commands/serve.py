@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.commands.serving import access_of, hosted
-from provisioner.errors import ProvisionerError, UsageError
-from provisioner.extras import install
+from provisioner.errors import ProvisionerError, UsageError, install_hint
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
@@ -72,7 +71,7 @@ def serve(
     except ModuleNotFoundError as problem:
         raise ProvisionerError(
             f"The service needs more than is installed: {problem.name} is missing.",
-            install("serve"),
+            install_hint("serve"),
         ) from problem
     from provisioner.embedded.server.access_log import AccessLog
     from provisioner.embedded.server.api_clients import Clients

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
-from provisioner.errors import PortalError
-from provisioner.extras import install
+from provisioner.errors import PortalError, install_hint
 from provisioner.portal import Access, Portal
 from provisioner.storage.database import open_place
 
@@ -42,7 +41,7 @@ def _extra() -> Iterator[None]:
     except ModuleNotFoundError as problem:
         raise PortalError(
             f"A portal over HTTP needs {(problem.name or '').partition('.')[0]}, which is not installed.",
-            install("http"),
+            install_hint("http"),
         ) from problem
 
 

@@ -1,7 +1,7 @@
 """Databases of ours, on SQLite and on PostgreSQL: opened with care, written one transaction at a time.
 
-Everything that tells the two apart is in :mod:`provisioner.storage.sqlite` and :mod:`provisioner.storage.postgres`;
-readers and writers have the same statements for both.
+Everything that tells the two apart is in :mod:`provisioner.storage.sqlite` and
+:mod:`provisioner.storage.postgres`; readers and writers have the same statements for both.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from types import ModuleType
 from typing import TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from provisioner.errors import ProvisionerError
-from provisioner.extras import install
+from provisioner.errors import ProvisionerError, install_hint
 from provisioner.storage import sqlite
 from provisioner.storage.schema import (
     Connection,
@@ -213,6 +212,6 @@ def _postgres(identity: Identity) -> ModuleType:
         raise identity.error(
             f"A {identity.noun} on PostgreSQL needs a part of this program that is not installed "
             f"({problem.name or 'psycopg'}).",
-            install("postgres"),
+            install_hint("postgres"),
         ) from problem
     return postgres

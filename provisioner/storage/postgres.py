@@ -20,8 +20,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
-from provisioner.errors import ProvisionerError
-from provisioner.extras import UPGRADE
+from provisioner.errors import UPGRADE_HINT, ProvisionerError
 from provisioner.storage.schema import (
     Connection,
     DamagedValue,
@@ -471,7 +470,7 @@ def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Ide
     if layout > identity.version:
         raise identity.error(
             f"The {identity.noun} {place} was written by a newer version of this program.",
-            UPGRADE,
+            UPGRADE_HINT,
         )
     return layout
 

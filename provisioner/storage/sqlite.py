@@ -15,8 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from provisioner.errors import ProvisionerError
-from provisioner.extras import UPGRADE
+from provisioner.errors import UPGRADE_HINT, ProvisionerError
 from provisioner.storage.schema import Connection, DamagedValue, Identity, statements, transaction
 
 BUSY_SECONDS = 10.0
@@ -266,7 +265,7 @@ def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> 
     if version > identity.version:
         raise identity.error(
             f"The {identity.noun} {path} was written by a newer version of this program.",
-            UPGRADE,
+            UPGRADE_HINT,
         )
     return True
 

@@ -134,7 +134,7 @@ def read_document(
 
 
 def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnostic]]:
-    """Likewise, of any text that :func:`~provisioner.yaml_source.source_text.decode` gave, by libyaml's events."""
+    """The document of a decoded text, read from libyaml's events."""
     from provisioner.yaml_source.events import Reading
 
     reading = Reading(file, text)

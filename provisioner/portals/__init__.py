@@ -1,0 +1,9 @@
+"""Drivers: how provisioner talks to a portal, one package or module a kind.
+
+``registry`` maps the scheme of ``portal.url`` to a driver. A driver implements
+:class:`provisioner.portal.Portal`, translates its library's exceptions into
+:class:`~provisioner.errors.PortalError`, and decides nothing about plans.
+
+To add a driver: write a module or package here, add its scheme to ``registry.PORTALS``, and run the contract
+tests on it.
+"""
