@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
-Tell = Callable[[int, int], object]
+ProgressCallback = Callable[[int, int], object]
 """Is told how many of how many are done."""
 
-Watch = Callable[[str], AbstractContextManager[Tell]]
+ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
 """Of what is being done, makes who is told of it."""
 
 
-def untold(done: int, total: int) -> None:
+def ignore_progress(done: int, total: int) -> None:
     """Nobody is told."""
 
 
-def unwatched(label: str) -> AbstractContextManager[Tell]:
+def no_progress(label: str) -> AbstractContextManager[ProgressCallback]:
     """Nobody watches."""
-    return nullcontext(untold)
+    return nullcontext(ignore_progress)

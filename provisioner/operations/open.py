@@ -16,7 +16,7 @@ from provisioner.manifest.declared import Declared
 from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
-from provisioner.progress import Tell, untold
+from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.storage.database import Place, open_place
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import read_bytes
@@ -35,7 +35,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def read_declared(workspace: Workspace, tell: Tell = untold) -> tuple[Declared, list[Diagnostic]]:
+def read_declared(
+    workspace: Workspace, tell: ProgressCallback = ignore_progress
+) -> tuple[Declared, list[Diagnostic]]:
     """The manifests and every problem in them that shows without asking the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=tell)
     return declared, [*problems, *check(declared, workspace.check_settings)]

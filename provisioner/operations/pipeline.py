@@ -26,7 +26,7 @@ from provisioner.model import (
 from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import Wanted, chosen, make_plan, select
 from provisioner.portal import Capabilities, Portal, Snapshot
-from provisioner.progress import Tell, untold
+from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.settings import Workspace
 
 
@@ -161,7 +161,7 @@ def plan_of(
     *,
     users_managed: int,
     users_declared: int,
-    tell: Tell = untold,
+    tell: ProgressCallback = ignore_progress,
 ) -> Plan:
     """The plan of this world; the two numbers count users, for the limits."""
     declared, snapshot, resolution = world.declared, world.snapshot, world.resolution

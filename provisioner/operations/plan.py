@@ -24,7 +24,7 @@ from provisioner.operations.pipeline import (
 )
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Portal, Snapshot, Verdict
-from provisioner.progress import Watch, unwatched
+from provisioner.progress import ProgressFactory, no_progress
 from provisioner.workspace.settings import Workspace, read_manifests, with_settings
 
 
@@ -34,7 +34,7 @@ def plan_workspace(
     clock: Clock = utc_now,
     *,
     digests: bool = False,
-    watch: Watch = unwatched,
+    watch: ProgressFactory = no_progress,
 ) -> Planned:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
     :class:`UsageError` where the selection names nobody.

@@ -25,7 +25,7 @@ from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
 from provisioner.planning.order import order_steps
 from provisioner.planning.plan import Adoption, Change, Limits, Plan
-from provisioner.progress import Tell, untold
+from provisioner.progress import ProgressCallback, ignore_progress
 
 
 @value
@@ -55,7 +55,7 @@ def make_plan(
     desired: State,
     wanted: Wanted,
     source_of: Callable[[Address], Source | None] = _nowhere,
-    tell: Tell = untold,
+    tell: ProgressCallback = ignore_progress,
 ) -> Plan:
     """The changes from current to desired, their steps in order, the letters earned, and what to know."""
     changes = tuple(changes_between(current, desired, wanted.reasons, source_of))

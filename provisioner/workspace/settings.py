@@ -20,7 +20,7 @@ from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key, value
-from provisioner.progress import Tell, untold
+from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Places, digest_of, read_document
 
@@ -165,7 +165,7 @@ def read_manifests(
     workspace: Workspace,
     *,
     digests: bool = True,
-    tell: Tell = untold,
+    tell: ProgressCallback = ignore_progress,
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything the manifests declare, and what is wrong with single ones, in source order.
 
@@ -191,7 +191,7 @@ def declare_files(
     files: Sequence[str],
     *,
     digests: bool,
-    tell: Tell = untold,
+    tell: ProgressCallback = ignore_progress,
 ) -> tuple[Declared, list[Diagnostic]]:
     """What these files of the workspace declare."""
     from provisioner.manifest.load import declare
@@ -234,7 +234,7 @@ def _documents(
     root: Path,
     files: Sequence[str],
     problems: list[Diagnostic],
-    tell: Tell,
+    tell: ProgressCallback,
 ) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
     slow: list[Diagnostic] | None = None
