@@ -1,6 +1,6 @@
 """The portal's rules over a state, as functions that yield what they find and decide nothing.
 
-A :class:`Census` is a state with the two indexes that the rules ask for, moved one resource at
+A :class:`StateIndex` is a state with the two indexes that the rules ask for, moved one resource at
 a time; the planner, every portal and the tests use this one. Rules about who may act (R7, R8),
 about time (R9, R15) and about requests (R10, R11) live with the steps that meet them.
 """
@@ -99,7 +99,7 @@ def offer_known(company: Company, terms: Terms) -> Iterator[Diagnostic]:
         )
 
 
-class Census:
+class StateIndex:
     """A state, indexed for the rules, that moves one resource at a time.
 
     ``place`` returns the rules that the move breaks; a fault that was there before and that the
@@ -124,7 +124,7 @@ class Census:
         """The resource at an address, or None."""
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
-    def people_billed(self, number: str) -> tuple[int, int]:
+    def billed_counts(self, number: str) -> tuple[int, int]:
         """How many open users are billed to a company, and how many of them are administrators (R2)."""
         people, administrators = self._tally.get(number, (0, 0))
         return people, administrators
@@ -161,7 +161,7 @@ class Census:
             self.users[key] = user
             self._count(key, user, +1)
             faults = list(self._user_faults(key, user))
-        touched = {standing(before), standing(user)}
+        touched = {administrator_standing(before), administrator_standing(user)}
         if len(touched) == 2:
             for number in sorted({standing[0] for standing in touched if standing}):
                 faults.extend(self._without_administrator(number))
@@ -222,7 +222,7 @@ class Census:
             )
 
 
-def standing(resource: Resource | None) -> tuple[str, bool] | None:
+def administrator_standing(resource: Resource | None) -> tuple[str, bool] | None:
     """What a user counts for under R2: the company, and whether as its administrator."""
     if isinstance(resource, User) and resource.is_open:
         return resource.billed, resource.is_administrator

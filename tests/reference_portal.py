@@ -49,7 +49,7 @@ from provisioner.model import (
 )
 from provisioner.planning.steps import CompanyStep, CreateUser
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 BATCH = 1_000
 """Calls that are taken at once."""
@@ -59,7 +59,7 @@ BATCH = 1_000
 class _World:
     """What the portal holds, whoever has it open."""
 
-    census: Census
+    census: StateIndex
     """Users by their portal ids; companies and users in the order of their creation."""
     terms: Terms
     public_url: str
@@ -99,7 +99,7 @@ class MemoryPortal(Holding):
         super().__init__(operator)
         self._clock = clock
         self._new_id = new_id
-        self._world = _World(Census(State(), terms), terms, public_url)
+        self._world = _World(StateIndex(State(), terms), terms, public_url)
 
     def another(self, operator: Operator) -> MemoryPortal:
         """The same portal, opened by somebody else."""
@@ -249,7 +249,7 @@ class MemoryPortal(Holding):
             if (terms, public_url) == (world.terms, world.public_url):
                 return
             world.terms, world.public_url = terms, public_url
-            world.census = Census(world.census.state, terms)
+            world.census = StateIndex(world.census.state, terms)
             world.moved = True
             self._count()
 
@@ -330,7 +330,7 @@ class MemoryPortal(Holding):
         left, joined = billing_passes(was, user)
         if left != joined:
             self._mark(joined, None)
-            if world.census.people_billed(left)[0] == 0:
+            if world.census.billed_counts(left)[0] == 0:
                 self._mark(left, month_end(self._today()))
 
     def _mark(self, number: str, ends: date | None) -> None:

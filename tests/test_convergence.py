@@ -34,7 +34,7 @@ from provisioner.ledger.ledger import read_books, read_holder, read_letters
 from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 TERMS = Terms(
     frozenset({"Essentiel", "Confort"}), frozenset({"Documents", "Scan"}), frozenset({"firm.example"})
@@ -111,7 +111,7 @@ class Firm:
     def observe(self) -> None:
         """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
         state = self.look()
-        assert list(Census(state, TERMS).faults()) == []
+        assert list(StateIndex(state, TERMS).faults()) == []
         for user in state.users.values():
             for grant in user.apps:
                 assert (grant.ends is not None) is (grant.state is AppState.ENDING)

@@ -15,7 +15,7 @@ from provisioner.model import AppState, Grant, State, Status, User, user_address
 from provisioner.planning.plan import Plan, simulated_end
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.planning.steps import PHASES, Phase, address_of, after, state_after
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 WANTED = Wanted("portal", TERMS, "Cabinet Durand", TODAY)
 
@@ -104,7 +104,7 @@ def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leavin
         plan = plan_of(current, State(current.companies, {**current.users, **state(*moved).users}))
         moving = [planned for planned in plan.steps if planned.phase is Phase.MOVE]
         for order in permutations(step for step in moving if step.wave == moving[0].wave):
-            census = Census(current, TERMS)
+            census = StateIndex(current, TERMS)
             for planned in order:
                 step = planned.step
                 assert census.place(planned.address, after(census.get(planned.address), step)) == []
@@ -255,7 +255,7 @@ def legal_states(draw: st.DrawFn, least: Sequence[str] = ()) -> State:
         if email not in found:
             found[email] = user(email.partition("@")[0], status="closed")
     world = state(*(company(number) for number in "123"), *found.values())
-    if list(Census(world, TERMS).faults()):
+    if list(StateIndex(world, TERMS).faults()):
         # the first open user of each company without an administrator becomes one
         users = dict(world.users)
         for number in "123":
@@ -314,7 +314,7 @@ def test_whoever_is_validated_is_so_whatever_else_becomes_of_him() -> None:
 def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple[State, State]) -> None:
     current, desired = worlds
     plan = plan_of(current, desired)
-    census = Census(current, TERMS)
+    census = StateIndex(current, TERMS)
     for planned in plan.steps:
         assert census.place(planned.address, after(census.get(planned.address), planned.step)) == []
     if plan.applyable:
@@ -329,7 +329,7 @@ def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple
 def test_the_steps_of_a_wave_may_be_done_in_any_order(worlds: tuple[State, State], chance: object) -> None:
     current, desired = worlds
     plan = plan_of(current, desired)
-    census = Census(current, TERMS)
+    census = StateIndex(current, TERMS)
     for _, wave in groupby(plan.steps, key=lambda planned: planned.wave):
         steps = list(wave)
         assert len({planned.address for planned in steps}) == len(steps)

@@ -34,7 +34,7 @@ from provisioner.planning.codec import Unreadable, canonical, step_from_json, st
 from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter
 from provisioner.planning.planfile import digest, from_json, to_json
 from provisioner.planning.steps import STEPS
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 MANIFESTS = {"clients/a.yaml": "ab" * 32}
@@ -138,7 +138,7 @@ def test_equal_values_have_equal_text_whatever_the_order_of_their_sets() -> None
 @settings(max_examples=50)
 @given(states())
 def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
-    assert list(Census(drawn, TERMS).faults()) == []
+    assert list(StateIndex(drawn, TERMS).faults()) == []
     assert all(email_key(one.email) == key for key, one in drawn.users.items())
 
 

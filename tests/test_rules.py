@@ -18,7 +18,7 @@ from provisioner.model import (
     company_address,
     user_address,
 )
-from provisioner.rules import Census, standing
+from provisioner.rules import StateIndex, administrator_standing
 
 ANN, ONE = "user:ann@example.fr", "company:1"
 
@@ -160,33 +160,33 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
 @pytest.mark.parametrize("rule", SPOILT)
 def test_a_broken_rule_is_told_with_whom_it_concerns_and_what_mends_it(rule: str) -> None:
     spoilt, told = SPOILT[rule]
-    assert words(Census(spoilt, TERMS).faults()) == told
+    assert words(StateIndex(spoilt, TERMS).faults()) == told
 
 
 def test_a_state_that_keeps_the_rules_has_no_faults() -> None:
     sound = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"), company("3"))
-    assert list(Census(sound, TERMS).faults()) == []
+    assert list(StateIndex(sound, TERMS).faults()) == []
 
 
 def test_a_move_is_told_what_it_breaks_and_nothing_that_was_broken_before() -> None:
-    census = Census(state(user("ann"), user("bob", "2", "standard"), user("cid", "3", "standard")), TERMS)
+    census = StateIndex(state(user("ann"), user("bob", "2", "standard"), user("cid", "3", "standard")), TERMS)
     moved = user("ann", "3")
     assert census.place(user_address("ann@example.fr"), moved) == []
-    assert census.people_billed("1") == (0, 0)
-    assert census.people_billed("3") == (2, 1)
+    assert census.billed_counts("1") == (0, 0)
+    assert census.billed_counts("3") == (2, 1)
     both = census.place(user_address("ann@example.fr"), user("ann", "2", "standard"))
     assert [(fault.code, fault.address) for fault in both] == [("R2", "company:2"), ("R2", "company:3")]
-    assert census.people_billed("2") == (2, 0)
+    assert census.billed_counts("2") == (2, 0)
     assert (
         census.place(user_address("cid@example.fr"), user("cid", "3", "standard", phone="+33612345678")) == []
     )
 
 
 def test_what_is_taken_away_counts_no_more() -> None:
-    census = Census(state(user("ann"), user("bob", type="standard")), TERMS)
+    census = StateIndex(state(user("ann"), user("bob", type="standard")), TERMS)
     gone = census.place(user_address("ann@example.fr"), None)
     assert [fault.code for fault in gone] == ["R2"]
-    assert census.people_billed("1") == (1, 0)
+    assert census.billed_counts("1") == (1, 0)
     assert census.place(user_address("nobody"), None) == []
     assert census.place(user_address("new"), user("ann")) == []
     assert census.place(company_address("1"), None) == []
@@ -199,7 +199,7 @@ def test_what_is_taken_away_counts_no_more() -> None:
 
 def test_the_state_that_a_census_began_with_stays_as_it_was() -> None:
     began = state(user("ann"))
-    census = Census(began, TERMS)
+    census = StateIndex(began, TERMS)
     copied = census.state
     census.place(company_address("2"), company("2"))
     census.place(user_address("bob@example.fr"), user("bob"))
@@ -209,15 +209,15 @@ def test_the_state_that_a_census_began_with_stays_as_it_was() -> None:
 
 
 def test_a_company_is_asked_for_its_offer_as_it_comes() -> None:
-    census = Census(State(), TERMS)
+    census = StateIndex(State(), TERMS)
     assert census.place(company_address("1"), company("1")) == []
     luxe = company("1", billing=Billing(BillingMode.FIRM, "Luxe"))
     assert [fault.code for fault in census.place(company_address("1"), luxe)] == ["unknown-offer"]
 
 
 def test_whoever_is_open_stands_for_the_company_that_he_is_billed_to() -> None:
-    assert standing(user("ann", "7")) == ("7", True)
-    assert standing(user("ann", "7", "standard", status="to_validate")) == ("7", False)
-    assert standing(user("ann", status="closed")) is None
-    assert standing(company("1")) is None
-    assert standing(None) is None
+    assert administrator_standing(user("ann", "7")) == ("7", True)
+    assert administrator_standing(user("ann", "7", "standard", status="to_validate")) == ("7", False)
+    assert administrator_standing(user("ann", status="closed")) is None
+    assert administrator_standing(company("1")) is None
+    assert administrator_standing(None) is None

@@ -2,7 +2,7 @@
 
 Every portal of ours asks here: whether the run may still write, whether the call was answered before,
 whether the resource stands as its caller saw it, and who may do this today. What remains is the resource as
-it is wanted; whether the rules of the whole portal allow that, a :class:`~provisioner.rules.Census` says.
+it is wanted; whether the rules of the whole portal allow that, a :class:`~provisioner.rules.StateIndex` says.
 
     call ─▶ fenced? ─▶ answered before? ─▶ as expected? ─▶ may he, today? ─▶ wanted ─▶ the rules
 """

@@ -65,7 +65,7 @@ from provisioner.planning.steps import (
     SetBilledCompany,
 )
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 from provisioner.storage.database import (
     Connection,
     Identity,
@@ -540,7 +540,7 @@ class _Desk:
         self._connection = connection
         self._today = today
         self._terms = _terms(connection)
-        self._census: Census | None = None
+        self._census: StateIndex | None = None
         self._known_companies: dict[str, Company] = {}
         self._known_users: dict[str, User] = {}
         self._by_email: dict[str, str] = {}
@@ -646,7 +646,7 @@ class _Desk:
     def move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
         """Ask the rules; then this is how the resource stands."""
         address, wanted = arriving(before, wanted, os.urandom(16).hex())
-        census = self._census = self._census or Census(
+        census = self._census = self._census or StateIndex(
             State(self._known_companies, self._known_users), self._terms
         )
         faults = census.place(address, wanted)

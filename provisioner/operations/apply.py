@@ -29,7 +29,7 @@ from provisioner.planning.codec import canonical, step_to_json
 from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portal import Call, Portal, Receipt, Snapshot, Verdict
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
 
@@ -160,7 +160,7 @@ def apply_steps(
     A step that fails skips what the rules then forbid, and nothing else. When ``stop`` says so,
     the batch in hand is finished and the rest is left undone.
     """
-    census = Census(start.state, start.terms)
+    census = StateIndex(start.state, start.terms)
     letters = {letter.user: letter for letter in plan.letters}
     failed: dict[Address, str] = {}
     batch = portal.capabilities().batch
@@ -314,7 +314,7 @@ def _left_to_do(plan: Plan, start: Start) -> Iterator[PlannedStep]:
 
 
 def _obstacle(
-    address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], census: Census
+    address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], census: StateIndex
 ) -> str:
     """Why a step cannot be tried any more: its own resource failed, or a rule now forbids it.
 

@@ -18,7 +18,7 @@ from provisioner.model import Address, Resource, State, Terms, User, company_add
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
 from provisioner.progress import ProgressCallback, ignore_progress
-from provisioner.rules import Census, standing
+from provisioner.rules import StateIndex, administrator_standing
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ def order_steps(
     changes: Iterable[Change], current: State, terms: Terms, tell: ProgressCallback = ignore_progress
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
     """The steps of these changes in apply order, and what stands in their way."""
-    census = Census(current, terms)
+    census = StateIndex(current, terms)
     queues = [
         _Queue(change, deque(steps_between(change.address, change.before, change.after)), [])
         for change in changes
@@ -61,7 +61,7 @@ def _head(queue: _Queue) -> Phase | None:
     return queue.steps[0][0] if queue.steps else None
 
 
-def _wave(ready: list[_Queue], census: Census, tell: Callable[[int], object]) -> list[Step]:
+def _wave(ready: list[_Queue], census: StateIndex, tell: Callable[[int], object]) -> list[Step]:
     candidates = [queue for queue in ready if _legal_alone(queue, census)]
     balance = _Balance(census, (queue.change for queue in candidates))
     wave: list[Step] = []
@@ -84,18 +84,18 @@ def _wave(ready: list[_Queue], census: Census, tell: Callable[[int], object]) ->
 class _Balance:
     """R2 over one wave, for the worst of its orders: administrators go first, standard users come first."""
 
-    def __init__(self, census: Census, changes: Iterable[Change]) -> None:
+    def __init__(self, census: StateIndex, changes: Iterable[Change]) -> None:
         # administrators and standard users as the wave begins: what leaves in between does not count
         self._companies: dict[str, list[int]] = {}
         for change in changes:
             for resource in (census.get(change.address), change.after):
                 if isinstance(resource, User):
-                    people, administrators = census.people_billed(resource.billed)
+                    people, administrators = census.billed_counts(resource.billed)
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
         """Whether this step may join the wave; what joins is counted."""
-        was, is_ = standing(before), standing(wanted)
+        was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
         moves = []
@@ -116,7 +116,7 @@ class _Balance:
         return administrators > 0 or standard == 0
 
 
-def _legal_alone(queue: _Queue, census: Census) -> bool:
+def _legal_alone(queue: _Queue, census: StateIndex) -> bool:
     address = queue.change.address
     before = census.get(address)
     queue.faults = census.place(address, after(before, queue.steps[0][1]))
@@ -124,7 +124,7 @@ def _legal_alone(queue: _Queue, census: Census) -> bool:
     return not queue.faults
 
 
-def _problems(stuck: list[_Queue], census: Census) -> Iterator[Diagnostic]:
+def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
     """The faults of what never joined, at the line that asks for it; a fault's echoes are left out."""
     for queue in stuck:
         census.place(queue.change.address, queue.change.after)
@@ -147,7 +147,7 @@ def _problems(stuck: list[_Queue], census: Census) -> Iterator[Diagnostic]:
                 )
 
 
-def _end_faults(queue: _Queue, census: Census) -> list[Diagnostic]:
+def _end_faults(queue: _Queue, census: StateIndex) -> list[Diagnostic]:
     """Broken at the very end too, when everything has been done?"""
     address: Address = queue.change.address
     census.place(address, queue.change.before)

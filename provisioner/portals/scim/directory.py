@@ -31,7 +31,7 @@ from provisioner.portals.http import TooLong
 from provisioner.portals.scim.client import Client, version_of
 from provisioner.portals.scim.mapping import Places
 from provisioner.portals.scim.path import Path, Resource
-from provisioner.rules import Census
+from provisioner.rules import StateIndex
 
 _VERSION_DIGITS = 13
 """52 bits: every program reads such a number back from JSON as it was."""
@@ -52,7 +52,7 @@ class Holdings:
         self._group_of: dict[str, str] = {}
         self._companies_of: dict[str, set[str]] = {}
         self._members_of: dict[str, set[str]] = {}
-        self._census = Census(State(), terms)
+        self._census = StateIndex(State(), terms)
         self._read = False
         self._finds_members = True
 
@@ -82,7 +82,7 @@ class Holdings:
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
         self._group_of, self._companies_of, self._members_of = {}, {}, {}
-        self._census = Census(State(), self._terms)
+        self._census = StateIndex(State(), self._terms)
         for group in sorted(groups, key=_age):
             self.keep_group(group)
         for user in sorted(users, key=_age):
@@ -289,7 +289,7 @@ class Holdings:
 
     def is_billed(self, number: str) -> bool:
         """Whether somebody who is not closed is billed to a company (R15)."""
-        return self._census.people_billed(number)[0] > 0
+        return self._census.billed_counts(number)[0] > 0
 
     # --- details ---
 
