@@ -35,7 +35,7 @@ import provisioner.mail.smtp
 import provisioner.manifest.validate
 import provisioner.render.text  # noqa: F401
 from provisioner.cli import run
-from provisioner.ledger.ledger import read_books, read_letters
+from provisioner.ledger.ledger import read_ledger, read_letters
 from provisioner.storage.database import Place
 
 TWO_NEWCOMERS = "clarke*.yaml"
@@ -69,7 +69,7 @@ def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Plac
     return (
         code == 0
         and "No changes" in capsys.readouterr().out
-        and read_books(ledger or folder / "ledger.db").unsettled == ()
+        and read_ledger(ledger or folder / "ledger.db").unsettled == ()
     )
 
 

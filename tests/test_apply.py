@@ -13,13 +13,13 @@ from people import NOW, TERMS, TODAY, company, state, user
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
 from provisioner.ledger.ledger import (
-    Effect,
     Intent,
     Ledger,
+    LedgerEffect,
     letter_key,
-    read_books,
     read_entries,
-    read_holder,
+    read_ledger,
+    read_lock,
 )
 from provisioner.mail.message import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
@@ -203,7 +203,7 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     step = plan.steps[0].step
     key = step_key(world.portal.snapshot().portal, step, "", 0)
     run = world.ledger.begin("apply", "digest")
-    world.ledger.intend([Intent(key, "company:1", "CreateCompany", Effect())])
+    world.ledger.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect())])
     assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
     assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
     assert world.current() == State()
@@ -246,7 +246,7 @@ def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(w
     """Whoever owes it, and whenever: owed twice, it is one letter."""
     for name in ("ann", "ann", "bob"):
         key = letter_key("p", f"id of {name}")
-        world.ledger.owe(
+        world.ledger.enqueue(
             f"{name}@example.fr", f"id of {name}", Letter(key, f"{name}@example.fr", "fr", {}, NOW)
         )
     assert world.letters() == ["ann@example.fr", "bob@example.fr"]
@@ -263,7 +263,7 @@ def test_a_held_ledger_is_refused_with_its_holder(world: World) -> None:
 
 
 def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
-    holder = read_holder(world.folder / "ledger.db")
+    holder = read_lock(world.folder / "ledger.db")
     assert holder is not None
     other = Ledger(world.folder / "ledger.db", lambda: NOW)
     other.unlock(holder.id)
@@ -273,7 +273,7 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
 
 
 def test_planning_reads_the_ledger_without_leaving_a_trace(tmp_path: Path) -> None:
-    assert read_books(tmp_path / "ledger.db").managed == {}
+    assert read_ledger(tmp_path / "ledger.db").managed == {}
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,7 +30,7 @@ from provisioner.commands.history import unlock
 from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal, read_snapshot
 from provisioner.ledger import ledger
-from provisioner.ledger.ledger import read_books, read_holder, read_letters
+from provisioner.ledger.ledger import read_ledger, read_letters, read_lock
 from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt
@@ -124,7 +124,7 @@ class Firm:
 
     def _judge(self, state: State) -> None:
         before = {user.id: user for user in self.state.users.values()}
-        managed = {known.id for known in read_books(self.folder / "ledger.db").managed.values()}
+        managed = {known.id for known in read_ledger(self.folder / "ledger.db").managed.values()}
         for user in state.users.values():
             was = before.get(user.id)
             name = self.created.get(user.id) or user.email.partition("@")[0]
@@ -152,7 +152,7 @@ class Firm:
             with self._watched(batch, meanwhile):
                 return command()
         except Died:
-            holder = read_holder(self.folder / "ledger.db")
+            holder = read_lock(self.folder / "ledger.db")
             if holder is not None:
                 assert self.clerk(unlock, holder.id).code == 0
             return None
@@ -426,10 +426,10 @@ class Convergence(RuleBasedStateMachine):
         assert all("the account is closed" in posted.detail for posted in letters if posted not in sent)
         box = self.folder / "outbox" / "new"
         assert len(os.listdir(box) if box.exists() else ()) == len(sent)
-        assert read_books(self.folder / "ledger.db").unsettled == ()
+        assert read_ledger(self.folder / "ledger.db").unsettled == ()
 
     def _as_declared(self) -> None:
-        managed = read_books(self.folder / "ledger.db").managed
+        managed = read_ledger(self.folder / "ledger.db").managed
         accounts = {user.id: user for user in self.firm.look().users.values()}
         for name, words in self.firm.declared.items():
             if f"{name}@example.fr" not in managed:
@@ -505,7 +505,7 @@ def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_me
         firm.write()
         if firm.run(firm.clerk.apply, death) is not None:
             break
-        cut_off += bool(read_books(folder / "ledger.db").unsettled)
+        cut_off += bool(read_ledger(folder / "ledger.db").unsettled)
         firm.words["operator"] = "partner"
         firm.write()
         assert firm.run(firm.clerk.apply)

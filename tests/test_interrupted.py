@@ -27,7 +27,7 @@ from smtp_support import SILENCE, Server, smtp_server
 from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
 from provisioner.commands import apply as apply_module
-from provisioner.ledger.ledger import Ledger, read_books, read_letters
+from provisioner.ledger.ledger import Ledger, read_ledger, read_letters
 from provisioner.mail import smtp
 from provisioner.operations import session as work_module
 from provisioner.terminal.console import Console
@@ -57,7 +57,7 @@ def require_finished(folder: Path) -> None:
     assert apply(folder) == 0
     assert set(mailed(folder).values()) == {1}
     assert len(mailed(folder)) == 2
-    assert read_books(folder / "ledger.db").unsettled == ()
+    assert read_ledger(folder / "ledger.db").unsettled == ()
     assert {posted.state for posted in read_letters(folder / "ledger.db")} == {"sent"}
 
 

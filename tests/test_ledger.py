@@ -21,17 +21,17 @@ from people import NOW
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
 from provisioner.ledger.ledger import (
     IDENTITY,
-    Effect,
-    Holder,
     Intent,
     Ledger,
+    LedgerEffect,
+    LockInfo,
     Settlement,
     has_run,
-    read_books,
     read_entries,
-    read_holder,
+    read_ledger,
+    read_ledger_id,
     read_letters,
-    read_name,
+    read_lock,
     read_runs,
 )
 from provisioner.mail.message import Letter
@@ -85,17 +85,17 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 def test_what_is_written_is_read_again(place: Place) -> None:
     words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
-    effect = Effect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
+    effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
     with opened(place) as ledger, ledger.locked("apply"):
         ledger.bind("p")
         first = ledger.begin("apply", "d" * 64)
         ledger.intend(
             [
                 Intent("k1", "user:ann@example.fr", "CreateUser", effect),
-                Intent("k2", "company:1", "X", Effect()),
+                Intent("k2", "company:1", "X", LedgerEffect()),
             ]
         )
-        assert [entry.key for entry in read_books(place).unsettled] == ["k1", "k2"]
+        assert [entry.key for entry in read_ledger(place).unsettled] == ["k1", "k2"]
         ledger.settle([Settlement("k1", "applied", user_id="7"), Settlement("k2", "failed", "no")], "p")
         ledger.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
         ledger.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
@@ -110,9 +110,9 @@ def test_what_is_written_is_read_again(place: Place) -> None:
     assert [(entry.key, entry.verdict) for entry in read_entries(place, first)] == [
         ("k1", "applied"), ("k2", "failed"),
     ]  # fmt: skip
-    books = read_books(place)
+    books = read_ledger(place)
     assert books.portal == "p"
-    assert books.ledger == read_name(place) != ""
+    assert books.ledger == read_ledger_id(place) != ""
     assert books.managed == {
         "ann@example.fr": Managed("7", "ann@example.fr", "", created=True),
         "bob@example.fr": Managed("8", None, "+332", created=True),
@@ -124,11 +124,11 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
     """A mail server's refusal, a portal's reason, and its name for an account."""
     with opened(place) as ledger, ledger.locked("apply"):
         run = ledger.begin("apply", "d")
-        ledger.intend([Intent(key, "user:ann", "X", Effect("ann")) for key in ("k1", "k2")])
+        ledger.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
         ledger.settle(
             [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
         )
-        ledger.owe("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
+        ledger.enqueue("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
         ledger.mark(["k"], "failed", "550 no such\0 user")
         assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
         assert ledger.books().managed["ann"].id == r"7\0"
@@ -179,8 +179,8 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
 def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> None:
     with opened(place) as ledger, ledger.locked("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
-            ledger.owe(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
-        ledger.take_up(["ann"])
+            ledger.enqueue(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
+        ledger.begin_delivery(["ann"])
         ledger.mark(["ann"], "body")
         assert [posted.user_id for posted in ledger.letters("owed")] == ["zoe", "max"]
         assert [posted.user_id for posted in ledger.reset_interrupted()] == ["ann"]
@@ -194,14 +194,14 @@ def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: 
         runs = []
         for _ in range(3):
             with ledger.locked("mail"):
-                ledger.owe("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
-                ledger.take_up(["ann"])
+                ledger.enqueue("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
+                ledger.begin_delivery(["ann"])
                 ledger.release_claims()
                 runs.append(ledger.claimant)
         with ledger.locked("mail"):
             (posted,) = ledger.letters("owed")
             assert (posted.claims, posted.attempts) == (tuple(runs), 3)
-            ledger.settle_claims({"ann": "another"}, [("ann", "unknown", "why")])
+            ledger.record_claims({"ann": "another"}, [("ann", "unknown", "why")])
             ledger.resend("ann")
             (posted,) = ledger.letters("owed")
             assert (posted.claims, posted.detail, posted.resent) == (("another",), "why", True)
@@ -221,15 +221,15 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
         with opened(place) as ledger:
             for _ in range(2):
                 with ledger.locked("apply"):
-                    holder = read_holder(place)
+                    holder = read_lock(place)
                     assert holder is not None
                     assert holder.fence == ledger.fence
                     fences.append(ledger.fence)
                     names.add(ledger.id)
                     assert str(os.getpid()) in ledger.owner
-                assert read_holder(place) is None
+                assert read_lock(place) is None
     assert fences == [1, 2, 3, 4]
-    assert names == {read_name(place)}
+    assert names == {read_ledger_id(place)}
 
 
 def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Place) -> None:
@@ -289,7 +289,7 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
                 second.end("done")
             _refuses_to_write(first)
         assert [run.outcome for run in read_runs(place, 9)] == ["done"]
-        assert read_holder(place) is None
+        assert read_lock(place) is None
 
 
 def _beat_once(ledger: Ledger) -> None:
@@ -304,8 +304,8 @@ def _refuses_to_write(ledger: Ledger) -> None:
         ledger.adopt({"x": Managed("1", None, None, created=False)})
 
 
-def _held(place: Place) -> Holder:
-    holder = read_holder(place)
+def _held(place: Place) -> LockInfo:
+    holder = read_lock(place)
     assert holder is not None
     return holder
 
@@ -576,7 +576,7 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
         connection.executescript(VERSION_1)
     before = place.read_bytes()
     for turn in ("as it is", "up to date"):
-        books = read_books(place)
+        books = read_ledger(place)
         assert books.managed == {"zoe@example.fr": Managed("7", "zoe@example.fr", "", created=True)}
         assert [entry.key for entry in books.unsettled] == ["k"]
         assert [posted.letter.key for posted in read_letters(place)] == ["z", "a"]
@@ -590,9 +590,9 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
     with opened(place) as ledger:
         ledger.unlock("abc")
         with ledger.locked("apply"):
-            ledger.owe("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
-            assert (ledger.fence, ledger.id) == (1, read_name(place))
-            ledger.take_up(["z"])
+            ledger.enqueue("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
+            assert (ledger.fence, ledger.id) == (1, read_ledger_id(place))
+            ledger.begin_delivery(["z"])
             claimant = ledger.claimant
     assert [(posted.letter.key, posted.claims) for posted in read_letters(place)] == [
         ("z", (claimant,)), ("a", ()), ("m", ()),

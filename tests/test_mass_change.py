@@ -7,7 +7,7 @@ import json
 import pytest
 from shell_support import Shell
 
-from provisioner.ledger.ledger import read_books
+from provisioner.ledger.ledger import read_ledger
 
 
 def crowd(shell: Shell, people: int) -> None:
@@ -200,4 +200,4 @@ def test_an_empty_firm_whose_manifests_are_empty_is_no_accident(shell: Shell) ->
     for file in (shell.folder / "clients").iterdir():
         file.unlink()
     assert shell("plan", "--detailed-exitcode").code == 0
-    assert read_books(shell.folder / "ledger.db").managed == {}
+    assert read_ledger(shell.folder / "ledger.db").managed == {}

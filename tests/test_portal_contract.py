@@ -40,7 +40,7 @@ from reference_portal import MemoryPortal
 from strategies import states
 
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger.ledger import Effect, Intent, Ledger, read_entries
+from provisioner.ledger.ledger import Intent, Ledger, LedgerEffect, read_entries
 from provisioner.model import (
     AppState,
     Billing,
@@ -700,7 +700,7 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
         theirs.hold("another-ledger", "somebody", 1, 60)
         ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
         ledger.begin("apply", "digest")
-        ledger.intend([Intent(key, "company:1", "CreateCompany", Effect()) for key in ("a", "b", "c")])
+        ledger.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect()) for key in ("a", "b", "c")])
         require(theirs.execute([Call("a", step)])[0])
         require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 2
@@ -718,7 +718,7 @@ def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_nam
     theirs, ours = desk.portal, world.portal()
     ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
-    intent = Intent("key", "user:eve@example.fr", "CreateUser", Effect("eve@example.fr"))
+    intent = Intent("key", "user:eve@example.fr", "CreateUser", LedgerEffect("eve@example.fr"))
     with ledger.locked("test"):
         theirs.hold("ledger-A", "ann", 1, 60)
         require(theirs.execute([call])[0])

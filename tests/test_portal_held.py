@@ -18,7 +18,7 @@ from provisioner.commands import apply as apply_module
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
-from provisioner.ledger.ledger import letter_key, read_books, read_entries, read_letters
+from provisioner.ledger.ledger import letter_key, read_entries, read_ledger, read_letters
 from provisioner.model import Operator, State
 from provisioner.operations import plan as planning_module
 from provisioner.operations.apply import remember_adoptions
@@ -103,7 +103,7 @@ def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_kn
 ) -> None:
     """Otherwise a run that is killed would keep those after it waiting until its lease has run out."""
     assert firm("apply", "--auto-approve").code == 0
-    portal, ledger = embedded(firm.folder), read_books(firm.folder / "ledger.db").ledger
+    portal, ledger = embedded(firm.folder), read_ledger(firm.folder / "ledger.db").ledger
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
     portal.drop_lease(ledger, "bob")
     portal.close()
@@ -132,8 +132,8 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
 
     def overtaken(*words: Any) -> None:
         portal = embedded(firm.folder)
-        portal.take_lease(read_books(firm.folder / "ledger.db").ledger, "somebody", "later", 99, 60)
-        portal.drop_lease(read_books(firm.folder / "ledger.db").ledger, "later")
+        portal.take_lease(read_ledger(firm.folder / "ledger.db").ledger, "somebody", "later", 99, 60)
+        portal.drop_lease(read_ledger(firm.folder / "ledger.db").ledger, "later")
         portal.close()
         remember(*words)
 
@@ -152,7 +152,7 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
 def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
-    portal.take_lease(read_books(firm.folder / "ledger.db").ledger, "bob on beta", "copy", 99, 60)
+    portal.take_lease(read_ledger(firm.folder / "ledger.db").ledger, "bob on beta", "copy", 99, 60)
     said = firm("mail", "send")
     assert said.code == 6
     assert "held by bob on beta" in said.err
@@ -178,7 +178,7 @@ def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> N
     assert mailed(firm.folder) == {owed[1].letter.recipient: 1}
     assert firm("mail", "send", owed[0].letter.recipient).code == 7
     assert sum(mailed(firm.folder).values()) == 1
-    assert letter_key(read_books(firm.folder / "ledger.db").portal, owed[0].user_id) == owed[0].letter.key
+    assert letter_key(read_ledger(firm.folder / "ledger.db").portal, owed[0].user_id) == owed[0].letter.key
 
 
 class Lesser:
@@ -258,7 +258,7 @@ def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_its
 def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
-    lease = portal.lease(read_books(firm.folder / "ledger.db").ledger)
+    lease = portal.lease(read_ledger(firm.folder / "ledger.db").ledger)
     portal.close()
     assert lease is not None
     assert (lease.holder, lease.fence) == ("", 1)

@@ -24,7 +24,7 @@ from scim_support import TOKEN, ask, between, everything, opened, server, tenant
 from provisioner import limits
 from provisioner.cli import run
 from provisioner.errors import LockLost, Partial, PortalError, StalePlan
-from provisioner.ledger.ledger import read_holder
+from provisioner.ledger.ledger import read_lock
 from provisioner.model import Production, UserType
 from provisioner.planning.steps import (
     CloseUser,
@@ -740,7 +740,7 @@ def test_a_client_that_slept_while_another_took_over_sends_nobody_a_second_welco
         assert asleep.wait(60)
         os.kill(client, signal.SIGSTOP)
         try:
-            holder = read_holder(folder / "ledger.db")
+            holder = read_lock(folder / "ledger.db")
             assert holder is not None
             assert run(["-C", str(folder), "unlock", holder.id]) == 0
             assert apply(folder) == 0, capsys.readouterr()

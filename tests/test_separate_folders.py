@@ -19,7 +19,7 @@ from scim_support import TOKEN, everything, server, tenant
 
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
-from provisioner.ledger.ledger import read_books, read_entries, read_holder, read_runs
+from provisioner.ledger.ledger import read_entries, read_ledger, read_lock, read_runs
 from provisioner.model import Operator, Terms
 from provisioner.storage.database import Place
 
@@ -183,7 +183,7 @@ def test_a_run_that_stood_still_while_another_took_its_place_writes_nothing_more
         if not stopped:
             assert pid == 0
             break
-        holder = read_holder(folder / "ledger.db")
+        holder = read_lock(folder / "ledger.db")
         if holder is not None:
             assert run(["-C", str(folder), "unlock", holder.id]) == 0
         assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0, (number, capsys.readouterr())
@@ -197,6 +197,6 @@ def test_a_run_that_stood_still_while_another_took_its_place_writes_nothing_more
         woken[code] += 1
         fenced += "taken this one's place on the portal" in talk
         require_one_effect(folder / "portal.db", [folder])
-        assert read_books(folder / "ledger.db").unsettled == ()
+        assert read_ledger(folder / "ledger.db").unsettled == ()
     assert woken[6] >= 10
     assert fenced >= 2

@@ -11,7 +11,7 @@ from provisioner.embedded.server.endpoints import ENDPOINTS
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.openapi import openapi
 from provisioner.embedded.server.problem_details import PROBLEMS
-from provisioner.embedded.server.routes import BY_NAME, TABLE
+from provisioner.embedded.server.routes import BY_NAME, ROUTES
 
 PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"
 
@@ -21,13 +21,13 @@ def test_the_published_document_is_the_tables_own_byte_for_byte() -> None:
 
 
 def test_every_endpoint_that_clients_know_is_in_the_table_once_and_has_a_handler() -> None:
-    assert [entry.name for entry in TABLE] == list(ENDPOINTS)
+    assert [entry.name for entry in ROUTES] == list(ENDPOINTS)
     assert HANDLERS.keys() == BY_NAME.keys() - {"token"}
-    assert len({(entry.method, entry.path) for entry in TABLE}) == len(TABLE)
+    assert len({(entry.method, entry.path) for entry in ROUTES}) == len(ROUTES)
 
 
 def test_what_changes_something_needs_the_scope_to_write() -> None:
-    for entry in TABLE:
+    for entry in ROUTES:
         if entry.path.startswith("/v1/"):
             assert entry.access == ("portal.read" if entry.method == "GET" else "portal.write"), entry.name
         else:
@@ -47,5 +47,5 @@ def test_the_document_names_the_headers_that_come_and_takes_what_the_service_ign
 
 def test_every_status_has_a_title() -> None:
     titled = {status for status, _ in PROBLEMS.values()}
-    for entry in TABLE:
+    for entry in ROUTES:
         assert entry.statuses - entry.gives.keys() <= titled, entry.name

@@ -38,7 +38,7 @@ from provisioner.embedded.host import Job
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server import app, http_protocol
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.api_clients import Books, Clients
+from provisioner.embedded.server.api_clients import Clients, ClientStore
 from provisioner.embedded.server.app import Border, Bounds
 from provisioner.embedded.server.batch_writer import Writer
 from provisioner.embedded.server.pool import Lasting
@@ -656,7 +656,7 @@ def test_a_long_body_is_read_while_others_are_answered(
     assert threads[1] != "MainThread"
 
 
-def _token(books: Books) -> str:
+def _token(books: ClientStore) -> str:
     clients = Clients(books)
     client = next(one for one in clients.everyone() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)

@@ -12,7 +12,7 @@ import pytest
 from people import ESSENTIEL, NOW, TERMS, user
 from service_support import PUBLIC_URL, Served, claims, serving
 
-from provisioner.embedded.server.routes import SCOPES, TABLE, Entry
+from provisioner.embedded.server.routes import ROUTES, SCOPES, Operation
 from provisioner.model import Operator, User
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call
@@ -20,7 +20,7 @@ from provisioner.portal import Call
 ROLES = list(Operator)
 GRANTED = [scopes for size in (1, 2) for scopes in itertools.combinations(SCOPES, size)]
 CASES = [(role, scopes) for role in ROLES for scopes in GRANTED]
-PROTECTED = [entry for entry in TABLE if entry.access]
+PROTECTED = [entry for entry in ROUTES if entry.access]
 ON_USERS = ("edit_profile", "set_type", "set_billed_company", "edit_companies", "edit_apps", "close_user")
 
 MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANAGER}
@@ -59,7 +59,7 @@ class Desk:
         assert receipt.problem == ""
         return receipt.id
 
-    def ask(self, entry: Entry, number: int, **more: Any) -> httpx2.Response:
+    def ask(self, entry: Operation, number: int, **more: Any) -> httpx2.Response:
         """A request that is well formed, and right for whoever may send it."""
         request = self._requests(entry.name, number)
         request.update(more)
@@ -139,7 +139,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         found.portal.close()
 
 
-def refusal(entry: Entry, role: Operator, scopes: tuple[str, ...]) -> tuple[str, str]:
+def refusal(entry: Operation, role: Operator, scopes: tuple[str, ...]) -> tuple[str, str]:
     """The problem and its rule that this role meets with this scope; "" where it may."""
     if entry.access not in scopes:
         return "scope", ""
@@ -153,7 +153,7 @@ def refusal(entry: Entry, role: Operator, scopes: tuple[str, ...]) -> tuple[str,
 
 
 @pytest.mark.parametrize("entry", PROTECTED, ids=lambda entry: entry.name)
-def test_a_role_may_what_the_portal_lets_it_and_nothing_else(desk: Desk, entry: Entry) -> None:
+def test_a_role_may_what_the_portal_lets_it_and_nothing_else(desk: Desk, entry: Operation) -> None:
     for number, (role, scopes) in enumerate(CASES):
         before = desk.portal.about().counter
         answer = desk.ask(entry, number)
@@ -170,14 +170,14 @@ def test_a_role_may_what_the_portal_lets_it_and_nothing_else(desk: Desk, entry: 
 
 def test_a_collaborator_creates_users_who_wait(desk: Desk) -> None:
     number = CASES.index((Operator.COLLABORATOR, tuple(SCOPES)))
-    (entry,) = (entry for entry in TABLE if entry.name == "create_user")
+    (entry,) = (entry for entry in ROUTES if entry.name == "create_user")
     answer = desk.ask(entry, number, json=newcomer(number, "to_validate"))
     assert answer.status_code == 201
     assert desk.portal.user(answer.json()["id"]).status == "to_validate"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("entry", PROTECTED, ids=lambda entry: entry.name)
-def test_without_a_token_nothing_is_answered_and_nothing_done(desk: Desk, entry: Entry) -> None:
+def test_without_a_token_nothing_is_answered_and_nothing_done(desk: Desk, entry: Operation) -> None:
     before = desk.portal.about().counter
     for authorization in ("", "Bearer made-up", "Basic YTpi"):
         headers = {**desk._requests(entry.name, 0).get("headers", {}), "Authorization": authorization}
@@ -188,7 +188,7 @@ def test_without_a_token_nothing_is_answered_and_nothing_done(desk: Desk, entry:
 
 
 def test_what_needs_no_token_tells_nothing_of_anybody(desk: Desk) -> None:
-    for entry in TABLE:
+    for entry in ROUTES:
         if not entry.access and entry.name != "token":
             answer = httpx2.get(f"{desk.served.url}{entry.path}")
             assert answer.status_code == 200

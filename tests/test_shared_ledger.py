@@ -36,7 +36,7 @@ from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
-from provisioner.ledger.ledger import IDENTITY, read_entries, read_holder, read_letters, read_runs
+from provisioner.ledger.ledger import IDENTITY, read_entries, read_letters, read_lock, read_runs
 from provisioner.storage.database import Place, connect, open_place, transaction
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_is_succeeded_at_once(share: Share) -> None:
         finally:
             process.kill()
             process.wait()
-    before = read_holder(shared.place)
+    before = read_lock(shared.place)
     assert before is not None
     assert apply(shared.folder("second")) == 0
     assert time.time() * 1000 < before.expires

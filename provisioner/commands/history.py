@@ -8,11 +8,11 @@ from pathlib import Path
 from provisioner.errors import UsageError
 from provisioner.ledger.ledger import (
     Ledger,
-    describe_holder,
+    describe_lock,
     has_run,
     read_entries,
-    read_holder,
-    read_name,
+    read_ledger_id,
+    read_lock,
     read_runs,
 )
 from provisioner.model import Clock
@@ -66,18 +66,18 @@ def _steps(place: Place, run: int, console: Console, as_json: bool) -> int:
 def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
     """Who holds the lock, since when and until when."""
     place = ledger_of(load_workspace(folder))
-    holder = read_holder(place)
+    holder = read_lock(place)
     if as_json:
         words = {name: getattr(holder, name) for name in SHOWN} if holder is not None else {}
         expires = {"expires": holder.until or None} if holder is not None else {}
         console.answer(
-            visible_json({"ledger": read_name(place), "held": holder is not None, **words, **expires})
+            visible_json({"ledger": read_ledger_id(place), "held": holder is not None, **words, **expires})
         )
         return 0
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
-    console.answer(f"Held by {visible(describe_holder(holder, clock()))}.")
+    console.answer(f"Held by {visible(describe_lock(holder, clock()))}.")
     until = f"{holder.until}, unless it is renewed before" if holder.until else "never"
     for name, words_ in (
         ("command", visible(holder.command)),
@@ -94,18 +94,18 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
     """Take the lock from the run that holds it; without an id, say who that is."""
     place = ledger_of(load_workspace(folder))
-    holder = read_holder(place)
+    holder = read_lock(place)
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
     if lock_id is None:
-        console.answer(f"Lock {visible(holder.id)} is held by {visible(describe_holder(holder, clock()))}.")
+        console.answer(f"Lock {visible(holder.id)} is held by {visible(describe_lock(holder, clock()))}.")
         console.say(f"If that run is dead: provisioner unlock {visible(holder.id)}")
         return 0
     with closing(Ledger(place, clock)) as ledger:
         taken = ledger.unlock(lock_id)
     console.answer(
-        f"Unlocked; it was held by {visible(describe_holder(taken, clock()))}. "
+        f"Unlocked; it was held by {visible(describe_lock(taken, clock()))}. "
         "That run writes nothing more than what it has in hand."
     )
     return 0

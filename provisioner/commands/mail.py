@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provisioner.commands.plan import read_plan
 from provisioner.errors import Cancelled, Partial, UsageError
-from provisioner.ledger.ledger import Ledger, Posted, letter_key, read_letters
+from provisioner.ledger.ledger import Ledger, OutboxEntry, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
@@ -158,7 +158,7 @@ def settle(
     return 0
 
 
-def _letters_to(ledger: Ledger, user: str) -> list[Posted]:
+def _letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
     """Those to the account that has this name, also under one that it had before; else to this address."""
     key = email_key(user)
     known = ledger.books().managed.get(key)
@@ -167,7 +167,7 @@ def _letters_to(ledger: Ledger, user: str) -> list[Posted]:
     return [posted for posted in ledger.letters() if key in (posted.user, email_key(posted.letter.recipient))]
 
 
-def _advice(posted: Posted) -> str:
+def _advice(posted: OutboxEntry) -> str:
     if posted.state == "unknown":
         return f"\n           to decide: provisioner mail settle {posted.user} --sent, or --resend"
     return ""
@@ -221,7 +221,7 @@ def _owed_to(
         letter_key(_portal_id(portal), account.id, _generation(ledger, account.id)),
         clock,
     )
-    ledger.owe(email_key(user), account.id, letter)
+    ledger.enqueue(email_key(user), account.id, letter)
     return letter.key
 
 

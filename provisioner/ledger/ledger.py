@@ -120,7 +120,7 @@ IDENTITY = Identity("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_
 T = TypeVar("T")
 
 
-class Holder(NamedTuple):
+class LockInfo(NamedTuple):
     """Who holds the lock, since when and until when."""
 
     id: str
@@ -147,7 +147,7 @@ class Holder(NamedTuple):
 
 
 @value
-class Effect:
+class LedgerEffect:
     """What a step leaves in the ledger once the portal has done it.
 
     ``created`` and ``letter`` hold only if it was done through us; ``email`` and ``phone`` are
@@ -167,7 +167,7 @@ class Intent(NamedTuple):
     key: str
     address: str
     action: str
-    effect: Effect
+    effect: LedgerEffect
 
 
 class Settlement(NamedTuple):
@@ -191,7 +191,7 @@ class Run(NamedTuple):
     outcome: str
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One step of a run, as history shows it."""
 
     run: int
@@ -202,7 +202,7 @@ class Entry(NamedTuple):
     problem: str
 
 
-class Posted(NamedTuple):
+class OutboxEntry(NamedTuple):
     """One letter of the outbox."""
 
     letter: Letter
@@ -218,7 +218,7 @@ class Posted(NamedTuple):
 
 
 @value
-class Books:
+class LedgerSnapshot:
     """Everything that planning reads of the ledger, at one instant."""
 
     portal: str = ""
@@ -226,15 +226,15 @@ class Books:
     ledger: str = ""
     """The ledger's own lasting name; empty where there is none yet."""
     managed: Mapping[str, Managed] = field(default_factory=dict)
-    open_letters: tuple[Posted, ...] = ()
+    open_letters: tuple[OutboxEntry, ...] = ()
     """Every letter that is not sent."""
-    unsettled: tuple[Entry, ...] = ()
+    unsettled: tuple[JournalEntry, ...] = ()
     """Steps of an interrupted run whose end is not known."""
 
 
-def read_books(place: Place) -> Books:
+def read_ledger(place: Place) -> LedgerSnapshot:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    return read(place, IDENTITY, _books) or Books()
+    return read(place, IDENTITY, _books) or LedgerSnapshot()
 
 
 def read_runs(place: Place, most: int) -> list[Run]:
@@ -259,22 +259,22 @@ def has_run(place: Place, run: int) -> bool:
     return read(place, IDENTITY, found) or False
 
 
-def read_entries(place: Place, run: int) -> list[Entry]:
+def read_entries(place: Place, run: int) -> list[JournalEntry]:
     """The steps of one run, in the order in which they were meant."""
     return read(place, IDENTITY, lambda connection: _entries(connection, "run = ?", (run,))) or []
 
 
-def read_letters(place: Place) -> list[Posted]:
+def read_letters(place: Place) -> list[OutboxEntry]:
     """The whole outbox, oldest first."""
     return read(place, IDENTITY, lambda connection: _letters(connection, "1 = 1")) or []
 
 
-def read_holder(place: Place) -> Holder | None:
+def read_lock(place: Place) -> LockInfo | None:
     """Who holds the lock now, if anybody."""
     return read(place, IDENTITY, _holder)
 
 
-def read_name(place: Place) -> str:
+def read_ledger_id(place: Place) -> str:
     """The ledger's own lasting name; empty where there is no ledger."""
     return read(place, IDENTITY, lambda connection: _fact(connection, "id")) or ""
 
@@ -309,7 +309,7 @@ class Ledger:
         self._vein: Connection | None = None
         self._missed: tuple[str, float] = ("", 0)
         self._run = 0
-        self._meant: dict[str, Effect] = {}
+        self._meant: dict[str, LedgerEffect] = {}
 
     @property
     def claimant(self) -> str:
@@ -346,7 +346,7 @@ class Ledger:
                 raise
             self._release()
 
-    def books(self) -> Books:
+    def books(self) -> LedgerSnapshot:
         """The ledger as it stands."""
         with told(self._place, IDENTITY):
             return _books(self._connection)
@@ -363,7 +363,7 @@ class Ledger:
                     "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
                 )
 
-    def count_on(self, fence: int) -> None:
+    def raise_fence(self, fence: int) -> None:
         """Let the next run have a higher number than this one, which the portal gave us.
 
         It knows of later runs than we do once we were restored from a backup.
@@ -420,13 +420,13 @@ class Ledger:
             effects = [(self._effect(connection, s.key, open_entries[s.key]), s) for s in known]
             _take_effects(connection, effects, portal, now)
 
-    def _effect(self, connection: Connection, key: str, seq: int) -> Effect:
+    def _effect(self, connection: Connection, key: str, seq: int) -> LedgerEffect:
         """What was meant: by this run, or by one that did not get to its end."""
         meant = self._meant.pop(key, None)
         if meant is None:
             (text,) = connection.execute("SELECT effect FROM journal WHERE seq = ?", (seq,)).fetchone()
             with decoding():
-                meant = Effect(**json.loads(text))
+                meant = LedgerEffect(**json.loads(text))
         return meant
 
     def creations(self) -> dict[str, int]:
@@ -446,12 +446,12 @@ class Ledger:
             with self._write() as connection:
                 _remember(connection, [(user, records[user]) for user in some])
 
-    def owe(self, user: str, user_id: str, letter: Letter) -> None:
+    def enqueue(self, user: str, user_id: str, letter: Letter) -> None:
         """Put a letter into the outbox, once."""
         with self._write() as connection:
             _owe(connection, [(user, user_id, letter)], self._now())
 
-    def letters(self, *states: str) -> list[Posted]:
+    def letters(self, *states: str) -> list[OutboxEntry]:
         """The letters in these states (all when none is given), oldest first."""
         with told(self._place, IDENTITY):
             marks = ", ".join("?" for _ in states)
@@ -467,7 +467,7 @@ class Ledger:
         with self._write() as connection:
             _mark(connection, marks, self._now())
 
-    def take_up(self, keys: Iterable[str]) -> None:
+    def begin_delivery(self, keys: Iterable[str]) -> None:
         """Take letters in hand; committed before the portal is asked, which may then have them as ours."""
         now = self._now()
         with self._write() as connection:
@@ -477,7 +477,7 @@ class Ledger:
                 [(now, self.claimant, key) for key in keys],
             )
 
-    def settle_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
+    def record_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
         """Write down which run has each letter, and what becomes of those that are not ours."""
         # one transaction: a letter that a copy has is not owed again but by whoever decides that
         with self._write() as connection:
@@ -487,7 +487,7 @@ class Ledger:
             _mark(connection, marks, self._now())
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Letters that are sent, which the portal has not been told; with their :attr:`Posted.claims`."""
+        """Letters that are sent, which the portal has not been told; with their :attr:`OutboxEntry.claims`."""
         with told(self._place, IDENTITY):
             rows = self._connection.execute(
                 "SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''"
@@ -523,7 +523,7 @@ class Ledger:
                 "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'", (self._now(),)
             )
 
-    def reset_interrupted(self) -> list[Posted]:
+    def reset_interrupted(self) -> list[OutboxEntry]:
         """Letters a dead run was sending: before the body they are owed, within it nobody knows.
 
         Returns those of which nobody knows.
@@ -539,7 +539,7 @@ class Ledger:
             )
         return cut_off
 
-    def unlock(self, lock_id: str) -> Holder:
+    def unlock(self, lock_id: str) -> LockInfo:
         """Take the lock away from its holder, who ends the batch in hand and writes no other.
 
         Raises :class:`UsageError`.
@@ -551,7 +551,7 @@ class Ledger:
             if holder.id != lock_id:
                 raise UsageError(
                     f"The lock is {holder.id}, not {lock_id}; "
-                    f"it belongs to {describe_holder(holder, self._clock())}.",
+                    f"it belongs to {describe_lock(holder, self._clock())}.",
                     f"If that run is dead: provisioner unlock {holder.id}",
                 )
             self._connection.execute("DELETE FROM lock")
@@ -582,7 +582,7 @@ class Ledger:
         if isinstance(self._place, Path):
             return False
         try:
-            holder = read_holder(self._place)
+            holder = read_lock(self._place)
         except ProvisionerError:
             return False
         return holder is None or holder.id != self._lock
@@ -598,17 +598,17 @@ class Ledger:
             if holder.id != self._missed[0]:
                 if time.monotonic() >= deadline:
                     raise Locked(
-                        f"The ledger is locked by {describe_holder(holder, self._clock())}.",
+                        f"The ledger is locked by {describe_lock(holder, self._clock())}.",
                         "Wait for it (--lock-timeout 60), or if that run is stuck: "
                         f"provisioner unlock {holder.id}",
                     )
                 if not told:
                     told = True
-                    waiting(f"Waiting for the ledger: locked by {describe_holder(holder, self._clock())}.")
+                    waiting(f"Waiting for the ledger: locked by {describe_lock(holder, self._clock())}.")
             time.sleep(POLL_SECONDS)
             holder = self._try_again(command, holder, deadline)
 
-    def _try_again(self, command: str, holder: Holder, deadline: float) -> Holder | None:
+    def _try_again(self, command: str, holder: LockInfo, deadline: float) -> LockInfo | None:
         """As :meth:`_try_acquire`, for one who waits: a server that goes away may come back as well."""
         try:
             return self._try_acquire(command)
@@ -617,18 +617,18 @@ class Ledger:
                 raise
             return holder
 
-    def _try_acquire(self, command: str) -> Holder | None:
+    def _try_acquire(self, command: str) -> LockInfo | None:
         """None once the lock is ours, else who holds it. A holder that is known to be gone is succeeded."""
         try:
             return self._acquired(command)
         except LedgerError as problem:
             # whoever writes for so long that nobody else gets his turn is still at work
-            holder = read_holder(self._place) if is_busy(problem) else None
+            holder = read_lock(self._place) if is_busy(problem) else None
             if holder is None:
                 raise
             return holder
 
-    def _acquired(self, command: str) -> Holder | None:
+    def _acquired(self, command: str) -> LockInfo | None:
         with told(self._place, IDENTITY), transaction(self._connection):
             connection = self._connection
             now = now_of(self._place, connection)
@@ -656,7 +656,7 @@ class Ledger:
         self._lock, self.fence = lock, fence
         return None
 
-    def _is_over(self, holder: Holder, now: float) -> bool:
+    def _is_over(self, holder: LockInfo, now: float) -> bool:
         """It died, where that can be known; or it has stood still for longer than its lease."""
         if holder.expires and now * 1000 >= holder.expires:
             return True
@@ -757,7 +757,7 @@ def _lost() -> LockLost:
     )
 
 
-def describe_holder(holder: Holder, now: datetime) -> str:
+def describe_lock(holder: LockInfo, now: datetime) -> str:
     """Owner and age, in words."""
     minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
     age = "less than a minute" if minutes < 1 else f"{minutes} minute{'s' if minutes > 1 else ''}"
@@ -774,8 +774,8 @@ def _fact(connection: Connection, name: str) -> str:
     return str(row[0]) if row else ""
 
 
-def _books(connection: Connection) -> Books:
-    return Books(
+def _books(connection: Connection) -> LedgerSnapshot:
+    return LedgerSnapshot(
         portal=_fact(connection, "portal"),
         ledger=_fact(connection, "id"),
         managed=_managed_where(connection, "1 = 1", ()),
@@ -789,7 +789,7 @@ def _managed_where(connection: Connection, where: str, values: Sequence[str]) ->
     return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
 
 
-def _entries(connection: Connection, where: str, values: Sequence[object]) -> list[Entry]:
+def _entries(connection: Connection, where: str, values: Sequence[object]) -> list[JournalEntry]:
     rows = connection.execute(
         f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
@@ -797,10 +797,10 @@ def _entries(connection: Connection, where: str, values: Sequence[object]) -> li
     with decoding():
         if any(None in row for row in rows):
             raise ValueError("nobody writes an entry like this")
-        return [Entry(*row) for row in rows]
+        return [JournalEntry(*row) for row in rows]
 
 
-def _letters(connection: Connection, where: str, values: Sequence[object] = ()) -> list[Posted]:
+def _letters(connection: Connection, where: str, values: Sequence[object] = ()) -> list[OutboxEntry]:
     rows = connection.execute(
         "SELECT context, dated, key, recipient, language, template, "
         f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
@@ -818,7 +818,7 @@ def _letters(connection: Connection, where: str, values: Sequence[object] = ()) 
         if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
             raise ValueError("nobody writes letters like these")
     return [
-        Posted(
+        OutboxEntry(
             Letter(key, recipient, language, context, days[dated], template),
             user, user_id, state, attempts, bool(resent), detail, changed, _runs(claims),
         )
@@ -840,21 +840,21 @@ def _mark(connection: Connection, marks: Iterable[tuple[str, str, str]], now: st
     )
 
 
-def _holder(connection: Connection) -> Holder | None:
+def _holder(connection: Connection) -> LockInfo | None:
     row = connection.execute(
         "SELECT id, owner, host, pid, born, command, since, fence, expires, served_by, served_since FROM lock"
     ).fetchone()
     if row is None:
         return None
     with decoding():
-        holder = Holder(*row)
+        holder = LockInfo(*row)
         if datetime.fromisoformat(holder.since).tzinfo is None or holder.pid <= 0:
             raise ValueError("nobody writes a lock like this")
     return holder
 
 
 def _take_effects(
-    connection: Connection, effects: Iterable[tuple[Effect, Settlement]], portal: str, now: str
+    connection: Connection, effects: Iterable[tuple[LedgerEffect, Settlement]], portal: str, now: str
 ) -> None:
     done = [
         (effect, settlement)
@@ -943,7 +943,7 @@ _context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
 _effect_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
 
 
-def _effect_text(effect: Effect) -> str:
+def _effect_text(effect: LedgerEffect) -> str:
     words = {
         "user": effect.user,
         "email": effect.email,
@@ -1003,7 +1003,7 @@ def _seen(pid: int) -> tuple[str, str]:
     return words[0], words[19]
 
 
-def _alive(holder: Holder) -> bool:
+def _alive(holder: LockInfo) -> bool:
     """False only where we can know: the holder ran on this machine, among processes we see, and is gone."""
     born, _, numbering = holder.born.partition(" ")
     if holder.host != _host() or numbering not in ("", _numbering()):

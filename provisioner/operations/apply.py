@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from provisioner.errors import StalePlan
-from provisioner.ledger.ledger import Effect, Entry, Intent, Ledger, Settlement
+from provisioner.ledger.ledger import Intent, JournalEntry, Ledger, LedgerEffect, Settlement
 from provisioner.model import (
     Address,
     Managed,
@@ -89,7 +89,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
     return sum(settlement.verdict in DONE for settlement in settlements)
 
 
-def _is_of_another_account(receipt: Receipt, entry: Entry, snapshot: Snapshot) -> bool:
+def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
     """Whom another ledger created goes by another name today, and whoever shall have it was never made."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
@@ -244,22 +244,22 @@ def _write(
     return receipts
 
 
-def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None) -> Effect:
+def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None) -> LedgerEffect:
     """What the ledger shall remember once the portal has done this step."""
     match step:
         case CreateUser():
             profile = step.profile
             owed = _words(letter) if letter and profile.status == "active" else None
-            return Effect(step.user, profile.email, profile.phone or "", created=True, letter=owed)
+            return LedgerEffect(step.user, profile.email, profile.phone or "", created=True, letter=owed)
         case ValidateUser():
-            return Effect(step.user, letter=_words(letter) if letter else None)
+            return LedgerEffect(step.user, letter=_words(letter) if letter else None)
         case EditProfile():
             was = before if isinstance(before, User) else None
             email = step.email if was is None or was.email != step.email else None
             phone = (step.phone or "") if was is None or was.phone != step.phone else None
-            return Effect(step.user, email, phone)
+            return LedgerEffect(step.user, email, phone)
     address = address_of(step)
-    return Effect(address.key if address.kind == "user" else "")
+    return LedgerEffect(address.key if address.kind == "user" else "")
 
 
 def _words(letter: PlannedLetter) -> dict[str, object]:

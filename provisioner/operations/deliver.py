@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from provisioner.errors import MailError, ProvisionerError
-from provisioner.ledger.ledger import Ledger, Posted
+from provisioner.ledger.ledger import Ledger, OutboxEntry
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, Templates, compose, render
 from provisioner.model import Status, User, email_key
@@ -104,7 +104,7 @@ def close_claims(ledger: Ledger, portal: Portal) -> None:
         ledger.end_claims(sent)
 
 
-def _not_ours(posted: Posted, holder: str) -> Delivery:
+def _not_ours(posted: OutboxEntry, holder: str) -> Delivery:
     """What becomes of a letter that is with this holder, and not with us."""
     key, recipient = posted.letter.key, posted.letter.recipient
     if holder == SENT:
@@ -123,7 +123,7 @@ def _not_ours(posted: Posted, holder: str) -> Delivery:
     )
 
 
-def _cannot_log_in(posted: Posted) -> Delivery:
+def _cannot_log_in(posted: OutboxEntry) -> Delivery:
     return Delivery(
         posted.letter.key,
         DeliveryState.FAILED,
@@ -132,7 +132,7 @@ def _cannot_log_in(posted: Posted) -> Delivery:
     )
 
 
-def _gone_elsewhere(posted: Posted, account: User) -> Delivery:
+def _gone_elsewhere(posted: OutboxEntry, account: User) -> Delivery:
     return Delivery(
         posted.letter.key,
         DeliveryState.UNKNOWN,
@@ -143,11 +143,11 @@ def _gone_elsewhere(posted: Posted, account: User) -> Delivery:
 
 
 def _ready(
-    claimed: Sequence[Posted], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
-) -> list[Posted]:
+    claimed: Sequence[OutboxEntry], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
+) -> list[OutboxEntry]:
     """Those that may go, each to where its reader has his mail now; the others are parked."""
     accounts = portal.users(list(links))
-    ready, moved, parked = list[Posted](), list[Letter](), list[Delivery]()
+    ready, moved, parked = list[OutboxEntry](), list[Letter](), list[Delivery]()
     for posted in claimed:
         account, letter = accounts.get(posted.user_id), posted.letter
         # without a link: who has his password already, and also whoever cannot log in
@@ -173,7 +173,7 @@ def send_owed(
     portal: Portal,
     transport: Transport,
     sender: Sender,
-    owed: Sequence[Posted],
+    owed: Sequence[OutboxEntry],
     *,
     stop: Callable[[], bool],
     on_letter: Callable[[Delivery, str], None],
@@ -220,7 +220,7 @@ def send_owed(
 
 
 def _messages(
-    owed: Sequence[Posted],
+    owed: Sequence[OutboxEntry],
     ledger: Ledger,
     portal: Portal,
     sender: Sender,
@@ -230,7 +230,7 @@ def _messages(
     linkless = not portal.capabilities().activation_links
     for start in range(0, len(owed), CLAIM):
         wanted = owed[start : start + CLAIM]
-        ledger.take_up([posted.letter.key for posted in wanted])
+        ledger.begin_delivery([posted.letter.key for posted in wanted])
         holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
         claimed = [posted for posted in wanted if holders[posted.letter.key] == ledger.claimant]
         refused = [
@@ -238,7 +238,7 @@ def _messages(
             for posted in wanted
             if holders[posted.letter.key] != ledger.claimant
         ]
-        ledger.settle_claims(
+        ledger.record_claims(
             holders,
             [
                 (key, str(state), COPIED if state is DeliveryState.UNKNOWN else detail)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from provisioner.errors import MailError
-from provisioner.ledger.ledger import Ledger, Posted
+from provisioner.ledger.ledger import Ledger, OutboxEntry
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.message import Letter, Templates
@@ -61,7 +61,7 @@ def deliver(
     ledger: Ledger,
     portal: Portal,
     sender: Sender,
-    owed: Sequence[Posted],
+    owed: Sequence[OutboxEntry],
     console: Console,
     stop: Callable[[], bool],
 ) -> Tally:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, Source, error, warning
 from provisioner.errors import UsageError
-from provisioner.ledger.ledger import Books
+from provisioner.ledger.ledger import LedgerSnapshot
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import did_you_mean, near_dossier
 from provisioner.manifest.resolve import Policy, Resolution
@@ -48,7 +48,7 @@ class World:
     declared: Declared
     problems: Sequence[Diagnostic]
     snapshot: Snapshot
-    books: Books
+    books: LedgerSnapshot
     resolution: Resolution
 
 
@@ -209,7 +209,7 @@ def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> It
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
 
 
-def _book_notices(books: Books) -> Iterable[Notice]:
+def _book_notices(books: LedgerSnapshot) -> Iterable[Notice]:
     kinds = {"unknown": NoticeKind.LETTER_UNKNOWN, "failed": NoticeKind.LETTER_FAILED}
     for posted in books.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import LedgerError, ManifestsInvalid
-from provisioner.ledger.ledger import Books, read_books
+from provisioner.ledger.ledger import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import resolve
@@ -65,7 +65,7 @@ def _resolved(workspace: Workspace, declared: Declared, problems: list[Diagnosti
     """
     with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
         snapshot = portal.snapshot()
-        books = read_books(ledger_of(workspace))
+        books = read_ledger(ledger_of(workspace))
         if books.portal and not snapshot.portal:
             # another run may have made it between the two looks
             snapshot = portal.snapshot()
@@ -80,7 +80,7 @@ def _resolved(workspace: Workspace, declared: Declared, problems: list[Diagnosti
     return World(declared, problems, snapshot, books, resolution)
 
 
-def _require_its_own(workspace: Workspace, books: Books, snapshot: Snapshot) -> None:
+def _require_its_own(workspace: Workspace, books: LedgerSnapshot, snapshot: Snapshot) -> None:
     """What a ledger manages is managed on its own portal. Raises :class:`LedgerError`."""
     if not books.portal or books.portal == snapshot.portal:
         return
@@ -96,7 +96,7 @@ def _require_its_own(workspace: Workspace, books: Books, snapshot: Snapshot) -> 
     )
 
 
-def with_interrupted(books: Books, portal: Portal, snapshot: Snapshot) -> Books:
+def with_interrupted(books: LedgerSnapshot, portal: Portal, snapshot: Snapshot) -> LedgerSnapshot:
     """With the accounts that a dead run created and did not live to write down: they are ours too."""
     if not books.unsettled:
         return books

@@ -55,5 +55,5 @@ def at_work(
             waiting=console.say,
         ) as number,
     ):
-        ledger.count_on(number)
+        ledger.raise_fence(number)
         yield Work(ledger, portal, stop)

@@ -22,7 +22,7 @@ from provisioner.storage.database import Connection
 SECRET_BYTES = 32
 
 
-class Books(Protocol):
+class ClientStore(Protocol):
     """The portal's database, for what is no content of the portal."""
 
     def keeping(self) -> AbstractContextManager[Connection]:
@@ -61,7 +61,7 @@ class Session:
 class Clients:
     """The clients of one portal."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: ClientStore) -> None:
         self._books = books
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[Client, str]:

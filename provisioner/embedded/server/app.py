@@ -36,7 +36,7 @@ from provisioner.embedded.server.request_body import (
     read_parameter,
     read_query,
 )
-from provisioner.embedded.server.routes import TABLE, Entry
+from provisioner.embedded.server.routes import ROUTES, Operation
 from provisioner.embedded.server.schemas import Nothing
 from provisioner.embedded.server.service import Asked, Reply, Service, no_token
 from provisioner.errors import Locked, PortalError, ProvisionerError
@@ -90,8 +90,8 @@ class Border:
         self._logins = Buckets(bounds.logins / 60, bounds.logins, time.monotonic)
         self._strangers = Buckets(STRANGERS, 4 * STRANGERS, time.monotonic)
         self._under_way = 0
-        paths: dict[str, dict[str, Entry]] = {}
-        for entry in TABLE:
+        paths: dict[str, dict[str, Operation]] = {}
+        for entry in ROUTES:
             paths.setdefault(entry.path, {})[entry.method] = entry
         routes = [Route(path, self._endpoint(by), methods=list(by)) for path, by in paths.items()]
         self._app = Starlette(
@@ -131,7 +131,7 @@ class Border:
             self._note(scope, begun, told)
 
     def _note(self, scope: Scope, begun: float, told: dict[str, int]) -> None:
-        entry: Entry | None = scope.get("entry")
+        entry: Operation | None = scope.get("entry")
         session: Session | None = scope.get("session")
         self._log.tell(
             method=scope["method"] if scope["method"] in _METHODS else "other",
@@ -153,7 +153,7 @@ class Border:
 
     # --- one request ---
 
-    def _endpoint(self, by: dict[str, Entry]) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, by: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
             entry = by[method]
@@ -162,7 +162,7 @@ class Border:
 
         return endpoint
 
-    async def _answer(self, entry: Entry, request: Request) -> Reply:
+    async def _answer(self, entry: Operation, request: Request) -> Reply:
         try:
             headers = read_headers(request.scope["headers"])
             _require_acceptable(headers.get("accept"))
@@ -198,7 +198,7 @@ class Border:
             self._strangers.take(address)
             raise
 
-    async def _admit(self, entry: Entry, request: Request, headers: Any) -> Session:
+    async def _admit(self, entry: Operation, request: Request, headers: Any) -> Session:
         """Whose request it is, and that he may do this."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         address = self._address(request, headers)
@@ -222,7 +222,9 @@ class Border:
             raise Problem("forbidden", f"Only the role {roles} may do this.")
         return session
 
-    async def _check(self, entry: Entry, request: Request, headers: Any, session: Session | None) -> Asked:
+    async def _check(
+        self, entry: Operation, request: Request, headers: Any, session: Session | None
+    ) -> Asked:
         content = await self._body(request, headers)
         given = _parameters(entry, request, headers)
         if len(content) > SHORT_BODY:
@@ -305,7 +307,7 @@ _WATCHED = ("healthz", "readyz")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 
 
-def _parameters(entry: Entry, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
+def _parameters(entry: Operation, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
     """What is given for the endpoint's parameters, by place and name. Raises :class:`Problem`."""
     query = read_query(request.scope.get("query_string", b""))
     given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
@@ -333,7 +335,7 @@ def _parameters(entry: Entry, request: Request, headers: Any) -> dict[str, dict[
     return given
 
 
-def _said(entry: Entry, headers: Any, content: bytes) -> Any:
+def _said(entry: Operation, headers: Any, content: bytes) -> Any:
     """The body as the endpoint's model; None where it takes none. Raises :class:`Problem`."""
     if entry.takes is None:
         if content:

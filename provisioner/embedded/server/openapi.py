@@ -12,9 +12,9 @@ from provisioner.embedded.server.routes import (
     BY_NAME,
     EVERYBODY,
     MAY_VALIDATE,
+    ROUTES,
     SCOPES,
-    TABLE,
-    Entry,
+    Operation,
     Parameter,
 )
 from provisioner.embedded.server.schemas import Nothing, ProblemBody, TokenError
@@ -34,12 +34,12 @@ _WORDS = (
 def openapi() -> dict[str, Any]:
     """The whole document; equal tables give equal documents."""
     named: set[type[BaseModel]] = {ProblemBody, TokenError}
-    for entry in TABLE:
+    for entry in ROUTES:
         named.update(model for model in (entry.takes, *entry.gives.values()) if model not in (None, Nothing))
     models = sorted(named, key=lambda model: model.__name__)
     _, definitions = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
     paths: dict[str, Any] = {}
-    for entry in TABLE:
+    for entry in ROUTES:
         paths.setdefault(entry.path, {})[entry.method.lower()] = _operation(entry)
     return {
         "openapi": "3.1.0",
@@ -59,7 +59,7 @@ def openapi() -> dict[str, Any]:
     }
 
 
-def _operation(entry: Entry) -> dict[str, Any]:
+def _operation(entry: Operation) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": entry.name, "summary": entry.summary}
     if entry.words:
         operation["description"] = entry.words
@@ -86,7 +86,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     }
 
 
-def _request(entry: Entry, model: type[BaseModel]) -> dict[str, Any]:
+def _request(entry: Operation, model: type[BaseModel]) -> dict[str, Any]:
     if model is Nothing:
         empty = {"type": "object", "additionalProperties": False, "maxProperties": 0}
         return {"required": False, "content": {"application/json": {"schema": empty}}}
@@ -94,7 +94,7 @@ def _request(entry: Entry, model: type[BaseModel]) -> dict[str, Any]:
     return {"required": True, "content": {media: {"schema": _reference(model)}}}
 
 
-def _answer(entry: Entry, status: int) -> dict[str, Any]:
+def _answer(entry: Operation, status: int) -> dict[str, Any]:
     if status in entry.gives:
         model = entry.gives[status]
         answer: dict[str, Any] = {"description": _SUCCESSES[status]}

@@ -11,14 +11,14 @@ from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
 from provisioner.embedded.host import Host
-from provisioner.embedded.server.api_clients import Books
+from provisioner.embedded.server.api_clients import ClientStore
 from provisioner.errors import PortalError
 from provisioner.storage.database import Connection, still_usable
 
 T = TypeVar("T")
 
 
-class Opened(Host, Books, Protocol):
+class Opened(Host, ClientStore, Protocol):
     """A portal that is open, with the books of its clients."""
 
 
@@ -81,7 +81,7 @@ class Lasting:
 
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
-        """See :class:`~provisioner.embedded.server.api_clients.Books`."""
+        """See :class:`~provisioner.embedded.server.api_clients.ClientStore`."""
         with self._held() as host, host.keeping() as connection:
             yield connection
 

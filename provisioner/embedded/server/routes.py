@@ -79,7 +79,7 @@ MUST_FENCE = Parameter("Fencing-Token", "header", FENCING_TOKEN.words, required=
 
 
 @dataclass(frozen=True)
-class Entry:
+class Operation:
     """One endpoint; ``name`` is its name in ENDPOINTS, and its handler's."""
 
     name: str
@@ -126,8 +126,8 @@ APPLIED = {200: schemas.Receipt}
 STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
 
 
-def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Entry:
-    return Entry(
+def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Operation:
+    return Operation(
         name, summary, {201: schemas.Receipt, 200: schemas.Receipt}, words, takes, WRITE,
         parameters=CREATES, refuses=(409, 422, 423, 428), etag=True,
     )  # fmt: skip
@@ -141,42 +141,42 @@ def _change(
     words: str = "",
     *,
     validates: bool = False,
-) -> Entry:
-    return Entry(
+) -> Operation:
+    return Operation(
         name, summary, APPLIED, words, takes, WRITE,
         parameters=(of, *CHANGES), refuses=STEP, validates=validates, etag=True,
     )  # fmt: skip
 
 
-TABLE: tuple[Entry, ...] = (
-    Entry(
+ROUTES: tuple[Operation, ...] = (
+    Operation(
         "token", "An access token for client credentials", {200: schemas.Token},
         "OAuth 2.0 (RFC 6749, 4.4). Credentials by HTTP Basic or in the form, never both. "
         "Problems of the request itself are told as RFC 6749, 5.2 has it.",
         schemas.TokenRequest, refuses=(401,),
     ),
-    Entry(
+    Operation(
         "portal", "The portal, and who asks", {200: schemas.About, 304: None}, access=READ,
         parameters=(IF_NONE_MATCH,), etag=True,
     ),
-    Entry(
+    Operation(
         "set_terms", "Set catalogue, mail domains, staff and public address", {204: None},
         takes=schemas.NewTerms, access=WRITE, roles=ADMINISTRATORS,
     ),
-    Entry(
+    Operation(
         "companies", "Companies, page by page", {200: schemas.CompanyPage}, access=READ,
         words="Remember the counter of the first page; when all pages are read, ask since that counter, "
         "until nothing is new: that is the portal at one instant, for nothing is ever deleted.",
         parameters=(AFTER, LIMIT, SINCE),
     ),
     _create("create_company", "Create a company", schemas.NewCompany, "*Administration › Entreprises › +*"),
-    Entry(
+    Operation(
         "company", "A company", {200: schemas.CompanyBody, 304: None}, access=READ,
         parameters=(NUMBER, IF_NONE_MATCH), etag=True,
     ),
     _change("edit_company", "Set a company's name and SIREN", schemas.CompanyEdit, NUMBER),
     _change("set_billing", "Set billing mode and offer", schemas.BillingBody, NUMBER, "R6."),
-    Entry(
+    Operation(
         "users", "Users, page by page", {200: schemas.UserPage}, access=READ,
         words="See the list of companies.", parameters=(AFTER, LIMIT, SINCE),
     ),
@@ -184,7 +184,7 @@ TABLE: tuple[Entry, ...] = (
         "create_user", "Create a user", schemas.NewUser,
         "The whole wizard. To create him active needs the right to validate (R7).",
     ),
-    Entry(
+    Operation(
         "user", "A user", {200: schemas.UserBody, 304: None}, access=READ,
         parameters=(ID, IF_NONE_MATCH), etag=True,
     ),
@@ -196,39 +196,39 @@ TABLE: tuple[Entry, ...] = (
     _change("validate_user", "Validate a user who waits", schemas.Nothing, ID, "R7.", validates=True),
     _change("close_user", "Close an account", schemas.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
     _change("reopen_user", "Reopen an account", schemas.Nothing, ID, "R8.", validates=True),
-    Entry(
+    Operation(
         "receipt", "What an earlier step was answered", {200: schemas.KeptReceipt}, access=READ,
         words="*applied* to the ledger that it was done for, *already* to any other.",
         parameters=(KEY, LEDGER_QUERY),
     ),
-    Entry(
+    Operation(
         "claim_letters", "Claim letters", {200: schemas.LetterHolders}, access=WRITE,
         words="The first ledger that asks for a letter has it, for ever. Within that ledger it passes to "
         "this run from the runs named with it; any other run is one of a copy of the ledger, and keeps it.",
         takes=schemas.Letters,
         parameters=(MUST_LEASE, MUST_FENCE), refuses=(423,),
     ),
-    Entry(
+    Operation(
         "invitations", "Make activation links", {200: schemas.Links}, access=WRITE,
         words="The same until they expire or are used; empty for who needs none or may have none.",
         takes=schemas.Invited,
     ),
-    Entry(
+    Operation(
         "lease", "Who holds the portal for a ledger", {200: schemas.LeaseBody}, access=READ,
         parameters=(LEDGER_PATH,),
     ),
-    Entry(
+    Operation(
         "take_lease", "Hold the portal for a ledger", {200: schemas.LeaseBody}, access=WRITE,
         words="A higher number takes the place of a run that is dead or stopped, whose writes are refused "
         "from then on. Each write prolongs the lease.",
         takes=schemas.NewLease, parameters=(LEDGER_PATH,), refuses=(423,),
     ),
-    Entry(
+    Operation(
         "drop_lease", "Let go", {204: None}, access=WRITE, parameters=(LEDGER_PATH, HOLDER),
     ),
-    Entry("healthz", "The process lives", {200: schemas.Health}),
-    Entry("readyz", "The database answers", {200: schemas.Health}),
-    Entry("openapi", "This document", {200: None}),
+    Operation("healthz", "The process lives", {200: schemas.Health}),
+    Operation("readyz", "The database answers", {200: schemas.Health}),
+    Operation("openapi", "This document", {200: None}),
 )  # fmt: skip
 
-BY_NAME: dict[str, Entry] = {entry.name: entry for entry in TABLE}
+BY_NAME: dict[str, Operation] = {entry.name: entry for entry in ROUTES}

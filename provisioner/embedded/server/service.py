@@ -13,7 +13,7 @@ from provisioner.embedded.server.api_clients import Client, Clients, Session, di
 from provisioner.embedded.server.batch_writer import Writer
 from provisioner.embedded.server.pool import Hosts, Lasting, Opened
 from provisioner.embedded.server.problem_details import Problem
-from provisioner.embedded.server.routes import Entry
+from provisioner.embedded.server.routes import Operation
 from provisioner.model import Clock
 from provisioner.portal import Receipt
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 class Asked:
     """A request, checked: its values have their types, and its client may do this."""
 
-    entry: Entry
+    entry: Operation
     session: Session | None = None
     path: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
