@@ -26,10 +26,10 @@ from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.operations.apply import (
     Outcome,
     apply_steps,
-    not_as_planned,
     settle_interrupted,
     step_key,
-    survey,
+    unconverged_changes,
+    verify_precondition,
 )
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
@@ -62,7 +62,7 @@ class World:
     def apply(self, plan: Plan) -> list[Outcome]:
         """The whole of apply but for the letters' journey."""
         settle_interrupted(self.portal, self.ledger, self.portal.snapshot())
-        start = survey(plan, self.portal.snapshot())
+        start = verify_precondition(plan, self.portal.snapshot())
         self.ledger.begin("apply", "digest")
         return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
 
@@ -96,7 +96,7 @@ def test_what_was_planned_is_done_and_planning_again_finds_nothing(world: World)
     plan = world.plan(ONBOARDING)
     outcomes = world.apply(plan)
     assert set(verdicts(outcomes)) == {"applied"}
-    assert not_as_planned(plan, world.portal.snapshot()) == []
+    assert unconverged_changes(plan, world.portal.snapshot()) == []
     assert world.current().users == ONBOARDING.users
     assert not world.plan(ONBOARDING).changes
 
@@ -125,7 +125,7 @@ def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) 
 def test_nor_one_whom_somebody_created_between_our_look_and_our_write(world: World) -> None:
     world.apply(world.plan(state(user("ann")), welcome=False))
     plan = world.plan(state(user("ann"), user("bob", type="standard")))
-    start = survey(plan, world.portal.snapshot())
+    start = verify_precondition(plan, world.portal.snapshot())
     world.portal.execute([_call_for(world, plan.steps[0].step)])
     world.ledger.begin("apply", "digest")
     outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
@@ -172,7 +172,7 @@ def test_a_write_between_our_read_and_our_write_is_a_conflict_for_that_step_alon
     world.apply(world.plan(ONBOARDING))
     renamed = state(*(replace(someone, first_name="New") for someone in ONBOARDING.users.values()))
     plan = world.plan(renamed)
-    start = survey(plan, world.portal.snapshot())
+    start = verify_precondition(plan, world.portal.snapshot())
     ann = world.current().users["ann@example.fr"]
     world.portal.user_changes_profile(ann.id, phone="+33699999999")
     world.ledger.begin("apply", "digest")
@@ -187,7 +187,7 @@ def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World)
     eve = user("eve", "9", email="ann@example.fr")
     for step_plan in (world.plan(state(company("9"), user("zed", "9"))),):
         world.apply(step_plan)
-    start = survey(plan, world.portal.snapshot())
+    start = verify_precondition(plan, world.portal.snapshot())
     taken = world.plan(state(eve))
     world.apply(taken)
     world.ledger.begin("apply", "digest")

@@ -141,7 +141,7 @@ def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
     first = Shell(workspace(memory_path / "first", clients=TWO_NEWCOMERS), capsys)
     first.edit("provisioner.yaml", "sqlite:///portal.db", f"sqlite:///{memory_path / 'portal.db'}")
     with monkeypatch.context() as patch:
-        patch.setattr(apply_module, "deliver", lambda *words: deliver.Tally())
+        patch.setattr(apply_module, "deliver", lambda *words: deliver.DeliveryReport())
         assert first("apply", "--auto-approve").code == 0
     second, third = (
         Shell(Path(shutil.copytree(first.folder, memory_path / name)), capsys) for name in ("second", "third")

@@ -12,7 +12,7 @@ from shell_support import Shell
 
 from provisioner.commands import apply as apply_module
 from provisioner.ledger.ledger import Ledger, read_letters
-from provisioner.operations.deliver import Tally
+from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
@@ -24,7 +24,7 @@ def owing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     """Two newcomers are on the portal, and their letters in the outbox."""
     firm = Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply_module, "deliver", lambda *words: Tally())
+        patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
     assert states(firm) == {EMILY: ["owed"], JAMES: ["owed"]}
     return firm

@@ -55,7 +55,12 @@ from provisioner.model import (
     email_key,
     month_end,
 )
-from provisioner.operations.apply import apply_steps, not_as_planned, settle_interrupted, survey
+from provisioner.operations.apply import (
+    apply_steps,
+    settle_interrupted,
+    unconverged_changes,
+    verify_precondition,
+)
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import Wanted, make_plan
 from provisioner.planning.steps import (
@@ -626,7 +631,7 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
     """The verdicts of a whole plan."""
     ledger.begin("apply", "digest")
-    start = survey(plan, portal.snapshot(), ledger.books().managed, ledger.creations())
+    start = verify_precondition(plan, portal.snapshot(), ledger.books().managed, ledger.creations())
     return {str(outcome.verdict) for outcome in apply_steps(plan, start, portal, ledger, lambda: False)}
 
 
@@ -640,7 +645,7 @@ def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, m
             assert plan.applyable, plan.diagnostics
             assert plan.steps
             assert carried_out(plan, portal, ledger) == {"applied"}
-            assert not_as_planned(plan, portal.snapshot()) == []
+            assert unconverged_changes(plan, portal.snapshot()) == []
             fitted, _ = portal.fit(desired)
             assert {key: portal.snapshot().state.users[key] for key in desired.users} == fitted.users
             assert not plan_to(portal, desired).changes
@@ -654,10 +659,10 @@ def test_a_plan_is_refused_where_what_it_touches_has_moved_and_nowhere_else(desk
     plan = plan_to(desk.portal, state(user("ann", companies=("2",))))
     assert {str(change.address) for change in plan.changes} == {"user:ann@example.fr"}
     require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
-    survey(plan, desk.portal.snapshot())
+    verify_precondition(plan, desk.portal.snapshot())
     require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
     with pytest.raises(StalePlan) as refused:
-        survey(plan, desk.portal.snapshot())
+        verify_precondition(plan, desk.portal.snapshot())
     assert "user:ann@example.fr" in str(refused.value)
     assert "cid" not in str(refused.value)
 
@@ -672,7 +677,7 @@ def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcom
         portal = world.portal()
         ledger = Ledger(memory_path / f"{name}.db", lambda: NOW)
         plan = plan_to(portal, FIRST, welcomed=FIRST.users)
-        looked.append((portal, ledger, plan, survey(plan, portal.snapshot())))
+        looked.append((portal, ledger, plan, verify_precondition(plan, portal.snapshot())))
     told = []
     for portal, ledger, plan, start in looked:
         with ledger.locked("test"):

@@ -22,8 +22,8 @@ from provisioner.ledger.ledger import letter_key, read_entries, read_ledger, rea
 from provisioner.model import Operator, State
 from provisioner.operations import plan as planning_module
 from provisioner.operations.apply import remember_adoptions
-from provisioner.operations.deliver import Tally
-from provisioner.operations.open import portal_of, utc_now
+from provisioner.operations.deliver import DeliveryReport
+from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.portal import Capabilities
 from provisioner.storage import lease
 from provisioner.storage.lease import held
@@ -120,7 +120,7 @@ def firm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 
 def embedded(folder: Path) -> SqlPortal:
-    portal = portal_of(load_workspace(folder), writing=True)
+    portal = open_portal_for(load_workspace(folder), writing=True)
     assert isinstance(portal, SqlPortal)
     return portal
 
@@ -162,7 +162,7 @@ def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None
 def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> None:
     """Row 7: even two ledgers that both owe a letter send it once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(apply_module, "deliver", lambda *words: Tally())
+        patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
     owed = read_letters(firm.folder / "ledger.db")
     assert [posted.state for posted in owed] == ["owed", "owed"]
@@ -201,7 +201,7 @@ def lessen(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnost
     """Every portal that is opened for planning can no more than this."""
 
     def opened(*words: Any, **options: Any) -> Any:
-        return Lesser(portal_of(*words, **options), can, gaps)
+        return Lesser(open_portal_for(*words, **options), can, gaps)
 
     patch.setattr(planning_module, "portal_of", opened)
 

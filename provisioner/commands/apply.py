@@ -14,17 +14,17 @@ from provisioner.model import Clock, NoticeKind
 from provisioner.operations.apply import (
     Outcome,
     apply_steps,
-    not_as_planned,
     remember_adoptions,
     settle_interrupted,
-    survey,
+    unconverged_changes,
+    verify_precondition,
 )
-from provisioner.operations.deliver import Sender, Tally, prepare, rehearse
-from provisioner.operations.mailing import deliver, rehearsal_of, sender_of
+from provisioner.operations.deliver import DeliveryReport, SenderProfile, check_templates, recover_outbox
+from provisioner.operations.mailing import deliver, load_sender, preview_letters
 from provisioner.operations.open import PARALLELISM, utc_now
-from provisioner.operations.pipeline import Planned, Selection
+from provisioner.operations.pipeline import PlannedWorkspace, Selection
 from provisioner.operations.plan import plan_workspace
-from provisioner.operations.session import Work, at_work
+from provisioner.operations.session import Session, writing_session
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portal import Portal, Snapshot, Verdict
@@ -41,7 +41,7 @@ class Report:
 
     outcomes: list[Outcome] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
-    letters: Tally = field(default_factory=Tally)
+    letters: DeliveryReport = field(default_factory=DeliveryReport)
     stopped: bool = False
 
     @property
@@ -112,8 +112,8 @@ def apply(
         return 0
     if planfile is None:
         _ask(planned.plan, console, auto_approve)
-    sender = sender_of(workspace)
-    rehearse(rehearsal_of(planned.plan, clock()), sender)
+    sender = load_sender(workspace)
+    check_templates(preview_letters(planned.plan, clock()), sender)
     return _run(
         workspace, planned.plan, sender, console, _command(planfile), lock_timeout, parallelism, clock
     )
@@ -123,7 +123,7 @@ def _command(planfile: Path | None) -> str:
     return "apply" if planfile is None else f"apply {planfile}"
 
 
-def _saved(workspace: Workspace, planfile: Path, selection: Selection, console: Console) -> Planned:
+def _saved(workspace: Workspace, planfile: Path, selection: Selection, console: Console) -> PlannedWorkspace:
     if selection:
         raise UsageError(
             "A saved plan is applied whole: --target and --exclude belong to plan.",
@@ -142,7 +142,7 @@ def _saved(workspace: Workspace, planfile: Path, selection: Selection, console: 
             f"The manifests have changed since this plan was made: {', '.join(moved)}. Nothing was written.",
             f"Make a new plan: provisioner plan --out {planfile}",
         )
-    return Planned(saved.plan, declared, saved.complete)
+    return PlannedWorkspace(saved.plan, declared, saved.complete)
 
 
 def _anything_to_do(plan: Plan) -> bool:
@@ -167,14 +167,14 @@ def _ask(plan: Plan, console: Console, auto_approve: bool) -> None:
 def _run(
     workspace: Workspace,
     plan: Plan,
-    sender: Sender,
+    sender: SenderProfile,
     console: Console,
     command: str,
     lock_timeout: float,
     parallelism: int,
     clock: Clock,
 ) -> int:
-    with at_work(
+    with writing_session(
         workspace, command, console, lock_timeout=lock_timeout, clock=clock, parallelism=parallelism
     ) as work:
         report = _apply(workspace, plan, sender, work, console, command)
@@ -186,17 +186,17 @@ def _run(
 def _apply(
     workspace: Workspace,
     plan: Plan,
-    sender: Sender,
-    work: Work,
+    sender: SenderProfile,
+    work: Session,
     console: Console,
     command: str,
 ) -> Report:
     ledger, portal, stop = work.ledger, work.portal, work.stop
     report = Report()
     snapshot = _taken_up(portal, ledger, console)
-    parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+    parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
-    start = survey(plan, snapshot, ledger.books().managed, ledger.creations())
+    start = verify_precondition(plan, snapshot, ledger.books().managed, ledger.creations())
     ledger.begin(command, digest(plan))
     try:
         remember_adoptions(plan, ledger)
@@ -207,7 +207,9 @@ def _apply(
                 shown.tell(_line(outcome, len(report.outcomes), total), good=outcome.done)
         report.stopped = stop()
         if not report.stopped:
-            report.differing = [str(change.address) for change in not_as_planned(plan, portal.snapshot())]
+            report.differing = [
+                str(change.address) for change in unconverged_changes(plan, portal.snapshot())
+            ]
             report.letters = deliver(workspace, ledger, portal, sender, ledger.letters("owed"), console, stop)
             report.letters.trouble[:0] = parked
             report.stopped = stop()

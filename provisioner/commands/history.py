@@ -16,7 +16,7 @@ from provisioner.ledger.ledger import (
     read_runs,
 )
 from provisioner.model import Clock
-from provisioner.operations.open import ledger_of, utc_now
+from provisioner.operations.open import ledger_location, utc_now
 from provisioner.render.sanitize import visible, visible_json
 from provisioner.storage.database import Place
 from provisioner.terminal.console import Console
@@ -28,7 +28,7 @@ SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
     """The latest runs, newest first; or the steps of one run."""
-    place = ledger_of(load_workspace(folder))
+    place = ledger_location(load_workspace(folder))
     if run is not None:
         return _steps(place, run, console, as_json)
     runs = read_runs(place, most)
@@ -65,7 +65,7 @@ def _steps(place: Place, run: int, console: Console, as_json: bool) -> int:
 
 def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
     """Who holds the lock, since when and until when."""
-    place = ledger_of(load_workspace(folder))
+    place = ledger_location(load_workspace(folder))
     holder = read_lock(place)
     if as_json:
         words = {name: getattr(holder, name) for name in SHOWN} if holder is not None else {}
@@ -93,7 +93,7 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
 
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
     """Take the lock from the run that holds it; without an id, say who that is."""
-    place = ledger_of(load_workspace(folder))
+    place = ledger_location(load_workspace(folder))
     holder = read_lock(place)
     if holder is None:
         console.answer("Nobody holds the lock.")

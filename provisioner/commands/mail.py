@@ -12,10 +12,10 @@ from provisioner.ledger.ledger import Ledger, OutboxEntry, letter_key, read_lett
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
-from provisioner.operations.deliver import Tally, prepare, rehearse, write
-from provisioner.operations.mailing import deliver, rehearsal_of, sender_of
-from provisioner.operations.open import ledger_of, read_declared, read_snapshot, utc_now
-from provisioner.operations.session import at_work
+from provisioner.operations.deliver import DeliveryReport, check_templates, recover_outbox, write
+from provisioner.operations.mailing import deliver, load_sender, preview_letters
+from provisioner.operations.open import ledger_location, read_declared, read_snapshot, utc_now
+from provisioner.operations.session import writing_session
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
@@ -33,7 +33,7 @@ def preview(
 ) -> int:
     """The letter of one user, or all letters of a saved plan: shown, or written as .eml and .html."""
     workspace = load_workspace(folder)
-    sender = sender_of(workspace)
+    sender = load_sender(workspace)
     letters = list(_letters_about(workspace, subject, clock))
     linkless = not makes_links(workspace.portal.url)
     link = "" if linkless else PREVIEW_LINK
@@ -57,7 +57,7 @@ def preview(
 
 def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
     """How far each letter got; 0 however that is."""
-    letters = read_letters(ledger_of(load_workspace(folder)))
+    letters = read_letters(ledger_location(load_workspace(folder)))
     if as_json:
         rows = [
             {
@@ -96,22 +96,22 @@ def send(
 ) -> int:
     """Send what is owed; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
-    sender = sender_of(workspace)
-    with at_work(workspace, "mail send", console, lock_timeout=lock_timeout, clock=clock) as work:
+    sender = load_sender(workspace)
+    with writing_session(workspace, "mail send", console, lock_timeout=lock_timeout, clock=clock) as work:
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
         ledger.bind(_portal_id(portal))
-        parked = prepare(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+        parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
         owed = ledger.letters("owed")
-        rehearse((posted.letter for posted in owed), sender)
+        check_templates((posted.letter for posted in owed), sender)
         if only is not None:
             owed = [posted for posted in owed if posted.letter.key == only]
         tally = deliver(workspace, ledger, portal, sender, owed, console, work.stop)
     return _concluded(tally, parked, console, stopped=work.stop())
 
 
-def _concluded(tally: Tally, parked: Sequence[Delivery], console: Console, *, stopped: bool) -> int:
+def _concluded(tally: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool) -> int:
     """Say what was sent and what was not; the exit code."""
     if tally.problem is not None:
         console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
@@ -138,7 +138,7 @@ def settle(
     """Decide what became of a letter whose fate is unknown: it arrived, or it is to go once more."""
     workspace = load_workspace(folder)
     with (
-        closing(Ledger(ledger_of(workspace), clock)) as ledger,
+        closing(Ledger(ledger_location(workspace), clock)) as ledger,
         ledger.locked("mail settle", lock_timeout, waiting=console.say),
     ):
         ledger.reset_interrupted()
@@ -176,7 +176,7 @@ def _advice(posted: OutboxEntry) -> str:
 def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
     if Path(subject).is_file():
         _, saved = read_plan(Path(subject))
-        yield from rehearsal_of(saved.plan, clock())
+        yield from preview_letters(saved.plan, clock())
         return
     declared, _ = read_declared(workspace)
     user = declared.users.get(email_key(subject))

@@ -12,7 +12,7 @@ from provisioner.errors import Blocked, UsageError
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
-from provisioner.operations.pipeline import Planned, Selection
+from provisioner.operations.pipeline import PlannedWorkspace, Selection
 from provisioner.operations.plan import plan_workspace
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import quiet_json, visible
@@ -100,7 +100,7 @@ def tell_unguarded(plan: Plan, console: Console) -> None:
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")
 
 
-def _saved(planned: Planned) -> str:
+def _saved(planned: PlannedWorkspace) -> str:
     from provisioner.planning.planfile import to_json
 
     return to_json(

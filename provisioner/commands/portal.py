@@ -17,7 +17,7 @@ from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import Refused
 from provisioner.manifest.fields import phone as e164
 from provisioner.model import Clock, Status, Terms, User, email_key
-from provisioner.operations.open import portal_of, read_snapshot, utc_now
+from provisioner.operations.open import open_portal_for, read_snapshot, utc_now
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import visible, visible_json
@@ -46,7 +46,7 @@ class Configurable(Protocol):
 def configure(folder: Path, console: Console, *, clock: Clock = utc_now) -> int:
     """Bring the portal's catalogue, domains and staff in line with provisioner.yaml."""
     workspace = load_workspace(folder)
-    with closing(portal_of(workspace, writing=True, clock=clock)) as portal:
+    with closing(open_portal_for(workspace, writing=True, clock=clock)) as portal:
         if not isinstance(portal, Configurable):
             raise UsageError("This portal's catalogue, domains and staff are not set from here.")
         portal.configure(workspace.terms, workspace.public_url)
@@ -84,7 +84,7 @@ def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
     """A member of the firm closes, reopens or validates a user by hand."""
-    with closing(portal_of(load_workspace(folder), writing=True, clock=clock)) as portal:
+    with closing(open_portal_for(load_workspace(folder), writing=True, clock=clock)) as portal:
         user = _user(portal, email)
         step = STAFF_STEPS[verb](email_key(email))
         (receipt,) = portal.execute([Call("", step, user.id, user.version)])
@@ -157,7 +157,7 @@ def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_no
 
 
 def _embedded(folder: Path, clock: Clock, otherwise: str = ELSEWHERE) -> SqlPortal:
-    portal = portal_of(load_workspace(folder), writing=True, clock=clock)
+    portal = open_portal_for(load_workspace(folder), writing=True, clock=clock)
     if not isinstance(portal, SqlPortal):
         portal.close()
         raise UsageError("What clients do is played on the embedded portal alone.", otherwise)

@@ -60,8 +60,8 @@ class _Position:
 
 
 @dataclass(slots=True)
-class Start:
-    """The portal as found before the first write, on the plan's addresses. See :func:`survey`."""
+class Baseline:
+    """The portal as found before the first write, on the plan's addresses. See :func:`verify_precondition`."""
 
     portal: str
     terms: Terms
@@ -97,12 +97,12 @@ def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snap
     return holder is None or holder.id != receipt.id
 
 
-def survey(
+def verify_precondition(
     plan: Plan,
     snapshot: Snapshot,
     managed: Mapping[str, Managed] | None = None,
     creations: Mapping[str, int] | None = None,
-) -> Start:
+) -> Baseline:
     """Hold the plan against the portal as it is now. Raises :class:`StalePlan`, naming what moved.
 
     ``managed`` and ``creations`` are the ledger's: whose account already stands behind a name, whatever its
@@ -138,7 +138,7 @@ def survey(
             f"The portal has changed since this plan was made: {', '.join(moved)}. Nothing was written.",
             "Look at what there is to do now: provisioner plan",
         )
-    return Start(
+    return Baseline(
         snapshot.portal, snapshot.terms, _on_plan_addresses(plan, snapshot.state, positions), positions
     )
 
@@ -153,7 +153,7 @@ def _others(plan: Plan, state: State, managed: Mapping[str, Managed]) -> list[Ad
 
 
 def apply_steps(
-    plan: Plan, start: Start, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
+    plan: Plan, start: Baseline, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
     """Do what is left of the plan, yielding each outcome once it is settled.
 
@@ -199,7 +199,7 @@ def remember_adoptions(plan: Plan, ledger: Ledger) -> None:
     )
 
 
-def not_as_planned(plan: Plan, snapshot: Snapshot) -> list[Change]:
+def unconverged_changes(plan: Plan, snapshot: Snapshot) -> list[Change]:
     """The changes whose resource, read again, is not as planned to."""
     by_id = {user.id: user for user in snapshot.state.users.values()}
     return [change for change in plan.changes if _found(change, snapshot.state, by_id) != change.after]
@@ -222,7 +222,7 @@ def step_key(portal: str, step: Step, id_: str, version: int) -> str:
 
 def _write(
     steps: Sequence[tuple[Step, Resource | None]],
-    start: Start,
+    start: Baseline,
     letters: Mapping[Address, PlannedLetter],
     portal: Portal,
     ledger: Ledger,
@@ -304,7 +304,7 @@ def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, _Po
     return State(state.companies, users)
 
 
-def _left_to_do(plan: Plan, start: Start) -> Iterator[PlannedStep]:
+def _left_to_do(plan: Plan, start: Baseline) -> Iterator[PlannedStep]:
     behind = {address: position.done for address, position in start.positions.items()}
     for planned in plan.steps:
         if behind[planned.address] > 0:

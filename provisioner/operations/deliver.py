@@ -32,7 +32,7 @@ COPIED = "another copy of this ledger had it in hand, and may have sent it"
 
 
 @dataclass(frozen=True, slots=True)
-class Sender:
+class SenderProfile:
     """Whom the letters come from, and what they are made of."""
 
     address: str
@@ -49,7 +49,7 @@ class Sender:
 
 
 @dataclass(slots=True)
-class Tally:
+class DeliveryReport:
     """What became of the letters of one run."""
 
     sent: int = 0
@@ -59,7 +59,7 @@ class Tally:
     """What stopped the whole delivery, if anything did."""
 
 
-def rehearse(letters: Iterable[Letter], sender: Sender) -> None:
+def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
     """Write one letter a language without sending it: a broken template stops a run before its first write.
 
     Raises :class:`MailError`.
@@ -68,13 +68,13 @@ def rehearse(letters: Iterable[Letter], sender: Sender) -> None:
         write(letter, "https://example.com/", sender)
 
 
-def write(letter: Letter, link: str, sender: Sender, *, linkless: bool = False) -> bytes:
+def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = False) -> bytes:
     """The letter as it travels; ``linkless`` where the portal makes no links."""
     rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
-def prepare(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
+def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
     """Settle what a killed run left; under ``on_unknown: resend`` owe each unknown letter once more.
 
     Returns the letters that are parked by this.
@@ -168,21 +168,21 @@ def _ready(
     return ready
 
 
-def send_owed(
+def deliver_outbox(
     ledger: Ledger,
     portal: Portal,
     transport: Transport,
-    sender: Sender,
+    sender: SenderProfile,
     owed: Sequence[OutboxEntry],
     *,
     stop: Callable[[], bool],
     on_letter: Callable[[Delivery, str], None],
-) -> Tally:
+) -> DeliveryReport:
     """Send these letters, which the outbox owes; each ends in a state of the outbox.
 
     ``on_letter`` is told what became of each, and the address that it went to.
     """
-    tally = Tally()
+    tally = DeliveryReport()
     recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
@@ -223,7 +223,7 @@ def _messages(
     owed: Sequence[OutboxEntry],
     ledger: Ledger,
     portal: Portal,
-    sender: Sender,
+    sender: SenderProfile,
     record: Record,
     tell: Callable[[Sequence[Delivery]], None],
 ) -> Iterator[Message]:

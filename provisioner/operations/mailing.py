@@ -11,7 +11,7 @@ from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.message import Letter, Templates
 from provisioner.mail.transport import open_transport
-from provisioner.operations.deliver import Sender, Tally, send_owed
+from provisioner.operations.deliver import DeliveryReport, SenderProfile, deliver_outbox
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
 from provisioner.render.sanitize import visible
@@ -24,16 +24,18 @@ from provisioner.workspace.settings import Workspace
 TEMPLATE_SUFFIX = ".j2"
 
 
-def sender_of(workspace: Workspace) -> Sender:
+def load_sender(workspace: Workspace) -> SenderProfile:
     """Who writes, and with which templates: the workspace's own override the program's."""
     shipped = resource_folder("templates")
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
     own = workspace.root / "templates" / "mail"
     sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
-    return Sender(workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.public_url)
+    return SenderProfile(
+        workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.public_url
+    )
 
 
-def transport_of(workspace: Workspace) -> Transport:
+def open_mail_transport(workspace: Workspace) -> Transport:
     """How letters travel; secrets are read from where the workspace names them."""
     mail = workspace.mail
     return open_transport(
@@ -50,7 +52,7 @@ def transport_of(workspace: Workspace) -> Transport:
     )
 
 
-def rehearsal_of(plan: Plan, now: datetime) -> Iterator[Letter]:
+def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
     """The plan's letters as they would be written, without a link."""
     for letter in plan.letters:
         yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
@@ -60,14 +62,14 @@ def deliver(
     workspace: Workspace,
     ledger: Ledger,
     portal: Portal,
-    sender: Sender,
+    sender: SenderProfile,
     owed: Sequence[OutboxEntry],
     console: Console,
     stop: Callable[[], bool],
-) -> Tally:
+) -> DeliveryReport:
     """Send these letters, which the outbox owes, telling each one's fate."""
     if not owed:
-        return Tally()
+        return DeliveryReport()
     sent = 0
 
     with progress(console, "Sending", len(owed)) as shown:
@@ -85,8 +87,8 @@ def deliver(
                 shown.tell(line, good=False)
 
         try:
-            transport = transport_of(workspace)
+            transport = open_mail_transport(workspace)
         except MailError as problem:
             # what was done for the letters stays done, and they stay owed
-            return Tally(problem=problem)
-        return send_owed(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
+            return DeliveryReport(problem=problem)
+        return deliver_outbox(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)

@@ -43,7 +43,7 @@ def read_declared(
     return declared, [*problems, *check(declared, workspace.check_settings)]
 
 
-def portal_of(
+def open_portal_for(
     workspace: Workspace, *, writing: bool, clock: Clock = utc_now, parallelism: int = PARALLELISM
 ) -> Portal:
     """The workspace's portal, opened for its operator."""
@@ -81,7 +81,7 @@ def portal_secret(workspace: Workspace) -> str:
     )
 
 
-def ledger_of(workspace: Workspace) -> Place:
+def ledger_location(workspace: Workspace) -> Place:
     """Where the workspace's ledger is; opens nothing."""
     place = workspace.ledger
     secret = ""
@@ -99,7 +99,7 @@ def ledger_of(workspace: Workspace) -> Place:
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
     """Everything the portal holds; writes nothing."""
-    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
+    with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()
 
 

@@ -42,7 +42,7 @@ class Selection:
 
 
 @value
-class World:
+class PlanContext:
     """Everything that a plan is made of: read, and resolved against one another."""
 
     declared: Declared
@@ -53,7 +53,7 @@ class World:
 
 
 @value
-class Planned:
+class PlannedWorkspace:
     """A plan with what it was made from."""
 
     plan: Plan
@@ -74,7 +74,7 @@ def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
     return frozenset(addresses)
 
 
-def require_known(selection: Selection, world: World) -> None:
+def require_known(selection: Selection, world: PlanContext) -> None:
     """A target that is nobody would select nothing, and an exclude that is nobody everything.
 
     Raises :class:`UsageError`, naming each of them.
@@ -95,7 +95,7 @@ def require_known(selection: Selection, world: World) -> None:
         raise UsageError("\n".join(unknown), "Write --target and --exclude as the plan names them.")
 
 
-def _other_name(email: str, world: World) -> str:
+def _other_name(email: str, world: PlanContext) -> str:
     """How a plan names the account that has this e-mail on the portal, where a user changed his own."""
     account = world.snapshot.state.users.get(email)
     users = world.resolution.current.users
@@ -155,7 +155,7 @@ def _unsent(workspace: Workspace, can: Capabilities) -> Iterator[Diagnostic]:
 
 def plan_of(
     workspace: Workspace,
-    world: World,
+    world: PlanContext,
     selection: Selection,
     clock: Clock,
     *,

@@ -12,11 +12,11 @@ from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import resolve
 from provisioner.model import Clock, Managed
-from provisioner.operations.open import ledger_of, portal_of, utc_now
+from provisioner.operations.open import ledger_location, open_portal_for, utc_now
 from provisioner.operations.pipeline import (
-    Planned,
+    PlanContext,
+    PlannedWorkspace,
     Selection,
-    World,
     fitted,
     plan_of,
     policy_of,
@@ -35,7 +35,7 @@ def plan_workspace(
     *,
     digests: bool = False,
     watch: ProgressFactory = no_progress,
-) -> Planned:
+) -> PlannedWorkspace:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
     :class:`UsageError` where the selection names nobody.
     """
@@ -55,17 +55,19 @@ def plan_workspace(
         )
     if digests:
         declared = with_settings(declared, workspace)
-    return Planned(plan, declared, complete=not selection)
+    return PlannedWorkspace(plan, declared, complete=not selection)
 
 
-def _resolved(workspace: Workspace, declared: Declared, problems: list[Diagnostic], clock: Clock) -> World:
+def _resolved(
+    workspace: Workspace, declared: Declared, problems: list[Diagnostic], clock: Clock
+) -> PlanContext:
     """What is declared beside portal and ledger.
 
     Raises :class:`ManifestsInvalid` with all problems at once, :class:`LedgerError` beside another's portal.
     """
-    with closing(portal_of(workspace, writing=False, clock=clock)) as portal:
+    with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         snapshot = portal.snapshot()
-        books = read_ledger(ledger_of(workspace))
+        books = read_ledger(ledger_location(workspace))
         if books.portal and not snapshot.portal:
             # another run may have made it between the two looks
             snapshot = portal.snapshot()
@@ -77,7 +79,7 @@ def _resolved(workspace: Workspace, declared: Declared, problems: list[Diagnosti
         policy = policy_of(workspace, clock, snapshot.operator)
         wished = resolve(declared, snapshot.state, books.managed, policy)
         resolution = fitted(workspace, portal, wished)
-    return World(declared, problems, snapshot, books, resolution)
+    return PlanContext(declared, problems, snapshot, books, resolution)
 
 
 def _require_its_own(workspace: Workspace, books: LedgerSnapshot, snapshot: Snapshot) -> None:

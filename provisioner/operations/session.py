@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
-from provisioner.operations.open import PARALLELISM, ledger_of, portal_of
+from provisioner.operations.open import PARALLELISM, ledger_location, open_portal_for
 from provisioner.portal import Portal
 from provisioner.storage.lease import held
 from provisioner.terminal.console import Console, interruptible
@@ -17,7 +17,7 @@ from provisioner.workspace.settings import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Session:
     """What is written to, and when to end."""
 
     ledger: Ledger
@@ -27,7 +27,7 @@ class Work:
 
 
 @contextmanager
-def at_work(
+def writing_session(
     workspace: Workspace,
     command: str,
     console: Console,
@@ -35,17 +35,17 @@ def at_work(
     lock_timeout: float,
     clock: Clock,
     parallelism: int = PARALLELISM,
-) -> Iterator[Work]:
+) -> Iterator[Session]:
     """Hold the ledger's lock and the portal meanwhile.
 
     Raises :class:`Locked` if another run still has one of them after ``lock_timeout`` seconds.
     """
     deadline = time.monotonic() + lock_timeout
     with (
-        closing(Ledger(ledger_of(workspace), clock)) as ledger,
+        closing(Ledger(ledger_location(workspace), clock)) as ledger,
         ledger.locked(command, lock_timeout, waiting=console.say),
         interruptible(console) as stop,
-        closing(portal_of(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
+        closing(open_portal_for(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
         held(
             portal,
             ledger.id,
@@ -56,4 +56,4 @@ def at_work(
         ) as number,
     ):
         ledger.raise_fence(number)
-        yield Work(ledger, portal, stop)
+        yield Session(ledger, portal, stop)
