@@ -29,7 +29,7 @@ from provisioner.model import Operator, State, Terms, User
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
-from provisioner.portals.http import Unanswered
+from provisioner.portals.http import NoResponse
 from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import located
@@ -160,7 +160,7 @@ def test_a_token_that_never_comes_is_waited_for_once_by_all_who_need_it(
             scripted.tokens += 1
         before = len(scripted.server.asked)
         scripted.says["POST /oauth/token"] = lambda _: [SILENCE]
-        with pytest.raises(Unanswered) as told:
+        with pytest.raises(NoResponse) as told:
             portal.execute(calls)
     assert not told.value.unknown
     logins = [asked for asked in scripted.server.asked[before:] if asked.path == "/oauth/token"]

@@ -38,7 +38,7 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Portal, Receipt, Verdict
-from provisioner.portals.http import Request, Web
+from provisioner.portals.http import HttpClient, Request
 from provisioner.portals.scim.pending import Pending
 from provisioner.portals.scim.schema import USER
 
@@ -455,9 +455,9 @@ class Killed(BaseException):
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
     """From now on, writes are counted before and after; at this count the run is over."""
     passed: list[Request] = []
-    original = Web.ask
+    original = HttpClient.ask
 
-    async def ask_(self: Web, request: Request, credential: Any = None) -> Any:
+    async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
         async def checkpoint() -> None:
             passed.append(request)
             if len(passed) >= at > 0:
@@ -470,7 +470,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
         await checkpoint()
         return answer
 
-    monkeypatch.setattr(Web, "ask", ask_)
+    monkeypatch.setattr(HttpClient, "ask", ask_)
     return passed
 
 
@@ -679,9 +679,9 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
     def killed(folder: Path, at: int) -> int:
         def work() -> int:
             talk_into(os.devnull)
-            original, passed = Web.ask, 0
+            original, passed = HttpClient.ask, 0
 
-            async def ask_(self: Web, request: Request, credential: Any = None) -> Any:
+            async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
                 nonlocal passed
                 for when in (0, 1):
                     passed += request.method != "GET"
@@ -691,7 +691,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
                         answer = await original(self, request, credential)
                 return answer
 
-            Web.ask = ask_  # type: ignore[method-assign]
+            HttpClient.ask = ask_  # type: ignore[method-assign]
             return apply(folder)
 
         return ended(forked(work))

@@ -29,7 +29,7 @@ from http_support import CUT, PAUSE, RESET, SILENCE, Asked, http_server, reply
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.http import Reply, Request, Unanswered, Web
+from provisioner.portals.http import HttpClient, HttpResponse, NoResponse, Request
 from provisioner.portals.oauth import GivenToken
 
 SECRET = "s3cret-of-the-client-0123456789"
@@ -57,7 +57,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Told(NamedTuple):
     """How a call ended."""
 
-    reply: Reply | None
+    reply: HttpResponse | None
     problem: PortalError | None
 
     @property
@@ -68,7 +68,7 @@ class Told(NamedTuple):
 
 def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Told:
     """One question, with a token; it ends."""
-    web = Web(url, ca_file=ca_file, secrets=(token,))
+    web = HttpClient(url, ca_file=ca_file, secrets=(token,))
     began = time.monotonic()
     try:
         return Told(web.run(web.ask(request, GivenToken(token))), None)
@@ -172,7 +172,7 @@ def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None
     answer, tries = REPEATED[fault]
     with http_server(answer) as server:
         told = ask(server.url)
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert told.problem.unknown is (fault != "busy")
     # whoever speaks plain HTTP to TLS is told so by nobody else
     assert ("https://" in told.problem.remedy) is told.problem.unknown
@@ -213,7 +213,7 @@ def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) 
     """Row 13: each read would be in time, the reply is not."""
     with http_server(SLOW[fault]) as server:
         told = ask(server.url)
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert told.problem.unknown
     assert 2 <= len(server.asked) <= limits.CALL_TRIES
     assert server.sent < limits.MAX_REPLY_BYTES
@@ -224,7 +224,7 @@ def test_a_reply_that_would_fill_the_memory_is_refused_at_once(fault: str) -> No
     """Row 13."""
     with http_server(FINAL[fault]) as server:
         told = ask(server.url)
-    assert not isinstance(told.problem, Unanswered)
+    assert not isinstance(told.problem, NoResponse)
     assert ("packed" in told.sentence) or ("longer than 10,485,760 bytes" in told.sentence)
     assert len(server.asked) == 1
     # what was on its way when the line was cut
@@ -243,7 +243,7 @@ def test_a_reply_may_have_so_many_bytes_and_not_one_more(
 
 def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be() -> None:
     with http_server(lambda _: reply(200, {}, "Set-Cookie: a=b; Path=/\r\n")) as server:
-        web = Web(server.url)
+        web = HttpClient(server.url)
         for _ in range(2):
             web.run(web.ask(READING, GivenToken(TOKEN)))
         web.close()
@@ -283,7 +283,7 @@ def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to() -> Non
         return reply(429, {}, "Retry-After: 1\r\n") if len(arrived) == 1 else reply(200, {})
 
     with http_server(answer) as server:
-        web = Web(server.url)
+        web = HttpClient(server.url)
 
         async def one_then_many() -> None:
             first = asyncio.ensure_future(web.ask(READING))
@@ -303,7 +303,7 @@ def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
     with http_server(lambda _: reply(503, {}, f"Retry-After: {when}\r\n")) as server:
         told = ask(server.url)
     assert len(server.asked) == 1
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert told.problem.unknown
     assert "asks to be left alone" in told.sentence
 
@@ -343,7 +343,7 @@ def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
 def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> None:
     with http_server(REPEATED[fault][0]) as server:
         told = ask(server.url, ONCE_ONLY)
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert told.problem.unknown
     assert len(server.asked) == 1
 
@@ -362,13 +362,13 @@ def test_what_an_earlier_try_may_have_done_is_not_forgotten_over_a_token(then: s
     class Other:
         async def token(self, refused: str, deadline: float) -> str:
             if refused and then == "no token":
-                raise Unanswered("Nobody gives out tokens.", unknown=False)
+                raise NoResponse("Nobody gives out tokens.", unknown=False)
             return f"{refused}x"
 
     answers: Iterator[Any] = iter([[CUT], reply(401, {}), reply(429, {}, "Retry-After: 3600\r\n")])
     with http_server(lambda _: next(answers)) as server:
-        web = Web(server.url)
-        with pytest.raises(Unanswered) as told:
+        web = HttpClient(server.url)
+        with pytest.raises(NoResponse) as told:
             web.run(web.ask(WRITING, Other()))
         web.close()
     assert told.value.unknown
@@ -378,7 +378,7 @@ def test_where_nobody_listens_nothing_was_done() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     told = ask(f"http://localhost:{port}", ONCE_ONLY)
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert not told.problem.unknown
     assert "cannot be reached: Connection refused" in told.sentence
 
@@ -446,12 +446,12 @@ def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pyte
 )
 def test_over_http_a_secret_goes_no_further_than_this_machine(url: str) -> None:
     with pytest.raises(PortalError, match="would travel unprotected"):
-        Web(url)
+        HttpClient(url)
 
 
 def test_nor_does_it_through_a_proxy() -> None:
     with pytest.raises(PortalError, match="would travel unprotected"):
-        Web("http://localhost:8080", proxy="http://proxy.example.fr:3128")
+        HttpClient("http://localhost:8080", proxy="http://proxy.example.fr:3128")
 
 
 def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
@@ -460,7 +460,7 @@ def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(file)
     context = server_context(authority.issue_cert("localhost"))
     with http_server(lambda _: reply(200, {"fine": True}), tls=context) as server, tunnel() as proxy:
-        web = Web(server.url, ca_file=file, proxy=f"http://127.0.0.1:{proxy.port}")
+        web = HttpClient(server.url, ca_file=file, proxy=f"http://127.0.0.1:{proxy.port}")
         try:
             assert web.run(web.ask(READING, GivenToken(TOKEN))).json() == {"fine": True}
         finally:
@@ -471,7 +471,7 @@ def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
 
 def test_a_proxy_that_refuses_is_named() -> None:
     with http_server(lambda _: reply(407, {})) as proxy:
-        web = Web("https://portal.example.fr", proxy=f"http://127.0.0.1:{proxy.port}")
+        web = HttpClient("https://portal.example.fr", proxy=f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(PortalError, match=f"The proxy http://127.0.0.1:{proxy.port} does not lead to"):
             web.run(web.ask(READING, GivenToken(TOKEN)))
         web.close()
@@ -479,7 +479,7 @@ def test_a_proxy_that_refuses_is_named() -> None:
 
 
 def test_what_a_server_says_is_repeated_short_on_one_line_and_without_our_secrets() -> None:
-    web = Web("https://portal.example.fr", secrets=(SECRET, ""))
+    web = HttpClient("https://portal.example.fr", secrets=(SECRET, ""))
     web.hide(TOKEN)
     said = web.quoted(f"you said\n{SECRET}\tand {TOKEN} {'x' * 1000}")
     web.close()
@@ -560,7 +560,7 @@ def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(monkeypatch: pytest
     monkeypatch.setattr(limits, "CALL_TRIES", 1)
     with http_server(lambda _: reply(200, {})) as server:
         told = ask(server.url.replace("http:", "https:"))
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
     assert not told.problem.unknown
     assert server.asked == []
     assert not hears(bytes(server.clear))
@@ -572,7 +572,7 @@ def test_a_client_in_clear_on_the_port_for_tls_ends_in_a_sentence(tmp_path: Path
     context = server_context(trustme.CA().issue_cert("localhost"))
     with http_server(lambda _: reply(200, {}), tls=context) as server:
         told = ask(server.url.replace("https:", "http:"))
-    assert isinstance(told.problem, Unanswered)
+    assert isinstance(told.problem, NoResponse)
 
 
 def test_an_authority_of_one_s_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
@@ -593,7 +593,7 @@ def test_a_file_of_certificates_that_has_none_is_named(content: bytes | None, tm
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(PortalError, match=r"certificates in .*ca\.pem cannot be read"):
-        Web("https://localhost", ca_file=file)
+        HttpClient("https://localhost", ca_file=file)
 
 
 # --- JSON ---
@@ -642,7 +642,7 @@ def test_what_is_json_is_read(kind: str) -> None:
 def test_many_threads_ask_at_once_over_few_connections() -> None:
     found: list[int] = []
     with http_server(lambda asked: reply(200, {"path": asked.path})) as server:
-        web = Web(server.url, connections=3)
+        web = HttpClient(server.url, connections=3)
 
         def work(number: int) -> None:
             for turn in range(5):
@@ -661,7 +661,7 @@ def test_many_threads_ask_at_once_over_few_connections() -> None:
 
 
 def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure() -> None:
-    web = Web("https://portal.example.fr")
+    web = HttpClient("https://portal.example.fr")
     begun: list[int] = []
     most = under_way = 0
 
@@ -679,11 +679,11 @@ def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure(
     def works(count: int) -> list[Callable[[], object]]:
         return [lambda number=number: work(number) for number in range(count)]  # type: ignore[misc]
 
-    assert web.run(web.side_by_side(works(20), 4)) == list(range(20))  # type: ignore[arg-type]
+    assert web.run(web.gather_limited(works(20), 4)) == list(range(20))  # type: ignore[arg-type]
     assert most == 4
-    assert web.run(web.side_by_side([], 4)) == []
+    assert web.run(web.gather_limited([], 4)) == []
     with pytest.raises(PortalError, match="twenty"):
-        web.run(web.side_by_side(works(200), 4))  # type: ignore[arg-type]
+        web.run(web.gather_limited(works(200), 4))  # type: ignore[arg-type]
     assert max(begun) < 30
     assert under_way == 0
     web.close()
@@ -699,7 +699,7 @@ def test_ctrl_c_ends_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         return [SILENCE]
 
     with http_server(hang) as server:
-        web = Web(server.url)
+        web = HttpClient(server.url)
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             web.run(web.ask(READING))
@@ -717,7 +717,7 @@ def test_closing_cancels_what_is_under_way_and_leaves_nothing_open(
     monkeypatch.setattr(limits, "CALL_SECONDS", 60.0)
     before = set(threading.enumerate())
     with http_server(lambda _: [SILENCE]) as server:
-        web = Web(server.url)
+        web = HttpClient(server.url)
         waiting = web.start(web.ask(READING))
         while not server.asked:
             time.sleep(0.001)

@@ -71,7 +71,7 @@ class Request:
 
 
 @value
-class Reply:
+class HttpResponse:
     """One answer, whole."""
 
     status: int
@@ -85,7 +85,9 @@ class Reply:
         """What the reply says. Raises :class:`PortalError` for what is not JSON."""
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise absurd(self.server, f"it is {kind[:40] or 'of no kind'} instead of application/json")
+            raise invalid_response(
+                self.server, f"it is {kind[:40] or 'of no kind'} instead of application/json"
+            )
         try:
             text = self.content.decode("utf-8")
             found = json.loads(text, parse_constant=_no_constant)
@@ -93,11 +95,11 @@ class Reply:
                 # half a character pair passes here and fails wherever it is written
                 json.dumps(found, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
-            raise absurd(self.server, "it is not JSON") from None
+            raise invalid_response(self.server, "it is not JSON") from None
         return found
 
 
-class Unanswered(PortalError):
+class NoResponse(PortalError):
     """No usable answer, however often it was asked; ``unknown``: it may have taken effect all the same."""
 
     def __init__(self, sentence: str, remedy: str = "", *, unknown: bool) -> None:
@@ -105,7 +107,7 @@ class Unanswered(PortalError):
         self.unknown = unknown
 
 
-class TooLong(PortalError):
+class ResponseTooLarge(PortalError):
     """A reply beyond the bound: less may be asked for."""
 
 
@@ -120,7 +122,7 @@ class Credential(Protocol):
         ...
 
 
-def absurd(server: str, what: str) -> PortalError:
+def invalid_response(server: str, what: str) -> PortalError:
     """The server answers something that no such server answers."""
     return PortalError(
         f"{server} gave a reply that cannot be used: {what}.",
@@ -152,7 +154,7 @@ class _Passing(Exception):
         self.wait = wait
 
 
-class Web:
+class HttpClient:
     """One server at an address. Close it, or its thread and connections stay."""
 
     def __init__(
@@ -230,11 +232,11 @@ class Web:
 
     # --- within the loop ---
 
-    async def ask(self, request: Request, credential: Credential | None = None) -> Reply:
+    async def ask(self, request: Request, credential: Credential | None = None) -> HttpResponse:
         """The answer to a question, whatever its status but for redirects and a server that stays busy.
 
         A token that is refused is replaced once; all of it together has one deadline. Raises
-        :class:`Unanswered` once the tries or the time are used up, :class:`PortalError` for what no further
+        :class:`NoResponse` once the tries or the time are used up, :class:`PortalError` for what no further
         try would mend.
         """
         deadline = asyncio.get_running_loop().time() + limits.CALL_SECONDS
@@ -242,7 +244,7 @@ class Web:
 
     async def ask_until(
         self, deadline: float, request: Request, credential: Credential | None = None
-    ) -> Reply:
+    ) -> HttpResponse:
         """Likewise for as long as somebody else has, by the clock of the loop."""
         course = _Course(deadline)
         if credential is None:
@@ -255,7 +257,7 @@ class Web:
                 reply = await self._insist(request, other, course)
         return reply
 
-    async def side_by_side(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
+    async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
         """What these give, in their order, at most ``most`` under way at once.
 
         Once one has failed no further one is begun; those under way are finished, then the first failure
@@ -283,10 +285,10 @@ class Web:
         """A token. That none comes says nothing of what was asked with an earlier one."""
         try:
             return await credential.token(refused, course.deadline)
-        except Unanswered as problem:
-            raise Unanswered(problem.sentence, problem.remedy, unknown=course.unknown) from None
+        except NoResponse as problem:
+            raise NoResponse(problem.sentence, problem.remedy, unknown=course.unknown) from None
 
-    async def _insist(self, request: Request, token: str, course: _Course) -> Reply:
+    async def _insist(self, request: Request, token: str, course: _Course) -> HttpResponse:
         """Ask until there is an answer, within bounds. A busy server is left alone as long as it asks for."""
         import stamina
 
@@ -321,7 +323,7 @@ class Web:
         remedy = "Try again in a while."
         if course.unknown and self.server.startswith("http://"):
             remedy += " If it speaks TLS, its address begins with https://."
-        raise Unanswered(f"{self.server} {how}: {last}.", remedy, unknown=course.unknown) from None
+        raise NoResponse(f"{self.server} {how}: {last}.", remedy, unknown=course.unknown) from None
 
     async def _quiet(self, deadline: float) -> None:
         """Wait while the server wants to be left alone."""
@@ -331,7 +333,7 @@ class Web:
                 raise _Passing("it is busy", unknown=False, wait=rest)
             await asyncio.sleep(rest + _jitter())
 
-    async def _try(self, request: Request, token: str, deadline: float) -> Reply:
+    async def _try(self, request: Request, token: str, deadline: float) -> HttpResponse:
         import anyio
         import httpx2
 
@@ -349,7 +351,7 @@ class Web:
         self._require_answer(reply)
         return reply
 
-    def _require_answer(self, reply: Reply) -> None:
+    def _require_answer(self, reply: HttpResponse) -> None:
         """Raise for a status that is no answer to what was asked."""
         if reply.status in _BUSY:
             pause = _retry_after(reply)
@@ -385,27 +387,29 @@ class Web:
             extensions={"timeout": {"connect": seconds * _CONNECT_PART}},
         )
 
-    async def _exchange(self, asked: httpx2.Request) -> Reply:
+    async def _exchange(self, asked: httpx2.Request) -> HttpResponse:
         response = await self._transport.handle_async_request(asked)
         try:
             return await self._read(response)
         finally:
             await response.aclose()
 
-    async def _read(self, response: httpx2.Response) -> Reply:
+    async def _read(self, response: httpx2.Response) -> HttpResponse:
         """The whole answer, within bounds."""
         given = {name.lower(): said for name, said in response.headers.items()}
         coding = given.get("content-encoding", "identity").strip().lower()
         if coding != "identity":
-            raise absurd(self.server, f"it is packed ({self.quoted(coding)[:20]}), which was not asked for")
+            raise invalid_response(
+                self.server, f"it is packed ({self.quoted(coding)[:20]}), which was not asked for"
+            )
         content = bytearray()
         async for part in response.aiter_raw():
             content += part
             if len(content) > limits.MAX_REPLY_BYTES:
-                raise TooLong(
+                raise ResponseTooLarge(
                     f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
                 )
-        return Reply(response.status_code, given, bytes(content), self.server)
+        return HttpResponse(response.status_code, given, bytes(content), self.server)
 
     # --- what went wrong, in words ---
 
@@ -449,7 +453,7 @@ class Web:
             return "its reply breaks off or is not HTTP"
         return "the connection broke"
 
-    def _redirected(self, reply: Reply) -> PortalError:
+    def _redirected(self, reply: HttpResponse) -> PortalError:
         named = ""
         with suppress(ValueError):
             where = urlsplit(self.quoted(reply.headers.get("location", "")))
@@ -540,7 +544,7 @@ def _jitter() -> float:
     return random.random() * limits.RETRY_JITTER_SECONDS  # noqa: S311
 
 
-def _retry_after(reply: Reply) -> float | None:
+def _retry_after(reply: HttpResponse) -> float | None:
     """Seconds to wait, given as such or as a date; None where nothing usable is said."""
     said = reply.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", said):

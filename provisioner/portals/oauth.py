@@ -9,7 +9,7 @@ from urllib.parse import quote_plus, urlencode
 
 from provisioner.errors import PortalError
 from provisioner.portal import Access
-from provisioner.portals.http import Reply, Request, Unanswered, Web, absurd
+from provisioner.portals.http import HttpClient, HttpResponse, NoResponse, Request, invalid_response
 
 USUAL_SECONDS = 300
 """How long a token lasts whose server does not say."""
@@ -25,9 +25,9 @@ _CHECK = (
 )
 
 
-def web_of(access: Access, address: str) -> Web:
+def open_http_client(access: Access, address: str) -> HttpClient:
     """The line to the portal of an access, at the ``address`` in its url. Raises :class:`PortalError`."""
-    return Web(
+    return HttpClient(
         address,
         ca_file=access.root / access.ca_file if access.ca_file else None,
         proxy=access.proxy,
@@ -53,7 +53,9 @@ class ClientCredentials:
     However many requests need another token at once, one of them fetches it, or fails for all who wait.
     """
 
-    def __init__(self, web: Web, path: str, client_id: str, secret: str, scopes: Sequence[str]) -> None:
+    def __init__(
+        self, web: HttpClient, path: str, client_id: str, secret: str, scopes: Sequence[str]
+    ) -> None:
         self._web = web
         self._path = path
         self._scopes = tuple(scopes)
@@ -74,7 +76,7 @@ class ClientCredentials:
             async with asyncio.timeout_at(deadline):
                 await self._fetching.acquire()
         except TimeoutError:
-            raise Unanswered(
+            raise NoResponse(
                 f"{self._web.server} gave no token in time.", "Try again in a while.", unknown=False
             ) from None
         try:
@@ -103,7 +105,7 @@ class ClientCredentials:
             raise
         self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
 
-    def _read(self, reply: Reply) -> tuple[str, float]:
+    def _read(self, reply: HttpResponse) -> tuple[str, float]:
         """The token and how long it lasts."""
         if reply.status != 200:
             raise self._refusal(reply)
@@ -113,19 +115,19 @@ class ClientCredentials:
             or not isinstance(token := answer.get("access_token"), str)
             or not token
         ):
-            raise absurd(reply.server, "it holds no access_token")
+            raise invalid_response(reply.server, "it holds no access_token")
         self._web.hide(token)
         if str(answer.get("token_type", "")).lower() != "bearer":
-            raise absurd(reply.server, "its access token is not of the type Bearer")
+            raise invalid_response(reply.server, "its access token is not of the type Bearer")
         seconds = answer.get("expires_in", USUAL_SECONDS)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
-            raise absurd(reply.server, "its access token lasts no number of seconds")
+            raise invalid_response(reply.server, "its access token lasts no number of seconds")
         granted = answer.get("scope", " ".join(self._scopes))
         if not isinstance(granted, str) or not set(self._scopes) <= set(granted.split()):
             raise self._short_of_scopes()
         return token, float(seconds)
 
-    def _refusal(self, reply: Reply) -> PortalError:
+    def _refusal(self, reply: HttpResponse) -> PortalError:
         try:
             answer = reply.json()
         except PortalError:

@@ -41,8 +41,23 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.http import Credential, Json, Reply, Request, TooLong, Unanswered, absurd
-from provisioner.portals.oauth import ClientCredentials, GivenToken, lacking, missing, not_taken, web_of
+from provisioner.portals.http import (
+    Credential,
+    HttpResponse,
+    Json,
+    NoResponse,
+    Request,
+    ResponseTooLarge,
+    invalid_response,
+)
+from provisioner.portals.oauth import (
+    ClientCredentials,
+    GivenToken,
+    lacking,
+    missing,
+    not_taken,
+    open_http_client,
+)
 from provisioner.portals.rest.paths import located
 from provisioner.portals.rest.responses import (
     Problem,
@@ -93,7 +108,7 @@ class RestPortal(Holding):
         self._last: tuple[Snapshot, date] | None = None
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
-        self._web = web_of(access, access.url)
+        self._web = open_http_client(access, access.url)
         self._credential: Credential
         if access.client_id:
             scopes = (READ, WRITE) if access.writing else (READ,)
@@ -176,9 +191,9 @@ class RestPortal(Holding):
         companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
-            raise absurd(self._web.server, "two of its users have one e-mail address")
+            raise invalid_response(self._web.server, "two of its users have one e-mail address")
         if not all(map(companies.keys().__ge__, {user.companies for user in users.values()})):
-            raise absurd(self._web.server, "one of its users has a company that it does not list")
+            raise invalid_response(self._web.server, "one of its users has a company that it does not list")
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
     async def _about(self) -> Told:
@@ -200,14 +215,14 @@ class RestPortal(Holding):
             cursor = (None if tail[1] == b"null" else int(tail[1])) if tail else read_page(reply)[1]
             if cursor is not None:
                 if cursor <= after:
-                    raise absurd(self._web.server, f"its list of {name} leads back to where it was")
+                    raise invalid_response(self._web.server, f"its list of {name} leads back to where it was")
                 after = cursor
                 # while this one is read
                 coming = self._web.start(self._page(name, after, limit, since))
             try:
                 rows, told, counter = read_page(reply)
                 if told != cursor:
-                    raise absurd(self._web.server, f"its list of {name} goes on in two places")
+                    raise invalid_response(self._web.server, f"its list of {name} goes on in two places")
                 yield rows, counter
             except BaseException:
                 coming.cancel()
@@ -215,13 +230,13 @@ class RestPortal(Holding):
             if cursor is None:
                 return
 
-    async def _page(self, name: str, after: int, limit: int, since: int) -> tuple[Reply, int]:
+    async def _page(self, name: str, after: int, limit: int, since: int) -> tuple[HttpResponse, int]:
         """One page, and how many rows a page may have: fewer than asked for where rows are long."""
         while True:
             query = f"?after={after}&limit={limit}" + (f"&since={since}" if since else "")
             try:
                 return await self._answer(name, query=query), limit
-            except TooLong:
+            except ResponseTooLarge:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 8)
@@ -229,7 +244,7 @@ class RestPortal(Holding):
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
         """See :meth:`~provisioner.portal.Portal.receipts`: as many at once as was allowed."""
         asked = [partial(self._looked_up, key, ledger) for key in keys]
-        found = self._web.run(self._web.side_by_side(asked, self._parallelism))
+        found = self._web.run(self._web.gather_limited(asked, self._parallelism))
         return {receipt.key: receipt for receipt in found if receipt is not None}
 
     async def _looked_up(self, key: str, ledger: str) -> Receipt | None:
@@ -252,7 +267,7 @@ class RestPortal(Holding):
         """Side by side, as many at once as was allowed; see :class:`~provisioner.embedded.host.Host`."""
         self._require_writing()
         return self._web.run(
-            self._web.side_by_side([partial(self._do, job) for job in jobs], self._parallelism)
+            self._web.gather_limited([partial(self._do, job) for job in jobs], self._parallelism)
         )
 
     async def _do(self, job: Job) -> Receipt:
@@ -265,12 +280,12 @@ class RestPortal(Holding):
         try:
             reply = await self._ask(request)
             if reply.status >= 500:
-                raise Unanswered(
+                raise NoResponse(
                     f"{self._web.server} failed inside (HTTP {reply.status}).",
                     "Run the same command again; what was done is found.",
                     unknown=True,
                 )
-        except Unanswered as problem:
+        except NoResponse as problem:
             # it may have been done, and the answer is what was lost
             found = None
             if problem.unknown and call.key:
@@ -294,12 +309,12 @@ class RestPortal(Holding):
             headers |= _lease(job.ledger, job.fence)
         return replace(self._request(name, said, headers=headers, **blanks), repeatable=bool(call.key))
 
-    def _verdict(self, reply: Reply, call: Call) -> Receipt:
+    def _verdict(self, reply: HttpResponse, call: Call) -> Receipt:
         """What an answer to a step means."""
         if reply.status in (200, 201):
             receipt = read_receipt(reply, call.key)
             if call.id and receipt.id != call.id:
-                raise absurd(reply.server, "it is the receipt of another user's step")
+                raise invalid_response(reply.server, "it is the receipt of another user's step")
             return receipt
         problem = read_problem(reply)
         if reply.status == 423:
@@ -381,14 +396,14 @@ class RestPortal(Holding):
         query: str = "",
         headers: Mapping[str, str] | None = None,
         **blanks: str,
-    ) -> Reply:
+    ) -> HttpResponse:
         """What an endpoint answers. Raises :class:`PortalError` for a status that is not among ``taking``."""
         reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
         if reply.status not in taking:
             raise self._unexpected(reply, name)
         return reply
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _ask(self, request: Request) -> HttpResponse:
         return await self._web.ask(request, self._credential)
 
     def _request(
@@ -411,13 +426,13 @@ class RestPortal(Holding):
             content = json.dumps(said, ensure_ascii=False).encode()
         return Request(method, path + query, given, content)
 
-    def _told(self, problem: Problem, reply: Reply) -> str:
+    def _told(self, problem: Problem, reply: HttpResponse) -> str:
         """The portal's own sentence, with the rule in front as everywhere."""
         detail = self._web.quoted(problem.detail) or f"the portal gives no reason (HTTP {reply.status})"
         named = not problem.rule or detail.startswith(f"{problem.rule}:")
         return detail if named else f"{self._web.quoted(problem.rule)}: {detail}"
 
-    def _unexpected(self, reply: Reply, name: str) -> PortalError:
+    def _unexpected(self, reply: HttpResponse, name: str) -> PortalError:
         """An answer with which nothing can be done; what it was about is said by the endpoint's name."""
         problem, server = read_problem(reply), self._web.server
         said = self._web.quoted(problem.detail) or "no reason given"
@@ -451,7 +466,7 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-Coming = Future[tuple[Reply, int]]
+Coming = Future[tuple[HttpResponse, int]]
 
 _CODES = {"forbidden": "no-right"}
 """Codes of receipts that problems call otherwise."""

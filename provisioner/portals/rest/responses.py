@@ -25,7 +25,7 @@ from provisioner.model import (
     value,
 )
 from provisioner.portal import Receipt, Verdict
-from provisioner.portals.http import Json, Reply, absurd
+from provisioner.portals.http import HttpResponse, Json, invalid_response
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class Odd(Exception):
     """An answer that no portal gives; the text says what is odd."""
 
 
-def read_about(reply: Reply) -> Told:
+def read_about(reply: HttpResponse) -> Told:
     """Of ``GET /v1/portal``. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
@@ -71,7 +71,7 @@ def read_about(reply: Reply) -> Told:
             Terms(*map(_texts, _terms(terms))),
         )
     except (KeyError, TypeError, ValueError, Odd) as problem:
-        raise absurd(reply.server, f"it does not describe a portal ({_named(problem)})") from None
+        raise invalid_response(reply.server, f"it does not describe a portal ({_named(problem)})") from None
 
 
 _ABOUT = ("portal", "stamp", "counter", "today", "operator", "scopes", "terms")
@@ -79,7 +79,7 @@ _TERMS = ("offers", "apps", "email_domains", "staff")
 _about, _terms = itemgetter(*_ABOUT), itemgetter(*_TERMS)
 
 
-def read_page(reply: Reply) -> tuple[list[Any], int | None, int]:
+def read_page(reply: HttpResponse) -> tuple[list[Any], int | None, int]:
     """The rows of a page, the next one's cursor, and the change counter. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
@@ -88,7 +88,7 @@ def read_page(reply: Reply) -> tuple[list[Any], int | None, int]:
             raise Odd("items")
         return rows, None if following is None else _whole(following), counter
     except (KeyError, Odd) as problem:
-        raise absurd(reply.server, f"it is no page of a list ({_named(problem)})") from None
+        raise invalid_response(reply.server, f"it is no page of a list ({_named(problem)})") from None
 
 
 def companies_of(rows: Iterable[Any], server: str) -> Iterator[Company]:
@@ -105,7 +105,7 @@ def companies_of(rows: Iterable[Any], server: str) -> Iterator[Company]:
                 _whole(version),
             )
         except (KeyError, TypeError, ValueError, Odd) as problem:
-            raise absurd(server, f"one of its companies is none ({_named(problem)})") from None
+            raise invalid_response(server, f"one of its companies is none ({_named(problem)})") from None
 
 
 _COMPANY = ("number", "name", "siren", "billing", "billing_ends", "version")
@@ -160,7 +160,7 @@ class Users:
                     statuses[status], id_, version,
                 )  # fmt: skip
             except (KeyError, TypeError, ValueError, Odd) as problem:
-                raise absurd(server, f"one of its users is none ({_named(problem)})") from None
+                raise invalid_response(server, f"one of its users is none ({_named(problem)})") from None
 
 
 _TYPES = {member.value: member for member in UserType}
@@ -175,7 +175,7 @@ _GRANT = ("app", "state", "ends")
 _user, _grant = itemgetter(*_USER), itemgetter(*_GRANT)
 
 
-def read_receipt(reply: Reply, key: str) -> Receipt:
+def read_receipt(reply: HttpResponse, key: str) -> Receipt:
     """Of a step that was done, or looked up. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
@@ -184,10 +184,10 @@ def read_receipt(reply: Reply, key: str) -> Receipt:
             raise Odd("verdict")
         return Receipt(key, verdict, id_, version)
     except (KeyError, ValueError, Odd) as problem:
-        raise absurd(reply.server, f"it is no receipt of a step ({_named(problem)})") from None
+        raise invalid_response(reply.server, f"it is no receipt of a step ({_named(problem)})") from None
 
 
-def read_problem(reply: Reply) -> Problem:
+def read_problem(reply: HttpResponse) -> Problem:
     """Why the portal refuses, as far as it says so; never raises."""
     try:
         said = _object(reply)
@@ -201,36 +201,36 @@ def read_problem(reply: Reply) -> Problem:
     )
 
 
-def read_holders(reply: Reply) -> dict[str, str]:
+def read_holders(reply: HttpResponse) -> dict[str, str]:
     """Which run has each letter, "" for one of another ledger. Raises :class:`PortalError`."""
     holders = _object(reply).get("holders")
     if not isinstance(holders, dict):
-        raise absurd(reply.server, "it does not say who has the letters")
+        raise invalid_response(reply.server, "it does not say who has the letters")
     try:
         return {key: _text(run) for key, run in holders.items()}
     except Odd:
-        raise absurd(reply.server, "one of its letters is held by no run") from None
+        raise invalid_response(reply.server, "one of its letters is held by no run") from None
 
 
-def read_lease(reply: Reply, holder: str) -> Lease:
+def read_lease(reply: HttpResponse, holder: str) -> Lease:
     """The lease that this holder was given. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
         ledger, owner, expires = map(_text, (said["ledger"], said["owner"], said["expires"]))
         return Lease(ledger, owner, _whole(said["fence"]), datetime.fromisoformat(expires), holder)
     except (KeyError, ValueError, Odd) as problem:
-        raise absurd(reply.server, f"it is no lease ({_named(problem)})") from None
+        raise invalid_response(reply.server, f"it is no lease ({_named(problem)})") from None
 
 
-def read_links(reply: Reply, ids: Iterable[str]) -> dict[str, str]:
+def read_links(reply: HttpResponse, ids: Iterable[str]) -> dict[str, str]:
     """The links of these users, "" for none. Raises :class:`PortalError`."""
     links = _object(reply).get("links")
     if not isinstance(links, dict):
-        raise absurd(reply.server, "it has no links")
+        raise invalid_response(reply.server, "it has no links")
     found = {id_: links.get(id_, "") for id_ in ids}
     for link in found.values():
         if not isinstance(link, str) or (link and not _is_link(link)):
-            raise absurd(reply.server, "one of its links is none")
+            raise invalid_response(reply.server, "one of its links is none")
     return found
 
 
@@ -240,10 +240,10 @@ def _is_link(text: str) -> bool:
     )
 
 
-def _object(reply: Reply) -> dict[str, Json]:
+def _object(reply: HttpResponse) -> dict[str, Json]:
     said = reply.json()
     if not isinstance(said, dict):
-        raise absurd(reply.server, "it is no JSON object")
+        raise invalid_response(reply.server, "it is no JSON object")
     return said
 
 

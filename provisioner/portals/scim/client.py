@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.http import Reply, Request, Web, absurd
+from provisioner.portals.http import HttpClient, HttpResponse, Request, invalid_response
 from provisioner.portals.oauth import GivenToken
 from provisioner.portals.scim.discovery import Features, discovered, is_true
 from provisioner.portals.scim.names import Names
@@ -53,7 +53,7 @@ class Refused(Exception):
 class Client:
     """One SCIM server."""
 
-    def __init__(self, web: Web, token: str) -> None:
+    def __init__(self, web: HttpClient, token: str) -> None:
         self._web = web
         self._credential = GivenToken(token) if token else None
         self._names = Names()
@@ -122,7 +122,7 @@ class Client:
         place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
         found = self.read(endpoint, unquote(place)) if place else None
         if found is None:
-            raise absurd(self._web.server, "it does not say what it made")
+            raise invalid_response(self._web.server, "it does not say what it made")
         return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
@@ -182,7 +182,7 @@ class Client:
 
     # --- details ---
 
-    def _after(self, endpoint: str, reply: Reply, wanted: Resource) -> Resource:
+    def _after(self, endpoint: str, reply: HttpResponse, wanted: Resource) -> Resource:
         if reply.status == 200 and reply.content:
             return self._resource(reply)
         found = self.read(endpoint, str(wanted["id"]))
@@ -194,7 +194,9 @@ class Client:
             return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
         return found
 
-    def _write(self, method: str, path: str, body: Resource | None, known: Resource | None = None) -> Reply:
+    def _write(
+        self, method: str, path: str, body: Resource | None, known: Resource | None = None
+    ) -> HttpResponse:
         headers = {"Accept": MEDIA, "Content-Type": MEDIA}
         version = version_of(known or {})
         if version and self.features.etag:
@@ -218,7 +220,7 @@ class Client:
         reply = self._ask("GET", path, (200, 404))
         return version_of(self._resource(reply)) if reply.status == 200 else ""
 
-    def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> Reply:
+    def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> HttpResponse:
         reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
         if reply.status not in expected:
             self._own_fault(reply)
@@ -229,27 +231,27 @@ class Client:
             )
         return reply
 
-    def _own_fault(self, reply: Reply) -> None:
+    def _own_fault(self, reply: HttpResponse) -> None:
         if reply.status == 401:
             raise PortalError(
                 f"{self._web.server} does not take the token: {self._detail(reply)}",
                 "Put the token where secret_env or secret_file say, or into PROVISIONER_PORTAL_SECRET.",
             )
 
-    def _detail(self, reply: Reply) -> str:
+    def _detail(self, reply: HttpResponse) -> str:
         said: Any = None
         with suppress(PortalError):
             said = self._heard(reply)
         detail = said.get("detail") if isinstance(said, dict) else None
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
-    def _heard(self, reply: Reply) -> Any:
+    def _heard(self, reply: HttpResponse) -> Any:
         try:
             return self._names.arrived(reply.json())
         except RecursionError:
-            raise absurd(self._web.server, "it is nested without end") from None
+            raise invalid_response(self._web.server, "it is nested without end") from None
 
-    def _resource(self, reply: Reply) -> Resource:
+    def _resource(self, reply: HttpResponse) -> Resource:
         """The resource of a reply, in the version of its header: there it has to stand, in meta it should."""
         resource = self._arrived(self._heard(reply))
         if version := reply.headers.get("etag"):
@@ -264,7 +266,7 @@ class Client:
             and isinstance(found.get("meta", {}), dict)
             and isinstance(found.get("schemas", []), list)
         ):
-            raise absurd(self._web.server, "it is no SCIM resource")
+            raise invalid_response(self._web.server, "it is no SCIM resource")
         if "active" in found:
             found["active"] = is_true(found["active"])
         return found
@@ -305,12 +307,12 @@ class Client:
                 # a server that gives one a page would give it for ever
                 start, last = start - 1, page[-1]["id"]
 
-    def _page_of(self, reply: Reply) -> tuple[list[Resource], int]:
+    def _page_of(self, reply: HttpResponse) -> tuple[list[Resource], int]:
         said = self._heard(reply)
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
-            raise absurd(self._web.server, "it is no SCIM list")
+            raise invalid_response(self._web.server, "it is no SCIM list")
         return list(map(self._arrived, held)), total
 
     def _said(self, path: str) -> Mapping[str, Any]:
@@ -318,13 +320,13 @@ class Client:
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
         said = self._heard(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
-            raise absurd(self._web.server, "it is no SCIM resource")
+            raise invalid_response(self._web.server, "it is no SCIM resource")
         return said
 
     def _listed(self, path: str) -> list[Resource]:
         held = self._said(path).get("Resources") or []
         if not isinstance(held, list):
-            raise absurd(self._web.server, "it is no SCIM list")
+            raise invalid_response(self._web.server, "it is no SCIM list")
         return [one for one in held if isinstance(one, dict)]
 
 

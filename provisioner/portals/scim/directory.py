@@ -27,7 +27,7 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.codec import canonical
-from provisioner.portals.http import TooLong
+from provisioner.portals.http import ResponseTooLarge
 from provisioner.portals.scim.client import Client, version_of
 from provisioner.portals.scim.mapping import Places
 from provisioner.portals.scim.path import Path, Resource
@@ -297,7 +297,7 @@ class Holdings:
         endpoint = self._client.features.groups
         try:
             return self._client.listing(endpoint)
-        except TooLong:
+        except ResponseTooLarge:
             # somebody else's group has everybody in it
             return self._client.listing(endpoint, without="members")
 

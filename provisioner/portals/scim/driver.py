@@ -64,8 +64,8 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
-from provisioner.portals.http import Unanswered
-from provisioner.portals.oauth import web_of
+from provisioner.portals.http import NoResponse
+from provisioner.portals.oauth import open_http_client
 from provisioner.portals.scim.client import Client, Refused
 from provisioner.portals.scim.directory import Holdings
 from provisioner.portals.scim.mapping import Places
@@ -90,7 +90,7 @@ def open_scim(access: Access) -> ScimPortal:
     parts = urlsplit(address)
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise PortalError(f"{access.url} is no address of a SCIM server.", "Write scim+https://HOST/PATH.")
-    return ScimPortal(access, Client(web_of(access, address), access.secret))
+    return ScimPortal(access, Client(open_http_client(access, address), access.secret))
 
 
 def identity(url: str) -> str:
@@ -213,11 +213,11 @@ class ScimPortal:
 
     def _answer(self, call: Call) -> Receipt:
         """What becomes of a call; begun again where others write in between, or an answer is lost."""
-        lost: Unanswered | Refused | None = None
+        lost: NoResponse | Refused | None = None
         for _ in range(TRIES):
             try:
                 receipt = self._try(call, again=lost is not None)
-            except Unanswered as problem:
+            except NoResponse as problem:
                 if not problem.unknown:
                     raise
                 lost = problem
@@ -419,7 +419,7 @@ class ScimPortal:
             # not to be done: what is there now is shown as it is, and planned from
             try:
                 self._insist(lambda: self._withdrawn(id_, pending))
-            except (Refused, Unanswered):
+            except (Refused, NoResponse):
                 if self._places.journal and pending.ledger == self._ledger:
                     # our own step is then neither done nor undone: unsettled, it is finished by the next run
                     raise _halfway(resource, problem) from problem
@@ -497,7 +497,7 @@ class ScimPortal:
             except Refused as problem:
                 if not (problem.moved or problem.broken) or not left:
                     raise
-            except Unanswered as problem:
+            except NoResponse as problem:
                 if not problem.unknown or not left:
                     raise
         raise AssertionError
@@ -558,7 +558,7 @@ class ScimPortal:
             return
         for number, ends in ((left, month_end(self._today())), (joined, None)):
             if number and (ends is None or not self._holdings.is_billed(number)):
-                with suppress(Refused, Unanswered):
+                with suppress(Refused, NoResponse):
                     self._insist(partial(self._mark, number, ends))
 
     def _mark(self, number: str, ends: date | None) -> None:
