@@ -32,7 +32,7 @@ from provisioner.portal import Access, Call
 from provisioner.portals.http import NoResponse
 from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
-from provisioner.portals.rest.paths import located
+from provisioner.portals.rest.paths import endpoints_for
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"
@@ -827,14 +827,14 @@ def test_a_firm_s_own_paths_are_taken(scripted: Scripted) -> None:
 )  # fmt: skip
 def test_a_path_that_does_not_fit_is_named(name: str, path: str) -> None:
     with pytest.raises(PortalError) as refused:
-        located({name: path})
+        endpoints_for({name: path})
     assert "portal: paths:" in str(refused.value)
     assert repr(path) in str(refused.value) or repr(name) in str(refused.value)
 
 
 def test_the_table_is_as_it_is_where_nothing_is_said() -> None:
-    assert located({}) == ENDPOINTS
-    assert located({"user": "/people/{id}"})["user"].path == "/people/{id}"
+    assert endpoints_for({}) == ENDPOINTS
+    assert endpoints_for({"user": "/people/{id}"})["user"].path == "/people/{id}"
 
 
 # --- with the whole program ---

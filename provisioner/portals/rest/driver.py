@@ -58,10 +58,10 @@ from provisioner.portals.oauth import (
     not_taken,
     open_http_client,
 )
-from provisioner.portals.rest.paths import located
+from provisioner.portals.rest.paths import endpoints_for
 from provisioner.portals.rest.responses import (
+    PortalInfo,
     Problem,
-    Told,
     Users,
     companies_of,
     read_about,
@@ -104,7 +104,7 @@ class RestPortal(Holding):
         super().__init__(access.operator)
         if not access.secret:
             raise missing()
-        self._table = located(access.paths)
+        self._table = endpoints_for(access.paths)
         self._last: tuple[Snapshot, date] | None = None
         self._writing = access.writing
         self._parallelism = max(1, access.parallelism)
@@ -147,7 +147,7 @@ class RestPortal(Holding):
         self._last = snapshot, day
         return snapshot
 
-    def _read(self, told: Told | None) -> tuple[Snapshot, date]:
+    def _read(self, told: PortalInfo | None) -> tuple[Snapshot, date]:
         """Everything, and the day on which it was so; ``told`` as below."""
         known = _Known()
         for _ in range(MOST_ROUNDS):
@@ -162,7 +162,7 @@ class RestPortal(Holding):
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, known: _Known, told: Told | None) -> tuple[Told, set[int]]:
+    def _read_on(self, known: _Known, told: PortalInfo | None) -> tuple[PortalInfo, set[int]]:
         """What was changed since everything known was read, and where the counter stood at each page.
 
         At none where what is known is of no use any more. ``told`` is what the portal has just said of
@@ -187,7 +187,7 @@ class RestPortal(Holding):
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
-    def _snapshot(self, known: _Known, about: Told) -> Snapshot:
+    def _snapshot(self, known: _Known, about: PortalInfo) -> Snapshot:
         companies, users = known.companies, known.users
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
@@ -196,7 +196,7 @@ class RestPortal(Holding):
             raise invalid_response(self._web.server, "one of its users has a company that it does not list")
         return Snapshot(about.portal, State(companies, by_email), about.terms, about.stamp, about.operator)
 
-    async def _about(self) -> Told:
+    async def _about(self) -> PortalInfo:
         about = read_about(await self._answer("portal"))
         scope = WRITE if self._writing else READ
         if scope not in about.scopes:

@@ -12,7 +12,7 @@ _BLANK = re.compile(r"\{([a-z]+)\}")
 _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
-def located(paths: Mapping[str, str]) -> dict[str, Endpoint]:
+def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
     """The table with a firm's own paths in it. Raises :class:`PortalError`, naming what does not fit."""
     table = dict(ENDPOINTS)
     for name, path in paths.items():

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @value
-class Told:
+class PortalInfo:
     """What the portal says of itself, and of us."""
 
     portal: str
@@ -52,16 +52,16 @@ class Problem:
     rule: str
 
 
-class Odd(Exception):
+class UnexpectedValue(Exception):
     """An answer that no portal gives; the text says what is odd."""
 
 
-def read_about(reply: HttpResponse) -> Told:
+def read_about(reply: HttpResponse) -> PortalInfo:
     """Of ``GET /v1/portal``. Raises :class:`PortalError`."""
     said = _object(reply)
     try:
         portal, stamp, counter, today, operator, scopes, terms = _about(said)
-        return Told(
+        return PortalInfo(
             _text(portal),
             _text(stamp),
             _whole(counter),
@@ -70,7 +70,7 @@ def read_about(reply: HttpResponse) -> Told:
             _texts(scopes),
             Terms(*map(_texts, _terms(terms))),
         )
-    except (KeyError, TypeError, ValueError, Odd) as problem:
+    except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
         raise invalid_response(reply.server, f"it does not describe a portal ({_named(problem)})") from None
 
 
@@ -85,9 +85,9 @@ def read_page(reply: HttpResponse) -> tuple[list[Any], int | None, int]:
     try:
         rows, following, counter = said["items"], said["next"], _whole(said["counter"])
         if type(rows) is not list:
-            raise Odd("items")
+            raise UnexpectedValue("items")
         return rows, None if following is None else _whole(following), counter
-    except (KeyError, Odd) as problem:
+    except (KeyError, UnexpectedValue) as problem:
         raise invalid_response(reply.server, f"it is no page of a list ({_named(problem)})") from None
 
 
@@ -104,7 +104,7 @@ def companies_of(rows: Iterable[Any], server: str) -> Iterator[Company]:
                 None if ends is None else date.fromisoformat(ends),
                 _whole(version),
             )
-        except (KeyError, TypeError, ValueError, Odd) as problem:
+        except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
             raise invalid_response(server, f"one of its companies is none ({_named(problem)})") from None
 
 
@@ -146,7 +146,7 @@ class Users:
                     else (id_, email, first, last, billed, phone)
                 )
                 if type(version) is not int or version < 0 or not id_:
-                    raise Odd("a value of another type")
+                    raise UnexpectedValue("a value of another type")
                 key = tuple(numbers)
                 companies = known.get(key)
                 if companies is None:
@@ -159,7 +159,7 @@ class Users:
                     email, first, last, phone, types[type_], billed, companies, productions[production], apps,
                     statuses[status], id_, version,
                 )  # fmt: skip
-            except (KeyError, TypeError, ValueError, Odd) as problem:
+            except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
                 raise invalid_response(server, f"one of its users is none ({_named(problem)})") from None
 
 
@@ -181,9 +181,9 @@ def read_receipt(reply: HttpResponse, key: str) -> Receipt:
     try:
         verdict, id_, version = Verdict(_text(said["verdict"])), _text(said["id"]), _whole(said["version"])
         if verdict not in (Verdict.APPLIED, Verdict.ALREADY):
-            raise Odd("verdict")
+            raise UnexpectedValue("verdict")
         return Receipt(key, verdict, id_, version)
-    except (KeyError, ValueError, Odd) as problem:
+    except (KeyError, ValueError, UnexpectedValue) as problem:
         raise invalid_response(reply.server, f"it is no receipt of a step ({_named(problem)})") from None
 
 
@@ -208,7 +208,7 @@ def read_holders(reply: HttpResponse) -> dict[str, str]:
         raise invalid_response(reply.server, "it does not say who has the letters")
     try:
         return {key: _text(run) for key, run in holders.items()}
-    except Odd:
+    except UnexpectedValue:
         raise invalid_response(reply.server, "one of its letters is held by no run") from None
 
 
@@ -218,7 +218,7 @@ def read_lease(reply: HttpResponse, holder: str) -> Lease:
     try:
         ledger, owner, expires = map(_text, (said["ledger"], said["owner"], said["expires"]))
         return Lease(ledger, owner, _whole(said["fence"]), datetime.fromisoformat(expires), holder)
-    except (KeyError, ValueError, Odd) as problem:
+    except (KeyError, ValueError, UnexpectedValue) as problem:
         raise invalid_response(reply.server, f"it is no lease ({_named(problem)})") from None
 
 
@@ -249,19 +249,19 @@ def _object(reply: HttpResponse) -> dict[str, Json]:
 
 def _text(said: Json) -> str:
     if type(said) is not str:
-        raise Odd("not a text")
+        raise UnexpectedValue("not a text")
     return said
 
 
 def _whole(said: Json) -> int:
     if type(said) is not int or not 0 <= said < 2**63:
-        raise Odd("not a whole number")
+        raise UnexpectedValue("not a whole number")
     return said
 
 
 def _texts(said: Json) -> frozenset[str]:
     if type(said) is not list:
-        raise Odd("not a list")
+        raise UnexpectedValue("not a list")
     return frozenset(map(_text, said))
 
 
@@ -277,7 +277,7 @@ def _named(problem: Exception) -> str:
         # the key is a name of ours, or a word where another one belongs, which is not repeated
         name = problem.args[0]
         return f"{name} is missing" if name in _NAMES else "a word that is not known"
-    return str(problem) if isinstance(problem, Odd) else "a value of another kind"
+    return str(problem) if isinstance(problem, UnexpectedValue) else "a value of another kind"
 
 
 _NAMES = {*_ABOUT, *_TERMS, *_COMPANY, *_USER, *_GRANT, "mode", "offer", "items", "next", "verdict"}
