@@ -36,7 +36,7 @@ import provisioner.manifest.validate
 import provisioner.render.text  # noqa: F401
 from provisioner.cli import run
 from provisioner.ledger.ledger import read_ledger, read_letters
-from provisioner.storage.database import Place
+from provisioner.storage.database import Location
 
 TWO_NEWCOMERS = "clarke*.yaml"
 """One company with two administrators: four steps, two letters."""
@@ -62,7 +62,7 @@ def received(server: Server) -> Counter[str]:
     return Counter(message_from_bytes(message)["To"] for message in server.accepted)
 
 
-def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Place | None = None) -> bool:
+def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Location | None = None) -> bool:
     """The portal is as the manifests say, no letter is owed and no step in doubt."""
     capsys.readouterr()
     code = run(["-C", str(folder), "plan", "--detailed-exitcode"])

@@ -14,17 +14,17 @@ import pytest
 from provisioner.errors import LedgerError
 from provisioner.storage.database import (
     Connection,
-    Identity,
-    Place,
-    again,
+    DatabaseSchema,
+    Location,
     connect,
-    decoding,
-    now_of,
-    open_place,
+    file_fingerprint,
+    parse_location,
     read,
-    seen_at,
-    told,
+    reject_corrupt_rows,
+    reopen,
+    server_time,
     transaction,
+    translate_errors,
 )
 from provisioner.storage.schema import PostgresSchema
 
@@ -37,8 +37,8 @@ CREATE TABLE shelf (seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, "user" TE
 CREATE TABLE book (key TEXT NOT NULL REFERENCES shelf (key), title TEXT NOT NULL, PRIMARY KEY (key, title))
     WITHOUT ROWID
 """
-OURS = Identity("ledger", 0x70720001, 1, TABLES, LedgerError)
-NEXT = Identity(
+OURS = DatabaseSchema("ledger", 0x70720001, 1, TABLES, LedgerError)
+NEXT = DatabaseSchema(
     "ledger",
     0x70720001,
     2,
@@ -46,11 +46,11 @@ NEXT = Identity(
     LedgerError,
     ("ALTER TABLE shelf ADD COLUMN colour TEXT NOT NULL DEFAULT 'red'",),
 )
-OTHER = Identity("portal", 0x70720002, 1, TABLES, LedgerError)
+OTHER = DatabaseSchema("portal", 0x70720002, 1, TABLES, LedgerError)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """A place where nothing is yet."""
     if request.param == "sqlite":
         return tmp_path / "books.db"
@@ -59,7 +59,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def shelves(place: Place) -> Iterator[Connection]:
+def shelves(place: Location) -> Iterator[Connection]:
     """Two shelves, the second one first in the alphabet."""
     with closing(connect(place, OURS)) as connection:
         with transaction(connection):
@@ -76,13 +76,13 @@ def sizes(connection: Connection) -> dict[str, int]:
 # --- made, found, refused ---
 
 
-def test_reading_makes_nothing(place: Place, tmp_path: Path) -> None:
+def test_reading_makes_nothing(place: Location, tmp_path: Path) -> None:
     assert read(place, OURS, sizes) is None
     assert list(tmp_path.iterdir()) == []
     assert read(place, OTHER, sizes) is None
 
 
-def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Place) -> None:
+def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Location) -> None:
     def found(connection: Connection) -> None:
         connection.execute("INSERT INTO fact VALUES ('id', 'for life')")
 
@@ -93,7 +93,7 @@ def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Place) ->
     assert facts["id"] == "for life"
 
 
-def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Place, tmp_path: Path) -> None:
+def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Location, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="There is no ledger"):
         connect(place, OURS, None)
     assert list(tmp_path.iterdir()) == []
@@ -106,7 +106,7 @@ def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Place, tmp_pa
     connect(place, OURS, None).close()
 
 
-def test_one_that_fails_to_be_made_is_not_there_at_all(place: Place) -> None:
+def test_one_that_fails_to_be_made_is_not_there_at_all(place: Location) -> None:
     def fails(_: Connection) -> None:
         raise RuntimeError
 
@@ -116,7 +116,7 @@ def test_one_that_fails_to_be_made_is_not_there_at_all(place: Place) -> None:
     connect(place, OTHER).close()
 
 
-def test_eight_who_make_it_at_once_make_one(place: Place) -> None:
+def test_eight_who_make_it_at_once_make_one(place: Location) -> None:
     made: list[int] = []
     begin = threading.Barrier(8)
 
@@ -132,7 +132,7 @@ def test_eight_who_make_it_at_once_make_one(place: Place) -> None:
     assert made == [1]
 
 
-def test_another_kind_of_ours_is_refused_and_left_alone(place: Place, shelves: Connection) -> None:
+def test_another_kind_of_ours_is_refused_and_left_alone(place: Location, shelves: Connection) -> None:
     for opened in (lambda: connect(place, OTHER), lambda: read(place, OTHER, sizes)):
         with pytest.raises(LedgerError, match=r"is not a portal|and no portal"):
             opened()
@@ -158,14 +158,14 @@ def test_a_schema_that_does_not_say_its_layout_is_damaged(layout: str, postgres:
     assert "is damaged" in refused(place).sentence
 
 
-def test_a_newer_layout_is_refused(place: Place) -> None:
+def test_a_newer_layout_is_refused(place: Location) -> None:
     connect(place, NEXT).close()
     for opened in (lambda: connect(place, OURS), lambda: read(place, OURS, sizes)):
         with pytest.raises(LedgerError, match="newer version"):
             opened()
 
 
-def test_an_older_layout_is_replaced_by_whoever_writes(place: Place, shelves: Connection) -> None:
+def test_an_older_layout_is_replaced_by_whoever_writes(place: Location, shelves: Connection) -> None:
     def colours(connection: Connection) -> list[str]:
         return [colour for (colour,) in connection.execute("SELECT colour FROM shelf ORDER BY seq")]
 
@@ -185,13 +185,13 @@ def test_an_older_layout_is_replaced_by_whoever_writes(place: Place, shelves: Co
 # --- written and read ---
 
 
-def test_writers_come_one_after_the_other(place: Place, shelves: Connection) -> None:
+def test_writers_come_one_after_the_other(place: Location, shelves: Connection) -> None:
     """Each reads what the one before him wrote; otherwise some of these steps would be lost."""
 
     def climb() -> None:
-        with closing(again(place, OURS)) as connection:
+        with closing(reopen(place, OURS)) as connection:
             for _ in range(10):
-                with told(place, OURS), transaction(connection):
+                with translate_errors(place, OURS), transaction(connection):
                     size = sizes(connection)["a"]
                     connection.execute("UPDATE shelf SET size = ? WHERE key = 'a'", (size + 1,))
 
@@ -203,14 +203,16 @@ def test_writers_come_one_after_the_other(place: Place, shelves: Connection) -> 
     assert sizes(shelves)["a"] == 45
 
 
-def test_whoever_opens_it_waits_for_no_writer(place: Place, shelves: Connection) -> None:
+def test_whoever_opens_it_waits_for_no_writer(place: Location, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 9")
-        with closing(connect(place, OURS)) as another, told(place, OURS):
+        with closing(connect(place, OURS)) as another, translate_errors(place, OURS):
             assert sizes(another) == {"a": 5, "b": 3}
 
 
-def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(place: Place, shelves: Connection) -> None:
+def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(
+    place: Location, shelves: Connection
+) -> None:
     def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
         before = sizes(connection)
         with transaction(shelves):
@@ -221,9 +223,9 @@ def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(place: Place, s
     assert read(place, OURS, sizes) == {"b": 4, "a": 6}
 
 
-def test_a_transaction_that_fails_leaves_nothing(place: Place, shelves: Connection) -> None:
+def test_a_transaction_that_fails_leaves_nothing(place: Location, shelves: Connection) -> None:
     def write() -> None:
-        with told(place, OURS), transaction(shelves):
+        with translate_errors(place, OURS), transaction(shelves):
             shelves.execute("UPDATE shelf SET size = 0")
             shelves.execute("INSERT INTO book VALUES ('nowhere', 'A title')")
 
@@ -233,7 +235,7 @@ def test_a_transaction_that_fails_leaves_nothing(place: Place, shelves: Connecti
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_the_statements_are_the_same(place: Place, shelves: Connection) -> None:
+def test_the_statements_are_the_same(place: Location, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "100 % ?"), ("b", "a%s")])
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [])
@@ -255,31 +257,33 @@ def test_the_statements_are_the_same(place: Place, shelves: Connection) -> None:
     assert shelves.execute("UPDATE shelf SET size = 0 WHERE size > ?", (3,)).rowcount == 2
 
 
-def test_the_clock_is_the_one_that_everybody_there_shares(place: Place, shelves: Connection) -> None:
-    first = now_of(place, shelves)
+def test_the_clock_is_the_one_that_everybody_there_shares(place: Location, shelves: Connection) -> None:
+    first = server_time(place, shelves)
     assert first > 1_700_000_000
-    assert now_of(place, shelves) >= first
+    assert server_time(place, shelves) >= first
 
 
-def test_a_file_is_seen_to_move_and_a_schema_says_so_itself(place: Place, shelves: Connection) -> None:
-    before = seen_at(place)
+def test_a_file_is_seen_to_move_and_a_schema_says_so_itself(place: Location, shelves: Connection) -> None:
+    before = file_fingerprint(place)
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 1")
-    assert (seen_at(place) != before) == isinstance(place, Path)
+    assert (file_fingerprint(place) != before) == isinstance(place, Path)
 
 
 # --- damage, and what is none ---
 
 
-def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(place: Place, shelves: Connection) -> None:
+def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(
+    place: Location, shelves: Connection
+) -> None:
     def decode(connection: Connection) -> int:
         ((text,),) = connection.execute("SELECT \"user\" FROM shelf WHERE key = 'b'").fetchall()
-        with decoding():
+        with reject_corrupt_rows():
             return int(text)
 
     with pytest.raises(LedgerError, match=r"ledger .* is damaged"):
         read(place, OURS, decode)
-    with pytest.raises(LedgerError, match=r"ledger .* is damaged"), told(place, OURS):
+    with pytest.raises(LedgerError, match=r"ledger .* is damaged"), translate_errors(place, OURS):
         decode(shelves)
 
 
@@ -287,18 +291,18 @@ def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(place: Place, 
 
 
 def test_a_url_leads_to_its_place(tmp_path: Path) -> None:
-    assert open_place("sqlite:///a/b.db", tmp_path) == tmp_path / "a" / "b.db"
-    assert open_place("sqlite:////srv/b.db", tmp_path) == Path("/srv/b.db")
-    assert open_place("postgresql://u@h:1/d", tmp_path, "s") == PostgresSchema(
+    assert parse_location("sqlite:///a/b.db", tmp_path) == tmp_path / "a" / "b.db"
+    assert parse_location("sqlite:////srv/b.db", tmp_path) == Path("/srv/b.db")
+    assert parse_location("postgresql://u@h:1/d", tmp_path, "s") == PostgresSchema(
         "postgresql://u@h:1/d", "", "s"
     )
-    assert open_place("postgresql:///d?schema=x", tmp_path) == PostgresSchema("postgresql:///d", "x")
+    assert parse_location("postgresql:///d?schema=x", tmp_path) == PostgresSchema("postgresql:///d", "x")
 
 
 def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
-    place = open_place("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
+    place = parse_location("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
     assert place == PostgresSchema("postgresql://u@h/d", "x", "hush@%")
-    assert open_place("postgresql://u:%40@h/d", tmp_path, "as%40is") == PostgresSchema(
+    assert parse_location("postgresql://u:%40@h/d", tmp_path, "as%40is") == PostgresSchema(
         "postgresql://u@h/d", "", "as%40is"
     )
     assert "hush" not in f"{place} {place!r}"
@@ -332,7 +336,7 @@ def _somebody_else() -> Iterator[None]:
 # --- PostgreSQL's own troubles ---
 
 
-def refused(place: Place) -> LedgerError:
+def refused(place: Location) -> LedgerError:
     with pytest.raises(LedgerError) as caught:
         read(place, OURS, sizes)
     assert caught.value.remedy
@@ -427,7 +431,7 @@ def test_texts_are_in_the_same_order_whatever_the_server_speaks(postgres: Postgr
     assert found == [("C",)]
 
 
-def test_a_defect_of_the_program_is_not_told_as_damage(place: Place, shelves: Connection) -> None:
+def test_a_defect_of_the_program_is_not_told_as_damage(place: Location, shelves: Connection) -> None:
     def defective(connection: Connection) -> int:
         return int("no number")
 
@@ -488,7 +492,7 @@ def test_a_connection_lost_within_a_transaction_is_told_and_nothing_is_done_twic
     place = postgres.place()
 
     def write(name: str, cut_before: str) -> None:
-        with told(place, OURS):
+        with translate_errors(place, OURS):
             for statement in ("BEGIN IMMEDIATE", f"INSERT INTO fact VALUES ('{name}', '')", "COMMIT"):
                 if statement.startswith(cut_before):
                     _cut_off(postgres)
@@ -511,11 +515,14 @@ def test_a_server_that_died_is_told_and_forgiven_once_it_is_back(postgres: Postg
             connection.execute("INSERT INTO fact VALUES ('a', 'b')")
         postgres.kill()
         try:
-            with pytest.raises(LedgerError, match=r"cannot be reached|was lost"), told(place, OURS):
+            with (
+                pytest.raises(LedgerError, match=r"cannot be reached|was lost"),
+                translate_errors(place, OURS),
+            ):
                 connection.execute("BEGIN IMMEDIATE")
         finally:
             postgres.start()
-        with told(place, OURS):
+        with translate_errors(place, OURS):
             assert connection.execute("SELECT value FROM fact WHERE name = 'a'").fetchone() == ("b",)
 
 
@@ -523,7 +530,7 @@ def test_whoever_waits_too_long_for_another_writer_is_told(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = postgres.place()
-    with closing(connect(place, OURS)) as first, closing(again(place, OURS)) as second:
+    with closing(connect(place, OURS)) as first, closing(reopen(place, OURS)) as second:
         second.execute("SET lock_timeout = '10ms'")
         with transaction(first), pytest.raises(LedgerError, match="is busy"):
             _write_a_fact(second, place)
@@ -540,7 +547,7 @@ def test_whoever_waited_to_write_sees_what_was_written_meanwhile(postgres: Postg
         with transaction(second):
             seen.append(dict(second.execute("SELECT * FROM fact")))
 
-    with closing(connect(place, OURS)) as first, closing(again(place, OURS)) as second:
+    with closing(connect(place, OURS)) as first, closing(reopen(place, OURS)) as second:
         second.execute("SET default_transaction_isolation = 'repeatable read'")
         second.execute("SET default_transaction_read_only = on")
         thread = threading.Thread(target=look)
@@ -553,8 +560,8 @@ def test_whoever_waited_to_write_sees_what_was_written_meanwhile(postgres: Postg
     assert [found.get("a") for found in seen] == ["b"]
 
 
-def _write_a_fact(connection: Connection, place: Place) -> None:
-    with told(place, OURS), transaction(connection):
+def _write_a_fact(connection: Connection, place: Location) -> None:
+    with translate_errors(place, OURS), transaction(connection):
         connection.execute("INSERT INTO fact VALUES ('a', 'b')")
 
 

@@ -36,7 +36,7 @@ from provisioner.ledger.ledger import (
 )
 from provisioner.mail.message import Letter
 from provisioner.model import Managed
-from provisioner.storage.database import Place, connect, transaction
+from provisioner.storage.database import Location, connect, transaction
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
     """Where no ledger is yet."""
     if request.param == "sqlite":
         return tmp_path / "ledger.db"
@@ -60,7 +60,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def opened(place: Place, lease: float = 60) -> Iterator[Ledger]:
+def opened(place: Location, lease: float = 60) -> Iterator[Ledger]:
     ledger = Ledger(place, lambda: datetime.now(UTC), lease)
     try:
         yield ledger
@@ -83,7 +83,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 # --- the books ---
 
 
-def test_what_is_written_is_read_again(place: Place) -> None:
+def test_what_is_written_is_read_again(place: Location) -> None:
     words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
     effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
     with opened(place) as ledger, ledger.locked("apply"):
@@ -120,7 +120,7 @@ def test_what_is_written_is_read_again(place: Place) -> None:
     assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
 
 
-def test_what_others_say_is_written_down_whatever_it_is(place: Place) -> None:
+def test_what_others_say_is_written_down_whatever_it_is(place: Location) -> None:
     """A mail server's refusal, a portal's reason, and its name for an account."""
     with opened(place) as ledger, ledger.locked("apply"):
         run = ledger.begin("apply", "d")
@@ -147,7 +147,7 @@ def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: py
         assert ledger.owner.startswith(r"ren\udce9 on h\udcf4te")
 
 
-def test_accounts_may_swap_their_names(place: Place) -> None:
+def test_accounts_may_swap_their_names(place: Location) -> None:
     """What was created through us stays so, and who lost his name to somebody else is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(place) as ledger, ledger.locked("apply"):
@@ -176,7 +176,7 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
         assert len(ledger.books().managed) == 999
 
 
-def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> None:
+def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Location) -> None:
     with opened(place) as ledger, ledger.locked("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
             ledger.enqueue(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
@@ -189,7 +189,7 @@ def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Place) -> 
     ]  # fmt: skip
 
 
-def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Place) -> None:
+def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Location) -> None:
     with opened(place) as ledger:
         runs = []
         for _ in range(3):
@@ -215,7 +215,7 @@ def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: 
 # --- the lock ---
 
 
-def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Place) -> None:
+def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Location) -> None:
     fences, names = [], set()
     for _ in range(2):
         with opened(place) as ledger:
@@ -232,7 +232,7 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
     assert names == {read_ledger_id(place)}
 
 
-def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Place) -> None:
+def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Location) -> None:
     with opened(place) as first, opened(place) as second:
         said: list[str] = []
         with first.locked("apply"):
@@ -244,7 +244,7 @@ def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(plac
             second.bind("p")
 
 
-def test_the_heart_renews_the_lease_of_whoever_works(place: Place) -> None:
+def test_the_heart_renews_the_lease_of_whoever_works(place: Location) -> None:
     with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
         began = _held(place)
         until(lambda: _held(place).expires > began.expires + 300)
@@ -253,7 +253,7 @@ def test_the_heart_renews_the_lease_of_whoever_works(place: Place) -> None:
 
 
 def test_a_write_that_takes_long_does_not_cost_the_lock(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heart cannot beat meanwhile: it waits for the same transaction."""
     monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
@@ -274,7 +274,7 @@ def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres:
 
 
 def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may go on to write nothing more, nor does its heart win the lock back."""
     monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
@@ -304,13 +304,13 @@ def _refuses_to_write(ledger: Ledger) -> None:
         ledger.adopt({"x": Managed("1", None, None, created=False)})
 
 
-def _held(place: Place) -> LockInfo:
+def _held(place: Location) -> LockInfo:
     holder = read_lock(place)
     assert holder is not None
     return holder
 
 
-def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Place) -> None:
+def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Location) -> None:
     with opened(place, lease=0.05) as first, opened(place) as second, first.locked("apply"):
         taken = second.unlock(_held(place).id)
         with second.locked("mail"):
@@ -334,7 +334,7 @@ HOLD = (
 )
 
 
-def _url(place: Place) -> str:
+def _url(place: Location) -> str:
     return f"sqlite:///{place}" if isinstance(place, Path) else str(place)
 
 
@@ -345,7 +345,7 @@ class _Killed:
         self.close = process.kill
 
 
-def test_a_holder_that_was_killed_is_succeeded_at_once(place: Place) -> None:
+def test_a_holder_that_was_killed_is_succeeded_at_once(place: Location) -> None:
     """Row 8: long before its lease runs out; on PostgreSQL by its connection, whatever machine it was on."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, _url(place)], stdout=subprocess.PIPE)
     with process, closing(_Killed(process)):
@@ -424,7 +424,7 @@ def _cut_off(postgres: PostgresServer, backend: int) -> None:
         assert session.execute(f"SELECT pg_terminate_backend({backend}, 5000)").fetchone() == (True,)
 
 
-def test_unlock_needs_the_exact_name_of_the_lock(place: Place) -> None:
+def test_unlock_needs_the_exact_name_of_the_lock(place: Location) -> None:
     with opened(place) as first, opened(place) as second:
         with pytest.raises(UsageError, match="Nobody holds"):
             second.unlock("abc")

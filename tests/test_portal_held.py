@@ -26,7 +26,7 @@ from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.portal import Capabilities
 from provisioner.storage import lease
-from provisioner.storage.lease import held
+from provisioner.storage.lease import hold_lease
 from provisioner.workspace.settings import load_workspace
 
 
@@ -55,7 +55,7 @@ class Wakeful(MemoryPortal):
 def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(trouble: Exception | None) -> None:
     portal = Wakeful()
     portal.trouble = trouble
-    with held(portal, "ledger", "ann", 1, 0):
+    with hold_lease(portal, "ledger", "ann", 1, 0):
         assert portal.awaited.wait(20)
         assert portal.lease("ledger") is not None
     beats = portal.beats
@@ -69,9 +69,9 @@ def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(troubl
 def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
     portal = Wakeful()
     portal.another(Operator.PARTNER).hold("ledger", "bob", 1, 60)
-    with pytest.raises(Locked, match="bob"), held(portal, "ledger", "ann", 1, 60):
+    with pytest.raises(Locked, match="bob"), hold_lease(portal, "ledger", "ann", 1, 60):
         raise AssertionError
-    with pytest.raises(ZeroDivisionError), held(portal, "another", "ann", 1, 60):
+    with pytest.raises(ZeroDivisionError), hold_lease(portal, "another", "ann", 1, 60):
         _ = 1 / 0
     lease = portal.lease("another")
     assert lease is not None
@@ -92,7 +92,7 @@ def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patie
             other.let_go()
         return True
 
-    with held(portal, "ledger", "ann", 1, 60, patient=patient, waiting=told.append) as number:
+    with hold_lease(portal, "ledger", "ann", 1, 60, patient=patient, waiting=told.append) as number:
         assert number == 2
     (sentence,) = told
     assert "held by bob" in sentence

@@ -21,7 +21,7 @@ from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.ledger.ledger import read_entries, read_ledger, read_lock, read_runs
 from provisioner.model import Operator, Terms
-from provisioner.storage.database import Place
+from provisioner.storage.database import Location
 
 PROCESSES = 8
 
@@ -61,7 +61,7 @@ def letters_in(folders: list[Path]) -> Counter[str]:
     return found
 
 
-def rows_of(place: Place, table: str) -> int:
+def rows_of(place: Location, table: str) -> int:
     """How many rows the portal has there."""
     portal = SqlPortal(place, Operator.PARTNER, Terms(), "", _never)
     try:
@@ -76,7 +76,7 @@ def _never() -> datetime:
     raise AssertionError
 
 
-def require_one_effect(place: Place, folders: list[Path]) -> None:
+def require_one_effect(place: Location, folders: list[Path]) -> None:
     """Whoever won: each object is there once, each step was done once, each newcomer has one letter."""
     assert rows_of(place, "client_user") == 2
     assert rows_of(place, "receipt") == 4
@@ -143,7 +143,7 @@ def test_appliers_with_one_ledger_take_turns_also_on_a_portal_that_guards_agains
     require_turns(ledger, folders)
 
 
-def require_turns(ledger: Place, folders: list[Path]) -> None:
+def require_turns(ledger: Location, folders: list[Path]) -> None:
     """One of them did each step, and sent each newcomer his letter."""
     done = [entry.verdict for made in read_runs(ledger, 20) for entry in read_entries(ledger, made.id)]
     assert Counter(done) == {"applied": 4}

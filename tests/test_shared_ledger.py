@@ -37,7 +37,7 @@ from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
 from provisioner.ledger.ledger import IDENTITY, read_entries, read_letters, read_lock, read_runs
-from provisioner.storage.database import Place, connect, open_place, transaction
+from provisioner.storage.database import Location, connect, parse_location, transaction
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -54,8 +54,8 @@ class Shared(NamedTuple):
     ledger: str
 
     @property
-    def place(self) -> Place:
-        return open_place(self.ledger, self.base)
+    def place(self) -> Location:
+        return parse_location(self.ledger, self.base)
 
     def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
         """A workspace of one of them; letters go to one place, as with a mail server."""
@@ -120,7 +120,7 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def lapse(place: Place) -> None:
+def lapse(place: Location) -> None:
     """As if the holder's lease had run out while nobody renewed it."""
     with closing(connect(place, IDENTITY)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")

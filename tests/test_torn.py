@@ -23,12 +23,12 @@ from provisioner.cli import run
 from provisioner.embedded import portal
 from provisioner.errors import LedgerError
 from provisioner.ledger import ledger
-from provisioner.storage.database import Connection, Identity, connect, read
+from provisioner.storage.database import Connection, DatabaseSchema, connect, read
 
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""
 
-FILES: dict[str, Identity] = {"ledger.db": ledger.IDENTITY, "portal.db": portal.IDENTITY}
+FILES: dict[str, DatabaseSchema] = {"ledger.db": ledger.IDENTITY, "portal.db": portal.IDENTITY}
 
 
 def content(connection: Connection) -> str:

@@ -68,20 +68,20 @@ from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict, r
 from provisioner.rules import StateIndex
 from provisioner.storage.database import (
     Connection,
-    Identity,
-    Place,
+    DatabaseSchema,
+    Location,
+    chunks,
     connect,
-    decoding,
-    file_at,
-    marks,
-    now_of,
-    portions,
+    content_stamp,
+    file_fingerprint,
+    file_identity,
+    placeholders,
     read,
+    reject_corrupt_rows,
     require_same,
-    seen_at,
-    stamp_of,
-    told,
+    server_time,
     transaction,
+    translate_errors,
 )
 from provisioner.workspace.files import read_bytes, write_private
 
@@ -152,7 +152,7 @@ INSERT INTO fact (name, value) VALUES ('counter', '1');
 """
 """A receipt from before has no ledger and no fingerprint: it is good for whoever asks, whatever for."""
 
-IDENTITY = Identity(
+IDENTITY = DatabaseSchema(
     "portal", 0x70727074, 2, _SCHEMA + _SHARED, PortalError, migrations=(_TO_VERSION_2 + _SHARED,)
 )
 
@@ -160,9 +160,9 @@ _COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
-def read_snapshot(place: Place, terms: Terms, clock: Clock) -> Snapshot:
+def read_snapshot(place: Location, terms: Terms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today, seen = paris_date(clock()), seen_at(place)
+    today, seen = paris_date(clock()), file_fingerprint(place)
     return read(place, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
         "", State(), terms
     )
@@ -171,7 +171,7 @@ def read_snapshot(place: Place, terms: Terms, clock: Clock) -> Snapshot:
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
-    def __init__(self, place: Place, terms: Terms, clock: Clock) -> None:
+    def __init__(self, place: Location, terms: Terms, clock: Clock) -> None:
         self._place = place
         self._terms = terms
         self._clock = clock
@@ -230,7 +230,7 @@ class SqlPortal(Holding):
     """
 
     def __init__(
-        self, place: Place, operator: Operator, terms: Terms | None, public_url: str, clock: Clock
+        self, place: Location, operator: Operator, terms: Terms | None, public_url: str, clock: Clock
     ) -> None:
         super().__init__(operator)
         self.place = place
@@ -239,7 +239,7 @@ class SqlPortal(Holding):
         self._turn = RLock()
         found = None if terms is None else partial(_found, terms=terms, public_url=public_url)
         self._connection = connect(place, IDENTITY, found)
-        self._file = file_at(place)
+        self._file = file_identity(place)
 
     def again(self) -> SqlPortal:
         """The very same portal, opened once more. Raises :class:`PortalError`, also where it is gone."""
@@ -260,7 +260,7 @@ class SqlPortal(Holding):
         with self.looking() as connection:
             return About(
                 _fact(connection, "id") or "",
-                stamp_of(connection, "").strip(),
+                content_stamp(connection, "").strip(),
                 _counter(connection),
                 self._today(),
                 _terms(connection),
@@ -269,7 +269,7 @@ class SqlPortal(Holding):
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portal.Portal.snapshot`."""
-        seen = seen_at(self.place)
+        seen = file_fingerprint(self.place)
         with self.looking() as connection:
             return _snapshot(connection, seen, self._today())
 
@@ -376,11 +376,11 @@ class SqlPortal(Holding):
                 "UPDATE letter_claim SET run = ? WHERE key = ? AND ledger = ? AND run = ?",
                 [(run, key, ledger, before) for key, known in letters.items() for before in known],
             )
-            for some in portions(list(letters)):
+            for some in chunks(list(letters)):
                 holders.update(
                     connection.execute(
                         "SELECT key, CASE WHEN ledger = ? THEN run ELSE '' END FROM letter_claim "
-                        f"WHERE key IN ({marks(some)})",
+                        f"WHERE key IN ({placeholders(some)})",
                         (ledger, *some),
                     )
                 )
@@ -474,12 +474,12 @@ class SqlPortal(Holding):
         """For leases, which runs on machines whose clocks differ grant each other."""
         if isinstance(self.place, Path):
             return self._clock()
-        return datetime.fromtimestamp(now_of(self.place, connection), UTC)
+        return datetime.fromtimestamp(server_time(self.place, connection), UTC)
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
-        with self._turn, told(self.place, IDENTITY):
+        with self._turn, translate_errors(self.place, IDENTITY):
             require_same(self.place, IDENTITY, self._file)
             self._connection.execute("BEGIN")
             try:
@@ -490,7 +490,7 @@ class SqlPortal(Holding):
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
         """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
-        with self._turn, told(self.place, IDENTITY):
+        with self._turn, translate_errors(self.place, IDENTITY):
             require_same(self.place, IDENTITY, self._file)
             with transaction(self._connection):
                 yield self._connection
@@ -610,9 +610,10 @@ class _Desk:
         return placed
 
     def _recall(self, keys: Sequence[str]) -> None:
-        for some in portions(keys):
+        for some in chunks(keys):
             rows = self._connection.execute(
-                f"SELECT key, id, version, ledger, asked FROM receipt WHERE key IN ({marks(some)})", some
+                f"SELECT key, id, version, ledger, asked FROM receipt WHERE key IN ({placeholders(some)})",
+                some,
             )
             self._answered |= {key: Given(*given) for key, *given in rows}
 
@@ -694,11 +695,11 @@ _WORKS = (
 
 def _invited(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
     """Who of these may set a password, with what is known of his link."""
-    for some in portions(ids):
+    for some in chunks(ids):
         for row in connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "
             "FROM client_user LEFT JOIN invitation ON user_id = id "
-            f"WHERE id IN ({marks(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
+            f"WHERE id IN ({placeholders(some)}) AND status = 'active' AND coalesce(used, 0) = 0",
             some,
         ).fetchall():
             yield Invitation(*row)
@@ -706,9 +707,9 @@ def _invited(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]
 
 def _some_companies(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
     found: dict[str, Company] = {}
-    for some in portions(numbers):
+    for some in chunks(numbers):
         rows = connection.execute(
-            f"SELECT {_COMPANY_COLUMNS} FROM company WHERE number IN ({marks(some)})",
+            f"SELECT {_COMPANY_COLUMNS} FROM company WHERE number IN ({placeholders(some)})",
             some,
         )
         found |= {company.number: company for company in map(_as_company, rows)}
@@ -722,7 +723,7 @@ def _snapshot(connection: Connection, seen: str, today: date) -> Snapshot:
     }
     users = {email_key(user.email): user for user in _users(connection, "", (), today)}
     state = State(companies, users)
-    return Snapshot(_fact(connection, "id") or "", state, _terms(connection), stamp_of(connection, seen))
+    return Snapshot(_fact(connection, "id") or "", state, _terms(connection), content_stamp(connection, seen))
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
@@ -754,7 +755,7 @@ def _users(connection: Connection, where: str, values: Sequence[object], today: 
         f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''} ORDER BY seq", values
     )
     users = []
-    with decoding():
+    with reject_corrupt_rows():
         for id_, email, first, last, phone, type_, billed, production, status, version in rows:
             mine = numbers.get(id_, "")
             companies = sets.get(mine)
@@ -783,7 +784,7 @@ def _as_grant(joined: str) -> Grant:
 
 def _as_company(row: Sequence[Any]) -> Company:
     number, name, siren, mode, offer, ends, version = row
-    with decoding():
+    with reject_corrupt_rows():
         billing = Billing(BillingMode(mode), offer) if mode else None
         return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
 
@@ -798,8 +799,8 @@ def _users_by_id(connection: Connection, ids: Collection[str], today: date) -> d
 
 def _some_users(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
     """The users with one of these values there."""
-    for some in portions(values):
-        yield from _users(connection, f"{column} IN ({marks(some)})", some, today)
+    for some in chunks(values):
+        yield from _users(connection, f"{column} IN ({placeholders(some)})", some, today)
 
 
 def _span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
@@ -951,16 +952,16 @@ def _fact(connection: Connection, name: str) -> str | None:
 def _receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
     return {
         key: repeated(key, Given(*words), ledger)
-        for some in portions(keys)
+        for some in chunks(keys)
         for key, *words in connection.execute(
-            f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({marks(some)})", some
+            f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({placeholders(some)})", some
         )
     }
 
 
 def _terms(connection: Connection) -> Terms:
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
-    with decoding():
+    with reject_corrupt_rows():
         for kind, value in connection.execute("SELECT kind, value FROM term"):
             kinds[kind].add(value)
     return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))

@@ -27,19 +27,19 @@ from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, 
 from provisioner.model import Clock, Managed, value
 from provisioner.storage.database import (
     Connection,
-    Identity,
-    Place,
-    again,
+    DatabaseSchema,
+    Location,
+    chunks,
     connect,
-    decoding,
-    is_away,
     is_busy,
-    marks,
-    now_of,
-    portions,
+    is_unreachable,
+    placeholders,
     read,
-    told,
+    reject_corrupt_rows,
+    reopen,
+    server_time,
     transaction,
+    translate_errors,
 )
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
 CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
-IDENTITY = Identity("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_2,))
+IDENTITY = DatabaseSchema("ledger", 0x70724C65, 2, _SCHEMA, LedgerError, (_TO_VERSION_2,))
 
 T = TypeVar("T")
 
@@ -232,12 +232,12 @@ class LedgerSnapshot:
     """Steps of an interrupted run whose end is not known."""
 
 
-def read_ledger(place: Place) -> LedgerSnapshot:
+def read_ledger(place: Location) -> LedgerSnapshot:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
     return read(place, IDENTITY, _books) or LedgerSnapshot()
 
 
-def read_runs(place: Place, most: int) -> list[Run]:
+def read_runs(place: Location, most: int) -> list[Run]:
     """The latest runs, newest first."""
 
     def runs(connection: Connection) -> list[Run]:
@@ -250,7 +250,7 @@ def read_runs(place: Place, most: int) -> list[Run]:
     return read(place, IDENTITY, runs) or []
 
 
-def has_run(place: Place, run: int) -> bool:
+def has_run(place: Location, run: int) -> bool:
     """There was a run with this number."""
 
     def found(connection: Connection) -> bool:
@@ -259,22 +259,22 @@ def has_run(place: Place, run: int) -> bool:
     return read(place, IDENTITY, found) or False
 
 
-def read_entries(place: Place, run: int) -> list[JournalEntry]:
+def read_entries(place: Location, run: int) -> list[JournalEntry]:
     """The steps of one run, in the order in which they were meant."""
     return read(place, IDENTITY, lambda connection: _entries(connection, "run = ?", (run,))) or []
 
 
-def read_letters(place: Place) -> list[OutboxEntry]:
+def read_letters(place: Location) -> list[OutboxEntry]:
     """The whole outbox, oldest first."""
     return read(place, IDENTITY, lambda connection: _letters(connection, "1 = 1")) or []
 
 
-def read_lock(place: Place) -> LockInfo | None:
+def read_lock(place: Location) -> LockInfo | None:
     """Who holds the lock now, if anybody."""
     return read(place, IDENTITY, _holder)
 
 
-def read_ledger_id(place: Place) -> str:
+def read_ledger_id(place: Location) -> str:
     """The ledger's own lasting name; empty where there is no ledger."""
     return read(place, IDENTITY, lambda connection: _fact(connection, "id")) or ""
 
@@ -296,12 +296,12 @@ class Ledger:
     fence: int
     """The number of our acquisition of the lock; 0 before it."""
 
-    def __init__(self, place: Place, clock: Clock, lease: float = LEASE_SECONDS) -> None:
+    def __init__(self, place: Location, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self._place = place
         self._clock = clock
         self._lease = lease
         self._connection = connect(place, IDENTITY, _found)
-        with told(place, IDENTITY):
+        with translate_errors(place, IDENTITY):
             self.id = _fact(self._connection, "id")
         self.owner = f"{_owner()} on {_host()} (process {os.getpid()})"
         self.fence = 0
@@ -348,7 +348,7 @@ class Ledger:
 
     def books(self) -> LedgerSnapshot:
         """The ledger as it stands."""
-        with told(self._place, IDENTITY):
+        with translate_errors(self._place, IDENTITY):
             return _books(self._connection)
 
     def bind(self, portal: str) -> None:
@@ -425,13 +425,13 @@ class Ledger:
         meant = self._meant.pop(key, None)
         if meant is None:
             (text,) = connection.execute("SELECT effect FROM journal WHERE seq = ?", (seq,)).fetchone()
-            with decoding():
+            with reject_corrupt_rows():
                 meant = LedgerEffect(**json.loads(text))
         return meant
 
     def creations(self) -> dict[str, int]:
         """How often each user was created through us, by his address."""
-        with told(self._place, IDENTITY), decoding():
+        with translate_errors(self._place, IDENTITY), reject_corrupt_rows():
             return dict(
                 self._connection.execute(
                     "SELECT address, count(*) FROM journal "
@@ -442,7 +442,7 @@ class Ledger:
     def adopt(self, records: Mapping[str, Managed]) -> None:
         """Remember accounts that exist already, by declared user."""
         # in portions, between which others get their turn
-        for some in portions(list(records), ADOPTED_AT_ONCE):
+        for some in chunks(list(records), ADOPTED_AT_ONCE):
             with self._write() as connection:
                 _remember(connection, [(user, records[user]) for user in some])
 
@@ -453,7 +453,7 @@ class Ledger:
 
     def letters(self, *states: str) -> list[OutboxEntry]:
         """The letters in these states (all when none is given), oldest first."""
-        with told(self._place, IDENTITY):
+        with translate_errors(self._place, IDENTITY):
             marks = ", ".join("?" for _ in states)
             where = f"state IN ({marks})" if states else "1 = 1"
             return _letters(self._connection, where, states)
@@ -488,7 +488,7 @@ class Ledger:
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
         """Letters that are sent, which the portal has not been told; with their :attr:`OutboxEntry.claims`."""
-        with told(self._place, IDENTITY):
+        with translate_errors(self._place, IDENTITY):
             rows = self._connection.execute(
                 "SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''"
             )
@@ -544,7 +544,7 @@ class Ledger:
 
         Raises :class:`UsageError`.
         """
-        with told(self._place, IDENTITY), transaction(self._connection):
+        with translate_errors(self._place, IDENTITY), transaction(self._connection):
             holder = _holder(self._connection)
             if holder is None:
                 raise UsageError("Nobody holds the lock.", "Nothing to do.")
@@ -561,7 +561,7 @@ class Ledger:
     def _write(self) -> Iterator[Connection]:
         began = time.monotonic()
         try:
-            with told(self._place, IDENTITY), transaction(self._connection):
+            with translate_errors(self._place, IDENTITY), transaction(self._connection):
                 row = self._connection.execute("SELECT id FROM lock").fetchone()
                 if row is None or row[0] != self._lock:
                     raise _lost()
@@ -569,7 +569,8 @@ class Ledger:
                 if time.monotonic() - began > self._lease / 3:
                     # the heart waited for this very transaction, and so did whoever will look at the lease
                     self._connection.execute(
-                        "UPDATE lock SET expires = ?", (self._expiry(now_of(self._place, self._connection)),)
+                        "UPDATE lock SET expires = ?",
+                        (self._expiry(server_time(self._place, self._connection)),),
                     )
         except LedgerError as problem:
             # a server cuts off whoever stands still within a transaction; by now another run may go on
@@ -613,7 +614,7 @@ class Ledger:
         try:
             return self._try_acquire(command)
         except LedgerError as problem:
-            if not is_away(problem) or time.monotonic() >= deadline:
+            if not is_unreachable(problem) or time.monotonic() >= deadline:
                 raise
             return holder
 
@@ -629,13 +630,13 @@ class Ledger:
             return holder
 
     def _acquired(self, command: str) -> LockInfo | None:
-        with told(self._place, IDENTITY), transaction(self._connection):
+        with translate_errors(self._place, IDENTITY), transaction(self._connection):
             connection = self._connection
-            now = now_of(self._place, connection)
+            now = server_time(self._place, connection)
             holder = _holder(connection)
             if holder is not None and not self._is_over(holder, now):
                 return holder
-            with decoding():
+            with reject_corrupt_rows():
                 fence = int(_fact(connection, "fence") or "0") + 1
             lock, pid = os.urandom(6).hex(), os.getpid()
             served = self._who_serves(self._vein or connection)
@@ -681,7 +682,7 @@ class Ledger:
         if isinstance(self._place, Path):
             yield
             return
-        with closing(again(self._place, IDENTITY)) as self._vein:
+        with closing(reopen(self._place, IDENTITY)) as self._vein:
             try:
                 yield
             finally:
@@ -699,9 +700,13 @@ class Ledger:
         """Renew the lease as long as the lock is ours, in a thread, over a connection of its own."""
         while not self._rest(ended):
             # the next beat tries again; should none get through, the next write finds out
-            with suppress(ProvisionerError), told(self._place, IDENTITY), self._heart() as connection:
+            with (
+                suppress(ProvisionerError),
+                translate_errors(self._place, IDENTITY),
+                self._heart() as connection,
+            ):
                 with transaction(connection):
-                    expires = self._expiry(now_of(self._place, connection))
+                    expires = self._expiry(server_time(self._place, connection))
                     renewed = connection.execute(
                         "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
                         (expires, *self._who_serves(connection), lock),
@@ -729,7 +734,7 @@ class Ledger:
         if self._vein is not None:
             yield self._vein
         else:
-            with closing(again(self._place, IDENTITY)) as connection:
+            with closing(reopen(self._place, IDENTITY)) as connection:
                 yield connection
 
     def _expiry(self, now: float) -> int:
@@ -737,7 +742,7 @@ class Ledger:
 
     def _release(self) -> None:
         try:
-            with told(self._place, IDENTITY), transaction(self._connection):
+            with translate_errors(self._place, IDENTITY), transaction(self._connection):
                 self._connection.execute("DELETE FROM lock WHERE id = ?", (self._lock,))
         except LedgerError:
             # given back all the same, or another's by now
@@ -794,7 +799,7 @@ def _entries(connection: Connection, where: str, values: Sequence[object]) -> li
         f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
     ).fetchall()
-    with decoding():
+    with reject_corrupt_rows():
         if any(None in row for row in rows):
             raise ValueError("nobody writes an entry like this")
         return [JournalEntry(*row) for row in rows]
@@ -812,7 +817,7 @@ def _letters(connection: Connection, where: str, values: Sequence[object] = ()) 
     from provisioner.mail.message import Letter
 
     # decoded together: one call for each costs more than the letters
-    with decoding():
+    with reject_corrupt_rows():
         contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
         days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
         if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
@@ -846,7 +851,7 @@ def _holder(connection: Connection) -> LockInfo | None:
     ).fetchone()
     if row is None:
         return None
-    with decoding():
+    with reject_corrupt_rows():
         holder = LockInfo(*row)
         if datetime.fromisoformat(holder.since).tzinfo is None or holder.pid <= 0:
             raise ValueError("nobody writes a lock like this")
@@ -863,8 +868,8 @@ def _take_effects(
     ]
     before = {
         known.id: known
-        for some in portions([_legible(settlement.user_id) for _, settlement in done])
-        for known in _managed_where(connection, f"id IN ({marks(some)})", some).values()
+        for some in chunks([_legible(settlement.user_id) for _, settlement in done])
+        for known in _managed_where(connection, f"id IN ({placeholders(some)})", some).values()
     }
     records: list[tuple[str, Managed]] = []
     owed: list[tuple[str, str, Letter]] = []
@@ -889,7 +894,7 @@ def _take_effects(
 def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
     from provisioner.mail.message import Letter
 
-    with decoding():
+    with reject_corrupt_rows():
         context = words["context"]
         if not isinstance(context, dict):
             raise TypeError("nobody writes a letter like this")
@@ -922,14 +927,16 @@ def _remember(connection: Connection, records: Sequence[tuple[str, Managed]]) ->
         holders[user] = record
     latest = {record.id: (user, record) for user, record in holders.items()}
     created: set[str] = set()
-    for ids in portions(list(latest)):
-        rows = connection.execute(f"SELECT id FROM managed WHERE created = 1 AND id IN ({marks(ids)})", ids)
+    for ids in chunks(list(latest)):
+        rows = connection.execute(
+            f"SELECT id FROM managed WHERE created = 1 AND id IN ({placeholders(ids)})", ids
+        )
         created.update(id_ for (id_,) in rows)
     # all leave before the first one enters, so that two may swap their names; and a few statements do for
     # thousands, while others wait for this transaction
     for column, values in (("id", list(latest)), ('"user"', list(holders))):
-        for some in portions(values):
-            connection.execute(f"DELETE FROM managed WHERE {column} IN ({marks(some)})", some)
+        for some in chunks(values):
+            connection.execute(f"DELETE FROM managed WHERE {column} IN ({placeholders(some)})", some)
     connection.executemany(
         'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?)',
         [

@@ -17,7 +17,7 @@ from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
 from provisioner.progress import ProgressCallback, ignore_progress
-from provisioner.storage.database import Place, open_place
+from provisioner.storage.database import Location, parse_location
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import read_bytes
 from provisioner.workspace.secrets import secret_of
@@ -81,7 +81,7 @@ def portal_secret(workspace: Workspace) -> str:
     )
 
 
-def ledger_location(workspace: Workspace) -> Place:
+def ledger_location(workspace: Workspace) -> Location:
     """Where the workspace's ledger is; opens nothing."""
     place = workspace.ledger
     secret = ""
@@ -94,7 +94,7 @@ def ledger_location(workspace: Workspace) -> Place:
             error=LedgerError,
             usual="PROVISIONER_LEDGER_SECRET",
         )
-    return open_place(place.url, workspace.root, secret)
+    return parse_location(place.url, workspace.root, secret)
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:

@@ -11,7 +11,7 @@ from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
 from provisioner.operations.open import PARALLELISM, ledger_location, open_portal_for
 from provisioner.portal import Portal
-from provisioner.storage.lease import held
+from provisioner.storage.lease import hold_lease
 from provisioner.terminal.console import Console, interruptible
 from provisioner.workspace.settings import Workspace
 
@@ -46,7 +46,7 @@ def writing_session(
         ledger.locked(command, lock_timeout, waiting=console.say),
         interruptible(console) as stop,
         closing(open_portal_for(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
-        held(
+        hold_lease(
             portal,
             ledger.id,
             ledger.owner,

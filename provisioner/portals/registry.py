@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
 from provisioner.errors import PortalError, install_hint
 from provisioner.portal import Access, Portal
-from provisioner.storage.database import open_place
+from provisioner.storage.database import parse_location
 
 
 def _open_embedded(access: Access) -> Portal:
-    place = open_place(access.url, access.root, access.secret)
+    place = parse_location(access.url, access.root, access.secret)
     if access.writing:
         terms = access.terms if access.making else None
         return SqlPortal(place, access.operator, terms, access.public_url, access.clock)

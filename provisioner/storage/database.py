@@ -19,39 +19,39 @@ from provisioner.errors import ProvisionerError, install_hint
 from provisioner.storage import sqlite
 from provisioner.storage.schema import (
     Connection,
-    DamagedValue,
-    Identity,
-    Place,
+    CorruptValue,
+    DatabaseSchema,
+    Location,
     PostgresSchema,
-    decoding,
+    reject_corrupt_rows,
     transaction,
 )
 
 __all__ = [
     "Connection",
-    "Identity",
-    "Place",
-    "again",
+    "DatabaseSchema",
+    "Location",
+    "reopen",
     "connect",
-    "decoding",
-    "file_at",
-    "is_away",
+    "reject_corrupt_rows",
+    "file_identity",
+    "is_unreachable",
     "is_busy",
     "is_damage",
-    "marks",
-    "now_of",
-    "open_place",
-    "portions",
+    "placeholders",
+    "server_time",
+    "parse_location",
+    "chunks",
     "read",
     "require_same",
-    "seen_at",
-    "stamp_of",
+    "file_fingerprint",
+    "content_stamp",
     "still_usable",
-    "told",
+    "translate_errors",
     "transaction",
 ]
 
-PORTION = 500
+CHUNK = 500
 """How many values one statement asks for; SQLite takes 999 in old builds."""
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def _nothing_more(_: Connection) -> None:
     """A new database needs no more than its tables."""
 
 
-def open_place(url: str, root: Path, secret: str = "") -> Place:
+def parse_location(url: str, root: Path, secret: str = "") -> Location:
     """The place behind ``sqlite:///FILE`` (a relative one is below ``root``) or ``postgresql://…``.
 
     Opens nothing. A password within the url is taken for the secret and shown nowhere.
@@ -78,7 +78,7 @@ def open_place(url: str, root: Path, secret: str = "") -> Place:
 
 
 def connect(
-    place: Place, identity: Identity, found: Callable[[Connection], None] | None = _nothing_more
+    place: Location, identity: DatabaseSchema, found: Callable[[Connection], None] | None = _nothing_more
 ) -> Connection:
     """Open for writing; what is missing is made, for its owner alone, and an older layout is replaced.
 
@@ -91,18 +91,18 @@ def connect(
     return connection
 
 
-def again(place: Place, identity: Identity) -> Connection:
+def reopen(place: Location, identity: DatabaseSchema) -> Connection:
     """One more connection to what this process has opened for writing; nothing is examined again.
 
     For what need not outlive the loss of power.
     """
     if isinstance(place, Path):
-        return sqlite.again(place, identity)
+        return sqlite.reopen(place, identity)
     connection: Connection = _postgres(identity).again(place, identity)
     return connection
 
 
-def read(place: Place, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
+def read(place: Location, identity: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
     """What ``reader`` finds in one consistent view; None when nothing is there. Makes and changes nothing.
 
     The reader may be called again, should somebody write meanwhile; it always meets the newest layout.
@@ -113,17 +113,17 @@ def read(place: Place, identity: Identity, reader: Callable[[Connection], T]) ->
     return found
 
 
-def told(place: Place, identity: Identity) -> AbstractContextManager[None]:
+def translate_errors(place: Location, identity: DatabaseSchema) -> AbstractContextManager[None]:
     """Turn the library's and the system's errors, and damaged values, into a sentence with a remedy."""
     if isinstance(place, Path):
-        return sqlite.told(place, identity)
+        return sqlite.translate_errors(place, identity)
     context: AbstractContextManager[None] = _postgres(identity).told(place, identity)
     return context
 
 
 def is_damage(problem: ProvisionerError) -> bool:
     """It comes of a value that somebody met, and not of the database, which everybody needs."""
-    return isinstance(problem.__cause__, DamagedValue)
+    return isinstance(problem.__cause__, CorruptValue)
 
 
 def is_busy(problem: ProvisionerError) -> bool:
@@ -134,7 +134,7 @@ def is_busy(problem: ProvisionerError) -> bool:
     )
 
 
-def is_away(problem: ProvisionerError) -> bool:
+def is_unreachable(problem: ProvisionerError) -> bool:
     """The server cannot be reached, or hung up; it may be back in a moment."""
     postgres = _postgres_if_met()
     return postgres is not None and bool(postgres.is_away(problem.__cause__))
@@ -145,34 +145,34 @@ def still_usable(problem: ProvisionerError) -> bool:
     return is_damage(problem) or is_busy(problem)
 
 
-def file_at(place: Place) -> tuple[int, int] | None:
+def file_identity(place: Location) -> tuple[int, int] | None:
     """Which file lies there: another one once somebody replaced it. None for no file, and on a server."""
-    return sqlite.file_at(place) if isinstance(place, Path) else None
+    return sqlite.file_identity(place) if isinstance(place, Path) else None
 
 
-def require_same(place: Place, identity: Identity, file: tuple[int, int] | None) -> None:
+def require_same(place: Location, identity: DatabaseSchema, file: tuple[int, int] | None) -> None:
     """The file that is open lies there still. Raises the identity's error.
 
     A file that was removed goes on taking writes, and is gone once it is closed. One that lies in its place
     is not opened either: the log that the former left beside it would be taken for its own.
     """
-    if file_at(place) != file:
+    if file_identity(place) != file:
         raise identity.error(
             f"The {identity.noun} {place} was removed or replaced while it was open.",
             "Put it back; or, with no program at work on it, run the same command again.",
         )
 
 
-def seen_at(place: Place) -> str:
+def file_fingerprint(place: Location) -> str:
     """A file as it is seen from outside: whoever writes there without this program moves it at least.
 
     To be remembered with the content it is taken before the content is read, or a write in between would
     pass for part of it. Empty where there is no file.
     """
-    return sqlite.seen_at(place) if isinstance(place, Path) else ""
+    return sqlite.file_fingerprint(place) if isinstance(place, Path) else ""
 
 
-def now_of(place: Place, connection: Connection) -> float:
+def server_time(place: Location, connection: Connection) -> float:
     """Seconds since 1970 by the clock that everybody there shares: the machine's, or the server's."""
     if isinstance(place, Path):
         return time.time()
@@ -182,19 +182,19 @@ def now_of(place: Place, connection: Connection) -> float:
     return float(seconds)
 
 
-def stamp_of(connection: Connection, seen: str) -> str:
-    """Another word after each change of the content, whoever made it; ``seen`` is :func:`seen_at`."""
+def content_stamp(connection: Connection, seen: str) -> str:
+    """Another word after each change of the content, whoever made it; ``seen`` is :func:`file_fingerprint`."""
     row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
     return f"{row[0] if row else ''} {seen}"
 
 
-def portions(values: Sequence[str], size: int = PORTION) -> Iterator[Sequence[str]]:
+def chunks(values: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
     """The values, so many at a time; by default as many as one statement takes."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
-def marks(values: Sequence[object]) -> str:
+def placeholders(values: Sequence[object]) -> str:
     """A question mark for each value."""
     return ", ".join("?" * len(values))
 
@@ -204,7 +204,7 @@ def _postgres_if_met() -> ModuleType | None:
     return sys.modules.get("provisioner.storage.postgres")
 
 
-def _postgres(identity: Identity) -> ModuleType:
+def _postgres(identity: DatabaseSchema) -> ModuleType:
     """The other kind, imported by whoever needs it."""
     try:
         from provisioner.storage import postgres

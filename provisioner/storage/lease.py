@@ -19,7 +19,7 @@ POLL_SECONDS = 0.5
 
 
 @contextmanager
-def held(
+def hold_lease(
     portal: Portal,
     ledger: str,
     owner: str,

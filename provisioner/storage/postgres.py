@@ -23,8 +23,8 @@ from psycopg.pq import TransactionStatus
 from provisioner.errors import UPGRADE_HINT, ProvisionerError
 from provisioner.storage.schema import (
     Connection,
-    DamagedValue,
-    Identity,
+    CorruptValue,
+    DatabaseSchema,
     PostgresSchema,
     statements,
     transaction,
@@ -179,7 +179,7 @@ class Unreached(psycopg.OperationalError):
 class PostgresConnection:
     """One connection that takes SQLite's statements. Not for two threads at once."""
 
-    def __init__(self, place: PostgresSchema, identity: Identity) -> None:
+    def __init__(self, place: PostgresSchema, identity: DatabaseSchema) -> None:
         self._place = place
         self._schema = place.schema_of(identity)
         self._lock = _lock_number(self._schema)
@@ -319,10 +319,10 @@ class PostgresConnection:
 
 
 def connect(
-    place: PostgresSchema, identity: Identity, found: Callable[[Connection], None] | None
+    place: PostgresSchema, identity: DatabaseSchema, found: Callable[[Connection], None] | None
 ) -> PostgresConnection:
     """See :func:`provisioner.storage.database.connect`."""
-    with told(place, identity):
+    with translate_errors(place, identity):
         connection = PostgresConnection(place, identity)
         try:
             # seen at one instant; whoever finds it as it is to be waits for no writer
@@ -347,15 +347,15 @@ def connect(
         return connection
 
 
-def again(place: PostgresSchema, identity: Identity) -> PostgresConnection:
-    """See :func:`provisioner.storage.database.again`."""
-    with told(place, identity):
+def reopen(place: PostgresSchema, identity: DatabaseSchema) -> PostgresConnection:
+    """See :func:`provisioner.storage.database.reopen`."""
+    with translate_errors(place, identity):
         return PostgresConnection(place, identity)
 
 
-def read(place: PostgresSchema, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
+def read(place: PostgresSchema, identity: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
     """See :func:`provisioner.storage.database.read`."""
-    with told(place, identity):
+    with translate_errors(place, identity):
         connection = PostgresConnection(place, identity)
         try:
             connection.execute("BEGIN")
@@ -373,11 +373,11 @@ def read(place: PostgresSchema, identity: Identity, reader: Callable[[Connection
 
 
 @contextmanager
-def told(place: PostgresSchema, identity: Identity) -> Iterator[None]:
-    """See :func:`provisioner.storage.database.told`."""
+def translate_errors(place: PostgresSchema, identity: DatabaseSchema) -> Iterator[None]:
+    """See :func:`provisioner.storage.database.translate_errors`."""
     try:
         yield
-    except DamagedValue as problem:
+    except CorruptValue as problem:
         raise _damaged(place, identity) from problem
     except psycopg.Error as problem:
         raise _sentence(place, identity, problem) from problem
@@ -388,8 +388,8 @@ def is_busy(problem: BaseException | None) -> bool:
     return isinstance(problem, errors.LockNotAvailable)
 
 
-def is_away(problem: BaseException | None) -> bool:
-    """See :func:`provisioner.storage.database.is_away`."""
+def is_unreachable(problem: BaseException | None) -> bool:
+    """See :func:`provisioner.storage.database.is_unreachable`."""
     return isinstance(problem, errors.IdleInTransactionSessionTimeout) or (
         isinstance(problem, psycopg.OperationalError)
         and (problem.sqlstate is None or problem.sqlstate.startswith(AWAY))
@@ -437,7 +437,7 @@ def _lock_number(schema: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Identity) -> int | None:
+def _layout(connection: PostgresConnection, place: PostgresSchema, identity: DatabaseSchema) -> int | None:
     """Which layout is there; None where nothing is. What is not ours, or newer, is refused."""
     schema = place.schema_of(identity)
     tables = {
@@ -475,11 +475,11 @@ def _layout(connection: PostgresConnection, place: PostgresSchema, identity: Ide
     return layout
 
 
-def _application(identity: Identity) -> str:
+def _application(identity: DatabaseSchema) -> str:
     return f"{identity.noun} {identity.application_id:08x}"
 
 
-def _lay_out(connection: PostgresConnection, place: PostgresSchema, identity: Identity) -> None:
+def _lay_out(connection: PostgresConnection, place: PostgresSchema, identity: DatabaseSchema) -> None:
     schema = place.schema_of(identity)
     there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (schema,)).fetchone()
     if there is None:
@@ -493,7 +493,7 @@ def _lay_out(connection: PostgresConnection, place: PostgresSchema, identity: Id
     )
 
 
-def _migrate(connection: PostgresConnection, identity: Identity, layout: int) -> None:
+def _migrate(connection: PostgresConnection, identity: DatabaseSchema, layout: int) -> None:
     if layout == identity.version:
         return
     for script in identity.migrations[layout - 1 :]:
@@ -502,11 +502,11 @@ def _migrate(connection: PostgresConnection, identity: Identity, layout: int) ->
     connection.execute("UPDATE fact SET value = ? WHERE name = 'layout'", (str(identity.version),))
 
 
-def _damaged(place: PostgresSchema, identity: Identity) -> ProvisionerError:
+def _damaged(place: PostgresSchema, identity: DatabaseSchema) -> ProvisionerError:
     return identity.error(f"The {identity.noun} {place} is damaged.", "Restore it from a backup.")
 
 
-def _sentence(place: PostgresSchema, identity: Identity, problem: psycopg.Error) -> ProvisionerError:
+def _sentence(place: PostgresSchema, identity: DatabaseSchema, problem: psycopg.Error) -> ProvisionerError:
     said = [line.strip() for line in str(problem).splitlines() if line.strip()]
     words = {
         "noun": identity.noun,
@@ -536,7 +536,7 @@ def _unreached(said: Sequence[str]) -> tuple[str, str]:
 
 
 def _failed(problem: psycopg.Error) -> tuple[str, str]:
-    if is_away(problem):
+    if is_unreachable(problem):
         return LOST
     state = problem.sqlstate or ""
     found = (told_as for beginning, told_as in SENTENCES.items() if state.startswith(beginning))

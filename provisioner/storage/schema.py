@@ -16,7 +16,7 @@ from provisioner.errors import ProvisionerError
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class DatabaseSchema:
     """What a database of ours is: how people call it, its marks, its tables, and the error to raise."""
 
     noun: str
@@ -42,12 +42,12 @@ class PostgresSchema:
     def __str__(self) -> str:
         return f"{self.url}?schema={self.schema}" if self.schema else self.url
 
-    def schema_of(self, identity: Identity) -> str:
+    def schema_of(self, identity: DatabaseSchema) -> str:
         """Where the tables of this kind are."""
         return self.schema or f"provisioner_{identity.noun}"
 
 
-Place = Path | PostgresSchema
+Location = Path | PostgresSchema
 """Where a database is: a SQLite file, or a schema on a PostgreSQL server."""
 
 
@@ -96,17 +96,17 @@ class Connection(Protocol):
         ...
 
 
-class DamagedValue(Exception):
+class CorruptValue(Exception):
     """A value that no writer of ours wrote; told as damage at the border."""
 
 
 @contextmanager
-def decoding() -> Iterator[None]:
+def reject_corrupt_rows() -> Iterator[None]:
     """Around what makes values of rows: what cannot be made is damage, and not a defect of the program."""
     try:
         yield
     except (ValueError, KeyError, TypeError) as problem:
-        raise DamagedValue(str(problem)) from problem
+        raise CorruptValue(str(problem)) from problem
 
 
 def statements(script: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioner.errors import UPGRADE_HINT, ProvisionerError
-from provisioner.storage.schema import Connection, DamagedValue, Identity, statements, transaction
+from provisioner.storage.schema import Connection, CorruptValue, DatabaseSchema, statements, transaction
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
@@ -49,12 +49,14 @@ SENTENCES = {
 T = TypeVar("T")
 
 
-def connect(path: Path, identity: Identity, found: Callable[[Connection], None] | None) -> sqlite3.Connection:
+def connect(
+    path: Path, identity: DatabaseSchema, found: Callable[[Connection], None] | None
+) -> sqlite3.Connection:
     """See :func:`provisioner.storage.database.connect`.
 
     WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
     """
-    with told(path, identity):
+    with translate_errors(path, identity):
         if found is None and not path.exists():
             raise _missing(path, identity)
         _make_private(path, identity)
@@ -90,20 +92,20 @@ def connect(path: Path, identity: Identity, found: Callable[[Connection], None] 
         return connection
 
 
-def again(path: Path, identity: Identity) -> sqlite3.Connection:
+def reopen(path: Path, identity: DatabaseSchema) -> sqlite3.Connection:
     """One more connection to a file that this process has opened for writing."""
-    with told(path, identity):
+    with translate_errors(path, identity):
         uri = f"{path.absolute().as_uri()}?mode=rw"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
 
 
-def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T | None:
+def read(path: Path, identity: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
     """See :func:`provisioner.storage.database.read`. Leaves no trace.
 
     A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
     would make; should a writer come by meanwhile, the read is begun again.
     """
-    with told(path, identity):
+    with translate_errors(path, identity):
         for _ in range(READ_ATTEMPTS):
             if not path.exists():
                 return None
@@ -128,7 +130,7 @@ def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T
                 if at_rest and _moved(path, before):
                     continue
                 raise
-            except DamagedValue as problem:
+            except CorruptValue as problem:
                 if at_rest and _moved(path, before):
                     continue
                 # a value that no writer of ours wrote
@@ -140,8 +142,8 @@ def read(path: Path, identity: Identity, reader: Callable[[Connection], T]) -> T
         )
 
 
-def seen_at(path: Path) -> str:
-    """See :func:`provisioner.storage.database.seen_at`."""
+def file_fingerprint(path: Path) -> str:
+    """See :func:`provisioner.storage.database.file_fingerprint`."""
     words = []
     for part in (path, _wal(path)):
         # what cannot be seen is told by whoever reads it
@@ -151,8 +153,8 @@ def seen_at(path: Path) -> str:
     return " ".join(words)
 
 
-def file_at(path: Path) -> tuple[int, int] | None:
-    """See :func:`provisioner.storage.database.file_at`."""
+def file_identity(path: Path) -> tuple[int, int] | None:
+    """See :func:`provisioner.storage.database.file_identity`."""
     try:
         status = path.stat()
     except OSError:
@@ -161,11 +163,11 @@ def file_at(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def told(path: Path, identity: Identity) -> Iterator[None]:
-    """See :func:`provisioner.storage.database.told`."""
+def translate_errors(path: Path, identity: DatabaseSchema) -> Iterator[None]:
+    """See :func:`provisioner.storage.database.translate_errors`."""
     try:
         yield
-    except DamagedValue as problem:
+    except CorruptValue as problem:
         raise _damaged(path, identity) from problem
     except sqlite3.Error as problem:
         raise _sentence(path, identity, problem) from problem
@@ -180,7 +182,7 @@ def is_busy(problem: BaseException | None) -> bool:
     return isinstance(problem, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _sentence(path: Path, identity: Identity, problem: sqlite3.Error) -> ProvisionerError:
+def _sentence(path: Path, identity: DatabaseSchema, problem: sqlite3.Error) -> ProvisionerError:
     name = getattr(problem, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_CANTOPEN") and (refusal := _refusal(path)) is not None:
         return _unopened(path, identity, refusal)
@@ -205,7 +207,7 @@ def _refusal(path: Path) -> OSError | None:
     return None
 
 
-def _unopened(path: Path, identity: Identity, problem: OSError) -> ProvisionerError:
+def _unopened(path: Path, identity: DatabaseSchema, problem: OSError) -> ProvisionerError:
     return identity.error(
         f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
         PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
@@ -230,18 +232,18 @@ def _logging(connection: sqlite3.Connection) -> str:
             return str(mode)
 
 
-def _missing(path: Path, identity: Identity) -> ProvisionerError:
+def _missing(path: Path, identity: DatabaseSchema) -> ProvisionerError:
     return identity.error(f"There is no {identity.noun} {path}.", f"Check the {identity.noun}'s url.")
 
 
-def _make_private(path: Path, identity: Identity) -> None:
+def _make_private(path: Path, identity: DatabaseSchema) -> None:
     if path.exists():
         _require_file(path, identity, path.stat())
     else:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
-def _require_file(path: Path, identity: Identity, status: os.stat_result) -> None:
+def _require_file(path: Path, identity: DatabaseSchema, status: os.stat_result) -> None:
     """SQLite would wait for a pipe, and read a device, for ever."""
     if stat.S_ISDIR(status.st_mode):
         raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
@@ -251,7 +253,7 @@ def _require_file(path: Path, identity: Identity, status: os.stat_result) -> Non
         )
 
 
-def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
+def _is_ours(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> bool:
     """True for a file of this kind, False for an empty one; anything else is refused."""
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -270,7 +272,7 @@ def _is_ours(connection: sqlite3.Connection, path: Path, identity: Identity) -> 
     return True
 
 
-def _is_current(connection: sqlite3.Connection, path: Path, identity: Identity) -> bool:
+def _is_current(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> bool:
     """Laid out already, as this program has it; seen at one instant."""
     connection.execute("BEGIN")
     try:
@@ -280,19 +282,19 @@ def _is_current(connection: sqlite3.Connection, path: Path, identity: Identity) 
             connection.execute("ROLLBACK")
 
 
-def _require_sound(connection: sqlite3.Connection, path: Path, identity: Identity) -> None:
+def _require_sound(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> None:
     """Refuse to build upon a damaged file; about 6 µs a user, since SQLite has no checksums of its pages."""
     (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise _damaged(path, identity)
 
 
-def _damaged(path: Path, identity: Identity) -> ProvisionerError:
+def _damaged(path: Path, identity: DatabaseSchema) -> ProvisionerError:
     sentence, remedy = SENTENCES["SQLITE_CORRUPT"]
     return identity.error(sentence.format(noun=identity.noun, path=path), remedy)
 
 
-def _lay_out(connection: sqlite3.Connection, identity: Identity) -> None:
+def _lay_out(connection: sqlite3.Connection, identity: DatabaseSchema) -> None:
     for statement in statements(identity.schema):
         connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {identity.application_id}")
@@ -304,7 +306,7 @@ def _layout(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _migrate(connection: sqlite3.Connection, identity: Identity) -> None:
+def _migrate(connection: sqlite3.Connection, identity: DatabaseSchema) -> None:
     """Within a transaction: from the layout of an older program to this one's."""
     if (layout := _layout(connection)) == identity.version:
         return
@@ -314,7 +316,9 @@ def _migrate(connection: sqlite3.Connection, identity: Identity) -> None:
     connection.execute(f"PRAGMA user_version = {identity.version}")
 
 
-def _read_older(connection: sqlite3.Connection, identity: Identity, reader: Callable[[Connection], T]) -> T:
+def _read_older(
+    connection: sqlite3.Connection, identity: DatabaseSchema, reader: Callable[[Connection], T]
+) -> T:
     """What ``reader`` finds in a file of an older program, which only a writer brings up to date."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
         connection.backup(copy)
