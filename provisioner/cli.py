@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from provisioner import __version__
-from provisioner.terminal.streams import make_sturdy
+from provisioner.terminal.streams import install_resilient_streams
 
 if TYPE_CHECKING:
     from provisioner.errors import ProvisionerError
@@ -37,7 +37,7 @@ def main() -> None:
     gc.set_threshold(1_000_000, 50, 50)
     # a polite end is Ctrl-C by another name: a sentence, a consistent ledger, exit code 8
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    answer = make_sturdy()
+    answer = install_resilient_streams()
     code = run(sys.argv[1:])
     # whatever comes now comes too late
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -49,7 +49,7 @@ from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.storage import sqlite
-from provisioner.terminal.streams import Sturdy
+from provisioner.terminal.streams import ResilientStream
 
 DONE = ("applied", "already")
 
@@ -928,7 +928,7 @@ def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
 
 
 def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> None:
-    raw = Sturdy(tmp_path / "access.log", "w")
+    raw = ResilientStream(tmp_path / "access.log", "w")
     raw.problem = OSError(errno.ENOSPC, "No space left on device")
     with TextIOWrapper(BufferedWriter(raw)) as stream:
         log = AccessLog(stream)

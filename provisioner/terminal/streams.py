@@ -13,7 +13,7 @@ import sys
 from typing import Literal, TextIO, cast
 
 
-class Sturdy(io.FileIO):
+class ResilientStream(io.FileIO):
     """A descriptor that remembers its first failure and drops what is written after it."""
 
     problem: OSError | None = None
@@ -32,7 +32,7 @@ class Sturdy(io.FileIO):
         return content.nbytes
 
 
-def make_sturdy() -> Sturdy | None:
+def install_resilient_streams() -> ResilientStream | None:
     """Put sturdy streams in the place of the standard ones; returns stdout's (None: there was none)."""
     if sys.stdin is None:
         sys.stdin = _nowhere("r")
@@ -42,11 +42,11 @@ def make_sturdy() -> Sturdy | None:
     return answer
 
 
-def _sturdy(stream: TextIO | None) -> Sturdy | None:
-    return None if stream is None else Sturdy(stream.fileno(), "w", closefd=False)
+def _sturdy(stream: TextIO | None) -> ResilientStream | None:
+    return None if stream is None else ResilientStream(stream.fileno(), "w", closefd=False)
 
 
-def _text(raw: Sturdy | None, stream: TextIO | None) -> TextIO:
+def _text(raw: ResilientStream | None, stream: TextIO | None) -> TextIO:
     if raw is None or stream is None:
         return _nowhere("w")
     stream.flush()

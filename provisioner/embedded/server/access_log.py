@@ -12,7 +12,7 @@ import threading
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from provisioner.terminal.streams import Sturdy
+from provisioner.terminal.streams import ResilientStream
 
 MOST_WAITING = 20_000
 """Lines that wait for a slow reader; further ones are counted instead."""
@@ -67,7 +67,7 @@ class AccessLog:
                 lines.append(self._waiting.get())
             ended = None in lines
             text = "".join(f"{line}\n" for line in lines if line is not None)
-            if isinstance(raw, Sturdy):
+            if isinstance(raw, ResilientStream):
                 # what failed once may work again, and a service lives long
                 raw.problem = None
             try:
