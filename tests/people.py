@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 
 from provisioner.diagnostics import Source
-from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser, Known
+from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser, FixedSource
 from provisioner.model import (
     AppState,
     Billing,
@@ -92,7 +92,11 @@ def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) 
 def declared_company(number: str, name: str = "", billing: Billing | None = ESSENTIEL) -> DeclaredCompany:
     """A declared dossier."""
     return DeclaredCompany(
-        number, name or f"Company {number}", None, billing, Known(Source(f"clients/{number}.yaml", 2, 11))
+        number,
+        name or f"Company {number}",
+        None,
+        billing,
+        FixedSource(Source(f"clients/{number}.yaml", 2, 11)),
     )
 
 
@@ -131,6 +135,6 @@ def declared_user(
         welcome=welcome,
         language="fr",
         closed=closed,
-        places=Known(Source(f"clients/{billed}.yaml", 5, 12)),
+        places=FixedSource(Source(f"clients/{billed}.yaml", 5, 12)),
         at=0,
     )

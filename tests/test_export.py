@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.export import export_workspace, flow, quoted, scalar
-from provisioner.manifest.load import declare
+from provisioner.manifest.load import load
 from provisioner.manifest.resolve import Policy, resolve
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import (
@@ -415,7 +415,7 @@ def test_planning_an_export_changes_nothing(state: State) -> None:
     files = exported(state)
     documents = [read_document(name, text) for name, text in files.items() if name != "provisioner.yaml"]
     known = CheckSettings(terms=TERMS)
-    declared, problems = declare((document for document, _ in documents if document), known)
+    declared, problems = load((document for document, _ in documents if document), known)
     assert [problem for _, found in documents for problem in found] == []
     assert [*problems, *check(declared, known)] == []
     resolution = resolve(declared, state, {}, Policy(Operator.PARTNER, TODAY))

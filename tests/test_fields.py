@@ -16,14 +16,14 @@ from manifest_support import codes, make_workspace, manifest, problems_of, user
 
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, urls
-from provisioner.manifest.fields import Refused
+from provisioner.manifest.fields import InvalidField
 from provisioner.model import email_key
 
 Normal = Callable[[str], str]
 
 
 def refusal(normal: Normal, text: str) -> str:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidField) as caught:
         normal(text)
     assert caught.value.remedy
     return caught.value.reason
@@ -46,7 +46,7 @@ def test_the_usual_pattern_accepts_nothing_that_the_library_would_not(
     text = f"{local}@{'.'.join([*labels, top])}"
     try:
         address = fields.email(text)
-    except Refused:
+    except InvalidField:
         return
     found = validate_email(text, strict=True, check_deliverability=False, allow_smtputf8=False)
     assert address == found.ascii_email
@@ -302,7 +302,7 @@ def test_a_name_has_a_hundred_characters_at_the_most() -> None:
 def test_a_normal_name_is_its_own_normal_form(text: str) -> None:
     try:
         plain = fields.name(text)
-    except Refused:
+    except InvalidField:
         return
     assert fields.name(plain) == plain
     assert unicodedata.is_normalized("NFC", plain)
@@ -320,7 +320,7 @@ NORMAL_FORMS: tuple[Normal, ...] = (
 def test_any_text_has_a_lasting_normal_form_or_is_refused_in_words(normal: Normal, text: str) -> None:
     try:
         plain = normal(text)
-    except Refused as refused:
+    except InvalidField as refused:
         plain = refused.reason
         assert plain
     else:

@@ -25,8 +25,8 @@ from manifest_support import (
 
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.manifest import urls
-from provisioner.manifest.fields import Refused
-from provisioner.manifest.load import declare
+from provisioner.manifest.fields import InvalidField
+from provisioner.manifest.load import load
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
 from provisioner.operations.open import ledger_location
@@ -291,7 +291,7 @@ def test_documents_are_let_go_as_the_stream_goes_on() -> None:
             gc.collect()
             most = max(most, sum(isinstance(thing, Document) for thing in gc.get_objects()))
 
-    declared, _ = declare(stream(), CheckSettings())
+    declared, _ = load(stream(), CheckSettings())
     assert len(declared.users) == 20
     assert most <= 2
 
@@ -321,7 +321,7 @@ def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_what_was_meant(url: str, remedy: str) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(InvalidField) as refusal:
         urls.portal(url)
     assert refusal.value.remedy == remedy
     assert "pass" not in refusal.value.reason.replace("password", "")

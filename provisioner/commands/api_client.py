@@ -33,7 +33,7 @@ def add(
     """A new client; its secret is shown once, here."""
     try:
         plain = fields.name(name)
-    except fields.Refused as refused:
+    except fields.InvalidField as refused:
         raise UsageError(
             f"{name!r} is no name for a client: {refused.reason}.",
             f"For example: provisioner client add pipeline --role {role}",

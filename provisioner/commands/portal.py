@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Partial, PortalError, UsageError
-from provisioner.manifest.fields import Refused
+from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.fields import phone as e164
 from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.operations.open import open_portal_for, read_snapshot, utc_now
@@ -132,7 +132,7 @@ def user_changes(
     """A user changes his own e-mail or phone (*Mon compte*)."""
     try:
         number = e164(new_phone) if new_phone else new_phone
-    except Refused as refused:
+    except InvalidField as refused:
         raise UsageError(f"{new_phone} is no phone number: {refused.reason}.", refused.remedy) from refused
     with closing(_embedded(folder, clock)) as portal:
         receipt = portal.user_changes_profile(_user(portal, email).id, email=new_email, phone=number)

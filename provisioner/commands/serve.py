@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError, install_hint
-from provisioner.manifest.fields import Refused
+from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
 from provisioner.operations.open import utc_now
@@ -126,7 +126,7 @@ def _page(public_url: str | None) -> str | None:
         return None
     try:
         return web_address(public_url)
-    except Refused as refused:
+    except InvalidField as refused:
         raise UsageError(f"--public-url cannot be used: {refused.reason}.", refused.remedy) from None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError, WorkspaceError
-from provisioner.manifest.fields import Refused
+from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, Terms
 from provisioner.operations.open import PORTAL_SECRET, portal_secret
@@ -80,7 +80,7 @@ def _require_servable(url: str) -> None:
         )
     try:
         database(url)
-    except Refused as refused:
+    except InvalidField as refused:
         secret = f"Leave it out of the url, and set {PORTAL_SECRET}."
         raise UsageError(
             f"The url of the portal's database cannot be used: {refused.reason}.",

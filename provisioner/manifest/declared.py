@@ -14,7 +14,7 @@ from provisioner.diagnostics import Source
 from provisioner.model import Billing, Production, UserType, value
 
 
-class Whereabouts(Protocol):
+class SourceMap(Protocol):
     """Whoever knows where things are written: a file's :class:`~provisioner.yaml_source.document.Places`."""
 
     @property
@@ -27,7 +27,7 @@ class Whereabouts(Protocol):
         ...
 
 
-class Known(NamedTuple):
+class FixedSource(NamedTuple):
     """Whereabouts of one thing, looked up already."""
 
     place: Source
@@ -58,7 +58,7 @@ class DeclaredCompany(NamedTuple):
     """None: unmanaged."""
     billing: Billing | None
     """None: unmanaged."""
-    places: Whereabouts
+    places: SourceMap
     """Of the file; most are declared and nothing is said of them, so lines are counted when asked for."""
 
     @property
@@ -91,7 +91,7 @@ class DeclaredUser(NamedTuple):
     language: str
     closed: bool
     """``status: closed``: this account shall be closed."""
-    places: Whereabouts
+    places: SourceMap
     at: int
     """His position among the file's users."""
 
@@ -101,12 +101,12 @@ class DeclaredUser(NamedTuple):
         return self.places.source("users", self.at, "email")
 
 
-class Mention(NamedTuple):
+class CompanyReference(NamedTuple):
     """A dossier among somebody's ``companies``, and where it is written."""
 
     number: str
     email: str
-    places: Whereabouts
+    places: SourceMap
     path: tuple[str | int, ...] = ()
 
     @property
@@ -116,14 +116,14 @@ class Mention(NamedTuple):
 
 
 @value
-class Remainder:
+class Conflicts:
     """What the mappings of :class:`Declared` have no place for; the checks report it."""
 
     users: tuple[DeclaredUser, ...] = ()
     """Declared under an e-mail that is declared already (R1, R4)."""
     companies: tuple[DeclaredCompany, ...] = ()
     """Declared under a dossier number that is declared already (R13)."""
-    mentions: tuple[Mention, ...] = ()
+    mentions: tuple[CompanyReference, ...] = ()
     """Dossiers given to users and declared in no manifest."""
     incomplete: frozenset[str] = frozenset()
     """Dossiers some of whose users could not be read: of these it is not known who is missing."""
@@ -142,4 +142,4 @@ class Declared:
     companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
     users: Mapping[str, DeclaredUser] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    remainder: Remainder = field(default_factory=Remainder)
+    remainder: Conflicts = field(default_factory=Conflicts)

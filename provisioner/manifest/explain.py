@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest import fields, urls
 from provisioner.manifest.models import MODELS, Kind
-from provisioner.manifest.validate import Reading
+from provisioner.manifest.validate import Validated
 from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
@@ -63,7 +63,7 @@ _GONE = object()
 _MOST_LEVELS = 10
 
 
-def salvaged(kind: Kind, document: Document) -> Reading[Any]:
+def recover(kind: Kind, document: Document) -> Validated[Any]:
     """What can be used of a document that its model refuses, and all that is wrong with it."""
     model = MODELS[kind]
     try:
@@ -73,7 +73,7 @@ def salvaged(kind: Kind, document: Document) -> Reading[Any]:
         guesses = (position < _MOST_GUESSES for position in range(len(faults)))
         problems = [_told(model, document, *pair) for pair in zip(faults, guesses, strict=True)]
         return _salvaged(model, document.data, faults, problems)
-    return Reading(found, users=range(len(getattr(found, "users", ()))))
+    return Validated(found, users=range(len(getattr(found, "users", ()))))
 
 
 def _faults(invalid: ValidationError) -> list[ErrorDetails]:
@@ -85,7 +85,7 @@ def _faults(invalid: ValidationError) -> list[ErrorDetails]:
 
 def _salvaged(
     model: type[BaseModel], original: Any, faults: Sequence[ErrorDetails], problems: Sequence[Diagnostic]
-) -> Reading[Any]:
+) -> Validated[Any]:
     users = original.get("users") if isinstance(original, dict) else None
     total = len(users) if isinstance(users, list) else 0
     faulty = frozenset(path[1] for path in map(_path, faults) if path[:1] == ("users",) and len(path) > 1)
@@ -100,8 +100,8 @@ def _salvaged(
             faults = _faults(invalid)
         else:
             lost = len(kept) < total or not isinstance(users, list | None)
-            return Reading(found, problems, kept, faulty, lost)
-    return Reading(None, problems, faulty=faulty, lost=True)
+            return Validated(found, problems, kept, faulty, lost)
+    return Validated(None, problems, faulty=faulty, lost=True)
 
 
 def _prune(data: Any, kept: list[int], faults: Sequence[ErrorDetails]) -> bool:

@@ -130,7 +130,7 @@ def _checked(indent: str, key: str, value: str, form: Callable[[str], str], show
     """A field that may be left out, left out where a manifest could not give this very value back."""
     try:
         accepted = form(value) == value
-    except fields.Refused:
+    except fields.InvalidField:
         accepted = False
     if accepted:
         yield f"{indent}{key}: {quoted(shown)}"

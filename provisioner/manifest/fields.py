@@ -1,6 +1,6 @@
 """The form that each kind of value takes: e-mail, phone, SIREN, name, dossier number.
 
-Each function returns the value in its one normal form or raises :class:`Refused` with a clause.
+Each function returns the value in its one normal form or raises :class:`InvalidField` with a clause.
 A pattern settles the usual forms; the libraries, ten to a hundred times slower, settle the rest.
 """
 
@@ -24,7 +24,7 @@ DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
 """Digits and letters, with dots, dashes and underscores inside; 20 characters at most."""
 
 
-class Refused(ValueError):
+class InvalidField(ValueError):
     """A value that is not accepted: ``reason`` is a clause ("it mixes …"), ``remedy`` a sentence."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
@@ -56,7 +56,7 @@ def email(text: str) -> str:
     mixes scripts is refused. What stands before the @ is ASCII and keeps its case.
     """
     if len(text) > MAX_EMAIL_BYTES:
-        raise Refused(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
+        raise InvalidField(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
     usual = _USUAL_EMAIL.fullmatch(text)
     if usual is not None:
         local, domain, top = usual.groups()
@@ -72,13 +72,13 @@ def _unusual_email(text: str) -> str:
     try:
         found = validate_email(text, strict=True, check_deliverability=False, allow_smtputf8=False)
     except EmailNotValidError as problem:
-        raise Refused(_as_clause(str(problem)), _ASK_FOR_EMAIL) from None
+        raise InvalidField(_as_clause(str(problem)), _ASK_FOR_EMAIL) from None
     if "=?" in found.local_part:
-        raise Refused("mail programs would show its name as another one (=?)", _ASK_FOR_EMAIL)
+        raise InvalidField("mail programs would show its name as another one (=?)", _ASK_FOR_EMAIL)
     _refuse_mixed_scripts(found.domain)
     address = f"{found.local_part}@{found.ascii_domain}"
     if len(address) > MAX_EMAIL_BYTES:
-        raise Refused(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
+        raise InvalidField(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
     return address
 
 
@@ -91,7 +91,9 @@ def _refuse_mixed_scripts(domain: str) -> None:
     scripts = {_script(character) for character in domain if character.isalpha()}
     if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
         mixture = " and ".join(sorted(script.capitalize() for script in scripts))
-        raise Refused(f"its domain mixes {mixture} letters, so it may imitate another one", _ASK_FOR_EMAIL)
+        raise InvalidField(
+            f"its domain mixes {mixture} letters, so it may imitate another one", _ASK_FOR_EMAIL
+        )
 
 
 def _script(character: str) -> str:
@@ -126,19 +128,19 @@ def phone(text: str) -> str:
 @lru_cache(maxsize=1024)
 def _unusual_phone(text: str) -> str:
     if not text.strip():
-        raise Refused("it is empty", _ASK_FOR_PHONE)
+        raise InvalidField("it is empty", _ASK_FOR_PHONE)
     if len(text) > MAX_PHONE:
-        raise Refused(f"it is longer than {MAX_PHONE} characters", _ASK_FOR_PHONE)
+        raise InvalidField(f"it is longer than {MAX_PHONE} characters", _ASK_FOR_PHONE)
     if _PHONE_CHARACTERS.fullmatch(text) is None:
-        raise Refused(f"it contains {_first_odd(text)}", _ASK_FOR_PHONE)
+        raise InvalidField(f"it contains {_first_odd(text)}", _ASK_FOR_PHONE)
     readings = list(dict.fromkeys(_readings(text)))
     if not readings:
-        raise Refused(
+        raise InvalidField(
             "no number of France, its overseas territories or the country it names looks like this",
             _ASK_FOR_PHONE,
         )
     if len(readings) > 1 and not text.translate(_SEPARATORS).startswith(_EVERYWHERE):
-        raise Refused(f"it could be {' or '.join(readings)}", _ASK_FOR_PHONE)
+        raise InvalidField(f"it could be {' or '.join(readings)}", _ASK_FOR_PHONE)
     return readings[0]
 
 
@@ -180,11 +182,11 @@ def siren(text: str) -> str:
     """
     digits = text.replace(" ", "")
     if re.fullmatch(r"[0-9]{14}", digits):
-        raise Refused("it has 14 digits, as a SIRET has", f'The SIREN is its beginning: "{digits[:9]}".')
+        raise InvalidField("it has 14 digits, as a SIRET has", f'The SIREN is its beginning: "{digits[:9]}".')
     if _SIREN.fullmatch(text) is None:
-        raise Refused("a SIREN is nine digits", "Copy it from the company's Kbis, within quotes.")
+        raise InvalidField("a SIREN is nine digits", "Copy it from the company's Kbis, within quotes.")
     if digits == "000000000" or _luhn(digits) != 0:
-        raise Refused(
+        raise InvalidField(
             "its check digit does not hold", "Copy it again from the company's Kbis; a digit is wrong."
         )
     return digits
@@ -198,7 +200,7 @@ def _luhn(digits: str) -> int:
 def dossier(text: str) -> str:
     """A dossier number, exactly as written: leading zeros and case count."""
     if _DOSSIER.fullmatch(text) is None:
-        raise Refused(
+        raise InvalidField(
             "a dossier number is 1 to 20 digits or letters, with . - _ inside",
             "Copy the number that the portal shows under Administration › Entreprises.",
         )
@@ -226,12 +228,12 @@ def name(text: str) -> str:
 def _unusual_name(text: str) -> str:
     hidden = next((c for c in text if is_hidden(c)), None)
     if hidden is not None:
-        raise Refused(f"it contains {described(hidden)}", "Type the name again; do not paste it.")
+        raise InvalidField(f"it contains {described(hidden)}", "Type the name again; do not paste it.")
     plain = " ".join(unicodedata.normalize("NFC", text).split())
     if not any(character.isalnum() for character in plain):
-        raise Refused("it has no letter and no digit", "Write the name as it shall read in letters.")
+        raise InvalidField("it has no letter and no digit", "Write the name as it shall read in letters.")
     if len(plain) > MAX_NAME:
-        raise Refused(f"it is longer than {MAX_NAME} characters", "Shorten it.")
+        raise InvalidField(f"it is longer than {MAX_NAME} characters", "Shorten it.")
     return plain
 
 
@@ -249,7 +251,7 @@ def other_app(text: str) -> str:
     """An application's name, not one of the production trio: that is ``production:``, never a mix (R3)."""
     plain = name(text)
     if is_production(plain):
-        raise Refused(
+        raise InvalidField(
             "production applications are built in and come as one whole trio",
             "Leave it out here; write production: full or production: consultation for a user.",
         )

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.manifest.declared import (
+    CompanyReference,
+    Conflicts,
     Declared,
     DeclaredCompany,
     DeclaredUser,
-    Known,
-    Mention,
-    Remainder,
+    FixedSource,
 )
 from provisioner.manifest.fields import did_you_mean, is_production
 from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.manifest.validate import Reading, read_model
+from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 from provisioner.yaml_source.document import Document, digest_of
 from provisioner.yaml_source.quoting_lint import unquoted
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from provisioner.manifest import models
 
 
-def declare(
+def load(
     documents: Iterable[Document], settings: CheckSettings, *, digests: bool = True
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
@@ -75,7 +75,7 @@ class _Hall:
         self._digests: dict[str, str] = {}
         self._more_users: list[DeclaredUser] = []
         self._more_companies: list[DeclaredCompany] = []
-        self._mentions: list[Mention] = []
+        self._mentions: list[CompanyReference] = []
         self._incomplete: set[str] = set()
         self._unread = False
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
@@ -103,7 +103,7 @@ class _Hall:
             self._companies,
             self._users,
             self._digests,
-            Remainder(
+            Conflicts(
                 tuple(self._more_users),
                 tuple(self._more_companies),
                 mentions,
@@ -141,7 +141,7 @@ class _Hall:
 
     # --- users ---
 
-    def _people(self, document: Document, reading: Reading[models.ClientManifest], number: str) -> None:
+    def _people(self, document: Document, reading: Validated[models.ClientManifest], number: str) -> None:
         assert reading.model is not None
         users = self._users
         for at, entry in zip(reading.users, reading.model.users, strict=True):
@@ -223,7 +223,7 @@ class _Hall:
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
                 path = ("users", at, "companies", position)
-                self._mentions.append(Mention(other, entry.email, document.places, path))
+                self._mentions.append(CompanyReference(other, entry.email, document.places, path))
         return self._shared((*entry.companies, number))
 
     def _mention(self, number: str, email: str, preset: Preset) -> None:
@@ -231,7 +231,7 @@ class _Hall:
         source = preset.sources[number]
         if (number, source) not in self._told_mentions:
             self._told_mentions.add((number, source))
-            self._mentions.append(Mention(number, email, Known(source)))
+            self._mentions.append(CompanyReference(number, email, FixedSource(source)))
 
     def _apps(self, document: Document, at: int, email: str, apps: tuple[str, ...]) -> frozenset[str]:
         """The applications are those of the catalogue (A9), and none of the production trio (R3)."""

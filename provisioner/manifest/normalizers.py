@@ -33,7 +33,7 @@ class Record:
         return self.__pydantic_fields_set__
 
 
-class Form:
+class Normalizer:
     """A text with a normal form: the function that makes it, and the code under which it refuses."""
 
     def __init__(
@@ -58,11 +58,11 @@ class Form:
     def _in_form(self, text: str) -> str:
         try:
             return self._normal(text)
-        except fields.Refused as problem:
+        except fields.InvalidField as problem:
             raise _refusal(self._code, problem.reason, problem.remedy) from None
 
 
-class Whole:
+class IntRange:
     """A whole number between two bounds, which arrives as its digits."""
 
     def __init__(self, least: int, most: int) -> None:
@@ -91,24 +91,24 @@ def _refusal(code: str, reason: str, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError("refused", "{reason}", {"code": code, "reason": reason, "remedy": remedy})
 
 
-EMAIL = Form("email", fields.email, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", maxLength=MAX_EMAIL_BYTES)
-NAME = Form("name", fields.name, recurring=True, minLength=1, maxLength=fields.MAX_NAME)
-PHONE = Form("phone", fields.phone, pattern=r"^\+?[0-9 ().\-/]+$", maxLength=fields.MAX_PHONE)
-SIREN = Form("siren", fields.siren, pattern="^[0-9]{3} ?[0-9]{3} ?[0-9]{3}$")
-OTHER_APP = Form("R3", fields.other_app, minLength=1)
-DOMAIN = Form("email", urls.domain, minLength=1)
-MAILBOX = Form("email", urls.mailbox)
-DATABASE = Form("wrong-value", urls.database)
-PORTAL = Form("wrong-value", urls.portal)
-PROXY = Form("wrong-value", urls.proxy)
-TRANSPORT = Form("wrong-value", urls.transport)
-WEB_ADDRESS = Form("wrong-value", urls.web_address, pattern="^https?://")
-CONNECTIONS = Whole(1, 32)
-SECONDS = Whole(1, 3600)
-CLOSURES = Whole(0, 1_000_000)
-PERCENT = Whole(0, 100)
+EMAIL = Normalizer("email", fields.email, pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", maxLength=MAX_EMAIL_BYTES)
+NAME = Normalizer("name", fields.name, recurring=True, minLength=1, maxLength=fields.MAX_NAME)
+PHONE = Normalizer("phone", fields.phone, pattern=r"^\+?[0-9 ().\-/]+$", maxLength=fields.MAX_PHONE)
+SIREN = Normalizer("siren", fields.siren, pattern="^[0-9]{3} ?[0-9]{3} ?[0-9]{3}$")
+OTHER_APP = Normalizer("R3", fields.other_app, minLength=1)
+DOMAIN = Normalizer("email", urls.domain, minLength=1)
+MAILBOX = Normalizer("email", urls.mailbox)
+DATABASE = Normalizer("wrong-value", urls.database)
+PORTAL = Normalizer("wrong-value", urls.portal)
+PROXY = Normalizer("wrong-value", urls.proxy)
+TRANSPORT = Normalizer("wrong-value", urls.transport)
+WEB_ADDRESS = Normalizer("wrong-value", urls.web_address, pattern="^https?://")
+CONNECTIONS = IntRange(1, 32)
+SECONDS = IntRange(1, 3600)
+CLOSURES = IntRange(0, 1_000_000)
+PERCENT = IntRange(0, 100)
 
-FORMS: dict[str, Form | Whole] = {
-    name: form for name, form in globals().items() if isinstance(form, Form | Whole)
+FORMS: dict[str, Normalizer | IntRange] = {
+    name: form for name, form in globals().items() if isinstance(form, Normalizer | IntRange)
 }
 """By the names they have in this module."""

@@ -1,6 +1,6 @@
 """Where things are and who writes: the urls, addresses and names that provisioner.yaml holds.
 
-Each function returns the text in its normal form or raises :class:`~provisioner.manifest.fields.Refused`. No
+Each function returns the text in its normal form or raises :class:`~provisioner.manifest.fields.InvalidField`. No
 secret is written in a url, and none is repeated in a reason.
 """
 
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 
-from provisioner.manifest.fields import Refused, email, is_hidden, name
+from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
 """An environment variable's name. In capitals, so that a password put in its place is noticed."""
@@ -30,18 +30,18 @@ _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.examp
 def domain(text: str) -> str:
     """A mail domain, in its ASCII form and lower case."""
     if "@" in text:
-        raise Refused("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
+        raise InvalidField("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
     try:
         return email(f"x@{text}").removeprefix("x@")
-    except Refused as problem:
-        raise Refused("it is not a mail domain", "Write it such as example.fr.") from problem
+    except InvalidField as problem:
+        raise InvalidField("it is not a mail domain", "Write it such as example.fr.") from problem
 
 
 def mailbox(text: str) -> str:
     """``Name <address>`` or an address alone, without anything that could end a mail header."""
     found = _MAILBOX.fullmatch(text)
     if found is None:
-        raise Refused(
+        raise InvalidField(
             "it is neither an address nor Name <address>", "Write: Cabinet Durand <acces@example.fr>"
         )
     if found["bare"] is not None:
@@ -65,9 +65,9 @@ def proxy(text: str) -> str:
     """``http://HOST:PORT``, the proxy to go through; no user and no password."""
     scheme, colon, rest = text.partition("://")
     if "@" in rest:
-        raise Refused("it contains a user name or a password", "Use a proxy that asks for none.")
+        raise InvalidField("it contains a user name or a password", "Use a proxy that asks for none.")
     if not colon or scheme not in ("http", "https") or not _is_server(rest.removesuffix("/")):
-        raise Refused("it does not name a proxy and its port", "Write http://proxy.example.com:3128")
+        raise InvalidField("it does not name a proxy and its port", "Write http://proxy.example.com:3128")
     return text.removesuffix("/")
 
 
@@ -75,7 +75,7 @@ def _place(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in kinds:
         meant = _meant(scheme, kinds) if colon else ""
-        raise Refused(
+        raise InvalidField(
             f"the kinds supported are: {', '.join(kinds)}",
             # no more of it is repeated: there may be a password in it
             f"Did you mean {meant}:{'///' if meant == 'sqlite' else '//'}…?"
@@ -96,7 +96,7 @@ def _meant(scheme: str, kinds: Iterable[str]) -> str:
 def _sqlite(text: str, rest: str) -> str:
     path = rest.removeprefix("///")
     if path == rest:
-        raise Refused(
+        raise InvalidField(
             "sqlite: is followed by three slashes and a file, four for an absolute path",
             f"Write sqlite:///{rest.lstrip('/') or 'FILE'}",
         )
@@ -108,12 +108,14 @@ def _postgresql(text: str, rest: str) -> str:
     found = _POSTGRESQL.fullmatch(rest)
     if found is None or not (found["server"] == "" or _is_server(found["server"])):
         if "@" in rest and ":" in rest.rpartition("@")[0]:
-            raise Refused("it contains a password", "Name it: secret_env: or secret_file: beside url.")
+            raise InvalidField("it contains a password", "Name it: secret_env: or secret_file: beside url.")
         if found := _POSTGRESQL.fullmatch(rest.partition("?")[0]):
             if _is_server(found["server"]) or not found["server"]:
-                raise Refused("of its parameters only schema is known", "Write ?schema=NAME, or nothing.")
-            raise Refused("its server or port is none", "Write postgresql://USER@HOST:5432/DATABASE")
-        raise Refused(
+                raise InvalidField(
+                    "of its parameters only schema is known", "Write ?schema=NAME, or nothing."
+                )
+            raise InvalidField("its server or port is none", "Write postgresql://USER@HOST:5432/DATABASE")
+        raise InvalidField(
             "it does not name a server and a database",
             "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for a schema of your own.",
         )
@@ -124,7 +126,7 @@ def _service(text: str, _: str) -> str:
     prefix = "scim+" if text.startswith("scim+") else ""
     if "@" in text:
         named = "" if prefix else "client_id: and "
-        raise Refused(
+        raise InvalidField(
             "it contains a user name or a password",
             f"Name them: {named}secret_env: or secret_file: beside url.",
         )
@@ -141,14 +143,14 @@ def transport(text: str) -> str:
     """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``; no user and no password."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
-        raise Refused("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
+        raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
     if scheme == "maildir":
         _refuse_odd_path(rest, "Write maildir: and a folder, such as maildir:outbox.")
         return text
     if "@" in rest:
-        raise Refused("it contains a user name or a password", _NO_SECRETS)
+        raise InvalidField("it contains a user name or a password", _NO_SECRETS)
     if not rest.startswith("//") or not _is_server(rest.removeprefix("//").removesuffix("/")):
-        raise Refused("it does not name a mail server and its port", f"Write {_TRANSPORTS}.")
+        raise InvalidField("it does not name a mail server and its port", f"Write {_TRANSPORTS}.")
     return text.removesuffix("/")
 
 
@@ -160,13 +162,13 @@ def web_address(text: str, what: str = "activation links", prefix: str = "") -> 
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]
     if "@" in rest:
-        raise Refused("it contains a user name or a password", "Write the address as users reach it.")
+        raise InvalidField("it contains a user name or a password", "Write the address as users reach it.")
     if not colon or scheme not in ("https", "http") or not _is_server(server):
-        raise Refused("it is not a web address", f"Write {prefix}https://portal.example.fr")
+        raise InvalidField("it is not a web address", f"Write {prefix}https://portal.example.fr")
     if not re.fullmatch(r"[!-~]*", rest) or "?" in rest or "#" in rest:
-        raise Refused("it has more than a host and a path", "Leave out everything from ? or # on.")
+        raise InvalidField("it has more than a host and a path", "Leave out everything from ? or # on.")
     if scheme == "http" and _SERVER.sub(r"\1", server) not in _THIS_MACHINE:
-        raise Refused(f"{what} would travel unprotected", f"Write {prefix}https://{rest}")
+        raise InvalidField(f"{what} would travel unprotected", f"Write {prefix}https://{rest}")
     return text.rstrip("/")
 
 
@@ -177,6 +179,6 @@ def _is_server(text: str) -> bool:
 
 def _refuse_odd_path(path: str, remedy: str) -> None:
     if not path.strip() or path.endswith("/") or set(path) & set("?#") or any(map(is_hidden, path)):
-        raise Refused("it names no file, or one with ?, # or a hidden character", remedy)
+        raise InvalidField("it names no file, or one with ?, # or a hidden character", remedy)
     if path == ":memory:":
-        raise Refused("what is kept in memory is forgotten at once", remedy)
+        raise InvalidField("what is kept in memory is forgotten at once", remedy)

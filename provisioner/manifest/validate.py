@@ -23,7 +23,7 @@ M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading(Generic[M]):
+class Validated(Generic[M]):
     """What a document says, as far as it can be used; ``model`` is None when nothing can.
 
     ``users`` has the position in the document of each of the model's users; ``faulty`` those positions of
@@ -38,18 +38,18 @@ class Reading(Generic[M]):
 
 
 @overload
-def read_model(kind: Literal["client"], document: Document) -> Reading[ClientManifest]: ...
+def read_model(kind: Literal["client"], document: Document) -> Validated[ClientManifest]: ...
 @overload
-def read_model(kind: Literal["provisioner"], document: Document) -> Reading[WorkspaceFile]: ...
-def read_model(kind: Kind, document: Document) -> Reading[Any]:
+def read_model(kind: Literal["provisioner"], document: Document) -> Validated[WorkspaceFile]: ...
+def read_model(kind: Kind, document: Document) -> Validated[Any]:
     """Validate a whole document at once."""
     try:
         found = validator(kind)(document.data)
     except pydantic_core.ValidationError:
-        from provisioner.manifest.explain import salvaged
+        from provisioner.manifest.explain import recover
 
-        return salvaged(kind, document)
-    return Reading(found, users=range(len(found.users)) if kind == "client" else ())
+        return recover(kind, document)
+    return Validated(found, users=range(len(found.users)) if kind == "client" else ())
 
 
 @cache

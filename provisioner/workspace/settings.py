@@ -194,12 +194,12 @@ def declare_files(
     tell: ProgressCallback = ignore_progress,
 ) -> tuple[Declared, list[Diagnostic]]:
     """What these files of the workspace declare."""
-    from provisioner.manifest.load import declare
+    from provisioner.manifest.load import load
 
     problems: list[Diagnostic] = []
     documents = _documents(workspace.root, files, problems, tell)
     with _no_garbage_collection():
-        declared, found = declare(documents, workspace.check_settings, digests=digests)
+        declared, found = load(documents, workspace.check_settings, digests=digests)
     return declared, in_source_order(_with(problems, found))
 
 
