@@ -15,7 +15,7 @@ from provisioner.diagnostics import Diagnostic
 from provisioner.limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.yaml_source.document import Document, read_document
 from provisioner.yaml_source.events import HAS_LIBYAML
-from provisioner.yaml_source.source_text import HIDDEN, Page, shows
+from provisioner.yaml_source.source_text import HIDDEN, SourceText, shows
 
 CLIENT = """\
 # clients/boulangerie-martin.yaml
@@ -216,12 +216,12 @@ def test_an_empty_value_before_a_quoted_key_is_not_taken_for_quoted() -> None:
 
 def test_lines_are_counted_alike_in_short_and_long_texts() -> None:
     short = "é: 1\n\n  b\n"
-    pages = [Page("x", short), Page("x", short + "c" * 10_000)]
+    pages = [SourceText("x", short), SourceText("x", short + "c" * 10_000)]
     for index in range(len(short) + 1):
         assert pages[0].at(index) == pages[1].at(index)
     assert pages[0].at(len(short))[1:] == (4, 1)
-    assert Page("x", "abc").at(3)[1:] == (1, 4)
-    assert Page("x", "").at(0)[1:] == (1, 1)
+    assert SourceText("x", "abc").at(3)[1:] == (1, 4)
+    assert SourceText("x", "").at(0)[1:] == (1, 1)
 
 
 # --- what is refused ---

@@ -24,7 +24,7 @@ from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 from provisioner.yaml_source.document import Document, digest_of
-from provisioner.yaml_source.quoting_lint import unquoted
+from provisioner.yaml_source.quoting_lint import missing_quotes
 
 if TYPE_CHECKING:
     from provisioner.manifest import models
@@ -86,7 +86,7 @@ class _Hall:
         self._digests[document.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model("client", document)
         self.problems.extend(reading.problems)
-        self.problems.extend(unquoted(document))
+        self.problems.extend(missing_quotes(document))
         if reading.model is None:
             self._unread = True
             return

@@ -22,7 +22,7 @@ from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Operator, Terms, email_key, value
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
-from provisioner.yaml_source.document import Document, Places, digest_of, read_document
+from provisioner.yaml_source.document import Document, Positions, digest_of, read_document
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -109,7 +109,7 @@ class Workspace:
     """provisioner.yaml as it was read."""
     firm: Firm
     manifests: tuple[str, ...]
-    places: Places
+    places: Positions
     """Where each thing is written."""
     check_settings: CheckSettings
     portal: PortalPlace

@@ -12,12 +12,12 @@ from operator import attrgetter
 
 from provisioner.diagnostics import Diagnostic, Source
 from provisioner.manifest.usual import Data, read_usual
-from provisioner.yaml_source.source_text import Page, decode
+from provisioner.yaml_source.source_text import SourceText, decode
 
-__all__ = ["Data", "Document", "Places", "digest_of", "read_document"]
+__all__ = ["Data", "Document", "Positions", "digest_of", "read_document"]
 
 
-class Places:
+class Positions:
     """Where each key and value of one text stands.
 
     Places are kept as offsets, in the order of the text, and become line and column when asked for. Of a
@@ -26,7 +26,7 @@ class Places:
 
     __slots__ = ("_data", "_marks", "_page", "_tables")
 
-    def __init__(self, page: Page, data: Data = None, marks: Sequence[int] = ()) -> None:
+    def __init__(self, page: SourceText, data: Data = None, marks: Sequence[int] = ()) -> None:
         self._page = page
         self._data = data
         self._marks = marks
@@ -73,15 +73,15 @@ class Places:
         if table is None:
             if type(collection) not in (dict, list):
                 return -1
-            from provisioner.yaml_source.events import places
+            from provisioner.yaml_source.events import positions
 
-            table = self._tables[mark] = places(self._marks, mark, collection)
+            table = self._tables[mark] = positions(self._marks, mark, collection)
         return table.get(part, -1)
 
     def _read_again(self) -> None:
-        from provisioner.yaml_source.events import Reading
+        from provisioner.yaml_source.events import EventReader
 
-        again = Reading(self._page.file, self._page.text).read()
+        again = EventReader(self._page.file, self._page.text).read()
         assert again is not None
         self._data, self._marks = again
 
@@ -91,7 +91,7 @@ class Document:
 
     __slots__ = ("data", "is_usual", "places")
 
-    def __init__(self, data: Data, places: Places, *, is_usual: bool = False) -> None:
+    def __init__(self, data: Data, places: Positions, *, is_usual: bool = False) -> None:
         self.data = data
         self.places = places
         self.is_usual = is_usual
@@ -100,7 +100,7 @@ class Document:
 
     @property
     def file(self) -> str:
-        """See :class:`Places`, as for the following."""
+        """See :class:`Positions`, as for the following."""
         return self.places.file
 
     def source(self, *path: str | int) -> Source:
@@ -129,17 +129,17 @@ def read_document(
         return None, [text]
     data = read_usual(text, numbers=numbers)
     if data is not None:
-        return Document(data, Places(Page(file, text)), is_usual=True), []
+        return Document(data, Positions(SourceText(file, text)), is_usual=True), []
     return read_by_events(file, text)
 
 
 def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnostic]]:
     """The document of a decoded text, read from libyaml's events."""
-    from provisioner.yaml_source.events import Reading
+    from provisioner.yaml_source.events import EventReader
 
-    reading = Reading(file, text)
+    reading = EventReader(file, text)
     read = reading.read()
-    document = read and Document(read[0], Places(reading.page, *read))
+    document = read and Document(read[0], Positions(reading.page, *read))
     return document, sorted(reading.problems, key=attrgetter("source"))
 
 

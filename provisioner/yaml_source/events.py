@@ -26,8 +26,8 @@ from yaml.events import (
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.manifest.usual import CONSTANTS
-from provisioner.yaml_source.source_text import HIDDEN, Page, in_words, shows
-from provisioner.yaml_source.syntax_errors import explain
+from provisioner.yaml_source.source_text import HIDDEN, SourceText, in_words, shows
+from provisioner.yaml_source.syntax_errors import explain_syntax_error
 
 HAS_LIBYAML: bool = yaml.__with_libyaml__
 """False where PyYAML came without libyaml: the same answers, eight times slower."""
@@ -50,7 +50,7 @@ _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 # mark of a key comes before those of its value.
 
 
-def places(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
+def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
     """The mark of each key of a mapping, or of each item of a list."""
     found: dict[str | int, int] = {}
     keyed = type(collection) is dict
@@ -78,7 +78,7 @@ class _Stop(Exception):
     """Reading cannot go on; the reason is among the problems."""
 
 
-class Reading:
+class EventReader:
     """One reading of one text: a descent along the parser's events, no deeper than ``MAX_DEPTH``.
 
     Time goes into ``_mapping`` and ``_sequence``: they ask nothing but which event is next.
@@ -91,7 +91,7 @@ class Reading:
             text = HIDDEN.sub("\ufffd", text)
         if "%" in text:
             text = _DIRECTIVE.sub("#", text)
-        self.page = Page(file, text)
+        self.page = SourceText(file, text)
         self.problems: list[Diagnostic] = []
         self._marks: list[int] = []
         self._nodes = 0
@@ -207,7 +207,7 @@ class Reading:
         """False for a key that is to be kept: "<<" in quotes, for the first time."""
         index = event.start_mark.index
         if key in data:
-            first = self.page.at(self._marks[places(self._marks, at, data)[key]])
+            first = self.page.at(self._marks[positions(self._marks, at, data)[key]])
             here = self.page.at(index)
             detail = f'"{_short(key)}" stands in line {first.line}, column {first.column}'
             detail += f" and again in line {here.line}, column {here.column}."
@@ -275,7 +275,9 @@ class Reading:
     def _syntax(self, problem: yaml.MarkedYAMLError) -> Diagnostic:
         at, opened = problem.problem_mark, problem.context_mark
         index = at.index if at else self._index
-        said = explain(problem.problem or "", self.page.text, index, opened.index if opened else index)
+        said = explain_syntax_error(
+            problem.problem or "", self.page.text, index, opened.index if opened else index
+        )
         return self._problem("yaml-syntax", said.sentence, said.remedy, said.offset)
 
     def _problem(self, code: str, detail: str, remedy: str, index: int) -> Diagnostic:

@@ -30,7 +30,7 @@ _TYPED = re.compile(
 _BEGINNINGS = frozenset("0123456789+-.yYnNoO")
 
 
-def unquoted(document: Document) -> Iterator[Diagnostic]:
+def missing_quotes(document: Document) -> Iterator[Diagnostic]:
     """A warning for each such text, in a field that holds texts."""
     if document.is_usual:
         return

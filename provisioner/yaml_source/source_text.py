@@ -23,7 +23,7 @@ _SHORT = 8192
 """Characters of a text in which counting lines takes less time than listing them."""
 
 
-class Page:
+class SourceText:
     """A named text, in which offsets become lines and columns. Its lines end with a line feed alone."""
 
     __slots__ = ("_lines", "file", "text")
@@ -68,7 +68,10 @@ def _tidy(text: str) -> str:
 
 def _not_utf8(file: str, before: str, detail: str) -> Diagnostic:
     return error(
-        "file-encoding", detail, "Save the file as UTF-8 in your editor.", Page(file, before).at(len(before))
+        "file-encoding",
+        detail,
+        "Save the file as UTF-8 in your editor.",
+        SourceText(file, before).at(len(before)),
     )
 
 

@@ -102,7 +102,7 @@ _SAYINGS = (
 )
 
 
-def explain(said: str, text: str, index: int, opened: int) -> Explanation:
+def explain_syntax_error(said: str, text: str, index: int, opened: int) -> Explanation:
     """The parser's words ``said`` at ``index`` in plain terms; ``opened`` is where the construct began."""
     saying = _by_text(said, text, index) or next((s for s in _SAYINGS if re.search(s.said, said)), None)
     if saying is None:
