@@ -149,7 +149,7 @@ class Portal(Protocol):
         """The users with these ids, by id; an unknown id has no entry. Writes nothing."""
         ...
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+    def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
         """What this portal would give back, were it as desired; and what it cannot hold, named.
 
         A portal that holds everything gives the state itself and nothing else. ``fit`` of what was fitted
@@ -169,7 +169,7 @@ class Portal(Protocol):
         """
         ...
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The end of :meth:`hold`; nothing if somebody else holds it by now."""
         ...
 

@@ -13,23 +13,23 @@ from threading import RLock
 
 from provisioner.embedded.activation_links import Invitation, hash_of, invite
 from provisioner.embedded.decide import (
-    Given,
+    StoredReceipt,
+    acquire_lease,
     applied,
-    arriving,
     asking_for,
-    billing_passes,
+    billing_transfer,
     changed_by_himself,
     created_by_client,
-    ended,
+    decide,
     fingerprint,
-    granted,
-    judge,
+    next_version,
     refused,
+    released,
     repeated,
-    still_given,
+    without_expired_grants,
 )
-from provisioner.embedded.host import About, Job, Lease, Page, R
-from provisioner.embedded.leased import Holding, superseded
+from provisioner.embedded.host import About, AuthorisedCall, Lease, Page, R
+from provisioner.embedded.leased import LeasedPortal, superseded
 from provisioner.model import (
     Address,
     Clock,
@@ -74,7 +74,7 @@ class _World:
     by_email: dict[str, str] = field(default_factory=dict)
     grants: dict[str, frozenset[Grant]] = field(default_factory=dict)
     """Each user's applications, with those whose last day has passed until they are written again."""
-    given: dict[str, Given] = field(default_factory=dict)
+    given: dict[str, StoredReceipt] = field(default_factory=dict)
     invitations: dict[str, tuple[Invitation, bool]] = field(default_factory=dict)
     """By user, and whether the link was used."""
     leases: dict[str, tuple[Lease, int]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class _World:
     lock: RLock = field(default_factory=RLock)
 
 
-class MemoryPortal(Holding):
+class MemoryPortal(LeasedPortal):
     """The portal, opened by one operator. Made anew it is empty; :meth:`another` opens it once more."""
 
     def __init__(
@@ -115,7 +115,7 @@ class MemoryPortal(Holding):
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
-        """See :class:`~provisioner.embedded.host.Host`, also for all that follows."""
+        """See :class:`~provisioner.embedded.host.PortalHost`, also for all that follows."""
         world = self._world
         with world.lock:
             return About(world.id, world.stamp, world.counter, self._today(), world.terms, world.public_url)
@@ -154,7 +154,7 @@ class MemoryPortal(Holding):
             user = self._world.census.users.get(user_id)
             return None if user is None else self._seen(user)
 
-    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         """One after another, in the sight of nobody."""
         with self._world.lock:
             receipts = [self._answer(job) for job in jobs]
@@ -177,9 +177,9 @@ class MemoryPortal(Holding):
         return held[0] if held else None
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :func:`~provisioner.embedded.decide.granted`."""
+        """See :func:`~provisioner.embedded.decide.acquire_lease`."""
         with self._world.lock:
-            lease = granted(self.lease(ledger), ledger, owner, holder, fence, self._clock(), seconds)
+            lease = acquire_lease(self.lease(ledger), ledger, owner, holder, fence, self._clock(), seconds)
             self._world.leases[ledger] = (lease, seconds)
             return lease
 
@@ -188,7 +188,7 @@ class MemoryPortal(Holding):
         with self._world.lock:
             known = self.lease(ledger)
             if known is not None and known.holder == holder:
-                self._world.leases[ledger] = (ended(known, self._clock()), 0)
+                self._world.leases[ledger] = (released(known, self._clock()), 0)
 
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
@@ -259,7 +259,7 @@ class MemoryPortal(Holding):
             step = created_by_client(self.user(administrator_id), profile)
             if isinstance(step, Receipt):
                 return step
-            (receipt,) = self.work([Job(Call("", step), self._operator)])
+            (receipt,) = self.work([AuthorisedCall(Call("", step), self._operator)])
             return receipt
 
     def user_changes_profile(
@@ -280,17 +280,17 @@ class MemoryPortal(Holding):
             self._count()
             return receipt
 
-    def _answer(self, job: Job) -> Receipt:
+    def _answer(self, job: AuthorisedCall) -> Receipt:
         call = job.call
         given = self._world.given.get(call.key) if call.key else None
-        wanted = judge(job, self._fence_of(job.ledger), given, self._found(call), self._today())
+        wanted = decide(job, self._fence_of(job.ledger), given, self._found(call), self._today())
         if isinstance(wanted, Receipt):
             receipt = wanted
         else:
             receipt = self._move(call.key, self._found(call), wanted)
             if call.key and receipt.verdict is Verdict.APPLIED:
                 asked = fingerprint(call)
-                self._world.given[call.key] = Given(receipt.id, receipt.version, job.ledger, asked)
+                self._world.given[call.key] = StoredReceipt(receipt.id, receipt.version, job.ledger, asked)
         if receipt.verdict is not Verdict.FENCED:
             self._prolong(job.ledger)
         return receipt
@@ -307,7 +307,7 @@ class MemoryPortal(Holding):
     def _move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
         """Ask the rules; then this is how the resource stands."""
         world = self._world
-        address, wanted = arriving(before, wanted, self._new_id())
+        address, wanted = next_version(before, wanted, self._new_id())
         stored = world.census.get(address)
         faults = world.census.place(address, wanted)
         if faults:
@@ -327,7 +327,7 @@ class MemoryPortal(Holding):
         world.by_email[email_key(user.email)] = user.id
         if was is None or was.apps != user.apps:
             world.grants[user.id] = user.apps
-        left, joined = billing_passes(was, user)
+        left, joined = billing_transfer(was, user)
         if left != joined:
             self._mark(joined, None)
             if world.census.billed_counts(left)[0] == 0:
@@ -357,7 +357,7 @@ class MemoryPortal(Holding):
         if held is not None and held[0].holder:
             lease, seconds = held
             self._world.leases[ledger] = (
-                granted(lease, ledger, lease.owner, lease.holder, lease.fence, self._clock(), seconds),
+                acquire_lease(lease, ledger, lease.owner, lease.holder, lease.fence, self._clock(), seconds),
                 seconds,
             )
 
@@ -365,7 +365,7 @@ class MemoryPortal(Holding):
         return [self._seen(user) for user in self._world.census.users.values()]
 
     def _seen(self, user: User) -> User:
-        return still_given(replace(user, apps=self._world.grants[user.id]), self._today())
+        return without_expired_grants(replace(user, apps=self._world.grants[user.id]), self._today())
 
     def _today(self) -> date:
         return paris_date(self._clock())

@@ -158,7 +158,7 @@ def test_every_step_leaves_the_portal_as_the_fold_says(desk: Desk) -> None:
     for step in EVERY_STEP:
         receipt = desk.do(step)
         assert receipt.verdict is APPLIED, (step, receipt)
-        expected, _ = portal.fit(by_email(state_after(expected, step)))
+        expected, _ = portal.project(by_email(state_after(expected, step)))
         same_people(desk.state, expected)
         key = getattr(step, "user", "")
         if isinstance(step, CreateUser):
@@ -356,7 +356,7 @@ def test_users_by_id_are_those_of_the_snapshot(desk: Desk) -> None:
 @promise(WHOLE)
 def test_a_portal_that_holds_everything_fits_everything(desk: Desk) -> None:
     wanted = state(user("ann", companies=("2",), phone="+33612345678"), user("x", status="to_validate"))
-    assert desk.portal.fit(wanted) == (wanted, ())
+    assert desk.portal.project(wanted) == (wanted, ())
 
 
 # --- other writers ---
@@ -459,7 +459,7 @@ def test_a_letter_belongs_to_the_first_ledger_that_asks_for_ever(desk: Desk, wor
     # whatever it pretends to know
     assert theirs.claim("b", {TWO: ("a",)}) == {TWO: ""}
     assert theirs.claim(SENT, {TWO: ("a",)}) == {TWO: ""}
-    ours.let_go()
+    ours.release()
     again = world.portal()
     again.hold("ledger-A", "ann", 2, 60)
     known = {ONE: ("a",), TWO: ("a",), THREE: ("a", "b")}
@@ -505,7 +505,7 @@ def test_a_later_run_of_a_ledger_takes_the_place_of_an_earlier_one_which_then_wr
     ):
         with pytest.raises(LockLost):
             attempt()
-    stopped.portal.let_go()
+    stopped.portal.release()
     same_people(later.state, before.state)
     require(later.do(EditCompanies("ann@example.fr", remove=("2",)), "b"))
     assert later.portal.claim("b", {ONE: ()}) == {ONE: "b"}
@@ -521,7 +521,7 @@ def test_a_copy_of_a_ledger_waits_until_the_other_one_is_done(desk: Desk, world:
         assert not isinstance(refusal.value, LockLost)
     ours.hold("ledger", "ann", 4, 60)
     require(Desk(ours).do(EditCompanies("ann@example.fr", add=("2",)), "a"))
-    ours.let_go()
+    ours.release()
     copy.hold("ledger", "bob", 4, 60)
     require(Desk(copy).do(EditCompanies("ann@example.fr", remove=("2",)), "b"))
     world.portal().hold("another-ledger", "cid", 1, 60)
@@ -547,7 +547,7 @@ def test_a_lease_ends_by_itself_unless_its_holder_writes(desk: Desk, world: Worl
     other.hold("ledger", "bob", 4, 60)
     with pytest.raises(LockLost):
         slow.do(EditCompanies("ann@example.fr", add=("2",)), "c")
-    other.let_go()
+    other.release()
     with pytest.raises(LockLost):
         slow.portal.hold("ledger", "ann", 4, 60)
 
@@ -622,7 +622,7 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
     for key, wanted in desired.users.items():
         before = users.get(key)
         users[key] = replace(wanted, id=before.id, version=before.version) if before else wanted
-    fitted, _ = portal.fit(State({**snapshot.state.companies, **desired.companies}, users))
+    fitted, _ = portal.project(State({**snapshot.state.companies, **desired.companies}, users))
     welcomes = {key: Welcome("fr") for key in welcomed}
     wanted_ = Wanted(snapshot.portal, TERMS, "Cabinet", TODAY, welcomes=welcomes)
     return make_plan(snapshot.state, fitted, wanted_)
@@ -646,7 +646,7 @@ def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, m
             assert plan.steps
             assert carried_out(plan, portal, ledger) == {"applied"}
             assert unconverged_changes(plan, portal.snapshot()) == []
-            fitted, _ = portal.fit(desired)
+            fitted, _ = portal.project(desired)
             assert {key: portal.snapshot().state.users[key] for key in desired.users} == fitted.users
             assert not plan_to(portal, desired).changes
             assert carried_out(plan, portal, ledger) == set()
@@ -684,7 +684,7 @@ def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcom
             portal.hold(ledger.id, ledger.owner, ledger.fence, 60)
             ledger.begin("apply", "digest")
             told.append({str(o.verdict) for o in apply_steps(plan, start, portal, ledger, lambda: False)})
-            portal.let_go()
+            portal.release()
     assert told == [{"applied"}, {"already"}]
     owed = [[posted.user for posted in ledger.letters()] for _, ledger, _, _ in looked]
     assert [sorted(owed[0]), owed[1]] == [["ann@example.fr", "bob@example.fr", "cid@example.fr"], []]

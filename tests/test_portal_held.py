@@ -89,7 +89,7 @@ def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patie
 
     def patient() -> bool:
         if not next(asked, False):
-            other.let_go()
+            other.release()
         return True
 
     with hold_lease(portal, "ledger", "ann", 1, 60, patient=patient, waiting=told.append) as number:
@@ -193,7 +193,7 @@ class Lesser:
     def capabilities(self) -> Capabilities:
         return self._can
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+    def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
         return desired, self._gaps
 
 

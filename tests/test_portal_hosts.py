@@ -20,7 +20,7 @@ from reference_portal import MemoryPortal
 from shell_support import copy_sample, tables
 
 from provisioner.cli import run
-from provisioner.embedded.host import Host, Job
+from provisioner.embedded.host import AuthorisedCall, PortalHost
 from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, User, UserType, email_key
@@ -57,7 +57,7 @@ def desk(world: World) -> Desk:
 
 def host(desk: Desk) -> MemoryPortal | SqlPortal:
     assert isinstance(desk.portal, MemoryPortal | SqlPortal)
-    _: Host = desk.portal
+    _: PortalHost = desk.portal
     return desk.portal
 
 
@@ -127,11 +127,11 @@ def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_le
     calls = [Call(f"k{n}", CreateUser(email_key(u.email), u)) for n, u in enumerate(newcomers)]
     told = portal.work(
         [
-            Job(calls[0], Operator.COLLABORATOR, "ledger-A", 7),
-            Job(calls[1], Operator.PARTNER, "ledger-A", 7),
-            Job(calls[2], Operator.PARTNER, "ledger-B", 2),
-            Job(calls[2], Operator.PARTNER, "ledger-C", 1),
-            Job(calls[3], Operator.PARTNER),
+            AuthorisedCall(calls[0], Operator.COLLABORATOR, "ledger-A", 7),
+            AuthorisedCall(calls[1], Operator.PARTNER, "ledger-A", 7),
+            AuthorisedCall(calls[2], Operator.PARTNER, "ledger-B", 2),
+            AuthorisedCall(calls[2], Operator.PARTNER, "ledger-C", 1),
+            AuthorisedCall(calls[3], Operator.PARTNER),
         ]
     )
     assert [(receipt.verdict.value, receipt.code) for receipt in told] == [

@@ -796,7 +796,7 @@ def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
             with pytest.raises(PortalError, match="open for reading only"):
                 work()
         assert portal.activation_links(["a"]) == {"a": ""}
-        portal.let_go()
+        portal.release()
     assert scripted.server.asked == []
 
 

@@ -187,7 +187,7 @@ def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object
         ledger, fence = chance.choice(LEDGERS), chance.randint(1, 6)
         return ("hold", *of_both(both, lambda portal: portal.hold(ledger, "somebody", fence, 60)))
     if what < 0.07:
-        return ("let go", *of_both(both, lambda portal: portal.let_go()))
+        return ("let go", *of_both(both, lambda portal: portal.release()))
     if what < 0.09:
         key = chance.choice(worlds.calls)[0].key if worlds.calls else ""
         key, ledger = key or "never", chance.choice(["", *LEDGERS])

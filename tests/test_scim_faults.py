@@ -321,7 +321,7 @@ def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left(ours: b
         assert len(everything(url, "Users")) == 3
         assert sorted(len(one["members"]) for one in everything(url, "Groups")) == [1, 2]
         assert not portal.receipts(["key 1"], LEDGER)
-        assert "cut-off" not in [problem.code for problem in portal.fit(desk.state)[1]]
+        assert "cut-off" not in [problem.code for problem in portal.project(desk.state)[1]]
         assert desk.create(user("eve", type="standard", companies=("2",)), "key 1").verdict is Verdict.APPLIED
         require(desk.do(EditCompanies("bob@example.fr", add=("2",))))
 
@@ -529,7 +529,7 @@ def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_n
         with opened(url, writing=False) as portal:
             found = portal.snapshot().state
             told, theirs = (portal.receipts(["key"], ledger).get("key") for ledger in (LEDGER, "2" * 32))
-            _, problems = portal.fit(found)
+            _, problems = portal.project(found)
         assert (told is not None) == (dict(found.users) == dict(expected.users))
         cut_off = [problem for problem in problems if problem.code == "cut-off"]
         seen += len(cut_off)

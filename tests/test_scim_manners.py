@@ -182,7 +182,7 @@ def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(
         server.write(
             "Groups", {"displayName": "All", "members": [{"value": f"{n:09}"} for n in range(2_000)]}
         )
-        portal.fit(State())  # its schemas are read under the usual bound
+        portal.project(State())  # its schemas are read under the usual bound
         monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 20_000)
         require(desk.do(EditApps("ann@example.fr", grant=("Scan",))))
 

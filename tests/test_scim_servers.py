@@ -46,7 +46,7 @@ def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
         assert (can.versions, can.receipts, can.claims, can.leases) == (False, False, False, False)
         assert can.activation_links is makes_links(f"scim+{bare.url}/v2") is False
         assert portal.snapshot().state.users == {}
-        codes = [problem.code for problem in portal.fit(FULL)[1]]
+        codes = [problem.code for problem in portal.project(FULL)[1]]
     assert codes == ["portal-cannot-hold"] * 4 + ["unguarded"]
 
 

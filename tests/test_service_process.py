@@ -34,7 +34,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from provisioner.cli import run
-from provisioner.embedded.host import Job
+from provisioner.embedded.host import AuthorisedCall
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server import app, http_protocol
 from provisioner.embedded.server.access_log import AccessLog
@@ -947,12 +947,12 @@ def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -
     portal = served.portal()
     for number in "12":
         step = CreateCompany(number, "Bakery", None)
-        portal.work([Job(Call(key=f"made {number}", step=step), Operator.ADMINISTRATOR)])
+        portal.work([AuthorisedCall(Call(key=f"made {number}", step=step), Operator.ADMINISTRATOR)])
     with closing(sqlite3.connect(tmp_path / "portal.db")) as other, other:
         other.execute("UPDATE company SET billing_ends = 'no day' WHERE number = '1'")
     begin = threading.Event()
 
-    def work(jobs: Sequence[Job]) -> list[Receipt]:
+    def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         begin.wait(20)
         return portal.work(jobs)
 
@@ -962,7 +962,9 @@ def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -
             Call(key=f"k{number}", step=EditCompany(company, "Renamed", None), version=1)
             for number, company in enumerate("2121")
         ]
-        asked = [asyncio.create_task(writer.do(Job(call, Operator.ADMINISTRATOR))) for call in edits]
+        asked = [
+            asyncio.create_task(writer.do(AuthorisedCall(call, Operator.ADMINISTRATOR))) for call in edits
+        ]
         await asyncio.sleep(0)
         begin.set()
         done = await asyncio.gather(*asked, return_exceptions=True)
@@ -981,7 +983,7 @@ def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
     begun, end = threading.Event(), threading.Event()
     writers: list[Writer] = []
 
-    def work(jobs: Sequence[Job]) -> list[Receipt]:
+    def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         begun.set()
         end.wait(20)
         return [Receipt("", Verdict.APPLIED)] * len(jobs)

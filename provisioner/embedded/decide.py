@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.host import Job, Lease
+from provisioner.embedded.host import AuthorisedCall, Lease
 from provisioner.errors import Locked
 from provisioner.model import (
     Address,
@@ -62,7 +62,7 @@ CODES = (
 
 
 @value
-class Given:
+class StoredReceipt:
     """What is kept of a call that was applied."""
 
     id: str
@@ -73,8 +73,8 @@ class Given:
     """The :func:`fingerprint` of what was asked; None where that is not kept."""
 
 
-def judge(
-    job: Job, lease: int | None, given: Given | None, found: Resource | None, today: date
+def decide(
+    job: AuthorisedCall, lease: int | None, given: StoredReceipt | None, found: Resource | None, today: date
 ) -> Receipt | Resource:
     """The receipt, or the resource as this call wants it.
 
@@ -124,13 +124,13 @@ def fingerprint(call: Call) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def repeated(key: str, given: Given, ledger: str) -> Receipt:
+def repeated(key: str, given: StoredReceipt, ledger: str) -> Receipt:
     """The answer to a call that was applied before: *applied* to the same ledger, *already* to any other."""
     ours = given.ledger is None or given.ledger == ledger
     return Receipt(key, Verdict.APPLIED if ours else Verdict.ALREADY, given.id, given.version)
 
 
-def arriving(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
+def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
     """The resource in its next version, at its address on the portal, where users are known by their ids."""
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
@@ -150,13 +150,13 @@ def applied(key: str, resource: Resource) -> Receipt:
     return Receipt(key, Verdict.APPLIED, getattr(resource, "id", ""), resource.version)
 
 
-def still_given(user: User, today: date) -> User:
+def without_expired_grants(user: User, today: date) -> User:
     """The user without the applications whose last day has passed, whether or not anybody swept them away."""
     over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
     return replace(user, apps=user.apps - over) if over else user
 
 
-def billing_passes(before: User | None, user: User) -> tuple[str, str]:
+def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
     """R15: the company that an open user leaves and the one he joins, "" for none; equal where he stays."""
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
@@ -202,10 +202,10 @@ def asking_for(user: User | None, app: str) -> User | Receipt:
 # --- leases ---
 
 
-def granted(
+def acquire_lease(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """See :meth:`~provisioner.embedded.host.Host.take_lease`. Raises :class:`Locked`."""
+    """See :meth:`~provisioner.embedded.host.PortalHost.take_lease`. Raises :class:`Locked`."""
     # whole seconds, as every portal can keep them
     now = now.astimezone(UTC).replace(microsecond=0)
     expires = now + timedelta(seconds=seconds)
@@ -221,7 +221,7 @@ def granted(
     return Lease(ledger, owner, known.fence + 1, expires, holder)
 
 
-def ended(lease: Lease, now: datetime) -> Lease:
+def released(lease: Lease, now: datetime) -> Lease:
     """Let go of: nobody's, and over; the number stays."""
     return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
 
@@ -239,7 +239,7 @@ def _reused(call: Call) -> Receipt:
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
 
 
-def _made_for_another(job: Job, given: Given, found: Resource | None) -> bool:
+def _made_for_another(job: AuthorisedCall, given: StoredReceipt, found: Resource | None) -> bool:
     """Whom another ledger created has given up the name since: he is not whom this call would create."""
     if not isinstance(job.call.step, CreateUser) or given.ledger in (None, job.ledger):
         return False

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 @value
-class Job:
+class AuthorisedCall:
     """One call on behalf of a client."""
 
     call: Call
@@ -69,7 +69,7 @@ class About:
     public_url: str
 
 
-class Host(Protocol):
+class PortalHost(Protocol):
     """A portal that is served to several clients."""
 
     def about(self) -> About:
@@ -96,7 +96,7 @@ class Host(Protocol):
         """The user as he stands."""
         ...
 
-    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         """One transaction for all; a refused job leaves its neighbours alone. *fenced* is a verdict here."""
         ...
 

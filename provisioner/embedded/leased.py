@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.host import Job, Lease
+from provisioner.embedded.host import AuthorisedCall, Lease
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, State
 from provisioner.portal import Call, Receipt, Verdict
@@ -21,7 +21,7 @@ def superseded() -> LockLost:
     )
 
 
-class Holding:
+class LeasedPortal:
     """Whose writes they are; the base of the drivers whose portal is in this very process."""
 
     def __init__(self, operator: Operator) -> None:
@@ -31,8 +31,8 @@ class Holding:
         self._fence = 0
 
     @abstractmethod
-    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
-        """See :class:`~provisioner.embedded.host.Host`, also for the three that follow."""
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
+        """See :class:`~provisioner.embedded.host.PortalHost`, also for the three that follow."""
 
     @abstractmethod
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
@@ -48,8 +48,8 @@ class Holding:
     ) -> Mapping[str, str]:
         """See there."""
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portal.Portal.fit`: this portal holds everything."""
+    def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portal.Portal.project`: this portal holds everything."""
         return desired, ()
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
@@ -68,15 +68,17 @@ class Holding:
         self._ledger, self._fence = ledger, lease.fence
         return lease.fence
 
-    def let_go(self) -> None:
-        """See :meth:`~provisioner.portal.Portal.let_go`."""
+    def release(self) -> None:
+        """See :meth:`~provisioner.portal.Portal.release`."""
         if self._ledger:
             self.drop_lease(self._ledger, self._holder)
             self._ledger, self._fence = "", 0
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """See :meth:`~provisioner.portal.Portal.execute`."""
-        receipts = self.work([Job(call, self._operator, self._ledger, self._fence) for call in calls])
+        receipts = self.work(
+            [AuthorisedCall(call, self._operator, self._ledger, self._fence) for call in calls]
+        )
         if any(receipt.verdict is Verdict.FENCED for receipt in receipts):
             raise superseded()
         return receipts

@@ -20,22 +20,22 @@ from typing import Any
 from provisioner.diagnostics import Diagnostic
 from provisioner.embedded.activation_links import Invitation, hash_of, invite
 from provisioner.embedded.decide import (
-    Given,
+    StoredReceipt,
+    acquire_lease,
     applied,
-    arriving,
     asking_for,
-    billing_passes,
+    billing_transfer,
     changed_by_himself,
     created_by_client,
-    ended,
+    decide,
     fingerprint,
-    granted,
-    judge,
+    next_version,
     refused,
+    released,
     repeated,
 )
-from provisioner.embedded.host import About, Job, Lease, Page
-from provisioner.embedded.leased import Holding, superseded
+from provisioner.embedded.host import About, AuthorisedCall, Lease, Page
+from provisioner.embedded.leased import LeasedPortal, superseded
 from provisioner.errors import PortalError
 from provisioner.model import (
     Address,
@@ -189,15 +189,15 @@ class ReadOnlyPortal:
         """Refuses: planning never writes."""
         raise read_only()
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portal.Portal.fit`."""
+    def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portal.Portal.project`."""
         return desired, ()
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Refuses: planning never writes."""
         raise read_only()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
@@ -220,12 +220,12 @@ class ReadOnlyPortal:
         """Nothing is held."""
 
 
-class SqlPortal(Holding):
+class SqlPortal(LeasedPortal):
     """The embedded portal, opened by one operator for writing.
 
     A missing one is made under ``terms``, and refused without (None).
 
-    It is a :class:`~provisioner.portal.Portal` and a :class:`~provisioner.embedded.host.Host`. Every
+    It is a :class:`~provisioner.portal.Portal` and a :class:`~provisioner.embedded.host.PortalHost`. Every
     method may be called from any thread: there is one connection, and calls take turns on it.
     """
 
@@ -256,7 +256,7 @@ class SqlPortal(Holding):
         return Capabilities(batch=BATCH)
 
     def about(self) -> About:
-        """See :class:`~provisioner.embedded.host.Host`, also for all that follows."""
+        """See :class:`~provisioner.embedded.host.PortalHost`, also for all that follows."""
         with self.looking() as connection:
             return About(
                 _fact(connection, "id") or "",
@@ -312,7 +312,7 @@ class SqlPortal(Holding):
         with self.looking() as connection:
             return _user(connection, user_id, self._today())
 
-    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         """One transaction for all; a refused job leaves its neighbours alone."""
         with self.keeping() as connection:
             desk = _Desk(connection, self._today())
@@ -343,10 +343,10 @@ class SqlPortal(Holding):
             return _lease(connection, ledger)
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :func:`~provisioner.embedded.decide.granted`."""
+        """See :func:`~provisioner.embedded.decide.acquire_lease`."""
         with self.keeping() as connection:
             known = _lease(connection, ledger)
-            lease = granted(known, ledger, owner, holder, fence, self._shared_now(connection), seconds)
+            lease = acquire_lease(known, ledger, owner, holder, fence, self._shared_now(connection), seconds)
             _keep_lease(connection, lease, seconds)
             return lease
 
@@ -355,7 +355,7 @@ class SqlPortal(Holding):
         with self.keeping() as connection:
             known = _lease(connection, ledger)
             if known is not None and known.holder == holder:
-                _keep_lease(connection, ended(known, self._shared_now(connection)), 0)
+                _keep_lease(connection, released(known, self._shared_now(connection)), 0)
 
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
@@ -402,7 +402,7 @@ class SqlPortal(Holding):
             call = Call("", step)
             desk = _Desk(connection, self._today())
             desk.lay_out([call])
-            receipt = desk.answer(Job(call, self._operator), None)
+            receipt = desk.answer(AuthorisedCall(call, self._operator), None)
             desk.store()
             return receipt
 
@@ -546,8 +546,8 @@ class _Desk:
         self._by_email: dict[str, str] = {}
         self._companies: list[tuple[Company | None, Company]] = []
         self._users: list[tuple[User | None, User]] = []
-        self._answered: dict[str, Given] = {}
-        self._given: dict[str, Given] = {}
+        self._answered: dict[str, StoredReceipt] = {}
+        self._given: dict[str, StoredReceipt] = {}
         self._touched: set[Address] = set()
         self._counter = 0
 
@@ -615,23 +615,23 @@ class _Desk:
                 f"SELECT key, id, version, ledger, asked FROM receipt WHERE key IN ({placeholders(some)})",
                 some,
             )
-            self._answered |= {key: Given(*given) for key, *given in rows}
+            self._answered |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
         """A user who was laid out, as he stands now."""
         return self._known_users.get(user_id)
 
-    def answer(self, job: Job, lease: Lease | None) -> Receipt:
+    def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:
         """What becomes of one call, after those before it."""
         call = job.call
         found = self._find(call)
         given = self._answered.get(call.key) if call.key else None
-        wanted = judge(job, lease.fence if lease else None, given, found, self._today)
+        wanted = decide(job, lease.fence if lease else None, given, found, self._today)
         if isinstance(wanted, Receipt):
             return wanted
         receipt = self.move(call.key, found, wanted)
         if call.key and receipt.verdict is Verdict.APPLIED:
-            given = Given(receipt.id, receipt.version, job.ledger, fingerprint(call))
+            given = StoredReceipt(receipt.id, receipt.version, job.ledger, fingerprint(call))
             self._answered[call.key] = self._given[call.key] = given
         return receipt
 
@@ -646,7 +646,7 @@ class _Desk:
 
     def move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
         """Ask the rules; then this is how the resource stands."""
-        address, wanted = arriving(before, wanted, os.urandom(16).hex())
+        address, wanted = next_version(before, wanted, os.urandom(16).hex())
         census = self._census = self._census or StateIndex(
             State(self._known_companies, self._known_users), self._terms
         )
@@ -893,7 +893,7 @@ def _mark_billing(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
     """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
-    passes = {passed for passed in (billing_passes(*move) for move in moves) if len(set(passed)) == 2}
+    passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
     connection.executemany(
         "UPDATE company SET billing_ends = NULL, changed = ? WHERE number = ? AND billing_ends IS NOT NULL",
         [(counter, joined) for _, joined in passes],
@@ -951,7 +951,7 @@ def _fact(connection: Connection, name: str) -> str | None:
 
 def _receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
     return {
-        key: repeated(key, Given(*words), ledger)
+        key: repeated(key, StoredReceipt(*words), ledger)
         for some in chunks(keys)
         for key, *words in connection.execute(
             f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({placeholders(some)})", some

@@ -120,7 +120,7 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
 def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
     """What this portal can hold of it; diagnostics name what it cannot hold, guard or send."""
     can = portal.capabilities()
-    desired, gaps = portal.fit(resolution.desired)
+    desired, gaps = portal.project(resolution.desired)
     found = [*gaps, *unguarded(can), *_unsent(workspace, can)]
     diagnostics = (*resolution.diagnostics, *found)
     return replace(resolution, desired=desired, diagnostics=diagnostics)

@@ -55,7 +55,7 @@ def hold_lease(
         heart.join()
         # it ends by itself as well
         with suppress(PortalError):
-            portal.let_go()
+            portal.release()
 
 
 def _hold(

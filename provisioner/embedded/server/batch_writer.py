@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from provisioner.embedded.host import Job
+from provisioner.embedded.host import AuthorisedCall
 from provisioner.errors import ProvisionerError
 from provisioner.portal import Receipt
 from provisioner.storage.database import is_damage
@@ -20,10 +20,10 @@ from provisioner.storage.database import is_damage
 BATCH = 500
 """Steps in one transaction, at most."""
 
-Work = Callable[[Sequence[Job]], list[Receipt]]
+Work = Callable[[Sequence[AuthorisedCall]], list[Receipt]]
 
 _Answer = Receipt | BaseException
-_Waiting = tuple[Job, "asyncio.Future[Receipt]"]
+_Waiting = tuple[AuthorisedCall, "asyncio.Future[Receipt]"]
 
 
 class Writer:
@@ -36,7 +36,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._thread.start()
 
-    async def do(self, job: Job) -> Receipt:
+    async def do(self, job: AuthorisedCall) -> Receipt:
         """The job's receipt, once it is committed. Raises what the transaction raised."""
         waiting: asyncio.Future[Receipt] = self._loop.create_future()
         self._queue.put((job, waiting))
@@ -69,7 +69,7 @@ class Writer:
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
 
-    def _answers(self, jobs: Sequence[Job]) -> Sequence[_Answer]:
+    def _answers(self, jobs: Sequence[AuthorisedCall]) -> Sequence[_Answer]:
         try:
             return self._work(jobs)
         except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)

@@ -10,7 +10,7 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from provisioner.embedded.host import Host, Job, Lease
+from provisioner.embedded.host import AuthorisedCall, Lease, PortalHost
 from provisioner.embedded.server import schemas
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
 from provisioner.embedded.server.serialize import company_text, page_text, user_text
@@ -86,7 +86,7 @@ def _token_of(stamp: str) -> str:
 
 
 async def _companies(service: Service, asked: Asked) -> Reply:
-    def read(host: Host) -> bytes:
+    def read(host: PortalHost) -> bytes:
         page = host.page_of_companies(*_cursor(asked))
         return page_text(map(company_text, page.items), page.next, page.counter)
 
@@ -94,7 +94,7 @@ async def _companies(service: Service, asked: Asked) -> Reply:
 
 
 async def _users(service: Service, asked: Asked) -> Reply:
-    def read(host: Host) -> bytes:
+    def read(host: PortalHost) -> bytes:
         page = host.page_of_users(*_cursor(asked))
         return page_text(map(user_text, page.items), page.next, page.counter)
 
@@ -193,7 +193,7 @@ async def _invitations(service: Service, asked: Asked) -> Reply:
 async def _take_lease(service: Service, asked: Asked) -> Reply:
     ledger, body = asked.path["ledger"], asked.body
 
-    def take(host: Host) -> Lease:
+    def take(host: PortalHost) -> Lease:
         known = host.lease(ledger)
         if body.fence > (known.fence if known else 0) + MOST_AHEAD:
             # it never goes back: one that is near the end of all numbers would lock the ledger out for ever
@@ -226,7 +226,7 @@ async def _step(service: Service, asked: Asked) -> Reply:
         version=asked.headers.get("If-Match", 0),
     )
     ledger, fence = asked.headers.get("Lease", ""), asked.headers.get("Fencing-Token", 0)
-    receipt = await service.work(Job(call, session.role, ledger, fence))
+    receipt = await service.work(AuthorisedCall(call, session.role, ledger, fence))
     if receipt.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
         raise refusal(receipt)
     answer = {"verdict": str(receipt.verdict), "id": receipt.id, "version": receipt.version}

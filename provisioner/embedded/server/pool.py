@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
-from provisioner.embedded.host import Host
+from provisioner.embedded.host import PortalHost
 from provisioner.embedded.server.api_clients import ClientStore
 from provisioner.errors import PortalError
 from provisioner.storage.database import Connection, still_usable
@@ -18,7 +18,7 @@ from provisioner.storage.database import Connection, still_usable
 T = TypeVar("T")
 
 
-class Opened(Host, ClientStore, Protocol):
+class Opened(PortalHost, ClientStore, Protocol):
     """A portal that is open, with the books of its clients."""
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from provisioner.embedded.host import Job, Lease
+from provisioner.embedded.host import AuthorisedCall, Lease
 from provisioner.embedded.server.api_clients import Client, Clients, Session, digest
 from provisioner.embedded.server.batch_writer import Writer
 from provisioner.embedded.server.pool import Hosts, Lasting, Opened
@@ -114,7 +114,7 @@ class Service:
         """It was good not long ago."""
         return digest(token) in self._sessions
 
-    async def work(self, job: Job) -> Receipt:
+    async def work(self, job: AuthorisedCall) -> Receipt:
         """A step, done together with whatever else waits."""
         assert self._writer is not None
         return await self._writer.do(job)

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any, assert_never
 from urllib.parse import quote
 
-from provisioner.embedded.host import Job, Lease
-from provisioner.embedded.leased import Holding, superseded
+from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.leased import LeasedPortal, superseded
 from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Billing, Company, State, Terms, User, email_key
@@ -96,7 +96,7 @@ class _Known:
     reading: Users = field(default_factory=Users)
 
 
-class RestPortal(Holding):
+class RestPortal(LeasedPortal):
     """The portal behind a service; opened without ``writing`` it never sends a verb that writes."""
 
     def __init__(self, access: Access) -> None:
@@ -263,14 +263,14 @@ class RestPortal(Holding):
 
     # --- writing ---
 
-    def work(self, jobs: Sequence[Job]) -> list[Receipt]:
-        """Side by side, as many at once as was allowed; see :class:`~provisioner.embedded.host.Host`."""
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
+        """Side by side, as many at once as was allowed; see :class:`~provisioner.embedded.host.PortalHost`."""
         self._require_writing()
         return self._web.run(
             self._web.gather_limited([partial(self._do, job) for job in jobs], self._parallelism)
         )
 
-    async def _do(self, job: Job) -> Receipt:
+    async def _do(self, job: AuthorisedCall) -> Receipt:
         call = job.call
         if not call.id and address_of(call.step).kind == "user" and not isinstance(call.step, CreateUser):
             # who was never read has no address there
@@ -296,7 +296,7 @@ class RestPortal(Holding):
             return found
         return self._verdict(reply, call)
 
-    def _step(self, job: Job) -> Request:
+    def _step(self, job: AuthorisedCall) -> Request:
         call = job.call
         name, blanks, said = _asking(call)
         headers = {}
@@ -331,7 +331,7 @@ class RestPortal(Holding):
         return Receipt(call.key, verdict, problem=told, code=_CODES.get(problem.code, problem.code))
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See :class:`~provisioner.embedded.host.Host`."""
+        """See :class:`~provisioner.embedded.host.PortalHost`."""
         self._require_writing()
         said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
         reply = self._web.run(self._answer("take_lease", said, ledger=ledger, taking=(200, 423)))
@@ -343,7 +343,7 @@ class RestPortal(Holding):
         return read_lease(reply, holder)
 
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """See :class:`~provisioner.embedded.host.Host`."""
+        """See :class:`~provisioner.embedded.host.PortalHost`."""
         self._require_writing()
         query = _query(holder=holder)
         self._web.run(self._answer("drop_lease", ledger=ledger, query=query, taking=(200, 204)))
@@ -351,7 +351,7 @@ class RestPortal(Holding):
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """See :class:`~provisioner.embedded.host.Host`."""
+        """See :class:`~provisioner.embedded.host.PortalHost`."""
         self._require_writing()
         asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
         holders: dict[str, str] = {}

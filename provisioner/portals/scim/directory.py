@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Collection
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.decide import Given
+from provisioner.embedded.decide import StoredReceipt
 from provisioner.errors import PortalError
 from provisioner.model import (
     Address,
@@ -266,11 +266,11 @@ class Holdings:
         """Another number after each change of a company; who its members are is the users' affair."""
         return _number(self.places.content(resource))
 
-    def user_given(self, resource: Resource, key: str) -> Given | None:
+    def user_given(self, resource: Resource, key: str) -> StoredReceipt | None:
         """What is kept on a user of a write with this key."""
         return self.places.given("receipts", resource, key, self.user_version(resource))
 
-    def group_given(self, resource: Resource, key: str) -> Given | None:
+    def group_given(self, resource: Resource, key: str) -> StoredReceipt | None:
         """Likewise on a group."""
         return self.places.given("company_receipts", resource, key, self.group_version(resource))
 

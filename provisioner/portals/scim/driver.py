@@ -39,8 +39,8 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from provisioner.diagnostics import Diagnostic, warning
-from provisioner.embedded.decide import Given, applied, billing_passes, judge, refused, repeated
-from provisioner.embedded.host import Job
+from provisioner.embedded.decide import StoredReceipt, applied, billing_transfer, decide, refused, repeated
+from provisioner.embedded.host import AuthorisedCall
 from provisioner.errors import PortalError
 from provisioner.model import (
     Company,
@@ -126,8 +126,8 @@ class ScimPortal:
             leases=False,
         )
 
-    def fit(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portal.Portal.fit`."""
+    def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
+        """See :meth:`~provisioner.portal.Portal.project`."""
         fit, problems = fitted(desired, self._places)
         cut_off = sum(self._places.pending(user) is not None for user in self._holdings.users())
         if cut_off:
@@ -140,7 +140,7 @@ class ScimPortal:
         self._ledger = ledger
         return fence
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Nothing is held."""
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
@@ -177,7 +177,7 @@ class ScimPortal:
         given = next((given for given in found if given.ledger == ledger), next(iter(found), None))
         return None if given is None else repeated(key, given, ledger)
 
-    def _all_given(self, key: str) -> Iterator[Given]:
+    def _all_given(self, key: str) -> Iterator[StoredReceipt]:
         for user in self._holdings.users():
             given = self._holdings.user_given(user, key)
             pending = self._places.pending(user)
@@ -190,7 +190,7 @@ class ScimPortal:
             if given is not None:
                 yield given
 
-    def _given_at_last(self, user: Resource, pending: Pending) -> Given | None:
+    def _given_at_last(self, user: Resource, pending: Pending) -> StoredReceipt | None:
         """What is kept of a step that was cut off, once it is finished; None where it is taken back."""
         done = user
         if self._access.writing:
@@ -201,7 +201,7 @@ class ScimPortal:
                 if left is not None and self._places.pending(left) == pending:
                     raise _halfway(user, problem) from problem
                 return self._holdings.user_given(left, pending.key) if left is not None else None
-        return Given(user["id"], self._holdings.user_version(done), pending.ledger)
+        return StoredReceipt(user["id"], self._holdings.user_version(done), pending.ledger)
 
     # --- writing ---
 
@@ -242,7 +242,7 @@ class ScimPortal:
         return Receipt(call.key, Verdict.CONFLICT, problem=problem_, code="version-moved")
 
     def _try(self, call: Call, *, again: bool) -> Receipt:
-        job = Job(call, self._access.operator)
+        job = AuthorisedCall(call, self._access.operator)
         step = call.step
         try:
             if isinstance(step, CompanyStep):
@@ -255,7 +255,7 @@ class ScimPortal:
                 raise _Moved from problem
             raise
 
-    def _given(self, call: Call) -> Given | None:
+    def _given(self, call: Call) -> StoredReceipt | None:
         """What the server keeps of a call, read now."""
         step, holdings = call.step, self._holdings
         if isinstance(step, CompanyStep):
@@ -267,7 +267,7 @@ class ScimPortal:
             user = holdings.user(call.id)
         return holdings.user_given(user, call.key) if user else None
 
-    def _company(self, job: Job, number: str, *, again: bool) -> Receipt:
+    def _company(self, job: AuthorisedCall, number: str, *, again: bool) -> Receipt:
         call, places, holdings = job.call, self._places, self._holdings
         group = holdings.group(number, anew=again)
         given = holdings.group_given(group, call.key) if group else None
@@ -306,7 +306,7 @@ class ScimPortal:
                 raise _Moved
         return group
 
-    def _new_user(self, job: Job, step: CreateUser, *, again: bool) -> Receipt:
+    def _new_user(self, job: AuthorisedCall, step: CreateUser, *, again: bool) -> Receipt:
         call, places, holdings = job.call, self._places, self._holdings
         resource = holdings.user_called(step.profile.email, anew=again)
         if resource is not None:
@@ -336,7 +336,9 @@ class ScimPortal:
         holdings.keep_user(resource)
         return self._done(call.key, self._finish(resource, pending), None, wanted)
 
-    def _existing_user(self, job: Job, step: CreateUser, resource: Resource, *, again: bool) -> Receipt:
+    def _existing_user(
+        self, job: AuthorisedCall, step: CreateUser, resource: Resource, *, again: bool
+    ) -> Receipt:
         call = job.call
         resource = self._finished(resource)
         given = self._holdings.user_given(resource, call.key)
@@ -352,7 +354,7 @@ class ScimPortal:
         assert isinstance(outcome, Receipt)
         return outcome
 
-    def _user(self, job: Job) -> Receipt:
+    def _user(self, job: AuthorisedCall) -> Receipt:
         call, places, holdings = job.call, self._places, self._holdings
         resource = holdings.user(call.id)
         if resource is not None:
@@ -527,11 +529,11 @@ class ScimPortal:
         return self._holdings.places
 
     def _judged(
-        self, job: Job, given: Given | None, found: Company | User | None
+        self, job: AuthorisedCall, given: StoredReceipt | None, found: Company | User | None
     ) -> Receipt | Company | User:
         if given is not None:
             return repeated(job.call.key, given, self._ledger)
-        return judge(job, None, None, found, self._today())
+        return decide(job, None, None, found, self._today())
 
     def _done(self, key: str, resource: Resource, before: User | None, wanted: User) -> Receipt:
         self._holdings.keep_user(resource)
@@ -540,7 +542,7 @@ class ScimPortal:
         lost = self._lost(resource, wanted, changed)
         if lost or user is None:
             return _not_kept(key, lost)
-        self._mark_billing(*billing_passes(before, user))
+        self._mark_billing(*billing_transfer(before, user))
         return applied(key, user)
 
     def _lost(self, resource: Resource, wanted: User, names: Collection[str]) -> list[str]:

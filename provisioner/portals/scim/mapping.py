@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from provisioner.embedded.decide import Given
+from provisioner.embedded.decide import StoredReceipt
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -191,7 +191,7 @@ class Places:
         """The step that is under way on this user."""
         return read_pending(self._read("pending", resource))
 
-    def given(self, name: str, resource: Resource, key: str, version: int) -> Given | None:
+    def given(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
         """What is kept of a write with this key; ``name`` is ``receipts`` or ``company_receipts``.
 
         ``version`` is that of the resource as it stands, for what says none.
@@ -204,10 +204,10 @@ class Places:
                 if receipt.get("value") == key:
                     said = str(receipt.get("version", ""))
                     then = int(said) if said.isascii() and said.isdigit() else version
-                    return Given(id_, then, str(receipt.get("ledger", "")))
+                    return StoredReceipt(id_, then, str(receipt.get("ledger", "")))
         ledger, colon, creation = str(resource.get("externalId", "")).partition(":")
         if name == "receipts" and colon and creation == key:
-            return Given(id_, version, ledger)
+            return StoredReceipt(id_, version, ledger)
         return None
 
     # --- writing: the resource as it shall be, everything that is not ours kept ---

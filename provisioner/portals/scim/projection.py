@@ -17,7 +17,7 @@ _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
 def fitted(desired: State, places: Places) -> tuple[State, Sequence[Diagnostic]]:
-    """See :meth:`~provisioner.portal.Portal.fit`."""
+    """See :meth:`~provisioner.portal.Portal.project`."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, places, lost) for number, company in desired.companies.items()}
     users = {}
