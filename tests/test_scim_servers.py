@@ -19,7 +19,7 @@ from provisioner.planning.codec import canonical
 from provisioner.portals.registry import makes_links
 from provisioner.portals.scim.client import changes
 from provisioner.portals.scim.discovery import Schemas
-from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.schema import COMPANY, USER
 
 
@@ -157,7 +157,7 @@ JSON = st.recursive(
 def test_whatever_a_resource_holds_it_is_read_and_written_without_a_traceback(
     held: dict[str, Any], extension: dict[str, Any]
 ) -> None:
-    places = Places({}, Schemas({}, frozenset((USER, COMPANY))), ["Scan"])
+    places = AttributeMap({}, Schemas({}, frozenset((USER, COMPANY))), ["Scan"])
     for name in (USER, COMPANY):
         resource = {"id": "1", **held, name: extension}
         someone = places.user(resource, frozenset({"1"}), {"1"}, 0)

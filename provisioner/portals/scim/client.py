@@ -18,7 +18,7 @@ from provisioner import limits
 from provisioner.errors import PortalError
 from provisioner.portals.http import HttpClient, HttpResponse, Request, invalid_response
 from provisioner.portals.oauth import GivenToken
-from provisioner.portals.scim.discovery import Features, discovered, is_true
+from provisioner.portals.scim.discovery import Features, discover, is_true
 from provisioner.portals.scim.names import Names
 from provisioner.portals.scim.path import CORE, Path, Resource, attributes
 
@@ -36,7 +36,7 @@ _MOVED = 412
 _ABSENT = (404, 405, NOT_IMPLEMENTED)
 
 
-class Refused(Exception):
+class ScimError(Exception):
     """The server does not do it; ``moved``: because the resource is not as we read it.
 
     ``broken``: because it failed itself, so that it may have done it all the same.
@@ -50,7 +50,7 @@ class Refused(Exception):
         self.broken = status >= 500 and status != NOT_IMPLEMENTED
 
 
-class Client:
+class ScimClient:
     """One SCIM server."""
 
     def __init__(self, web: HttpClient, token: str) -> None:
@@ -65,7 +65,7 @@ class Client:
         if self._features is None:
             config = self._said("/ServiceProviderConfig")
             kinds, schemas = self._listed("/ResourceTypes"), self._listed("/Schemas")
-            self._features = discovered(config, kinds, schemas, self._names)
+            self._features = discover(config, kinds, schemas, self._names)
         return self._features
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Client:
             return
         before = self.read(endpoint, group)
         if before is None:
-            raise Refused(404, "The group is gone.")
+            raise ScimError(404, "The group is gone.")
         others = [one for one in _MEMBERS.elements(before) if one.get("value") != member]
         wanted = deepcopy(before)
         wanted["members"] = [*others, {"value": member, "type": "User"}] if belongs else others
@@ -178,7 +178,7 @@ class Client:
             return
         after = self.update(endpoint, before, wanted)
         if belongs and all(one.get("value") != member for one in _MEMBERS.elements(after)):
-            raise Refused(NOT_IMPLEMENTED, "It does not say who the members of a group are.")
+            raise ScimError(NOT_IMPLEMENTED, "It does not say who the members of a group are.")
 
     # --- details ---
 
@@ -187,7 +187,7 @@ class Client:
             return self._resource(reply)
         found = self.read(endpoint, str(wanted["id"]))
         if found is None:
-            raise Refused(404, "It is gone.", moved=True)
+            raise ScimError(404, "It is gone.", moved=True)
         version = reply.headers.get("etag")
         if version and self.features.etag and version != version_of(found):
             # somebody has written since; what was ours is all that can be said of it
@@ -214,7 +214,7 @@ class Client:
                 "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say "
                 "etag: {supported: false} in its ServiceProviderConfig.",
             )
-        raise Refused(reply.status, self._detail(reply), moved=reply.status in (404, _MOVED))
+        raise ScimError(reply.status, self._detail(reply), moved=reply.status in (404, _MOVED))
 
     def _version_now(self, path: str) -> str:
         reply = self._ask("GET", path, (200, 404))

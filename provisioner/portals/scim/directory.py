@@ -28,8 +28,8 @@ from provisioner.model import (
 )
 from provisioner.planning.codec import canonical
 from provisioner.portals.http import ResponseTooLarge
-from provisioner.portals.scim.client import Client, version_of
-from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.client import ScimClient, version_of
+from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.path import Path, Resource
 from provisioner.rules import StateIndex
 
@@ -40,10 +40,10 @@ _USER_NAME = Path("", "userName")
 _MEMBER = Path("", "members", part="value")
 
 
-class Holdings:
+class Directory:
     """One server's users and groups."""
 
-    def __init__(self, client: Client, places: Places, terms: Terms) -> None:
+    def __init__(self, client: ScimClient, places: AttributeMap, terms: Terms) -> None:
         self.places = places
         self._client = client
         self._terms = terms

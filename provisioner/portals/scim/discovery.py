@@ -59,7 +59,7 @@ class Features:
     schemas: Schemas
 
 
-def discovered(
+def discover(
     config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequence[Resource], names: Names
 ) -> Features:
     """What its ServiceProviderConfig, its ResourceTypes and its Schemas say; each may say nothing.

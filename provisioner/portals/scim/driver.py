@@ -66,12 +66,18 @@ from provisioner.planning.steps import (
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.http import NoResponse
 from provisioner.portals.oauth import open_http_client
-from provisioner.portals.scim.client import Client, Refused
-from provisioner.portals.scim.directory import Holdings
-from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.client import ScimClient, ScimError
+from provisioner.portals.scim.directory import Directory
+from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.path import CORE, Resource
 from provisioner.portals.scim.pending import Pending, pending_of
-from provisioner.portals.scim.projection import SENT, differing, fitted, lost_of_company, lost_of_user
+from provisioner.portals.scim.projection import (
+    SENT,
+    differing,
+    project,
+    unsaved_company_fields,
+    unsaved_user_fields,
+)
 
 TRIES = 5
 """How often a write is begun again that met another one, or whose answer was lost."""
@@ -90,7 +96,7 @@ def open_scim(access: Access) -> ScimPortal:
     parts = urlsplit(address)
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise PortalError(f"{access.url} is no address of a SCIM server.", "Write scim+https://HOST/PATH.")
-    return ScimPortal(access, Client(open_http_client(access, address), access.secret))
+    return ScimPortal(access, ScimClient(open_http_client(access, address), access.secret))
 
 
 def identity(url: str) -> str:
@@ -104,11 +110,11 @@ def identity(url: str) -> str:
 class ScimPortal:
     """One SCIM server, opened by one operator."""
 
-    def __init__(self, access: Access, client: Client) -> None:
+    def __init__(self, access: Access, client: ScimClient) -> None:
         self._access = access
         self._client = client
         self._ledger = ""
-        self._known: Holdings | None = None
+        self._known: Directory | None = None
 
     def close(self) -> None:
         """Let go of the connections."""
@@ -128,7 +134,7 @@ class ScimPortal:
 
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
         """See :meth:`~provisioner.portal.Portal.project`."""
-        fit, problems = fitted(desired, self._places)
+        fit, problems = project(desired, self._places)
         cut_off = sum(self._places.pending(user) is not None for user in self._holdings.users())
         if cut_off:
             problems = [*problems, _cut_off(cut_off)]
@@ -196,7 +202,7 @@ class ScimPortal:
         if self._access.writing:
             try:
                 done = self._finish(user, pending)
-            except Refused as problem:
+            except ScimError as problem:
                 left = self._holdings.user(user["id"])
                 if left is not None and self._places.pending(left) == pending:
                     raise _halfway(user, problem) from problem
@@ -213,7 +219,7 @@ class ScimPortal:
 
     def _answer(self, call: Call) -> Receipt:
         """What becomes of a call; begun again where others write in between, or an answer is lost."""
-        lost: NoResponse | Refused | None = None
+        lost: NoResponse | ScimError | None = None
         for _ in range(TRIES):
             try:
                 receipt = self._try(call, again=lost is not None)
@@ -223,7 +229,7 @@ class ScimPortal:
                 lost = problem
             except _Moved:
                 pass
-            except Refused as problem:
+            except ScimError as problem:
                 if not problem.broken:
                     return _not_taken(call, problem)
                 lost = problem
@@ -232,7 +238,7 @@ class ScimPortal:
                     # it was we who wrote it, and the server keeps nothing to tell that by
                     return replace(receipt, verdict=Verdict.APPLIED)
                 return receipt
-        if isinstance(lost, Refused):
+        if isinstance(lost, ScimError):
             # the last try may have taken effect all the same
             given = self._given(call) if self._places.journal else None
             return _not_taken(call, lost) if given is None else repeated(call.key, given, self._ledger)
@@ -250,7 +256,7 @@ class ScimPortal:
             if isinstance(step, CreateUser):
                 return self._new_user(job, step, again=again)
             return self._user(job)
-        except Refused as problem:
+        except ScimError as problem:
             if problem.moved:
                 raise _Moved from problem
             raise
@@ -288,7 +294,7 @@ class ScimPortal:
             if not self._client.features.patch:
                 holdings.require_members()
             group = self._client.update(endpoint, group, written)
-        if lost := lost_of_company(holdings.as_company(group), wanted, places):
+        if lost := unsaved_company_fields(holdings.as_company(group), wanted, places):
             if new:
                 self._client.delete(endpoint, group)
             return _not_kept(call.key, lost)
@@ -417,11 +423,11 @@ class ScimPortal:
             for number in pending.add:
                 self._membership(id_, number, belongs=True)
             resource = self._insist(lambda: self._last_write(id_, pending))
-        except Refused as problem:
+        except ScimError as problem:
             # not to be done: what is there now is shown as it is, and planned from
             try:
                 self._insist(lambda: self._withdrawn(id_, pending))
-            except (Refused, NoResponse):
+            except (ScimError, NoResponse):
                 if self._places.journal and pending.ledger == self._ledger:
                     # our own step is then neither done nor undone: unsettled, it is finished by the next run
                     raise _halfway(resource, problem) from problem
@@ -437,13 +443,13 @@ class ScimPortal:
         if group is not None:
             try:
                 self._insist(partial(write, endpoint, group, id_))
-            except Refused as problem:
+            except ScimError as problem:
                 if problem.status != 404:
                     raise
                 holdings.forget_group(number)
                 group = None
         if group is None and belongs:
-            raise Refused(404, f"There is no company {number} any more.")
+            raise ScimError(404, f"There is no company {number} any more.")
         holdings.moved(id_, *(((number,), ()) if belongs else ((), (number,))))
 
     def _withdrawn(self, id_: str, pending: Pending) -> None:
@@ -476,16 +482,16 @@ class ScimPortal:
         places, users = self._places, self._client.features.users
         resource = self._client.read(users, id_)
         if resource is None:
-            raise Refused(404, "The user is gone.")
+            raise ScimError(404, "The user is gone.")
         if places.journal and places.pending(resource) != pending:
             # somebody else has ended this step, and may be in the middle of another one
             if pending.key and self._holdings.user_given(resource, pending.key) is None:
-                raise Refused(409, "Somebody else took the step back.", moved=True)
+                raise ScimError(409, "Somebody else took the step back.", moved=True)
             return resource
         bare = places.with_pending(resource, None)
         found = self._holdings.as_user(bare)
         if found is None:
-            raise Refused(409, "The user is no client access any more.")
+            raise ScimError(409, "The user is no client access any more.")
         wanted = pending.done(found, Status.TO_VALIDATE if places.holds("status") else Status.CLOSED)
         written = places.with_user(bare, found, wanted)
         written = self._holdings.with_receipt(written, pending.key, pending.ledger)
@@ -496,7 +502,7 @@ class ScimPortal:
         for left in reversed(range(TRIES)):
             try:
                 return write()
-            except Refused as problem:
+            except ScimError as problem:
                 if not (problem.moved or problem.broken) or not left:
                     raise
             except NoResponse as problem:
@@ -507,7 +513,7 @@ class ScimPortal:
     def _created(self, endpoint: str, written: Resource) -> Resource:
         try:
             return self._client.create(endpoint, written)
-        except Refused as problem:
+        except ScimError as problem:
             if problem.status != 409:
                 raise
             # somebody was faster, or we were and did not hear of it: what is there now is judged next
@@ -517,15 +523,15 @@ class ScimPortal:
     # --- details ---
 
     @property
-    def _holdings(self) -> Holdings:
+    def _holdings(self) -> Directory:
         if self._known is None:
             features, access = self._client.features, self._access
-            places = Places(access.scim, features.schemas, access.terms.apps)
-            self._known = Holdings(self._client, places, access.terms)
+            places = AttributeMap(access.scim, features.schemas, access.terms.apps)
+            self._known = Directory(self._client, places, access.terms)
         return self._known
 
     @property
-    def _places(self) -> Places:
+    def _places(self) -> AttributeMap:
         return self._holdings.places
 
     def _judged(
@@ -547,7 +553,7 @@ class ScimPortal:
 
     def _lost(self, resource: Resource, wanted: User, names: Collection[str]) -> list[str]:
         places = self._places
-        return lost_of_user(
+        return unsaved_user_fields(
             self._holdings.as_user(places.with_pending(resource, None)), wanted, names, places
         )
 
@@ -560,7 +566,7 @@ class ScimPortal:
             return
         for number, ends in ((left, month_end(self._today())), (joined, None)):
             if number and (ends is None or not self._holdings.is_billed(number)):
-                with suppress(Refused, NoResponse):
+                with suppress(ScimError, NoResponse):
                     self._insist(partial(self._mark, number, ends))
 
     def _mark(self, number: str, ends: date | None) -> None:
@@ -596,7 +602,7 @@ def _leans_on_an_administrator(before: User | None, wanted: User) -> bool:
     return before is None or not before.is_open or before.is_administrator or before.billed != wanted.billed
 
 
-def _not_taken(call: Call, problem: Refused) -> Receipt:
+def _not_taken(call: Call, problem: ScimError) -> Receipt:
     """The server itself says no."""
     if problem.status == 409:
         words = f"The server has that already, on another account or company: {problem.detail}"
@@ -613,7 +619,7 @@ def _not_kept(key: str, lost: Sequence[str]) -> Receipt:
     return Receipt(key, Verdict.FAILED, problem=problem, code="portal-cannot-hold")
 
 
-def _halfway(user: Resource, problem: Refused) -> PortalError:
+def _halfway(user: Resource, problem: ScimError) -> PortalError:
     """A step that the server takes neither to its end nor back."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "

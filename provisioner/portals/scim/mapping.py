@@ -37,7 +37,7 @@ from provisioner.portals.scim.path import CORE, NoPath, Path, Resource, attribut
 from provisioner.portals.scim.pending import Pending, read_pending
 from provisioner.portals.scim.schema import COMPANY, USER
 
-USER_PLACES: dict[str, tuple[str, ...]] = {
+USER_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "first_name": ("name.givenName",),
     "last_name": ("name.familyName",),
     "work_email": ('emails[type eq "work"].value',),
@@ -52,7 +52,7 @@ USER_PLACES: dict[str, tuple[str, ...]] = {
     "receipts": (f"{USER}:receipts",),
 }
 
-COMPANY_PLACES: dict[str, tuple[str, ...]] = {
+COMPANY_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "number": (f"{COMPANY}:number", "externalId"),
     "siren": (f"{COMPANY}:siren",),
     "billing_mode": (f"{COMPANY}:billingMode",),
@@ -76,7 +76,7 @@ _TAKEN = {
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
-class Places:
+class AttributeMap:
     """Where one server holds things."""
 
     def __init__(self, wishes: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
@@ -88,7 +88,7 @@ class Places:
         self._apps = frozenset(apps)
         self._schemas = schemas
         self._places: dict[str, tuple[Path, ...]] = {}
-        known = {**USER_PLACES, **COMPANY_PLACES}
+        known = {**USER_ATTRIBUTES, **COMPANY_ATTRIBUTES}
         for name in wishes:
             if name not in known:
                 raise PortalError(
@@ -96,7 +96,7 @@ class Places:
                     f"It is one of: {', '.join(known)}.",
                 )
         for name, places in known.items():
-            core = f"{CORE}{'User' if name in USER_PLACES else 'Group'}"
+            core = f"{CORE}{'User' if name in USER_ATTRIBUTES else 'Group'}"
             if name in wishes:
                 self._places[name] = self._wished(name, wishes[name], core)
             else:
@@ -125,7 +125,7 @@ class Places:
     @property
     def numbers_unique(self) -> bool:
         """The server itself keeps numbers apart (R13)."""
-        return str(self.place("number")) == COMPANY_PLACES["number"][0]
+        return str(self.place("number")) == COMPANY_ATTRIBUTES["number"][0]
 
     @property
     def journal(self) -> bool:

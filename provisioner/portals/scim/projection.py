@@ -10,13 +10,13 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.model import AppState, Company, Grant, Production, State, Status, User, email_key
-from provisioner.portals.scim.mapping import Places
+from provisioner.portals.scim.mapping import AttributeMap
 
 _USER_SCHEMA = "schemas/scim-user.schema.json"
 _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
-def fitted(desired: State, places: Places) -> tuple[State, Sequence[Diagnostic]]:
+def project(desired: State, places: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
     """See :meth:`~provisioner.portal.Portal.project`."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, places, lost) for number, company in desired.companies.items()}
@@ -39,7 +39,9 @@ def differing(before: User, wanted: User) -> set[str]:
     return {name for name in (*SENT, "status") if getattr(before, name) != getattr(wanted, name)}
 
 
-def lost_of_user(found: User | None, wanted: User, names: Collection[str], places: Places) -> list[str]:
+def unsaved_user_fields(
+    found: User | None, wanted: User, names: Collection[str], places: AttributeMap
+) -> list[str]:
     """What of these a server did not keep as written, each with its place; ``found`` is who is there now."""
     if found is None:
         return [_placed("billed", places)]
@@ -52,7 +54,7 @@ def lost_of_user(found: User | None, wanted: User, names: Collection[str], place
     ]
 
 
-def lost_of_company(found: Company | None, wanted: Company, places: Places) -> list[str]:
+def unsaved_company_fields(found: Company | None, wanted: Company, places: AttributeMap) -> list[str]:
     """Likewise of a company."""
     if found is None:
         return [_placed("number", places)]
@@ -68,11 +70,11 @@ _UNPLACED = {"email": "userName", "status": "active"}
 """What every server holds in one place."""
 
 
-def _placed(name: str, places: Places) -> str:
+def _placed(name: str, places: AttributeMap) -> str:
     return f"{name} ({places.place(name) if places.holds(name) else _UNPLACED[name]})"
 
 
-def _company(company: Company, places: Places, lost: dict[str, int]) -> Company:
+def _company(company: Company, places: AttributeMap, lost: dict[str, int]) -> Company:
     if company.siren is not None and not places.holds("siren"):
         _count(lost, "siren")
         company = replace(company, siren=None)
@@ -82,7 +84,7 @@ def _company(company: Company, places: Places, lost: dict[str, int]) -> Company:
     return company
 
 
-def _user(user: User, places: Places, lost: dict[str, int]) -> User | None:
+def _user(user: User, places: AttributeMap, lost: dict[str, int]) -> User | None:
     if user.status is Status.TO_VALIDATE and not places.holds("status"):
         _count(lost, "status")
         return None
