@@ -19,7 +19,7 @@ import httpx2
 from people import NOW, TERMS
 
 from provisioner.embedded.portal import SqlPortal
-from provisioner.embedded.server.api_clients import Clients
+from provisioner.embedded.server.api_clients import ApiClients
 from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.model import Operator, Terms
 from provisioner.portal import Access
@@ -167,7 +167,7 @@ def prepare(
 ) -> Served:
     """A portal with a client for each role and one that only reads, not served yet."""
     portal = opened(database, folder, terms, public_url)
-    clients = Clients(portal)
+    clients = ApiClients(portal)
     credentials: dict[str, Credentials] = {}
     for name in [*map(str, Operator), "reader"]:
         role = Operator.ADMINISTRATOR if name == "reader" else Operator(name)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from people import NOW
 from service_support import Served, serving
 
-from provisioner.embedded.server.api_clients import Clients
+from provisioner.embedded.server.api_clients import ApiClients
 
 ERRORS = {"invalid_request", "invalid_client", "unsupported_grant_type", "invalid_scope"}
 
@@ -127,7 +127,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
 
 def test_a_disabled_client_is_out_with_its_tokens(served: Served) -> None:
     with closing(served.portal()) as direct:
-        clients = Clients(direct)
+        clients = ApiClients(direct)
         client, secret = clients.add("soon gone", clients.everyone()[0].role, frozenset({"portal.read"}), NOW)
         answer = httpx2.post(
             f"{served.url}/oauth/token",

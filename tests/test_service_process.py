@@ -38,10 +38,10 @@ from provisioner.embedded.host import AuthorisedCall
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server import app, http_protocol
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.api_clients import Clients, ClientStore
-from provisioner.embedded.server.app import Border, Bounds
-from provisioner.embedded.server.batch_writer import Writer
-from provisioner.embedded.server.pool import Lasting
+from provisioner.embedded.server.api_clients import ApiClients, ClientStore
+from provisioner.embedded.server.app import PortalApp, ServerLimits
+from provisioner.embedded.server.batch_writer import BatchWriter
+from provisioner.embedded.server.pool import WriterPortal
 from provisioner.embedded.server.request_body import read_body
 from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
@@ -265,7 +265,7 @@ def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
     monkeypatch.setattr(app, "STRANGERS", 1.0)
     away = cast(Any, _Away())
     service = Service(lambda: away, away, lambda: NOW, time.monotonic)
-    asgi = Border(service, Bounds(behind_proxy=True), AccessLog(StringIO()))
+    asgi = PortalApp(service, ServerLimits(behind_proxy=True), AccessLog(StringIO()))
 
     async def ask() -> list[int]:
         transport = httpx2.ASGITransport(app=cast(Any, asgi))
@@ -514,7 +514,7 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
         away = cast(Any, _Away())
         service = Service(lambda: away, away, lambda: NOW, time.monotonic)
         service.start()
-        app = Border(service, Bounds(), AccessLog(StringIO()))
+        app = PortalApp(service, ServerLimits(), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             bearer = {"Authorization": "Bearer any"}
@@ -545,10 +545,12 @@ def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Pat
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     minutes = count(step=60)
 
-    async def ask(opened: SqlPortal, clients: Lasting) -> list[int]:
-        service = Service(opened.again, Clients(clients), lambda: NOW, lambda: next(minutes))
+    async def ask(opened: SqlPortal, clients: WriterPortal) -> list[int]:
+        service = Service(opened.again, ApiClients(clients), lambda: NOW, lambda: next(minutes))
         service.start()
-        transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+        transport = httpx2.ASGITransport(
+            app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
+        )
         bearer = {"Authorization": f"Bearer {_token(clients)}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
 
@@ -568,20 +570,20 @@ def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Pat
         await asyncio.to_thread(service.close)
         return found
 
-    with closing(served.portal()) as opened, closing(Lasting(opened.again)) as clients:
+    with closing(served.portal()) as opened, closing(WriterPortal(opened.again)) as clients:
         assert asyncio.run(ask(opened, clients)) == [200, 201, 200]
 
 
 def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) -> None:
     """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
     served = prepare(tmp_path)
-    clients = Lasting(served.portal)
+    clients = WriterPortal(served.portal)
     token = _token(clients)
 
     async def ask() -> None:
-        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
         service.start()
-        app = Border(service, Bounds(), AccessLog(StringIO()))
+        app = PortalApp(service, ServerLimits(), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             bearer = {"Authorization": f"Bearer {token}"}
@@ -609,12 +611,12 @@ def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) ->
 
 def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
     served = prepare(tmp_path)
-    clients = Lasting(served.portal)
+    clients = WriterPortal(served.portal)
 
     async def ask() -> list[int]:
-        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
         service.start()
-        app = Border(service, Bounds(logins=2), AccessLog(StringIO()))
+        app = PortalApp(service, ServerLimits(logins=2), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
             answers = [await web.post("/oauth/token", data=_form(served)) for _ in range(3)]
@@ -637,10 +639,12 @@ def test_a_long_body_is_read_while_others_are_answered(
 
     monkeypatch.setattr("provisioner.embedded.server.app.read_body", reading)
 
-    async def ask(clients: Lasting) -> list[int]:
-        service = Service(served.portal, Clients(clients), lambda: NOW, time.monotonic)
+    async def ask(clients: WriterPortal) -> list[int]:
+        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
         service.start()
-        transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+        transport = httpx2.ASGITransport(
+            app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
+        )
         bearer = {"Authorization": f"Bearer {_token(clients)}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal", headers=bearer) as web:
             answers = [
@@ -650,14 +654,14 @@ def test_a_long_body_is_read_while_others_are_answered(
         await asyncio.to_thread(service.close)
         return [answer.status_code for answer in answers]
 
-    with closing(Lasting(served.portal)) as clients:
+    with closing(WriterPortal(served.portal)) as clients:
         assert asyncio.run(ask(clients)) == [201, 422]
     assert threads[0] == "MainThread"
     assert threads[1] != "MainThread"
 
 
 def _token(books: ClientStore) -> str:
-    clients = Clients(books)
+    clients = ApiClients(books)
     client = next(one for one in clients.everyone() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)
 
@@ -676,7 +680,7 @@ def test_a_portal_that_is_busy_stays_open(tmp_path: Path, monkeypatch: pytest.Mo
         opened.append(served.portal())
         return opened[-1]
 
-    lasting = Lasting(opening)
+    lasting = WriterPortal(opening)
     with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(PortalError, match="busy"):
@@ -705,7 +709,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = Border(cast(Any, None), Bounds(body_seconds=0.01), AccessLog(StringIO()))
+    app = PortalApp(cast(Any, None), ServerLimits(body_seconds=0.01), AccessLog(StringIO()))
     asyncio.run(app(_coming(), never, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
@@ -719,7 +723,7 @@ def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.Captur
     async def send(message: Any) -> None:
         pass
 
-    app = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    app = PortalApp(cast(Any, None), ServerLimits(), AccessLog(StringIO()))
     asyncio.run(app(_coming(), gone, send))
     assert capsys.readouterr().err == ""
 
@@ -740,14 +744,16 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(
 ) -> None:
     monkeypatch.setattr(app, "STRANGERS", 1.0)
     served = prepare(tmp_path)
-    with closing(Lasting(served.portal)) as portal:
+    with closing(WriterPortal(served.portal)) as portal:
 
         async def ask() -> tuple[list[httpx2.Response], list[int]]:
-            clients = Clients(portal)
+            clients = ApiClients(portal)
             service = Service(served.portal, clients, lambda: NOW, time.monotonic)
             service.start()
             token = {"Authorization": f"Bearer {_token(portal)}"}
-            transport = httpx2.ASGITransport(app=cast(Any, Border(service, Bounds(), AccessLog(StringIO()))))
+            transport = httpx2.ASGITransport(
+                app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
+            )
             async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
                 assert (await web.get("/v1/portal", headers=token)).status_code == 200
                 said = {"Authorization": "Bearer made-up"} if "invented" in path else {}
@@ -867,7 +873,7 @@ async def _line(
     idle: float = 75, state: ServerState | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection to the protocol, without a portal behind it."""
-    app = Border(cast(Any, None), Bounds(), AccessLog(StringIO()))
+    app = PortalApp(cast(Any, None), ServerLimits(), AccessLog(StringIO()))
     config = Config(app, lifespan="off", timeout_keep_alive=cast(int, idle))
     config.load()
     state = state or ServerState()
@@ -957,7 +963,7 @@ def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -
         return portal.work(jobs)
 
     async def ask() -> list[Any]:
-        writer = Writer(work, asyncio.get_running_loop())
+        writer = BatchWriter(work, asyncio.get_running_loop())
         edits = [
             Call(key=f"k{number}", step=EditCompany(company, "Renamed", None), version=1)
             for number, company in enumerate("2121")
@@ -981,7 +987,7 @@ def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -
 
 def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
     begun, end = threading.Event(), threading.Event()
-    writers: list[Writer] = []
+    writers: list[BatchWriter] = []
 
     def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         begun.set()
@@ -989,7 +995,7 @@ def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
         return [Receipt("", Verdict.APPLIED)] * len(jobs)
 
     async def ask() -> None:
-        writers.append(Writer(work, asyncio.get_running_loop()))
+        writers.append(BatchWriter(work, asyncio.get_running_loop()))
         task = asyncio.create_task(writers[0].do(cast(Any, None)))
         await asyncio.to_thread(begun.wait, 20)
         task.cancel()

@@ -21,11 +21,11 @@ from people import NOW
 from service_support import Served, claims, serving
 
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.app import Border, Bounds
+from provisioner.embedded.server.app import PortalApp, ServerLimits
 from provisioner.embedded.server.endpoints import URN
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.problem_details import Problem
-from provisioner.embedded.server.rate_limit import Buckets
+from provisioner.embedded.server.rate_limit import TokenBuckets
 from provisioner.embedded.server.request_body import MAX_BODY, read_body
 from provisioner.embedded.server.schemas import NewCompany
 
@@ -522,14 +522,14 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_again(tmp_path: Path) 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     now = [0.0]
-    buckets = Buckets(rate=2, burst=4, now=lambda: now[0])
+    buckets = TokenBuckets(rate=2, burst=4, now=lambda: now[0])
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 1]
     assert buckets.take("b") == 0
     now[0] = 0.5
     assert [buckets.take("a") for _ in range(2)] == [0, 1]
     now[0] = 100
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 1]
-    slow = Buckets(rate=0.1, burst=1, now=lambda: now[0])
+    slow = TokenBuckets(rate=0.1, burst=1, now=lambda: now[0])
     assert [slow.take("a") for _ in range(2)] == [0, 10]
 
 
@@ -561,7 +561,7 @@ def test_a_defect_is_answered_as_a_problem_and_told_without_what_was_sent(
 
     monkeypatch.setitem(HANDLERS, "healthz", broken)
     log = io.StringIO()
-    border = Border(cast(Any, None), Bounds(), AccessLog(log))
+    border = PortalApp(cast(Any, None), ServerLimits(), AccessLog(log))
 
     async def ask() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=cast(Any, border), raise_app_exceptions=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner.commands.serving import access_of, hosted, missing_file
-from provisioner.embedded.server.api_clients import Clients
+from provisioner.embedded.server.api_clients import ApiClients
 from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
@@ -42,7 +42,7 @@ def add(
     access = access_of(folder, url, clock=clock)
     missing = missing_file(access)
     with closing(hosted(access)) as portal:
-        client, secret = Clients(portal).add(plain, Operator(role), scopes, clock())
+        client, secret = ApiClients(portal).add(plain, Operator(role), scopes, clock())
     if missing is not None:
         console.say(f"There was no portal there, so this made a new portal: {visible(str(missing))}")
     if as_json:
@@ -101,7 +101,7 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 
 @contextmanager
-def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[Clients]:
+def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
     """Those of a portal that is there: a url that was mistyped is no empty portal."""
     with closing(hosted(replace(access_of(folder, url, clock=clock), making=False))) as portal:
-        yield Clients(portal)
+        yield ApiClients(portal)

@@ -21,7 +21,7 @@ from provisioner.render.sanitize import visible
 from provisioner.terminal.console import Console
 
 if TYPE_CHECKING:
-    from provisioner.embedded.server.api_clients import Clients
+    from provisioner.embedded.server.api_clients import ApiClients
 
 BACKLOG = 2_048
 """Connections that wait to be accepted, at most."""
@@ -74,28 +74,28 @@ def serve(
             install_hint("serve"),
         ) from problem
     from provisioner.embedded.server.access_log import AccessLog
-    from provisioner.embedded.server.api_clients import Clients
-    from provisioner.embedded.server.app import Border, Bounds
-    from provisioner.embedded.server.pool import Lasting
+    from provisioner.embedded.server.api_clients import ApiClients
+    from provisioner.embedded.server.app import PortalApp, ServerLimits
+    from provisioner.embedded.server.pool import WriterPortal
     from provisioner.embedded.server.service import Service
 
     access = access_of(folder, url, clock=clock, public_url=public_url)
-    bounds = Bounds(
+    bounds = ServerLimits(
         rate=allowed.rate,
         failed_logins=allowed.failed_logins,
         token_seconds=allowed.token_seconds,
         behind_proxy=listening.behind_proxy,
     )
-    with closing(hosted(access)) as found, closing(Lasting(found.again)) as portal:
+    with closing(hosted(access)) as found, closing(WriterPortal(found.again)) as portal:
         about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
-        clients = Clients(portal)
+        clients = ApiClients(portal)
         with closing(_listen(listening)) as listener, closing(AccessLog(console.stdout)) as log:
             service = Service(found.again, clients, clock, time.monotonic)
             where = _where(listening, listener)
             run(
-                Border(service, bounds, log),
+                PortalApp(service, bounds, log),
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
@@ -105,7 +105,7 @@ def serve(
     return 0
 
 
-def _say_ready(console: Console, where: str, clients: Clients, adding: str) -> None:
+def _say_ready(console: Console, where: str, clients: ApiClients, adding: str) -> None:
     hint = ""
     if not any(client.disabled is None for client in clients.everyone()):
         hint = f"\nNo client may log in yet. To make one:\n  {adding}"

@@ -35,7 +35,7 @@ class ClientStore(Protocol):
 
 
 @value
-class Client:
+class ApiClient:
     """A program that may log in."""
 
     id: str
@@ -58,15 +58,15 @@ class Session:
     """Seconds since 1970."""
 
 
-class Clients:
+class ApiClients:
     """The clients of one portal."""
 
     def __init__(self, books: ClientStore) -> None:
         self._books = books
 
-    def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[Client, str]:
+    def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
         """A new client and its secret, which nobody can tell again. Raises :class:`UsageError`."""
-        client = Client(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
+        client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
         with self._books.keeping() as connection:
             if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
@@ -81,7 +81,7 @@ class Clients:
             )
         return client, secret
 
-    def everyone(self) -> list[Client]:
+    def everyone(self) -> list[ApiClient]:
         """All clients, by name."""
         with self._books.looking() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
@@ -104,7 +104,7 @@ class Clients:
                 )
             connection.execute("DELETE FROM api_token WHERE client = ?", (client.id,))
 
-    def log_in(self, client_id: str, secret: str) -> Client | None:
+    def log_in(self, client_id: str, secret: str) -> ApiClient | None:
         """The client with these credentials, unless it is disabled."""
         with self._books.looking() as connection:
             row = connection.execute(
@@ -117,7 +117,7 @@ class Clients:
         client = _client(row)
         return client if client.disabled is None else None
 
-    def issue(self, client: Client, scopes: frozenset[str], now: datetime, seconds: int) -> str:
+    def issue(self, client: ApiClient, scopes: frozenset[str], now: datetime, seconds: int) -> str:
         """A token for this client; tokens that have expired are swept away."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
@@ -143,8 +143,8 @@ class Clients:
 _COLUMNS = "id, name, role, scopes, created, disabled"
 
 
-def _client(row: Any) -> Client:
-    return Client(row[0], row[1], Operator(row[2]), frozenset(row[3].split()), row[4], row[5])
+def _client(row: Any) -> ApiClient:
+    return ApiClient(row[0], row[1], Operator(row[2]), frozenset(row[3].split()), row[4], row[5])
 
 
 def _words(scopes: frozenset[str]) -> str:

@@ -28,7 +28,7 @@ from provisioner.embedded.server.access_log import AccessLog
 from provisioner.embedded.server.api_clients import Session
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem, unavailable
-from provisioner.embedded.server.rate_limit import Buckets
+from provisioner.embedded.server.rate_limit import TokenBuckets
 from provisioner.embedded.server.request_body import (
     MAX_BODY,
     read_body,
@@ -38,13 +38,13 @@ from provisioner.embedded.server.request_body import (
 )
 from provisioner.embedded.server.routes import ROUTES, Operation
 from provisioner.embedded.server.schemas import Nothing
-from provisioner.embedded.server.service import Asked, Reply, Service, no_token
+from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse, no_token
 from provisioner.errors import Locked, PortalError, ProvisionerError
 
 ANSWER_SECONDS = 60.0
 """How long a database may take; what it does later is found by whoever asks again with the same key."""
 
-STRANGERS = 50.0
+ANONYMOUS_RATE = 50.0
 """Requests a second from one address with no token, or an invented one; four times as many at once.
 
 Whether the service is up and ready is answered to everybody: whoever watches it may share an address.
@@ -62,7 +62,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Bounds:
+class ServerLimits:
     """What one client may ask for."""
 
     rate: float = 2_000
@@ -78,17 +78,17 @@ class Bounds:
     the proxy's own counts."""
 
 
-class Border:
+class PortalApp:
     """The ASGI application."""
 
-    def __init__(self, service: Service, bounds: Bounds, log: AccessLog) -> None:
+    def __init__(self, service: Service, bounds: ServerLimits, log: AccessLog) -> None:
         self._service = service
         self._bounds = bounds
         self._log = log
-        self._rates = Buckets(bounds.rate, 2 * bounds.rate, time.monotonic)
-        self._failures = Buckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
-        self._logins = Buckets(bounds.logins / 60, bounds.logins, time.monotonic)
-        self._strangers = Buckets(STRANGERS, 4 * STRANGERS, time.monotonic)
+        self._rates = TokenBuckets(bounds.rate, 2 * bounds.rate, time.monotonic)
+        self._failures = TokenBuckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
+        self._logins = TokenBuckets(bounds.logins / 60, bounds.logins, time.monotonic)
+        self._strangers = TokenBuckets(ANONYMOUS_RATE, 4 * ANONYMOUS_RATE, time.monotonic)
         self._under_way = 0
         paths: dict[str, dict[str, Operation]] = {}
         for entry in ROUTES:
@@ -162,7 +162,7 @@ class Border:
 
         return endpoint
 
-    async def _answer(self, entry: Operation, request: Request) -> Reply:
+    async def _answer(self, entry: Operation, request: Request) -> ServiceResponse:
         try:
             headers = read_headers(request.scope["headers"])
             _require_acceptable(headers.get("accept"))
@@ -224,7 +224,7 @@ class Border:
 
     async def _check(
         self, entry: Operation, request: Request, headers: Any, session: Session | None
-    ) -> Asked:
+    ) -> CheckedRequest:
         content = await self._body(request, headers)
         given = _parameters(entry, request, headers)
         if len(content) > SHORT_BODY:
@@ -232,7 +232,7 @@ class Border:
             body = await asyncio.to_thread(_said, entry, headers, content)
         else:
             body = _said(entry, headers, content)
-        return Asked(entry, session, given["path"], given["query"], given["header"], body)
+        return CheckedRequest(entry, session, given["path"], given["query"], given["header"], body)
 
     async def _body(self, request: Request, headers: Any) -> bytes:
         length = headers.get("content-length", "")
@@ -254,7 +254,7 @@ class Border:
             raise Problem("malformed", "The body is not whole.") from None
         return bytes(content)
 
-    async def _log_in(self, request: Request, headers: Any) -> Reply:
+    async def _log_in(self, request: Request, headers: Any) -> ServiceResponse:
         address = self._address(request, headers)
         if wait := self._failures.wait(address):
             raise _busy("Too many log-ins failed from this address.", wait)
@@ -265,7 +265,7 @@ class Border:
             reply, client = await oauth.give_token(
                 self._service, headers, content, self._bounds.token_seconds, self._admit_again
             )
-        except oauth.Refused as refused:
+        except oauth.OAuthError as refused:
             refusals = self._failures if refused.status == 401 else self._strangers
             refusals.take(address)
             return refused.reply
@@ -415,7 +415,7 @@ def _failed(request: Request, problem: Exception) -> Response:
     return _response(_problem_of(problem))
 
 
-def _response(answer: Reply | Problem) -> Response:
+def _response(answer: ServiceResponse | Problem) -> Response:
     if isinstance(answer, Problem):
         headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **answer.headers}
         return Response(answer.body(), answer.status, headers={**_ALWAYS, **headers})

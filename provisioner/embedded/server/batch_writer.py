@@ -20,16 +20,16 @@ from provisioner.storage.database import is_damage
 BATCH = 500
 """Steps in one transaction, at most."""
 
-Work = Callable[[Sequence[AuthorisedCall]], list[Receipt]]
+WriteJob = Callable[[Sequence[AuthorisedCall]], list[Receipt]]
 
 _Answer = Receipt | BaseException
 _Waiting = tuple[AuthorisedCall, "asyncio.Future[Receipt]"]
 
 
-class Writer:
+class BatchWriter:
     """A thread that works through what is put before it."""
 
-    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: WriteJob, loop: asyncio.AbstractEventLoop) -> None:
         self._work = work
         self._loop = loop
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()

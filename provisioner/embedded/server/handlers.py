@@ -14,7 +14,7 @@ from provisioner.embedded.host import AuthorisedCall, Lease, PortalHost
 from provisioner.embedded.server import schemas
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
 from provisioner.embedded.server.serialize import company_text, page_text, user_text
-from provisioner.embedded.server.service import Asked, Reply, Service
+from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse
 from provisioner.errors import Locked, LockLost
 from provisioner.model import (
     AppState,
@@ -51,14 +51,14 @@ MOST_AHEAD = 1_000_000
 """How far the number of a run may be above that of the one before: a ledger counts by ones."""
 
 
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(status, json.dumps(value, ensure_ascii=False).encode(), headers or {})
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> ServiceResponse:
+    return ServiceResponse(status, json.dumps(value, ensure_ascii=False).encode(), headers or {})
 
 
 # --- reading ---
 
 
-async def _portal(service: Service, asked: Asked) -> Reply:
+async def _portal(service: Service, asked: CheckedRequest) -> ServiceResponse:
     about = await service.read(lambda host: host.about())
     assert asked.session is not None
     answer = {
@@ -85,28 +85,28 @@ def _token_of(stamp: str) -> str:
     return stamp if re.fullmatch(r"[A-Za-z0-9._-]+", stamp) else sha256(stamp.encode()).hexdigest()[:32]
 
 
-async def _companies(service: Service, asked: Asked) -> Reply:
+async def _companies(service: Service, asked: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
         page = host.page_of_companies(*_cursor(asked))
         return page_text(map(company_text, page.items), page.next, page.counter)
 
-    return Reply(body=await service.read(read))
+    return ServiceResponse(body=await service.read(read))
 
 
-async def _users(service: Service, asked: Asked) -> Reply:
+async def _users(service: Service, asked: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
         page = host.page_of_users(*_cursor(asked))
         return page_text(map(user_text, page.items), page.next, page.counter)
 
-    return Reply(body=await service.read(read))
+    return ServiceResponse(body=await service.read(read))
 
 
-def _cursor(asked: Asked) -> tuple[int, int, int]:
+def _cursor(asked: CheckedRequest) -> tuple[int, int, int]:
     query = asked.query
     return query.get("after", 0), query.get("limit", USUAL_PAGE), query.get("since", 0)
 
 
-async def _company(service: Service, asked: Asked) -> Reply:
+async def _company(service: Service, asked: CheckedRequest) -> ServiceResponse:
     number = asked.path["number"]
     found = await service.read(lambda host: host.company(number))
     if found is None:
@@ -116,7 +116,7 @@ async def _company(service: Service, asked: Asked) -> Reply:
     return _unless_known(asked, f'"{found.version}{ends}"', lambda: company_text(found))
 
 
-async def _user(service: Service, asked: Asked) -> Reply:
+async def _user(service: Service, asked: CheckedRequest) -> ServiceResponse:
     id_ = asked.path["id"]
     found = await service.read(lambda host: host.user(id_))
     if found is None:
@@ -128,14 +128,14 @@ async def _user(service: Service, asked: Asked) -> Reply:
     )
 
 
-def _unless_known(asked: Asked, etag: str, text: Callable[[], str]) -> Reply:
+def _unless_known(asked: CheckedRequest, etag: str, text: Callable[[], str]) -> ServiceResponse:
     known = asked.headers.get("If-None-Match", "")
     if known.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in known.split(",")]:
-        return Reply(304, headers={"ETag": etag})
-    return Reply(200, text().encode(), {"ETag": etag})
+        return ServiceResponse(304, headers={"ETag": etag})
+    return ServiceResponse(200, text().encode(), {"ETag": etag})
 
 
-async def _receipt(service: Service, asked: Asked) -> Reply:
+async def _receipt(service: Service, asked: CheckedRequest) -> ServiceResponse:
     key, ledger = asked.path["key"], asked.query.get("ledger", "")
     found = await service.read(lambda host: host.receipt(key, ledger))
     if found is None:
@@ -143,7 +143,7 @@ async def _receipt(service: Service, asked: Asked) -> Reply:
     return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
 
 
-async def _lease(service: Service, asked: Asked) -> Reply:
+async def _lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
     found = await service.read(lambda host: host.lease(asked.path["ledger"]))
     if found is None:
         raise Problem("not-on-portal", "This ledger never held the portal.")
@@ -162,7 +162,7 @@ def _lease_words(lease: Lease) -> dict[str, Any]:
 # --- writing ---
 
 
-async def _set_terms(service: Service, asked: Asked) -> Reply:
+async def _set_terms(service: Service, asked: CheckedRequest) -> ServiceResponse:
     body: schemas.NewTerms = asked.body
     terms = Terms(
         frozenset(body.offers),
@@ -171,10 +171,10 @@ async def _set_terms(service: Service, asked: Asked) -> Reply:
         frozenset(map(email_key, body.staff)),
     )
     await service.write(lambda host: host.configure(terms, body.public_url))
-    return Reply(204)
+    return ServiceResponse(204)
 
 
-async def _claim_letters(service: Service, asked: Asked) -> Reply:
+async def _claim_letters(service: Service, asked: CheckedRequest) -> ServiceResponse:
     ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
     body: schemas.Letters = asked.body
     letters = {claim.letter: claim.runs for claim in body.letters}
@@ -185,12 +185,12 @@ async def _claim_letters(service: Service, asked: Asked) -> Reply:
     return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
-async def _invitations(service: Service, asked: Asked) -> Reply:
+async def _invitations(service: Service, asked: CheckedRequest) -> ServiceResponse:
     users = list(dict.fromkeys(asked.body.users))
     return _json({"links": dict(await service.write(lambda host: host.activation_links(users)))})
 
 
-async def _take_lease(service: Service, asked: Asked) -> Reply:
+async def _take_lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
     ledger, body = asked.path["ledger"], asked.body
 
     def take(host: PortalHost) -> Lease:
@@ -210,12 +210,12 @@ async def _take_lease(service: Service, asked: Asked) -> Reply:
     return _json(_lease_words(lease))
 
 
-async def _drop_lease(service: Service, asked: Asked) -> Reply:
+async def _drop_lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
     await service.write(lambda host: host.drop_lease(asked.path["ledger"], asked.query["holder"]))
-    return Reply(204)
+    return ServiceResponse(204)
 
 
-async def _step(service: Service, asked: Asked) -> Reply:
+async def _step(service: Service, asked: CheckedRequest) -> ServiceResponse:
     session = asked.session
     assert session is not None
     step = STEPS[asked.entry.name](asked)
@@ -255,7 +255,7 @@ def _rule(problem: str) -> str:
     return found[1] if found else ""
 
 
-def _new_user(asked: Asked) -> Step:
+def _new_user(asked: CheckedRequest) -> Step:
     body: schemas.NewUser = asked.body
     profile = User(
         body.email, body.first_name, body.last_name, body.phone, UserType(body.type), body.billed,
@@ -273,12 +273,12 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _billing(asked: Asked) -> Step:
+def _billing(asked: CheckedRequest) -> Step:
     body = asked.body
     return SetBilling(asked.path["number"], Billing(BillingMode(body.mode), body.offer))
 
 
-def _apps(asked: Asked) -> Step:
+def _apps(asked: CheckedRequest) -> Step:
     body: schemas.AppsEdit = asked.body
     return EditApps(
         asked.path["id"],
@@ -290,28 +290,28 @@ def _apps(asked: Asked) -> Step:
     )
 
 
-def _profile(asked: Asked) -> Step:
+def _profile(asked: CheckedRequest) -> Step:
     body: schemas.ProfileEdit = asked.body
     return EditProfile(asked.path["id"], body.email, body.first_name, body.last_name, body.phone)
 
 
-def _new_company(asked: Asked) -> Step:
+def _new_company(asked: CheckedRequest) -> Step:
     return CreateCompany(asked.body.number, asked.body.name, asked.body.siren)
 
 
-def _company_edit(asked: Asked) -> Step:
+def _company_edit(asked: CheckedRequest) -> Step:
     return EditCompany(asked.path["number"], asked.body.name, asked.body.siren)
 
 
-def _billed(asked: Asked) -> Step:
+def _billed(asked: CheckedRequest) -> Step:
     return SetBilledCompany(asked.path["id"], asked.body.billed, UserType(asked.body.type))
 
 
-def _dossiers(asked: Asked) -> Step:
+def _dossiers(asked: CheckedRequest) -> Step:
     return EditCompanies(asked.path["id"], tuple(asked.body.add), tuple(asked.body.remove))
 
 
-STEPS: dict[str, Callable[[Asked], Step]] = {
+STEPS: dict[str, Callable[[CheckedRequest], Step]] = {
     "create_company": _new_company,
     "edit_company": _company_edit,
     "set_billing": _billing,
@@ -331,17 +331,17 @@ STEPS: dict[str, Callable[[Asked], Step]] = {
 # --- health and the document ---
 
 
-async def _healthz(service: Service, asked: Asked) -> Reply:
+async def _healthz(service: Service, asked: CheckedRequest) -> ServiceResponse:
     return _json({"status": "ok"})
 
 
-async def _readyz(service: Service, asked: Asked) -> Reply:
+async def _readyz(service: Service, asked: CheckedRequest) -> ServiceResponse:
     await service.require_ready()
     return _json({"status": "ok"})
 
 
-async def _openapi(service: Service, asked: Asked) -> Reply:
-    return Reply(body=_document())
+async def _openapi(service: Service, asked: CheckedRequest) -> ServiceResponse:
+    return ServiceResponse(body=_document())
 
 
 @cache
@@ -351,7 +351,7 @@ def _document() -> bytes:
     return json.dumps(openapi(), ensure_ascii=False).encode()
 
 
-Handler = Callable[[Service, Asked], Awaitable[Reply]]
+Handler = Callable[[Service, CheckedRequest], Awaitable[ServiceResponse]]
 
 HANDLERS: dict[str, Handler] = {
     "portal": _portal,

@@ -17,7 +17,7 @@ from typing import Any
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from provisioner.embedded.server.app import Border
+from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
@@ -214,7 +214,7 @@ class _Server(Server):
 
 
 def run(
-    border: Border,
+    border: PortalApp,
     listener: socket.socket,
     *,
     certificate: str | None,

@@ -9,18 +9,18 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
-from provisioner.embedded.server.api_clients import Client
+from provisioner.embedded.server.api_clients import ApiClient
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.request_body import read_form
 from provisioner.embedded.server.routes import SCOPES
-from provisioner.embedded.server.service import Reply, Service
+from provisioner.embedded.server.service import Service, ServiceResponse
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 FORM = "application/x-www-form-urlencoded"
 
 
-class Refused(Exception):
+class OAuthError(Exception):
     """No token, in the words of RFC 6749, 5.2."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
@@ -30,11 +30,11 @@ class Refused(Exception):
         self.status = status
 
     @property
-    def reply(self) -> Reply:
+    def reply(self) -> ServiceResponse:
         """The answer."""
         body = json.dumps({"error": self.error, "error_description": self.description}).encode()
         challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
-        return Reply(self.status, body, {**NO_STORE, **(challenge if self.status == 401 else {})})
+        return ServiceResponse(self.status, body, {**NO_STORE, **(challenge if self.status == 401 else {})})
 
 
 async def give_token(
@@ -43,8 +43,8 @@ async def give_token(
     content: bytes,
     seconds: int,
     admit: Callable[[str], None],
-) -> tuple[Reply, str]:
-    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`Refused`.
+) -> tuple[ServiceResponse, str]:
+    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`OAuthError`.
 
     ``admit`` is given the id of a client that proved itself, and may raise.
     """
@@ -59,44 +59,44 @@ async def give_token(
         "expires_in": seconds,
         "scope": " ".join(sorted(scopes)),
     }
-    return Reply(200, json.dumps(answer).encode(), NO_STORE), client.id
+    return ServiceResponse(200, json.dumps(answer).encode(), NO_STORE), client.id
 
 
 def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
-        raise Refused("invalid_request", f"The body is not of the type {FORM}.")
+        raise OAuthError("invalid_request", f"The body is not of the type {FORM}.")
     try:
         # a field without a value counts as left out (RFC 6749, 3.2)
         return {name: value for name, value in read_form(content).items() if value}
     except Problem as problem:
-        raise Refused("invalid_request", problem.detail) from None
+        raise OAuthError("invalid_request", problem.detail) from None
 
 
-async def _proved(service: Service, headers: Mapping[str, str], form: Mapping[str, str]) -> Client:
+async def _proved(service: Service, headers: Mapping[str, str], form: Mapping[str, str]) -> ApiClient:
     """The client whose credentials these are."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
-        raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
+        raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
     grant = form.get("grant_type", "")
     if not grant:
-        raise Refused("invalid_request", "grant_type is missing.")
+        raise OAuthError("invalid_request", "grant_type is missing.")
     if grant != "client_credentials":
-        raise Refused("unsupported_grant_type", "Only client_credentials are taken here.")
+        raise OAuthError("unsupported_grant_type", "Only client_credentials are taken here.")
     client = await service.log_in(client_id, secret)
     if client is None:
-        raise Refused("invalid_client", "There is no such client, or the secret is wrong.", 401)
+        raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
     return client
 
 
-def _wanted(form: Mapping[str, str], client: Client) -> frozenset[str]:
+def _wanted(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
     """The scopes that are asked for; all that the client has where none are."""
     if not form.get("scope", "").strip():
         return client.scopes
     wanted = frozenset(form["scope"].split())
     if not wanted <= SCOPES.keys():
-        raise Refused("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
+        raise OAuthError("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
     if not wanted <= client.scopes:
-        raise Refused("invalid_scope", "This client has not all of these scopes.")
+        raise OAuthError("invalid_scope", "This client has not all of these scopes.")
     return wanted
 
 
@@ -104,18 +104,20 @@ def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[st
     in_form = "client_id" in form or "client_secret" in form
     if authorization is None:
         if "client_id" not in form:
-            raise Refused(
+            raise OAuthError(
                 "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
             )
         return form["client_id"], form.get("client_secret", "")
     if in_form:
-        raise Refused("invalid_request", "Credentials come either by HTTP Basic or in the form.")
+        raise OAuthError("invalid_request", "Credentials come either by HTTP Basic or in the form.")
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
-        raise Refused("invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401)
+        raise OAuthError(
+            "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
+        )
     try:
         text = base64.b64decode(encoded.strip(), validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise Refused("invalid_client", "The credentials are malformed.", 401) from None
+        raise OAuthError("invalid_client", "The credentials are malformed.", 401) from None
     client_id, _, secret = text.partition(":")
     return unquote_plus(client_id), unquote_plus(secret)

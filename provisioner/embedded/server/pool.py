@@ -22,7 +22,7 @@ class Opened(PortalHost, ClientStore, Protocol):
     """A portal that is open, with the books of its clients."""
 
 
-class Hosts:
+class ReaderPool:
     """Open portals for reading side by side, each in a thread at a time; a broken one is replaced."""
 
     def __init__(self, opening: Callable[[], Opened], most: int) -> None:
@@ -66,7 +66,7 @@ class Hosts:
                 self._idle.get_nowait().close()
 
 
-class Lasting:
+class WriterPortal:
     """One portal for whatever is written; opened anew after its database was away."""
 
     def __init__(self, opening: Callable[[], Opened]) -> None:

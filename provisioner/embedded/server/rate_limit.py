@@ -9,7 +9,7 @@ MOST_KNOWN = 10_000
 """Buckets that are kept; full ones are forgotten first, which changes nothing."""
 
 
-class Buckets:
+class TokenBuckets:
     """A bucket for each name; not safe for threads, and need not be: one event loop asks."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:

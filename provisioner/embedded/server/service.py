@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provisioner.embedded.host import AuthorisedCall, Lease
-from provisioner.embedded.server.api_clients import Client, Clients, Session, digest
-from provisioner.embedded.server.batch_writer import Writer
-from provisioner.embedded.server.pool import Hosts, Lasting, Opened
+from provisioner.embedded.server.api_clients import ApiClient, ApiClients, Session, digest
+from provisioner.embedded.server.batch_writer import BatchWriter
+from provisioner.embedded.server.pool import Opened, ReaderPool, WriterPortal
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Operation
 from provisioner.model import Clock
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Asked:
+class CheckedRequest:
     """A request, checked: its values have their types, and its client may do this."""
 
     entry: Operation
@@ -45,7 +45,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Reply:
+class ServiceResponse:
     """An answer."""
 
     status: int = 200
@@ -57,14 +57,14 @@ class Service:
     """A portal, served."""
 
     def __init__(
-        self, opening: Callable[[], Opened], clients: Clients, clock: Clock, monotonic: Callable[[], float]
+        self, opening: Callable[[], Opened], clients: ApiClients, clock: Clock, monotonic: Callable[[], float]
     ) -> None:
         self.clients = clients
         self.clock = clock
         self._monotonic = monotonic
-        self._writing = Lasting(opening)
-        self._hosts = Hosts(opening, READERS)
-        self._writer: Writer | None = None
+        self._writing = WriterPortal(opening)
+        self._hosts = ReaderPool(opening, READERS)
+        self._writer: BatchWriter | None = None
         # whoever waits to write, or for a token, waits in a thread of these, and nobody else does
         self._pen = ThreadPoolExecutor(1, thread_name_prefix="pen")
         self._door = ThreadPoolExecutor(1, thread_name_prefix="door")
@@ -74,7 +74,7 @@ class Service:
 
     def start(self) -> None:
         """Begin to write, in the event loop that runs."""
-        self._writer = Writer(
+        self._writer = BatchWriter(
             lambda jobs: self._writing.ask(lambda host: host.work(jobs)), asyncio.get_running_loop()
         )
 
@@ -97,12 +97,12 @@ class Service:
         """What the writing portal answers: anything but steps."""
         return await asyncio.get_running_loop().run_in_executor(self._pen, self._writing.ask, question)
 
-    async def log_in(self, client_id: str, secret: str) -> Client | None:
-        """See :meth:`~provisioner.embedded.server.api_clients.Clients.log_in`."""
-        return await self.read(lambda host: Clients(host).log_in(client_id, secret))
+    async def log_in(self, client_id: str, secret: str) -> ApiClient | None:
+        """See :meth:`~provisioner.embedded.server.api_clients.ApiClients.log_in`."""
+        return await self.read(lambda host: ApiClients(host).log_in(client_id, secret))
 
-    async def issue(self, client: Client, scopes: frozenset[str], seconds: int) -> str:
-        """See :meth:`~provisioner.embedded.server.api_clients.Clients.issue`."""
+    async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
+        """See :meth:`~provisioner.embedded.server.api_clients.ApiClients.issue`."""
         now = self.clock()
         token = await asyncio.get_running_loop().run_in_executor(
             self._door, self.clients.issue, client, scopes, now, seconds
@@ -137,7 +137,7 @@ class Service:
         hashed = digest(token)
         known = self._sessions.get(hashed)
         if known is None or known[1] <= self._monotonic():
-            found = await self.read(lambda host: Clients(host).session(hashed))
+            found = await self.read(lambda host: ApiClients(host).session(hashed))
             if found is None:
                 self._sessions.pop(hashed, None)
                 raise no_token("The access token is unknown, or its client was disabled.")
