@@ -87,18 +87,18 @@ def _invocation(arguments: list[str]) -> str:
     """The command as it was given, to be copied."""
     import shlex
 
-    from provisioner.render.sanitize import visible
+    from provisioner.render.sanitize import printable
 
-    return visible(shlex.join(["provisioner", *arguments]))
+    return printable(shlex.join(["provisioner", *arguments]))
 
 
 def _tell(sentence: str, remedy: str) -> None:
-    from provisioner.render.sanitize import visible_lines
+    from provisioner.render.sanitize import printable_lines
 
     stream = sys.stderr
-    stream.write(f"{visible_lines(sentence)}\n")
+    stream.write(f"{printable_lines(sentence)}\n")
     if remedy:
-        stream.write(f"  {visible_lines(remedy)}\n")
+        stream.write(f"  {printable_lines(remedy)}\n")
 
 
 def _report(problem: ProvisionerError) -> None:

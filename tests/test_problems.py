@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from provisioner.diagnostics import Source, error, warning
 from provisioner.render.diagnostics import problems_json, render_problems, tally
-from provisioner.render.sanitize import columns, visible
+from provisioner.render.sanitize import columns, printable
 
 DETAIL = 'ada@example.com is given dossier "10432", which neither the manifests nor the portal have.'
 REMEDY = "To see the companies that this portal has, run:\n    provisioner export FOLDER"
@@ -140,7 +140,7 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_comes_through_seen_and_without_effect(text: str) -> None:
-    shown = visible(text)
+    shown = printable(text)
     assert is_harmless(shown)
     assert shown != text
     for command in ("::set-env", "##[", "##vso["):
@@ -155,9 +155,9 @@ def test_hostile_text_comes_through_seen_and_without_effect(text: str) -> None:
 
 @given(st.text())
 def test_visible_text_is_harmless_and_stays_as_it_is(text: str) -> None:
-    shown = visible(text)
+    shown = printable(text)
     assert is_harmless(shown)
-    assert visible(shown) == shown
+    assert printable(shown) == shown
     if text.isascii() and text.isprintable() and "::" not in text and "##" not in text:
         assert shown == text
 
@@ -166,7 +166,7 @@ def test_visible_text_is_harmless_and_stays_as_it_is(text: str) -> None:
     "text", ["Société Générale", "N'Guyen", "山田", "10:30 :: 11:00", "#1 ## 2", "", "É"]
 )
 def test_ordinary_text_is_shown_as_it_is(text: str) -> None:
-    assert visible(text) == text
+    assert printable(text) == text
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from provisioner.model import Notice, NoticeKind, State, User, user_address
 from provisioner.planning.plan import Plan
 from provisioner.render.markdown import LIMIT, SKELETON, escaped, render_markdown
 from provisioner.render.overview import counts, groups, names_of, risks, sections
-from provisioner.render.sanitize import visible
+from provisioner.render.sanitize import printable
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 OURS = {"h2", "h3", "p", "ul", "li", "strong", "code", "details", "summary"}
@@ -99,7 +99,7 @@ def test_no_name_becomes_markup(plan: Plan, limit: int) -> None:
 
 @given(texts | st.text(st.characters(codec="utf-8", categories=["P", "S", "L", "Z", "N"]), max_size=40))
 def test_escaped_text_is_read_back_as_it_was(text: str) -> None:
-    shown = " ".join(visible(text).split())
+    shown = " ".join(printable(text).split())
     reading = read(f"- said: {escaped(text)}\n- end\n")
     assert reading.text.strip() == f"said: {shown}".strip() + "\nend"
     assert [tag for tag in reading.tags if tag != "code"] == ["ul", "li", "li"]
@@ -132,7 +132,7 @@ def test_a_hostile_plan_is_shown_whole_and_does_nothing() -> None:
     reading = read(render_markdown(hostile()))
     user = next(change.after for change in hostile().changes if isinstance(change.after, User))
     for value in (user.first_name, user.last_name, user.email, user.billed):
-        assert " ".join(visible(value).split()) in reading.text
+        assert " ".join(printable(value).split()) in reading.text
 
 
 def test_the_summary_and_the_risks_come_before_everything_else() -> None:

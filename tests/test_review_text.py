@@ -27,7 +27,7 @@ from strategies import plans
 from provisioner.model import AppState, Grant, NoticeKind, Production, State, UserType
 from provisioner.planning.plan import Plan, PlannedLetter
 from provisioner.planning.steps import STEPS, CloseUser
-from provisioner.render.describe import day_said, describe_step, phone_said, siren_said
+from provisioner.render.describe import describe_step, format_day, format_phone, format_siren
 from provisioner.render.overview import NOTICE_TITLES, counts
 from provisioner.render.sanitize import columns
 from provisioner.render.text import render_plan
@@ -191,11 +191,11 @@ def test_every_step_has_its_sentence() -> None:
 
 
 def test_dates_phones_and_numbers_read_as_people_write_them() -> None:
-    assert day_said(NOVEMBER) == "30 November 2026"
-    assert phone_said("+33612345678") == "+33 6 12 34 56 78"
-    assert phone_said("+441632960001") == "+441632960001"
-    assert phone_said(None) == "none"
-    assert siren_said("732829320") == "732 829 320"
+    assert format_day(NOVEMBER) == "30 November 2026"
+    assert format_phone("+33612345678") == "+33 6 12 34 56 78"
+    assert format_phone("+441632960001") == "+441632960001"
+    assert format_phone(None) == "none"
+    assert format_siren("732829320") == "732 829 320"
 
 
 def test_a_large_plan_is_text_in_seconds() -> None:

@@ -15,7 +15,7 @@ from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
 from provisioner.operations.open import utc_now
-from provisioner.render.sanitize import visible
+from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 
 
@@ -44,7 +44,7 @@ def add(
     with closing(hosted(access)) as portal:
         client, secret = ApiClients(portal).add(plain, Operator(role), scopes, clock())
     if missing is not None:
-        console.say(f"There was no portal there, so this made a new portal: {visible(str(missing))}")
+        console.say(f"There was no portal there, so this made a new portal: {printable(str(missing))}")
     if as_json:
         words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
         console.answer(json.dumps(words, ensure_ascii=False))
@@ -78,7 +78,7 @@ def everyone(
     for client in found:
         may = "reads and writes" if WRITE in client.scopes else "reads"
         state = f"disabled {client.disabled[:10]}" if client.disabled else f"since {client.created[:10]}"
-        console.answer(f"{client.id}  {client.role:<17} {may:<17} {state:<20} {visible(client.name)}")
+        console.answer(f"{client.id}  {client.role:<17} {may:<17} {state:<20} {printable(client.name)}")
     if not found:
         console.answer("No client may log in yet. To make one: provisioner client add NAME --role ROLE")
     return 0
@@ -93,10 +93,10 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
             client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"
         ]
         if gone and all(name not in (client.name, client.id) for client in known):
-            console.answer(f"{visible(name)} was shut out already, on {max(gone)[:10]}.")
+            console.answer(f"{printable(name)} was shut out already, on {max(gone)[:10]}.")
             return 0
         clients.disable(name, clock())
-    console.answer(f"{visible(name)} can no longer log in, and its tokens are void.")
+    console.answer(f"{printable(name)} can no longer log in, and its tokens are void.")
     return 0
 
 

@@ -28,8 +28,8 @@ from provisioner.operations.session import Session, writing_session
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest
 from provisioner.portal import Portal, Snapshot, Verdict
-from provisioner.render.describe import counted, describe_step
-from provisioner.render.sanitize import visible
+from provisioner.render.describe import count_of, describe_step
+from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import counting, progress
 from provisioner.workspace.settings import Workspace, load_workspace, read_manifests, with_settings
@@ -67,7 +67,7 @@ class Report:
         verdicts = dict.fromkeys(Verdict, 0)
         for outcome in self.outcomes:
             verdicts[outcome.verdict] += 1
-        words = [f"{counted(self.done, 'step')} done"]
+        words = [f"{count_of(self.done, 'step')} done"]
         words += [
             f"{verdicts[verdict]} {word}"
             for verdict, word in (
@@ -77,7 +77,7 @@ class Report:
             )
             if verdicts[verdict]
         ]
-        words.append(f"{counted(self.letters.sent, 'e-mail')} sent")
+        words.append(f"{count_of(self.letters.sent, 'e-mail')} sent")
         if self.letters.trouble:
             words.append(f"{len(self.letters.trouble)} not sent")
         if self.stopped:
@@ -214,7 +214,7 @@ def _apply(
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
-        console.say(f"Stopped after {counted(report.done, 'step')}.")
+        console.say(f"Stopped after {count_of(report.done, 'step')}.")
         # what stopped it is told, once, and not that the ledger could not be written for the same reason
         with suppress(ProvisionerError):
             ledger.end(f"{report.in_words()}; {problem.sentence}")
@@ -231,7 +231,7 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
         return snapshot
     recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
-        console.say(f"{counted(recovered, 'step')} of an interrupted run had reached the portal; settled.")
+        console.say(f"{count_of(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a step that is asked for may be finished only then, or taken back
     return portal.snapshot()
 
@@ -239,12 +239,12 @@ def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
 def _line(outcome: Outcome, number: int, total: int) -> str:
     """One line a step, the same in a terminal and in CI."""
     place = f"[{number}/{total}]"
-    step = visible(describe_step(outcome.step))
+    step = printable(describe_step(outcome.step))
     if outcome.verdict is Verdict.APPLIED:
         return f"{place} {step}: done"
     if outcome.verdict is Verdict.ALREADY:
         return f"{place} {step}: was so already"
-    return f"{place} {step}: {outcome.verdict} ({visible(outcome.problem)})"
+    return f"{place} {step}: {outcome.verdict} ({printable(outcome.problem)})"
 
 
 def _conclude(report: Report, console: Console) -> None:
@@ -252,15 +252,15 @@ def _conclude(report: Report, console: Console) -> None:
     if report.undone:
         console.say("\nNot done:")
         for outcome in report.undone:
-            step = visible(describe_step(outcome.step))
-            console.say(f"  {step}: {outcome.verdict}, {visible(outcome.problem)}")
+            step = printable(describe_step(outcome.step))
+            console.say(f"  {step}: {outcome.verdict}, {printable(outcome.problem)}")
     named = set(report.differing)
     if named and not report.undone:
         console.say(f"\nRead again, these are not as planned: {', '.join(sorted(named))}.")
     if report.letters.problem is not None:
         console.say(f"\n{report.letters.problem.sentence}\n  {report.letters.problem.remedy}")
     for delivery in report.letters.trouble[:20]:
-        console.say(f"  E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
+        console.say(f"  E-mail not sent ({delivery.state}): {printable(delivery.detail)}")
     if report.exit_code:
         again = console.invocation or "provisioner apply"
         console.say(f"\nTo finish: {again} (what is done stays done, no e-mail goes out twice)")

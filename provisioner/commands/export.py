@@ -11,7 +11,7 @@ from provisioner.errors import UsageError
 from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
 from provisioner.operations.open import read_snapshot, utc_now
-from provisioner.render.describe import counted
+from provisioner.render.describe import count_of
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import WORKSPACE_FILE, is_taken, make_folder, resource_folder, write_private
 from provisioner.workspace.settings import Workspace, load_workspace
@@ -51,7 +51,7 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
     for name, text in sorted(files.items()):
         _write(destination / name, text.encode())
     console.answer(
-        f"{counted(len(files), 'file')} with {counted(len(snapshot.state.users), 'user')} "
+        f"{count_of(len(files), 'file')} with {count_of(len(snapshot.state.users), 'user')} "
         f"written to {destination}. To compare: provisioner -C {destination} plan"
     )
     return 0

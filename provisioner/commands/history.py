@@ -17,7 +17,7 @@ from provisioner.ledger.ledger import (
 )
 from provisioner.model import Clock
 from provisioner.operations.open import ledger_location, utc_now
-from provisioner.render.sanitize import visible, visible_json
+from provisioner.render.sanitize import printable, printable_json
 from provisioner.storage.database import Location
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
@@ -33,15 +33,15 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
         return _steps(place, run, console, as_json)
     runs = read_runs(place, most)
     if as_json:
-        console.answer(visible_json([run._asdict() for run in runs]))
+        console.answer(printable_json([run._asdict() for run in runs]))
     elif not runs:
         console.answer("Nothing has been applied yet.")
     else:
         for entry in runs:
             outcome = entry.outcome if entry.ended else "interrupted, or still at work"
             console.answer(
-                f"{entry.id:>4}  {entry.began}  {visible(entry.owner)}  {visible(entry.command)}  "
-                f"plan {entry.digest[:12]}\n      {visible(outcome)}"
+                f"{entry.id:>4}  {entry.began}  {printable(entry.owner)}  {printable(entry.command)}  "
+                f"plan {entry.digest[:12]}\n      {printable(outcome)}"
             )
     return 0
 
@@ -52,12 +52,12 @@ def _steps(place: Location, run: int, console: Console, as_json: bool) -> int:
         raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")
     if as_json:
         words = [{k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries]
-        console.answer(visible_json(words))
+        console.answer(printable_json(words))
         return 0
     for entry in entries:
-        problem = f" ({visible(entry.problem)})" if entry.problem else ""
+        problem = f" ({printable(entry.problem)})" if entry.problem else ""
         verdict = entry.verdict or "interrupted"
-        console.answer(f"{entry.action:<17} {visible(entry.address)}: {verdict}{problem}")
+        console.answer(f"{entry.action:<17} {printable(entry.address)}: {verdict}{problem}")
     if not entries:
         console.answer("This run changed nothing on the portal.")
     return 0
@@ -71,23 +71,23 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
         words = {name: getattr(holder, name) for name in SHOWN} if holder is not None else {}
         expires = {"expires": holder.until or None} if holder is not None else {}
         console.answer(
-            visible_json({"ledger": read_ledger_id(place), "held": holder is not None, **words, **expires})
+            printable_json({"ledger": read_ledger_id(place), "held": holder is not None, **words, **expires})
         )
         return 0
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
-    console.answer(f"Held by {visible(describe_lock(holder, clock()))}.")
+    console.answer(f"Held by {printable(describe_lock(holder, clock()))}.")
     until = f"{holder.until}, unless it is renewed before" if holder.until else "never"
     for name, words_ in (
-        ("command", visible(holder.command)),
+        ("command", printable(holder.command)),
         ("since", holder.since),
         ("expires", until),
         ("fence", str(holder.fence)),
-        ("id", visible(holder.id)),
+        ("id", printable(holder.id)),
     ):
         console.answer(f"  {name:<8} {words_}")
-    console.say(f"If that run is stuck: provisioner unlock {visible(holder.id)}")
+    console.say(f"If that run is stuck: provisioner unlock {printable(holder.id)}")
     return 0
 
 
@@ -99,13 +99,13 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
         console.answer("Nobody holds the lock.")
         return 0
     if lock_id is None:
-        console.answer(f"Lock {visible(holder.id)} is held by {visible(describe_lock(holder, clock()))}.")
-        console.say(f"If that run is dead: provisioner unlock {visible(holder.id)}")
+        console.answer(f"Lock {printable(holder.id)} is held by {printable(describe_lock(holder, clock()))}.")
+        console.say(f"If that run is dead: provisioner unlock {printable(holder.id)}")
         return 0
     with closing(Ledger(place, clock)) as ledger:
         taken = ledger.unlock(lock_id)
     console.answer(
-        f"Unlocked; it was held by {visible(describe_lock(taken, clock()))}. "
+        f"Unlocked; it was held by {printable(describe_lock(taken, clock()))}. "
         "That run writes nothing more than what it has in hand."
     )
     return 0

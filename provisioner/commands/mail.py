@@ -19,8 +19,8 @@ from provisioner.operations.session import writing_session
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
-from provisioner.render.describe import counted
-from provisioner.render.sanitize import visible, visible_json
+from provisioner.render.describe import count_of
+from provisioner.render.sanitize import printable, printable_json
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import make_folder, write_private
 from provisioner.workspace.settings import Workspace, load_workspace
@@ -40,9 +40,9 @@ def preview(
     for letter in letters:
         rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
         if out is None:
-            text = "\n".join(map(visible, rendered.text.splitlines()))
+            text = "\n".join(map(printable, rendered.text.splitlines()))
             console.answer(
-                f"To: {visible(letter.recipient)}\nSubject: {visible(rendered.subject)}\n\n{text}\n"
+                f"To: {printable(letter.recipient)}\nSubject: {printable(rendered.subject)}\n\n{text}\n"
             )
         else:
             name = email_key(letter.recipient).replace("/", "_")
@@ -70,15 +70,15 @@ def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
             }
             for posted in letters
         ]
-        console.answer(visible_json(rows))
+        console.answer(printable_json(rows))
         return 0
     counts: dict[str, int] = {}
     for posted in letters:
         counts[posted.state] = counts.get(posted.state, 0) + 1
-        detail = f" ({visible(posted.detail)})" if posted.detail else ""
+        detail = f" ({printable(posted.detail)})" if posted.detail else ""
         console.answer(
             f"{posted.state:<10} {posted.changed}  "
-            f"{visible(posted.letter.recipient)}{detail}{_advice(posted)}"
+            f"{printable(posted.letter.recipient)}{detail}{_advice(posted)}"
         )
     words = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     console.answer(words + "." if words else "No e-mail has been owed so far.")
@@ -116,11 +116,11 @@ def _concluded(tally: DeliveryReport, parked: Sequence[Delivery], console: Conso
     if tally.problem is not None:
         console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
     for delivery in parked:
-        console.say(f"E-mail not sent ({delivery.state}): {visible(delivery.detail)}")
+        console.say(f"E-mail not sent ({delivery.state}): {printable(delivery.detail)}")
     if stopped:
         rest = console.invocation or "provisioner mail send"
         console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
-    console.answer(f"{counted(tally.sent, 'e-mail')} sent.")
+    console.answer(f"{count_of(tally.sent, 'e-mail')} sent.")
     if stopped:
         return Cancelled.exit_code
     return Partial.exit_code if parked or tally.trouble or tally.problem else 0
@@ -154,7 +154,7 @@ def settle(
             else:
                 ledger.resend(posted.letter.key)
     word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
-    console.answer(f"The welcome e-mail to {visible(found[0].letter.recipient)} {word}")
+    console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {word}")
     return 0
 
 

@@ -15,7 +15,7 @@ from provisioner.operations.open import utc_now
 from provisioner.operations.pipeline import PlannedWorkspace, Selection
 from provisioner.operations.plan import plan_workspace
 from provisioner.planning.plan import Plan
-from provisioner.render.sanitize import quiet_json, visible
+from provisioner.render.sanitize import escape_json, printable
 from provisioner.render.text import render_plan
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import counting
@@ -62,7 +62,7 @@ def plan(
     if outputs.as_json:
         tell_unguarded(planned.plan, console)
     if outputs.out is not None and planned.plan.applyable:
-        console.say(f"Saved. To do exactly this: provisioner apply {visible(str(outputs.out))}")
+        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(outputs.out))}")
     if not planned.plan.applyable:
         if outputs.out is not None:
             console.say("Not saved, because it cannot be applied.")
@@ -117,6 +117,6 @@ def _show(plan: Plan, as_json: str, console: Console, markdown: Path | None) -> 
 
         write_private(markdown, render_markdown(plan).encode())
     if as_json:
-        console.answer(quiet_json(as_json))
+        console.answer(escape_json(as_json))
     else:
         show_text(plan, console)

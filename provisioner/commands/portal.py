@@ -20,7 +20,7 @@ from provisioner.model import Clock, Status, Terms, User, email_key
 from provisioner.operations.open import open_portal_for, read_snapshot, utc_now
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
-from provisioner.render.sanitize import visible, visible_json
+from provisioner.render.sanitize import printable, printable_json
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
@@ -72,11 +72,11 @@ def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock
             }
             for user in everyone
         ]
-        console.answer(visible_json(rows))
+        console.answer(printable_json(rows))
         return 0
     for user in everyone:
         status = str(user.status).replace("_", " ")
-        console.answer(f"{user.billed:<10} {visible(user.email):<44} {user.type:<14} {status}")
+        console.answer(f"{user.billed:<10} {printable(user.email):<44} {user.type:<14} {status}")
     if not everyone:
         console.answer("Nobody is on this portal yet.")
     return 0
@@ -173,7 +173,7 @@ def _user(portal: Portal, email: str) -> User:
 
 def _told(receipt: Receipt, what: str, console: Console) -> int:
     if receipt.verdict in (Verdict.APPLIED, Verdict.ALREADY):
-        console.answer(f"Done: {visible(what)}.")
+        console.answer(f"Done: {printable(what)}.")
         return 0
-    console.say(f"Refused: {visible(receipt.problem)}")
+    console.say(f"Refused: {printable(receipt.problem)}")
     return Partial.exit_code if receipt.verdict is Verdict.CONFLICT else PortalError.exit_code

@@ -17,7 +17,7 @@ from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock, value
 from provisioner.operations.open import utc_now
-from provisioner.render.sanitize import visible
+from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _adding(root: Path, url: str | None) -> str:
     """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
     place = [] if url is None else ["--url", url]
     words = ["-C", str(root.resolve()), "client", "add", "NAME", "--role", "administrator", *place]
-    return visible(shlex.join(["provisioner", *words]))
+    return printable(shlex.join(["provisioner", *words]))
 
 
 def _page(public_url: str | None) -> str | None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from provisioner.errors import ManifestsInvalid
 from provisioner.operations.open import read_declared, show_problems
-from provisioner.render.describe import counted
+from provisioner.render.describe import count_of
 from provisioner.render.diagnostics import problems_json
-from provisioner.render.sanitize import visible_json
+from provisioner.render.sanitize import printable_json
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import counting
 from provisioner.workspace.settings import load_workspace
@@ -24,15 +24,15 @@ def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
     except ManifestsInvalid as invalid:
         if not as_json:
             raise
-        console.answer(visible_json(problems_json(invalid.diagnostics)))
+        console.answer(printable_json(problems_json(invalid.diagnostics)))
         return ManifestsInvalid.exit_code
     if as_json:
-        console.answer(visible_json(problems_json(problems)))
+        console.answer(printable_json(problems_json(problems)))
     else:
         show_problems(console, root, problems)
     if any(problem.is_error for problem in problems):
         return ManifestsInvalid.exit_code
     if not as_json:
-        companies = counted(len(declared.companies), "company", "companies")
-        console.answer(f"The manifests are valid: {companies}, {counted(len(declared.users), 'user')}.")
+        companies = count_of(len(declared.companies), "company", "companies")
+        console.answer(f"The manifests are valid: {companies}, {count_of(len(declared.users), 'user')}.")
     return 0

@@ -14,7 +14,7 @@ from provisioner.mail.transport import open_transport
 from provisioner.operations.deliver import DeliveryReport, SenderProfile, deliver_outbox
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
-from provisioner.render.sanitize import visible
+from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import progress
 from provisioner.workspace.files import read_texts, resource_folder
@@ -76,14 +76,14 @@ def deliver(
 
         def on_letter(delivery: Delivery, address: str) -> None:
             nonlocal sent
-            recipient = visible(address)
+            recipient = printable(address)
             if delivery.state is DeliveryState.SENT and delivery.detail:
                 shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
             elif delivery.state is DeliveryState.SENT:
                 sent += 1
                 shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
             else:
-                line = f"welcome e-mail to {recipient}: {delivery.state} ({visible(delivery.detail)})"
+                line = f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})"
                 shown.tell(line, good=False)
 
         try:

@@ -74,7 +74,7 @@ Names = Mapping[str, str]
 """Company names by dossier number."""
 
 
-class Title(NamedTuple):
+class Heading(NamedTuple):
     """The first line of a change; ``subject`` is empty where the company's heading names it."""
 
     symbol: str
@@ -85,7 +85,7 @@ class Title(NamedTuple):
         return f"{self.words}: {self.subject}" if self.subject else self.words
 
 
-class Fact(NamedTuple):
+class FieldChange(NamedTuple):
     """One attribute of a change: ``+`` gained, ``~`` changed, ``-`` lost."""
 
     symbol: str
@@ -96,43 +96,43 @@ class Fact(NamedTuple):
         return f"{self.label}: {self.value}"
 
 
-def counted(number: int, one: str, many: str = "") -> str:
+def count_of(number: int, one: str, many: str = "") -> str:
     """``1 e-mail``, ``1,234 e-mails``; ``many`` where the plural is not an s more."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
-def day_said(day: date) -> str:
+def format_day(day: date) -> str:
     """``30 November 2026``."""
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
-def language_said(language: str) -> str:
+def format_language(language: str) -> str:
     """``in French``."""
     return f"in {LANGUAGES.get(language, language)}"
 
 
-def person_said(user: User) -> str:
+def format_person(user: User) -> str:
     """``Claire Martin <claire.martin@example.com>``."""
     return f"{user.name} <{user.email}>"
 
 
-def company_said(number: str, names: Names) -> str:
+def format_company(number: str, names: Names) -> str:
     """``004217 Boulangerie Martin SARL``; the number alone where the name is not known."""
     name = names.get(number)
     return f"{number} {name}" if name else number
 
 
-def companies_said(numbers: Iterable[str], names: Names) -> str:
+def format_companies(numbers: Iterable[str], names: Names) -> str:
     """Several companies, by number."""
-    return ", ".join(company_said(number, names) for number in sorted(numbers)) or "none"
+    return ", ".join(format_company(number, names) for number in sorted(numbers)) or "none"
 
 
-def billing_said(billing: Billing | None) -> str:
+def format_billing(billing: Billing | None) -> str:
     """``the client is billed, offer Essentiel``."""
     return f"{BILLED[billing.mode]}, offer {billing.offer}" if billing else "not billed"
 
 
-def phone_said(phone: str | None) -> str:
+def format_phone(phone: str | None) -> str:
     """French numbers in pairs, as people read them; others as they are."""
     if phone is None:
         return "none"
@@ -141,28 +141,28 @@ def phone_said(phone: str | None) -> str:
     return phone
 
 
-def siren_said(siren: str | None) -> str:
+def format_siren(siren: str | None) -> str:
     """``732 829 320``."""
     if siren is None:
         return "none"
     return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
 
 
-def origin_said(change: Change) -> Fact | None:
+def format_origin(change: Change) -> FieldChange | None:
     """Why this change is in the plan, and the line of the manifest that asks for it."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
-        return Fact("", "why", f"{reason} ({place})" if place else reason)
-    return Fact("", "declared in", place) if place else None
+        return FieldChange("", "why", f"{reason} ({place})" if place else reason)
+    return FieldChange("", "declared in", place) if place else None
 
 
-def title_of(change: Change) -> Title:
+def heading_of(change: Change) -> Heading:
     """What happens to whom."""
     symbol = change.action.symbol
     if isinstance(change.after, Company):
-        return Title(symbol, "New company" if change.before is None else "Company changes")
-    return Title(symbol, _user_words(change, change.after), person_said(change.after))
+        return Heading(symbol, "New company" if change.before is None else "Company changes")
+    return Heading(symbol, _user_words(change, change.after), format_person(change.after))
 
 
 def _user_words(change: Change, after: User) -> str:
@@ -183,7 +183,7 @@ def _user_words(change: Change, after: User) -> str:
     assert_never(change.action)
 
 
-def facts_of(change: Change, names: Names, letter: PlannedLetter | None = None) -> Iterator[Fact]:
+def field_changes(change: Change, names: Names, letter: PlannedLetter | None = None) -> Iterator[FieldChange]:
     """One line an attribute: what is given, changed or taken."""
     before, after = change.before, change.after
     if isinstance(after, Company):
@@ -196,65 +196,65 @@ def facts_of(change: Change, names: Names, letter: PlannedLetter | None = None) 
         yield from _edits(was, after, names)
     yield from _login(was, after, names)
     if letter is not None:
-        yield Fact("+", "welcome e-mail", language_said(letter.language))
+        yield FieldChange("+", "welcome e-mail", format_language(letter.language))
     elif was is None and after.status is Status.ACTIVE:
-        yield Fact("+", "welcome e-mail", "none")
+        yield FieldChange("+", "welcome e-mail", "none")
 
 
-def _company_facts(before: Company | None, after: Company) -> Iterator[Fact]:
+def _company_facts(before: Company | None, after: Company) -> Iterator[FieldChange]:
     if before is None:
         # its name stands in the heading, right above
         if after.siren:
-            yield Fact("+", "SIREN", siren_said(after.siren))
-        yield Fact("+", "billing", billing_said(after.billing))
+            yield FieldChange("+", "SIREN", format_siren(after.siren))
+        yield FieldChange("+", "billing", format_billing(after.billing))
         return
     yield from _moved("name", before.name, after.name)
-    yield from _moved("SIREN", siren_said(before.siren), siren_said(after.siren))
+    yield from _moved("SIREN", format_siren(before.siren), format_siren(after.siren))
     if before.billing is None or after.billing is None:
-        yield from _moved("billing", billing_said(before.billing), billing_said(after.billing))
+        yield from _moved("billing", format_billing(before.billing), format_billing(after.billing))
     else:
         yield from _moved("billing", BILLED[before.billing.mode], BILLED[after.billing.mode])
         yield from _moved("offer", before.billing.offer, after.billing.offer)
 
 
-def _moved(label: str, before: str, after: str) -> Iterator[Fact]:
+def _moved(label: str, before: str, after: str) -> Iterator[FieldChange]:
     if before != after:
-        yield Fact("~", label, f"{before} {ARROW} {after}")
+        yield FieldChange("~", label, f"{before} {ARROW} {after}")
 
 
 def _type_said(user: User) -> str:
     return f"{TYPES[user.type]}, {SEES_ALL}" if user.is_administrator else TYPES[user.type]
 
 
-def _arrival(before: User | None, after: User, names: Names) -> Iterator[Fact]:
+def _arrival(before: User | None, after: User, names: Names) -> Iterator[FieldChange]:
     """All that a new or reopened account has; what differs from before it was closed shows both."""
     if before is not None:
         yield from _person(before, after)
     if before is None or before.type is after.type:
-        yield Fact("+", "type", _type_said(after))
+        yield FieldChange("+", "type", _type_said(after))
     else:
         yield from _moved("type", TYPES[before.type], _type_said(after))
     if before is not None:
         yield from _moved(
-            "billed company", company_said(before.billed, names), company_said(after.billed, names)
+            "billed company", format_company(before.billed, names), format_company(after.billed, names)
         )
-    yield Fact("+", "companies", _companies_of(after, names))
+    yield FieldChange("+", "companies", _companies_of(after, names))
     if before is not None and before.companies - after.companies:
-        yield Fact("-", "no longer sees", companies_said(before.companies - after.companies, names))
+        yield FieldChange("-", "no longer sees", format_companies(before.companies - after.companies, names))
     if before is None or before.production is after.production:
-        yield Fact("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
+        yield FieldChange("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
     else:
         yield from _production(before, after)
-    yield Fact("+", "applications", _apps_said(after.apps))
+    yield FieldChange("+", "applications", _apps_said(after.apps))
     if before is not None and (lost := _apps(before) - _apps(after)):
-        yield Fact("-", "no longer uses", ", ".join(sorted(lost)))
+        yield FieldChange("-", "no longer uses", ", ".join(sorted(lost)))
     if before is None and after.phone:
-        yield Fact("+", "phone", phone_said(after.phone))
+        yield FieldChange("+", "phone", format_phone(after.phone))
 
 
 def _companies_of(user: User, names: Names) -> str:
-    said = [f"{company_said(user.billed, names)} (billed)"]
-    said += [company_said(number, names) for number in sorted(user.companies - {user.billed})]
+    said = [f"{format_company(user.billed, names)} (billed)"]
+    said += [format_company(number, names) for number in sorted(user.companies - {user.billed})]
     return ", ".join(said)
 
 
@@ -278,26 +278,28 @@ def _app_said(grant: Grant) -> str:
 
 
 def _on(day: date | None) -> str:
-    return f" on {day_said(day)}" if day else ""
+    return f" on {format_day(day)}" if day else ""
 
 
-def _edits(before: User, after: User, names: Names) -> Iterator[Fact]:
+def _edits(before: User, after: User, names: Names) -> Iterator[FieldChange]:
     yield from _person(before, after)
     if before.type is not after.type:
         yield from _moved("type", TYPES[before.type], _type_said(after))
-    yield from _moved("billed company", company_said(before.billed, names), company_said(after.billed, names))
+    yield from _moved(
+        "billed company", format_company(before.billed, names), format_company(after.billed, names)
+    )
     if given := after.companies - before.companies:
-        yield Fact("+", _plural("company given", given), companies_said(given, names))
+        yield FieldChange("+", _plural("company given", given), format_companies(given, names))
     if withdrawn := before.companies - after.companies:
-        yield Fact("-", _plural("company withdrawn", withdrawn), companies_said(withdrawn, names))
+        yield FieldChange("-", _plural("company withdrawn", withdrawn), format_companies(withdrawn, names))
     yield from _production(before, after)
     yield from _app_edits(before, after)
 
 
-def _production(before: User, after: User) -> Iterator[Fact]:
+def _production(before: User, after: User) -> Iterator[FieldChange]:
     if before.production is not after.production:
         was, will = PRODUCTIONS[before.production], PRODUCTIONS[after.production]
-        yield Fact("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
+        yield FieldChange("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
 
 
 def _plural(label: str, items: Iterable[str]) -> str:
@@ -306,13 +308,13 @@ def _plural(label: str, items: Iterable[str]) -> str:
     return f"{noun if len(list(items)) == 1 else many} {verb}"
 
 
-def _person(before: User, after: User) -> Iterator[Fact]:
+def _person(before: User, after: User) -> Iterator[FieldChange]:
     yield from _moved("name", before.name, after.name)
     yield from _moved("e-mail, which is the log-in", before.email, after.email)
-    yield from _moved("phone", phone_said(before.phone), phone_said(after.phone))
+    yield from _moved("phone", format_phone(before.phone), format_phone(after.phone))
 
 
-def _app_edits(before: User, after: User) -> Iterator[Fact]:
+def _app_edits(before: User, after: User) -> Iterator[FieldChange]:
     """Applications gathered by what becomes of them, each kind on its line."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
@@ -321,7 +323,7 @@ def _app_edits(before: User, after: User) -> Iterator[Fact]:
         if was.get(app) != wanted.get(app):
             lines.setdefault(_becomes(was.get(app), wanted.get(app)), []).append(app)
     for (symbol, label), apps in sorted(lines.items(), key=lambda line: (line[0][0] != "+", line[0][1])):
-        yield Fact(symbol, _plural(label, apps), ", ".join(apps))
+        yield FieldChange(symbol, _plural(label, apps), ", ".join(apps))
 
 
 def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
@@ -339,17 +341,17 @@ def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
     return "+", "application kept, which was to end"
 
 
-def _login(before: User | None, after: User, names: Names) -> Iterator[Fact]:
+def _login(before: User | None, after: User, names: Names) -> Iterator[FieldChange]:
     status = before.status if before else None
     if status is after.status:
         return
     if (status, after.status) in LOGINS:
         symbol, words = LOGINS[(status, after.status)]
-        yield Fact(symbol, "log-in", words)
+        yield FieldChange(symbol, "log-in", words)
     elif status is not None:
         yield from _moved("log-in", STATUSES[status], STATUSES[after.status])
     if before is not None and before.is_open and not after.is_open:
-        yield Fact("-", "no longer sees", companies_said(before.companies, names))
+        yield FieldChange("-", "no longer sees", format_companies(before.companies, names))
 
 
 def describe_step(step: Step) -> str:
@@ -358,11 +360,11 @@ def describe_step(step: Step) -> str:
         case CreateCompany():
             return f"Create company {step.company} {step.name}"
         case EditCompany():
-            return f"Correct company {step.company}: {step.name}, SIREN {siren_said(step.siren)}"
+            return f"Correct company {step.company}: {step.name}, SIREN {format_siren(step.siren)}"
         case SetBilling():
-            return f"Set the billing of company {step.company}: {billing_said(step.billing)}"
+            return f"Set the billing of company {step.company}: {format_billing(step.billing)}"
         case CreateUser():
-            return f"Create {TYPES[step.profile.type]} {person_said(step.profile)}"
+            return f"Create {TYPES[step.profile.type]} {format_person(step.profile)}"
         case ReopenUser():
             return f"Reopen the account of {step.user}"
         case ValidateUser():
@@ -371,7 +373,7 @@ def describe_step(step: Step) -> str:
             return f"Close the account of {step.user}"
         case EditProfile():
             person = f"{step.first_name} {step.last_name} <{step.email}>"
-            return f"Correct the profile of {step.user}: {person}, phone {phone_said(step.phone)}"
+            return f"Correct the profile of {step.user}: {person}, phone {format_phone(step.phone)}"
         case SetType():
             return (
                 f"Make {step.user} {'an' if step.type is UserType.ADMINISTRATOR else 'a'} {TYPES[step.type]}"

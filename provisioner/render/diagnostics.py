@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
-from provisioner.render.sanitize import columns, visible
+from provisioner.render.sanitize import columns, printable
 
 LineOf = Callable[[str, int], str | None]
 """``line_of(file, line)``: the text of a line, without its end; None when it cannot be had."""
@@ -81,12 +81,12 @@ def _count(number: int, noun: str) -> str:
 def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
     title, code = _TITLES[problem.severity]
     yield f"{_painted(title, code, colour)}: {problem.summary} [{problem.code}]"
-    place = f"{visible(str(problem.source))}  " if problem.source else ""
-    yield from _wrapped(place + visible(problem.detail), width, "  ", "    ")
+    place = f"{printable(str(problem.source))}  " if problem.source else ""
+    yield from _wrapped(place + printable(problem.detail), width, "  ", "    ")
     if problem.source is not None:
         yield from _quotation(problem.source, line_of, colour, width)
     for line in problem.remedy.splitlines():
-        shown = visible(line)
+        shown = printable(line)
         indent = "    " + " " * (len(shown) - len(shown.lstrip(" ")))
         # a command to copy stays on its line
         yield from [indent + shown.lstrip(" ")] if len(indent) > 4 else _wrapped(shown, width, indent, indent)
@@ -113,8 +113,8 @@ def _window(line: str, place: int, room: int) -> tuple[str, int]:
     """What fits of a line around one of its code points, and the column where that point stands."""
     place = min(place, len(line))
     first = max(0, place - _REACH)
-    before = visible(line[first:place].replace("\t", _TAB))
-    shown = visible(line[first : place + _REACH].replace("\t", _TAB))
+    before = printable(line[first:place].replace("\t", _TAB))
+    shown = printable(line[first : place + _REACH].replace("\t", _TAB))
     caret, total = columns(before), columns(shown)
     cut_before, cut_after = first > 0, place + _REACH < len(line)
     if total <= room and not cut_before and not cut_after:

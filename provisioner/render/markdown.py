@@ -14,7 +14,14 @@ from itertools import groupby
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.render.describe import Names, company_said, counted, facts_of, origin_said, title_of
+from provisioner.render.describe import (
+    Names,
+    count_of,
+    field_changes,
+    format_company,
+    format_origin,
+    heading_of,
+)
 from provisioner.render.overview import (
     LISTED,
     LISTS_ALL,
@@ -28,7 +35,7 @@ from provisioner.render.overview import (
     risks,
     sections,
 )
-from provisioner.render.sanitize import visible
+from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
 """GitHub's, in characters; kept here in bytes, which are never fewer."""
@@ -91,7 +98,7 @@ def _in_tag(text: str) -> str:
 
 
 def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
-    words = visible(_cut(text)).split()
+    words = printable(_cut(text)).split()
     # "1) Ann" would begin a numbered list where a line begins with it
     numbered = words[:1] if words and _NUMBERING.fullmatch(words[0]) else []
     runs = [(False, word) for word in numbered]
@@ -125,7 +132,7 @@ def _cut(text: str) -> str:
 def _opening(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
     yield f"## {counts(plan)}\n\n"
     if plan.errors:
-        yield f"**This plan cannot be applied: {counted(len(plan.errors), 'error')} to put right.**\n\n"
+        yield f"**This plan cannot be applied: {count_of(len(plan.errors), 'error')} to put right.**\n\n"
     if plan.has_changes:
         yield f"In short: {in_short(plan)}.\n\n"
     elif not plan.errors:
@@ -205,12 +212,12 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
         yield opening
         yield from blocks
         if rest:
-            yield f"- … {counted(rest, 'further change')} of this company {_not_shown(rest)}\n"
+            yield f"- … {count_of(rest, 'further change')} of this company {_not_shown(rest)}\n"
         yield closing
         if rest:
             break
     if rest := len(found) - shown:
-        yield f"… {counted(rest, 'further company', 'further companies')} {_not_shown(rest)}\n\n"
+        yield f"… {count_of(rest, 'further company', 'further companies')} {_not_shown(rest)}\n\n"
 
 
 def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
@@ -231,20 +238,20 @@ def _not_shown(number: int) -> str:
 def _summary(group: Group, names: Names) -> str:
     people = sum(change.address.kind == "user" for change in group.changes)
     itself = "the company itself" if people < len(group.changes) else ""
-    parts = [part for part in (itself, counted(people, "person", "people") if people else "") if part]
-    return f"Company {_in_tag(company_said(group.number, names))} ({', '.join(parts)})"
+    parts = [part for part in (itself, count_of(people, "person", "people") if people else "") if part]
+    return f"Company {_in_tag(format_company(group.number, names))} ({', '.join(parts)})"
 
 
 def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) -> str:
-    title = title_of(change)
+    title = heading_of(change)
     subject = f": {escaped(title.subject)}" if title.subject else ""
     lines = [f"- `{title.symbol}` **{title.words}**{subject}\n"]
-    origin = origin_said(change)
+    origin = format_origin(change)
     if origin:
         lines.append(f"  - {origin.label}: {escaped(origin.value)}\n")
     lines += [
         f"  - `{fact.symbol}` {fact.label}: {escaped(fact.value)}\n"
-        for fact in facts_of(change, names, letters.get(change.address))
+        for fact in field_changes(change, names, letters.get(change.address))
     ]
     return "".join(lines)
 

@@ -15,11 +15,11 @@ from provisioner.planning.plan import Action, Change, Plan
 from provisioner.render.describe import (
     TYPES,
     Names,
-    companies_said,
-    counted,
-    day_said,
-    language_said,
-    person_said,
+    count_of,
+    format_companies,
+    format_day,
+    format_language,
+    format_person,
 )
 
 NO_CHANGES = "No changes. The portal is as the manifests say."
@@ -100,7 +100,7 @@ def in_short(plan: Plan) -> str:
         (accounts.count(Action.CLOSE), "account closes", "accounts close"),
         (len(plan.letters), "e-mail goes out", "e-mails go out"),
     )
-    return ", ".join(counted(number, one, many) for number, one, many in parts if number)
+    return ", ".join(count_of(number, one, many) for number, one, many in parts if number)
 
 
 def risks(plan: Plan, names: Names) -> list[Risk]:
@@ -108,23 +108,23 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
     people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
     administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
     widened = [
-        f"{person_said(user)}: {companies_said(c.new_companies, names)}{_as_administrator(user)}"
+        f"{format_person(user)}: {format_companies(c.new_companies, names)}{_as_administrator(user)}"
         for c, user in people
         if c.new_companies and c.action is not Action.REOPEN
     ]
     validated = [
-        f"{person_said(user)}, {TYPES[user.type]}: {companies_said(user.companies, names)}"
+        f"{format_person(user)}, {TYPES[user.type]}: {format_companies(user.companies, names)}"
         for c, user in people
         if isinstance(c.before, User)
         and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
     ]
     reopened = [
-        f"{person_said(user)}: {companies_said(user.companies, names)}{_as_administrator(user)}"
+        f"{format_person(user)}: {format_companies(user.companies, names)}{_as_administrator(user)}"
         for c, user in people
         if c.action is Action.REOPEN
     ]
     closed = [
-        f"{person_said(user)}: {companies_said(user.companies, names)}"
+        f"{format_person(user)}: {format_companies(user.companies, names)}"
         for c, user in people
         if c.action is Action.CLOSE
     ]
@@ -178,7 +178,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
 
 
 def _risk(entries: list[str], one: str, many: str, meaning: str) -> Risk:
-    return Risk(counted(len(entries), one, many), meaning, tuple(entries))
+    return Risk(count_of(len(entries), one, many), meaning, tuple(entries))
 
 
 def _administrator(change: Change, user: User, names: Names) -> str:
@@ -189,7 +189,7 @@ def _administrator(change: Change, user: User, names: Names) -> str:
         Action.CLOSE: "",
     }[change.action]
     pending = " (once validated)" if user.status is Status.TO_VALIDATE else ""
-    return f"{person_said(user)}{until_now}{pending}: {companies_said(user.companies, names)}"
+    return f"{format_person(user)}{until_now}{pending}: {format_companies(user.companies, names)}"
 
 
 def _as_administrator(user: User) -> str:
@@ -202,7 +202,7 @@ def _notices(plan: Plan, kind: NoticeKind) -> Iterator[Notice]:
 
 def _dated(notices: Iterable[Notice]) -> list[str]:
     return [
-        f"{day_said(notice.on)}: {notice.detail}" if notice.on else notice.detail
+        f"{format_day(notice.on)}: {notice.detail}" if notice.on else notice.detail
         for notice in sorted(notices, key=lambda notice: (notice.on or date.max, notice.address))
     ]
 
@@ -235,7 +235,7 @@ def _letters(plan: Plan) -> Iterator[str]:
     for letter in plan.letters:
         user = people.get(letter.user)
         recipient = f"{user.name} <{letter.recipient}>" if user else letter.recipient
-        yield f"{recipient}, {language_said(letter.language)}"
+        yield f"{recipient}, {format_language(letter.language)}"
 
 
 def _endings(plan: Plan) -> list[str]:
@@ -262,5 +262,5 @@ def _apps_before(change: Change) -> frozenset[Grant]:
 def _records(plan: Plan) -> Iterator[str]:
     if known := sum(adoption.known for adoption in plan.adoptions):
         yield (
-            f"What is known of {counted(known, 'account')} is brought up to date; the portal is not touched."
+            f"What is known of {count_of(known, 'account')} is brought up to date; the portal is not touched."
         )

@@ -16,7 +16,7 @@ from provisioner.manifest.fields import is_hidden
 _COMMANDS = re.compile(r":(?=:[A-Za-z])|#(?=#(?:\[|vso\[))")
 
 
-def visible(text: str) -> str:
+def printable(text: str) -> str:
     """The text on one line, with nothing hidden in it and nothing in it that acts."""
     if not text.isprintable() or not _is_latin(text):
         text = "".join(map(_shown, text))
@@ -30,18 +30,18 @@ def _is_latin(text: str) -> bool:
     return text.isascii() or max(text) < "\u0250"
 
 
-def visible_lines(text: str) -> str:
+def printable_lines(text: str) -> str:
     """The same for a text of several lines, each by itself."""
-    return "\n".join(map(visible, text.split("\n")))
+    return "\n".join(map(printable, text.split("\n")))
 
 
-def visible_json(value: object) -> str:
+def printable_json(value: object) -> str:
     """The value as JSON that says the same, in which nothing is hidden and nothing acts."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
-    return quiet_json(text)
+    return escape_json(text)
 
 
-def quiet_json(text: str) -> str:
+def escape_json(text: str) -> str:
     """The same JSON, with escapes for what is hidden or acts; such characters stand in its strings alone."""
     if not text.isascii() or "\x7f" in text:
         text = "".join(_in_json(c) if c != "\n" and is_hidden(c) else c for c in text)

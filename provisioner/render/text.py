@@ -13,7 +13,15 @@ from typing import NamedTuple
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.render.describe import ARROW, Names, company_said, counted, facts_of, origin_said, title_of
+from provisioner.render.describe import (
+    ARROW,
+    Names,
+    count_of,
+    field_changes,
+    format_company,
+    format_origin,
+    heading_of,
+)
 from provisioner.render.overview import (
     LISTED,
     LISTS_ALL,
@@ -28,7 +36,7 @@ from provisioner.render.overview import (
     risks,
     sections,
 )
-from provisioner.render.sanitize import columns, visible
+from provisioner.render.sanitize import columns, printable
 
 _PAINT = {"+": "32", "~": "33", "-": "31", "heading": "1", "risk": "1;31"}
 _ASCII = str.maketrans({ARROW: "->", "…": "..."})
@@ -81,7 +89,7 @@ class _Page:
 
     def rows(self, line: Line) -> Iterator[str]:
         """The line, broken between words where it is too long."""
-        text = visible(line.text)
+        text = printable(line.text)
         if not (self._unicode or text.isascii()):
             text = text.translate(_ASCII)
         lead = " " * line.indent + (line.symbol and f"{line.symbol} ")
@@ -113,7 +121,7 @@ class _Page:
 def _opening(plan: Plan) -> Iterator[Line]:
     if plan.errors:
         yield Line(
-            f"{counted(len(plan.errors), 'error')} to put right: this plan cannot be applied.", paint="risk"
+            f"{count_of(len(plan.errors), 'error')} to put right: this plan cannot be applied.", paint="risk"
         )
     if plan.has_changes:
         yield Line(f"In short: {in_short(plan)}.", paint="heading")
@@ -168,19 +176,19 @@ def _changes(plan: Plan, names: Names) -> Iterator[Line]:
 
 def _group(group: Group, names: Names, letters: dict[Address, PlannedLetter]) -> Iterator[Line]:
     yield Line()
-    yield Line(f"Company {company_said(group.number, names)}", paint="heading")
+    yield Line(f"Company {format_company(group.number, names)}", paint="heading")
     for change in group.changes:
         yield Line()
         yield from _block(change, names, letters.get(change.address))
 
 
 def _block(change: Change, names: Names, letter: PlannedLetter | None) -> Iterator[Line]:
-    title = title_of(change)
+    title = heading_of(change)
     yield Line(str(title), 2, title.symbol)
-    origin = origin_said(change)
+    origin = format_origin(change)
     if origin:
         yield Line(str(origin), 6)
-    for fact in facts_of(change, names, letter):
+    for fact in field_changes(change, names, letter):
         yield Line(str(fact), 6, fact.symbol)
 
 
@@ -194,7 +202,7 @@ def _sections(plan: Plan) -> Iterator[Line]:
 def _ending(plan: Plan, told: list[Risk]) -> Iterator[Line]:
     yield Line()
     if plan.errors:
-        count = counted(len(plan.errors), "error")
+        count = count_of(len(plan.errors), "error")
         yield Line(f"This plan cannot be applied: {count} to put right, see above.", paint="risk")
     if told:
         yield Line(f"To check before you agree: {'; '.join(risk.headline for risk in told)}.", paint="risk")
