@@ -194,7 +194,7 @@ class State:
 
 
 @value
-class Terms:
+class PortalTerms:
     """What differs by firm (A9): its catalogue, its mail domains (R14), its own staff (R1).
 
     ``staff`` holds :func:`email_key` values, ``email_domains`` lower-case domains.

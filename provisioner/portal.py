@@ -15,7 +15,7 @@ from typing import Protocol
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import PortalError
-from provisioner.model import Clock, Operator, State, Terms, User, value
+from provisioner.model import Clock, Operator, PortalTerms, State, User, value
 from provisioner.planning.steps import Step
 
 
@@ -28,7 +28,7 @@ class Access:
     """The workspace: relative files are below it."""
     operator: Operator
     """Whose rights a portal grants that has no log-in of its own."""
-    terms: Terms
+    terms: PortalTerms
     """Those of a portal that this opening creates."""
     public_url: str
     """Likewise: the base of its activation links."""
@@ -123,7 +123,7 @@ class Snapshot:
     portal: str
     """The portal's own lasting identity; a plan made for another portal is refused."""
     state: State
-    terms: Terms
+    terms: PortalTerms
     """The catalogue, firm domains and staff addresses that this portal enforces."""
     stamp: str = ""
     """A new value after each change of anything that a snapshot holds; empty where the portal has none."""

@@ -14,9 +14,9 @@ from provisioner.model import (
     PRODUCTION_APPS,
     Address,
     Company,
+    PortalTerms,
     Resource,
     State,
-    Terms,
     User,
     company_address,
     email_key,
@@ -62,7 +62,7 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
             )
 
 
-def catalogue(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
+def catalogue(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
     """Applications are those of the firm's catalogue (A9)."""
     strange = (
         grant for grant in user.apps if grant.app not in terms.apps and grant.app not in _PRODUCTION_NAMES
@@ -76,7 +76,7 @@ def catalogue(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
         )
 
 
-def firm_domain(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
+def firm_domain(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
     """R14: an address at the firm's own domains is never a client access."""
     domain = email_key(user.email).rpartition("@")[2]
     if domain in terms.email_domains:
@@ -88,7 +88,7 @@ def firm_domain(key: str, user: User, terms: Terms) -> Iterator[Diagnostic]:
         )
 
 
-def offer_known(company: Company, terms: Terms) -> Iterator[Diagnostic]:
+def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
     """Offers are those of the firm's catalogue (A9)."""
     if company.billing is not None and company.billing.offer not in terms.offers:
         yield error(
@@ -106,7 +106,7 @@ class StateIndex:
     move does not concern is not reported.
     """
 
-    def __init__(self, state: State, terms: Terms) -> None:
+    def __init__(self, state: State, terms: PortalTerms) -> None:
         self.companies: dict[str, Company] = dict(state.companies)
         self.users: dict[str, User] = dict(state.users)
         self._terms = terms

@@ -12,10 +12,10 @@ from provisioner.model import (
     BillingMode,
     Company,
     Grant,
+    PortalTerms,
     Production,
     State,
     Status,
-    Terms,
     User,
     UserType,
     email_key,
@@ -23,7 +23,7 @@ from provisioner.model import (
 
 TODAY = date(2026, 11, 24)
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-TERMS = Terms(
+TERMS = PortalTerms(
     offers=frozenset({"Essentiel", "Confort"}),
     apps=frozenset({"Documents", "Scan", "Achats", "Image"}),
     email_domains=frozenset({"durand-associes.fr"}),

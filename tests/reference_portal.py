@@ -36,10 +36,10 @@ from provisioner.model import (
     Company,
     Grant,
     Operator,
+    PortalTerms,
     Resource,
     State,
     Status,
-    Terms,
     User,
     company_address,
     email_key,
@@ -61,7 +61,7 @@ class _World:
 
     census: StateIndex
     """Users by their portal ids; companies and users in the order of their creation."""
-    terms: Terms
+    terms: PortalTerms
     public_url: str
     id: str = field(default_factory=lambda: os.urandom(16).hex())
     secret: bytes = field(default_factory=lambda: os.urandom(32))
@@ -90,7 +90,7 @@ class MemoryPortal(LeasedPortal):
     def __init__(
         self,
         operator: Operator,
-        terms: Terms,
+        terms: PortalTerms,
         public_url: str,
         clock: Clock,
         *,
@@ -103,7 +103,7 @@ class MemoryPortal(LeasedPortal):
 
     def another(self, operator: Operator) -> MemoryPortal:
         """The same portal, opened by somebody else."""
-        opened = MemoryPortal(operator, Terms(), "", self._clock, new_id=self._new_id)
+        opened = MemoryPortal(operator, PortalTerms(), "", self._clock, new_id=self._new_id)
         opened._world = self._world
         return opened
 
@@ -242,7 +242,7 @@ class MemoryPortal(LeasedPortal):
             self._world.invitations[user.id] = (known, True)
             return True
 
-    def configure(self, terms: Terms, public_url: str) -> None:
+    def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Other terms, from now on."""
         world = self._world
         with world.lock:

@@ -24,7 +24,7 @@ from contract_support import PUBLIC_URL, Hands, World
 from http_support import Asked, http_server, reply
 from people import TERMS
 
-from provisioner.model import Operator, Terms
+from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.scim.driver import ScimPortal, open_scim
 
@@ -115,7 +115,7 @@ def access(
     scim: Mapping[str, str] | None = None,
     clock: Any = None,
     writing: bool = True,
-    terms: Terms = TERMS,
+    terms: PortalTerms = TERMS,
     **more: Any,
 ) -> Access:
     """What opens a server."""

@@ -21,7 +21,7 @@ from people import NOW, TERMS
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server.api_clients import ApiClients
 from provisioner.embedded.server.endpoints import READ, WRITE
-from provisioner.model import Operator, Terms
+from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
 
@@ -148,7 +148,9 @@ class Served:
         return opened(self.database, self.folder)
 
 
-def opened(database: str, folder: Path, terms: Terms = TERMS, public_url: str = PUBLIC_URL) -> SqlPortal:
+def opened(
+    database: str, folder: Path, terms: PortalTerms = TERMS, public_url: str = PUBLIC_URL
+) -> SqlPortal:
     """A portal of ours, opened for writing; made under these terms."""
     portal = open_portal(
         Access(database, folder, Operator.ADMINISTRATOR, terms, public_url, lambda: NOW, writing=True)
@@ -162,7 +164,7 @@ def prepare(
     *options: str,
     database: str = "sqlite:///portal.db",
     now: datetime | None = None,
-    terms: Terms = TERMS,
+    terms: PortalTerms = TERMS,
     public_url: str = PUBLIC_URL,
 ) -> Served:
     """A portal with a client for each role and one that only reads, not served yet."""

@@ -19,10 +19,10 @@ from provisioner.model import (
     Grant,
     Notice,
     NoticeKind,
+    PortalTerms,
     Production,
     State,
     Status,
-    Terms,
     User,
     UserType,
     email_key,
@@ -76,7 +76,7 @@ versions = st.integers(0, 2**40)
 languages = st.sampled_from(["fr", "en"])
 
 
-def terms() -> st.SearchStrategy[Terms]:
+def terms() -> st.SearchStrategy[PortalTerms]:
     """The sample firm's; the states below keep to it."""
     return st.just(TERMS)
 

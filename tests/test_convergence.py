@@ -31,12 +31,12 @@ from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal, read_snapshot
 from provisioner.ledger import ledger
 from provisioner.ledger.ledger import read_ledger, read_letters, read_lock
-from provisioner.model import AppState, Operator, State, Status, Terms, User, month_end, paris_date
+from provisioner.model import AppState, Operator, PortalTerms, State, Status, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt
 from provisioner.rules import StateIndex
 
-TERMS = Terms(
+TERMS = PortalTerms(
     frozenset({"Essentiel", "Confort"}), frozenset({"Documents", "Scan"}), frozenset({"firm.example"})
 )
 NAMES = ("ann", "bob", "cid", "dan", "eve")

@@ -26,10 +26,10 @@ from provisioner.model import (
     Company,
     Grant,
     Operator,
+    PortalTerms,
     Production,
     State,
     Status,
-    Terms,
     User,
     UserType,
     email_key,
@@ -38,7 +38,7 @@ from provisioner.workspace.settings import load_workspace
 from provisioner.yaml_source.document import read_document
 from provisioner.yaml_source.source_text import HIDDEN
 
-TERMS = Terms(
+TERMS = PortalTerms(
     offers=frozenset({"Essentiel", "Confort"}),
     apps=frozenset({"Documents", "Scan", "Achats"}),
     email_domains=frozenset({"durand-associes.fr"}),
@@ -66,7 +66,7 @@ CLAIRE = User(
 )
 
 
-def exported(state: State, terms: Terms = TERMS) -> dict[str, str]:
+def exported(state: State, terms: PortalTerms = TERMS) -> dict[str, str]:
     return export_workspace(
         state,
         terms,

@@ -13,7 +13,7 @@ import pytest
 from shell_support import BAKERY, CLAIRE, Shell
 
 from provisioner.embedded.portal import SqlPortal
-from provisioner.model import Billing, BillingMode, Company, Operator, Terms, User
+from provisioner.model import Billing, BillingMode, Company, Operator, PortalTerms, User
 from provisioner.planning.steps import (
     CloseUser,
     EditApps,
@@ -67,7 +67,7 @@ class Somebody:
 
     def __init__(self, folder: Path) -> None:
         self.portal = SqlPortal(
-            folder / "portal.db", Operator.PARTNER, Terms(), "", lambda: datetime.now(UTC)
+            folder / "portal.db", Operator.PARTNER, PortalTerms(), "", lambda: datetime.now(UTC)
         )
 
     def find(self, email: str) -> User:

@@ -25,7 +25,7 @@ from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server.endpoints import ENDPOINTS
 from provisioner.errors import Locked, LockLost, PortalError
-from provisioner.model import Operator, State, Terms, User
+from provisioner.model import Operator, PortalTerms, State, User
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
@@ -36,7 +36,7 @@ from provisioner.portals.rest.paths import endpoints_for
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"
-TERMS_ROW = writer(Terms)(TERMS)
+TERMS_ROW = writer(PortalTerms)(TERMS)
 ANN = user("ann", id="id-ann", version=3)
 
 

@@ -20,7 +20,7 @@ from scim_support import TOKEN, everything, server, tenant
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.ledger.ledger import read_entries, read_ledger, read_lock, read_runs
-from provisioner.model import Operator, Terms
+from provisioner.model import Operator, PortalTerms
 from provisioner.storage.database import Location
 
 PROCESSES = 8
@@ -63,7 +63,7 @@ def letters_in(folders: list[Path]) -> Counter[str]:
 
 def rows_of(place: Location, table: str) -> int:
     """How many rows the portal has there."""
-    portal = SqlPortal(place, Operator.PARTNER, Terms(), "", _never)
+    portal = SqlPortal(place, Operator.PARTNER, PortalTerms(), "", _never)
     try:
         with portal.looking() as connection:
             (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()

@@ -16,7 +16,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.fields import phone as e164
-from provisioner.model import Clock, Status, Terms, User, email_key
+from provisioner.model import Clock, PortalTerms, Status, User, email_key
 from provisioner.operations.open import open_portal_for, read_snapshot, utc_now
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Portal, Receipt, Verdict
@@ -38,7 +38,7 @@ ELSEWHERE = "Use a workspace whose portal is a database: sqlite:///… or postgr
 class Configurable(Protocol):
     """A portal whose terms its administrator sets from here."""
 
-    def configure(self, terms: Terms, public_url: str) -> None:
+    def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Bring catalogue, domains, staff and public address in line with the firm's."""
         ...
 

@@ -10,7 +10,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError, WorkspaceError
 from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import database
-from provisioner.model import Clock, Operator, Terms
+from provisioner.model import Clock, Operator, PortalTerms
 from provisioner.operations.open import PORTAL_SECRET, portal_secret
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
@@ -41,7 +41,7 @@ def access_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | 
         url=url,
         root=root,
         operator=Operator.ADMINISTRATOR,
-        terms=workspace.terms if workspace is not None else Terms(),
+        terms=workspace.terms if workspace is not None else PortalTerms(),
         public_url=public_url or (workspace.public_url if workspace is not None else ""),
         clock=clock,
         writing=True,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Generic, Protocol, TypeVar
 
-from provisioner.model import Company, Operator, Terms, User, value
+from provisioner.model import Company, Operator, PortalTerms, User, value
 from provisioner.portal import Call, Receipt, Snapshot
 
 R = TypeVar("R")
@@ -65,7 +65,7 @@ class About:
     """How many writes have changed something so far."""
     today: date
     """In Paris (A12)."""
-    terms: Terms
+    terms: PortalTerms
     public_url: str
 
 
@@ -139,7 +139,7 @@ class PortalHost(Protocol):
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
         ...
 
-    def configure(self, terms: Terms, public_url: str) -> None:
+    def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         ...
 

@@ -46,11 +46,11 @@ from provisioner.model import (
     Company,
     Grant,
     Operator,
+    PortalTerms,
     Production,
     Resource,
     State,
     Status,
-    Terms,
     User,
     UserType,
     email_key,
@@ -160,7 +160,7 @@ _COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
-def read_snapshot(place: Location, terms: Terms, clock: Clock) -> Snapshot:
+def read_snapshot(place: Location, terms: PortalTerms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
     today, seen = paris_date(clock()), file_fingerprint(place)
     return read(place, IDENTITY, lambda connection: _snapshot(connection, seen, today)) or Snapshot(
@@ -171,7 +171,7 @@ def read_snapshot(place: Location, terms: Terms, clock: Clock) -> Snapshot:
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
-    def __init__(self, place: Location, terms: Terms, clock: Clock) -> None:
+    def __init__(self, place: Location, terms: PortalTerms, clock: Clock) -> None:
         self._place = place
         self._terms = terms
         self._clock = clock
@@ -230,7 +230,7 @@ class SqlPortal(LeasedPortal):
     """
 
     def __init__(
-        self, place: Location, operator: Operator, terms: Terms | None, public_url: str, clock: Clock
+        self, place: Location, operator: Operator, terms: PortalTerms | None, public_url: str, clock: Clock
     ) -> None:
         super().__init__(operator)
         self.place = place
@@ -386,7 +386,7 @@ class SqlPortal(LeasedPortal):
                 )
         return holders
 
-    def configure(self, terms: Terms, public_url: str) -> None:
+    def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         with self.keeping() as connection:
             if (terms, public_url) != (_terms(connection), _fact(connection, "public_url")):
@@ -959,21 +959,21 @@ def _receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[
     }
 
 
-def _terms(connection: Connection) -> Terms:
+def _terms(connection: Connection) -> PortalTerms:
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
     with reject_corrupt_rows():
         for kind, value in connection.execute("SELECT kind, value FROM term"):
             kinds[kind].add(value)
-    return Terms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
+    return PortalTerms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
 
 
-def _found(connection: Connection, terms: Terms, public_url: str) -> None:
+def _found(connection: Connection, terms: PortalTerms, public_url: str) -> None:
     """What a portal has from its first moment: an identity for life, and the firm's terms."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     _set_terms(connection, terms, public_url)
 
 
-def _set_terms(connection: Connection, terms: Terms, public_url: str) -> None:
+def _set_terms(connection: Connection, terms: PortalTerms, public_url: str) -> None:
     connection.execute("DELETE FROM term")
     for kind, values in (
         ("offer", terms.offers),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 from provisioner.manifest import fields
-from provisioner.model import AppState, Company, State, Status, Terms, User, email_key
+from provisioner.model import AppState, Company, PortalTerms, State, Status, User, email_key
 
 _MAX_SLUG = 40
 # begins with a letter and holds nothing that YAML reads, alone or beside a space
@@ -25,7 +25,7 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 def export_workspace(
     state: State,
-    terms: Terms,
+    terms: PortalTerms,
     *,
     firm_name: str,
     portal_url: str,

@@ -7,7 +7,7 @@ from dataclasses import field
 
 from provisioner.diagnostics import Severity, Source
 from provisioner.manifest.declared import Activation
-from provisioner.model import Production, Terms, UserType, value
+from provisioner.model import PortalTerms, Production, UserType, value
 
 
 @value
@@ -30,7 +30,7 @@ class Preset:
 class CheckSettings:
     """The firm's terms and habits, as far as manifests meet them."""
 
-    terms: Terms = field(default_factory=Terms)
+    terms: PortalTerms = field(default_factory=PortalTerms)
     defaults: Preset = field(default_factory=Preset)
     profiles: Mapping[str, Preset] = field(default_factory=dict)
     generic_addresses: Severity = Severity.WARNING

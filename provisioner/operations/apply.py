@@ -17,9 +17,9 @@ from provisioner.ledger.ledger import Intent, JournalEntry, Ledger, LedgerEffect
 from provisioner.model import (
     Address,
     Managed,
+    PortalTerms,
     Resource,
     State,
-    Terms,
     User,
     company_address,
     email_key,
@@ -64,7 +64,7 @@ class Baseline:
     """The portal as found before the first write, on the plan's addresses. See :func:`verify_precondition`."""
 
     portal: str
-    terms: Terms
+    terms: PortalTerms
     state: State
     positions: dict[Address, _Position] = field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error
-from provisioner.model import Address, Resource, State, Terms, User, company_address
+from provisioner.model import Address, PortalTerms, Resource, State, User, company_address
 from provisioner.planning.plan import Change, PlannedStep
 from provisioner.planning.steps import PHASES, Phase, Step, after, steps_between
 from provisioner.progress import ProgressCallback, ignore_progress
@@ -31,7 +31,7 @@ class _Queue:
 
 
 def order_steps(
-    changes: Iterable[Change], current: State, terms: Terms, tell: ProgressCallback = ignore_progress
+    changes: Iterable[Change], current: State, terms: PortalTerms, tell: ProgressCallback = ignore_progress
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
     """The steps of these changes in apply order, and what stands in their way."""
     census = StateIndex(current, terms)

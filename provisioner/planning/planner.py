@@ -12,8 +12,8 @@ from provisioner.model import (
     Managed,
     Notice,
     NoticeKind,
+    PortalTerms,
     State,
-    Terms,
     User,
     Welcome,
     company_address,
@@ -33,7 +33,7 @@ class Wanted:
     """What planning is asked beside the two states."""
 
     portal: str
-    terms: Terms
+    terms: PortalTerms
     firm: str
     today: date
     limits: Limits = field(default_factory=Limits)

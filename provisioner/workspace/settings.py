@@ -19,7 +19,7 @@ from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.model import Operator, Terms, email_key, value
+from provisioner.model import Operator, PortalTerms, email_key, value
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Positions, digest_of, read_document
@@ -125,7 +125,7 @@ class Workspace:
         return tuple(self.places.source("manifests", at) for at in range(len(self.manifests)))
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> PortalTerms:
         """The catalogue, the firm's mail domains and its staff."""
         return self.check_settings.terms
 
@@ -319,7 +319,7 @@ def _check_settings(document: Document, file: models.WorkspaceFile) -> CheckSett
     bottom = Preset(language=file.firm.language)
     defaults = _laid_over(bottom, file.defaults, document, "defaults")
     return CheckSettings(
-        terms=Terms(
+        terms=PortalTerms(
             offers=frozenset(file.catalogue.offers),
             apps=frozenset(file.catalogue.apps),
             email_domains=frozenset(file.firm.email_domains),

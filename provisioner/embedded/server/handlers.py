@@ -21,9 +21,9 @@ from provisioner.model import (
     Billing,
     BillingMode,
     Grant,
+    PortalTerms,
     Production,
     Status,
-    Terms,
     User,
     UserType,
     email_key,
@@ -164,7 +164,7 @@ def _lease_words(lease: Lease) -> dict[str, Any]:
 
 async def _set_terms(service: Service, asked: CheckedRequest) -> ServiceResponse:
     body: schemas.NewTerms = asked.body
-    terms = Terms(
+    terms = PortalTerms(
         frozenset(body.offers),
         frozenset(body.apps),
         frozenset(domain.lower() for domain in body.email_domains),

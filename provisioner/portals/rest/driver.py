@@ -22,7 +22,7 @@ from provisioner.embedded.host import AuthorisedCall, Lease
 from provisioner.embedded.leased import LeasedPortal, superseded
 from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.errors import Locked, PortalError
-from provisioner.model import Billing, Company, State, Terms, User, email_key
+from provisioner.model import Billing, Company, PortalTerms, State, User, email_key
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import (
     CloseUser,
@@ -375,10 +375,10 @@ class RestPortal(LeasedPortal):
             links |= read_links(self._web.run(self._answer("invitations", {"users": some})), some)
         return links
 
-    def configure(self, terms: Terms, public_url: str) -> None:
+    def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
         self._require_writing()
-        said = {**writer(Terms)(terms), "public_url": public_url}
+        said = {**writer(PortalTerms)(terms), "public_url": public_url}
         self._web.run(self._answer("set_terms", said, taking=(200, 204)))
 
     # --- requests and refusals ---

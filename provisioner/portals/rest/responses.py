@@ -17,9 +17,9 @@ from provisioner.model import (
     Company,
     Grant,
     Operator,
+    PortalTerms,
     Production,
     Status,
-    Terms,
     User,
     UserType,
     value,
@@ -40,7 +40,7 @@ class PortalInfo:
     today: date
     operator: Operator
     scopes: frozenset[str]
-    terms: Terms
+    terms: PortalTerms
 
 
 @value
@@ -68,7 +68,7 @@ def read_about(reply: HttpResponse) -> PortalInfo:
             date.fromisoformat(today),
             Operator(_text(operator)),
             _texts(scopes),
-            Terms(*map(_texts, _terms(terms))),
+            PortalTerms(*map(_texts, _terms(terms))),
         )
     except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
         raise invalid_response(reply.server, f"it does not describe a portal ({_named(problem)})") from None

@@ -15,9 +15,9 @@ from provisioner.errors import PortalError
 from provisioner.model import (
     Address,
     Company,
+    PortalTerms,
     State,
     Status,
-    Terms,
     User,
     company_address,
     email_key,
@@ -43,7 +43,7 @@ _MEMBER = Path("", "members", part="value")
 class Directory:
     """One server's users and groups."""
 
-    def __init__(self, client: ScimClient, places: AttributeMap, terms: Terms) -> None:
+    def __init__(self, client: ScimClient, places: AttributeMap, terms: PortalTerms) -> None:
         self.places = places
         self._client = client
         self._terms = terms
