@@ -30,7 +30,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.planning import planfile
-from provisioner.planning.codec import Unreadable, canonical, step_from_json, step_to_json
+from provisioner.planning.codec import InvalidJson, canonical, step_from_json, step_to_json
 from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter
 from provisioner.planning.planfile import digest, from_json, to_json
 from provisioner.planning.steps import STEPS
@@ -124,7 +124,7 @@ def test_every_kind_of_step_survives_its_notation() -> None:
     ],
 )
 def test_what_is_no_step_is_not_read_as_one(value: object) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidJson):
         step_from_json(value)
 
 

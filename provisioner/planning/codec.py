@@ -26,7 +26,7 @@ Json = Any
 KINDS = ("company", "user")
 
 
-class Unreadable(ValueError):
+class InvalidJson(ValueError):
     """A JSON value that is not of the type it should be; ``where`` is its path from the outside in."""
 
     def __init__(self, expected: str, where: str = "") -> None:
@@ -34,10 +34,10 @@ class Unreadable(ValueError):
         self.expected = expected
         self.where = where
 
-    def under(self, name: str) -> Unreadable:
+    def under(self, name: str) -> InvalidJson:
         """The same problem, seen from one level further out."""
         joint = "." if self.where and not self.where.startswith("[") else ""
-        return Unreadable(self.expected, f"{name}{joint}{self.where}")
+        return InvalidJson(self.expected, f"{name}{joint}{self.where}")
 
 
 canonical: Callable[[Json], str] = json.JSONEncoder(
@@ -53,13 +53,13 @@ def step_to_json(step: Step) -> dict[str, Json]:
 
 
 def step_from_json(value: Json) -> Step:
-    """The step that :func:`step_to_json` wrote. Raises :class:`Unreadable`."""
+    """The step that :func:`step_to_json` wrote. Raises :class:`InvalidJson`."""
     if not isinstance(value, dict):
-        raise Unreadable("a step")
+        raise InvalidJson("a step")
     written = dict(value)
     name = written.pop("step", None)
     if not isinstance(name, str) or name not in STEPS:
-        raise Unreadable("the name of a step", "step")
+        raise InvalidJson("the name of a step", "step")
     kind: Any = STEPS[name]
     step: Step = reader(kind)(written)
     return step
@@ -86,7 +86,7 @@ def writer(hint: Any) -> Callable[[Any], Json]:
 
 @cache
 def reader(hint: Any) -> Callable[[Json], Any]:
-    """The function that reads values of this type; it raises :class:`Unreadable`."""
+    """The function that reads values of this type; it raises :class:`InvalidJson`."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint in (str, int, bool):
         return _exact_reader(hint)
@@ -167,7 +167,7 @@ def _exact_reader(kind: type) -> Callable[[Json], Any]:
 
     def read(value: Json) -> Any:
         if type(value) is not kind:
-            raise Unreadable(expected)
+            raise InvalidJson(expected)
         return value
 
     return read
@@ -176,7 +176,7 @@ def _exact_reader(kind: type) -> Callable[[Json], Any]:
 def _address(value: Json) -> Address:
     kind, colon, key = value.partition(":") if type(value) is str else ("", "", "")
     if not colon or kind not in KINDS:
-        raise Unreadable('an address such as "user:claire.martin@example.com"')
+        raise InvalidJson('an address such as "user:claire.martin@example.com"')
     return Address(kind, key)
 
 
@@ -186,7 +186,7 @@ def _word_reader(words: type[StrEnum]) -> Callable[[Json], Any]:
 
     def read(value: Json) -> Any:
         if type(value) is not str or value not in known:
-            raise Unreadable(expected)
+            raise InvalidJson(expected)
         return known[value]
 
     return read
@@ -196,9 +196,9 @@ def _day(value: Json) -> date:
     try:
         day = date.fromisoformat(value)
     except (TypeError, ValueError):
-        raise Unreadable("a date such as 2026-11-30") from None
+        raise InvalidJson("a date such as 2026-11-30") from None
     if day.isoformat() != value:
-        raise Unreadable("a date such as 2026-11-30")
+        raise InvalidJson("a date such as 2026-11-30")
     return day
 
 
@@ -212,12 +212,12 @@ def _items_reader(hint: Any, collection: Any) -> Callable[[Json], Any]:
 
     def read_items(value: Json) -> Any:
         if type(value) is not list:
-            raise Unreadable("a list")
+            raise InvalidJson("a list")
         items = []
         for index, item in enumerate(value):
             try:
                 items.append(read(item))
-            except Unreadable as problem:
+            except InvalidJson as problem:
                 raise problem.under(f"[{index}]") from None
         return collection(items)
 
@@ -229,12 +229,12 @@ def _mapping_reader(hint: Any) -> Callable[[Json], Any]:
 
     def read_mapping(value: Json) -> Any:
         if type(value) is not dict:
-            raise Unreadable("an object")
+            raise InvalidJson("an object")
         mapping = {}
         for key, item in value.items():
             try:
                 mapping[key] = read(item)
-            except Unreadable as problem:
+            except InvalidJson as problem:
                 raise problem.under(key) from None
         return mapping
 
@@ -247,14 +247,14 @@ def _record_reader(hint: Any) -> Callable[[Json], Any]:
 
     def read_record(value: Json) -> Any:
         if type(value) is not dict:
-            raise Unreadable("an object")
+            raise InvalidJson("an object")
         if value.keys() != names:
-            raise Unreadable(f"an object with exactly {', '.join(sorted(names))}")
+            raise InvalidJson(f"an object with exactly {', '.join(sorted(names))}")
         values = {}
         for name, read in parts:
             try:
                 values[name] = read(value[name])
-            except Unreadable as problem:
+            except InvalidJson as problem:
                 raise problem.under(name) from None
         return hint(**values)
 

@@ -22,8 +22,8 @@ from provisioner.errors import ProvisionerError, StalePlan
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Address, AppState, Company, Notice, NoticeKind, Resource, User
 from provisioner.planning.codec import (
+    InvalidJson,
     Json,
-    Unreadable,
     canonical,
     reader,
     step_from_json,
@@ -95,7 +95,7 @@ def from_json(text: str) -> SavedPlan:
         _refuse_changed()
     try:
         saved = _saved(document)
-    except Unreadable as problem:
+    except InvalidJson as problem:
         _refuse_changed(f" ({problem.where or 'it'} is not {problem.expected})")
     # what tools and reviewers read beside the plan itself must be what this plan says
     if _rendered(saved.plan, saved.manifests, saved.made_by, saved.version, saved.complete) != written:
@@ -336,7 +336,7 @@ def _refuse_changed(why: str = "") -> NoReturn:
 
 
 def _saved(document: Mapping[str, Json]) -> SavedPlan:
-    """The plan inside a document whose seal is whole. Raises :class:`Unreadable`."""
+    """The plan inside a document whose seal is whole. Raises :class:`InvalidJson`."""
     plan = Plan(
         portal=_field(document, "portal", str),
         changes=tuple(_each(document, "resource_changes", _change_from_json)),
@@ -359,26 +359,26 @@ def _saved(document: Mapping[str, Json]) -> SavedPlan:
 
 
 def _field(document: Json, key: str, hint: Any) -> Any:
-    """One field of an object, read as a type. Raises :class:`Unreadable`."""
+    """One field of an object, read as a type. Raises :class:`InvalidJson`."""
     if not isinstance(document, dict):
-        raise Unreadable("an object")
+        raise InvalidJson("an object")
     if key not in document:
-        raise Unreadable("there", key)
+        raise InvalidJson("there", key)
     try:
         return reader(hint)(document[key])
-    except Unreadable as problem:
+    except InvalidJson as problem:
         raise problem.under(key) from None
 
 
 def _each(document: Mapping[str, Json], key: str, read: Callable[[Json], T]) -> Iterator[T]:
-    """The entries of a list, read one by one. Raises :class:`Unreadable`."""
+    """The entries of a list, read one by one. Raises :class:`InvalidJson`."""
     entries = document.get(key)
     if not isinstance(entries, list):
-        raise Unreadable("a list", key)
+        raise InvalidJson("a list", key)
     for index, entry in enumerate(entries):
         try:
             yield read(entry)
-        except Unreadable as problem:
+        except InvalidJson as problem:
             raise problem.under(f"{key}[{index}]") from None
 
 
@@ -404,10 +404,10 @@ def _planned_step_from_json(entry: Json) -> PlannedStep:
 def _check_from_json(entry: Json) -> Diagnostic:
     code = _field(entry.get("address") if isinstance(entry, dict) else None, "name", str)
     if code not in SUMMARIES:
-        raise Unreadable("the code of a problem", "address.name")
+        raise InvalidJson("the code of a problem", "address.name")
     problems = entry.get("problems")
     if not isinstance(problems, list) or len(problems) != 1:
-        raise Unreadable("a list of one problem", "problems")
+        raise InvalidJson("a list of one problem", "problems")
     return Diagnostic(
         severity=_field(entry, "severity", Severity),
         code=code,
