@@ -183,7 +183,7 @@ def postgresql(folder: Path) -> Iterator[World]:
 
     others = opened(Operator.PARTNER)
     # the server's own clock, by which its leases run, stands still as well
-    with patch("provisioner.embedded.portal.now_of", lambda *_: hands().timestamp()):
+    with patch("provisioner.embedded.portal.server_time", lambda *_: hands().timestamp()):
         try:
             yield World(opened, others, hands.set)
         finally:
@@ -197,7 +197,7 @@ def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
     """
     for module in ("planning", "work"):
         opened = import_module(f"provisioner.commands.{module}")
-        patch.setattr(opened, "portal_of", lambda *words, **options: world.open(Operator.PARTNER))
+        patch.setattr(opened, "open_portal_for", lambda *words, **options: world.open(Operator.PARTNER))
     for name in ("onboarding", "next-month"):
         copy_sample(folder / name, name)
     first, second = (Clerk(folder / name, NOW) for name in ("onboarding", "next-month"))

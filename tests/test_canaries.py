@@ -178,7 +178,7 @@ cli.main()
 
 CRASHES = {
     "as the password was read": ("provisioner.operations.mailing", "secret_of"),
-    "as the transport was made": ("provisioner.operations.mailing", "transport_of"),
+    "as the transport was made": ("provisioner.operations.mailing", "open_mail_transport"),
     "as a letter was written": ("provisioner.operations.deliver", "write"),
     "as the portal was asked": ("provisioner.embedded.portal", "SqlPortal.execute"),
     "as the key was read": ("provisioner.embedded.portal", "SqlPortal._secret"),

@@ -109,8 +109,8 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(tmp_path: P
 
 
 WORK = (
-    "load_workspace", "plan_workspace", "show_text", "sender_of", "rehearse", "portal_of", "survey",
-    "remember_adoptions", "not_as_planned", "deliver", "_conclude",
+    "load_workspace", "plan_workspace", "show_text", "load_sender", "check_templates", "open_portal_for",
+    "verify_precondition",     "remember_adoptions", "unconverged_changes", "deliver", "_conclude",
 )  # fmt: skip
 """What an apply does, one after another."""
 

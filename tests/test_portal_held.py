@@ -203,7 +203,7 @@ def lessen(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnost
     def opened(*words: Any, **options: Any) -> Any:
         return Lesser(open_portal_for(*words, **options), can, gaps)
 
-    patch.setattr(planning_module, "portal_of", opened)
+    patch.setattr(planning_module, "open_portal_for", opened)
 
 
 def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(

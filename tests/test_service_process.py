@@ -262,7 +262,7 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
 def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(app, "STRANGERS", 1.0)
+    monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
     away = cast(Any, _Away())
     service = Service(lambda: away, away, lambda: NOW, time.monotonic)
     asgi = PortalApp(service, ServerLimits(behind_proxy=True), AccessLog(StringIO()))
@@ -742,7 +742,7 @@ def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.Captur
 def test_strangers_who_ask_too_much_are_told_when_to_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, usual: int
 ) -> None:
-    monkeypatch.setattr(app, "STRANGERS", 1.0)
+    monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
     served = prepare(tmp_path)
     with closing(WriterPortal(served.portal)) as portal:
 

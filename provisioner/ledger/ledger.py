@@ -487,7 +487,7 @@ class Ledger:
             _mark(connection, marks, self._now())
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Letters that are sent, which the portal has not been told; with their :attr:`OutboxEntry.claims`."""
+        """Sent letters whose claims the portal still holds, with their :attr:`OutboxEntry.claims`."""
         with translate_errors(self._place, IDENTITY):
             rows = self._connection.execute(
                 "SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''"

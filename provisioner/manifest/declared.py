@@ -15,7 +15,7 @@ from provisioner.model import Billing, Production, UserType, value
 
 
 class SourceMap(Protocol):
-    """Whoever knows where things are written: a file's :class:`~provisioner.yaml_source.document.Positions`."""
+    """Returns the source of a value, such as :class:`~provisioner.yaml_source.document.Positions`."""
 
     @property
     def file(self) -> str:

@@ -1,7 +1,7 @@
 """Where things are and who writes: the urls, addresses and names that provisioner.yaml holds.
 
-Each function returns the text in its normal form or raises :class:`~provisioner.manifest.fields.InvalidField`. No
-secret is written in a url, and none is repeated in a reason.
+Each function returns the normalized text or raises :class:`~provisioner.manifest.fields.InvalidField`.
+A URL holds no secret, and no reason repeats one.
 """
 
 from __future__ import annotations

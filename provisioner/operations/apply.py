@@ -61,7 +61,7 @@ class _Position:
 
 @dataclass(slots=True)
 class Baseline:
-    """The portal as found before the first write, on the plan's addresses. See :func:`verify_precondition`."""
+    """The plan's addresses as the portal has them before the first write (:func:`verify_precondition`)."""
 
     portal: str
     terms: PortalTerms

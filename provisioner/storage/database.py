@@ -31,24 +31,24 @@ __all__ = [
     "Connection",
     "DatabaseSchema",
     "Location",
-    "reopen",
+    "chunks",
     "connect",
-    "reject_corrupt_rows",
+    "content_stamp",
+    "file_fingerprint",
     "file_identity",
-    "is_unreachable",
     "is_busy",
     "is_damage",
-    "placeholders",
-    "server_time",
+    "is_unreachable",
     "parse_location",
-    "chunks",
+    "placeholders",
     "read",
+    "reject_corrupt_rows",
+    "reopen",
     "require_same",
-    "file_fingerprint",
-    "content_stamp",
+    "server_time",
     "still_usable",
-    "translate_errors",
     "transaction",
+    "translate_errors",
 ]
 
 CHUNK = 500
@@ -183,7 +183,7 @@ def server_time(place: Location, connection: Connection) -> float:
 
 
 def content_stamp(connection: Connection, seen: str) -> str:
-    """Another word after each change of the content, whoever made it; ``seen`` is :func:`file_fingerprint`."""
+    """A value that changes with each change of the content; ``seen`` is from :func:`file_fingerprint`."""
     row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
     return f"{row[0] if row else ''} {seen}"
 

@@ -264,7 +264,7 @@ class RestPortal(LeasedPortal):
     # --- writing ---
 
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """Side by side, as many at once as was allowed; see :class:`~provisioner.embedded.host.PortalHost`."""
+        """Send the calls, at most ``parallelism`` at once."""
         self._require_writing()
         return self._web.run(
             self._web.gather_limited([partial(self._do, job) for job in jobs], self._parallelism)
