@@ -20,7 +20,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
 from provisioner.ledger.ledger import letter_key, read_entries, read_ledger, read_letters
 from provisioner.model import Operator, State
-from provisioner.operations import plan as planning_module
+from provisioner.operations import pipeline as planning_module
 from provisioner.operations.apply import remember_adoptions
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import open_portal_for, utc_now

@@ -22,8 +22,7 @@ from provisioner.operations.apply import (
 from provisioner.operations.deliver import DeliveryReport, SenderProfile, check_templates, recover_outbox
 from provisioner.operations.mailing import deliver, load_sender, preview_letters
 from provisioner.operations.open import PARALLELISM, utc_now
-from provisioner.operations.pipeline import PlannedWorkspace, Selection
-from provisioner.operations.plan import plan_workspace
+from provisioner.operations.pipeline import PlannedWorkspace, Selection, plan_workspace
 from provisioner.operations.session import Session, writing_session
 from provisioner.planning.plan import Plan
 from provisioner.planning.planfile import digest

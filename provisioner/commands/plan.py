@@ -12,8 +12,7 @@ from provisioner.errors import Blocked, UsageError
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
-from provisioner.operations.pipeline import PlannedWorkspace, Selection
-from provisioner.operations.plan import plan_workspace
+from provisioner.operations.pipeline import PlannedWorkspace, Selection, plan_workspace
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import escape_json, printable
 from provisioner.render.text import render_plan
