@@ -469,9 +469,9 @@ def test_without_the_extra_there_is_a_sentence(
 
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.delitem(sys.modules, "provisioner.storage.postgres", raising=False)
-    import provisioner
+    import provisioner.storage
 
-    monkeypatch.delattr(provisioner, "postgres", raising=False)
+    monkeypatch.delattr(provisioner.storage, "postgres", raising=False)
     with pytest.raises(LedgerError, match="needs a part of this program") as caught:
         read(postgres.place(), OURS, sizes)
     assert "[postgres]" in caught.value.remedy

@@ -98,7 +98,7 @@ def reopen(place: Location, identity: DatabaseSchema) -> Connection:
     """
     if isinstance(place, Path):
         return sqlite.reopen(place, identity)
-    connection: Connection = _postgres(identity).again(place, identity)
+    connection: Connection = _postgres(identity).reopen(place, identity)
     return connection
 
 
@@ -117,7 +117,7 @@ def translate_errors(place: Location, identity: DatabaseSchema) -> AbstractConte
     """Turn the library's and the system's errors, and damaged values, into a sentence with a remedy."""
     if isinstance(place, Path):
         return sqlite.translate_errors(place, identity)
-    context: AbstractContextManager[None] = _postgres(identity).told(place, identity)
+    context: AbstractContextManager[None] = _postgres(identity).translate_errors(place, identity)
     return context
 
 
@@ -137,7 +137,7 @@ def is_busy(problem: ProvisionerError) -> bool:
 def is_unreachable(problem: ProvisionerError) -> bool:
     """The server cannot be reached, or hung up; it may be back in a moment."""
     postgres = _postgres_if_met()
-    return postgres is not None and bool(postgres.is_away(problem.__cause__))
+    return postgres is not None and bool(postgres.is_unreachable(problem.__cause__))
 
 
 def still_usable(problem: ProvisionerError) -> bool:
