@@ -28,7 +28,8 @@ from shell_support import Clerk, Said, tables
 
 from provisioner.commands.history import unlock
 from provisioner.embedded import portal
-from provisioner.embedded.portal import SqlPortal, read_snapshot
+from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.read_only import read_snapshot
 from provisioner.ledger import ledger
 from provisioner.ledger.ledger import read_ledger, read_letters, read_lock
 from provisioner.model import AppState, Operator, PortalTerms, State, Status, User, month_end, paris_date

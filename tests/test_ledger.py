@@ -328,8 +328,8 @@ def _no_heart_beats() -> bool:
 
 HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
-    "from provisioner.storage.database import open_place; from provisioner.ledger.ledger import Ledger; "
-    "ledger = Ledger(open_place(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
+    "from provisioner.storage.database import parse_location; from provisioner.ledger.ledger import Ledger; "
+    "ledger = Ledger(parse_location(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
     "ledger._acquire('apply', 0); print('held', flush=True); time.sleep(600)"
 )
 
@@ -600,7 +600,7 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
 
 
 def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:
-    from provisioner.embedded.portal import IDENTITY as PORTAL
+    from provisioner.embedded.tables import PORTAL_SCHEMA as PORTAL
 
     place = postgres.place()
     with opened(place), pytest.raises(ProvisionerError, match="holds something else, and no portal"):

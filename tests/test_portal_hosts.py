@@ -21,7 +21,8 @@ from shell_support import copy_sample, tables
 
 from provisioner.cli import run
 from provisioner.embedded.host import AuthorisedCall, PortalHost
-from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
+from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, User, UserType, email_key
 from provisioner.planning.steps import (

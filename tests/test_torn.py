@@ -20,7 +20,7 @@ from crash_support import TWO_NEWCOMERS, boundaries, killed_at
 from shell_support import tables
 
 from provisioner.cli import run
-from provisioner.embedded import portal
+from provisioner.embedded.tables import PORTAL_SCHEMA
 from provisioner.errors import LedgerError
 from provisioner.ledger import ledger
 from provisioner.storage.database import Connection, DatabaseSchema, connect, read
@@ -28,7 +28,7 @@ from provisioner.storage.database import Connection, DatabaseSchema, connect, re
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""
 
-FILES: dict[str, DatabaseSchema] = {"ledger.db": ledger.IDENTITY, "portal.db": portal.IDENTITY}
+FILES: dict[str, DatabaseSchema] = {"ledger.db": ledger.IDENTITY, "portal.db": PORTAL_SCHEMA}
 
 
 def content(connection: Connection) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from provisioner.embedded.portal import ReadOnlyPortal, SqlPortal
+from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.errors import PortalError, install_hint
 from provisioner.portal import Access, Portal
 from provisioner.storage.database import parse_location

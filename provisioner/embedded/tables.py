@@ -1,0 +1,413 @@
+"""The tables of the embedded portal, and the conversion of its rows to values and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+from provisioner.embedded.decide import (
+    StoredReceipt,
+    billing_transfer,
+    repeated,
+)
+from provisioner.embedded.host import Lease
+from provisioner.errors import PortalError
+from provisioner.model import (
+    AppState,
+    Billing,
+    BillingMode,
+    Company,
+    Grant,
+    PortalTerms,
+    Production,
+    State,
+    Status,
+    User,
+    UserType,
+    email_key,
+    month_end,
+)
+from provisioner.portal import Receipt, Snapshot
+from provisioner.storage.database import (
+    Connection,
+    DatabaseSchema,
+    chunks,
+    content_stamp,
+    placeholders,
+    reject_corrupt_rows,
+)
+
+BATCH = 1_000
+"""Calls a transaction: one commit for each costs ten times one for a hundred."""
+
+_SCHEMA = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE term (kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, value));
+CREATE TABLE company (
+    number TEXT PRIMARY KEY, name TEXT NOT NULL, siren TEXT,
+    mode TEXT CHECK (mode IN ('client', 'firm')), offer TEXT, billing_ends TEXT,
+    version INTEGER NOT NULL, seq BIGINT NOT NULL, changed BIGINT NOT NULL,
+    CHECK ((mode IS NULL) = (offer IS NULL)));
+CREATE UNIQUE INDEX company_seq ON company (seq);
+CREATE TABLE client_user (
+    id TEXT PRIMARY KEY, email TEXT NOT NULL, email_key TEXT NOT NULL UNIQUE,
+    first_name TEXT NOT NULL, last_name TEXT NOT NULL, phone TEXT,
+    type TEXT NOT NULL CHECK (type IN ('administrator', 'standard')),
+    billed TEXT NOT NULL REFERENCES company (number),
+    production TEXT NOT NULL CHECK (production IN ('full', 'consultation')),
+    status TEXT NOT NULL CHECK (status IN ('to_validate', 'active', 'closed')),
+    version INTEGER NOT NULL, seq BIGINT NOT NULL, changed BIGINT NOT NULL);
+CREATE INDEX client_user_billed ON client_user (billed);
+CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
+CREATE TABLE user_company (
+    user_id TEXT NOT NULL REFERENCES client_user (id), number TEXT NOT NULL REFERENCES company (number),
+    PRIMARY KEY (user_id, number)) WITHOUT ROWID;
+CREATE TABLE app_grant (
+    user_id TEXT NOT NULL REFERENCES client_user (id), app TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('requested', 'active', 'ending')), ends TEXT,
+    PRIMARY KEY (user_id, app), CHECK ((state = 'ending') = (ends IS NOT NULL))) WITHOUT ROWID;
+CREATE TABLE invitation (
+    user_id TEXT PRIMARY KEY REFERENCES client_user (id), generation INTEGER NOT NULL,
+    expires INTEGER NOT NULL, token_hash TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE receipt (
+    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT, asked TEXT) WITHOUT ROWID;
+"""
+
+_SHARED = """
+CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL, run TEXT NOT NULL);
+CREATE TABLE lease (
+    ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
+    expires BIGINT NOT NULL, seconds BIGINT NOT NULL);
+CREATE TABLE api_client (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, secret_hash TEXT NOT NULL, role TEXT NOT NULL,
+    scopes TEXT NOT NULL, created TEXT NOT NULL, disabled TEXT);
+CREATE TABLE api_token (
+    hash TEXT PRIMARY KEY, client TEXT NOT NULL REFERENCES api_client (id), scopes TEXT NOT NULL,
+    expires BIGINT NOT NULL);
+"""
+
+_TO_VERSION_2 = """
+ALTER TABLE company ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE company ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
+UPDATE company SET seq = rowid, changed = 1;
+CREATE UNIQUE INDEX company_seq ON company (seq);
+ALTER TABLE client_user ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE client_user ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
+UPDATE client_user SET seq = rowid, changed = 1;
+CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
+ALTER TABLE receipt ADD COLUMN ledger TEXT;
+ALTER TABLE receipt ADD COLUMN asked TEXT;
+INSERT INTO fact (name, value) VALUES ('counter', '1');
+"""
+"""A receipt from before has no ledger and no fingerprint: it is good for whoever asks, whatever for."""
+
+PORTAL_SCHEMA = DatabaseSchema(
+    "portal", 0x70727074, 2, _SCHEMA + _SHARED, PortalError, migrations=(_TO_VERSION_2 + _SHARED,)
+)
+
+COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
+_USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
+
+
+def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
+    """Return the companies with these numbers, by number."""
+    found: dict[str, Company] = {}
+    for some in chunks(numbers):
+        rows = connection.execute(
+            f"SELECT {COMPANY_COLUMNS} FROM company WHERE number IN ({placeholders(some)})",
+            some,
+        )
+        found |= {company.number: company for company in map(as_company, rows)}
+    return found
+
+
+def load_snapshot(connection: Connection, seen: str, today: date) -> Snapshot:
+    """Return everything the portal holds; ``seen`` is from ``file_fingerprint``."""
+    companies = {
+        row[0]: as_company(row)
+        for row in connection.execute(f"SELECT {COMPANY_COLUMNS} FROM company ORDER BY seq")
+    }
+    users = {email_key(user.email): user for user in load_users(connection, "", (), today)}
+    state = State(companies, users)
+    stamp = content_stamp(connection, seen)
+    return Snapshot(load_fact(connection, "id") or "", state, load_terms(connection), stamp)
+
+
+_BETWEEN, _WITHIN = "\x1e", "\x1f"
+"""Between the entries of a list that SQLite joins, and within one; no name holds either."""
+
+
+def load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
+    """Users with their companies and applications, merged from three reads that SQLite joins by user."""
+    within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
+    numbers: dict[str, str] = dict(
+        connection.execute(
+            f"SELECT user_id, group_concat(number, '{_BETWEEN}') FROM user_company WHERE {within} "
+            "GROUP BY user_id",
+            values,
+        )
+    )
+    # an ending that has passed is over, whether or not anybody swept it away
+    given: dict[str, str] = dict(
+        connection.execute(
+            f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || coalesce(ends, ''), "
+            f"'{_BETWEEN}') FROM app_grant WHERE {within} AND (ends IS NULL OR ends >= ?) GROUP BY user_id",
+            (*values, today.isoformat()),
+        )
+    )
+    # people have few different sets of companies and applications: each set is made once
+    sets: dict[str, frozenset[str]] = {"": frozenset()}
+    held: dict[str, frozenset[Grant]] = {"": frozenset()}
+    rows = connection.execute(
+        f"SELECT {_USER_COLUMNS} FROM client_user{' WHERE ' + where if where else ''} ORDER BY seq", values
+    )
+    users = []
+    with reject_corrupt_rows():
+        for id_, email, first, last, phone, type_, billed, production, status, version in rows:
+            mine = numbers.get(id_, "")
+            companies = sets.get(mine)
+            if companies is None:
+                companies = sets[mine] = frozenset(mine.split(_BETWEEN))
+            joined = given.get(id_, "")
+            apps = held.get(joined)
+            if apps is None:
+                apps = held[joined] = frozenset(map(_as_grant, joined.split(_BETWEEN)))
+            users.append(User(
+                email, first, last, phone, _TYPES[type_], billed, companies, _PRODUCTIONS[production], apps,
+                _STATUSES[status], id_, version,
+            ))  # fmt: skip
+    return users
+
+
+_TYPES = {member.value: member for member in UserType}
+
+
+_PRODUCTIONS = {member.value: member for member in Production}
+
+
+_STATUSES = {member.value: member for member in Status}
+
+
+def _as_grant(joined: str) -> Grant:
+    app, state, ends = joined.split(_WITHIN)
+    return Grant(app, AppState(state), date.fromisoformat(ends) if ends else None)
+
+
+def as_company(row: Sequence[Any]) -> Company:
+    """Return the company of a row of :data:`COMPANY_COLUMNS`."""
+    number, name, siren, mode, offer, ends, version = row
+    with reject_corrupt_rows():
+        billing = Billing(BillingMode(mode), offer) if mode else None
+        return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
+
+
+def load_user(connection: Connection, user_id: str, today: date) -> User | None:
+    """Return one user, or None."""
+    return next(iter(load_users(connection, "id = ?", (user_id,), today)), None)
+
+
+def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
+    """Return the users with these ids, by id."""
+    return {user.id: user for user in users_where(connection, "id", sorted(ids), today)}
+
+
+def users_where(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
+    """The users with one of these values there."""
+    for some in chunks(values):
+        yield from load_users(connection, f"{column} IN ({placeholders(some)})", some, today)
+
+
+def page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
+    """The last row of a page, and whether more follow."""
+    rows = connection.execute(
+        f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
+        (after, since, limit + 1),
+    ).fetchall()
+    some = rows[:limit]
+    return (some[-1][0] if some else after), len(rows) > limit
+
+
+def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
+    """New rows, with their places in the order of creation."""
+    (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
+    return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
+
+
+def store_companies(
+    connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
+) -> None:
+    """Insert or update companies, each given as before and after."""
+    if not moves:
+        return
+    new = [_company_row(company, counter) for before, company in moves if before is None]
+    connection.executemany(
+        "INSERT INTO company (name, siren, mode, offer, version, changed, number, seq) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        _numbered(connection, "company", new),
+    )
+    connection.executemany(
+        "UPDATE company SET name = ?, siren = ?, mode = ?, offer = ?, version = ?, changed = ? "
+        "WHERE number = ?",
+        [_company_row(company, counter) for before, company in moves if before is not None],
+    )
+
+
+def _company_row(company: Company, counter: int) -> tuple[object, ...]:
+    mode, offer = (str(company.billing.mode), company.billing.offer) if company.billing else (None, None)
+    return company.name, company.siren, mode, offer, company.version, counter, company.number
+
+
+def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
+    """Insert or update users, each given as before and after, with their companies and applications."""
+    if not moves:
+        return
+    # changes first: a newcomer may have the address that somebody gives up
+    connection.executemany(
+        "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
+        "type = ?, billed = ?, production = ?, status = ?, version = ?, changed = ? WHERE id = ?",
+        [_user_row(user, counter) for before, user in moves if before is not None],
+    )
+    new = [_user_row(user, counter) for before, user in moves if before is None]
+    connection.executemany(
+        "INSERT INTO client_user (email, email_key, first_name, last_name, phone, type, billed, "
+        "production, status, version, changed, id, seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        _numbered(connection, "client_user", new),
+    )
+    connection.executemany(
+        "DELETE FROM user_company WHERE user_id = ? AND number = ?",
+        [(user.id, number) for was, user in moves if was for number in was.companies - user.companies],
+    )
+    connection.executemany(
+        "INSERT INTO user_company (user_id, number) VALUES (?, ?)",
+        [
+            (user.id, number)
+            for was, user in moves
+            for number in (user.companies - was.companies if was else user.companies)
+        ],
+    )
+    # also sweeps away endings that have passed, which the reading left out
+    regranted = [user for was, user in moves if was is None or was.apps != user.apps]
+    connection.executemany("DELETE FROM app_grant WHERE user_id = ?", [(user.id,) for user in regranted])
+    connection.executemany(
+        "INSERT INTO app_grant (user_id, app, state, ends) VALUES (?, ?, ?, ?)",
+        [
+            (user.id, grant.app, str(grant.state), grant.ends.isoformat() if grant.ends else None)
+            for user in regranted
+            for grant in user.apps
+        ],
+    )
+
+
+def _user_row(user: User, counter: int) -> tuple[object, ...]:
+    return (
+        user.email, email_key(user.email), user.first_name, user.last_name, user.phone, str(user.type),
+        user.billed, str(user.production), str(user.status), user.version, counter, user.id,
+    )  # fmt: skip
+
+
+def set_billing_end(
+    connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
+) -> None:
+    """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
+    passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
+    connection.executemany(
+        "UPDATE company SET billing_ends = NULL, changed = ? WHERE number = ? AND billing_ends IS NOT NULL",
+        [(counter, joined) for _, joined in passes],
+    )
+    ends = month_end(today).isoformat()
+    connection.executemany(
+        "UPDATE company SET billing_ends = ?, changed = ? WHERE number = ? "
+        "AND (billing_ends IS NULL OR billing_ends <> ?) AND NOT EXISTS "
+        "(SELECT 1 FROM client_user WHERE billed = ? AND status <> 'closed')",
+        [(ends, counter, left, ends, left) for left, _ in passes],
+    )
+
+
+def load_counter(connection: Connection) -> int:
+    """Return how many writes have changed something so far."""
+    return int(load_fact(connection, "counter") or "0")
+
+
+def bump_counter(connection: Connection) -> int:
+    """One more write that changes something: the counter as it now stands, and another stamp.
+
+    A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
+    """
+    counter = load_counter(connection) + 1
+    connection.executemany(
+        "INSERT INTO fact (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        [("counter", str(counter)), ("stamp", os.urandom(16).hex())],
+    )
+    return counter
+
+
+def load_lease(connection: Connection, ledger: str) -> Lease | None:
+    """Return the latest lease of a ledger, or None."""
+    row = connection.execute(
+        "SELECT owner, fence, expires, holder FROM lease WHERE ledger = ?", (ledger,)
+    ).fetchone()
+    if row is None:
+        return None
+    owner, fence, expires, holder = row
+    return Lease(ledger, owner, fence, datetime.fromtimestamp(expires, UTC), holder)
+
+
+def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
+    """Insert or replace the lease of its ledger, asked for ``seconds``."""
+    connection.execute(
+        "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
+        "holder = excluded.holder, expires = excluded.expires, seconds = excluded.seconds",
+        (lease.ledger, lease.owner, lease.fence, lease.holder, int(lease.expires.timestamp()), seconds),
+    )
+
+
+def load_fact(connection: Connection, name: str) -> str | None:
+    """Return a named value of the portal, or None."""
+    row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
+    """Return what earlier calls with these keys are answered to this ledger, by key."""
+    return {
+        key: repeated(key, StoredReceipt(*words), ledger)
+        for some in chunks(keys)
+        for key, *words in connection.execute(
+            f"SELECT key, id, version, ledger FROM receipt WHERE key IN ({placeholders(some)})", some
+        )
+    }
+
+
+def load_terms(connection: Connection) -> PortalTerms:
+    """Return the catalogue, firm domains and staff addresses."""
+    kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
+    with reject_corrupt_rows():
+        for kind, value in connection.execute("SELECT kind, value FROM term"):
+            kinds[kind].add(value)
+    return PortalTerms(*(frozenset(kinds[kind]) for kind in ("offer", "app", "domain", "staff")))
+
+
+def initialise(connection: Connection, terms: PortalTerms, public_url: str) -> None:
+    """What a portal has from its first moment: an identity for life, and the firm's terms."""
+    connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
+    store_terms(connection, terms, public_url)
+
+
+def store_terms(connection: Connection, terms: PortalTerms, public_url: str) -> None:
+    """Replace the terms and the base of the activation links."""
+    connection.execute("DELETE FROM term")
+    for kind, values in (
+        ("offer", terms.offers),
+        ("app", terms.apps),
+        ("domain", terms.email_domains),
+        ("staff", terms.staff),
+    ):
+        connection.executemany(
+            "INSERT INTO term (kind, value) VALUES (?, ?)", [(kind, value) for value in sorted(values)]
+        )
+    connection.execute("DELETE FROM fact WHERE name = 'public_url'")
+    connection.execute("INSERT INTO fact (name, value) VALUES ('public_url', ?)", (public_url,))
