@@ -28,7 +28,7 @@ from provisioner.model import (
     email_key,
 )
 from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter, PlannedStep
-from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.planning.steps import PHASES, steps_between
 
 HOSTILE = (
@@ -241,4 +241,5 @@ def _resources(state: State) -> list[tuple[Address, Company | User]]:
 
 def planned(current: State, desired: State) -> Plan:
     """The plan from one state to another under the sample firm's terms."""
-    return make_plan(current, desired, Wanted("portal", TERMS, "Cabinet Durand", TODAY))
+    options = PlanOptions("Cabinet Durand", TODAY)
+    return make_plan(Resolution(current, desired), "portal", TERMS, options)

@@ -32,7 +32,7 @@ from provisioner.operations.apply import (
     verify_precondition,
 )
 from provisioner.planning.plan import Plan
-from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.portal import Call, Verdict
 
 
@@ -56,8 +56,8 @@ class World:
             users[key] = replace(wanted, id=before.id, version=before.version) if before else wanted
         companies = {**current.companies, **desired.companies}
         welcomes = {key: Welcome("fr") for key in users} if welcome else {}
-        wanted_ = Wanted(self.portal.snapshot().portal, TERMS, "Cabinet", TODAY, welcomes=welcomes)
-        return make_plan(current, State(companies, {**current.users, **users}), wanted_)
+        resolution = Resolution(current, State(companies, {**current.users, **users}), welcomes)
+        return make_plan(resolution, self.portal.snapshot().portal, TERMS, PlanOptions("Cabinet", TODAY))
 
     def apply(self, plan: Plan) -> list[Outcome]:
         """The whole of apply but for the letters' journey."""
@@ -210,7 +210,7 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
 
 
 def test_keys_do_not_depend_on_the_run_or_the_clock() -> None:
-    step = make_plan(State(), ONBOARDING, Wanted("p", TERMS, "", TODAY)).steps[0].step
+    step = make_plan(Resolution(State(), ONBOARDING), "p", TERMS, PlanOptions("", TODAY)).steps[0].step
     assert step_key("p", step, "", 0) == step_key("p", step, "", 0)
     assert len({step_key("p", step, "", 0), step_key("q", step, "", 0), step_key("p", step, "", 1)}) == 3
 

@@ -13,15 +13,15 @@ from people import TERMS, TODAY, company, state, user
 from provisioner.diagnostics import Source
 from provisioner.model import AppState, Grant, State, Status, User, user_address
 from provisioner.planning.plan import Plan, simulated_end
-from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.planning.steps import PHASES, Phase, address_of, after, state_after
 from provisioner.rules import StateIndex
 
-WANTED = Wanted("portal", TERMS, "Cabinet Durand", TODAY)
+OPTIONS = PlanOptions("Cabinet Durand", TODAY)
 
 
 def plan_of(current: State, desired: State) -> Plan:
-    return make_plan(current, desired, WANTED)
+    return make_plan(Resolution(current, desired), "portal", TERMS, OPTIONS)
 
 
 def steps_of(plan: Plan) -> list[str]:
@@ -186,7 +186,8 @@ def test_a_problem_stands_where_its_change_is_asked_for() -> None:
     }
     current = state(user("ann"), user("bob", type="standard"))
     desired = state(user("ann", type="standard"), user("bob", type="standard"))
-    [problem] = make_plan(current, desired, WANTED, sources.get).diagnostics
+    resolution = Resolution(current, desired, source_of=sources.get)
+    [problem] = make_plan(resolution, "portal", TERMS, OPTIONS).diagnostics
     assert problem.source == sources[user_address("ann@example.fr")]
 
 

@@ -62,7 +62,7 @@ from provisioner.operations.apply import (
     verify_precondition,
 )
 from provisioner.planning.plan import Plan
-from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -624,8 +624,8 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
         users[key] = replace(wanted, id=before.id, version=before.version) if before else wanted
     fitted, _ = portal.project(State({**snapshot.state.companies, **desired.companies}, users))
     welcomes = {key: Welcome("fr") for key in welcomed}
-    wanted_ = Wanted(snapshot.portal, TERMS, "Cabinet", TODAY, welcomes=welcomes)
-    return make_plan(snapshot.state, fitted, wanted_)
+    resolution = Resolution(snapshot.state, fitted, welcomes)
+    return make_plan(resolution, snapshot.portal, TERMS, PlanOptions("Cabinet", TODAY))
 
 
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:

@@ -9,7 +9,7 @@ import pytest
 from people import TODAY, declared, declared_user, state, user
 
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.resolve import Policy, Resolution, resolve
+from provisioner.manifest.resolve import Policy, resolve
 from provisioner.model import (
     AppState,
     Grant,
@@ -21,6 +21,7 @@ from provisioner.model import (
     User,
     Welcome,
 )
+from provisioner.planning.planner import Resolution
 
 POLICY = Policy(Operator.PARTNER, TODAY)
 ANN = "ann@example.fr"

@@ -36,7 +36,7 @@ from provisioner.model import (
     User,
 )
 from provisioner.planning.plan import Plan
-from provisioner.planning.planner import Wanted, make_plan
+from provisioner.planning.planner import PlanOptions, make_plan
 from provisioner.planning.steps import EditApps
 
 
@@ -50,12 +50,7 @@ def planned(
     managed = {f"{name}@example.fr": Managed(name, f"{name}@example.fr", None, True) for name in known}
     policy = Policy(operator, TODAY, close_absent=close_absent)
     found = resolve(people, current, managed, policy)
-    wanted = Wanted(
-        "portal", TERMS, "Cabinet", TODAY, welcomes=found.welcomes, reasons=found.reasons,
-        records=found.records, notices=found.notices, diagnostics=found.diagnostics,
-        managed=len(managed), declared=len(people.users),
-    )  # fmt: skip
-    return make_plan(found.current, found.desired, wanted)
+    return make_plan(found, "portal", TERMS, PlanOptions("Cabinet", TODAY))
 
 
 def errors(plan: Plan) -> list[str]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from provisioner.diagnostics import Source
-from provisioner.model import Billing, Production, UserType, value
+from provisioner.model import Address, Billing, Production, UserType, value
 
 
 class SourceMap(Protocol):
@@ -143,3 +143,8 @@ class Declared:
     users: Mapping[str, DeclaredUser] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     remainder: Conflicts = field(default_factory=Conflicts)
+
+    def source_of(self, address: Address) -> Source | None:
+        """Where a resource is declared."""
+        declared = (self.companies if address.kind == "company" else self.users).get(address.key)
+        return declared.source if declared is not None else None

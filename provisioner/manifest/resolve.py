@@ -35,6 +35,7 @@ from provisioner.model import (
     user_address,
     value,
 )
+from provisioner.planning.planner import Resolution
 
 
 @value
@@ -50,21 +51,6 @@ class Policy:
     """``safety: {self_service: restore}``: what the user changed himself is undone."""
     welcome: bool = True
     """``mail: {welcome: ours}``: this program sends the welcome."""
-
-
-@value
-class Resolution:
-    """Both states on the same keys, and what is worth saying about them."""
-
-    current: State
-    desired: State
-    welcomes: Mapping[str, Welcome]
-    """By user: the letter he earns if this plan activates him."""
-    reasons: Mapping[Address, str]
-    records: Mapping[str, tuple[Managed, bool]]
-    """By user: what the ledger shall remember, and whether it knew the account."""
-    notices: tuple[Notice, ...]
-    diagnostics: tuple[Diagnostic, ...]
 
 
 def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], policy: Policy) -> Resolution:
@@ -90,6 +76,9 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
         records=reading.records,
         notices=tuple(reading.notices),
         diagnostics=tuple(ambiguous),
+        managed=len(managed),
+        declared=len(declared.users),
+        source_of=declared.source_of,
     )
 
 

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from provisioner.diagnostics import Diagnostic, Source, error, warning
+from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.errors import LedgerError, ManifestsInvalid, UsageError
 from provisioner.ledger.ledger import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import did_you_mean, near_dossier
-from provisioner.manifest.resolve import Policy, Resolution, resolve
+from provisioner.manifest.resolve import Policy, resolve
 from provisioner.model import (
     Address,
     Clock,
@@ -31,7 +31,7 @@ from provisioner.model import (
 )
 from provisioner.operations.open import ledger_location, open_portal_for, utc_now
 from provisioner.planning.plan import Limits, Plan
-from provisioner.planning.planner import Wanted, chosen, make_plan, select
+from provisioner.planning.planner import PlanOptions, Resolution, make_plan, select
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Capabilities, Portal, Snapshot, Verdict
 from provisioner.progress import ProgressCallback, ProgressFactory, ignore_progress, no_progress
@@ -98,15 +98,7 @@ def plan_workspace(
     world = _resolved(workspace, declared, problems, clock)
     require_known(selection, world)
     with watch("Planning") as tell:
-        plan = plan_of(
-            workspace,
-            world,
-            selection,
-            clock,
-            users_managed=len(world.books.managed),
-            users_declared=len(declared.users),
-            tell=tell,
-        )
+        plan = plan_of(workspace, world, selection, clock, tell)
     if digests:
         declared = with_settings(declared, workspace)
     return PlannedWorkspace(plan, declared, complete=not selection)
@@ -254,44 +246,20 @@ def plan_of(
     world: PlanContext,
     selection: Selection,
     clock: Clock,
-    *,
-    users_managed: int,
-    users_declared: int,
     tell: ProgressCallback = ignore_progress,
 ) -> Plan:
-    """The plan of this world; the two numbers count users, for the limits."""
-    declared, snapshot, resolution = world.declared, world.snapshot, world.resolution
-    desired = select(resolution.current, resolution.desired, selection.targets, selection.excludes)
-    records = {
-        key: record
-        for key, record in resolution.records.items()
-        if not selection
-        or chosen(user_address(key), resolution.desired, selection.targets, selection.excludes)
-    }
-
-    def source_of(address: Address) -> Source | None:
-        place = (declared.companies if address.kind == "company" else declared.users).get(address.key)
-        return place.source if place is not None else None
-
-    wanted = Wanted(
-        portal=snapshot.portal,
-        terms=snapshot.terms,
-        firm=workspace.firm.name,
-        today=paris_date(clock()),
-        limits=Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent),
-        welcomes=resolution.welcomes,
-        reasons=resolution.reasons,
-        records=records,
-        notices=(*resolution.notices, *_book_notices(world.books)),
-        diagnostics=(
-            *world.problems,
-            *resolution.diagnostics,
-            *_portal_gaps(workspace, snapshot, desired),
-        ),
-        managed=users_managed,
-        declared=users_declared,
+    """The plan of what was read."""
+    snapshot = world.snapshot
+    narrowed = select(world.resolution, selection.targets, selection.excludes)
+    gaps = _portal_gaps(workspace, snapshot, narrowed.desired)
+    resolution = replace(
+        narrowed,
+        notices=(*narrowed.notices, *_book_notices(world.books)),
+        diagnostics=(*world.problems, *narrowed.diagnostics, *gaps),
     )
-    return make_plan(resolution.current, desired, wanted, source_of, tell)
+    limits = Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent)
+    options = PlanOptions(workspace.firm.name, paris_date(clock()), limits)
+    return make_plan(resolution, snapshot.portal, snapshot.terms, options, tell)
 
 
 def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterable[Diagnostic]:

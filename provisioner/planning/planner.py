@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import date
 
 from provisioner.diagnostics import Diagnostic, Source
@@ -29,79 +29,90 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 
 @value
-class Wanted:
-    """What planning is asked beside the two states."""
+class Resolution:
+    """The two states that a plan compares, on the same keys, and what is worth saying about them."""
 
-    portal: str
-    terms: PortalTerms
-    firm: str
-    today: date
-    limits: Limits = field(default_factory=Limits)
+    current: State
+    desired: State
     welcomes: Mapping[str, Welcome] = field(default_factory=dict)
+    """By user key: the letter that the user earns if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    notices: Iterable[Notice] = ()
-    diagnostics: Iterable[Diagnostic] = ()
+    """By user key: what the ledger records, and whether it knew the account before."""
+    notices: tuple[Notice, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
+    """Users that the ledger manages."""
     declared: int = 0
+    """Users that the manifests declare."""
+    source_of: Callable[[Address], Source | None] = lambda _: None
+    """Returns where a resource is declared."""
 
 
-def _nowhere(_: Address) -> Source | None:
-    return None
+@value
+class PlanOptions:
+    """What a plan takes from the settings and the clock."""
+
+    firm: str
+    """The firm's name, for the letters."""
+    today: date
+    limits: Limits = field(default_factory=Limits)
 
 
 def make_plan(
-    current: State,
-    desired: State,
-    wanted: Wanted,
-    source_of: Callable[[Address], Source | None] = _nowhere,
+    resolution: Resolution,
+    portal: str,
+    terms: PortalTerms,
+    options: PlanOptions,
     tell: ProgressCallback = ignore_progress,
 ) -> Plan:
-    """The changes from current to desired, their steps in order, the letters earned, and what to know."""
-    changes = tuple(changes_between(current, desired, wanted.reasons, source_of))
-    steps, faults = order_steps(changes, current, wanted.terms, tell) if changes else ((), ())
-    limits = tuple(guard(changes, wanted.limits, managed=wanted.managed, declared=wanted.declared))
+    """The changes from current to desired, their steps in order, the letters earned, and what to know.
+
+    ``portal`` is the identity of the portal that the plan is for, ``terms`` are those that it enforces.
+    """
+    current, desired = resolution.current, resolution.desired
+    changes = tuple(changes_between(current, desired, resolution.reasons, resolution.source_of))
+    steps, problems = order_steps(changes, current, terms, tell) if changes else ((), ())
+    exceeded = guard(changes, options.limits, managed=resolution.managed, declared=resolution.declared)
     return Plan(
-        portal=wanted.portal,
+        portal=portal,
         changes=changes,
         steps=steps,
-        letters=tuple(letters_for(changes, desired, wanted.welcomes, wanted.firm)),
-        adoptions=tuple(_adoptions(wanted.records)),
-        limits=wanted.limits,
-        notices=(*wanted.notices, *_billing_that_stops(changes, current, desired, wanted.today)),
-        diagnostics=(*wanted.diagnostics, *faults, *limits),
+        letters=tuple(letters_for(changes, desired, resolution.welcomes, options.firm)),
+        adoptions=tuple(_adoptions(resolution.records)),
+        limits=options.limits,
+        notices=(*resolution.notices, *_billing_that_stops(changes, current, desired, options.today)),
+        diagnostics=(*resolution.diagnostics, *problems, *exceeded),
         companies=_names(changes, desired),
     )
 
 
-def select(
-    current: State, desired: State, targets: Collection[Address], excludes: Collection[Address]
-) -> State:
-    """The desired state, narrowed to the targets (all when empty) without the excludes.
+def select(resolution: Resolution, targets: Collection[Address], excludes: Collection[Address]) -> Resolution:
+    """The resolution, narrowed to the targets (all when empty) without the excludes.
 
     A company stands for itself and the users billed to it; a user brings along the companies
-    he needs that do not exist yet.
+    that they need and that do not exist yet.
     """
     if not targets and not excludes:
-        return desired
-    kept = {key for key in desired.users if chosen(user_address(key), desired, targets, excludes)}
-    users = dict(current.users) | {key: desired.users[key] for key in desired.users if key in kept}
-    needed = {number for key in kept for number in desired.users[key].companies}
+        return resolution
+    current, desired = resolution.current, resolution.desired
+
+    def is_selected(address: Address) -> bool:
+        user = desired.users.get(address.key) if address.kind == "user" else None
+        names = {address, company_address(user.billed)} if user else {address}
+        return (not targets or not names.isdisjoint(targets)) and names.isdisjoint(excludes)
+
+    kept = {key: user for key, user in desired.users.items() if is_selected(user_address(key))}
+    needed = {number for user in kept.values() for number in user.companies}
     companies = dict(current.companies)
     for number, company in desired.companies.items():
-        wanted = chosen(company_address(number), desired, targets, excludes)
-        if wanted or (number in needed and number not in current.companies):
+        if is_selected(company_address(number)) or (number in needed and number not in companies):
             companies[number] = company
-    return State(companies, users)
-
-
-def chosen(
-    address: Address, desired: State, targets: Collection[Address], excludes: Collection[Address]
-) -> bool:
-    """Whether a resource is among the targets (all when empty) and not among the excludes."""
-    user = desired.users.get(address.key) if address.kind == "user" else None
-    names = {address, company_address(user.billed)} if user else {address}
-    return (not targets or not names.isdisjoint(targets)) and names.isdisjoint(excludes)
+    return replace(
+        resolution,
+        desired=State(companies, {**current.users, **kept}),
+        records={key: r for key, r in resolution.records.items() if is_selected(user_address(key))},
+    )
 
 
 def _adoptions(records: Mapping[str, tuple[Managed, bool]]) -> Iterable[Adoption]:
