@@ -189,7 +189,7 @@ class Portal(Protocol):
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """The run that has claimed each of these letters; a run may send only those it has itself.
 
-        Letters are named by :func:`provisioner.ledger.ledger.letter_key`.
+        Letters are named by :func:`provisioner.ledger.outbox.letter_key`.
 
         The first ledger that asks has a letter, for ever; to any other one the answer is "". Within that
         ledger it passes to ``run`` from one of the runs named with it, which are those that the ledger knows

@@ -35,7 +35,8 @@ import provisioner.mail.smtp
 import provisioner.manifest.validate
 import provisioner.render.text  # noqa: F401
 from provisioner.cli import run
-from provisioner.ledger.ledger import read_ledger, read_letters
+from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.storage.database import Location
 
 TWO_NEWCOMERS = "clarke*.yaml"

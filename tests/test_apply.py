@@ -12,15 +12,11 @@ from people import NOW, TERMS, TODAY, company, state, user
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger.ledger import (
-    Intent,
-    Ledger,
-    LedgerEffect,
-    letter_key,
-    read_entries,
-    read_ledger,
-    read_lock,
-)
+from provisioner.ledger.journal import Intent, LedgerEffect, read_entries
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.lock import read_lock
+from provisioner.ledger.outbox import letter_key
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.mail.message import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
 from provisioner.operations.apply import (
@@ -63,11 +59,11 @@ class World:
         """The whole of apply but for the letters' journey."""
         settle_interrupted(self.portal, self.ledger, self.portal.snapshot())
         start = verify_precondition(plan, self.portal.snapshot())
-        self.ledger.begin("apply", "digest")
+        self.ledger.journal.begin("apply", "digest")
         return list(apply_steps(plan, start, self.portal, self.ledger, lambda: False))
 
     def letters(self) -> list[str]:
-        return [posted.letter.recipient for posted in self.ledger.letters()]
+        return [posted.letter.recipient for posted in self.ledger.outbox.letters()]
 
 
 @pytest.fixture
@@ -76,9 +72,9 @@ def world(tmp_path: Path) -> Iterator[World]:
         tmp_path / "portal.db", Operator.PARTNER, TERMS, "https://portal.example.com", lambda: NOW
     )
     ledger = Ledger(tmp_path / "ledger.db", lambda: NOW)
-    with ledger.locked("test"):
-        ledger.bind(portal.snapshot().portal)
-        portal.hold(ledger.id, ledger.owner, ledger.fence, 60)
+    with ledger.lock.hold("test"):
+        ledger.bind_portal(portal.snapshot().portal)
+        portal.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
         yield World(tmp_path, portal, ledger)
     portal.close()
     ledger.close()
@@ -127,16 +123,16 @@ def test_nor_one_whom_somebody_created_between_our_look_and_our_write(world: Wor
     plan = world.plan(state(user("ann"), user("bob", type="standard")))
     start = verify_precondition(plan, world.portal.snapshot())
     world.portal.execute([_call_for(world, plan.steps[0].step)])
-    world.ledger.begin("apply", "digest")
+    world.ledger.journal.begin("apply", "digest")
     outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
     assert verdicts(outcomes) == ["already"]
     assert world.letters() == []
 
 
 def test_every_commit_is_on_the_disk_before_it_returns(world: World) -> None:
-    for opened in (world.ledger, world.portal):
-        (level,) = opened._connection.execute("PRAGMA synchronous").fetchone()
-        (journal,) = opened._connection.execute("PRAGMA journal_mode").fetchone()
+    for opened in (world.ledger._store.connection, world.portal._connection):
+        (level,) = opened.execute("PRAGMA synchronous").fetchone()
+        (journal,) = opened.execute("PRAGMA journal_mode").fetchone()
         assert (level, journal) == (2, "wal")
 
 
@@ -175,7 +171,7 @@ def test_a_write_between_our_read_and_our_write_is_a_conflict_for_that_step_alon
     start = verify_precondition(plan, world.portal.snapshot())
     ann = world.current().users["ann@example.fr"]
     world.portal.user_changes_profile(ann.id, phone="+33699999999")
-    world.ledger.begin("apply", "digest")
+    world.ledger.journal.begin("apply", "digest")
     outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
     assert sorted(verdicts(outcomes)) == ["applied", "conflict"]
     assert world.current().users["bob@example.fr"].first_name == "New"
@@ -190,7 +186,7 @@ def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World)
     start = verify_precondition(plan, world.portal.snapshot())
     taken = world.plan(state(eve))
     world.apply(taken)
-    world.ledger.begin("apply", "digest")
+    world.ledger.journal.begin("apply", "digest")
     outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
     told = {str(getattr(outcome.step, "user", "")): str(outcome.verdict) for outcome in outcomes}
     assert told["ann@example.fr"] == "conflict"
@@ -202,8 +198,8 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     plan = world.plan(ONBOARDING)
     step = plan.steps[0].step
     key = step_key(world.portal.snapshot().portal, step, "", 0)
-    run = world.ledger.begin("apply", "digest")
-    world.ledger.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect())])
+    run = world.ledger.journal.begin("apply", "digest")
+    world.ledger.journal.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect())])
     assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
     assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
     assert world.current() == State()
@@ -235,7 +231,7 @@ def test_a_name_that_passes_to_another_account_leaves_what_was_done_to_the_first
     assert verdicts(world.apply(plan)) == ["applied"]
     second = world.current().users["compta@example.fr"]
     assert (second.apps, second.id != first.id) == (frozenset(SCAN), True)
-    assert world.ledger.books().managed["compta@example.fr"].id == second.id
+    assert world.ledger.snapshot().managed["compta@example.fr"].id == second.id
 
 
 def _interrupted(calls: object) -> NoReturn:
@@ -246,7 +242,7 @@ def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(w
     """Whoever owes it, and whenever: owed twice, it is one letter."""
     for name in ("ann", "ann", "bob"):
         key = letter_key("p", f"id of {name}")
-        world.ledger.enqueue(
+        world.ledger.outbox.enqueue(
             f"{name}@example.fr", f"id of {name}", Letter(key, f"{name}@example.fr", "fr", {}, NOW)
         )
     assert world.letters() == ["ann@example.fr", "bob@example.fr"]
@@ -257,7 +253,7 @@ def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(w
 
 def test_a_held_ledger_is_refused_with_its_holder(world: World) -> None:
     other = Ledger(world.folder / "ledger.db", lambda: NOW)
-    with pytest.raises(Locked, match="process"), other.locked("apply"):
+    with pytest.raises(Locked, match="process"), other.lock.hold("apply"):
         raise AssertionError
     other.close()
 
@@ -266,10 +262,10 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
     holder = read_lock(world.folder / "ledger.db")
     assert holder is not None
     other = Ledger(world.folder / "ledger.db", lambda: NOW)
-    other.unlock(holder.id)
+    other.lock.remove(holder.id)
     other.close()
     with pytest.raises(LockLost):
-        world.ledger.begin("apply", "digest")
+        world.ledger.journal.begin("apply", "digest")
 
 
 def test_planning_reads_the_ledger_without_leaving_a_trace(tmp_path: Path) -> None:

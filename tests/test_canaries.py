@@ -182,7 +182,7 @@ CRASHES = {
     "as a letter was written": ("provisioner.operations.deliver", "write"),
     "as the portal was asked": ("provisioner.embedded.portal", "SqlPortal.execute"),
     "as the key was read": ("provisioner.embedded.portal", "SqlPortal._secret"),
-    "as the run was about to end": ("provisioner.ledger.ledger", "Ledger.end"),
+    "as the run was about to end": ("provisioner.ledger.journal", "Journal.end"),
 }
 
 

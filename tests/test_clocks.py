@@ -17,7 +17,8 @@ from shell_support import BAKERY, CLAIRE, SAMPLES, Clerk, Said, copy_sample
 from provisioner.commands.history import unlock
 from provisioner.commands.mail import send
 from provisioner.commands.portal import activate, staff
-from provisioner.ledger.ledger import Ledger, read_runs
+from provisioner.ledger.journal import read_runs
+from provisioner.ledger.ledger import Ledger
 from provisioner.model import User
 from provisioner.operations.open import read_snapshot
 from provisioner.workspace.settings import load_workspace
@@ -233,7 +234,7 @@ def test_the_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_pat
     for began in (utc(2026, 11, 24), utc(2026, 3, 29, 0, 59, 30), utc(2026, 10, 25, 0, 59, 30)):
         firm = Clerk(copy_sample(tmp_path / began.isoformat().replace(":", "")), began)
         ledger = Ledger(firm.folder / "ledger.db", lambda firm=firm: firm.now)  # type: ignore[misc]
-        with ledger.locked("apply"):
+        with ledger.lock.hold("apply"):
             for zone in (UTC, PARIS):
                 firm.now = (began + age).astimezone(zone)
                 told = firm(unlock, None)

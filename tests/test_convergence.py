@@ -31,7 +31,9 @@ from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import read_snapshot
 from provisioner.ledger import ledger
-from provisioner.ledger.ledger import read_ledger, read_letters, read_lock
+from provisioner.ledger.lock import read_lock
+from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import AppState, Operator, PortalTerms, State, Status, User, month_end, paris_date
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt

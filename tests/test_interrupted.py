@@ -27,7 +27,9 @@ from smtp_support import SILENCE, Server, smtp_server
 from terminal import COLUMNS, CTRL_C, Shown, in_terminal
 
 from provisioner.commands import apply as apply_module
-from provisioner.ledger.ledger import Ledger, read_ledger, read_letters
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.mail import smtp
 from provisioner.operations import session as work_module
 from provisioner.terminal.console import Console
@@ -184,7 +186,7 @@ def test_ctrl_c_at_the_question_writes_nothing(tmp_path: Path) -> None:
 def test_ctrl_c_while_waiting_for_another_run(tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
     ledger = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))
-    with ledger.locked("apply"):
+    with ledger.lock.hold("apply"):
         shown = in_terminal(
             [*command(folder), "--lock-timeout", "60"], keys=[("Waiting for the ledger: locked by", CTRL_C)]
         )

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from smtp_support import PIPELINING, smtp_server
 
-from provisioner.ledger.ledger import read_letters
+from provisioner.ledger.outbox import read_letters
 
 
 @pytest.fixture(scope="module")

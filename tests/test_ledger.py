@@ -19,21 +19,12 @@ import pytest
 from people import NOW
 
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
-from provisioner.ledger.ledger import (
-    IDENTITY,
-    Intent,
-    Ledger,
-    LedgerEffect,
-    LockInfo,
-    Settlement,
-    has_run,
-    read_entries,
-    read_ledger,
-    read_ledger_id,
-    read_letters,
-    read_lock,
-    read_runs,
-)
+from provisioner.ledger.journal import Intent, LedgerEffect, Settlement, has_run, read_entries, read_runs
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.lock import LockInfo, read_lock
+from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.snapshot import read_ledger, read_ledger_id
+from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
 from provisioner.model import Managed
 from provisioner.storage.database import Location, connect, transaction
@@ -55,8 +46,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock looks often, and so does who may be taken for dead."""
-    monkeypatch.setattr("provisioner.ledger.ledger.POLL_SECONDS", 0.005)
-    monkeypatch.setattr("provisioner.ledger.ledger.GLANCE_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.lock.CONNECTION_CHECK_SECONDS", 0.005)
 
 
 @contextmanager
@@ -69,7 +60,7 @@ def opened(place: Location, lease: float = 60) -> Iterator[Ledger]:
 
 
 def _finds_it_locked(ledger: Ledger, by: str = "locked by") -> None:
-    with pytest.raises(Locked, match=by), ledger.locked("x"):
+    with pytest.raises(Locked, match=by), ledger.lock.hold("x"):
         raise AssertionError
 
 
@@ -86,23 +77,25 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 def test_what_is_written_is_read_again(place: Location) -> None:
     words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
     effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
-    with opened(place) as ledger, ledger.locked("apply"):
-        ledger.bind("p")
-        first = ledger.begin("apply", "d" * 64)
-        ledger.intend(
+    with opened(place) as ledger, ledger.lock.hold("apply"):
+        ledger.bind_portal("p")
+        first = ledger.journal.begin("apply", "d" * 64)
+        ledger.journal.intend(
             [
                 Intent("k1", "user:ann@example.fr", "CreateUser", effect),
                 Intent("k2", "company:1", "X", LedgerEffect()),
             ]
         )
         assert [entry.key for entry in read_ledger(place).unsettled] == ["k1", "k2"]
-        ledger.settle([Settlement("k1", "applied", user_id="7"), Settlement("k2", "failed", "no")], "p")
-        ledger.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
-        ledger.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
-        ledger.adopt({"bob@example.fr": Managed("8", None, "+332", created=False)})
-        ledger.end("done")
-        assert ledger.creations() == {"user:ann@example.fr": 1}
-        second = ledger.begin("apply", "e" * 64)
+        ledger.journal.settle(
+            [Settlement("k1", "applied", user_id="7"), Settlement("k2", "failed", "no")], "p"
+        )
+        ledger.accounts.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
+        ledger.accounts.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
+        ledger.accounts.adopt({"bob@example.fr": Managed("8", None, "+332", created=False)})
+        ledger.journal.end("done")
+        assert ledger.journal.creations() == {"user:ann@example.fr": 1}
+        second = ledger.journal.begin("apply", "e" * 64)
     assert second > first
     assert has_run(place, second)
     assert not has_run(place, second + 1)
@@ -122,17 +115,17 @@ def test_what_is_written_is_read_again(place: Location) -> None:
 
 def test_what_others_say_is_written_down_whatever_it_is(place: Location) -> None:
     """A mail server's refusal, a portal's reason, and its name for an account."""
-    with opened(place) as ledger, ledger.locked("apply"):
-        run = ledger.begin("apply", "d")
-        ledger.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
-        ledger.settle(
+    with opened(place) as ledger, ledger.lock.hold("apply"):
+        run = ledger.journal.begin("apply", "d")
+        ledger.journal.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
+        ledger.journal.settle(
             [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
         )
-        ledger.enqueue("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
-        ledger.mark(["k"], "failed", "550 no such\0 user")
+        ledger.outbox.enqueue("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
+        ledger.outbox.mark(["k"], "failed", "550 no such\0 user")
         assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
-        assert ledger.books().managed["ann"].id == r"7\0"
-        assert [posted.detail for posted in ledger.letters()] == [r"550 no such\0 user"]
+        assert ledger.snapshot().managed["ann"].id == r"7\0"
+        assert [posted.detail for posted in ledger.outbox.letters()] == [r"550 no such\0 user"]
 
 
 def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,20 +133,20 @@ def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: py
     place = tmp_path / "ledger.db"
     monkeypatch.setenv("LOGNAME", "ren\udce9")
     monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
-    with opened(place) as ledger, ledger.locked("apply pl\udcffan.json"):
-        ledger.begin("apply pl\udcffan.json", "d")
+    with opened(place) as ledger, ledger.lock.hold("apply pl\udcffan.json"):
+        ledger.journal.begin("apply pl\udcffan.json", "d")
         assert _held(place)[1:3] == (r"ren\udce9", r"h\udcf4te")
         assert _held(place).command == read_runs(place, 1)[0].command == r"apply pl\udcffan.json"
-        assert ledger.owner.startswith(r"ren\udce9 on h\udcf4te")
+        assert ledger.lock.owner.startswith(r"ren\udce9 on h\udcf4te")
 
 
 def test_accounts_may_swap_their_names(place: Location) -> None:
     """What was created through us stays so, and who lost his name to somebody else is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
-    with opened(place) as ledger, ledger.locked("apply"):
-        ledger.adopt({"ann": ann, "bob": bob, "eve": eve})
-        ledger.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
-        assert ledger.books().managed == {"bob": ann, "ann": bob, "eve": other}
+    with opened(place) as ledger, ledger.lock.hold("apply"):
+        ledger.accounts.adopt({"ann": ann, "bob": bob, "eve": eve})
+        ledger.accounts.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
+        assert ledger.snapshot().managed == {"bob": ann, "ann": bob, "eve": other}
 
 
 def test_thousands_of_accounts_are_remembered_in_a_few_statements(
@@ -164,26 +157,30 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
 
     executed: list[str] = []
     run = PostgresConnection._run
-    with opened(postgres.place()) as ledger, ledger.locked("apply"):
+    with opened(postgres.place()) as ledger, ledger.lock.hold("apply"):
 
         def counted(self: PostgresConnection, statement: str, values: Sequence[object]) -> object:
             executed.append(statement)
             return run(self, statement, values)
 
         monkeypatch.setattr(PostgresConnection, "_run", counted)
-        ledger.adopt({f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)})
+        ledger.accounts.adopt(
+            {f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)}
+        )
         assert len(executed) < 15
-        assert len(ledger.books().managed) == 999
+        assert len(ledger.snapshot().managed) == 999
 
 
 def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Location) -> None:
-    with opened(place) as ledger, ledger.locked("mail"):
+    with opened(place) as ledger, ledger.lock.hold("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
-            ledger.enqueue(f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW))
-        ledger.begin_delivery(["ann"])
-        ledger.mark(["ann"], "body")
-        assert [posted.user_id for posted in ledger.letters("owed")] == ["zoe", "max"]
-        assert [posted.user_id for posted in ledger.reset_interrupted()] == ["ann"]
+            ledger.outbox.enqueue(
+                f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW)
+            )
+        ledger.outbox.begin_delivery(["ann"])
+        ledger.outbox.mark(["ann"], "body")
+        assert [posted.user_id for posted in ledger.outbox.letters("owed")] == ["zoe", "max"]
+        assert [posted.user_id for posted in ledger.outbox.reset_interrupted()] == ["ann"]
     assert [(posted.user_id, posted.state, posted.attempts) for posted in read_letters(place)] == [
         ("zoe", "owed", 0), ("ann", "unknown", 1), ("max", "owed", 0),
     ]  # fmt: skip
@@ -193,23 +190,23 @@ def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: 
     with opened(place) as ledger:
         runs = []
         for _ in range(3):
-            with ledger.locked("mail"):
-                ledger.enqueue("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
-                ledger.begin_delivery(["ann"])
-                ledger.release_claims()
-                runs.append(ledger.claimant)
-        with ledger.locked("mail"):
-            (posted,) = ledger.letters("owed")
+            with ledger.lock.hold("mail"):
+                ledger.outbox.enqueue("ann@example.fr", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
+                ledger.outbox.begin_delivery(["ann"])
+                ledger.outbox.release_claims()
+                runs.append(ledger.outbox.claimant)
+        with ledger.lock.hold("mail"):
+            (posted,) = ledger.outbox.letters("owed")
             assert (posted.claims, posted.attempts) == (tuple(runs), 3)
-            ledger.record_claims({"ann": "another"}, [("ann", "unknown", "why")])
-            ledger.resend("ann")
-            (posted,) = ledger.letters("owed")
+            ledger.outbox.record_claims({"ann": "another"}, [("ann", "unknown", "why")])
+            ledger.outbox.resend("ann")
+            (posted,) = ledger.outbox.letters("owed")
             assert (posted.claims, posted.detail, posted.resent) == (("another",), "why", True)
-            assert ledger.sent_claims() == {}
-            ledger.mark(["ann"], "sent")
-            assert ledger.sent_claims() == {"ann": ("another",)}
-            ledger.end_claims(["ann"])
-            assert ledger.sent_claims() == {}
+            assert ledger.outbox.sent_claims() == {}
+            ledger.outbox.mark(["ann"], "sent")
+            assert ledger.outbox.sent_claims() == {"ann": ("another",)}
+            ledger.outbox.end_claims(["ann"])
+            assert ledger.outbox.sent_claims() == {}
 
 
 # --- the lock ---
@@ -220,13 +217,13 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
     for _ in range(2):
         with opened(place) as ledger:
             for _ in range(2):
-                with ledger.locked("apply"):
+                with ledger.lock.hold("apply"):
                     holder = read_lock(place)
                     assert holder is not None
-                    assert holder.fence == ledger.fence
-                    fences.append(ledger.fence)
+                    assert holder.fence == ledger.lock.fence
+                    fences.append(ledger.lock.fence)
                     names.add(ledger.id)
-                    assert str(os.getpid()) in ledger.owner
+                    assert str(os.getpid()) in ledger.lock.owner
                 assert read_lock(place) is None
     assert fences == [1, 2, 3, 4]
     assert names == {read_ledger_id(place)}
@@ -235,31 +232,31 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
 def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Location) -> None:
     with opened(place) as first, opened(place) as second:
         said: list[str] = []
-        with first.locked("apply"):
+        with first.lock.hold("apply"):
             _finds_it_locked(second, f"process {os.getpid()}, apply")
-            with pytest.raises(Locked), second.locked("x", 0.3, waiting=said.append):
+            with pytest.raises(Locked), second.lock.hold("x", 0.3, on_wait=said.append):
                 raise AssertionError
         assert len(said) == 1
-        with second.locked("x"):
-            second.bind("p")
+        with second.lock.hold("x"):
+            second.bind_portal("p")
 
 
 def test_the_heart_renews_the_lease_of_whoever_works(place: Location) -> None:
-    with opened(place, lease=0.3) as first, opened(place) as second, first.locked("apply"):
+    with opened(place, lease=0.3) as first, opened(place) as second, first.lock.hold("apply"):
         began = _held(place)
         until(lambda: _held(place).expires > began.expires + 300)
         _finds_it_locked(second)
-        first.bind("p")
+        first.bind_portal("p")
 
 
 def test_a_write_that_takes_long_does_not_cost_the_lock(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heart cannot beat meanwhile: it waits for the same transaction."""
-    monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
-    with opened(place, lease=0.03) as ledger, ledger.locked("apply"):
+    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
+    with opened(place, lease=0.03) as ledger, ledger.lock.hold("apply"):
         before = _held(place)
-        with ledger._write():
+        with ledger._store.writing():
             began = time.monotonic()
             until(lambda: time.monotonic() > began + 0.03)
         assert _held(place).expires > before.expires
@@ -267,9 +264,9 @@ def test_a_write_that_takes_long_does_not_cost_the_lock(
 
 def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres: PostgresServer) -> None:
     place = postgres.place()
-    with opened(place) as first, opened(place) as second, first.locked("apply"):
-        second._connection.execute("SET lock_timeout = '10ms'")
-        with first._write():
+    with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
+        second._store.connection.execute("SET lock_timeout = '10ms'")
+        with first._store.writing():
             _finds_it_locked(second)
 
 
@@ -277,16 +274,16 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
     place: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may go on to write nothing more, nor does its heart win the lock back."""
-    monkeypatch.setattr("provisioner.ledger.ledger.Ledger._beat", lambda *_: None)
+    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
     with opened(place, lease=0.2) as first, opened(place) as second:
-        with first.locked("apply"):
-            first.bind("p")
-            with second.locked("apply", timeout=20):
-                second.begin("apply", "d")
+        with first.lock.hold("apply"):
+            first.bind_portal("p")
+            with second.lock.hold("apply", timeout=20):
+                second.journal.begin("apply", "d")
                 _beat_once(first)
-                assert _held(place).fence == second.fence == first.fence + 1
+                assert _held(place).fence == second.lock.fence == first.lock.fence + 1
                 _refuses_to_write(first)
-                second.end("done")
+                second.journal.end("done")
             _refuses_to_write(first)
         assert [run.outcome for run in read_runs(place, 9)] == ["done"]
         assert read_lock(place) is None
@@ -294,14 +291,16 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
 
 def _beat_once(ledger: Ledger) -> None:
     """As its thread does: renew, where there is anything to renew."""
-    with closing(connect(ledger._place, IDENTITY)) as connection, transaction(connection):
-        renewed = connection.execute("UPDATE lock SET expires = 0 WHERE id = ?", (ledger._lock,)).rowcount
+    with closing(connect(ledger._store.location, LEDGER_SCHEMA)) as connection, transaction(connection):
+        renewed = connection.execute(
+            "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
+        ).rowcount
     assert renewed == 0
 
 
 def _refuses_to_write(ledger: Ledger) -> None:
     with pytest.raises(LockLost):
-        ledger.adopt({"x": Managed("1", None, None, created=False)})
+        ledger.accounts.adopt({"x": Managed("1", None, None, created=False)})
 
 
 def _held(place: Location) -> LockInfo:
@@ -311,9 +310,9 @@ def _held(place: Location) -> LockInfo:
 
 
 def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Location) -> None:
-    with opened(place, lease=0.05) as first, opened(place) as second, first.locked("apply"):
-        taken = second.unlock(_held(place).id)
-        with second.locked("mail"):
+    with opened(place, lease=0.05) as first, opened(place) as second, first.lock.hold("apply"):
+        taken = second.lock.remove(_held(place).id)
+        with second.lock.hold("mail"):
             held = _held(place)
             assert taken.fence + 1 == held.fence
             # as many beats as would have been needed
@@ -323,14 +322,14 @@ def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Location) -> None:
 
 
 def _no_heart_beats() -> bool:
-    return sum("_beat" in thread.name for thread in threading.enumerate()) <= 1
+    return sum("_renew_lease" in thread.name for thread in threading.enumerate()) <= 1
 
 
 HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
     "from provisioner.storage.database import parse_location; from provisioner.ledger.ledger import Ledger; "
     "ledger = Ledger(parse_location(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
-    "ledger._acquire('apply', 0); print('held', flush=True); time.sleep(600)"
+    "ledger.lock.acquire('apply', 0); print('held', flush=True); time.sleep(600)"
 )
 
 
@@ -354,14 +353,14 @@ def test_a_holder_that_was_killed_is_succeeded_at_once(place: Location) -> None:
         with opened(place) as ledger:
             if not isinstance(place, Path):
                 # as if it were another machine's
-                with closing(connect(place, IDENTITY)) as connection, transaction(connection):
+                with closing(connect(place, LEDGER_SCHEMA)) as connection, transaction(connection):
                     connection.execute("UPDATE lock SET host = 'elsewhere', born = '', pid = 1")
             _finds_it_locked(ledger)
             # nobody asks how it ended, as in a container whose first process only waits for its own
             process.send_signal(signal.SIGKILL)
             before = _held(place)
-            with ledger.locked("apply", timeout=20):
-                assert ledger.fence == before.fence + 1
+            with ledger.lock.hold("apply", timeout=20):
+                assert ledger.lock.fence == before.fence + 1
                 assert time.time() * 1000 < before.expires
 
 
@@ -370,12 +369,12 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     place = tmp_path / "ledger.db"
-    with opened(place) as first, opened(place) as second, first.locked("apply"):
+    with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
         for born, robbed in ("1 pid:[1]", False), ("1", True):
-            with transaction(first._connection):
-                first._connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
+            with transaction(first._store.connection):
+                first._store.connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
             if robbed:
-                second._acquire("x", 0)
+                second.lock.acquire("x", 0)
             else:
                 _finds_it_locked(second)
 
@@ -385,15 +384,15 @@ def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: Postgres
     from provisioner.storage.postgres import backend_of
 
     place = postgres.place()
-    with opened(place) as first, opened(place) as second, first.locked("apply"):
-        (patience,) = first._connection.execute("SHOW idle_session_timeout").fetchone()
+    with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
+        (patience,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
         assert patience == "0"
-        worker, heart = backend_of(first._connection)[0], _held(place).served_by
+        worker, heart = backend_of(first._store.connection)[0], _held(place).served_by
         for backend in (worker, heart):
             _cut_off(postgres, backend)
             _finds_it_locked(second)
         assert _held(place).served_by not in (worker, heart)
-        first.bind("p")
+        first.bind_portal("p")
 
 
 def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
@@ -404,17 +403,17 @@ def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
         waits = threading.Event()
 
         def wait() -> None:
-            with second.locked("apply", 60, lambda _: waits.set()):
-                second.begin("apply", "d")
+            with second.lock.hold("apply", 60, lambda _: waits.set()):
+                second.journal.begin("apply", "d")
 
         thread = threading.Thread(target=wait)
-        with first.locked("apply"):
+        with first.lock.hold("apply"):
             thread.start()
             assert waits.wait(20)
             before = _held(place).served_by
             postgres.restart()
             until(lambda: _held(place).served_by != before)
-            first.bind("p")
+            first.bind_portal("p")
         thread.join()
     assert len(read_runs(place, 9)) == 1
 
@@ -427,12 +426,12 @@ def _cut_off(postgres: PostgresServer, backend: int) -> None:
 def test_unlock_needs_the_exact_name_of_the_lock(place: Location) -> None:
     with opened(place) as first, opened(place) as second:
         with pytest.raises(UsageError, match="Nobody holds"):
-            second.unlock("abc")
-        with first.locked("apply"):
+            second.lock.remove("abc")
+        with first.lock.hold("apply"):
             held = _held(place)
             with pytest.raises(UsageError, match=f"The lock is {held.id}, not abc"):
-                second.unlock("abc")
-            assert second.unlock(held.id) == held
+                second.lock.remove("abc")
+            assert second.lock.remove(held.id) == held
             _refuses_to_write(first)
 
 
@@ -445,7 +444,7 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
     assert shell("lock").out == "Nobody holds the lock.\n"
     assert json.loads(shell("lock", "--json").out) == {"ledger": "", "held": False}
     place = shell.folder / "ledger.db"
-    with opened(place) as ledger, ledger.locked("apply"):
+    with opened(place) as ledger, ledger.lock.hold("apply"):
         held = _held(place)
         said = shell("lock")
         assert said.code == 0
@@ -470,7 +469,7 @@ def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pyte
 
     def unlocked(*_: object) -> object:
         with opened(place) as other:
-            other.unlock(_held(place).id)
+            other.lock.remove(_held(place).id)
         return deliver(*_)  # type: ignore[arg-type]
 
     monkeypatch.setattr("provisioner.commands.apply.deliver", unlocked)
@@ -588,12 +587,12 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
                 _finds_it_locked(ledger, "ann on elsewhere")
             assert place.read_bytes() != before
     with opened(place) as ledger:
-        ledger.unlock("abc")
-        with ledger.locked("apply"):
-            ledger.enqueue("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
-            assert (ledger.fence, ledger.id) == (1, read_ledger_id(place))
-            ledger.begin_delivery(["z"])
-            claimant = ledger.claimant
+        ledger.lock.remove("abc")
+        with ledger.lock.hold("apply"):
+            ledger.outbox.enqueue("max@example.fr", "9", Letter("m", "max@example.fr", "fr", {}, NOW))
+            assert (ledger.lock.fence, ledger.id) == (1, read_ledger_id(place))
+            ledger.outbox.begin_delivery(["z"])
+            claimant = ledger.outbox.claimant
     assert [(posted.letter.key, posted.claims) for posted in read_letters(place)] == [
         ("z", (claimant,)), ("a", ()), ("m", ()),
     ]  # fmt: skip

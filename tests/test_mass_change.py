@@ -7,7 +7,7 @@ import json
 import pytest
 from shell_support import Shell
 
-from provisioner.ledger.ledger import read_ledger
+from provisioner.ledger.snapshot import read_ledger
 
 
 def crowd(shell: Shell, people: int) -> None:

@@ -11,7 +11,8 @@ from crash_support import TWO_NEWCOMERS
 from shell_support import Shell
 
 from provisioner.commands import apply as apply_module
-from provisioner.ledger.ledger import Ledger, read_letters
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import read_letters
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
 
@@ -43,8 +44,8 @@ def rename_emily(firm: Shell) -> None:
 
 
 def mark_emily(firm: Shell, state: str) -> None:
-    with closing(Ledger(firm.folder / "ledger.db", utc_now)) as ledger, ledger.locked("test"):
-        ledger.mark([ledger.letters()[0].letter.key], state)
+    with closing(Ledger(firm.folder / "ledger.db", utc_now)) as ledger, ledger.lock.hold("test"):
+        ledger.outbox.mark([ledger.outbox.letters()[0].letter.key], state)
 
 
 def test_a_letter_that_one_portal_owes_is_not_sent_with_the_links_of_another(owing: Shell) -> None:

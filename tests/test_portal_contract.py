@@ -40,7 +40,8 @@ from reference_portal import MemoryPortal
 from strategies import states
 
 from provisioner.errors import Locked, LockLost, StalePlan
-from provisioner.ledger.ledger import Intent, Ledger, LedgerEffect, read_entries
+from provisioner.ledger.journal import Intent, LedgerEffect, read_entries
+from provisioner.ledger.ledger import Ledger
 from provisioner.model import (
     AppState,
     Billing,
@@ -630,8 +631,10 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
 
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
     """The verdicts of a whole plan."""
-    ledger.begin("apply", "digest")
-    start = verify_precondition(plan, portal.snapshot(), ledger.books().managed, ledger.creations())
+    ledger.journal.begin("apply", "digest")
+    start = verify_precondition(
+        plan, portal.snapshot(), ledger.snapshot().managed, ledger.journal.creations()
+    )
     return {str(outcome.verdict) for outcome in apply_steps(plan, start, portal, ledger, lambda: False)}
 
 
@@ -639,7 +642,7 @@ def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
 def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, memory_path: Path) -> None:
     portal = world.portal()
     ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
-    with ledger.locked("test"):
+    with ledger.lock.hold("test"):
         for desired in (FIRST, SECOND, THIRD):
             plan = plan_to(portal, desired)
             assert plan.applyable, plan.diagnostics
@@ -680,15 +683,15 @@ def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcom
         looked.append((portal, ledger, plan, verify_precondition(plan, portal.snapshot())))
     told = []
     for portal, ledger, plan, start in looked:
-        with ledger.locked("test"):
-            portal.hold(ledger.id, ledger.owner, ledger.fence, 60)
-            ledger.begin("apply", "digest")
+        with ledger.lock.hold("test"):
+            portal.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
+            ledger.journal.begin("apply", "digest")
             told.append({str(o.verdict) for o in apply_steps(plan, start, portal, ledger, lambda: False)})
             portal.release()
     assert told == [{"applied"}, {"already"}]
-    owed = [[posted.user for posted in ledger.letters()] for _, ledger, _, _ in looked]
+    owed = [[posted.user for posted in ledger.outbox.letters()] for _, ledger, _, _ in looked]
     assert [sorted(owed[0]), owed[1]] == [["ann@example.fr", "bob@example.fr", "cid@example.fr"], []]
-    created = [[known.created for known in ledger.books().managed.values()] for _, ledger, _, _ in looked]
+    created = [[known.created for known in ledger.snapshot().managed.values()] for _, ledger, _, _ in looked]
     assert created == [[True] * 4, [False] * 4]
     for _, ledger, _, _ in looked:
         ledger.close()
@@ -701,11 +704,13 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
     theirs, ours = world.portal(), world.portal()
     ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
     step = CreateCompany("1", "Company 1")
-    with ledger.locked("test"):
+    with ledger.lock.hold("test"):
         theirs.hold("another-ledger", "somebody", 1, 60)
-        ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
-        ledger.begin("apply", "digest")
-        ledger.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect()) for key in ("a", "b", "c")])
+        ours.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
+        ledger.journal.begin("apply", "digest")
+        ledger.journal.intend(
+            [Intent(key, "company:1", "CreateCompany", LedgerEffect()) for key in ("a", "b", "c")]
+        )
         require(theirs.execute([Call("a", step)])[0])
         require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 2
@@ -724,22 +729,22 @@ def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_nam
     ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
     intent = Intent("key", "user:eve@example.fr", "CreateUser", LedgerEffect("eve@example.fr"))
-    with ledger.locked("test"):
+    with ledger.lock.hold("test"):
         theirs.hold("ledger-A", "ann", 1, 60)
         require(theirs.execute([call])[0])
         require(desk.do(EditProfile("eve@example.fr", "eva@example.fr", "Eva", "Martin", None)))
-        ours.hold(ledger.id, ledger.owner, ledger.fence, 60)
-        ledger.begin("apply", "digest")
-        ledger.intend([intent])
+        ours.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
+        ledger.journal.begin("apply", "digest")
+        ledger.journal.intend([intent])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 0
-        assert ledger.books().managed == {}
+        assert ledger.snapshot().managed == {}
         (made,) = ours.execute([call])
         require(made)
         assert made.id == desk.find("eve").id != desk.find("eva").id
         assert ours.execute([call]) == [made]
-        ledger.intend([intent])
+        ledger.journal.intend([intent])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 1
-        assert ledger.books().managed["eve@example.fr"].id == made.id
+        assert ledger.snapshot().managed["eve@example.fr"].id == made.id
         # nor for somebody else who has come to that name by himself
         require(desk.do(EditProfile("eve@example.fr", "eve2@example.fr", "Eve", "Martin", None)))
         require(desk.create(user("eve", "2", type="standard")))
@@ -787,7 +792,7 @@ def test_from_anywhere_to_anywhere_the_plan_leads_there(driver: str, ends: tuple
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         ledger = Ledger(folder / "ledger.db", lambda: NOW)
-        with DRIVERS[driver].world(folder) as world, ledger.locked("test"):
+        with DRIVERS[driver].world(folder) as world, ledger.lock.hold("test"):
             portal = world.portal()
             for wanted in map(settled, ends):
                 plan = plan_to(portal, wanted)

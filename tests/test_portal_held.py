@@ -18,7 +18,9 @@ from provisioner.commands import apply as apply_module
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
-from provisioner.ledger.ledger import letter_key, read_entries, read_ledger, read_letters
+from provisioner.ledger.journal import read_entries
+from provisioner.ledger.outbox import letter_key, read_letters
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator, State
 from provisioner.operations import pipeline as planning_module
 from provisioner.operations.apply import remember_adoptions

@@ -24,7 +24,7 @@ from scim_support import TOKEN, ask, between, everything, opened, server, tenant
 from provisioner import limits
 from provisioner.cli import run
 from provisioner.errors import LockLost, Partial, PortalError, StalePlan
-from provisioner.ledger.ledger import read_lock
+from provisioner.ledger.lock import read_lock
 from provisioner.model import Production, UserType
 from provisioner.planning.steps import (
     CloseUser,

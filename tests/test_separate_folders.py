@@ -19,7 +19,9 @@ from scim_support import TOKEN, everything, server, tenant
 
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
-from provisioner.ledger.ledger import read_entries, read_ledger, read_lock, read_runs
+from provisioner.ledger.journal import read_entries, read_runs
+from provisioner.ledger.lock import read_lock
+from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator, PortalTerms
 from provisioner.storage.database import Location
 

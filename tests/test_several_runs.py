@@ -18,7 +18,8 @@ from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS, ended, forked
 
 from provisioner.cli import run
-from provisioner.ledger.ledger import Ledger, read_entries, read_runs
+from provisioner.ledger.journal import read_entries, read_runs
+from provisioner.ledger.ledger import Ledger
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PROCESSES = 8
@@ -98,7 +99,7 @@ def test_without_patience_the_second_run_says_who_holds_the_ledger(tmp_path: Pat
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     held = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))
-    with held.locked("apply"):
+    with held.lock.hold("apply"):
         second = start(folder, "apply", "--auto-approve")
         _, err = second.communicate(timeout=60)
         assert second.returncode == 6
@@ -115,7 +116,7 @@ def test_a_lock_whose_holder_died_is_succeeded_at_once(tmp_path: Path) -> None:
         "import os, signal, sys; from pathlib import Path; from datetime import datetime, UTC; "
         "from provisioner.ledger.ledger import Ledger; "
         "ledger = Ledger(Path(sys.argv[1]), lambda: datetime.now(UTC)); "
-        "ledger._acquire('apply', 0); os.kill(os.getpid(), signal.SIGKILL)"
+        "ledger.lock.acquire('apply', 0); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(folder / "ledger.db")], check=False)
     assert killed.returncode == -9

@@ -36,7 +36,10 @@ from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
 from provisioner.cli import run
-from provisioner.ledger.ledger import IDENTITY, read_entries, read_letters, read_lock, read_runs
+from provisioner.ledger.journal import read_entries, read_runs
+from provisioner.ledger.lock import read_lock
+from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.storage.database import Location, connect, parse_location, transaction
 
 if TYPE_CHECKING:
@@ -105,8 +108,8 @@ def apart(postgres: PostgresServer, memory_path: Path) -> Share:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock looks often, and soon again."""
-    monkeypatch.setattr("provisioner.ledger.ledger.POLL_SECONDS", 0.005)
-    monkeypatch.setattr("provisioner.ledger.ledger.SECOND_LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.ledger.lock.RECONNECT_SECONDS", 0.02)
 
 
 def apply(folder: Path, patience: str = "20") -> int:
@@ -122,7 +125,7 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 def lapse(place: Location) -> None:
     """As if the holder's lease had run out while nobody renewed it."""
-    with closing(connect(place, IDENTITY)) as connection, transaction(connection):
+    with closing(connect(place, LEDGER_SCHEMA)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")
 
 

@@ -22,13 +22,13 @@ from shell_support import tables
 from provisioner.cli import run
 from provisioner.embedded.tables import PORTAL_SCHEMA
 from provisioner.errors import LedgerError
-from provisioner.ledger import ledger
+from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.storage.database import Connection, DatabaseSchema, connect, read
 
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""
 
-FILES: dict[str, DatabaseSchema] = {"ledger.db": ledger.IDENTITY, "portal.db": PORTAL_SCHEMA}
+FILES: dict[str, DatabaseSchema] = {"ledger.db": LEDGER_SCHEMA, "portal.db": PORTAL_SCHEMA}
 
 
 def content(connection: Connection) -> str:
@@ -167,5 +167,5 @@ def test_a_folder_that_takes_no_log_is_told_before_anything_is_written(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Logless))
     path = tmp_path / "ledger.db"
     with pytest.raises(LedgerError, match="cannot be kept safely: its folder takes no write-ahead log"):
-        connect(path, ledger.IDENTITY)
+        connect(path, LEDGER_SCHEMA)
     assert path.read_bytes() == b""

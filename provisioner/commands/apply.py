@@ -195,8 +195,8 @@ def _apply(
     snapshot = _taken_up(portal, ledger, console)
     parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
     report.letters.trouble += parked
-    start = verify_precondition(plan, snapshot, ledger.books().managed, ledger.creations())
-    ledger.begin(command, digest(plan))
+    start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
+    ledger.journal.begin(command, digest(plan))
     try:
         remember_adoptions(plan, ledger)
         total = len(plan.steps)
@@ -209,24 +209,26 @@ def _apply(
             report.differing = [
                 str(change.address) for change in unconverged_changes(plan, portal.snapshot())
             ]
-            report.letters = deliver(workspace, ledger, portal, sender, ledger.letters("owed"), console, stop)
+            report.letters = deliver(
+                workspace, ledger, portal, sender, ledger.outbox.letters("owed"), console, stop
+            )
             report.letters.trouble[:0] = parked
             report.stopped = stop()
     except ProvisionerError as problem:
         console.say(f"Stopped after {count_of(report.done, 'step')}.")
         # what stopped it is told, once, and not that the ledger could not be written for the same reason
         with suppress(ProvisionerError):
-            ledger.end(f"{report.in_words()}; {problem.sentence}")
+            ledger.journal.end(f"{report.in_words()}; {problem.sentence}")
         raise
-    ledger.end(report.in_words())
+    ledger.journal.end(report.in_words())
     return report
 
 
 def _taken_up(portal: Portal, ledger: Ledger, console: Console) -> Snapshot:
     """The portal as it is, once what an interrupted run left is settled."""
     snapshot = portal.snapshot()
-    ledger.bind(snapshot.portal)
-    if not ledger.books().unsettled:
+    ledger.bind_portal(snapshot.portal)
+    if not ledger.snapshot().unsettled:
         return snapshot
     recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:

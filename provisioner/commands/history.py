@@ -6,15 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 from provisioner.errors import UsageError
-from provisioner.ledger.ledger import (
-    Ledger,
-    describe_lock,
-    has_run,
-    read_entries,
-    read_ledger_id,
-    read_lock,
-    read_runs,
-)
+from provisioner.ledger.journal import has_run, read_entries, read_runs
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.lock import describe_lock, read_lock
+from provisioner.ledger.snapshot import read_ledger_id
 from provisioner.model import Clock
 from provisioner.operations.open import ledger_location, utc_now
 from provisioner.render.sanitize import printable, printable_json
@@ -103,7 +98,7 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
         console.say(f"If that run is dead: provisioner unlock {printable(holder.id)}")
         return 0
     with closing(Ledger(place, clock)) as ledger:
-        taken = ledger.unlock(lock_id)
+        taken = ledger.lock.remove(lock_id)
     console.answer(
         f"Unlocked; it was held by {printable(describe_lock(taken, clock()))}. "
         "That run writes nothing more than what it has in hand."

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from provisioner.commands.plan import read_plan
 from provisioner.errors import Cancelled, Partial, UsageError
-from provisioner.ledger.ledger import Ledger, OutboxEntry, letter_key, read_letters
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import OutboxEntry, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
@@ -100,10 +101,10 @@ def send(
     with writing_session(workspace, "mail send", console, lock_timeout=lock_timeout, clock=clock) as work:
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
-        ledger.bind(_portal_id(portal))
+        ledger.bind_portal(_portal_id(portal))
         parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
-        owed = ledger.letters("owed")
+        owed = ledger.outbox.letters("owed")
         check_templates((posted.letter for posted in owed), sender)
         if only is not None:
             owed = [posted for posted in owed if posted.letter.key == only]
@@ -139,9 +140,9 @@ def settle(
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,
-        ledger.locked("mail settle", lock_timeout, waiting=console.say),
+        ledger.lock.hold("mail settle", lock_timeout, on_wait=console.say),
     ):
-        ledger.reset_interrupted()
+        ledger.outbox.reset_interrupted()
         found = [posted for posted in _letters_to(ledger, user) if posted.state == "unknown"]
         if not found:
             raise UsageError(
@@ -150,9 +151,9 @@ def settle(
             )
         for posted in found:
             if arrived:
-                ledger.mark([posted.letter.key], "sent", "settled by hand")
+                ledger.outbox.mark([posted.letter.key], "sent", "settled by hand")
             else:
-                ledger.resend(posted.letter.key)
+                ledger.outbox.resend(posted.letter.key)
     word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
     console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {word}")
     return 0
@@ -161,10 +162,14 @@ def settle(
 def _letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
     """Those to the account that has this name, also under one that it had before; else to this address."""
     key = email_key(user)
-    known = ledger.books().managed.get(key)
+    known = ledger.snapshot().managed.get(key)
     if known is not None:
-        return [posted for posted in ledger.letters() if posted.user_id == known.id]
-    return [posted for posted in ledger.letters() if key in (posted.user, email_key(posted.letter.recipient))]
+        return [posted for posted in ledger.outbox.letters() if posted.user_id == known.id]
+    return [
+        posted
+        for posted in ledger.outbox.letters()
+        if key in (posted.user, email_key(posted.letter.recipient))
+    ]
 
 
 def _advice(posted: OutboxEntry) -> str:
@@ -205,7 +210,7 @@ def _owed_to(
         )
     failed = next((posted for posted in mine if posted.state == "failed"), None)
     if failed is not None and not again:
-        ledger.mark([failed.letter.key], "owed")
+        ledger.outbox.mark([failed.letter.key], "owed")
         return failed.letter.key
     sent = [posted for posted in mine if posted.state == "sent"]
     if sent and not again:
@@ -221,13 +226,13 @@ def _owed_to(
         letter_key(_portal_id(portal), account.id, _generation(ledger, account.id)),
         clock,
     )
-    ledger.enqueue(email_key(user), account.id, letter)
+    ledger.outbox.enqueue(email_key(user), account.id, letter)
     return letter.key
 
 
 def _generation(ledger: Ledger, user_id: str) -> int:
     """The number of this account's next letter, whatever name it goes by."""
-    return 1 + sum(posted.user_id == user_id for posted in ledger.letters())
+    return 1 + sum(posted.user_id == user_id for posted in ledger.outbox.letters())
 
 
 def _portal_id(portal: Portal) -> str:
@@ -237,7 +242,7 @@ def _portal_id(portal: Portal) -> str:
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:
     key = email_key(user)
     users = portal.snapshot().state.users
-    managed = ledger.books().managed.get(key)
+    managed = ledger.snapshot().managed.get(key)
     account = next((u for u in users.values() if managed and u.id == managed.id), None) or users.get(key)
     if account is None:
         raise UsageError(f"The portal has no account for {user}.", "To see what is planned: provisioner plan")

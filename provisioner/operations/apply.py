@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 
 from provisioner.errors import StalePlan
-from provisioner.ledger.ledger import Intent, JournalEntry, Ledger, LedgerEffect, Settlement
+from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect, Settlement
+from provisioner.ledger.ledger import Ledger
 from provisioner.model import (
     Address,
     Managed,
@@ -74,7 +75,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
     A step the portal never received is settled as skipped: it does not happen behind the plan's back.
     """
-    unsettled = ledger.books().unsettled
+    unsettled = ledger.snapshot().unsettled
     receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
     settlements = []
     for entry in unsettled:
@@ -85,7 +86,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
             settlement = Settlement(entry.key, receipt.verdict, user_id=receipt.id)
         settlements.append(settlement)
     if settlements:
-        ledger.settle(settlements, snapshot.portal)
+        ledger.journal.settle(settlements, snapshot.portal)
     return sum(settlement.verdict in DONE for settlement in settlements)
 
 
@@ -191,7 +192,7 @@ def apply_steps(
 
 def remember_adoptions(plan: Plan, ledger: Ledger) -> None:
     """Accounts that exist already become known to the ledger."""
-    ledger.adopt(
+    ledger.accounts.adopt(
         {
             adoption.user.key: Managed(adoption.id, adoption.email, adoption.phone, adoption.created)
             for adoption in plan.adoptions
@@ -238,9 +239,9 @@ def _write(
         calls.append(Call(key, step, position.id, position.version))
         effect = effect_of(step, before, letters.get(address))
         intents.append(Intent(key, str(address), type(step).__name__, effect))
-    ledger.intend(intents)
+    ledger.journal.intend(intents)
     receipts = portal.execute(calls)
-    ledger.settle([Settlement(r.key, r.verdict, r.problem, r.id) for r in receipts], start.portal)
+    ledger.journal.settle([Settlement(r.key, r.verdict, r.problem, r.id) for r in receipts], start.portal)
     return receipts
 
 

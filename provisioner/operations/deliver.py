@@ -19,7 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from provisioner.errors import MailError, ProvisionerError
-from provisioner.ledger.ledger import Ledger, OutboxEntry
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import OutboxEntry
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, Templates, compose, render
 from provisioner.model import Status, User, email_key
@@ -80,11 +81,11 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
     Returns the letters that are parked by this.
     """
     close_claims(ledger, portal)
-    cut_off = ledger.reset_interrupted()
+    cut_off = ledger.outbox.reset_interrupted()
     if resend_unknown:
-        for posted in ledger.letters("unknown"):
+        for posted in ledger.outbox.letters("unknown"):
             if not posted.resent:
-                ledger.resend(posted.letter.key)
+                ledger.outbox.resend(posted.letter.key)
         cut_off = [posted for posted in cut_off if posted.resent]
     return [
         Delivery(
@@ -99,9 +100,9 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:
     """Tell the portal which letters are gone: a copy of the ledger may know us as one of its own runs."""
-    if sent := ledger.sent_claims():
+    if sent := ledger.outbox.sent_claims():
         portal.claim(SENT, sent)
-        ledger.end_claims(sent)
+        ledger.outbox.end_claims(sent)
 
 
 def _not_ours(posted: OutboxEntry, holder: str) -> Delivery:
@@ -164,7 +165,7 @@ def _ready(
     if parked:
         record((), parked)
     if moved:
-        ledger.readdress(moved)
+        ledger.outbox.readdress(moved)
     return ready
 
 
@@ -186,7 +187,7 @@ def deliver_outbox(
     recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
-        ledger.record(
+        ledger.outbox.record(
             [
                 *((key, "body", "") for key in bodies),
                 *((delivery.key, str(delivery.state), delivery.detail) for delivery in deliveries),
@@ -212,7 +213,7 @@ def deliver_outbox(
     except MailError as problem:
         tally.problem = problem
     finally:
-        ledger.release_claims()
+        ledger.outbox.release_claims()
     # the letters are gone all the same; the next run says it
     with suppress(ProvisionerError):
         close_claims(ledger, portal)
@@ -230,15 +231,17 @@ def _messages(
     linkless = not portal.capabilities().activation_links
     for start in range(0, len(owed), CLAIM):
         wanted = owed[start : start + CLAIM]
-        ledger.begin_delivery([posted.letter.key for posted in wanted])
-        holders = portal.claim(ledger.claimant, {posted.letter.key: posted.claims for posted in wanted})
-        claimed = [posted for posted in wanted if holders[posted.letter.key] == ledger.claimant]
+        ledger.outbox.begin_delivery([posted.letter.key for posted in wanted])
+        holders = portal.claim(
+            ledger.outbox.claimant, {posted.letter.key: posted.claims for posted in wanted}
+        )
+        claimed = [posted for posted in wanted if holders[posted.letter.key] == ledger.outbox.claimant]
         refused = [
             _not_ours(posted, holders[posted.letter.key])
             for posted in wanted
-            if holders[posted.letter.key] != ledger.claimant
+            if holders[posted.letter.key] != ledger.outbox.claimant
         ]
-        ledger.record_claims(
+        ledger.outbox.record_claims(
             holders,
             [
                 (key, str(state), COPIED if state is DeliveryState.UNKNOWN else detail)

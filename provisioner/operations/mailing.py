@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from provisioner.errors import MailError
-from provisioner.ledger.ledger import Ledger, OutboxEntry
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import OutboxEntry
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Transport
 from provisioner.mail.message import Letter, Templates

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.errors import LedgerError, ManifestsInvalid, UsageError
-from provisioner.ledger.ledger import LedgerSnapshot, read_ledger
+from provisioner.ledger.snapshot import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import did_you_mean, near_dossier

@@ -43,17 +43,17 @@ def writing_session(
     deadline = time.monotonic() + lock_timeout
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,
-        ledger.locked(command, lock_timeout, waiting=console.say),
+        ledger.lock.hold(command, lock_timeout, on_wait=console.say),
         interruptible(console) as stop,
         closing(open_portal_for(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
         hold_lease(
             portal,
             ledger.id,
-            ledger.owner,
-            ledger.fence,
+            ledger.lock.owner,
+            ledger.lock.fence,
             patient=lambda: time.monotonic() < deadline and not stop(),
             waiting=console.say,
         ) as number,
     ):
-        ledger.raise_fence(number)
+        ledger.lock.raise_fence(number)
         yield Session(ledger, portal, stop)

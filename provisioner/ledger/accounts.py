@@ -1,0 +1,68 @@
+"""The accounts that provisioner manages: the portal id behind each user, and the values last applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from provisioner.ledger.store import Store
+from provisioner.model import Managed
+from provisioner.storage.database import Connection, chunks, placeholders
+
+MAX_ADOPTED_AT_ONCE = 5_000
+"""How many accounts one transaction stores; other users of the database wait for it."""
+
+
+class Accounts:
+    """The managed accounts, written by the run that holds the lock."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def adopt(self, records: Mapping[str, Managed]) -> None:
+        """Store accounts that exist already, by user."""
+        for some in chunks(list(records), MAX_ADOPTED_AT_ONCE):
+            with self._store.writing() as connection:
+                store_accounts(connection, [(user, records[user]) for user in some])
+
+
+def accounts_where(connection: Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
+    """The accounts that meet an SQL condition, by user."""
+    rows = connection.execute(f'SELECT id, "user", email, phone, created FROM managed WHERE {where}', values)
+    return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
+
+
+def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Managed]:
+    """The accounts with these portal ids, by id."""
+    return {
+        known.id: known
+        for some in chunks(ids)
+        for known in accounts_where(connection, f"id IN ({placeholders(some)})", some).values()
+    }
+
+
+def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
+    """Store each user's account; an account that was created through provisioner stays marked as such."""
+    # a user name may pass from one account to another: the last one keeps it
+    holders: dict[str, Managed] = {}
+    for user, record in records:
+        holders.pop(user, None)
+        holders[user] = record
+    latest = {record.id: (user, record) for user, record in holders.items()}
+    created: set[str] = set()
+    for ids in chunks(list(latest)):
+        rows = connection.execute(
+            f"SELECT id FROM managed WHERE created = 1 AND id IN ({placeholders(ids)})", ids
+        )
+        created.update(id_ for (id_,) in rows)
+    # all rows are deleted before the first one is inserted, so that two accounts may swap their names;
+    # a few statements serve thousands of accounts, because other runs wait for this transaction
+    for column, values in (("id", list(latest)), ('"user"', list(holders))):
+        for some in chunks(values):
+            connection.execute(f"DELETE FROM managed WHERE {column} IN ({placeholders(some)})", some)
+    connection.executemany(
+        'INSERT INTO managed (id, "user", email, phone, created) VALUES (?, ?, ?, ?, ?)',
+        [
+            (id_, user, record.email, record.phone, int(record.created or id_ in created))
+            for id_, (user, record) in latest.items()
+        ],
+    )

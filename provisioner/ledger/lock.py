@@ -1,0 +1,322 @@
+"""The ledger's one lock: a lease that a heartbeat renews, with a fencing number that grows.
+
+A holder that died is succeeded at once where that can be known, and one that stopped responding once its
+lease has run out. Every write of the ledger checks that its run still holds the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from provisioner.errors import LedgerError, Locked, ProvisionerError, UsageError
+from provisioner.ledger.process import host_name, is_alive, process_owner, process_start
+from provisioner.ledger.store import LEDGER_SCHEMA, Store, read_fact, storable
+from provisioner.storage.database import (
+    Connection,
+    Location,
+    is_busy,
+    is_unreachable,
+    read,
+    reject_corrupt_rows,
+    transaction,
+    translate_errors,
+)
+
+POLL_SECONDS = 0.2
+"""How often a held lock is asked for again under ``--lock-timeout``."""
+
+CONNECTION_CHECK_SECONDS = 0.2
+"""How often the heartbeat checks for a dropped connection, to reconnect before the lease is taken over."""
+
+RECONNECT_SECONDS = 1.0
+"""How long a holder whose connection is gone may take to come back over another one."""
+
+
+class LockInfo(NamedTuple):
+    """Who holds the lock, since when and until when."""
+
+    id: str
+    owner: str
+    host: str
+    pid: int
+    born: str
+    command: str
+    since: str
+    fence: int
+    """The number of this acquisition; each one has a higher one."""
+    expires: int
+    """When the lease runs out unless it is renewed: milliseconds since 1970; 0 for never."""
+    served_by: int
+    """The server's process that serves the holder's connection; 0 where there is no server."""
+    served_since: str
+
+    @property
+    def until(self) -> str:
+        """When the lease runs out, as an ISO timestamp; empty for never."""
+        if not self.expires:
+            return ""
+        return datetime.fromtimestamp(self.expires / 1000, UTC).isoformat(timespec="seconds")
+
+
+class Lock:
+    """The lock, as one run takes, keeps and releases it."""
+
+    owner: str
+    """The run that asks: account, host and process."""
+    fence: int
+    """The number of this run's acquisition; 0 before it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.owner = f"{process_owner()} on {host_name()} (process {os.getpid()})"
+        self.fence = 0
+        self._heartbeat_connection: Connection | None = None
+        self._disconnected: tuple[str, float] = ("", 0)
+
+    @contextmanager
+    def hold(
+        self, command: str, timeout: float = 0, on_wait: Callable[[str], None] = lambda sentence: None
+    ) -> Iterator[None]:
+        """Hold the lock; waits up to ``timeout`` seconds. Raises :class:`Locked`.
+
+        ``on_wait`` is called once, with a sentence that names the holder.
+        """
+        with self._dedicated_connection():
+            self.acquire(command, timeout, on_wait)
+            ended = threading.Event()
+            heartbeat = threading.Thread(
+                target=self._renew_lease, args=(self._store.lock_id, ended), daemon=True
+            )
+            heartbeat.start()
+            try:
+                try:
+                    yield
+                finally:
+                    ended.set()
+                    heartbeat.join()
+            except BaseException:
+                # the first error is raised, not a failed release that it caused
+                with suppress(ProvisionerError):
+                    self._release()
+                raise
+            self._release()
+
+    def raise_fence(self, fence: int) -> None:
+        """Make the next acquisition's number higher than this one, which the portal gave.
+
+        After a restore from a backup, the portal knows of later runs than the ledger does.
+        """
+        if fence > self.fence:
+            with self._store.writing() as connection:
+                connection.execute("UPDATE fact SET value = ? WHERE name = 'fence'", (str(fence),))
+
+    def remove(self, lock_id: str) -> LockInfo:
+        """Take the lock away from its holder, who finishes its current transaction and writes no other.
+
+        Raises :class:`UsageError`.
+        """
+        with self._store.unguarded_write() as connection:
+            holder = _holder(connection)
+            if holder is None:
+                raise UsageError("Nobody holds the lock.", "Nothing to do.")
+            if holder.id != lock_id:
+                raise UsageError(
+                    f"The lock is {holder.id}, not {lock_id}; "
+                    f"it belongs to {describe_lock(holder, self._store.now())}.",
+                    f"If that run is dead: provisioner unlock {holder.id}",
+                )
+            connection.execute("DELETE FROM lock")
+        return holder
+
+    def acquire(
+        self, command: str, timeout: float = 0, on_wait: Callable[[str], None] = lambda sentence: None
+    ) -> None:
+        """Take the lock without a heartbeat: it is kept for one lease, see :meth:`hold`."""
+        deadline = time.monotonic() + timeout
+        announced = False
+        holder = self._try_acquire(command)
+        while holder is not None:
+            # a holder that lost its connection is given a moment before it is reported as alive
+            if holder.id != self._disconnected[0]:
+                if time.monotonic() >= deadline:
+                    raise Locked(
+                        f"The ledger is locked by {describe_lock(holder, self._store.now())}.",
+                        "Wait for it (--lock-timeout 60), or if that run is stuck: "
+                        f"provisioner unlock {holder.id}",
+                    )
+                if not announced:
+                    announced = True
+                    on_wait(f"Waiting for the ledger: locked by {describe_lock(holder, self._store.now())}.")
+            time.sleep(POLL_SECONDS)
+            holder = self._try_again(command, holder, deadline)
+
+    def _try_again(self, command: str, holder: LockInfo, deadline: float) -> LockInfo | None:
+        """As :meth:`_try_acquire`, but an unreachable server counts as still locked until the deadline."""
+        try:
+            return self._try_acquire(command)
+        except LedgerError as problem:
+            if not is_unreachable(problem) or time.monotonic() >= deadline:
+                raise
+            return holder
+
+    def _try_acquire(self, command: str) -> LockInfo | None:
+        """Take the lock if it is free or its holder is known to be gone; None on success, else the holder."""
+        try:
+            return self._acquire_once(command)
+        except LedgerError as problem:
+            # a holder whose transaction lasts longer than this one waits is at work
+            holder = read_lock(self._store.location) if is_busy(problem) else None
+            if holder is None:
+                raise
+            return holder
+
+    def _acquire_once(self, command: str) -> LockInfo | None:
+        store = self._store
+        with store.unguarded_write() as connection:
+            now = store.server_time()
+            holder = _holder(connection)
+            if holder is not None and not self._is_over(holder, now):
+                return holder
+            with reject_corrupt_rows():
+                fence = int(read_fact(connection, "fence") or "0") + 1
+            lock, pid = os.urandom(6).hex(), os.getpid()
+            served = self._backend(self._heartbeat_connection or connection)
+            connection.execute(
+                "INSERT INTO fact VALUES ('fence', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (str(fence),),
+            )
+            connection.execute("DELETE FROM lock")
+            connection.execute(
+                "INSERT INTO lock (one, id, owner, host, pid, born, command, since, fence, expires, "
+                "served_by, served_since) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    lock, process_owner(), host_name(), pid, process_start(pid), storable(command),
+                    store.timestamp(), fence, store.expiry(now), *served,
+                ),
+            )  # fmt: skip
+        store.lock_id, self.fence = lock, fence
+        return None
+
+    def _is_over(self, holder: LockInfo, now: float) -> bool:
+        """True if the holder's lease has run out, or its process is known to have ended."""
+        if holder.expires and now * 1000 >= holder.expires:
+            return True
+        if isinstance(self._store.location, Path):
+            return not is_alive(holder.host, holder.pid, holder.born)
+        from provisioner.storage.postgres import is_served
+
+        if is_served(self._store.connection, holder.served_by, holder.served_since):
+            self._disconnected = ("", 0)
+            return False
+        # its connection may have been cut while the run is alive: leave it time to reconnect
+        if self._disconnected[0] != holder.id:
+            self._disconnected = (holder.id, time.monotonic())
+        return time.monotonic() - self._disconnected[1] >= RECONNECT_SECONDS
+
+    @contextmanager
+    def _dedicated_connection(self) -> Iterator[None]:
+        """On a server, a connection for the heartbeat alone, which shows that this run is alive.
+
+        The one that works may idle while a portal or a mail server answers, and be cut for it.
+        """
+        if isinstance(self._store.location, Path):
+            yield
+            return
+        with closing(self._store.reopen()) as self._heartbeat_connection:
+            try:
+                yield
+            finally:
+                self._heartbeat_connection = None
+
+    def _backend(self, connection: Connection) -> tuple[int, str]:
+        """The server's process at the other end, and its start; (0, "") for a file."""
+        if isinstance(self._store.location, Path):
+            return (0, "")
+        from provisioner.storage.postgres import backend_of
+
+        return backend_of(connection)
+
+    def _renew_lease(self, lock: str, ended: threading.Event) -> None:
+        """Renew the lease until the run has ended or lost the lock; runs in a thread."""
+        while not self._wait_for_beat(ended):
+            # a renewal that fails is tried again at the next beat; if none succeeds, the next write finds out
+            with (
+                suppress(ProvisionerError),
+                translate_errors(self._store.location, LEDGER_SCHEMA),
+                self._heartbeat_session() as connection,
+            ):
+                with transaction(connection):
+                    expires = self._store.expiry(self._store.server_time(connection))
+                    renewed = connection.execute(
+                        "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
+                        (expires, *self._backend(connection), lock),
+                    ).rowcount
+                if not renewed:
+                    return
+
+    def _wait_for_beat(self, ended: threading.Event) -> bool:
+        """Wait until the next beat is due or the connection is cut; True once the run has ended."""
+        due = time.monotonic() + self._store.lease / 3
+        connection = self._heartbeat_connection
+        while (left := due - time.monotonic()) > 0:
+            if ended.wait(left if connection is None else min(left, CONNECTION_CHECK_SECONDS)):
+                return True
+            if connection is not None and self._is_cut_off(connection):
+                return False
+        return ended.is_set()
+
+    def _is_cut_off(self, connection: Connection) -> bool:
+        from provisioner.storage.postgres import is_cut_off
+
+        return is_cut_off(connection)
+
+    @contextmanager
+    def _heartbeat_session(self) -> Iterator[Connection]:
+        if self._heartbeat_connection is not None:
+            yield self._heartbeat_connection
+        else:
+            with closing(self._store.reopen()) as connection:
+                yield connection
+
+    def _release(self) -> None:
+        try:
+            with self._store.unguarded_write() as connection:
+                connection.execute("DELETE FROM lock WHERE id = ?", (self._store.lock_id,))
+        except LedgerError:
+            # a lock that is released all the same, or held by another run, needs no release
+            if not self._store.is_superseded():
+                raise
+        self._store.lock_id = ""
+
+
+def read_lock(location: Location) -> LockInfo | None:
+    """Who holds the lock now; None if it is free."""
+    return read(location, LEDGER_SCHEMA, _holder)
+
+
+def describe_lock(holder: LockInfo, now: datetime) -> str:
+    """Owner and age, in words."""
+    minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
+    age = "less than a minute" if minutes < 1 else f"{minutes} minute{'s' if minutes > 1 else ''}"
+    return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"
+
+
+def _holder(connection: Connection) -> LockInfo | None:
+    row = connection.execute(
+        "SELECT id, owner, host, pid, born, command, since, fence, expires, served_by, served_since FROM lock"
+    ).fetchone()
+    if row is None:
+        return None
+    with reject_corrupt_rows():
+        holder = LockInfo(*row)
+        if datetime.fromisoformat(holder.since).tzinfo is None or holder.pid <= 0:
+            raise ValueError("the lock has no time zone or no process")
+    return holder

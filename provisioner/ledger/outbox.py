@@ -1,0 +1,210 @@
+"""The outbox: every letter owed, and how far it got.
+
+owed ▸ connecting ▸ body ▸ sent · failed · unknown
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
+from provisioner.storage.database import Connection, Location, placeholders, read, reject_corrupt_rows
+
+if TYPE_CHECKING:
+    from provisioner.mail.message import Letter
+
+MAX_CLAIMS = 16
+"""How many claimants are kept for a letter: the latest ones."""
+
+
+class OutboxEntry(NamedTuple):
+    """One letter of the outbox."""
+
+    letter: Letter
+    user: str
+    user_id: str
+    state: str
+    attempts: int
+    resent: bool
+    detail: str
+    changed: str
+    claims: tuple[str, ...] = ()
+    """The runs that may hold its claim on the portal: the one named last, and those that asked since."""
+
+
+class Outbox:
+    """The letters owed, written by the run that holds the lock."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def claimant(self) -> str:
+        """The id under which this run claims letters on the portal; random, so copies of a ledger differ."""
+        return self._store.lock_id
+
+    def enqueue(self, user: str, user_id: str, letter: Letter) -> None:
+        """Add a letter, owed; does nothing if its key is there already."""
+        with self._store.writing() as connection:
+            insert_letters(connection, [(user, user_id, letter)], self._store.timestamp())
+
+    def letters(self, *states: str) -> list[OutboxEntry]:
+        """The letters in these states (all when none is given), oldest first."""
+        with self._store.reading() as connection:
+            where = f"state IN ({placeholders(states)})" if states else "1 = 1"
+            return letters_where(connection, where, states)
+
+    def mark(self, keys: Iterable[str], state: str, detail: str = "") -> None:
+        """Move letters to a state, in one commit."""
+        self.record([(key, state, detail) for key in keys])
+
+    def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
+        """Move letters, each to its state with a detail, in one commit."""
+        with self._store.writing() as connection:
+            self._mark(connection, marks)
+
+    def begin_delivery(self, keys: Iterable[str]) -> None:
+        """Move letters to connecting; committed before the portal is asked for their claims."""
+        now = self._store.timestamp()
+        with self._store.writing() as connection:
+            connection.executemany(
+                "UPDATE outbox SET state = 'connecting', detail = '', changed = ?, attempts = attempts + 1, "
+                "claims = claims || ' ' || ? WHERE key = ?",
+                [(now, self.claimant, key) for key in keys],
+            )
+
+    def record_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
+        """Store which run holds each letter's claim, and move those that this run does not hold."""
+        # one transaction: a letter whose claim a copy of the ledger holds never counts as owed
+        with self._store.writing() as connection:
+            connection.executemany(
+                "UPDATE outbox SET claims = ? WHERE key = ?", [(run, key) for key, run in holders.items()]
+            )
+            self._mark(connection, marks)
+
+    def sent_claims(self) -> dict[str, tuple[str, ...]]:
+        """Sent letters whose claims the portal still holds, with their :attr:`OutboxEntry.claims`."""
+        with self._store.reading() as connection:
+            rows = connection.execute("SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''")
+            return {key: _claims(text) for key, text in rows}
+
+    def end_claims(self, keys: Iterable[str]) -> None:
+        """Forget the claims of letters that the portal knows to be sent."""
+        with self._store.writing() as connection:
+            connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
+
+    def readdress(self, letters: Iterable[Letter]) -> None:
+        """Replace recipient and context of letters that have not been sent."""
+        with self._store.writing() as connection:
+            connection.executemany(
+                "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
+                [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
+            )
+
+    def resend(self, key: str) -> None:
+        """Move an unknown letter back to owed, once: the same bytes with the same Message-ID."""
+        with self._store.writing() as connection:
+            connection.execute(
+                "UPDATE outbox SET state = 'owed', resent = 1, changed = ? "
+                "WHERE key = ? AND state = 'unknown'",
+                (self._store.timestamp(), key),
+            )
+
+    def release_claims(self) -> None:
+        """Move letters from connecting back to owed."""
+        with self._store.writing() as connection:
+            connection.execute(
+                "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'",
+                (self._store.timestamp(),),
+            )
+
+    def reset_interrupted(self) -> list[OutboxEntry]:
+        """Settle the letters that an interrupted run was sending: connecting ▸ owed, body ▸ unknown.
+
+        Returns those that are unknown now, as they were before.
+        """
+        # this run holds the lock, so no other one is sending
+        self.release_claims()
+        with self._store.writing() as connection:
+            interrupted = letters_where(connection, "state = 'body'")
+            connection.execute(
+                "UPDATE outbox SET state = 'unknown', changed = ?, "
+                "detail = 'the program was stopped while the mail server was taking it' WHERE state = 'body'",
+                (self._store.timestamp(),),
+            )
+        return interrupted
+
+    def _mark(self, connection: Connection, marks: Iterable[tuple[str, str, str]]) -> None:
+        now = self._store.timestamp()
+        connection.executemany(
+            "UPDATE outbox SET state = ?, detail = ?, changed = ? WHERE key = ?",
+            [(state, storable(detail), now, key) for key, state, detail in marks],
+        )
+
+
+def read_letters(location: Location) -> list[OutboxEntry]:
+    """The whole outbox, oldest first."""
+    return read(location, LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
+
+
+def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
+    """The key of a user's welcome; a further welcome to the same user has a higher generation."""
+    from hashlib import sha256
+
+    return sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
+
+
+def letters_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[OutboxEntry]:
+    """The letters that meet an SQL condition, oldest first."""
+    rows = connection.execute(
+        "SELECT context, dated, key, recipient, language, template, "
+        f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
+        f"WHERE {where} ORDER BY seq",
+        values,
+    ).fetchall()
+    if not rows:
+        return []
+    from provisioner.mail.message import Letter
+
+    # decoded together: one call for each row costs more than the letters
+    with reject_corrupt_rows():
+        contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
+        days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
+        if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
+            raise ValueError("a letter's context is not one JSON object")
+    return [
+        OutboxEntry(
+            Letter(key, recipient, language, context, days[dated], template),
+            user, user_id, state, attempts, bool(resent), detail, changed, _claims(claims),
+        )
+        for context, (
+            _, dated, key, recipient, language, template,
+            user, user_id, state, attempts, resent, detail, changed, claims,
+        ) in zip(contexts, rows, strict=True)
+    ]  # fmt: skip
+
+
+def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
+    """Add owed letters, each with its user and portal id; leaves letters whose key exists as they are."""
+    connection.executemany(
+        "INSERT INTO outbox "
+        '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'owed', ?) ON CONFLICT (key) DO NOTHING",
+        [
+            (
+                letter.key, user, user_id, letter.recipient, letter.language, letter.template,
+                _context_text(dict(letter.context)), letter.dated.isoformat(), now,
+            )
+            for user, user_id, letter in letters
+        ],
+    )  # fmt: skip
+
+
+def _claims(text: str) -> tuple[str, ...]:
+    return tuple(text.split()[-MAX_CLAIMS:])
+
+
+_context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode

@@ -1,0 +1,191 @@
+"""The ledger's database: its tables, how it is opened, and its read and write transactions.
+
+A write transaction first checks that this run still holds the lock, so a run whose lock was taken away
+writes nothing more.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from provisioner.errors import LedgerError, LockLost, ProvisionerError
+from provisioner.model import Clock
+from provisioner.storage.database import (
+    Connection,
+    DatabaseSchema,
+    Location,
+    connect,
+    read,
+    reopen,
+    server_time,
+    transaction,
+    translate_errors,
+)
+
+LEASE_SECONDS = 60.0
+"""How long a run that has stopped responding keeps the lock. A running one renews it three times as often."""
+
+_TABLES = """
+CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE lock (
+    one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, owner TEXT NOT NULL, host TEXT NOT NULL,
+    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL,
+    fence INTEGER NOT NULL, expires INTEGER NOT NULL, served_by INTEGER NOT NULL, served_since TEXT NOT NULL);
+CREATE TABLE run (
+    id INTEGER PRIMARY KEY, owner TEXT NOT NULL, command TEXT NOT NULL, digest TEXT NOT NULL,
+    began TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL DEFAULT '');
+CREATE TABLE journal (
+    seq INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES run (id), key TEXT NOT NULL,
+    address TEXT NOT NULL, action TEXT NOT NULL, effect TEXT NOT NULL, intended TEXT NOT NULL,
+    settled TEXT, verdict TEXT NOT NULL DEFAULT '', problem TEXT NOT NULL DEFAULT '');
+CREATE INDEX journal_open ON journal (key) WHERE settled IS NULL;
+CREATE INDEX journal_run ON journal (run);
+CREATE TABLE managed (
+    id TEXT PRIMARY KEY, "user" TEXT NOT NULL UNIQUE, email TEXT, phone TEXT, created INTEGER NOT NULL);
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
+"""
+
+_TO_VERSION_2 = """
+INSERT INTO fact SELECT 'id', lower(hex(randomblob(16)));
+ALTER TABLE lock ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN served_by INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE lock ADD COLUMN served_since TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox RENAME TO older_outbox;
+CREATE TABLE outbox (
+    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
+    "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
+    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
+    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
+    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
+INSERT INTO outbox (key, "user", user_id, recipient, language, template, context, dated, state, attempts,
+    resent, detail, changed)
+    SELECT key, "user", user_id, recipient, language, template, context, dated, state, attempts,
+    resent, detail, changed FROM older_outbox ORDER BY rowid;
+DROP TABLE older_outbox;
+CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
+CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
+"""
+
+LEDGER_SCHEMA = DatabaseSchema("ledger", 0x70724C65, 2, _TABLES, LedgerError, (_TO_VERSION_2,))
+
+
+class Store:
+    """The open ledger database, shared by lock, journal, outbox and accounts."""
+
+    id: str
+    """The ledger's own lasting id."""
+    lock_id: str
+    """The id of the lock that this run holds, drawn at random; empty while it holds none."""
+
+    def __init__(self, location: Location, clock: Clock, lease: float) -> None:
+        self.location = location
+        self.lease = lease
+        self.lock_id = ""
+        self.connection = connect(location, LEDGER_SCHEMA, _insert_id)
+        self._clock = clock
+        with self.reading() as connection:
+            self.id = read_fact(connection, "id")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+    def reopen(self) -> Connection:
+        """A further connection to the same database."""
+        return reopen(self.location, LEDGER_SCHEMA)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """The connection, with the database's errors as :class:`LedgerError`."""
+        with translate_errors(self.location, LEDGER_SCHEMA):
+            yield self.connection
+
+    @contextmanager
+    def unguarded_write(self) -> Iterator[Connection]:
+        """One write transaction that does not need the lock."""
+        with self.reading() as connection, transaction(connection):
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """One write transaction. Raises :class:`LockLost` when this run no longer holds the lock."""
+        began = time.monotonic()
+        try:
+            with self.unguarded_write() as connection:
+                if _lock_id(connection) != self.lock_id or not self.lock_id:
+                    raise _lock_lost()
+                yield connection
+                if time.monotonic() - began > self.lease / 3:
+                    # the heartbeat waited for this transaction, and so does any run that reads the lease next
+                    connection.execute("UPDATE lock SET expires = ?", (self.expiry(self.server_time()),))
+        except LedgerError as problem:
+            # a server disconnects a client that idles within a transaction; another run may hold the lock
+            if self.is_superseded():
+                raise _lock_lost() from problem
+            raise
+
+    def is_superseded(self) -> bool:
+        """True if the lock is known not to be held by this run any more."""
+        if isinstance(self.location, Path):
+            return False
+        try:
+            return read(self.location, LEDGER_SCHEMA, _lock_id) != self.lock_id
+        except ProvisionerError:
+            return False
+
+    def now(self) -> datetime:
+        """The time by the run's own clock."""
+        return self._clock()
+
+    def timestamp(self) -> str:
+        """The time by the run's own clock, as the ledger stores it."""
+        return self._clock().isoformat(timespec="seconds")
+
+    def server_time(self, connection: Connection | None = None) -> float:
+        """Seconds since 1970 by the clock that all users of this database share."""
+        return server_time(self.location, connection or self.connection)
+
+    def expiry(self, now: float) -> int:
+        """When a lease renewed at ``now`` (seconds since 1970) runs out, in milliseconds since 1970."""
+        return int((now + self.lease) * 1000)
+
+
+def read_fact(connection: Connection, name: str) -> str:
+    """The value of a named fact; empty if it is not set."""
+    row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def storable(text: str) -> str:
+    """The text with bytes that are not UTF-8, lone surrogates and NUL escaped, which databases refuse."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
+
+
+def _insert_id(connection: Connection) -> None:
+    connection.execute("INSERT INTO fact VALUES ('id', ?)", (os.urandom(16).hex(),))
+
+
+def _lock_id(connection: Connection) -> str:
+    row = connection.execute("SELECT id FROM lock").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _lock_lost() -> LockLost:
+    return LockLost(
+        "The lock of this ledger was taken away from this run, by provisioner unlock or by another run, "
+        "so it stopped.",
+        "Run the same command again: what is done is kept, what is not is taken up.",
+    )
