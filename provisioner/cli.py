@@ -103,8 +103,8 @@ def _tell(sentence: str, remedy: str) -> None:
 
 def _report(problem: ProvisionerError) -> None:
     if problem.diagnostics:
+        from provisioner.commands.report import show_problems
         from provisioner.errors import WorkspaceError
-        from provisioner.operations.open import show_problems
         from provisioner.workspace.files import find_workspace
 
         try:

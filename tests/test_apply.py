@@ -19,14 +19,8 @@ from provisioner.ledger.outbox import letter_key
 from provisioner.ledger.snapshot import read_ledger
 from provisioner.mail.message import Letter
 from provisioner.model import AppState, Grant, Operator, State, Welcome
-from provisioner.operations.apply import (
-    Outcome,
-    apply_steps,
-    settle_interrupted,
-    step_key,
-    unconverged_changes,
-    verify_precondition,
-)
+from provisioner.operations.apply import Outcome, apply_steps, settle_interrupted, step_key
+from provisioner.operations.precondition import unconverged_changes, verify_precondition
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.portal import Call, Verdict

@@ -16,8 +16,8 @@ from crash_support import TWO_NEWCOMERS, posting, received
 from shell_support import Shell, tables
 from smtp_support import Server, smtp_server
 
-from provisioner.commands import apply as apply_module
 from provisioner.ledger.outbox import read_letters
+from provisioner.operations import apply as apply_module
 from provisioner.operations import deliver
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"

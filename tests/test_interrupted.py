@@ -31,7 +31,8 @@ from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.snapshot import read_ledger
 from provisioner.mail import smtp
-from provisioner.operations import session as work_module
+from provisioner.operations import apply as run_module
+from provisioner.operations import session as session_module
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import CountingLine, counting, duration
 
@@ -112,9 +113,11 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(tmp_path: P
 
 WORK = (
     "load_workspace", "plan_workspace", "show_text", "load_sender", "check_templates", "open_portal_for",
-    "verify_precondition",     "remember_adoptions", "unconverged_changes", "deliver", "_conclude",
+    "verify_precondition", "remember_adoptions", "unconverged_changes", "deliver", "_conclude",
 )  # fmt: skip
 """What an apply does, one after another."""
+
+MODULES = (apply_module, run_module, session_module)
 
 
 @pytest.mark.parametrize("name", WORK)
@@ -123,7 +126,7 @@ def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: P
     folder = one_client(tmp_path / "firm")
 
     def prepare() -> None:
-        module = apply_module if hasattr(apply_module, name) else work_module
+        module = next(module for module in MODULES if hasattr(module, name))
         work: Callable[..., object] = getattr(module, name)
 
         def interrupted(*words: object, **names: object) -> object:

@@ -472,7 +472,7 @@ def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pyte
             other.lock.remove(_held(place).id)
         return deliver(*_)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("provisioner.commands.apply.deliver", unlocked)
+    monkeypatch.setattr("provisioner.operations.apply.deliver", unlocked)
     told = shell("apply", "--auto-approve")
     assert told.code == 6
     assert "Stopped after 32 steps.\n" in told.err

@@ -10,9 +10,9 @@ from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS
 from shell_support import Shell
 
-from provisioner.commands import apply as apply_module
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import read_letters
+from provisioner.operations import apply as apply_module
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
 

@@ -56,12 +56,8 @@ from provisioner.model import (
     email_key,
     month_end,
 )
-from provisioner.operations.apply import (
-    apply_steps,
-    settle_interrupted,
-    unconverged_changes,
-    verify_precondition,
-)
+from provisioner.operations.apply import apply_steps, settle_interrupted
+from provisioner.operations.precondition import unconverged_changes, verify_precondition
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.planning.steps import (

@@ -14,7 +14,6 @@ from people import NOW, TERMS
 from reference_portal import MemoryPortal
 from shell_support import Shell
 
-from provisioner.commands import apply as apply_module
 from provisioner.diagnostics import Diagnostic, warning
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost
@@ -22,6 +21,7 @@ from provisioner.ledger.journal import read_entries
 from provisioner.ledger.outbox import letter_key, read_letters
 from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator, State
+from provisioner.operations import apply as apply_module
 from provisioner.operations import pipeline as planning_module
 from provisioner.operations.apply import remember_adoptions
 from provisioner.operations.deliver import DeliveryReport

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
-from provisioner.commands.plan import read_plan
+from provisioner.commands.report import letter_progress
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry, letter_key, read_letters
@@ -16,13 +17,14 @@ from provisioner.model import Clock, Status, User, email_key
 from provisioner.operations.deliver import DeliveryReport, check_templates, recover_outbox, write
 from provisioner.operations.mailing import deliver, load_sender, preview_letters
 from provisioner.operations.open import ledger_location, read_declared, read_snapshot, utc_now
+from provisioner.operations.saved_plan import read_plan
 from provisioner.operations.session import writing_session
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
 from provisioner.render.describe import count_of
 from provisioner.render.sanitize import printable, printable_json
-from provisioner.terminal.console import Console
+from provisioner.terminal.console import Console, interruptible
 from provisioner.workspace.files import make_folder, write_private
 from provisioner.workspace.settings import Workspace, load_workspace
 
@@ -98,7 +100,14 @@ def send(
     """Send what is owed; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
     sender = load_sender(workspace)
-    with writing_session(workspace, "mail send", console, lock_timeout=lock_timeout, clock=clock) as work:
+    with writing_session(
+        workspace,
+        "mail send",
+        on_wait=console.say,
+        interruptible=partial(interruptible, console),
+        lock_timeout=lock_timeout,
+        clock=clock,
+    ) as work:
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
         ledger.bind_portal(_portal_id(portal))
@@ -108,7 +117,7 @@ def send(
         check_templates((posted.letter for posted in owed), sender)
         if only is not None:
             owed = [posted for posted in owed if posted.letter.key == only]
-        tally = deliver(workspace, ledger, portal, sender, owed, console, work.stop)
+        tally = deliver(workspace, ledger, portal, sender, owed, partial(letter_progress, console), work.stop)
     return _concluded(tally, parked, console, stopped=work.stop())
 
 

@@ -1,40 +1,49 @@
-"""Apply does exactly the plan: intend ▸ write ▸ settle, wave by wave.
+"""Apply: the steps of a plan, each intended, written and settled, wave by wave, and then its letters.
 
-A plan is its own precondition: before the first write each resource it touches must be as
-planned from, as planned to, or a step in between; so running the same plan again is how an
-interrupted or partly failed run is finished.
+Before the first write each resource that the plan touches must be as planned from, as planned to, or at a
+step in between. So an interrupted or partly failed run is finished by applying the same plan again.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
+from typing import Protocol
 
-from provisioner.errors import StalePlan
+from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect, Settlement
 from provisioner.ledger.ledger import Ledger
+from provisioner.mail.delivery import Delivery
 from provisioner.model import (
     Address,
+    Clock,
     Managed,
-    PortalTerms,
     Resource,
-    State,
     User,
-    company_address,
-    email_key,
-    user_address,
 )
+from provisioner.operations.deliver import DeliveryReport, SenderProfile, check_templates, recover_outbox
+from provisioner.operations.mailing import deliver, load_sender, preview_letters
+from provisioner.operations.precondition import (
+    Baseline,
+    ResourceProgress,
+    remaining_steps,
+    unconverged_changes,
+    verify_precondition,
+)
+from provisioner.operations.session import Session, writing_session
 from provisioner.planning.codec import canonical, step_to_json
-from provisioner.planning.plan import Change, Plan, PlannedLetter, PlannedStep
+from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
+from provisioner.planning.planfile import digest
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portal import Call, Portal, Receipt, Snapshot, Verdict
+from provisioner.render.describe import count_of
 from provisioner.rules import StateIndex
+from provisioner.workspace.settings import Workspace
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
-
-_ANEW = "Make a new one: provisioner plan --out FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +61,155 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Position:
-    """Where the portal stands on one resource: how many of its steps are done, and its version."""
+class ApplyReport:
+    """What a run did, counted as it goes."""
 
-    done: int
-    id: str = ""
-    version: int = 0
+    outcomes: list[Outcome] = field(default_factory=list)
+    differing: list[str] = field(default_factory=list)
+    """Addresses that are not as planned when the portal is read again."""
+    letters: DeliveryReport = field(default_factory=DeliveryReport)
+    stopped: bool = False
+    """The user asked to stop before the end."""
+
+    @property
+    def done(self) -> int:
+        """The number of steps after which the portal is as planned."""
+        return sum(outcome.done for outcome in self.outcomes)
+
+    @property
+    def undone(self) -> list[Outcome]:
+        """Steps that did not happen."""
+        return [outcome for outcome in self.outcomes if not outcome.done]
+
+    def in_words(self) -> str:
+        """One line for the ledger and for the end of the run."""
+        verdicts = dict.fromkeys(Verdict, 0)
+        for outcome in self.outcomes:
+            verdicts[outcome.verdict] += 1
+        words = [f"{count_of(self.done, 'step')} done"]
+        words += [
+            f"{verdicts[verdict]} {word}"
+            for verdict, word in (
+                (Verdict.CONFLICT, "in conflict"),
+                (Verdict.FAILED, "failed"),
+                (Verdict.SKIPPED, "skipped"),
+            )
+            if verdicts[verdict]
+        ]
+        words.append(f"{count_of(self.letters.sent, 'e-mail')} sent")
+        if self.letters.trouble:
+            words.append(f"{len(self.letters.trouble)} not sent")
+        if self.stopped:
+            words.append("stopped before the end")
+        return ", ".join(words)
 
 
-@dataclass(slots=True)
-class Baseline:
-    """The plan's addresses as the portal has them before the first write (:func:`verify_precondition`)."""
+class ApplyView(Protocol):
+    """What a run shows while it works."""
 
-    portal: str
-    terms: PortalTerms
-    state: State
-    positions: dict[Address, _Position] = field(default_factory=dict)
+    def waiting(self, sentence: str) -> None:
+        """Another run holds the ledger or the portal."""
+        ...
+
+    def interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Entered once the ledger is locked; its function says whether the user asked to stop."""
+        ...
+
+    def recovered(self, steps: int) -> None:
+        """So many steps of an interrupted run had reached the portal."""
+        ...
+
+    def applying(self, total: int) -> AbstractContextManager[Callable[[Outcome], None]]:
+        """Entered before the first of ``total`` steps; its callback takes each outcome."""
+        ...
+
+    def sending(self, total: int) -> AbstractContextManager[Callable[[Delivery, str], None]]:
+        """Entered before the first of ``total`` letters; its callback takes a delivery and its recipient."""
+        ...
+
+    def aborted(self, report: ApplyReport) -> None:
+        """An error ends the run after the steps of this report."""
+        ...
+
+
+def apply_plan(
+    workspace: Workspace,
+    plan: Plan,
+    view: ApplyView,
+    *,
+    command: str,
+    lock_timeout: float,
+    parallelism: int,
+    clock: Clock,
+) -> ApplyReport:
+    """Apply the plan and send its letters, as the only run at the ledger and the portal.
+
+    ``command`` names the run in the ledger. Raises :class:`MailError` for a broken template and
+    :class:`StalePlan` before the first write.
+    """
+    sender = load_sender(workspace)
+    check_templates(preview_letters(plan, clock()), sender)
+    with writing_session(
+        workspace,
+        command,
+        on_wait=view.waiting,
+        interruptible=view.interruptible,
+        lock_timeout=lock_timeout,
+        clock=clock,
+        parallelism=parallelism,
+    ) as session:
+        report = _run(workspace, plan, sender, session, view, command)
+    report.stopped = session.stop()
+    return report
+
+
+def _run(
+    workspace: Workspace, plan: Plan, sender: SenderProfile, session: Session, view: ApplyView, command: str
+) -> ApplyReport:
+    ledger, portal, stop = session.ledger, session.portal, session.stop
+    report = ApplyReport()
+    snapshot = _read_settled(portal, ledger, view)
+    parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+    report.letters.trouble += parked
+    start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
+    ledger.journal.begin(command, digest(plan))
+    try:
+        remember_adoptions(plan, ledger)
+        with view.applying(len(plan.steps)) as on_outcome:
+            for outcome in apply_steps(plan, start, portal, ledger, stop):
+                report.outcomes.append(outcome)
+                on_outcome(outcome)
+        report.stopped = stop()
+        if not report.stopped:
+            report.differing = [
+                str(change.address) for change in unconverged_changes(plan, portal.snapshot())
+            ]
+            report.letters = deliver(
+                workspace, ledger, portal, sender, ledger.outbox.letters("owed"), view.sending, stop
+            )
+            report.letters.trouble[:0] = parked
+            report.stopped = stop()
+    except ProvisionerError as problem:
+        view.aborted(report)
+        # a ledger that cannot be written either would hide the error that ends the run
+        with suppress(ProvisionerError):
+            ledger.journal.end(f"{report.in_words()}; {problem.sentence}")
+        raise
+    ledger.journal.end(report.in_words())
+    return report
+
+
+def _read_settled(portal: Portal, ledger: Ledger, view: ApplyView) -> Snapshot:
+    """The portal's snapshot, once the steps of an interrupted run are settled."""
+    snapshot = portal.snapshot()
+    ledger.bind_portal(snapshot.portal)
+    if not ledger.snapshot().unsettled:
+        return snapshot
+    recovered = settle_interrupted(portal, ledger, snapshot)
+    if recovered:
+        view.recovered(recovered)
+    # a driver may finish or undo an interrupted step when its receipt is asked for
+    return portal.snapshot()
 
 
 def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> int:
@@ -98,61 +240,6 @@ def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snap
     return holder is None or holder.id != receipt.id
 
 
-def verify_precondition(
-    plan: Plan,
-    snapshot: Snapshot,
-    managed: Mapping[str, Managed] | None = None,
-    creations: Mapping[str, int] | None = None,
-) -> Baseline:
-    """Hold the plan against the portal as it is now. Raises :class:`StalePlan`, naming what moved.
-
-    ``managed`` and ``creations`` are the ledger's: whose account already stands behind a name, whatever its
-    e-mail reads today, and how often a name was given to a new account.
-    """
-    managed, creations = managed or {}, creations or {}
-    if plan.portal and plan.portal != snapshot.portal:
-        raise StalePlan("This plan was made for another portal.", _ANEW)
-    if not plan.portal and (others := _others(plan, snapshot.state, managed)):
-        raise StalePlan(
-            "This plan was made when there was no portal yet, and the one that is there has more than the "
-            f"plan knows: {others[0]}{f' and {len(others) - 1} more' if others[1:] else ''}.",
-            _ANEW,
-        )
-    by_id = {user.id: user for user in snapshot.state.users.values()}
-    steps = _steps_by_address(plan)
-    positions: dict[Address, _Position] = {}
-    moved: list[str] = []
-    for change in plan.changes:
-        found = _found(change, snapshot.state, by_id)
-        if found is None and change.before is None and change.address.key in managed:
-            found = by_id.get(managed[change.address.key].id)
-        done = _steps_done(change, steps.get(change.address, ()), found)
-        if done is None:
-            moved.append(str(change.address))
-        elif found is None:
-            # a name that was given up may be given again: what is to be is another account
-            positions[change.address] = _Position(done, version=creations.get(str(change.address), 0))
-        else:
-            positions[change.address] = _Position(done, getattr(found, "id", ""), found.version)
-    if moved:
-        raise StalePlan(
-            f"The portal has changed since this plan was made: {', '.join(moved)}. Nothing was written.",
-            "Look at what there is to do now: provisioner plan",
-        )
-    return Baseline(
-        snapshot.portal, snapshot.terms, _on_plan_addresses(plan, snapshot.state, positions), positions
-    )
-
-
-def _others(plan: Plan, state: State, managed: Mapping[str, Managed]) -> list[Address]:
-    """What the portal has beside what the plan makes there: nothing, where it was made for this plan."""
-    planned = {change.address for change in plan.changes}
-    ours = {record.id for record in managed.values()}
-    found = [company_address(number) for number in state.companies]
-    found += [user_address(key) for key, user in state.users.items() if user.id not in ours]
-    return [address for address in found if address not in planned]
-
-
 def apply_steps(
     plan: Plan, start: Baseline, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
@@ -165,7 +252,7 @@ def apply_steps(
     letters = {letter.user: letter for letter in plan.letters}
     failed: dict[Address, str] = {}
     batch = portal.capabilities().batch
-    for _, wave in groupby(_left_to_do(plan, start), key=lambda planned: planned.wave):
+    for _, wave in groupby(remaining_steps(plan, start), key=lambda planned: planned.wave):
         for chunk in _chunks(wave, batch):
             if stop():
                 return
@@ -183,7 +270,7 @@ def apply_steps(
             for (step, before), receipt in zip(allowed, receipts, strict=True):
                 address = address_of(step)
                 if receipt.verdict in DONE:
-                    start.positions[address] = _Position(0, receipt.id, receipt.version)
+                    start.positions[address] = ResourceProgress(0, receipt.id, receipt.version)
                 else:
                     failed[address] = receipt.problem
                     census.place(address, before)
@@ -198,12 +285,6 @@ def remember_adoptions(plan: Plan, ledger: Ledger) -> None:
             for adoption in plan.adoptions
         }
     )
-
-
-def unconverged_changes(plan: Plan, snapshot: Snapshot) -> list[Change]:
-    """The changes whose resource, read again, is not as planned to."""
-    by_id = {user.id: user for user in snapshot.state.users.values()}
-    return [change for change in plan.changes if _found(change, snapshot.state, by_id) != change.after]
 
 
 def step_key(portal: str, step: Step, id_: str, version: int) -> str:
@@ -265,53 +346,6 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
 
 def _words(letter: PlannedLetter) -> dict[str, object]:
     return {"recipient": letter.recipient, "language": letter.language, "context": dict(letter.context)}
-
-
-def _steps_by_address(plan: Plan) -> dict[Address, list[Step]]:
-    steps: dict[Address, list[Step]] = {}
-    for planned in plan.steps:
-        steps.setdefault(planned.address, []).append(planned.step)
-    return steps
-
-
-def _found(change: Change, state: State, by_id: Mapping[str, User]) -> Resource | None:
-    """The resource of a change as the portal has it now, whatever its e-mail reads today."""
-    if isinstance(change.after, User):
-        if isinstance(change.before, User):
-            return by_id.get(change.before.id)
-        return state.users.get(email_key(change.after.email))
-    return state.companies.get(change.address.key)
-
-
-def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -> int | None:
-    """How many of the change's steps the found resource has behind it; None when it fits nowhere."""
-    state = change.before
-    done = 0 if found == state else None
-    for count, step in enumerate(steps, start=1):
-        state = after(state, step)
-        if found == state:
-            done = count
-    return done
-
-
-def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, _Position]) -> State:
-    """The state with the plan's users under the plan's names for them."""
-    names = {position.id: address.key for address, position in positions.items() if position.id}
-    taken = set(names.values())
-    users = {}
-    for key, user in state.users.items():
-        name = names.get(user.id) or (f"{key}#{user.id}" if key in taken else key)
-        users[name] = user
-    return State(state.companies, users)
-
-
-def _left_to_do(plan: Plan, start: Baseline) -> Iterator[PlannedStep]:
-    behind = {address: position.done for address, position in start.positions.items()}
-    for planned in plan.steps:
-        if behind[planned.address] > 0:
-            behind[planned.address] -= 1
-        else:
-            yield planned
 
 
 def _obstacle(

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 
 from provisioner.errors import MailError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry
 from provisioner.limits import MAX_TEMPLATE_BYTES
-from provisioner.mail.delivery import Delivery, DeliveryState, Transport
+from provisioner.mail.delivery import Delivery, Transport
 from provisioner.mail.message import Letter, Templates
 from provisioner.mail.transport import open_transport
 from provisioner.operations.deliver import DeliveryReport, SenderProfile, deliver_outbox
 from provisioner.planning.plan import Plan
 from provisioner.portal import Portal
-from provisioner.render.sanitize import printable
-from provisioner.terminal.console import Console
-from provisioner.terminal.progress import progress
 from provisioner.workspace.files import read_texts, resource_folder
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace
 
 TEMPLATE_SUFFIX = ".j2"
+
+LetterProgress = Callable[[int], AbstractContextManager[Callable[[Delivery, str], None]]]
+"""Entered with the number of letters; the callback takes each delivery and its recipient."""
 
 
 def load_sender(workspace: Workspace) -> SenderProfile:
@@ -65,31 +66,16 @@ def deliver(
     portal: Portal,
     sender: SenderProfile,
     owed: Sequence[OutboxEntry],
-    console: Console,
+    progress: LetterProgress,
     stop: Callable[[], bool],
 ) -> DeliveryReport:
-    """Send these letters, which the outbox owes, telling each one's fate."""
+    """Send these owed letters. ``progress`` is entered with their number; it takes each delivery."""
     if not owed:
         return DeliveryReport()
-    sent = 0
-
-    with progress(console, "Sending", len(owed)) as shown:
-
-        def on_letter(delivery: Delivery, address: str) -> None:
-            nonlocal sent
-            recipient = printable(address)
-            if delivery.state is DeliveryState.SENT and delivery.detail:
-                shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
-            elif delivery.state is DeliveryState.SENT:
-                sent += 1
-                shown.tell(f"[{sent}/{len(owed)}] welcome e-mail to {recipient}: sent")
-            else:
-                line = f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})"
-                shown.tell(line, good=False)
-
+    with progress(len(owed)) as on_letter:
         try:
             transport = open_mail_transport(workspace)
         except MailError as problem:
-            # what was done for the letters stays done, and they stay owed
+            # the portal's steps stay done, and the letters stay owed
             return DeliveryReport(problem=problem)
         return deliver_outbox(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)

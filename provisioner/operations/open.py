@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from contextlib import closing
 from datetime import UTC, datetime
-from pathlib import Path
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.errors import LedgerError, PortalError, WorkspaceError
-from provisioner.limits import MAX_FILE_BYTES
+from provisioner.errors import LedgerError, PortalError
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.model import Clock
@@ -18,8 +15,6 @@ from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.storage.database import Location, parse_location
-from provisioner.terminal.console import Console
-from provisioner.workspace.files import read_bytes
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests
 
@@ -101,32 +96,3 @@ def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
     """Everything the portal holds; writes nothing."""
     with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()
-
-
-def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
-    """Problems with the lines they are about, on stderr."""
-    found = list(problems)
-    if found:
-        from provisioner.render.diagnostics import render_problems
-
-        text = render_problems(
-            found, _line_reader(workspace_root), colour=console.colour, width=console.width
-        )
-        console.say(text)
-
-
-def _line_reader(root: Path) -> Callable[[str, int], str | None]:
-    texts: dict[str, list[str]] = {}
-
-    def line_of(file: str, line: int) -> str | None:
-        if file not in texts:
-            try:
-                texts[file] = (
-                    read_bytes(root / file, MAX_FILE_BYTES).decode("utf-8-sig", "replace").splitlines()
-                )
-            except WorkspaceError:
-                texts[file] = []
-        lines = texts[file]
-        return lines[line - 1] if 0 < line <= len(lines) else None
-
-    return line_of

@@ -88,16 +88,16 @@ def plan_workspace(
     clock: Clock = utc_now,
     *,
     digests: bool = False,
-    watch: ProgressFactory = no_progress,
+    progress: ProgressFactory = no_progress,
 ) -> PlannedWorkspace:
     """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
     :class:`UsageError` where the selection names nobody.
     """
-    with watch("Reading") as tell:
+    with progress("Reading") as tell:
         declared, problems = read_manifests(workspace, digests=digests, tell=tell)
     world = _resolved(workspace, declared, problems, clock)
     require_known(selection, world)
-    with watch("Planning") as tell:
+    with progress("Planning") as tell:
         plan = plan_of(workspace, world, selection, clock, tell)
     if digests:
         declared = with_settings(declared, workspace)
