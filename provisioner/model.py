@@ -1,7 +1,7 @@
 """The words of the program: companies, users, and the state that holds them.
 
 Current and desired are both a :class:`State`: two variables, not two classes, so that a
-difference is ``!=``. Everything here is an immutable value.
+difference is ``!=``. Every value is frozen.
 """
 
 from __future__ import annotations
@@ -12,26 +12,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, dataclass_transform
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
-
-V = TypeVar("V")
-
-if TYPE_CHECKING:
-
-    @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-    def value(kind: type[V]) -> type[V]:
-        """A frozen dataclass with slots."""
-        ...
-else:
-
-    def value(kind: type[V]) -> type[V]:
-        """A frozen dataclass with slots, which the type checker alone keeps frozen.
-
-        To have Python keep it so as well makes each value eight times as slow to build.
-        """
-        return dataclass(slots=True, unsafe_hash=True)(kind)
-
 
 Clock = Callable[[], datetime]
 """Says what time it is, aware of its zone."""
@@ -133,7 +115,7 @@ class Grant(NamedTuple):
     ends: date | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Company:
     """A dossier. ``billing_ends`` is the portal's own mark of R15 and is never planned."""
 
@@ -145,7 +127,7 @@ class Company:
     version: int = field(default=0, compare=False)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class User:
     """A client user. ``id`` and ``version`` are the portal's and ride along uncompared."""
 
@@ -181,7 +163,7 @@ class User:
 Resource = Company | User
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class State:
     """Companies by dossier number, users by key. Treat the two mappings as read-only."""
 
@@ -193,7 +175,7 @@ class State:
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PortalTerms:
     """What differs by firm (A9): its catalogue, its mail domains (R14), its own staff (R1).
 

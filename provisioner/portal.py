@@ -8,18 +8,18 @@ of one step is not an exception but the verdict of its receipt.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import PortalError
-from provisioner.model import Clock, Operator, PortalTerms, State, User, value
+from provisioner.model import Clock, Operator, PortalTerms, State, User
 from provisioner.planning.steps import Step
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Access:
     """Where a portal is and who opens it: everything that a driver is given."""
 
@@ -69,7 +69,7 @@ class Verdict(StrEnum):
     """Another run has taken this one's place; nothing was written. Drivers raise :class:`LockLost`."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Call:
     """One step to be done.
 
@@ -84,7 +84,7 @@ class Call:
     version: int = 0
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """What the portal answers; ``id`` and ``version`` as they stand after the step."""
 
@@ -97,7 +97,7 @@ class Receipt:
     """Of what refuses, for programs: that of a diagnostic (*R2*), or one of ``verdicts.CODES``."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What this portal can do beyond the least."""
 
@@ -116,7 +116,7 @@ class Capabilities:
     """It knows which run of a ledger is the latest, and refuses the writes of an earlier one."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything the portal holds, read at one instant; users are keyed by ``email_key(email)``."""
 

@@ -1,17 +1,50 @@
-"""The words of the program, as the portal's users know them."""
+"""The portal's terms have its names, and the values of the program cannot be changed."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from importlib import import_module
+from inspect import getmembers, isclass
+from pkgutil import walk_packages
+from typing import Any
+
+import pytest
 from people import user
 
+import provisioner
 from provisioner.model import PRODUCTION_APPS, Production
 
+ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "ResourceProgress"}
+"""What a run counts up as it goes."""
 
-def test_the_production_trio_and_its_twin_have_the_portals_names() -> None:
+
+def values() -> Iterator[type[Any]]:
+    """Every public dataclass of the program but the accumulators."""
+    for found in walk_packages(provisioner.__path__, "provisioner."):
+        module = import_module(found.name)
+        for name, kind in getmembers(module, isclass):
+            if kind.__module__ == module.__name__ and is_dataclass(kind) and name[0] != "_":
+                yield kind
+
+
+def test_production_trios_have_the_names_of_the_portal() -> None:
     full = ("Production Compta", "Production Fiscalité", "Production Paie")
     assert PRODUCTION_APPS[Production.FULL] == full
     assert PRODUCTION_APPS[Production.CONSULTATION] == tuple(f"{name} (Consultation)" for name in full)
 
 
-def test_a_user_is_called_by_his_first_and_last_name() -> None:
+def test_user_name_is_first_and_last_name() -> None:
     assert user("claire").name == "Claire Martin"
+
+
+def test_no_attribute_of_a_value_can_be_set_or_deleted() -> None:
+    kinds = [kind for kind in values() if kind.__name__ not in ACCUMULATORS]
+    assert len(kinds) > 40
+    for kind in kinds:
+        made = object.__new__(kind)
+        for part in fields(kind):
+            with pytest.raises(FrozenInstanceError):
+                setattr(made, part.name, None)
+            with pytest.raises(FrozenInstanceError):
+                delattr(made, part.name)

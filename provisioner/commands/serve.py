@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError, install_hint
 from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import web_address
-from provisioner.model import Clock, value
+from provisioner.model import Clock
 from provisioner.operations.open import utc_now
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
@@ -27,7 +28,7 @@ BACKLOG = 2_048
 """Connections that wait to be accepted, at most."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Listening:
     """Where the service listens, and with which certificate."""
 
@@ -42,7 +43,7 @@ class Listening:
     """A proxy before it speaks TLS, and says who asks."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Allowed:
     """What one client may ask for."""
 

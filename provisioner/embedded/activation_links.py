@@ -6,15 +6,14 @@ sends the letter a second time sends the same link. Another generation revokes t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
-
-from provisioner.model import value
 
 INVITATION_DAYS = 30
 """How long an activation link works."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """What is kept of a user's link; generation 0 before the first."""
 

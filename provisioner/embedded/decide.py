@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from provisioner.diagnostics import Diagnostic
@@ -31,7 +31,6 @@ from provisioner.model import (
     email_key,
     month_end,
     user_address,
-    value,
 )
 from provisioner.planning.codec import canonical, step_to_json, writer
 from provisioner.planning.steps import (
@@ -61,7 +60,7 @@ CODES = (
 """What refuses a call beside the rules of a state: see :attr:`~provisioner.portal.Receipt.code`."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class StoredReceipt:
     """What is kept of a call that was applied."""
 

@@ -7,16 +7,17 @@ such hosts, and answer alike. Every method may be called from any thread: calls 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Generic, Protocol, TypeVar
 
-from provisioner.model import Company, Operator, PortalTerms, User, value
+from provisioner.model import Company, Operator, PortalTerms, User
 from provisioner.portal import Call, Receipt, Snapshot
 
 R = TypeVar("R")
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class AuthorisedCall:
     """One call on behalf of a client."""
 
@@ -29,7 +30,7 @@ class AuthorisedCall:
     """The number of the lease that this ledger holds."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Which run of a ledger is the latest."""
 
@@ -44,7 +45,7 @@ class Lease:
     """By which the run is known when it asks again; empty once it was let go."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
     """Some companies or users, in the order of their creation."""
 
@@ -55,7 +56,7 @@ class Page(Generic[R]):
     """The portal's change counter as this page was read."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class About:
     """What a portal says of itself, at one instant."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,14 +12,14 @@ from provisioner.ledger.accounts import accounts_by_id, store_accounts
 from provisioner.ledger.outbox import insert_letters, letter_key
 from provisioner.ledger.process import process_owner
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
-from provisioner.model import Managed, value
+from provisioner.model import Managed
 from provisioner.storage.database import Connection, Location, read, reject_corrupt_rows
 
 if TYPE_CHECKING:
     from provisioner.mail.message import Letter
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class LedgerEffect:
     """What the ledger stores of a step once the portal has done it.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from provisioner.ledger.accounts import accounts_where
 from provisioner.ledger.journal import JournalEntry, entries_where
 from provisioner.ledger.outbox import OutboxEntry, letters_where
 from provisioner.ledger.store import LEDGER_SCHEMA, read_fact
-from provisioner.model import Managed, value
+from provisioner.model import Managed
 from provisioner.storage.database import Connection, Location, read
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
     """Everything that planning reads of the ledger."""
 

@@ -6,12 +6,12 @@ None means *not declared, so unmanaged* where a field's comment says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from provisioner.diagnostics import Source
-from provisioner.model import Address, Billing, Production, UserType, value
+from provisioner.model import Address, Billing, Production, UserType
 
 
 class SourceMap(Protocol):
@@ -115,7 +115,7 @@ class CompanyReference(NamedTuple):
         return self.places.source(*self.path)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Conflicts:
     """What the mappings of :class:`Declared` have no place for; the checks report it."""
 
@@ -131,7 +131,7 @@ class Conflicts:
     """Some file did not even give its dossier number: any number may be declared in it."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Declared:
     """Everything the manifests say: companies by dossier number, users by ``email_key``.
 

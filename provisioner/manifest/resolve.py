@@ -11,7 +11,7 @@ by the declared e-mail, whatever the portal's side reads today.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 
@@ -33,12 +33,11 @@ from provisioner.model import (
     email_key,
     month_end,
     user_address,
-    value,
 )
 from provisioner.planning.planner import Resolution
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Policy:
     """What decides, beside the manifests, how they are read against the portal."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from provisioner.diagnostics import Severity, Source
 from provisioner.manifest.declared import Activation
-from provisioner.model import PortalTerms, Production, UserType, value
+from provisioner.model import PortalTerms, Production, UserType
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Preset:
     """A profile, laid over ``defaults:``, or these alone. None: not said here either."""
 
@@ -26,7 +26,7 @@ class Preset:
     """Where provisioner.yaml names each of ``companies``."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class CheckSettings:
     """The firm's terms and habits, as far as manifests meet them."""
 

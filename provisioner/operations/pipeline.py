@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.errors import LedgerError, ManifestsInvalid, UsageError
@@ -27,7 +27,6 @@ from provisioner.model import (
     email_key,
     paris_date,
     user_address,
-    value,
 )
 from provisioner.operations.open import ledger_location, open_portal_for, utc_now
 from provisioner.planning.plan import Limits, Plan
@@ -38,7 +37,7 @@ from provisioner.progress import ProgressCallback, ProgressFactory, ignore_progr
 from provisioner.workspace.settings import Workspace, read_manifests, with_settings
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Selection:
     """``--target`` and ``--exclude``."""
 
@@ -49,7 +48,7 @@ class Selection:
         return bool(self.targets or self.excludes)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PlanContext:
     """Everything that a plan is made of: read, and resolved against one another."""
 
@@ -60,7 +59,7 @@ class PlanContext:
     resolution: Resolution
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PlannedWorkspace:
     """A plan with what it was made from."""
 

@@ -8,11 +8,11 @@ the commit or the order of files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.model import Address, Notice, Resource, State, Status, User, value
+from provisioner.model import Address, Notice, Resource, State, Status, User
 from provisioner.planning.steps import Phase, Step, address_of
 
 
@@ -30,7 +30,7 @@ class Action(StrEnum):
         return {"create": "+", "update": "~", "close": "-", "reopen": "+"}[self.value]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Change:
     """One resource, before and after; its action and its steps follow from the two."""
 
@@ -79,7 +79,7 @@ class Change:
         return self.after.companies - seen
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PlannedStep:
     """A step with its place: steps of one wave touch different resources and may run side by side."""
 
@@ -93,7 +93,7 @@ class PlannedStep:
         return address_of(self.step)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PlannedLetter:
     """A welcome that a change earns. ``context`` is what the template reads, without any secret."""
 
@@ -103,7 +103,7 @@ class PlannedLetter:
     context: Mapping[str, str] = field(default_factory=dict)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Adoption:
     """What the ledger shall remember of an account that exists already; the portal is not touched.
 
@@ -119,7 +119,7 @@ class Adoption:
     known: bool = False
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Safety limits, part of what is approved with the plan."""
 
@@ -127,7 +127,7 @@ class Limits:
     max_closures_percent: int = 10
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Plan:
     """Changes, the steps in apply order, letters, and what a reviewer must know."""
 

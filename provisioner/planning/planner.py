@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import field, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from provisioner.diagnostics import Diagnostic, Source
@@ -19,7 +19,6 @@ from provisioner.model import (
     company_address,
     month_end,
     user_address,
-    value,
 )
 from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.guard import guard
@@ -28,7 +27,7 @@ from provisioner.planning.plan import Adoption, Change, Limits, Plan
 from provisioner.progress import ProgressCallback, ignore_progress
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """The two states that a plan compares, on the same keys, and what is worth saying about them."""
 
@@ -49,7 +48,7 @@ class Resolution:
     """Returns where a resource is declared."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PlanOptions:
     """What a plan takes from the settings and the clock."""
 

@@ -18,7 +18,7 @@ between (R2). An account that is reopened is first made what it shall be, while 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import TypeVar, assert_never
@@ -38,7 +38,6 @@ from provisioner.model import (
     UserType,
     company_address,
     user_address,
-    value,
 )
 
 
@@ -56,7 +55,7 @@ class Phase(StrEnum):
 PHASES: tuple[Phase, ...] = tuple(Phase)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class CreateCompany:
     """Administration › Entreprises › +."""
 
@@ -65,7 +64,7 @@ class CreateCompany:
     siren: str | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class EditCompany:
     """Correct a company's name or SIREN."""
 
@@ -74,7 +73,7 @@ class EditCompany:
     siren: str | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class SetBilling:
     """Billing mode and offer of a company (wizard, step 1; R6)."""
 
@@ -82,7 +81,7 @@ class SetBilling:
     billing: Billing
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class CreateUser:
     """The whole wizard: the person, the folders, the applications, now or later."""
 
@@ -90,28 +89,28 @@ class CreateUser:
     profile: User
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ReopenUser:
     """*Ouvrir ce compte utilisateur*; needs the right to validate (R8)."""
 
     user: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ValidateUser:
     """Validate a user who waits (R7)."""
 
     user: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class CloseUser:
     """*Fermer ce compte d'utilisateur*: the only removal."""
 
     user: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class EditProfile:
     """*Informations*: name, e-mail and phone, as they shall read."""
 
@@ -122,7 +121,7 @@ class EditProfile:
     phone: str | None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class SetType:
     """Promote to administrator, or make standard again."""
 
@@ -130,7 +129,7 @@ class SetType:
     type: UserType
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class SetBilledCompany:
     """Move a user to another billed company; his type there is said in the same step (R2, R4).
 
@@ -142,7 +141,7 @@ class SetBilledCompany:
     type: UserType
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class EditCompanies:
     """*Accès à l'entreprise*: dossiers given and withdrawn, at once (R12)."""
 
@@ -151,7 +150,7 @@ class EditCompanies:
     remove: tuple[str, ...] = ()
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class EditApps:
     """*Applications*: the production family and the others.
 

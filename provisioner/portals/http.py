@@ -28,7 +28,6 @@ from urllib.parse import urlsplit
 
 from provisioner import __version__, limits
 from provisioner.errors import PortalError
-from provisioner.model import value
 
 if TYPE_CHECKING:
     import httpx2
@@ -57,7 +56,7 @@ _CONNECT_PART = 0.8
 """Of the seconds for a reply, at most: a connection that is cut off sooner by its own bound is closed."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question."""
 
@@ -70,7 +69,7 @@ class Request:
     """It may be said again when its effect is not known: reading, or writing with a key."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class HttpResponse:
     """One answer, whole."""
 

@@ -6,11 +6,11 @@ Every form of a plan is laid out from this; like ``describe``, it holds other pe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
-from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User, value
+from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User
 from provisioner.planning.plan import Action, Change, Plan
 from provisioner.render.describe import (
     TYPES,
@@ -44,7 +44,7 @@ class Section(NamedTuple):
     entries: tuple[str, ...]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Group:
     """What changes in one company: the company itself, and the people billed to it afterwards."""
 

@@ -9,7 +9,7 @@ import gc
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.model import Operator, PortalTerms, email_key, value
+from provisioner.model import Operator, PortalTerms, email_key
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Positions, digest_of, read_document
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     V = TypeVar("V", bound=DataclassInstance)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Firm:
     """Who writes: the name in letters, and their language where a user has none of his own."""
 
@@ -40,7 +40,7 @@ class Firm:
     language: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Place:
     """A portal's or a ledger's place. An empty text means that nothing is said."""
 
@@ -50,7 +50,7 @@ class Place:
     """Relative to the workspace."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PortalPlace(Place):
     """Where the portal is, and how it is reached."""
 
@@ -62,7 +62,7 @@ class PortalPlace(Place):
     scim: Mapping[str, str]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Mail:
     """How letters travel. An empty text means that nothing is said."""
 
@@ -88,7 +88,7 @@ class Mail:
     """Seconds."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Safety:
     """What may not happen by accident."""
 
@@ -100,7 +100,7 @@ class Safety:
     max_closures_percent: int
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Workspace:
     """Everything that provisioner.yaml says."""
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 import hmac
 import secrets
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Protocol
 
 from provisioner.errors import UsageError
-from provisioner.model import Operator, value
+from provisioner.model import Operator
 from provisioner.storage.database import Connection
 
 SECRET_BYTES = 32
@@ -34,7 +35,7 @@ class ClientStore(Protocol):
         ...
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ApiClient:
     """A program that may log in."""
 
@@ -46,7 +47,7 @@ class ApiClient:
     disabled: str | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Session:
     """What a token stands for."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -22,7 +23,6 @@ from provisioner.model import (
     Status,
     User,
     UserType,
-    value,
 )
 from provisioner.portal import Receipt, Verdict
 from provisioner.portals.http import HttpResponse, Json, invalid_response
@@ -30,7 +30,7 @@ from provisioner.portals.http import HttpResponse, Json, invalid_response
 T = TypeVar("T")
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PortalInfo:
     """What the portal says of itself, and of us."""
 
@@ -43,7 +43,7 @@ class PortalInfo:
     terms: PortalTerms
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Problem:
     """A refusal (RFC 9457); ``code`` is "" where the portal gives none of ours."""
 

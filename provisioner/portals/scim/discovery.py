@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from provisioner.model import value
 from provisioner.portals.scim.names import Names
 from provisioner.portals.scim.path import CORE, Resource
 from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Definition:
     """What a schema says of one attribute."""
 
@@ -21,7 +20,7 @@ class Definition:
     parts: frozenset[str]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Schemas:
     """The schemas of a server's users and groups."""
 
@@ -46,7 +45,7 @@ class Schemas:
         return (self.told.get(urn) or _USUAL.get(urn, {})).get(name, _NOTHING)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Features:
     """What the server can, as it says itself."""
 

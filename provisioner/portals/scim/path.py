@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
-
-from provisioner.model import value
 
 Resource = dict[str, Any]
 """A SCIM resource, as its JSON reads."""
@@ -26,7 +25,7 @@ class NoPath(ValueError):
     """A text that is no attribute path of the kinds above."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Path:
     """One attribute, of the resource itself or of its extension ``urn``.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from provisioner.model import Status, User, UserType, value
+from provisioner.model import Status, User, UserType
 from provisioner.portal import Call
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A step of several writes on one user, begun and not finished: what is left to do."""
 

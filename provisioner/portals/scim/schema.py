@@ -6,9 +6,10 @@ server loads. Which of our words stands in which attribute says the table of ``s
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from provisioner.model import BillingMode, Status, value
+from provisioner.model import BillingMode, Status
 from provisioner.portals.scim.path import CORE
 
 USER = "urn:provisioner:schemas:portal:1.0:User"
@@ -18,7 +19,7 @@ SCHEMA = f"{CORE}Schema"
 RESOURCE_TYPE = f"{CORE}ResourceType"
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """One attribute; with ``parts`` it has several elements of these sub-attributes."""
 
