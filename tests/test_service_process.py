@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import BufferedWriter, StringIO, TextIOWrapper
 from itertools import count
 from pathlib import Path
@@ -30,13 +30,11 @@ from people import NOW
 from pydantic import BaseModel
 from service_support import ROOT, Served, prepare, serving
 from shell_support import Shell, copy_sample
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from provisioner.cli import run
 from provisioner.embedded.host import AuthorisedCall
 from provisioner.embedded.portal import SqlPortal
-from provisioner.embedded.server import app, http_protocol
+from provisioner.embedded.server import app
 from provisioner.embedded.server.access_log import AccessLog
 from provisioner.embedded.server.api_clients import ApiClients, ClientStore
 from provisioner.embedded.server.app import PortalApp, ServerLimits
@@ -489,7 +487,8 @@ def test_neither_log_nor_talk_has_a_name_an_address_or_a_secret(tmp_path: Path) 
         lines = [json.loads(line) for line in served.log.splitlines()]
     fields = {"time", "method", "endpoint", "path", "status", "ms", "client", "bytes"}
     assert all(line.keys() == fields for line in lines)
-    assert len(lines) == 19
+    assert len(lines) == 20
+    assert [line["status"] for line in lines if line["method"] == "other"] == [405]
     known = [line for line in lines if line["endpoint"] == "create_user"]
     assert [(line["method"], line["path"], line["status"]) for line in known] == [("POST", "/v1/users", 201)]
     assert known[0]["client"] == served.clients["administrator"].id
@@ -768,124 +767,6 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(
     assert [answer.status_code for answer in answers] == [usual] * 4 + [429] * 4
     assert answers[-1].headers["retry-after"] == "1"
     assert others == [200, 200, 200]
-
-
-@pytest.mark.parametrize(
-    ("begins", "answer"),
-    [
-        (b"", b""),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ", b""),
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: a\r\n" * 20_000, b"HTTP/1.1 400 "),
-    ],
-)
-def test_whoever_does_not_come_to_the_point_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, begins: bytes, answer: bytes
-) -> None:
-    monkeypatch.setattr(http_protocol, "HEADER_SECONDS", 0.05)
-
-    async def talk() -> bytes:
-        async with _line() as (reader, writer):
-            writer.write(begins)
-            return await reader.read()
-
-    assert asyncio.run(talk()).startswith(answer)
-
-
-@pytest.mark.parametrize(
-    ("asked", "answer", "then"),
-    [
-        # what is no request does not stop the clock
-        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b'{"status": "ok"}', b"\r\n"),
-        # answered before its body has come, which then comes a byte at a time
-        (b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n", b"}", b"x"),
-    ],
-)
-def test_whoever_had_his_answer_and_drips_on_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, asked: bytes, answer: bytes, then: bytes
-) -> None:
-    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS", 0.1)
-
-    async def talk() -> bytes:
-        async with _line(idle=0.1) as (reader, writer), asyncio.timeout(20):
-            writer.write(asked)
-            await reader.readuntil(answer)
-            writer.write(then)
-            return await reader.read()
-
-    assert asyncio.run(talk()) == b""
-
-
-def test_a_line_whose_body_came_after_the_answer_is_used_again() -> None:
-    async def talk() -> bytes:
-        async with _line() as (reader, writer), asyncio.timeout(20):
-            writer.write(b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
-            await reader.readuntil(b"}")
-            writer.write(b"later" + b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-            return await reader.readuntil(b"}")
-
-    assert asyncio.run(talk()).startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.parametrize(
-    "endless",
-    [b"0\r\n" + b"a: b\r\n" * 200_000, b"0\r\na: " + b"b" * 1_000_000, b"1;" + b"e" * 1_000_000],
-    ids=["fields after the body", "one such field", "an extension of a piece"],
-)
-def test_what_is_sent_around_a_body_has_a_bound(endless: bytes) -> None:
-    async def talk() -> bytes:
-        async with _line() as (reader, writer), asyncio.timeout(20):
-            writer.write(b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            writer.write(endless)
-            with suppress(ConnectionError):
-                return await reader.read()
-        return b""
-
-    assert asyncio.run(talk()) == b""
-
-
-def test_a_body_in_pieces_of_any_kind_is_read() -> None:
-    async def talk() -> bytes:
-        async with _line() as (reader, writer), asyncio.timeout(20):
-            writer.write(b"POST /oauth/token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
-            writer.write(b"400\r\n" + b"x" * 1_024 + b"\r\n")
-            writer.write(b"1\r\ny\r\n" * 3_000 + b"0\r\nLater: field\r\n\r\n")
-            return await reader.readuntil(b"}")
-
-    assert asyncio.run(talk()).startswith(b"HTTP/1.1 4")
-
-
-def test_whoever_does_not_read_his_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "PACE_SECONDS", 0.05)
-    state = ServerState()
-
-    async def talk() -> None:
-        async with _line(state=state) as (_, writer), asyncio.timeout(20):
-            writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
-            while state.total_requests < 2 or state.connections:
-                await asyncio.sleep(0.01)
-
-    asyncio.run(talk())
-    assert state.total_requests < 200
-
-
-@asynccontextmanager
-async def _line(
-    idle: float = 75, state: ServerState | None = None
-) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the protocol, without a portal behind it."""
-    app = PortalApp(cast(Any, None), ServerLimits(), AccessLog(StringIO()))
-    config = Config(app, lifespan="off", timeout_keep_alive=cast(int, idle))
-    config.load()
-    state = state or ServerState()
-    listener = await asyncio.get_running_loop().create_server(
-        lambda: http_protocol.Protocol(config, state, {}), "127.0.0.1", 0
-    )
-    async with listener:
-        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
-        try:
-            yield reader, writer
-        finally:
-            writer.close()
 
 
 def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:

@@ -1,4 +1,10 @@
-"""The service on its socket: uvicorn, with the time-outs, bounds and the polite end that it lacks."""
+"""The service on a socket: uvicorn, and the limits that uvicorn has no setting for.
+
+uvicorn's settings bound the request head, the time between two requests, the backlog and the shutdown.
+:class:`BoundedProtocol` adds the deadline of a request head, the deadline of a body that arrives after its
+response, the pace of a reader and the number of connections. The listener is opened here, because the TLS
+handshake has no setting either.
+"""
 
 from __future__ import annotations
 
@@ -14,189 +20,227 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
+import h11
+from typing_extensions import override
 from uvicorn import Config, Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
-"""From the first byte of a request, or from the connection on, to the end of its headers."""
+"""From the start of a connection, or the first byte of a further request, to the end of its headers."""
 
 HEADER_BYTES = 64 * 1024
-"""Request line and headers together."""
+"""Request line and headers together; also the framing of one chunk of a body, and the fields after it."""
 
-FRAMING_BYTES = 256 * 1024
-"""Around the pieces of a body that comes in pieces: their sizes and extensions, and fields after the last."""
+HANDSHAKE_SECONDS = 10.0
+"""From the start of a connection to the end of its TLS handshake."""
 
 PACE_BYTES, PACE_SECONDS = 128 * 1024, 10.0
-"""What a peer reads in so long, at least, of an answer that waits for him; then the line is cut."""
+"""The least that a peer must read of a waiting response in this time; a slower connection is aborted."""
 
 UNREAD_SECONDS = 2.0
-"""For the peer to read an answer that was given before his body had come; then the line is cut."""
+"""From a response that was sent before the request's body had arrived to the end of that body."""
 
 IDLE_SECONDS = 75
 """Between two requests on one connection."""
 
 STOP_SECONDS = 20
-"""How long requests in hand are given when the service stops."""
+"""How long a stopping service waits for the requests under way."""
 
 END_SECONDS = 30.0
-"""From the first signal to the end, whatever the database does: what it has not committed then is undone."""
+"""From the first signal to the end of the process; a transaction not committed by then is rolled back."""
+
+BACKLOG = 32
+"""Connections accepted in one turn of the event loop, before the number of connections is limited."""
+
+QUEUE = 2_048
+"""Connections that wait in the kernel to be accepted."""
+
+MAX_CONNECTIONS = 4_000
+
+RESERVED_DESCRIPTORS = 256
+"""Kept for the database, the logs and a few turns' worth of connections being accepted or closed."""
 
 
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1, for peers who drip, flood or talk something else."""
+class BoundedProtocol(H11Protocol):
+    """HTTP/1.1 that closes connections which are idle, slow or too many."""
 
-    _clock: asyncio.TimerHandle | None = None
-    _cut: asyncio.TimerHandle | None = None
-    _pace: asyncio.TimerHandle | None = None
-    _pending = 0
-    _framing = 0
+    _deadline: asyncio.TimerHandle | None = None
+    _pace_check: asyncio.TimerHandle | None = None
+    _quiet_since = 0.0
 
+    @property
+    def is_busy(self) -> bool:
+        """True while a request is under way, which the application times."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The clock runs from here."""
         super().connection_made(transport)
-        self._await_headers()
+        self._quiet_since = self.loop.time()
+        self._drop_after(HEADER_SECONDS)
+        if len(self.connections) > connection_limit():
+            self._drop_oldest_idle()
 
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more to wait for."""
-        self._have_headers()
-        self._have_body()
+        self._cancel_deadline()
         self.resume_writing()
         super().connection_lost(exc)
 
+    @override
     def data_received(self, data: bytes) -> None:
-        """Headers have an end, and a size."""
-        if self._clock is not None:
-            self._pending += len(data)
-            if self._pending > HEADER_BYTES + len(data) or self._endless(data):
-                self.send_400_response("The headers of the request are too large.")
-                return
-        else:
-            self._framing += len(data)
-        # what is no request leaves the idle clock running: uvicorn stops it at any byte
-        idle, self.timeout_keep_alive_task = self.timeout_keep_alive_task, None
+        had_body = self.conn.their_state is h11.SEND_BODY
         super().data_received(data)
-        if self._clock is None and self._framing > FRAMING_BYTES:
-            self._drop()
-        if idle is not None:
-            if self._clock is None and (self.cycle is None or self.cycle.response_complete):
-                self.timeout_keep_alive_task = idle
-            else:
-                idle.cancel()
+        if self.is_busy:
+            self._cancel_deadline()
+        elif self._deadline is None:
+            # uvicorn stops its idle timer at any byte
+            self._drop_after(HEADER_SECONDS)
+        elif had_body and self.conn.their_state is h11.IDLE:
+            self._drop_after(self.timeout_keep_alive)
 
+    @override
     def on_response_complete(self) -> None:
-        """What is answered before its body has come is not read on for ever."""
-        unread = self.cycle is not None and self.cycle.more_body
         super().on_response_complete()
-        if unread and not self.transport.is_closing():
-            self._cut = self.loop.call_later(UNREAD_SECONDS, self._drop)
+        self._quiet_since = self.loop.time()
+        if not self.is_busy and self.conn.their_state is h11.SEND_BODY:
+            self._drop_after(UNREAD_SECONDS)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Fields after the body are not kept: nobody asks for them."""
-        if self._clock is not None:
-            super().on_header(name, value)
-
-    def on_body(self, body: bytes) -> None:
-        """The body itself has a bound of its own."""
-        self._framing -= len(body)
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        """The rest of a body that nobody read has come: the line may be used again."""
-        self._have_body()
-        super().on_message_complete()
-
-    def on_message_begin(self) -> None:
-        """Another request on the same line."""
-        super().on_message_begin()
-        if self._clock is None:
-            self._await_headers()
-
-    def on_headers_complete(self) -> None:
-        """What follows is the border's to time."""
-        self._have_headers()
-        self._framing = 0
-        super().on_headers_complete()
-
+    @override
     def pause_writing(self) -> None:
-        """An answer waits for its reader, and its request is under way until then."""
         super().pause_writing()
         self._watch_reader()
 
+    @override
     def resume_writing(self) -> None:
-        """He has read on."""
-        if self._pace is not None:
-            self._pace.cancel()
-            self._pace = None
+        if self._pace_check is not None:
+            self._pace_check.cancel()
+            self._pace_check = None
         super().resume_writing()
 
+    @override
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing was asked for long; an answer that is not read by now never will be."""
         self._drop()
 
+    @override
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered like any other malformed request, and the line is cut."""
-        body = Problem("malformed", msg).body()
-        head = (
-            f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            "cache-control: no-store\r\nconnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode() + body)
+        if len(self.conn.trailing_data[0]) > HEADER_BYTES:
+            msg = "The headers of the request are too large."
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = Problem("malformed", msg).body()
+            head = (
+                f"HTTP/1.1 400 Bad Request\r\ncontent-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+                "cache-control: no-store\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
         self.transport.close()
+
+    @override
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.is_busy:
+            # uvicorn closes the connection after this response and does not announce it
+            self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def _watch_reader(self) -> None:
         unread = self.transport.get_write_buffer_size()
 
-        def look() -> None:
+        def check() -> None:
             if self.transport.get_write_buffer_size() > unread - PACE_BYTES:
                 self.transport.abort()
             else:
                 self._watch_reader()
 
-        self._pace = self.loop.call_later(PACE_SECONDS, look)
+        self._pace_check = self.loop.call_later(PACE_SECONDS, check)
+
+    def _drop_oldest_idle(self) -> None:
+        idle = [one for one in self.connections if isinstance(one, BoundedProtocol) and one._is_droppable]
+        if idle:
+            min(idle, key=lambda one: one._quiet_since)._drop()
+
+    @property
+    def _is_droppable(self) -> bool:
+        waits_for_reader = bool(self.transport.get_write_buffer_size())
+        return not self.is_busy and (waits_for_reader or not self.transport.is_closing())
 
     def _drop(self) -> None:
-        """The end of a line; what its peer has not read is thrown away, as closing would wait for him."""
+        # close() waits until the peer has read everything
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
             self.transport.close()
 
-    def _endless(self, data: bytes) -> bool:
-        return self._pending > HEADER_BYTES and b"\r\n\r\n" not in data
+    def _drop_after(self, seconds: float) -> None:
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(seconds, self._drop)
 
-    def _await_headers(self) -> None:
-        self._pending = 0
-        self._clock = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
-    def _have_headers(self) -> None:
-        if self._clock is not None:
-            self._clock.cancel()
-            self._clock = None
 
-    def _have_body(self) -> None:
-        if self._cut is not None:
-            self._cut.cancel()
-            self._cut = None
+def connection_limit() -> int:
+    """The number of connections that may be open at once, below the process's limit of descriptors."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return MAX_CONNECTIONS
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return MAX_CONNECTIONS
+    return max(1, min(MAX_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS))
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of descriptors to what MAX_CONNECTIONS needs, as far as the hard limit allows."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = MAX_CONNECTIONS + RESERVED_DESCRIPTORS
+    if hard != resource.RLIM_INFINITY:
+        needed = min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 class _Server(Server):
-    """uvicorn's, which says when it listens and takes the first signal as a wish, not as an end."""
+    """uvicorn's server on a listener of its own, which stops at the first signal and ends at the second."""
 
-    def __init__(self, config: Config, listening: Callable[[], None]) -> None:
+    def __init__(self, config: Config, listener: socket.socket, listening: Callable[[], None]) -> None:
         super().__init__(config)
+        self._listener = listener
         self._listening = listening
 
+    @override
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        await super().startup(sockets=[])
+        secured: dict[str, Any] = {}
+        if self.config.ssl is not None:
+            secured = {"ssl": self.config.ssl, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(
+                lambda: BoundedProtocol(self.config, self.server_state, self.lifespan.state),
+                sock=self._listener,
+                backlog=self.config.backlog,
+                **secured,
+            )
+        )
+        # asyncio has one setting for the queue of the kernel and for the connections accepted in one turn
+        self._listener.listen(QUEUE)
         self._listening()
 
+    @override
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._stop) for number in wanted}
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._stop) for number in handled}
         try:
             yield
         finally:
@@ -204,33 +248,34 @@ class _Server(Server):
                 signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        if not self.should_exit:
-            end = threading.Timer(END_SECONDS, os._exit, (1,))
-            end.daemon = True
-            end.start()
         if self.should_exit:
             self.force_exit = True
+            return
+        end = threading.Timer(END_SECONDS, os._exit, (1,))
+        end.daemon = True
+        end.start()
         self.should_exit = True
 
 
 def run(
-    border: PortalApp,
+    app: PortalApp,
     listener: socket.socket,
     *,
     certificate: str | None,
     key: str | None,
     listening: Callable[[], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; requests in hand are finished. ``listening`` is called once ready."""
-    # what it says is said by us: as problems, in the access log, and in sentences
+    """Serve until SIGTERM or SIGINT; requests under way are finished. ``listening`` is called once ready."""
+    # errors appear as problem documents, in the access log and on stderr, written by the application
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    # it lives long, unlike a command: garbage is looked for now and then
+    # the commands' garbage collector settings suit short processes
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    raise_descriptor_limit()
     secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
     config = Config(
-        border,
-        http=Protocol,
+        app,
+        http=BoundedProtocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -238,8 +283,10 @@ def run(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        backlog=BACKLOG,
+        h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=STOP_SECONDS,
         **secured,
     )
-    _Server(config, listening).run(sockets=[listener])
+    _Server(config, listener, listening).run()

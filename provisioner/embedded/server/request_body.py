@@ -176,7 +176,7 @@ _ONCE = frozenset(
 
 
 def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    """Headers by their name in small letters; those that we go by come once. Raises :class:`Problem`."""
+    """Headers by lower-case name; those that the service reads may occur once. Raises :class:`Problem`."""
     headers: dict[str, str] = {}
     for name, value in raw:
         key = name.decode("latin-1").lower()
@@ -186,4 +186,8 @@ def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
                 continue
             raise Problem("malformed", f"The header {key} comes twice.")
         headers[key] = value.decode("latin-1").strip()
+    if "content-length" in headers and "transfer-encoding" in headers:
+        # a proxy may go by the other one of the two: request smuggling (RFC 9112, 11.2)
+        sentence = "Content-Length and Transfer-Encoding exclude each other."
+        raise Problem("malformed", sentence, headers={"Connection": "close"})
     return headers
