@@ -13,7 +13,7 @@ from typing import get_args
 
 import atheris
 
-with atheris.instrument_imports(include=["provisioner.manifest"]):
+with atheris.instrument_imports(include=["provisioner.manifest", "provisioner.yaml_source"]):
     from provisioner.diagnostics import SUMMARIES
     from provisioner.manifest.models import Kind
     from provisioner.manifest.validate import read_model

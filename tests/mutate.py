@@ -37,9 +37,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "planning.steps": ("test_steps", "test_portal_rules", "test_order"),
     "planning.order": ("test_order", "test_rules_in_plans"),
     "planning.guard": ("test_guard", "test_mass_change"),
-    "manifest.reading": ("test_document", "test_usual_form", "test_yaml_texts"),
-    "manifest.usual": ("test_usual_form", "test_document", "test_implicit_typing"),
-    "manifest.document": ("test_document", "test_usual_form", "test_check", "test_schema"),
+    "yaml_source.events": ("test_document", "test_yaml_texts", "test_implicit_typing"),
+    "yaml_source.document": ("test_document", "test_check", "test_schema"),
 }
 """The modules whose every line decides something, and the tests that should notice."""
 

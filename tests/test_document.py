@@ -574,6 +574,30 @@ def test_nothing_unsafe_is_accepted_by_the_quick_way(text: str) -> None:
         assert getattr(event, "tag", None) is None
 
 
+# --- texts without quotes ---
+
+
+def test_plain_scalars_that_look_typed_are_listed_with_path_and_offset() -> None:
+    text = (
+        'a: 004217\nb: {c: yes, d: "no", "1": x}\ne:\n  - 2024-11-30\n  - [off, on it, ~, true]\n  - Océane\n'
+    )
+    document = read(text)
+    assert [(unquoted.path, unquoted.text) for unquoted in document.unquoted] == [
+        (("a",), "004217"),
+        (("b", "c"), "yes"),
+        (("e", 0), "2024-11-30"),
+        (("e", 1, 0), "off"),
+    ]
+    assert all(text[offset:].startswith(found) for _, found, offset in document.unquoted)
+
+
+def test_plain_scalars_under_a_refused_key_are_not_listed() -> None:
+    document, problems = read_document("f.yaml", "a: 1\na: [2, {b: 3}]\nc: 4\n")
+    assert [problem.code for problem in problems] == ["yaml-duplicate-key"]
+    assert document is not None
+    assert [unquoted.path for unquoted in document.unquoted] == [("a",), ("c",)]
+
+
 # --- without libyaml ---
 
 _WITHOUT_LIBYAML = """

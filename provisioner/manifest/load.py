@@ -20,11 +20,11 @@ from provisioner.manifest.declared import (
     FixedSource,
 )
 from provisioner.manifest.fields import did_you_mean, is_production
+from provisioner.manifest.quoting_lint import missing_quotes
 from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 from provisioner.yaml_source.document import Document, digest_of
-from provisioner.yaml_source.quoting_lint import missing_quotes
 
 if TYPE_CHECKING:
     from provisioner.manifest import models

@@ -144,7 +144,7 @@ def load_workspace(start: Path) -> Workspace:
     """
     root = find_workspace(start)
     content = read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES)
-    document, problems = read_document(WORKSPACE_FILE, content, numbers=True)
+    document, problems = read_document(WORKSPACE_FILE, content)
     workspace = None
     if document is not None:
         from provisioner.manifest.validate import read_model
@@ -237,7 +237,8 @@ def _documents(
     tell: ProgressCallback,
 ) -> Iterator[Document]:
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
-    slow: list[Diagnostic] | None = None
+    if files:
+        problems.extend(_slow_reader())
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
         try:
@@ -247,9 +248,6 @@ def _documents(
             continue
         document, found = read_document(name, content)
         problems.extend(found)
-        if (document is None or not document.is_usual) and slow is None:
-            slow = _slow_reader()
-            problems.extend(slow)
         if document is not None:
             yield document
 

@@ -1,8 +1,8 @@
-"""YAML text, read strictly, with the place of every value.
+"""YAML text, read strictly, with the position of every value.
 
-Every scalar stays the text that was written, but for null, true and false, so that ``0612345670`` is
-no octal number and ``no`` no boolean. What makes YAML surprising is refused by name: tags,
-anchors, aliases, merge keys, keys written twice, characters that do not show.
+Every scalar stays the text that was written, except null, true and false: ``0612345670`` is not an octal
+number and ``no`` is not a boolean. Tags, anchors, aliases, merge keys, duplicate keys and invisible
+characters are refused by name.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.manifest.usual import Data, read_usual
+from provisioner.yaml_source.events import Data, EventReader, Unquoted, positions
 from provisioner.yaml_source.source_text import SourceText, decode
 
 __all__ = ["Data", "Document", "Positions", "digest_of", "read_document"]
 
 
 class Positions:
-    """Where each key and value of one text stands.
+    """The positions of the keys and values of one text.
 
-    Places are kept as offsets, in the order of the text, and become line and column when asked for. Of a
-    text in its usual form they are not even found before: most files are read and nothing is said of them.
+    Positions are stored as offsets in the order of the text. They become paths, lines and columns on demand,
+    because most files are read without a diagnostic.
     """
 
     __slots__ = ("_data", "_marks", "_page", "_tables")
 
-    def __init__(self, page: SourceText, data: Data = None, marks: Sequence[int] = ()) -> None:
+    def __init__(self, page: SourceText, data: Data, marks: Sequence[int]) -> None:
         self._page = page
         self._data = data
         self._marks = marks
@@ -34,81 +34,72 @@ class Positions:
 
     @property
     def file(self) -> str:
-        """The path as shown to people: relative to the workspace, with forward slashes."""
+        """The displayed path: relative to the workspace, with forward slashes."""
         return self._page.file
 
     def source(self, *path: str | int) -> Source:
-        """Where the value at a path begins; its nearest ancestor's place where it is missing."""
+        """The start of the value at a path, or of its nearest ancestor if the value is missing."""
         _, mark, _ = self._find(path)
         return self._page.at(self._marks[mark])
 
     def key_source(self, *path: str | int) -> Source:
-        """Where the key of the value at a path begins; an item of a list is its own key."""
+        """The start of the key of the value at a path. The key of a list item is the item."""
         mark, _, _ = self._find(path)
         return self._page.at(self._marks[mark])
 
     def was_quoted(self, *path: str | int) -> bool:
-        """True for a scalar in quotes or in block style; false for a plain or missing one."""
+        """True for a scalar in quotes or in block style, False for a plain or missing one."""
         _, mark, value = self._find(path)
         return isinstance(value, str) and self._page.text.startswith(("'", '"', "|", ">"), self._marks[mark])
 
+    def at(self, offset: int) -> Source:
+        """Line and column of a character of the text."""
+        return self._page.at(offset)
+
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int, Data]:
-        """Which marks are those of the key and of the value at a path; and the value, if it is there."""
-        if not self._marks:
-            self._read_again()
+        """The indexes of the marks of the key and the value at a path, and the value if it exists."""
         key = mark = 0
         value = self._data
         for part in path:
-            place = self._child(mark, value, part)
-            if place < 0:
+            found = self._child(mark, value, part)
+            if found < 0:
                 return key, mark, None
-            key = place
-            mark = place + 1 if type(value) is dict else place
+            key = found
+            mark = found + 1 if type(value) is dict else found
             value = value[part]
         return key, mark, value
 
     def _child(self, mark: int, collection: Data, part: str | int) -> int:
-        """The mark of a key or an item; -1 where there is none."""
+        """The mark of a key or an item; -1 if there is none."""
         table = self._tables.get(mark)
         if table is None:
             if type(collection) not in (dict, list):
                 return -1
-            from provisioner.yaml_source.events import positions
-
             table = self._tables[mark] = positions(self._marks, mark, collection)
         return table.get(part, -1)
 
-    def _read_again(self) -> None:
-        from provisioner.yaml_source.events import EventReader
-
-        again = EventReader(self._page.file, self._page.text).read()
-        assert again is not None
-        self._data, self._marks = again
-
 
 class Document:
-    """One file: its data, and where each key and value stands."""
+    """One file: its data, the positions of its keys and values, and its texts that need quotes."""
 
-    __slots__ = ("data", "is_usual", "places")
+    __slots__ = ("data", "places", "unquoted")
 
-    def __init__(self, data: Data, places: Positions, *, is_usual: bool = False) -> None:
+    def __init__(self, data: Data, places: Positions, unquoted: Sequence[Unquoted] = ()) -> None:
         self.data = data
         self.places = places
-        self.is_usual = is_usual
-        """Read in its usual form: no plain text in it could be taken for a date or a yes, or where that
-        matters for a number."""
+        self.unquoted = unquoted
 
     @property
     def file(self) -> str:
-        """See :class:`Positions`, as for the following."""
+        """The displayed path."""
         return self.places.file
 
     def source(self, *path: str | int) -> Source:
-        """Where the value at a path begins."""
+        """The start of the value at a path."""
         return self.places.source(*path)
 
     def key_source(self, *path: str | int) -> Source:
-        """Where the key of the value at a path begins."""
+        """The start of the key of the value at a path."""
         return self.places.key_source(*path)
 
     def was_quoted(self, *path: str | int) -> bool:
@@ -116,35 +107,22 @@ class Document:
         return self.places.was_quoted(*path)
 
 
-def read_document(
-    file: str, content: bytes | str, *, numbers: bool = False
-) -> tuple[Document | None, list[Diagnostic]]:
-    """The document, and every problem of its text in the order of the text.
+def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
+    """The document and every problem of its text in the order of the text.
 
-    Without a document where reading could not go on to the end. ``file`` is the name shown to people;
-    ``numbers`` says that plain ones are usual in it.
+    The document is None if reading could not continue to the end. ``file`` is the displayed name.
     """
     text = decode(file, content)
     if isinstance(text, Diagnostic):
         return None, [text]
-    data = read_usual(text, numbers=numbers)
-    if data is not None:
-        return Document(data, Positions(SourceText(file, text)), is_usual=True), []
-    return read_by_events(file, text)
-
-
-def read_by_events(file: str, text: str) -> tuple[Document | None, list[Diagnostic]]:
-    """The document of a decoded text, read from libyaml's events."""
-    from provisioner.yaml_source.events import EventReader
-
-    reading = EventReader(file, text)
-    read = reading.read()
-    document = read and Document(read[0], Positions(reading.page, *read))
-    return document, sorted(reading.problems, key=attrgetter("source"))
+    reader = EventReader(file, text)
+    read = reader.read()
+    document = read and Document(read[0], Positions(reader.page, *read), reader.unquoted)
+    return document, sorted(reader.problems, key=attrgetter("source"))
 
 
 def digest_of(data: Data) -> str:
-    """SHA-256 over a file's data: comments, layout and the order of keys do not count."""
+    """SHA-256 over a file's data, independent of comments, layout and the order of keys."""
     import json
     from hashlib import sha256
 

@@ -1,15 +1,16 @@
-"""From libyaml's events to data and marks.
+"""From YAML events to data, marks and problems, in one walk.
 
-Less than half the time of composing nodes, and safe where composing is not: it overflows on deep nesting.
+``yaml.parse`` takes a third of the time of ``yaml.compose`` and, unlike it, does not overflow the C stack on
+deeply nested text.
 """
 
 from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from sys import intern
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from yaml.events import (
@@ -25,18 +26,36 @@ from yaml.events import (
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
-from provisioner.manifest.usual import CONSTANTS
 from provisioner.yaml_source.source_text import HIDDEN, SourceText, in_words, shows
 from provisioner.yaml_source.syntax_errors import explain_syntax_error
 
 HAS_LIBYAML: bool = yaml.__with_libyaml__
-"""False where PyYAML came without libyaml: the same answers, eight times slower."""
+"""False where PyYAML has no libyaml: the same results, eight times slower."""
 
 Data = Any
 """``dict[str, Data] | list[Data] | str | bool | None``."""
 
-# what yaml.parse takes events from, without the constructor that only composing needs
-_Parser: Any = yaml.cyaml.CParser if HAS_LIBYAML else yaml.SafeLoader  # type: ignore[attr-defined]
+_LOADER: Any = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
+
+_CONSTANTS: dict[str, bool | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+"""The only plain scalars that are not kept as text."""
+
+# numbers, dates and booleans of YAML 1.1 or 1.2
+_TYPED = re.compile(
+    r"""[-+]?(?: 0b[01_]+ | 0o[0-7]+ | 0x[0-9A-F_]+ | \.inf
+               | [0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?
+               | (?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9]+)(?:E[-+]?[0-9]+)? )
+      | \.nan | [0-9]{4}-[0-9]{1,2}-[0-9]{1,2}
+      | y | yes | n | no | on | off""",
+    re.VERBOSE | re.IGNORECASE,
+)
+# with what constants and typed scalars begin: all other scalars are text to every YAML reader
+_BEGINNINGS = frozenset(("", *"0123456789+-.~yYnNoOtTfF"))
+
 _COLLECTIONS = frozenset((dict, list))
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
@@ -45,9 +64,18 @@ _DIRECTIVE = re.compile("^%", re.MULTILINE)
 # where an anchor, an alias or a tag may begin, or an escape write a hidden character
 _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
-# Marks are where things stand, in the order of the text. A scalar has one, its offset; a collection has
-# two before those of its children: its offset, and how many marks it takes in all. In a mapping, the
-# mark of a key comes before those of its value.
+
+class Unquoted(NamedTuple):
+    """A plain scalar that is kept as text and that other YAML readers take for a number, date or boolean."""
+
+    path: tuple[str | int, ...]
+    text: str
+    offset: int
+
+
+# Marks are the positions of nodes, in the order of the text. A scalar has one mark, its offset. A collection
+# has two before those of its children: its offset, and its number of marks including these two. In a mapping,
+# the mark of a key precedes those of its value.
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
@@ -63,8 +91,8 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """Whether a text may hold what ``_checked`` refuses; most cannot, and are read without it."""
-    # 2 characters make 3 nodes at the most, so that a short text is within every limit
+    """True if a text may hold something that ``_checked`` refuses. Most texts cannot and are read faster."""
+    # 2 characters make at most 3 nodes, so a short text is within every limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
     return any(mark in text for mark in "&*!\\") and _SUSPECT.search(text) is not None
@@ -75,13 +103,13 @@ def _short(name: str) -> str:
 
 
 class _Stop(Exception):
-    """Reading cannot go on; the reason is among the problems."""
+    """Reading cannot continue; the reason is among the problems."""
 
 
 class EventReader:
-    """One reading of one text: a descent along the parser's events, no deeper than ``MAX_DEPTH``.
+    """Reads one text by recursive descent along the parser's events, at most ``MAX_DEPTH`` deep.
 
-    Time goes into ``_mapping`` and ``_sequence``: they ask nothing but which event is next.
+    ``_mapping`` and ``_sequence`` take most of the time of a plan's reading and inspect nothing twice.
     """
 
     def __init__(self, file: str, text: str) -> None:
@@ -93,14 +121,17 @@ class EventReader:
             text = _DIRECTIVE.sub("#", text)
         self.page = SourceText(file, text)
         self.problems: list[Diagnostic] = []
+        self.unquoted: list[Unquoted] = []
+        self._path: list[str | int] = []
         self._marks: list[int] = []
         self._nodes = 0
         self._index = 0
-        self._parse = _Parser(text).get_event
+        events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
+        self._parse = events.__next__
         self._next = self._checked if _needs_checks(text) else self._parse
 
     def read(self) -> tuple[Data, Sequence[int]] | None:
-        """The data and its marks, or None where reading could not go on to the end."""
+        """The data and its marks, or None if a problem ends the reading."""
         try:
             if self._written != self.page.text:
                 self._refuse_replaced()
@@ -110,7 +141,7 @@ class EventReader:
         except yaml.MarkedYAMLError as problem:
             self.problems.append(self._syntax(problem))
         except (yaml.YAMLError, ValueError, OverflowError):
-            # what the escapes of a tag or a text spell may be no Unicode, which parsers do not foresee
+            # escapes in a tag or a text may spell code points that are not Unicode; parsers do not expect it
             detail = "An escape sequence here, or soon after, stands for no character."
             self.problems.append(self._problem("yaml-syntax", detail, "Remove it.", self._index))
         return None
@@ -135,10 +166,10 @@ class EventReader:
         if kind is SequenceStartEvent:
             return self._sequence(event, depth + 1)
         self._marks.append(event.start_mark.index)
-        if kind is AliasEvent:  # refused already, and read on as the text it is
+        if kind is AliasEvent:  # already refused; read on as text
             return f"*{event.anchor}"
         value = event.value
-        return CONSTANTS[value] if value in CONSTANTS and not event.style else value
+        return self._plain(value) if value[:1] in _BEGINNINGS and not event.style else value
 
     def _mapping(self, start: Any, depth: int) -> dict[str, Data]:
         if depth > MAX_DEPTH:
@@ -166,9 +197,13 @@ class EventReader:
             if kind is ScalarEvent:
                 marks.append(event.start_mark.index)
                 value = event.value
-                data[key] = CONSTANTS[value] if value in CONSTANTS and not event.style else value
+                if value[:1] in _BEGINNINGS and not event.style:
+                    value = self._plain(value, key)
+                data[key] = value
             else:
+                self._path.append(key)
                 data[key] = self._node(event, depth)
+                self._path.pop()
         marks[at + 1] = len(marks) - at
         return data
 
@@ -184,17 +219,30 @@ class EventReader:
             if kind is ScalarEvent:
                 marks.append(event.start_mark.index)
                 value = event.value
-                data.append(CONSTANTS[value] if value in CONSTANTS and not event.style else value)
+                if value[:1] in _BEGINNINGS and not event.style:
+                    value = self._plain(value, len(data))
+                data.append(value)
             else:
+                self._path.append(len(data))
                 data.append(self._node(event, depth))
+                self._path.pop()
         marks[at + 1] = len(marks) - at
         return data
 
+    def _plain(self, value: str, *part: str | int) -> Data:
+        """The value of a plain scalar; one that other YAML readers do not take for text is recorded."""
+        if value in _CONSTANTS:
+            return _CONSTANTS[value]
+        if _TYPED.fullmatch(value) is not None:
+            self.unquoted.append(Unquoted((*self._path, *part), value, self._marks[-1]))
+        return value
+
     def _skip(self, event: Any, depth: int) -> None:
-        """Read a node for the problems in it alone."""
-        end = len(self._marks)
+        """Read a node only for the problems in it."""
+        marks, unquoted = len(self._marks), len(self.unquoted)
         self._node(event, depth)
-        del self._marks[end:]
+        del self._marks[marks:]
+        del self.unquoted[unquoted:]
 
     def _refuse_pair(self, key: Any, depth: int) -> None:
         if type(key) is not AliasEvent:
@@ -218,7 +266,7 @@ class EventReader:
         return not event.style
 
     def _checked(self) -> Any:
-        """The next event, looked at for what most texts cannot hold."""
+        """The next event, checked for what most texts cannot hold."""
         event = self._parse()
         kind = type(event)
         if kind not in _NODES:
