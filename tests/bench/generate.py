@@ -6,14 +6,24 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-FIRST_NAMES = (
-    "Claire", "Julien", "Samira", "Inès", "Hélène", "Théo", "Anaïs", "Bruno", "Chloé", "Damien", "Émilie",
-    "François", "Gaëlle", "Hugo", "Isabelle", "Jérôme", "Karim", "Léa", "Mathis", "Noémie", "Océane", "Paul",
+NAMES = (
+    # first names and last names of one language a line
+    (("Claire", "Hélène", "Théo", "François", "Gaëlle"), ("Martin", "Lefèvre", "Le Goff", "Noël", "Périer")),
+    (("Jürgen", "Käthe", "Götz"), ("Müller", "Weiß", "Schröder")),
+    (("Małgorzata", "Łukasz", "Zbigniew"), ("Wójcik", "Kowalczyk", "Dąbrowska")),
+    (("Jiří", "Kateřina", "Zdeněk"), ("Dvořák", "Nováková", "Černý")),
+    (("İbrahim", "Şule", "Çağrı"), ("Yılmaz", "Öztürk", "Doğan")),
+    (("Ștefan", "Ioana", "Mădălina"), ("Popescu", "Țurcanu", "Brânză")),
+    (("Γιώργος", "Ελένη", "Νίκος"), ("Παπαδόπουλος", "Οικονόμου", "Καραμανλής")),
+    (("Наталья", "Дмитрий", "Юлия"), ("Иванова", "Кузнецов", "Шевченко")),
+    (("محمد", "فاطمة", "سميرة"), ("بن علي", "حداد", "المنصوري")),
+    (("דוד", "שרה", "יעל"), ("לוי", "כהן", "מזרחי")),
+    (("伟", "小红", "建国"), ("王", "李", "欧阳")),
+    (("さくら", "健太", "ユキ"), ("佐藤", "鈴木", "高橋")),
+    (("Thị Hạnh", "Quốc Đạt", "Mỹ Linh"), ("Nguyễn", "Trần", "Đặng")),
 )  # fmt: skip
-LAST_NAMES = (
-    "Martin", "Bernard", "Lefèvre", "Benali", "Moreau", "Girard", "Faure", "Roussel", "Haddad", "Nguyen",
-    "Le Goff", "de la Tour", "Dubois", "Arnaud", "Caron", "Lambert", "Masson", "Noël", "Périer", "Vidal",
-)  # fmt: skip
+PENDING = 0.08
+"""Share of the users who are created pending (``activation: later``) and stay so."""
 TRADES = (
     "Boulangerie", "Garage", "Pharmacie", "Menuiserie", "Crêperie", "Cabinet", "Atelier", "SCI", "Holding",
     "Librairie", "Fromagerie", "Transports", "Maçonnerie", "Fleuriste", "Imprimerie", "Hôtel",
@@ -58,7 +68,8 @@ def write_manifests(folder: Path, users: int) -> int:
 
 
 def _manifest(number: int, size: int, chance: random.Random) -> Iterator[str]:
-    name = f"{chance.choice(TRADES)} {chance.choice(LAST_NAMES)} {chance.choice(('SARL', 'SAS', 'EURL'))}"
+    owner = chance.choice(chance.choice(NAMES)[1])
+    name = f"{chance.choice(TRADES)} {owner} {chance.choice(('SARL', 'SAS', 'EURL'))}"
     yield "company:"
     yield f'  number: "{number:06}"'
     yield f"  name: {name}"
@@ -67,7 +78,8 @@ def _manifest(number: int, size: int, chance: random.Random) -> Iterator[str]:
     yield f"billing: {{mode: {mode}, offer: {offer}}}"
     yield "users:"
     for position in range(size):
-        first, last = chance.choice(FIRST_NAMES), chance.choice(LAST_NAMES)
+        language = chance.choice(NAMES)
+        first, last = chance.choice(language[0]), chance.choice(language[1])
         yield f"  - email: user{position}@client{number:06}.example.fr"
         yield f"    first_name: {first}"
         yield f"    last_name: {last}"
@@ -76,6 +88,8 @@ def _manifest(number: int, size: int, chance: random.Random) -> Iterator[str]:
             yield f'    phone: "+33 1 99 00 {digits[:2]} {digits[2:]}"'
         yield f"    type: {'standard' if position else 'administrator'}"
         yield f"    production: {chance.choice(('full', 'full', 'consultation'))}"
+        if chance.random() < PENDING:
+            yield "    activation: later"
         yield f"    apps: [{', '.join(app for app in APPS if chance.random() < 0.5)}]"
         if position == 0 and number and chance.random() < 0.2:
             yield f'    companies: ["{chance.randrange(number):06}"]'
