@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jsonschema
-import pydantic_core
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +23,7 @@ from manifest_support import (
     validated,
 )
 
-from provisioner.manifest import compiled
-from provisioner.manifest.models import Kind, compiled_text, json_schema
+from provisioner.manifest.models import Kind, json_schema
 from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import Document, read_document
 
@@ -54,12 +51,6 @@ def schema_errors(kind: Kind, data: Any) -> list[str]:
 
 
 # --- the published schemas ---
-
-
-def test_the_compiled_models_are_the_models_own() -> None:
-    if pydantic_core.__version__ != compiled.PYDANTIC_CORE and not os.environ.get("UPDATE_GOLDEN"):
-        pytest.skip(f"compiled for pydantic-core {compiled.PYDANTIC_CORE}; the models are used instead")
-    compare_with_golden(Path(str(compiled.__file__)), compiled_text())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,30 +1,31 @@
-"""A document that its model refuses: what can be used of it, and every problem.
-
-A document with faults is pruned of them and read again, so that the checks over all manifests still see
-the rest of it. What is pruned was told; a consequence of pruning is not.
-"""
+"""The diagnostics for a document that its model refuses."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from copy import deepcopy
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest import fields, urls
-from provisioner.manifest.models import MODELS, Kind
-from provisioner.manifest.validate import Validated
 from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
 """Keys and positions from the root of a document to a value."""
 
+
+class Fault(NamedTuple):
+    """One of pydantic's errors, in its words: kinds are listed in its documentation of validation errors."""
+
+    path: Path
+    kind: str
+    context: Mapping[str, Any]
+
+
 _MOST_GUESSES = 100
-"""Problems of one file that get a "did you mean": a file of 100,000 unknown keys is told all the same."""
+"""Problems of one file that get a "did you mean", which is slow: a file may have 100,000 unknown keys."""
 
 _IN_FRENCH = {
     # keys
@@ -40,7 +41,7 @@ _IN_FRENCH = {
     "ouvert": "open", "francais": "fr", "anglais": "en", "associe": "partner",
     "charge de clientele": "customer_manager", "collaborateur": "collaborator",
 }  # fmt: skip
-"""What somebody may write who has the wizard before him."""
+"""The portal's French words for keys and values."""
 
 _EXPECTED = {
     fields.DOSSIER_PATTERN: (
@@ -53,93 +54,20 @@ _EXPECTED = {
     ),
 }
 
-_STAND_INS: dict[str, Any] = {
-    "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
-    "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
-}  # fmt: skip
-"""What takes the place of a faulty value without which nothing else could be looked at."""
 
-_GONE = object()
-_MOST_LEVELS = 10
+def faults_of(invalid: ValidationError) -> list[Fault]:
+    """The errors of one validation, in the order of the model's fields."""
+    errors = invalid.errors(include_url=False, include_input=False)
+    return [Fault(found["loc"], found["type"], found.get("ctx", {})) for found in errors]
 
 
-def recover(kind: Kind, document: Document) -> Validated[Any]:
-    """What can be used of a document that its model refuses, and all that is wrong with it."""
-    model = MODELS[kind]
-    try:
-        found = model.model_validate(document.data)
-    except ValidationError as invalid:
-        faults = _faults(invalid)
-        guesses = (position < _MOST_GUESSES for position in range(len(faults)))
-        problems = [_told(model, document, *pair) for pair in zip(faults, guesses, strict=True)]
-        return _salvaged(model, document.data, faults, problems)
-    return Validated(found, users=range(len(getattr(found, "users", ()))))
+def explain(model: type[BaseModel], document: Document, faults: Sequence[Fault]) -> list[Diagnostic]:
+    """One diagnostic a fault."""
+    return [_diagnostic(model, document, fault, at < _MOST_GUESSES) for at, fault in enumerate(faults)]
 
 
-def _faults(invalid: ValidationError) -> list[ErrorDetails]:
-    return invalid.errors(include_url=False, include_input=False)
-
-
-# --- what can be used of a faulty document ---
-
-
-def _salvaged(
-    model: type[BaseModel], original: Any, faults: Sequence[ErrorDetails], problems: Sequence[Diagnostic]
-) -> Validated[Any]:
-    users = original.get("users") if isinstance(original, dict) else None
-    total = len(users) if isinstance(users, list) else 0
-    faulty = frozenset(path[1] for path in map(_path, faults) if path[:1] == ("users",) and len(path) > 1)
-    data, kept = deepcopy(original), list(range(total))
-    # what is missing once a fault is out takes its mapping with it, level by level
-    for _ in range(_MOST_LEVELS):
-        if not _prune(data, kept, faults):
-            break
-        try:
-            found = model.model_validate(data)
-        except ValidationError as invalid:
-            faults = _faults(invalid)
-        else:
-            lost = len(kept) < total or not isinstance(users, list | None)
-            return Validated(found, problems, kept, faulty, lost)
-    return Validated(None, problems, faulty=faulty, lost=True)
-
-
-def _prune(data: Any, kept: list[int], faults: Sequence[ErrorDetails]) -> bool:
-    """Take out what is at fault, in place; False when that is the whole document."""
-    thinned: list[list[Any]] = []
-    for fault in faults:
-        path = _path(fault)
-        if fault["type"] == "missing":
-            *above, key = path
-            if key in _STAND_INS:
-                if isinstance(holder := _at(data, above), dict):
-                    holder[key] = deepcopy(_STAND_INS[key])
-                continue
-            path = path[:-1]
-        if not path:
-            return False
-        if path[0] == "users":
-            # a list of a user goes as a whole: the items that stay would change their positions
-            path = path[:3]
-        holder, key = _at(data, path[:-1]), path[-1]
-        if isinstance(holder, dict):
-            holder.pop(key, None)
-        elif isinstance(holder, list):
-            holder[key] = _GONE
-            thinned.append(holder)
-    for holder in thinned:
-        if holder is data.get("users"):
-            kept[:] = [position for position, user in zip(kept, holder, strict=True) if user is not _GONE]
-        holder[:] = [item for item in holder if item is not _GONE]
-    return True
-
-
-def _path(fault: ErrorDetails) -> Path:
-    return fault["loc"]
-
-
-def _at(data: Any, path: Sequence[Any]) -> Any:
-    """The value at a path; None where there is none."""
+def value_at(data: Any, path: Sequence[Any]) -> Any:
+    """The value at a path; None if there is none."""
     for part in path:
         if isinstance(data, dict):
             data = data.get(part)
@@ -150,8 +78,6 @@ def _at(data: Any, path: Sequence[Any]) -> Any:
     return data
 
 
-# --- what is told ---
-
 _KINDS = {
     "string_type": "a text",
     "bool_type": "true or false",
@@ -161,9 +87,8 @@ _KINDS = {
 }
 
 
-def _told(model: type[BaseModel], document: Document, fault: ErrorDetails, guess: bool) -> Diagnostic:
-    """One fault in our words."""
-    path, kind, context = _path(fault), fault["type"], fault.get("ctx", {})
+def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess: bool) -> Diagnostic:
+    path, kind, context = fault
     if kind == "extra_forbidden":
         return _unknown_key(model, document, path, guess)
     if kind == "missing":
@@ -174,9 +99,10 @@ def _told(model: type[BaseModel], document: Document, fault: ErrorDetails, guess
             f"Add the key {path[-1]}.",
             document.source(*path[:-1]),
         )
-    value = _at(document.data, path)
-    if kind == "refused":
-        code, reason, remedy = context["code"], context["reason"], context["remedy"]
+    value = value_at(document.data, path)
+    if kind == "value_error":
+        refusal: fields.InvalidField = context["error"]
+        code, reason, remedy = refusal.code, refusal.reason, refusal.remedy
     elif kind == "string_pattern_mismatch":
         code, (reason, remedy) = "wrong-value", _EXPECTED[context["pattern"]]
     elif kind in ("enum", "literal_error"):
@@ -235,12 +161,12 @@ def _hint(word: str, candidates: Sequence[str]) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys of the mapping at a path, as people write them."""
+    """The keys of the mapping at a path, as they are written in the file."""
     for part in path:
         inside = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
         found = _model_within(inside.annotation) if inside is not None else None
         model = found or model
-    # a class's own fields before those it inherits: a user's e-mail before his language
+    # a class's own fields before those it inherits: a user's e-mail before the language
     own = model.__annotations__
     names = sorted(model.model_fields, key=lambda name: name not in own)
     return [model.model_fields[name].alias or name for name in names]
@@ -253,15 +179,15 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def _holder_name(document: Document, path: Path) -> str:
-    """Who or what lacks a key: an address, ``company``, or the file."""
+    """The mapping that lacks a key: an address, ``company``, or the file."""
     if len(path) == 2 and path[0] == "users":
-        email = _at(document.data, (*path, "email"))
+        email = value_at(document.data, (*path, "email"))
         return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"
     return _name(path) if path else "The file"
 
 
 def _name(path: Path) -> str:
-    """``phone``, ``apps[1]``, ``mail.from``: the end of a path, as much as tells it apart."""
+    """``phone``, ``apps[1]``, ``mail.from``: the distinctive end of a path."""
     if not path:
         return "The file"
     parts = path[2:] if path[0] == "users" and len(path) > 2 else path
@@ -270,7 +196,7 @@ def _name(path: Path) -> str:
 
 
 def _quoted(path: Path, value: Any) -> str:
-    """The value, but for the parts of provisioner.yaml where somebody may have written a secret."""
+    """The value, except in the sections of provisioner.yaml where a secret may be written by mistake."""
     if path[:1] in (("mail",), ("portal",), ("ledger",)):
         return ""
     if value is None:

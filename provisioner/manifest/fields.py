@@ -29,6 +29,7 @@ class InvalidField(ValueError):
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
+        self.code = "wrong-value"
         self.reason = reason
         self.remedy = remedy
 

@@ -1,61 +1,61 @@
-"""The two files that people write, as pydantic models over text data; and their JSON Schemas.
+"""The two files that users write, as pydantic models, and the JSON Schemas of both.
 
-Descriptions carry the names that the portal's wizard uses, so that an editor explains each field in
-the words of those who fill it in. pydantic takes a tenth of a second to import: only what has to
-explain a refusal imports this module, where the compiled form serves (validation.py).
+The models are frozen and the rest of the program uses them as they are. Their data is text
+(:mod:`provisioner.yaml_source`). Descriptions carry the names that the portal's wizard uses, for editors.
+To add a setting, add a field here and regenerate ``schemas/`` (tests/test_schema.py).
 """
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
-import pydantic_core
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    StrictBool,
-    StringConstraints,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import CoreSchema
 
-from provisioner.manifest import fields, normalizers, urls
 from provisioner.manifest.declared import Activation
+from provisioner.manifest.normalizers import (
+    Closures,
+    Connections,
+    DatabaseUrl,
+    Dossier,
+    Email,
+    Mailbox,
+    MailDomain,
+    Name,
+    OtherApp,
+    Percent,
+    Phone,
+    PortalUrl,
+    ProxyUrl,
+    Seconds,
+    Siren,
+    TransportUrl,
+    Variable,
+    WebAddress,
+)
 from provisioner.model import BillingMode, Operator, Production, UserType
 
 T = TypeVar("T")
 Kind = Literal["client", "provisioner"]
 
+if TYPE_CHECKING:
+    Omittable: TypeAlias = T | None
+else:
+    # None is the default, which is not validated: a field may be left out, but not left empty.
+    # "apps:" with nothing behind it could mean none or unmanaged, so it means neither
+    Omittable = Annotated[T, "omittable"]
 
-class _NotNull:
-    """Makes an optional field one that may be left out but not left empty.
-
-    ``apps:`` with nothing behind it could mean none or unmanaged, so it means neither.
-    """
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        schema = handler(source)
-        return schema["schema"] if schema["type"] == "nullable" else schema
-
-
-Omittable = Annotated[T | None, _NotNull()]
-
-
-Email = Annotated[str, normalizers.EMAIL]
-Name = Annotated[str, normalizers.NAME]
-Phone = Annotated[str, normalizers.PHONE]
-Siren = Annotated[str, normalizers.SIREN]
-Dossier = Annotated[str, StringConstraints(pattern=fields.DOSSIER_PATTERN)]
 Language = Literal["fr", "en"]
 
 
+def _nothing() -> Any:
+    """The default of a section: validated like a mapping without keys."""
+    return {}
+
+
 class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # built when first used: a section is built with its file, not by itself
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 
 
 class Preset(_Entry):
@@ -150,7 +150,7 @@ class Firm(_Entry):
 
     name: Name = Field(description="Nom du cabinet, as it reads in letters.")
     language: Language = Field("fr", description="Langue des emails, where a user has none of his own.")
-    email_domains: tuple[Annotated[str, normalizers.DOMAIN], ...] = Field(
+    email_domains: tuple[MailDomain, ...] = Field(
         (), description="Domaines de messagerie du cabinet: never a client's address."
     )
     staff: tuple[Email, ...] = Field(
@@ -162,7 +162,7 @@ class Catalogue(_Entry):
     """What the firm may give: published nowhere, so it is said here."""
 
     offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
-    apps: tuple[Annotated[str, normalizers.OTHER_APP], ...] = Field(
+    apps: tuple[OtherApp, ...] = Field(
         (), description="Applications, but for the production ones, which are built in."
     )
     profiles: dict[str, Preset] = Field(
@@ -173,16 +173,14 @@ class Catalogue(_Entry):
 class _Secretive(_Entry):
     """A place that may want a secret. It is named by environment variable or file, never written here."""
 
-    secret_env: Annotated[str, StringConstraints(pattern=urls.VARIABLE_PATTERN)] = Field(
-        "", description="The environment variable that holds the secret."
-    )
+    secret_env: Variable = Field("", description="The environment variable that holds the secret.")
     secret_file: str = Field("", description="The file that holds the secret.")
 
 
 class PortalAccess(_Secretive):
     """Le portail."""
 
-    url: Annotated[str, normalizers.PORTAL] = Field(
+    url: PortalUrl = Field(
         "sqlite:///portal.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
         "postgresql://USER@HOST/DATABASE, https://HOST (the portal's service) or scim+https://HOST/PATH.",
@@ -193,7 +191,7 @@ class PortalAccess(_Secretive):
         "(customer_manager) ou collaborateur. All but the last may validate and reopen. "
         "A portal with a log-in of its own says the role itself.",
     )
-    public_url: Annotated[str, normalizers.WEB_ADDRESS] = Field(
+    public_url: WebAddress = Field(
         "", description="Where users reach the portal: the base of activation links."
     )
     client_id: str = Field(
@@ -203,9 +201,7 @@ class PortalAccess(_Secretive):
         "the secret is in PROVISIONER_PORTAL_SECRET unless secret_env or secret_file name another place.",
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    proxy: Annotated[str, normalizers.PROXY] = Field(
-        "", description="The proxy to go through; none is taken from the environment."
-    )
+    proxy: ProxyUrl = Field("", description="The proxy to go through; none is taken from the environment.")
     paths: dict[str, str] = Field(
         default_factory=dict,
         description="Where the service's paths differ, by the names of its operations in openapi.json: "
@@ -222,7 +218,7 @@ class PortalAccess(_Secretive):
 class LedgerPlace(_Secretive):
     """Where runs, letters and managed users are remembered."""
 
-    url: Annotated[str, normalizers.DATABASE] = Field(
+    url: DatabaseUrl = Field(
         "sqlite:///ledger.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
         "or postgresql://USER@HOST/DATABASE, which runners on several machines share.",
@@ -232,15 +228,15 @@ class LedgerPlace(_Secretive):
 class Mail(_Entry):
     """Email de bienvenue. Passwords are named by environment variable or file, never written here."""
 
-    sender: Annotated[str, normalizers.MAILBOX] = Field(
+    sender: Mailbox = Field(
         alias="from",
         description="Expéditeur, with or without a name.",
         examples=["Cabinet Durand <acces@durand-associes.fr>"],
     )
-    transport: Annotated[str, normalizers.TRANSPORT] = Field(
+    transport: TransportUrl = Field(
         "maildir:outbox", description="maildir:FOLDER, smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT."
     )
-    reply_to: Annotated[str, normalizers.MAILBOX] = Field("", description="Répondre à.")
+    reply_to: Mailbox = Field("", description="Répondre à.")
     welcome: Literal["ours", "portal", "none"] = Field(
         "ours",
         description="Who sends the welcome: this program; the portal, where that is an identity system "
@@ -250,7 +246,7 @@ class Mail(_Entry):
         "hold", description="When it is not known whether a letter left: ask a person, or send it once more."
     )
     username: str = Field("", description="The mail server's user name.")
-    password_env: Annotated[str, StringConstraints(pattern=urls.VARIABLE_PATTERN)] = Field(
+    password_env: Variable = Field(
         "", description="The environment variable that holds the mail server's password."
     )
     password_file: str = Field("", description="The file that holds the mail server's password.")
@@ -258,10 +254,10 @@ class Mail(_Entry):
         "required", description="none: only for a server on this very machine."
     )
     ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    connections: Annotated[int, normalizers.CONNECTIONS] = Field(
+    connections: Connections = Field(
         16, description="Connections side by side, at most; fewer where the server takes fewer."
     )
-    timeout: Annotated[int, normalizers.SECONDS] = Field(60, description="Seconds to wait for an answer.")
+    timeout: Seconds = Field(60, description="Seconds to wait for an answer.")
 
 
 class Safety(_Entry):
@@ -276,12 +272,8 @@ class Safety(_Entry):
     generic_addresses: Literal["warn", "error"] = Field(
         "warn", description="An address such as contact@ instead of a person's."
     )
-    max_closures: Annotated[int, normalizers.CLOSURES] = Field(
-        5, description="More closures than this in one plan are refused."
-    )
-    max_closures_percent: Annotated[int, normalizers.PERCENT] = Field(
-        10, description="Likewise, as a percentage of the users managed."
-    )
+    max_closures: Closures = Field(5, description="More closures than this in one plan are refused.")
+    max_closures_percent: Percent = Field(10, description="Likewise, as a percentage of the users managed.")
 
 
 class WorkspaceFile(_Entry):
@@ -294,12 +286,14 @@ class WorkspaceFile(_Entry):
     )
     firm: Firm
     manifests: tuple[str, ...] = Field(("clients/",), description="Folders or files with client manifests.")
-    catalogue: Catalogue = Field(default_factory=Catalogue)
-    defaults: Preset = Field(default_factory=Preset, description="For every user, under his profile.")
-    portal: PortalAccess = Field(default_factory=PortalAccess)
-    ledger: LedgerPlace = Field(default_factory=LedgerPlace)
+    catalogue: Catalogue = Field(default_factory=_nothing, validate_default=True)
+    defaults: Preset = Field(
+        default_factory=_nothing, validate_default=True, description="For every user, under his profile."
+    )
+    portal: PortalAccess = Field(default_factory=_nothing, validate_default=True)
+    ledger: LedgerPlace = Field(default_factory=_nothing, validate_default=True)
     mail: Mail
-    safety: Safety = Field(default_factory=Safety)
+    safety: Safety = Field(default_factory=_nothing, validate_default=True)
 
 
 MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": WorkspaceFile}
@@ -330,57 +324,3 @@ def _without_null_defaults(node: Any) -> Any:
         for key, value in node.items()
         if not (key == "default" and value is None)
     }
-
-
-def compiled_text() -> str:
-    """The text of compiled.py: these models as pydantic-core takes them, to be used without pydantic."""
-    names = {form.validate: f"forms.{name}.validate" for name, form in normalizers.FORMS.items()}
-    parts = [
-        f"{kind.upper()}: Any = {_expression(MODELS[kind].__pydantic_core_schema__, names)}"
-        for kind in MODELS
-    ]
-    return _COMPILED_HEAD.format(version=pydantic_core.__version__) + "\n\n".join(parts) + "\n"
-
-
-_COMPILED_HEAD = '''\
-"""The models of schema.py as pydantic-core takes them. Made from these by a test, which also compares.
-
-To import pydantic and to build the models takes longer than to read a thousand manifests; this does neither.
-"""
-
-from __future__ import annotations
-
-from typing import Any
-
-from provisioner.manifest import forms
-from provisioner.manifest.declared import Activation
-from provisioner.model import BillingMode, Operator, Production, UserType
-
-PYDANTIC_CORE = "{version}"
-"""Whose form this is; with any other version the models themselves are used."""
-
-'''
-
-_NOT_COMPILED = ("metadata", "ref", "serialization_alias", "model_name", "computed_fields", "title")
-
-
-def _expression(node: Any, names: dict[Any, str], indent: str = "") -> str:
-    """A core schema as Python writes it, without what only describes."""
-    inner = indent + "    "
-    if isinstance(node, dict):
-        node = {key: value for key, value in node.items() if key not in _NOT_COMPILED}
-        factory = node.get("default_factory")
-        if isinstance(factory, type) and issubclass(factory, BaseModel):
-            # nothing written is read as an empty mapping, so that what comes out is of the one kind
-            node = {"type": "default", "schema": node["schema"], "default": {}, "validate_default": True}
-        entries = (f'{inner}"{key}": {_expression(value, names, inner)},\n' for key, value in node.items())
-        return f"{{\n{''.join(entries)}{indent}}}" if node else "{}"
-    if isinstance(node, list):
-        return f"[{', '.join(_expression(item, names, indent) for item in node)}]"
-    if isinstance(node, StrEnum):
-        return f"{type(node).__name__}.{node.name}"
-    if isinstance(node, str):
-        return json.dumps(node, ensure_ascii=False)
-    if isinstance(node, type):
-        return "forms.Record" if issubclass(node, BaseModel) else node.__name__
-    return names[node] if callable(node) else repr(node)

@@ -1,33 +1,28 @@
-"""One document through its model. Most documents pass, and need no more than pydantic's core.
-
-The models' compiled form is used where it was made by the very version of pydantic-core at hand, the models
-themselves elsewhere: the same answers, a twentieth of a second later. What a model refuses is for faults.py.
-"""
+"""One document validated by its model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, overload
 
-import pydantic_core
+from pydantic import BaseModel, ValidationError
 
 from provisioner.diagnostics import Diagnostic
+from provisioner.manifest.explain import Fault, explain, faults_of, value_at
+from provisioner.manifest.models import MODELS, ClientManifest, Kind, WorkspaceFile
 from provisioner.yaml_source.document import Document
-
-if TYPE_CHECKING:
-    from provisioner.manifest.models import ClientManifest, Kind, WorkspaceFile
 
 M = TypeVar("M")
 
 
 @dataclass(frozen=True, slots=True)
 class Validated(Generic[M]):
-    """What a document says, as far as it can be used; ``model`` is None when nothing can.
+    """The usable part of a document; ``model`` is None if there is none.
 
-    ``users`` has the position in the document of each of the model's users; ``faulty`` those positions of
-    which something was told; ``lost`` is true when a user is missing from the model.
+    ``users`` has the position in the document of each of the model's users. ``faulty`` has the positions of
+    users with a problem. ``lost`` is true if a user of the document is missing from the model.
     """
 
     model: M | None
@@ -44,22 +39,76 @@ def read_model(kind: Literal["provisioner"], document: Document) -> Validated[Wo
 def read_model(kind: Kind, document: Document) -> Validated[Any]:
     """Validate a whole document at once."""
     try:
-        found = validator(kind)(document.data)
-    except pydantic_core.ValidationError:
-        from provisioner.manifest.explain import recover
+        found = MODELS[kind].model_validate(document.data)
+    except ValidationError as invalid:
+        faults = faults_of(invalid)
+        return _recover(MODELS[kind], document.data, faults, explain(MODELS[kind], document, faults))
+    return Validated(found, users=range(len(getattr(found, "users", ()))))
 
-        return recover(kind, document)
-    return Validated(found, users=range(len(found.users)) if kind == "client" else ())
+
+_STAND_INS: dict[str, Any] = {
+    "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
+    "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
+}  # fmt: skip
+"""Values for missing keys without which nothing else of the document could be checked."""
+
+_GONE = object()
+_MOST_LEVELS = 10
 
 
-@cache
-def validator(kind: Kind) -> Callable[[Any], Any]:
-    """The function that turns a document's data into its model, or what has the model's fields."""
-    from provisioner.manifest import compiled
+def _recover(
+    model: type[BaseModel], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
+) -> Validated[Any]:
+    """The model of what remains of a document without its faults.
 
-    if pydantic_core.__version__ != compiled.PYDANTIC_CORE:
-        from provisioner.manifest.models import MODELS
+    The checks over all manifests see the rest of a faulty document. What follows from a removal is not
+    reported.
+    """
+    users = original.get("users") if isinstance(original, dict) else None
+    total = len(users) if isinstance(users, list) else 0
+    faulty = frozenset(
+        path[1] for path in (fault.path for fault in faults) if path[:1] == ("users",) and len(path) > 1
+    )
+    data, kept = deepcopy(original), list(range(total))
+    # what is missing once a fault is out takes its mapping with it, level by level
+    for _ in range(_MOST_LEVELS):
+        if not _remove_invalid(data, kept, faults):
+            break
+        try:
+            found = model.model_validate(data)
+        except ValidationError as invalid:
+            faults = faults_of(invalid)
+        else:
+            lost = len(kept) < total or not isinstance(users, list | None)
+            return Validated(found, problems, kept, faulty, lost)
+    return Validated(None, problems, faulty=faulty, lost=True)
 
-        return MODELS[kind].model_validate
-    core_schema = {"client": compiled.CLIENT, "provisioner": compiled.PROVISIONER}[kind]
-    return pydantic_core.SchemaValidator(core_schema).validate_python
+
+def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
+    """Remove the faulty values in place. False if the whole document is faulty."""
+    thinned: list[list[Any]] = []
+    for fault in faults:
+        path = fault.path
+        if fault.kind == "missing":
+            *above, key = path
+            if key in _STAND_INS:
+                if isinstance(holder := value_at(data, above), dict):
+                    holder[key] = deepcopy(_STAND_INS[key])
+                continue
+            path = path[:-1]
+        if not path:
+            return False
+        if path[0] == "users":
+            # a list of a user goes as a whole: the items that stay would change their positions
+            path = path[:3]
+        holder, key = value_at(data, path[:-1]), path[-1]
+        if isinstance(holder, dict):
+            holder.pop(key, None)
+        elif isinstance(holder, list):
+            holder[key] = _GONE
+            thinned.append(holder)
+    for holder in thinned:
+        if holder is data.get("users"):
+            kept[:] = [position for position, user in zip(kept, holder, strict=True) if user is not _GONE]
+        holder[:] = [item for item in holder if item is not _GONE]
+    return True

@@ -117,7 +117,8 @@ def _sentence(error: Any) -> str:
         return f"{where} is not known here."
     if error["type"] == "missing":
         return f"{where} is missing."
-    message = str(error["msg"])
+    # of a ValueError its own text, without pydantic's "Value error, " before it
+    message = str(error.get("ctx", {}).get("error", error["msg"]))
     return f"{where}: {message[:1].lower()}{message[1:].rstrip('.')}."
 
 

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from provisioner.embedded.server.endpoints import MAX_LETTERS
 from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.manifest import fields, normalizers
+from provisioner.manifest import fields, urls
 
 MAX_RUNS = 100
 """Runs that may have one letter."""
@@ -37,7 +37,7 @@ def _day(text: str) -> str:
 
 
 def _page(text: str) -> str:
-    return str(normalizers.WEB_ADDRESS.validate(text)) if text else text
+    return urls.web_address(text) if text else text
 
 
 def _kept(text: str) -> str:
@@ -59,7 +59,7 @@ def _unlike(values: list[str]) -> list[str]:
 Name = Annotated[
     str,
     Field(min_length=1, max_length=fields.MAX_NAME, pattern=NO_CONTROL),
-    AfterValidator(normalizers.NAME.validate),
+    AfterValidator(fields.name),
 ]
 _Address = Annotated[
     str,
@@ -70,20 +70,20 @@ _Address = Annotated[
         description="The log-in, as letters travel to it.",
     ),
 ]
-Email = Annotated[_Address, AfterValidator(normalizers.EMAIL.validate)]
+Email = Annotated[_Address, AfterValidator(fields.email)]
 # whatever a user gave himself: it goes along unchanged where his name is corrected
 KeptEmail = Annotated[_Address, AfterValidator(_kept)]
 KeptPhone = Annotated[
     str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
 ]
-Phone = Annotated[KeptPhone, AfterValidator(normalizers.PHONE.validate)]
+Phone = Annotated[KeptPhone, AfterValidator(fields.phone)]
 Number = Annotated[
     str, Field(pattern=fields.DOSSIER_PATTERN, max_length=20, description="The dossier number (R13).")
 ]
 Siren = Annotated[
     str,
     Field(pattern="^[0-9]{9}$", max_length=9, description="Nine digits whose check digit holds (A13)."),
-    AfterValidator(normalizers.SIREN.validate),
+    AfterValidator(fields.siren),
 ]
 Day = Annotated[
     str,
@@ -91,10 +91,8 @@ Day = Annotated[
     AfterValidator(_day),
 ]
 App = Name
-OtherApp = Annotated[App, AfterValidator(normalizers.OTHER_APP.validate)]
-Domain = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=NO_CONTROL), AfterValidator(normalizers.DOMAIN.validate)
-]
+OtherApp = Annotated[App, AfterValidator(fields.other_app)]
+Domain = Annotated[str, Field(min_length=1, max_length=253, pattern=NO_CONTROL), AfterValidator(urls.domain)]
 Apps = Annotated[
     list[App], Field(max_length=500, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
 ]
