@@ -23,6 +23,7 @@ from provisioner.ledger.journal import Intent, LedgerEffect, Settlement, has_run
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.lock import LockInfo, read_lock
 from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.outbox_state import TRANSITIONS, IllegalTransition, OutboxState
 from provisioner.ledger.snapshot import read_ledger, read_ledger_id
 from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
@@ -122,7 +123,8 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Location) -> None
             [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
         )
         ledger.outbox.enqueue("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
-        ledger.outbox.mark(["k"], "failed", "550 no such\0 user")
+        ledger.outbox.begin_delivery(["k"])
+        ledger.outbox.mark(["k"], OutboxState.FAILED, "550 no such\0 user")
         assert [entry.problem for entry in read_entries(place, run)] == [r"no\0 \ud800", ""]
         assert ledger.snapshot().managed["ann"].id == r"7\0"
         assert [posted.detail for posted in ledger.outbox.letters()] == [r"550 no such\0 user"]
@@ -178,8 +180,8 @@ def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Location) 
                 f"{name}@example.fr", name, Letter(name, f"{name}@example.fr", "fr", {}, NOW)
             )
         ledger.outbox.begin_delivery(["ann"])
-        ledger.outbox.mark(["ann"], "body")
-        assert [posted.user_id for posted in ledger.outbox.letters("owed")] == ["zoe", "max"]
+        ledger.outbox.mark(["ann"], OutboxState.BODY)
+        assert [posted.user_id for posted in ledger.outbox.letters(OutboxState.OWED)] == ["zoe", "max"]
         assert [posted.user_id for posted in ledger.outbox.reset_interrupted()] == ["ann"]
     assert [(posted.user_id, posted.state, posted.attempts) for posted in read_letters(place)] == [
         ("zoe", "owed", 0), ("ann", "unknown", 1), ("max", "owed", 0),
@@ -196,17 +198,55 @@ def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: 
                 ledger.outbox.release_claims()
                 runs.append(ledger.outbox.claimant)
         with ledger.lock.hold("mail"):
-            (posted,) = ledger.outbox.letters("owed")
+            (posted,) = ledger.outbox.letters(OutboxState.OWED)
             assert (posted.claims, posted.attempts) == (tuple(runs), 3)
-            ledger.outbox.record_claims({"ann": "another"}, [("ann", "unknown", "why")])
+            ledger.outbox.begin_delivery(["ann"])
+            ledger.outbox.record_claims({"ann": "another"}, [("ann", OutboxState.UNKNOWN, "why")])
             ledger.outbox.resend("ann")
-            (posted,) = ledger.outbox.letters("owed")
+            (posted,) = ledger.outbox.letters(OutboxState.OWED)
             assert (posted.claims, posted.detail, posted.resent) == (("another",), "why", True)
             assert ledger.outbox.sent_claims() == {}
-            ledger.outbox.mark(["ann"], "sent")
-            assert ledger.outbox.sent_claims() == {"ann": ("another",)}
+            ledger.outbox.begin_delivery(["ann"])
+            ledger.outbox.mark(["ann"], OutboxState.SENT)
+            assert ledger.outbox.sent_claims() == {"ann": ("another", ledger.outbox.claimant)}
             ledger.outbox.end_claims(["ann"])
             assert ledger.outbox.sent_claims() == {}
+
+
+WAYS: dict[OutboxState, list[OutboxState]] = {
+    OutboxState.OWED: [],
+    OutboxState.CONNECTING: [OutboxState.CONNECTING],
+    **{
+        state: [OutboxState.CONNECTING, state]
+        for state in (OutboxState.BODY, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN)
+    },
+}
+"""The states a new letter passes to arrive at each one."""
+
+
+@pytest.mark.parametrize("before", OutboxState)
+def test_a_letter_takes_only_the_transitions_of_the_table(before: OutboxState, tmp_path: Path) -> None:
+    with opened(tmp_path / "ledger.db") as ledger, ledger.lock.hold("mail"):
+        for after in OutboxState:
+            ledger.outbox.enqueue("ann", "7", Letter(after, "ann@example.fr", "fr", {}, NOW))
+            for state in WAYS[before]:
+                ledger.outbox.mark([after], state)
+            if after in TRANSITIONS[before]:
+                ledger.outbox.mark([after], after)
+            else:
+                with pytest.raises(IllegalTransition, match=f"letter {after}: {before} ▸ {after}"):
+                    ledger.outbox.mark([after], after)
+        found = {entry.letter.key: entry.state for entry in ledger.outbox.letters()}
+        assert found == {after: after if after in TRANSITIONS[before] else before for after in OutboxState}
+
+
+def test_an_illegal_transition_moves_no_letter_of_its_commit(place: Location) -> None:
+    with opened(place) as ledger, ledger.lock.hold("mail"):
+        ledger.outbox.enqueue("ann", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
+        marks = [("ann", OutboxState.CONNECTING, ""), ("bob", OutboxState.CONNECTING, "")]
+        with pytest.raises(IllegalTransition, match="bob: not in the outbox ▸ connecting"):
+            ledger.outbox.record(marks)
+        assert [entry.state for entry in ledger.outbox.letters()] == [OutboxState.OWED]
 
 
 # --- the lock ---
@@ -503,6 +543,7 @@ DAMAGES = {
     ),
     "the number of runs": ("UPDATE fact SET value = 'many' WHERE name = 'fence'", ""),
     "a letter": ("UPDATE outbox SET context = '}{', state = 'unknown'", ""),
+    "a letter's state": ("UPDATE outbox SET state = 'lost'", ""),
     "a letter's date": ("UPDATE outbox SET dated = 'soon', state = 'unknown'", ""),
     "an entry": ("UPDATE journal SET settled = NULL, verdict = '', effect = '[' WHERE seq = 1", ""),
     "an entry's words": (

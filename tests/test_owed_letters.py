@@ -12,6 +12,7 @@ from shell_support import Shell
 
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import read_letters
+from provisioner.ledger.outbox_state import OutboxState
 from provisioner.operations import apply as apply_module
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
@@ -43,9 +44,11 @@ def rename_emily(firm: Shell) -> None:
     firm.edit(f"clients/{file.name}", EMILY, f"{RENAMED}\n    previous_email: {EMILY}")
 
 
-def mark_emily(firm: Shell, state: str) -> None:
+def mark_emily(firm: Shell, state: OutboxState) -> None:
     with closing(Ledger(firm.folder / "ledger.db", utc_now)) as ledger, ledger.lock.hold("test"):
-        ledger.outbox.mark([ledger.outbox.letters()[0].letter.key], state)
+        key = ledger.outbox.letters()[0].letter.key
+        for step in (OutboxState.CONNECTING, state):
+            ledger.outbox.mark([key], step)
 
 
 def test_a_letter_that_one_portal_owes_is_not_sent_with_the_links_of_another(owing: Shell) -> None:
@@ -78,13 +81,13 @@ def test_who_was_closed_before_his_letter_went_out_is_not_told_of_a_password_he_
     assert mailed(owing.folder) == {EMILY: 1, JAMES: 1}
 
 
-@pytest.mark.parametrize("state", ["owed", "failed"])
-def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, state: str) -> None:
+@pytest.mark.parametrize("state", [OutboxState.OWED, OutboxState.FAILED])
+def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, state: OutboxState) -> None:
     """A slip in the first address is corrected: whoever has that one must not get the link."""
     mark_emily(owing, state)
     rename_emily(owing)
     said = owing("apply", "--auto-approve")
-    if state == "failed":
+    if state is OutboxState.FAILED:
         said = owing("mail", "send", RENAMED)
     assert said.code == 0
     assert f"welcome e-mail to {RENAMED}: sent" in said.err
@@ -96,7 +99,7 @@ def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, sta
 def test_a_letter_that_may_have_arrived_elsewhere_is_parked_and_sent_anew_by_whoever_decides_it(
     owing: Shell,
 ) -> None:
-    mark_emily(owing, "unknown")
+    mark_emily(owing, OutboxState.UNKNOWN)
     rename_emily(owing)
     owing.edit("provisioner.yaml", "mail:\n", "mail:\n  on_unknown: resend\n")
     said = owing("apply", "--auto-approve")

@@ -11,6 +11,7 @@ from provisioner.commands.report import letter_progress
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry, letter_key, read_letters
+from provisioner.ledger.outbox_state import OutboxState
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
@@ -75,7 +76,7 @@ def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
         ]
         console.answer(printable_json(rows))
         return 0
-    counts: dict[str, int] = {}
+    counts: dict[OutboxState, int] = {}
     for posted in letters:
         counts[posted.state] = counts.get(posted.state, 0) + 1
         detail = f" ({printable(posted.detail)})" if posted.detail else ""
@@ -113,7 +114,7 @@ def send(
         ledger.bind_portal(_portal_id(portal))
         parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
-        owed = ledger.outbox.letters("owed")
+        owed = ledger.outbox.letters(OutboxState.OWED)
         check_templates((posted.letter for posted in owed), sender)
         if only is not None:
             owed = [posted for posted in owed if posted.letter.key == only]
@@ -152,7 +153,7 @@ def settle(
         ledger.lock.hold("mail settle", lock_timeout, on_wait=console.say),
     ):
         ledger.outbox.reset_interrupted()
-        found = [posted for posted in _letters_to(ledger, user) if posted.state == "unknown"]
+        found = [posted for posted in _letters_to(ledger, user) if posted.state is OutboxState.UNKNOWN]
         if not found:
             raise UsageError(
                 f"No e-mail to {user} is in an unknown state.",
@@ -160,7 +161,7 @@ def settle(
             )
         for posted in found:
             if arrived:
-                ledger.outbox.mark([posted.letter.key], "sent", "settled by hand")
+                ledger.outbox.mark([posted.letter.key], OutboxState.SENT, "settled by hand")
             else:
                 ledger.outbox.resend(posted.letter.key)
     word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
@@ -182,7 +183,7 @@ def _letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
 
 
 def _advice(posted: OutboxEntry) -> str:
-    if posted.state == "unknown":
+    if posted.state is OutboxState.UNKNOWN:
         return f"\n           to decide: provisioner mail settle {posted.user} --sent, or --resend"
     return ""
 
@@ -209,19 +210,19 @@ def _owed_to(
 ) -> str:
     """The key of the letter owed to this user, which is put into the outbox. Raises :class:`UsageError`."""
     mine = _letters_to(ledger, user)
-    waiting = next((posted for posted in mine if posted.state == "owed"), None)
+    waiting = next((posted for posted in mine if posted.state is OutboxState.OWED), None)
     if waiting is not None:
         return waiting.letter.key
-    if any(posted.state == "unknown" for posted in mine):
+    if any(posted.state is OutboxState.UNKNOWN for posted in mine):
         raise UsageError(
             f"Whether the welcome e-mail to {user} arrived is not known.",
             f"Decide first: provisioner mail settle {user} --sent, or --resend",
         )
-    failed = next((posted for posted in mine if posted.state == "failed"), None)
+    failed = next((posted for posted in mine if posted.state is OutboxState.FAILED), None)
     if failed is not None and not again:
-        ledger.outbox.mark([failed.letter.key], "owed")
+        ledger.outbox.mark([failed.letter.key], OutboxState.OWED)
         return failed.letter.key
-    sent = [posted for posted in mine if posted.state == "sent"]
+    sent = [posted for posted in mine if posted.state is OutboxState.SENT]
     if sent and not again:
         raise UsageError(
             f"{user} was sent a welcome e-mail already ({sent[-1].changed}).",

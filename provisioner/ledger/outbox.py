@@ -10,14 +10,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
+from provisioner.ledger.outbox_state import OutboxState, require_transition
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
-from provisioner.storage.database import Connection, Location, placeholders, read, reject_corrupt_rows
+from provisioner.storage.database import (
+    Connection,
+    Location,
+    chunks,
+    placeholders,
+    read,
+    reject_corrupt_rows,
+)
 
 if TYPE_CHECKING:
     from provisioner.mail.message import Letter
 
 MAX_CLAIMS = 16
 """How many claimants are kept for a letter: the latest ones."""
+
+Mark = tuple[str, OutboxState, str]
+"""A letter's key, the state it moves to, and why."""
+
+# a literal, because SQLite uses the partial index only for the condition it was made with
+NOT_SENT = f"state <> '{OutboxState.SENT}'"
+_SENT_AND_CLAIMED = f"state = '{OutboxState.SENT}' AND claims <> ''"
 
 
 class OutboxEntry(NamedTuple):
@@ -26,7 +41,7 @@ class OutboxEntry(NamedTuple):
     letter: Letter
     user: str
     user_id: str
-    state: str
+    state: OutboxState
     attempts: int
     resent: bool
     detail: str
@@ -51,32 +66,31 @@ class Outbox:
         with self._store.writing() as connection:
             insert_letters(connection, [(user, user_id, letter)], self._store.timestamp())
 
-    def letters(self, *states: str) -> list[OutboxEntry]:
+    def letters(self, *states: OutboxState) -> list[OutboxEntry]:
         """The letters in these states (all when none is given), oldest first."""
         with self._store.reading() as connection:
             where = f"state IN ({placeholders(states)})" if states else "1 = 1"
             return letters_where(connection, where, states)
 
-    def mark(self, keys: Iterable[str], state: str, detail: str = "") -> None:
+    def mark(self, keys: Iterable[str], state: OutboxState, detail: str = "") -> None:
         """Move letters to a state, in one commit."""
         self.record([(key, state, detail) for key in keys])
 
-    def record(self, marks: Iterable[tuple[str, str, str]]) -> None:
+    def record(self, marks: Iterable[Mark]) -> None:
         """Move letters, each to its state with a detail, in one commit."""
         with self._store.writing() as connection:
             self._mark(connection, marks)
 
-    def begin_delivery(self, keys: Iterable[str]) -> None:
+    def begin_delivery(self, keys: Sequence[str]) -> None:
         """Move letters to connecting; committed before the portal is asked for their claims."""
-        now = self._store.timestamp()
         with self._store.writing() as connection:
+            self._mark(connection, [(key, OutboxState.CONNECTING, "") for key in keys])
             connection.executemany(
-                "UPDATE outbox SET state = 'connecting', detail = '', changed = ?, attempts = attempts + 1, "
-                "claims = claims || ' ' || ? WHERE key = ?",
-                [(now, self.claimant, key) for key in keys],
+                "UPDATE outbox SET attempts = attempts + 1, claims = claims || ' ' || ? WHERE key = ?",
+                [(self.claimant, key) for key in keys],
             )
 
-    def record_claims(self, holders: Mapping[str, str], marks: Iterable[tuple[str, str, str]]) -> None:
+    def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
         """Store which run holds each letter's claim, and move those that this run does not hold."""
         # one transaction: a letter whose claim a copy of the ledger holds never counts as owed
         with self._store.writing() as connection:
@@ -88,7 +102,7 @@ class Outbox:
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
         """Sent letters whose claims the portal still holds, with their :attr:`OutboxEntry.claims`."""
         with self._store.reading() as connection:
-            rows = connection.execute("SELECT key, claims FROM outbox WHERE state = 'sent' AND claims <> ''")
+            rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}
 
     def end_claims(self, keys: Iterable[str]) -> None:
@@ -108,17 +122,16 @@ class Outbox:
         """Move an unknown letter back to owed, once: the same bytes with the same Message-ID."""
         with self._store.writing() as connection:
             connection.execute(
-                "UPDATE outbox SET state = 'owed', resent = 1, changed = ? "
-                "WHERE key = ? AND state = 'unknown'",
-                (self._store.timestamp(), key),
+                "UPDATE outbox SET state = ?, resent = 1, changed = ? WHERE key = ? AND state = ?",
+                (OutboxState.OWED, self._store.timestamp(), key, OutboxState.UNKNOWN),
             )
 
     def release_claims(self) -> None:
         """Move letters from connecting back to owed."""
         with self._store.writing() as connection:
             connection.execute(
-                "UPDATE outbox SET state = 'owed', changed = ? WHERE state = 'connecting'",
-                (self._store.timestamp(),),
+                "UPDATE outbox SET state = ?, changed = ? WHERE state = ?",
+                (OutboxState.OWED, self._store.timestamp(), OutboxState.CONNECTING),
             )
 
     def reset_interrupted(self) -> list[OutboxEntry]:
@@ -129,15 +142,18 @@ class Outbox:
         # this run holds the lock, so no other one is sending
         self.release_claims()
         with self._store.writing() as connection:
-            interrupted = letters_where(connection, "state = 'body'")
-            connection.execute(
-                "UPDATE outbox SET state = 'unknown', changed = ?, "
-                "detail = 'the program was stopped while the mail server was taking it' WHERE state = 'body'",
-                (self._store.timestamp(),),
-            )
+            interrupted = letters_where(connection, "state = ?", (OutboxState.BODY,))
+            detail = "the program was stopped while the mail server was taking it"
+            self._mark(connection, [(entry.letter.key, OutboxState.UNKNOWN, detail) for entry in interrupted])
         return interrupted
 
-    def _mark(self, connection: Connection, marks: Iterable[tuple[str, str, str]]) -> None:
+    def _mark(self, connection: Connection, marks: Iterable[Mark]) -> None:
+        """Move letters, each to its state. Raises :class:`IllegalTransition`, which is a defect."""
+        marks = list(marks)
+        states = _states(connection, [key for key, _, _ in marks])
+        for key, state, _ in marks:
+            require_transition(key, states.get(key), state)
+            states[key] = state
         now = self._store.timestamp()
         connection.executemany(
             "UPDATE outbox SET state = ?, detail = ?, changed = ? WHERE key = ?",
@@ -172,13 +188,14 @@ def letters_where(connection: Connection, where: str, values: Sequence[object] =
     # decoded together: one call for each row costs more than the letters
     with reject_corrupt_rows():
         contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
+        states = {text: OutboxState(text) for text in {row[8] for row in rows}}
         days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
         if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
             raise ValueError("a letter's context is not one JSON object")
     return [
         OutboxEntry(
             Letter(key, recipient, language, context, days[dated], template),
-            user, user_id, state, attempts, bool(resent), detail, changed, _claims(claims),
+            user, user_id, states[state], attempts, bool(resent), detail, changed, _claims(claims),
         )
         for context, (
             _, dated, key, recipient, language, template,
@@ -192,15 +209,24 @@ def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Let
     connection.executemany(
         "INSERT INTO outbox "
         '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'owed', ?) ON CONFLICT (key) DO NOTHING",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
         [
             (
                 letter.key, user, user_id, letter.recipient, letter.language, letter.template,
-                _context_text(dict(letter.context)), letter.dated.isoformat(), now,
+                _context_text(dict(letter.context)), letter.dated.isoformat(), OutboxState.OWED, now,
             )
             for user, user_id, letter in letters
         ],
     )  # fmt: skip
+
+
+def _states(connection: Connection, keys: Sequence[str]) -> dict[str, OutboxState]:
+    states = {}
+    for some in chunks(keys):
+        rows = connection.execute(f"SELECT key, state FROM outbox WHERE key IN ({placeholders(some)})", some)
+        with reject_corrupt_rows():
+            states.update({key: OutboxState(state) for key, state in rows})
+    return states
 
 
 def _claims(text: str) -> tuple[str, ...]:

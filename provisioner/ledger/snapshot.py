@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from provisioner.ledger.accounts import accounts_where
 from provisioner.ledger.journal import JournalEntry, entries_where
-from provisioner.ledger.outbox import OutboxEntry, letters_where
+from provisioner.ledger.outbox import NOT_SENT, OutboxEntry, letters_where
 from provisioner.ledger.store import LEDGER_SCHEMA, read_fact
 from provisioner.model import Managed
 from provisioner.storage.database import Connection, Location, read
@@ -44,6 +44,6 @@ def snapshot_of(connection: Connection) -> LedgerSnapshot:
         portal=read_fact(connection, "portal"),
         ledger=read_fact(connection, "id"),
         managed=accounts_where(connection, "1 = 1", ()),
-        open_letters=tuple(letters_where(connection, "state <> 'sent'")),
+        open_letters=tuple(letters_where(connection, NOT_SENT)),
         unsettled=tuple(entries_where(connection, "settled IS NULL")),
     )

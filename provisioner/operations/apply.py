@@ -16,6 +16,7 @@ from typing import Protocol
 from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect, Settlement
 from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox_state import OutboxState
 from provisioner.mail.delivery import Delivery
 from provisioner.model import (
     Address,
@@ -185,7 +186,7 @@ def _run(
                 str(change.address) for change in unconverged_changes(plan, portal.snapshot())
             ]
             report.letters = deliver(
-                workspace, ledger, portal, sender, ledger.outbox.letters("owed"), view.sending, stop
+                workspace, ledger, portal, sender, ledger.outbox.letters(OutboxState.OWED), view.sending, stop
             )
             report.letters.trouble[:0] = parked
             report.stopped = stop()

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from provisioner.errors import MailError, ProvisionerError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry
+from provisioner.ledger.outbox_state import OutboxState
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, Templates, compose, render
 from provisioner.model import Status, User, email_key
@@ -83,7 +84,7 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
     if resend_unknown:
-        for posted in ledger.outbox.letters("unknown"):
+        for posted in ledger.outbox.letters(OutboxState.UNKNOWN):
             if not posted.resent:
                 ledger.outbox.resend(posted.letter.key)
         cut_off = [posted for posted in cut_off if posted.resent]
@@ -189,8 +190,8 @@ def deliver_outbox(
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
         ledger.outbox.record(
             [
-                *((key, "body", "") for key in bodies),
-                *((delivery.key, str(delivery.state), delivery.detail) for delivery in deliveries),
+                *((key, OutboxState.BODY, "") for key in bodies),
+                *((delivery.key, OutboxState(delivery.state), delivery.detail) for delivery in deliveries),
             ]
         )
         tell(deliveries)
@@ -244,7 +245,7 @@ def _messages(
         ledger.outbox.record_claims(
             holders,
             [
-                (key, str(state), COPIED if state is DeliveryState.UNKNOWN else detail)
+                (key, OutboxState(state), COPIED if state is DeliveryState.UNKNOWN else detail)
                 for key, state, detail in refused
             ],
         )

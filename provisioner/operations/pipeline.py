@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.errors import LedgerError, ManifestsInvalid, UsageError
+from provisioner.ledger.outbox_state import OutboxState
 from provisioner.ledger.snapshot import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
@@ -273,7 +274,7 @@ def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> It
 
 
 def _book_notices(books: LedgerSnapshot) -> Iterable[Notice]:
-    kinds = {"unknown": NoticeKind.LETTER_UNKNOWN, "failed": NoticeKind.LETTER_FAILED}
+    kinds = {OutboxState.UNKNOWN: NoticeKind.LETTER_UNKNOWN, OutboxState.FAILED: NoticeKind.LETTER_FAILED}
     for posted in books.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
         words = {
