@@ -81,7 +81,7 @@ def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
     ("words", "sentence"),
     [
         (
-            ["client", "add", "x"],
+            ["api-client", "add", "x"],
             "Missing option '--role'. Choose from: administrator, partner, customer_manager",
         ),
         (["history", "abc"], "'abc' is not a valid whole number."),
@@ -99,11 +99,40 @@ def test_wrong_usage_is_told_in_words(shell: Shell, words: list[str], sentence: 
     assert sentence in said.err
 
 
-@pytest.mark.parametrize("group", [[], ["mail"], ["portal"], ["client"]])
+@pytest.mark.parametrize("group", [[], ["mail"], ["simulate"], ["api-client"]])
 def test_help_cuts_no_sentence_short(shell: Shell, group: list[str]) -> None:
     listed = shell(*group, "--help").out.partition("Commands:")[2]
     assert len(listed.splitlines()) > 3
     assert "..." not in listed
+
+
+@pytest.mark.parametrize(
+    ("command", "twins"),
+    [
+        (["plan"], ["target", "exclude", "out", "detailed-exitcode", "no-color"]),
+        (["apply"], ["target", "exclude", "auto-approve", "input", "lock-timeout", "parallelism"]),
+        (["mail", "preview"], ["out"]),
+        ([], ["no-color"]),
+    ],
+)
+def test_single_dash_options_are_accepted_and_hidden_from_help(
+    shell: Shell, command: list[str], twins: list[str]
+) -> None:
+    shown = shell(*command, "--help").out
+    for name in twins:
+        assert f"--{name}" in shown
+        assert not re.search(rf"(?<!-)-{name}\b", shown)
+        said = shell(*command, f"-{name}")
+        assert "No such option" not in said.err
+    assert "No such option" in shell(*command, "-nonsense").err
+
+
+@pytest.mark.parametrize(
+    "name", ["close", "reopen", "validate", "client-creates", "user-changes", "requests-app", "activate"]
+)
+def test_simulate_says_that_it_changes_the_portal(shell: Shell, name: str) -> None:
+    shown = " ".join(shell("simulate", name, "--help").out.split())
+    assert "This changes the portal at once, without asking." in shown
 
 
 # --- saved plans ---
@@ -143,7 +172,7 @@ def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
     assert shell("apply", "--auto-approve", "-target", "company:004217").code == 0
     assert shell("apply", "--auto-approve").code == 0
     # who changes his own e-mail keeps his name in plans
-    assert shell("portal", "user-changes", CLAIRE, "--email", "claire@example.fr").code == 0
+    assert shell("simulate", "user-changes", CLAIRE, "--email", "claire@example.fr").code == 0
     moved = shell("plan", "--target", "user:claire@example.fr")
     assert moved.code == 64
     assert f'Did you mean "{CLAIRE}"?' in moved.err
@@ -379,14 +408,14 @@ def test_no_activation_link_stands_in_a_file_or_on_a_screen(shell: Shell, tmp_pa
 
 
 def test_a_client_administrator_s_user_is_reported_and_left_alone(applied: Shell) -> None:
-    applied("portal", "client-creates", CLAIRE, "eve@example.fr", "Eve", "Noël")
+    applied("simulate", "client-creates", CLAIRE, "eve@example.fr", "Eve", "Noël")
     said = applied("plan", "--detailed-exitcode")
     assert said.code == 0
     assert "eve@example.fr" in said.out
 
 
 def test_a_phone_changed_by_its_user_is_reported_and_kept(applied: Shell) -> None:
-    applied("portal", "user-changes", CLAIRE, "--phone", "01 99 00 88 88")
+    applied("simulate", "user-changes", CLAIRE, "--phone", "01 99 00 88 88")
     said = applied("plan", "--detailed-exitcode")
     assert said.code == 0
     assert "himself" in said.out

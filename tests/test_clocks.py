@@ -16,7 +16,7 @@ from shell_support import BAKERY, CLAIRE, SAMPLES, Clerk, Said, copy_sample
 
 from provisioner.commands.history import unlock
 from provisioner.commands.mail import send
-from provisioner.commands.portal import activate, staff
+from provisioner.commands.simulate import activate, staff
 from provisioner.ledger.journal import read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.model import User

@@ -70,7 +70,7 @@ def test_the_story_of_the_samples_goes_as_it_is_told(clone: Path) -> None:
 
 def test_the_plan_that_is_shown_is_the_plan_that_comes(clone: Path) -> None:
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
-    run(f"provisioner -C {ONBOARDING} portal close ines.caron@boulangerie-martin.fr", clone)
+    run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
     planned = run(f"provisioner -C {NEXT_MONTH} plan", clone)
     # the days on which it is made differ, and none is shown
     for part in blocks(README, "text")[0].split("…\n"):
@@ -90,7 +90,7 @@ def test_every_command_is_listed_and_nothing_else() -> None:
     from provisioner.cli import cli
 
     table = README[README.index("## The commands") : README.index("## What the plan says")]
-    listed = re.findall(r"`([a-z]+)", "".join(re.findall(r"^\|([^|]+)\|", table, flags=re.MULTILINE)))
+    listed = re.findall(r"`([a-z-]+)", "".join(re.findall(r"^\|([^|]+)\|", table, flags=re.MULTILINE)))
     verbs = [word for word in listed if word not in ("status", "send", "settle")]
     assert sorted(set(verbs)) == sorted(cli.commands)
 

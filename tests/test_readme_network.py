@@ -96,7 +96,7 @@ def require_the_main_job(clone: Path, log_in: str = ":") -> None:
 
 def test_the_main_job_against_a_served_portal_takes_one_line(clone: Path) -> None:
     (serve,) = [command for command in COMMANDS if " serve " in command]
-    (log_in,) = [command for command in COMMANDS if "client add" in command]
+    (log_in,) = [command for command in COMMANDS if "api-client add" in command]
     written = re.search(r'url: "(http:[^"]+)"', SETTINGS[0])
     assert written is not None
     assert written[1] == "http://127.0.0.1:8080"

@@ -846,33 +846,38 @@ def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]
         yield mine
 
 
-def test_staff_works_on_a_portal_behind_its_service_and_clients_do_not(
+def test_configure_works_on_a_portal_behind_its_service_and_simulate_does_not(
     remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*words: str) -> tuple[int, str]:
-        code = run(["-C", str(remote.folder), "portal", *words])
-        told = capsys.readouterr()
-        return code, told.out + told.err
+        code = run(["-C", str(remote.folder), *words])
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
 
     emily = "emily.clarke@clarke-ceramics.com"
-    assert said("users") == (0, "Nobody is on this portal yet.\n")
+    assert said("portal", "users") == (0, "Nobody is on this portal yet.\n")
     assert apply(remote.folder) == 0
     capsys.readouterr()
-    assert emily in said("users")[1]
-    assert said("close", emily)[0] == 0
-    assert remote.users[emily] == ("closed", 2)
-    assert said("close", emily)[0] != 0
-    assert said("reopen", emily)[0] == 0
+    assert emily in said("portal", "users")[1]
     settings = remote.folder / "provisioner.yaml"
     settings.write_text(settings.read_text().replace("apps: [Doc", "apps: [Coffre-fort, Doc", 1))
-    code, told = said("configure")
-    assert code == 0, told
+    code, text = said("portal", "configure")
+    assert code == 0, text
     portal = open_portal(access(remote.served))
     assert "Coffre-fort" in portal.snapshot().terms.apps
     portal.close()
-    code, told = said("activate", "https://example.com/x")
-    assert code == 64
-    assert "embedded portal" in told
+    before = remote.users
+    for words in (
+        ("close", emily),
+        ("client-creates", emily, "eve@example.fr", "Eve", "Noël"),
+        ("user-changes", emily, "--phone", ""),
+        ("requests-app", emily, "Scan"),
+        ("activate", "https://example.com/x"),
+    ):
+        code, text = said("simulate", *words)
+        assert code == 64
+        assert "provisioner simulate works on an embedded portal alone." in text
+    assert remote.users == before
 
 
 def test_only_an_administrator_sets_the_terms() -> None:

@@ -33,7 +33,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Onboarding applied, and Inès closed by a colleague."""
     clone = copy_samples(tmp_path_factory.mktemp("clone"))
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
-    run(f"provisioner -C {ONBOARDING} portal close ines.caron@boulangerie-martin.fr", clone)
+    run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
     return clone
 
 

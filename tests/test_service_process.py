@@ -67,7 +67,7 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     served = Served(tmp_path, "sqlite:///portal.db", {})
     served.start()
     try:
-        hint = re.search(r"provisioner (.* client add) NAME (.*)\n", served.talk)
+        hint = re.search(r"provisioner (.* api-client add) NAME (.*)\n", served.talk)
         assert hint is not None
         # from wherever it is pasted
         made = program(tmp_path / "elsewhere", *shlex.split(hint[1]), "ci", *shlex.split(hint[2]))
@@ -100,7 +100,7 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
 
 def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
     folder = copy_sample(tmp_path / "firm")
-    added = program(folder, "client", "add", "ci", "--role", "partner", "--read-only", "--json")
+    added = program(folder, "api-client", "add", "ci", "--role", "partner", "--read-only", "--json")
     client = json.loads(added.stdout)
     assert client["scopes"] == ["portal.read"]
     assert f"made a new portal: {folder / 'portal.db'}" in added.stderr
@@ -130,32 +130,32 @@ def test_whoever_looks_at_clients_makes_no_portal(
     tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A word mistyped would look like a portal that nobody may log in to."""
-    assert run(["-C", str(tmp_path), "client", *words, "--url", "sqlite:///typo.db"]) == 1
+    assert run(["-C", str(tmp_path), "api-client", *words, "--url", "sqlite:///typo.db"]) == 1
     assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
-    added = shell("client", "add", "runner one", "--role", "customer_manager")
+    added = shell("api-client", "add", "runner one", "--role", "customer_manager")
     assert added.code == 0
     assert "export PROVISIONER_PORTAL_SECRET=" in added.out
     assert "SECRET" not in added.err
-    again = shell("client", "add", "runner one", "--role", "partner")
+    again = shell("api-client", "add", "runner one", "--role", "partner")
     assert again.code == 64
     assert "There is a client called runner one already." in again.err
-    assert "runner one" in shell("client", "list").out
-    assert shell("client", "disable", "runner one").code == 0
-    listed = json.loads(shell("client", "list", "--json").out)
+    assert "runner one" in shell("api-client", "list").out
+    assert shell("api-client", "disable", "runner one").code == 0
+    listed = json.loads(shell("api-client", "list", "--json").out)
     assert [(one["role"], one["disabled"] is None) for one in listed] == [("customer_manager", False)]
-    assert shell("client", "disable", "nobody").code == 64
+    assert shell("api-client", "disable", "nobody").code == 64
     # the list has it still
-    gone = shell("client", "disable", "runner one")
+    gone = shell("api-client", "disable", "runner one")
     assert gone.code == 0
     assert gone.out.startswith("runner one was shut out already, on 20")
-    nameless = shell("client", "add", "", "--role", "partner")
+    nameless = shell("api-client", "add", "", "--role", "partner")
     assert nameless.code == 64
-    assert "client add pipeline" in nameless.err
-    assert shell("client", "add", "a\u202eb", "--role", "partner").code == 64
+    assert "api-client add pipeline" in nameless.err
+    assert shell("api-client", "add", "a\u202eb", "--role", "partner").code == 64
     secret = re.findall("SECRET=(.*)", added.out)[0]
     assert secret.encode() not in (shell.folder / "portal.db").read_bytes()
 

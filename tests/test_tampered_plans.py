@@ -137,8 +137,8 @@ def test_a_plan_replayed_after_others_moved_on_is_refused(applied: Shell, planne
     """Row 28: what was closed by the plan and opened since is not closed again by an old approval."""
     assert applied("apply", planned).code == 0
     paul = "paul.girard@boulangerie-martin.fr"
-    assert applied("portal", "user-changes", CLAIRE, "--phone", "").code == 0
-    assert applied("portal", "close", "lea@example.fr").code == 0
+    assert applied("simulate", "user-changes", CLAIRE, "--phone", "").code == 0
+    assert applied("simulate", "close", "lea@example.fr").code == 0
     before = applied.tables()
     said = applied("apply", planned)
     assert said.code == 5

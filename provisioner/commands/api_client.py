@@ -1,4 +1,4 @@
-"""``provisioner client``: the programs that may log in to the portal's service."""
+"""``provisioner api-client``: the programs that may log in to the portal's service."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner.commands.serving import access_of, hosted, missing_file
 from provisioner.embedded.server.api_clients import ApiClients
 from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.errors import UsageError
 from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
 from provisioner.operations.open import utc_now
+from provisioner.operations.served import file_to_create, open_served, served_access
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 
@@ -36,12 +36,12 @@ def add(
     except fields.InvalidField as refused:
         raise UsageError(
             f"{name!r} is no name for a client: {refused.reason}.",
-            f"For example: provisioner client add pipeline --role {role}",
+            f"For example: provisioner api-client add pipeline --role {role}",
         ) from refused
     scopes = frozenset({READ} if read_only else {READ, WRITE})
-    access = access_of(folder, url, clock=clock)
-    missing = missing_file(access)
-    with closing(hosted(access)) as portal:
+    access = served_access(folder, url, clock=clock)
+    missing = file_to_create(access)
+    with closing(open_served(access)) as portal:
         client, secret = ApiClients(portal).add(plain, Operator(role), scopes, clock())
     if missing is not None:
         console.say(f"There was no portal there, so this made a new portal: {printable(str(missing))}")
@@ -80,7 +80,7 @@ def everyone(
         state = f"disabled {client.disabled[:10]}" if client.disabled else f"since {client.created[:10]}"
         console.answer(f"{client.id}  {client.role:<17} {may:<17} {state:<20} {printable(client.name)}")
     if not found:
-        console.answer("No client may log in yet. To make one: provisioner client add NAME --role ROLE")
+        console.answer("No client may log in yet. To make one: provisioner api-client add NAME --role ROLE")
     return 0
 
 
@@ -103,5 +103,5 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
     """Those of a portal that is there: a url that was mistyped is no empty portal."""
-    with closing(hosted(replace(access_of(folder, url, clock=clock), making=False))) as portal:
+    with closing(open_served(replace(served_access(folder, url, clock=clock), making=False))) as portal:
         yield ApiClients(portal)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from provisioner.commands.serving import access_of, hosted
 from provisioner.errors import ProvisionerError, UsageError, install_hint
 from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import web_address
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
+from provisioner.operations.served import open_served, served_access
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 
@@ -80,14 +80,14 @@ def serve(
     from provisioner.embedded.server.pool import WriterPortal
     from provisioner.embedded.server.service import Service
 
-    access = access_of(folder, url, clock=clock, public_url=public_url)
+    access = served_access(folder, url, clock=clock, public_url=public_url)
     bounds = ServerLimits(
         rate=allowed.rate,
         failed_logins=allowed.failed_logins,
         token_seconds=allowed.token_seconds,
         behind_proxy=listening.behind_proxy,
     )
-    with closing(hosted(access)) as found, closing(WriterPortal(found.again)) as portal:
+    with closing(open_served(access)) as found, closing(WriterPortal(found.again)) as portal:
         about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
@@ -117,7 +117,7 @@ def _say_ready(console: Console, where: str, clients: ApiClients, adding: str) -
 def _adding(root: Path, url: str | None) -> str:
     """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
     place = [] if url is None else ["--url", url]
-    words = ["-C", str(root.resolve()), "client", "add", "NAME", "--role", "administrator", *place]
+    words = ["-C", str(root.resolve()), "api-client", "add", "NAME", "--role", "administrator", *place]
     return printable(shlex.join(["provisioner", *words]))
 
 

@@ -55,7 +55,7 @@ def served(folder: Path, log: Path) -> Iterator[Service]:
     """The portal of this folder behind a service, whose access log is written, and a client of it."""
     url = f"sqlite:///{folder / 'portal.db'}"
     added = subprocess.run(
-        [PROVISIONER, "client", "add", f"b{time.time_ns()}", "--role", "partner", "--url", url, "--json"],
+        [PROVISIONER, "api-client", "add", f"b{time.time_ns()}", "--role", "partner", "--url", url, "--json"],
         stdout=subprocess.PIPE, check=True,
     )  # fmt: skip
     credentials = json.loads(added.stdout)

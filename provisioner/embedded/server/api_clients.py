@@ -73,7 +73,7 @@ class ApiClients:
             if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
                 raise UsageError(
                     f"There is a client called {name} already.",
-                    f"Choose another name, or disable that one first: provisioner client disable {name}",
+                    f"Choose another name, or disable that one first: provisioner api-client disable {name}",
                 )
             connection.execute(
                 "INSERT INTO api_client (id, name, secret_hash, role, scopes, created) "
@@ -95,7 +95,9 @@ class ApiClients:
                 f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
             ).fetchone()
             if row is None:
-                raise UsageError(f"There is no client called {name}.", "To see them: provisioner client list")
+                raise UsageError(
+                    f"There is no client called {name}.", "To see them: provisioner api-client list"
+                )
             client = _client(row)
             if client.disabled is None:
                 day = now.isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""The portal that is served, and its database: what ``serve`` and ``client`` share."""
+"""The portal that ``serve`` serves and ``api-client`` manages: its url, its database, its terms."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from provisioner.workspace.files import find_workspace
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 SERVED = ("sqlite", "postgresql")
-"""Schemes of portals that are ours to serve."""
+"""The schemes of embedded portals, which can be served."""
 
 
-def access_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
-    """To the portal at ``url``, or to that of the workspace here, whose terms it has.
+def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
+    """Access to the portal at ``url``, or to the workspace's own; the workspace gives its terms.
 
-    Raises :class:`UsageError` where neither says which, or where it is a portal of somebody else's;
-    :class:`PortalError` where its password cannot be read.
+    Raises :class:`UsageError` without a url and a workspace, or for a portal that is not embedded;
+    :class:`PortalError` if its password cannot be read.
     """
-    workspace = _workspace(folder)
+    workspace = _workspace_in(folder)
     if url is None:
         if workspace is None:
             raise UsageError(
@@ -49,19 +49,16 @@ def access_of(folder: Path, url: str | None, *, clock: Clock, public_url: str | 
     )
 
 
-def missing_file(access: Access) -> Path | None:
-    """The file that opening this portal will make, where it is one that is not there yet."""
+def file_to_create(access: Access) -> Path | None:
+    """The database file that opening this portal will create; None if it exists or is no file."""
     if not access.url.startswith("sqlite:"):
         return None
     path = path_of(access.url, access.root)
     return None if path.exists() else path.resolve()
 
 
-def hosted(access: Access) -> SqlPortal:
-    """The portal itself, opened.
-
-    Raises :class:`PortalError`; :class:`UsageError` where it is a portal of somebody else's.
-    """
+def open_served(access: Access) -> SqlPortal:
+    """The embedded portal, opened. Raises :class:`PortalError`; :class:`UsageError` for another portal."""
     portal = open_portal(access)
     if not isinstance(portal, SqlPortal):
         portal.close()
@@ -70,7 +67,7 @@ def hosted(access: Access) -> SqlPortal:
 
 
 def _require_servable(url: str) -> None:
-    """Repeats nothing of it but its kind: there may be a password in it. Raises :class:`UsageError`."""
+    """Raise :class:`UsageError` for another scheme. The url may hold a password and is not repeated."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in SERVED:
         kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"
@@ -88,7 +85,7 @@ def _require_servable(url: str) -> None:
         ) from None
 
 
-def _workspace(folder: Path) -> Workspace | None:
+def _workspace_in(folder: Path) -> Workspace | None:
     try:
         find_workspace(folder)
     except WorkspaceError:

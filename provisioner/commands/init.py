@@ -1,0 +1,24 @@
+"""``provisioner init``: a first workspace."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from provisioner.errors import UsageError
+from provisioner.terminal.console import Console
+from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_folder, write_private
+
+
+def init(folder: Path, console: Console) -> int:
+    """Write provisioner.yaml and one example client into ``folder``; never overwrites."""
+    target = folder / WORKSPACE_FILE
+    if os.path.lexists(target):
+        raise UsageError(f"{target} exists already.", "Go on with: provisioner validate")
+    source = resource_folder("templates") / "workspace"
+    for path in sorted(source.rglob("*.yaml")):
+        destination = folder / path.relative_to(source)
+        make_folder(destination.parent)
+        write_private(destination, path.read_bytes())
+    console.answer(f"A workspace in {folder}: edit {WORKSPACE_FILE} and clients/, then run provisioner plan.")
+    return 0

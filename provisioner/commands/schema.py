@@ -1,0 +1,15 @@
+"""``provisioner schema``: the JSON Schema of a kind of file, for editors."""
+
+from __future__ import annotations
+
+import json
+
+from provisioner.terminal.console import Console
+from provisioner.workspace.files import resource_folder
+
+
+def schema(kind: str, console: Console) -> int:
+    """Print the JSON Schema of ``client`` manifests or of ``provisioner``.yaml."""
+    text = (resource_folder("schemas") / f"{kind}.schema.json").read_text(encoding="utf-8")
+    console.answer(json.dumps(json.loads(text), ensure_ascii=False, indent=2))
+    return 0
