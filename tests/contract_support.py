@@ -195,8 +195,8 @@ def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 
     Onboarding planned and applied, a closing by hand, next month planned and applied, planned again.
     """
-    for module in ("planning", "work"):
-        opened = import_module(f"provisioner.commands.{module}")
+    for module in ("pipeline", "session"):
+        opened = import_module(f"provisioner.operations.{module}")
         patch.setattr(opened, "open_portal_for", lambda *words, **options: world.open(Operator.PARTNER))
     for name in ("onboarding", "next-month"):
         copy_sample(folder / name, name)
