@@ -23,6 +23,7 @@ from shell_support import Clerk, copy_sample
 from provisioner.model import Company, Operator, State, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditCompany, SetBilling, Step
 from provisioner.portal import Call, Portal, Receipt, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 PUBLIC_URL = "https://example.com/activation"
 
@@ -160,7 +161,7 @@ def sqlite(folder: Path) -> Iterator[World]:
     hands = Hands()
 
     def opened(operator: Operator) -> SqlPortal:
-        return SqlPortal(folder / "portal.db", operator, TERMS, PUBLIC_URL, hands)
+        return SqlPortal(SqliteDatabase(folder / "portal.db"), operator, TERMS, PUBLIC_URL, hands)
 
     others = opened(Operator.PARTNER)
     try:
@@ -175,6 +176,7 @@ def postgresql(folder: Path) -> Iterator[World]:
     from postgres_support import the_server
 
     from provisioner.embedded.portal import SqlPortal
+    from provisioner.storage.postgres import PostgresDatabase
 
     hands, place = Hands(), the_server().place()
 
@@ -183,7 +185,7 @@ def postgresql(folder: Path) -> Iterator[World]:
 
     others = opened(Operator.PARTNER)
     # the server's own clock, by which its leases run, stands still as well
-    with patch("provisioner.embedded.portal.server_time", lambda *_: hands().timestamp()):
+    with patch.object(PostgresDatabase, "shared_time", lambda *_: hands().timestamp()):
         try:
             yield World(opened, others, hands.set)
         finally:

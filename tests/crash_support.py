@@ -37,7 +37,8 @@ import provisioner.render.text  # noqa: F401
 from provisioner.cli import run
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.snapshot import read_ledger
-from provisioner.storage.database import Location
+from provisioner.storage.database import Database
+from provisioner.storage.sqlite import SqliteDatabase
 
 TWO_NEWCOMERS = "clarke*.yaml"
 """One company with two administrators: four steps, two letters."""
@@ -63,14 +64,14 @@ def received(server: Server) -> Counter[str]:
     return Counter(message_from_bytes(message)["To"] for message in server.accepted)
 
 
-def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Location | None = None) -> bool:
+def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Database | None = None) -> bool:
     """The portal is as the manifests say, no letter is owed and no step in doubt."""
     capsys.readouterr()
     code = run(["-C", str(folder), "plan", "--detailed-exitcode"])
     return (
         code == 0
         and "No changes" in capsys.readouterr().out
-        and read_ledger(ledger or folder / "ledger.db").unsettled == ()
+        and read_ledger(ledger or SqliteDatabase(folder / "ledger.db")).unsettled == ()
     )
 
 
@@ -78,7 +79,7 @@ def check_letters(
     folder: Path, newcomers: set[str], arrived: Counter[str], policy: str, connections: int = 1
 ) -> int:
     """No letter is lost, and none is doubled but by a policy that says so; returns how many are parked."""
-    letters = read_letters(folder / "ledger.db")
+    letters = read_letters(SqliteDatabase(folder / "ledger.db"))
     parked = {posted.letter.recipient for posted in letters if posted.state == "unknown"}
     sent = {posted.letter.recipient for posted in letters if posted.state == "sent"}
     assert sent | parked == newcomers

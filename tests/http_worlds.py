@@ -19,6 +19,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
 from provisioner.portal import Access
 from provisioner.portals.rest.driver import RestPortal
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 @cache
@@ -67,7 +68,7 @@ def http(folder: Path) -> Iterator[World]:
     path = served.folder / "portal.db"
     empty(path)
     served.set_clock(NOW)
-    others = SqlPortal(path, Operator.PARTNER, TERMS, PUBLIC_URL, hands)
+    others = SqlPortal(SqliteDatabase(path), Operator.PARTNER, TERMS, PUBLIC_URL, hands)
     # another test may have left those of another firm
     others.configure(TERMS, PUBLIC_URL)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import psycopg
 
-from provisioner.storage.schema import PostgresSchema
+from provisioner.storage.postgres import PostgresDatabase
 
 GUARDED = "guarded"
 PASSWORD = "a password that nobody shall see"
@@ -147,9 +147,9 @@ class PostgresServer:
             f"?schema={schema}" if schema else ""
         )
 
-    def place(self) -> PostgresSchema:
+    def place(self) -> PostgresDatabase:
         """A schema that nobody has used."""
-        return PostgresSchema(self.url(), self.new_schema())
+        return PostgresDatabase(self.url(), self.new_schema())
 
     def new_schema(self) -> str:
         """A schema's name that nobody has used."""

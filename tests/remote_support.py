@@ -22,6 +22,7 @@ from service_support import Served
 from provisioner import limits
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
@@ -102,7 +103,11 @@ def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administ
         settle_workspace(folder, relay.url)
         loaded = load_workspace(folder)
         portal = SqlPortal(
-            path, Operator.ADMINISTRATOR, loaded.terms, loaded.public_url, lambda: datetime.now(UTC)
+            SqliteDatabase(path),
+            Operator.ADMINISTRATOR,
+            loaded.terms,
+            loaded.public_url,
+            lambda: datetime.now(UTC),
         )
         portal.configure(loaded.terms, loaded.public_url)
         portal.close()

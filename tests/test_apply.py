@@ -24,6 +24,7 @@ from provisioner.operations.precondition import unconverged_changes, verify_prec
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.portal import Call, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 @dataclass(slots=True)
@@ -63,9 +64,13 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     portal = SqlPortal(
-        tmp_path / "portal.db", Operator.PARTNER, TERMS, "https://portal.example.com", lambda: NOW
+        SqliteDatabase(tmp_path / "portal.db"),
+        Operator.PARTNER,
+        TERMS,
+        "https://portal.example.com",
+        lambda: NOW,
     )
-    ledger = Ledger(tmp_path / "ledger.db", lambda: NOW)
+    ledger = Ledger(SqliteDatabase(tmp_path / "ledger.db"), lambda: NOW)
     with ledger.lock.hold("test"):
         ledger.bind_portal(portal.snapshot().portal)
         portal.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
@@ -195,7 +200,9 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     run = world.ledger.journal.begin("apply", "digest")
     world.ledger.journal.intend([Intent(key, "company:1", "CreateCompany", LedgerEffect())])
     assert settle_interrupted(world.portal, world.ledger, world.portal.snapshot()) == 0
-    assert [entry.verdict for entry in read_entries(world.folder / "ledger.db", run)] == ["skipped"]
+    assert [entry.verdict for entry in read_entries(SqliteDatabase(world.folder / "ledger.db"), run)] == [
+        "skipped"
+    ]
     assert world.current() == State()
 
 
@@ -246,16 +253,16 @@ def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(w
 
 
 def test_a_held_ledger_is_refused_with_its_holder(world: World) -> None:
-    other = Ledger(world.folder / "ledger.db", lambda: NOW)
+    other = Ledger(SqliteDatabase(world.folder / "ledger.db"), lambda: NOW)
     with pytest.raises(Locked, match="process"), other.lock.hold("apply"):
         raise AssertionError
     other.close()
 
 
 def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
-    holder = read_lock(world.folder / "ledger.db")
+    holder = read_lock(SqliteDatabase(world.folder / "ledger.db"))
     assert holder is not None
-    other = Ledger(world.folder / "ledger.db", lambda: NOW)
+    other = Ledger(SqliteDatabase(world.folder / "ledger.db"), lambda: NOW)
     other.lock.remove(holder.id)
     other.close()
     with pytest.raises(LockLost):
@@ -263,7 +270,7 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
 
 
 def test_planning_reads_the_ledger_without_leaving_a_trace(tmp_path: Path) -> None:
-    assert read_ledger(tmp_path / "ledger.db").managed == {}
+    assert read_ledger(SqliteDatabase(tmp_path / "ledger.db")).managed == {}
     assert list(tmp_path.iterdir()) == []
 
 

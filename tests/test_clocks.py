@@ -21,6 +21,7 @@ from provisioner.ledger.journal import read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.model import User
 from provisioner.operations.open import read_snapshot
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 PARIS, PAGO_PAGO = ZoneInfo("Europe/Paris"), ZoneInfo("Pacific/Pago_Pago")
@@ -191,7 +192,7 @@ def test_a_clock_that_goes_back_between_runs_changes_nothing(
     edit(firm, "first_name: Claire", "first_name: Clara")
     assert firm.apply().code == 0
     assert firm.plan().code == 0
-    runs = read_runs(firm.folder / "ledger.db", 10)
+    runs = read_runs(SqliteDatabase(firm.folder / "ledger.db"), 10)
     assert [run.id for run in runs] == [3, 2, 1]
     assert all(run.ended and run.ended >= run.began for run in runs)
     assert len(list((firm.folder / "outbox" / "new").iterdir())) == letters
@@ -233,7 +234,7 @@ def test_the_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_pat
     """Row 18: also over the hour that is left out or comes twice."""
     for began in (utc(2026, 11, 24), utc(2026, 3, 29, 0, 59, 30), utc(2026, 10, 25, 0, 59, 30)):
         firm = Clerk(copy_sample(tmp_path / began.isoformat().replace(":", "")), began)
-        ledger = Ledger(firm.folder / "ledger.db", lambda firm=firm: firm.now)  # type: ignore[misc]
+        ledger = Ledger(SqliteDatabase(firm.folder / "ledger.db"), lambda firm=firm: firm.now)  # type: ignore[misc]
         with ledger.lock.hold("apply"):
             for zone in (UTC, PARIS):
                 firm.now = (began + age).astimezone(zone)
@@ -321,7 +322,7 @@ def test_a_month_of_runs_under_a_clock_that_jumps_keeps_every_book_readable(tmp_
         ]
     assert len(stamps) > 100
     assert all(datetime.fromisoformat(stamp).utcoffset() is not None for (stamp,) in stamps)
-    assert [run.id for run in read_runs(firm.folder / "ledger.db", 50)] == [5, 4, 3, 2, 1]
+    assert [run.id for run in read_runs(SqliteDatabase(firm.folder / "ledger.db"), 50)] == [5, 4, 3, 2, 1]
 
 
 def staff_closes(folder: Path, email: str, console: Any, *, clock: Any) -> int:

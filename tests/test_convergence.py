@@ -38,6 +38,7 @@ from provisioner.model import AppState, Operator, PortalTerms, State, Status, Us
 from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, ValidateUser
 from provisioner.portal import Call, Capabilities, Receipt
 from provisioner.rules import StateIndex
+from provisioner.storage.sqlite import SqliteDatabase
 
 TERMS = PortalTerms(
     frozenset({"Essentiel", "Confort"}), frozenset({"Documents", "Scan"}), frozenset({"firm.example"})
@@ -109,7 +110,7 @@ class Firm:
     # --- the portal ---
 
     def look(self) -> State:
-        return read_snapshot(self.folder / "portal.db", TERMS, lambda: self.clerk.now).state
+        return read_snapshot(SqliteDatabase(self.folder / "portal.db"), TERMS, lambda: self.clerk.now).state
 
     def observe(self) -> None:
         """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
@@ -127,7 +128,9 @@ class Firm:
 
     def _judge(self, state: State) -> None:
         before = {user.id: user for user in self.state.users.values()}
-        managed = {known.id for known in read_ledger(self.folder / "ledger.db").managed.values()}
+        managed = {
+            known.id for known in read_ledger(SqliteDatabase(self.folder / "ledger.db")).managed.values()
+        }
         for user in state.users.values():
             was = before.get(user.id)
             name = self.created.get(user.id) or user.email.partition("@")[0]
@@ -155,7 +158,7 @@ class Firm:
             with self._watched(batch, meanwhile):
                 return command()
         except Died:
-            holder = read_lock(self.folder / "ledger.db")
+            holder = read_lock(SqliteDatabase(self.folder / "ledger.db"))
             if holder is not None:
                 assert self.clerk(unlock, holder.id).code == 0
             return None
@@ -218,7 +221,9 @@ class Firm:
         """A deed about the account that has this name's address, if there is a portal and such an account."""
         if not (self.folder / "portal.db").exists():
             return
-        portal = SqlPortal(self.folder / "portal.db", Operator.PARTNER, TERMS, "", lambda: self.clerk.now)
+        portal = SqlPortal(
+            SqliteDatabase(self.folder / "portal.db"), Operator.PARTNER, TERMS, "", lambda: self.clerk.now
+        )
         user = portal.snapshot().state.users.get(f"{name}@example.fr")
         if user is not None:
             deed(portal, user)
@@ -418,21 +423,21 @@ class Convergence(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_owed_a_second_welcome_or_one_he_did_not_earn(self) -> None:
-        owed = [posted.user_id for posted in read_letters(self.folder / "ledger.db")]
+        owed = [posted.user_id for posted in read_letters(SqliteDatabase(self.folder / "ledger.db"))]
         assert len(owed) == len(set(owed))
         assert set(owed) <= self.firm.welcomed
 
     def _each_welcome_once(self) -> None:
-        letters = read_letters(self.folder / "ledger.db")
+        letters = read_letters(SqliteDatabase(self.folder / "ledger.db"))
         assert {posted.user_id for posted in letters} == self.firm.welcomed
         sent = [posted for posted in letters if posted.state == "sent"]
         assert all("the account is closed" in posted.detail for posted in letters if posted not in sent)
         box = self.folder / "outbox" / "new"
         assert len(os.listdir(box) if box.exists() else ()) == len(sent)
-        assert read_ledger(self.folder / "ledger.db").unsettled == ()
+        assert read_ledger(SqliteDatabase(self.folder / "ledger.db")).unsettled == ()
 
     def _as_declared(self) -> None:
-        managed = read_ledger(self.folder / "ledger.db").managed
+        managed = read_ledger(SqliteDatabase(self.folder / "ledger.db")).managed
         accounts = {user.id: user for user in self.firm.look().users.values()}
         for name, words in self.firm.declared.items():
             if f"{name}@example.fr" not in managed:
@@ -508,11 +513,11 @@ def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_me
         firm.write()
         if firm.run(firm.clerk.apply, death) is not None:
             break
-        cut_off += bool(read_ledger(folder / "ledger.db").unsettled)
+        cut_off += bool(read_ledger(SqliteDatabase(folder / "ledger.db")).unsettled)
         firm.words["operator"] = "partner"
         firm.write()
         assert firm.run(firm.clerk.apply)
-        letters = {posted.user_id for posted in read_letters(folder / "ledger.db")}
+        letters = {posted.user_id for posted in read_letters(SqliteDatabase(folder / "ledger.db"))}
         assert letters == firm.welcomed, death
         assert len(letters) == 2
     assert cut_off
@@ -534,4 +539,4 @@ def test_an_address_that_was_renamed_away_can_be_given_to_a_new_account(tmp_path
     said = firm.clerk.apply()
     assert said.code == 0, said.err
     assert set(firm.look().users) == {"ann@example.fr", "bob@example.fr", "cid@example.fr"}
-    assert len(read_letters(tmp_path / "ledger.db")) == 3
+    assert len(read_letters(SqliteDatabase(tmp_path / "ledger.db"))) == 3

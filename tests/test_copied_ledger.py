@@ -19,6 +19,7 @@ from smtp_support import Server, smtp_server
 from provisioner.ledger.outbox import read_letters
 from provisioner.operations import apply as apply_module
 from provisioner.operations import deliver
+from provisioner.storage.sqlite import SqliteDatabase
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 
@@ -32,7 +33,7 @@ class Moment(NamedTuple):
     @property
     def letters(self) -> dict[str, str]:
         """The state of each letter that was owed so far."""
-        return {posted.letter.recipient: posted.state for posted in read_letters(self.ledger)}
+        return {posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(self.ledger))}
 
     @property
     def books(self) -> list[Any]:
@@ -103,7 +104,9 @@ def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal:
 
 def require_settled(folder: Path, moment: Moment, code: int) -> None:
     """Every letter is sent, wherever from; what the mail server had in that moment is parked."""
-    letters = {posted.letter.recipient: posted.state for posted in read_letters(folder / "ledger.db")}
+    letters = {
+        posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))
+    }
     parked = {name for name, state in moment.letters.items() if state == "body"}
     assert letters == {name: "unknown" if name in parked else "sent" for name in letters}
     assert code == (7 if parked else 0)
@@ -167,4 +170,6 @@ def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
     assert third("mail", "status").out.count("another copy of this ledger sent it") == 1
     for copy in (first, second, third):
         assert copy("mail", "send").out == "0 e-mails sent.\n"
-        assert {posted.state for posted in read_letters(copy.folder / "ledger.db")} == {"sent"}
+        assert {posted.state for posted in read_letters(SqliteDatabase(copy.folder / "ledger.db"))} == {
+            "sent"
+        }

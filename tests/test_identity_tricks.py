@@ -18,6 +18,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, Status, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditProfile, SetBilling, Step
 from provisioner.portal import Call, Receipt, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 KNOWN = "klara@exakple.fr"
 TWINS = {
@@ -123,7 +124,9 @@ def test_a_dotless_i_in_a_domain_is_another_domain_and_shows_as_one(
 
 
 def portal_at(root: Path) -> SqlPortal:
-    return SqlPortal(root / "portal.db", Operator.PARTNER, TERMS, "https://example.com/a", lambda: NOW)
+    return SqlPortal(
+        SqliteDatabase(root / "portal.db"), Operator.PARTNER, TERMS, "https://example.com/a", lambda: NOW
+    )
 
 
 def open_with(portal: SqlPortal, *people: User) -> None:

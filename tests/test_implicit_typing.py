@@ -14,6 +14,7 @@ from yaml_texts import LOOKALIKES
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, State
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")
@@ -25,7 +26,7 @@ NAMES = [text for text in LOOKALIKES if text not in NO_TEXTS + NO_NAMES]
 def portal_of(root: Path) -> State:
     """What the embedded portal holds."""
     workspace = load_workspace(root)
-    portal = SqlPortal(root / "portal.db", Operator.PARTNER, workspace.terms, "", _never)
+    portal = SqlPortal(SqliteDatabase(root / "portal.db"), Operator.PARTNER, workspace.terms, "", _never)
     try:
         return portal.snapshot().state
     finally:

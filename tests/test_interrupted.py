@@ -33,6 +33,7 @@ from provisioner.ledger.snapshot import read_ledger
 from provisioner.mail import smtp
 from provisioner.operations import apply as run_module
 from provisioner.operations import session as session_module
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.terminal.console import Console
 from provisioner.terminal.progress import CountingLine, counting, duration
 
@@ -60,8 +61,8 @@ def require_finished(folder: Path) -> None:
     assert apply(folder) == 0
     assert set(mailed(folder).values()) == {1}
     assert len(mailed(folder)) == 2
-    assert read_ledger(folder / "ledger.db").unsettled == ()
-    assert {posted.state for posted in read_letters(folder / "ledger.db")} == {"sent"}
+    assert read_ledger(SqliteDatabase(folder / "ledger.db")).unsettled == ()
+    assert {posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))} == {"sent"}
 
 
 def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]:
@@ -188,7 +189,7 @@ def test_ctrl_c_at_the_question_writes_nothing(tmp_path: Path) -> None:
 
 def test_ctrl_c_while_waiting_for_another_run(tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
-    ledger = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))
+    ledger = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: datetime.now(UTC))
     with ledger.lock.hold("apply"):
         shown = in_terminal(
             [*command(folder), "--lock-timeout", "60"], keys=[("Waiting for the ledger: locked by", CTRL_C)]
@@ -227,7 +228,7 @@ def test_ctrl_c_finishes_the_letter_in_hand_and_no_letter_goes_out_twice(tmp_pat
     with smtp_server() as server:
         folder = through(tmp_path / "firm", server)
         require_stopped(in_terminal(command(folder), prepare=stop_once_a_body_has_left), folder)
-        states = [posted.state for posted in read_letters(folder / "ledger.db")]
+        states = [posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))]
         assert sorted(states) == ["owed", "sent"]
         shown = in_terminal(["-C", str(folder), "mail", "send"], prepare=stop_once_a_body_has_left)
         assert shown.code == 8
@@ -245,7 +246,7 @@ def test_a_second_ctrl_c_parks_the_letter_that_a_silent_server_holds(tmp_path: P
         )
         require_stopped(shown, folder)
     assert apply(folder) == 7
-    states = [posted.state for posted in read_letters(folder / "ledger.db")]
+    states = [posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))]
     assert sorted(states) == ["owed", "unknown"]
 
 

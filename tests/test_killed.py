@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from smtp_support import PIPELINING, smtp_server
 
 from provisioner.ledger.outbox import read_letters
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +173,7 @@ def test_a_run_killed_again_and_again_is_finished_by_running_it_to_the_end(
             assert nothing_to_do(folder, capsys)
             return
         arrived = received(server)
-        letters = read_letters(folder / "ledger.db")
+        letters = read_letters(SqliteDatabase(folder / "ledger.db"))
         states = {posted.letter.recipient: posted.state for posted in letters}
         assert set(states) == set(newcomers)
         assert set(states.values()) <= {"sent", "unknown"}

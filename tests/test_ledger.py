@@ -28,7 +28,8 @@ from provisioner.ledger.snapshot import read_ledger, read_ledger_id
 from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
 from provisioner.model import Managed
-from provisioner.storage.database import Location, connect, transaction
+from provisioner.storage.database import Database, transaction
+from provisioner.storage.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -36,10 +37,10 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Location:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """Where no ledger is yet."""
     if request.param == "sqlite":
-        return tmp_path / "ledger.db"
+        return SqliteDatabase(tmp_path / "ledger.db")
     server: PostgresServer = request.getfixturevalue("postgres")
     return server.place()
 
@@ -52,7 +53,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def opened(place: Location, lease: float = 60) -> Iterator[Ledger]:
+def opened(place: Database, lease: float = 60) -> Iterator[Ledger]:
     ledger = Ledger(place, lambda: datetime.now(UTC), lease)
     try:
         yield ledger
@@ -75,7 +76,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 # --- the books ---
 
 
-def test_what_is_written_is_read_again(place: Location) -> None:
+def test_what_is_written_is_read_again(place: Database) -> None:
     words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
     effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
     with opened(place) as ledger, ledger.lock.hold("apply"):
@@ -114,7 +115,7 @@ def test_what_is_written_is_read_again(place: Location) -> None:
     assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
 
 
-def test_what_others_say_is_written_down_whatever_it_is(place: Location) -> None:
+def test_what_others_say_is_written_down_whatever_it_is(place: Database) -> None:
     """A mail server's refusal, a portal's reason, and its name for an account."""
     with opened(place) as ledger, ledger.lock.hold("apply"):
         run = ledger.journal.begin("apply", "d")
@@ -132,7 +133,7 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Location) -> None
 
 def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system gives them: of a person, a machine, and a plan's file."""
-    place = tmp_path / "ledger.db"
+    place = SqliteDatabase(tmp_path / "ledger.db")
     monkeypatch.setenv("LOGNAME", "ren\udce9")
     monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
     with opened(place) as ledger, ledger.lock.hold("apply pl\udcffan.json"):
@@ -142,7 +143,7 @@ def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: py
         assert ledger.lock.owner.startswith(r"ren\udce9 on h\udcf4te")
 
 
-def test_accounts_may_swap_their_names(place: Location) -> None:
+def test_accounts_may_swap_their_names(place: Database) -> None:
     """What was created through us stays so, and who lost his name to somebody else is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(place) as ledger, ledger.lock.hold("apply"):
@@ -155,7 +156,7 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others wait meanwhile, and a server is some way off."""
-    from provisioner.storage.postgres import PostgresConnection
+    from provisioner.storage.postgres_connection import PostgresConnection
 
     executed: list[str] = []
     run = PostgresConnection._run
@@ -173,7 +174,7 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
         assert len(ledger.snapshot().managed) == 999
 
 
-def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Location) -> None:
+def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Database) -> None:
     with opened(place) as ledger, ledger.lock.hold("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
             ledger.outbox.enqueue(
@@ -188,7 +189,7 @@ def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Location) 
     ]  # fmt: skip
 
 
-def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Location) -> None:
+def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Database) -> None:
     with opened(place) as ledger:
         runs = []
         for _ in range(3):
@@ -226,7 +227,7 @@ WAYS: dict[OutboxState, list[OutboxState]] = {
 
 @pytest.mark.parametrize("before", OutboxState)
 def test_a_letter_takes_only_the_transitions_of_the_table(before: OutboxState, tmp_path: Path) -> None:
-    with opened(tmp_path / "ledger.db") as ledger, ledger.lock.hold("mail"):
+    with opened(SqliteDatabase(tmp_path / "ledger.db")) as ledger, ledger.lock.hold("mail"):
         for after in OutboxState:
             ledger.outbox.enqueue("ann", "7", Letter(after, "ann@example.fr", "fr", {}, NOW))
             for state in WAYS[before]:
@@ -240,7 +241,7 @@ def test_a_letter_takes_only_the_transitions_of_the_table(before: OutboxState, t
         assert found == {after: after if after in TRANSITIONS[before] else before for after in OutboxState}
 
 
-def test_an_illegal_transition_moves_no_letter_of_its_commit(place: Location) -> None:
+def test_an_illegal_transition_moves_no_letter_of_its_commit(place: Database) -> None:
     with opened(place) as ledger, ledger.lock.hold("mail"):
         ledger.outbox.enqueue("ann", "7", Letter("ann", "ann@example.fr", "fr", {}, NOW))
         marks = [("ann", OutboxState.CONNECTING, ""), ("bob", OutboxState.CONNECTING, "")]
@@ -252,7 +253,7 @@ def test_an_illegal_transition_moves_no_letter_of_its_commit(place: Location) ->
 # --- the lock ---
 
 
-def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Location) -> None:
+def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Database) -> None:
     fences, names = [], set()
     for _ in range(2):
         with opened(place) as ledger:
@@ -269,7 +270,7 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
     assert names == {read_ledger_id(place)}
 
 
-def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Location) -> None:
+def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Database) -> None:
     with opened(place) as first, opened(place) as second:
         said: list[str] = []
         with first.lock.hold("apply"):
@@ -281,7 +282,7 @@ def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(plac
             second.bind_portal("p")
 
 
-def test_the_heart_renews_the_lease_of_whoever_works(place: Location) -> None:
+def test_the_heart_renews_the_lease_of_whoever_works(place: Database) -> None:
     with opened(place, lease=0.3) as first, opened(place) as second, first.lock.hold("apply"):
         began = _held(place)
         until(lambda: _held(place).expires > began.expires + 300)
@@ -290,7 +291,7 @@ def test_the_heart_renews_the_lease_of_whoever_works(place: Location) -> None:
 
 
 def test_a_write_that_takes_long_does_not_cost_the_lock(
-    place: Location, monkeypatch: pytest.MonkeyPatch
+    place: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heart cannot beat meanwhile: it waits for the same transaction."""
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
@@ -311,7 +312,7 @@ def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres:
 
 
 def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
-    place: Location, monkeypatch: pytest.MonkeyPatch
+    place: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may go on to write nothing more, nor does its heart win the lock back."""
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
@@ -331,7 +332,7 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
 
 def _beat_once(ledger: Ledger) -> None:
     """As its thread does: renew, where there is anything to renew."""
-    with closing(connect(ledger._store.location, LEDGER_SCHEMA)) as connection, transaction(connection):
+    with closing(ledger._store.location.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         renewed = connection.execute(
             "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
         ).rowcount
@@ -343,13 +344,13 @@ def _refuses_to_write(ledger: Ledger) -> None:
         ledger.accounts.adopt({"x": Managed("1", None, None, created=False)})
 
 
-def _held(place: Location) -> LockInfo:
+def _held(place: Database) -> LockInfo:
     holder = read_lock(place)
     assert holder is not None
     return holder
 
 
-def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Location) -> None:
+def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Database) -> None:
     with opened(place, lease=0.05) as first, opened(place) as second, first.lock.hold("apply"):
         taken = second.lock.remove(_held(place).id)
         with second.lock.hold("mail"):
@@ -367,14 +368,14 @@ def _no_heart_beats() -> bool:
 
 HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
-    "from provisioner.storage.database import parse_location; from provisioner.ledger.ledger import Ledger; "
-    "ledger = Ledger(parse_location(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
+    "from provisioner.storage.registry import database_at; from provisioner.ledger.ledger import Ledger; "
+    "ledger = Ledger(database_at(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
     "ledger.lock.acquire('apply', 0); print('held', flush=True); time.sleep(600)"
 )
 
 
-def _url(place: Location) -> str:
-    return f"sqlite:///{place}" if isinstance(place, Path) else str(place)
+def _url(place: Database) -> str:
+    return str(place) if place.has_sessions else f"sqlite:///{place}"
 
 
 class _Killed:
@@ -384,16 +385,16 @@ class _Killed:
         self.close = process.kill
 
 
-def test_a_holder_that_was_killed_is_succeeded_at_once(place: Location) -> None:
+def test_a_holder_that_was_killed_is_succeeded_at_once(place: Database) -> None:
     """Row 8: long before its lease runs out; on PostgreSQL by its connection, whatever machine it was on."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, _url(place)], stdout=subprocess.PIPE)
     with process, closing(_Killed(process)):
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with opened(place) as ledger:
-            if not isinstance(place, Path):
+            if place.has_sessions:
                 # as if it were another machine's
-                with closing(connect(place, LEDGER_SCHEMA)) as connection, transaction(connection):
+                with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
                     connection.execute("UPDATE lock SET host = 'elsewhere', born = '', pid = 1")
             _finds_it_locked(ledger)
             # nobody asks how it ended, as in a container whose first process only waits for its own
@@ -408,7 +409,7 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
     """Containers that bear their machine's name, and share a folder with it."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    place = tmp_path / "ledger.db"
+    place = SqliteDatabase(tmp_path / "ledger.db")
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
         for born, robbed in ("1 pid:[1]", False), ("1", True):
             with transaction(first._store.connection):
@@ -421,13 +422,11 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
 
 def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: PostgresServer) -> None:
     """Row 8: it lives, and says so over another one before anybody has taken its place."""
-    from provisioner.storage.postgres import backend_of
-
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
         (patience,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
         assert patience == "0"
-        worker, heart = backend_of(first._store.connection)[0], _held(place).served_by
+        worker, heart = place.session_of(first._store.connection)[0], _held(place).served_by
         for backend in (worker, heart):
             _cut_off(postgres, backend)
             _finds_it_locked(second)
@@ -463,7 +462,7 @@ def _cut_off(postgres: PostgresServer, backend: int) -> None:
         assert session.execute(f"SELECT pg_terminate_backend({backend}, 5000)").fetchone() == (True,)
 
 
-def test_unlock_needs_the_exact_name_of_the_lock(place: Location) -> None:
+def test_unlock_needs_the_exact_name_of_the_lock(place: Database) -> None:
     with opened(place) as first, opened(place) as second:
         with pytest.raises(UsageError, match="Nobody holds"):
             second.lock.remove("abc")
@@ -483,7 +482,7 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
 
     assert shell("lock").out == "Nobody holds the lock.\n"
     assert json.loads(shell("lock", "--json").out) == {"ledger": "", "held": False}
-    place = shell.folder / "ledger.db"
+    place = SqliteDatabase(shell.folder / "ledger.db")
     with opened(place) as ledger, ledger.lock.hold("apply"):
         held = _held(place)
         said = shell("lock")
@@ -505,7 +504,7 @@ def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pyte
     """Between its steps and its letters; perhaps nobody has taken the lock since."""
     from provisioner.operations.mailing import deliver
 
-    place = shell.folder / "ledger.db"
+    place = SqliteDatabase(shell.folder / "ledger.db")
 
     def unlocked(*_: object) -> object:
         with opened(place) as other:
@@ -611,10 +610,10 @@ PRAGMA user_version = 1;
 def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by_a_run(
     tmp_path: Path,
 ) -> None:
-    place = tmp_path / "ledger.db"
-    with closing(sqlite3.connect(place)) as connection:
+    place = SqliteDatabase(tmp_path / "ledger.db")
+    with closing(sqlite3.connect(place.path)) as connection:
         connection.executescript(VERSION_1)
-    before = place.read_bytes()
+    before = place.path.read_bytes()
     for turn in ("as it is", "up to date"):
         books = read_ledger(place)
         assert books.managed == {"zoe@example.fr": Managed("7", "zoe@example.fr", "", created=True)}
@@ -623,10 +622,10 @@ def test_the_ledger_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_
         held = _held(place)
         assert (held.id, held.fence, held.until) == ("abc", 0, "")
         if turn == "as it is":
-            assert place.read_bytes() == before
+            assert place.path.read_bytes() == before
             with opened(place) as ledger:
                 _finds_it_locked(ledger, "ann on elsewhere")
-            assert place.read_bytes() != before
+            assert place.path.read_bytes() != before
     with opened(place) as ledger:
         ledger.lock.remove("abc")
         with ledger.lock.hold("apply"):
@@ -644,5 +643,5 @@ def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:
 
     place = postgres.place()
     with opened(place), pytest.raises(ProvisionerError, match="holds something else, and no portal"):
-        connect(place, PORTAL)
+        place.connect(PORTAL)
     assert isinstance(LedgerError("x"), ProvisionerError)

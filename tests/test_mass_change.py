@@ -8,6 +8,7 @@ import pytest
 from shell_support import Shell
 
 from provisioner.ledger.snapshot import read_ledger
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 def crowd(shell: Shell, people: int) -> None:
@@ -200,4 +201,4 @@ def test_an_empty_firm_whose_manifests_are_empty_is_no_accident(shell: Shell) ->
     for file in (shell.folder / "clients").iterdir():
         file.unlink()
     assert shell("plan", "--detailed-exitcode").code == 0
-    assert read_ledger(shell.folder / "ledger.db").managed == {}
+    assert read_ledger(SqliteDatabase(shell.folder / "ledger.db")).managed == {}

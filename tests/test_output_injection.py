@@ -23,6 +23,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, email_key
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 SHOWN = (
     "::error::stop", "##[error]stop", "##vso[task.complete result=Failed]", "a ::set-output name=x::y",
@@ -120,7 +121,7 @@ def test_names_that_others_gave_at_the_portal_order_nothing(
         manifest(user("u0@example.fr", type="administrator")),
         settings=SETTINGS + "portal: {operator: partner}\n",
     )
-    portal = SqlPortal(root / "portal.db", Operator.PARTNER, TERMS, "", lambda: NOW)
+    portal = SqlPortal(SqliteDatabase(root / "portal.db"), Operator.PARTNER, TERMS, "", lambda: NOW)
     steps: tuple[Step, ...] = (
         CreateCompany("004217", "\x1b[31m::error::Martin\n##[error]x"), SetBilling("004217", ESSENTIEL),
     )  # fmt: skip

@@ -16,6 +16,7 @@ from provisioner.ledger.outbox_state import OutboxState
 from provisioner.operations import apply as apply_module
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
+from provisioner.storage.sqlite import SqliteDatabase
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 RENAMED = "emily.baker@clarke-ceramics.com"
@@ -34,7 +35,7 @@ def owing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 def states(firm: Shell) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for posted in read_letters(firm.folder / "ledger.db"):
+    for posted in read_letters(SqliteDatabase(firm.folder / "ledger.db")):
         found.setdefault(posted.letter.recipient, []).append(posted.state)
     return found
 
@@ -45,7 +46,8 @@ def rename_emily(firm: Shell) -> None:
 
 
 def mark_emily(firm: Shell, state: OutboxState) -> None:
-    with closing(Ledger(firm.folder / "ledger.db", utc_now)) as ledger, ledger.lock.hold("test"):
+    ledger = Ledger(SqliteDatabase(firm.folder / "ledger.db"), utc_now)
+    with closing(ledger), ledger.lock.hold("test"):
         key = ledger.outbox.letters()[0].letter.key
         for step in (OutboxState.CONNECTING, state):
             ledger.outbox.mark([key], step)
@@ -92,7 +94,7 @@ def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, sta
     assert said.code == 0
     assert f"welcome e-mail to {RENAMED}: sent" in said.err
     assert mailed(owing.folder) == {RENAMED: 1, JAMES: 1}
-    emily = read_letters(owing.folder / "ledger.db")[0]
+    emily = read_letters(SqliteDatabase(owing.folder / "ledger.db"))[0]
     assert (emily.letter.recipient, emily.letter.context["email"]) == (RENAMED, RENAMED)
 
 

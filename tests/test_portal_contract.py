@@ -76,6 +76,7 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import SENT, Call, Portal, Receipt, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.CONFLICT, Verdict.FAILED
 
@@ -637,7 +638,7 @@ def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
 @promise()
 def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, memory_path: Path) -> None:
     portal = world.portal()
-    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     with ledger.lock.hold("test"):
         for desired in (FIRST, SECOND, THIRD):
             plan = plan_to(portal, desired)
@@ -674,7 +675,7 @@ def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcom
     looked = []
     for name in ("one", "two"):
         portal = world.portal()
-        ledger = Ledger(memory_path / f"{name}.db", lambda: NOW)
+        ledger = Ledger(SqliteDatabase(memory_path / f"{name}.db"), lambda: NOW)
         plan = plan_to(portal, FIRST, welcomed=FIRST.users)
         looked.append((portal, ledger, plan, verify_precondition(plan, portal.snapshot())))
     told = []
@@ -698,7 +699,7 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
     world: World, memory_path: Path
 ) -> None:
     theirs, ours = world.portal(), world.portal()
-    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     step = CreateCompany("1", "Company 1")
     with ledger.lock.hold("test"):
         theirs.hold("another-ledger", "somebody", 1, 60)
@@ -710,7 +711,7 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
         require(theirs.execute([Call("a", step)])[0])
         require(ours.execute([Call("b", CreateCompany("2", "Company 2"))])[0])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 2
-    entries = read_entries(memory_path / "ledger.db", 1)
+    entries = read_entries(SqliteDatabase(memory_path / "ledger.db"), 1)
     assert [entry.verdict for entry in entries] == ["already", "applied", "skipped"]
     ledger.close()
 
@@ -722,7 +723,7 @@ def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_nam
 ) -> None:
     """The ledger was lost, or is another workspace's; the account goes by another e-mail since."""
     theirs, ours = desk.portal, world.portal()
-    ledger = Ledger(memory_path / "ledger.db", lambda: NOW)
+    ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
     intent = Intent("key", "user:eve@example.fr", "CreateUser", LedgerEffect("eve@example.fr"))
     with ledger.lock.hold("test"):
@@ -787,7 +788,7 @@ def test_from_anywhere_to_anywhere_the_plan_leads_there(driver: str, ends: tuple
     """Law: apply(plan(a, b)) on a portal at a gives b."""
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
-        ledger = Ledger(folder / "ledger.db", lambda: NOW)
+        ledger = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: NOW)
         with DRIVERS[driver].world(folder) as world, ledger.lock.hold("test"):
             portal = world.portal()
             for wanted in map(settled, ends):

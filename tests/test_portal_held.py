@@ -29,6 +29,7 @@ from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.portal import Capabilities
 from provisioner.storage import lease
 from provisioner.storage.lease import hold_lease
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 
@@ -105,7 +106,7 @@ def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_kn
 ) -> None:
     """Otherwise a run that is killed would keep those after it waiting until its lease has run out."""
     assert firm("apply", "--auto-approve").code == 0
-    portal, ledger = embedded(firm.folder), read_ledger(firm.folder / "ledger.db").ledger
+    portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
     portal.drop_lease(ledger, "bob")
     portal.close()
@@ -134,8 +135,10 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
 
     def overtaken(*words: Any) -> None:
         portal = embedded(firm.folder)
-        portal.take_lease(read_ledger(firm.folder / "ledger.db").ledger, "somebody", "later", 99, 60)
-        portal.drop_lease(read_ledger(firm.folder / "ledger.db").ledger, "later")
+        portal.take_lease(
+            read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "somebody", "later", 99, 60
+        )
+        portal.drop_lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "later")
         portal.close()
         remember(*words)
 
@@ -147,14 +150,20 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
     monkeypatch.undo()
     assert firm("apply", "--auto-approve").code == 0
     assert sorted(mailed(firm.folder).values()) == [1, 1]
-    verdicts = [entry.verdict for run in (1, 2) for entry in read_entries(firm.folder / "ledger.db", run)]
+    verdicts = [
+        entry.verdict
+        for run in (1, 2)
+        for entry in read_entries(SqliteDatabase(firm.folder / "ledger.db"), run)
+    ]
     assert set(verdicts) == {"skipped", "applied"}
 
 
 def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
-    portal.take_lease(read_ledger(firm.folder / "ledger.db").ledger, "bob on beta", "copy", 99, 60)
+    portal.take_lease(
+        read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "bob on beta", "copy", 99, 60
+    )
     said = firm("mail", "send")
     assert said.code == 6
     assert "held by bob on beta" in said.err
@@ -166,7 +175,7 @@ def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> N
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
-    owed = read_letters(firm.folder / "ledger.db")
+    owed = read_letters(SqliteDatabase(firm.folder / "ledger.db"))
     assert [posted.state for posted in owed] == ["owed", "owed"]
     portal = embedded(firm.folder)
     lease = portal.take_lease("another ledger", "bob", "bob", 1, 60)
@@ -175,12 +184,18 @@ def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> N
     portal.close()
     said = firm("mail", "send")
     assert said.code == 7
-    assert [posted.state for posted in read_letters(firm.folder / "ledger.db")] == ["failed", "sent"]
+    assert [posted.state for posted in read_letters(SqliteDatabase(firm.folder / "ledger.db"))] == [
+        "failed",
+        "sent",
+    ]
     assert "another workspace, with a ledger of its own, sends this e-mail" in said.err
     assert mailed(firm.folder) == {owed[1].letter.recipient: 1}
     assert firm("mail", "send", owed[0].letter.recipient).code == 7
     assert sum(mailed(firm.folder).values()) == 1
-    assert letter_key(read_ledger(firm.folder / "ledger.db").portal, owed[0].user_id) == owed[0].letter.key
+    assert (
+        letter_key(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).portal, owed[0].user_id)
+        == owed[0].letter.key
+    )
 
 
 class Lesser:
@@ -260,7 +275,7 @@ def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_its
 def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
-    lease = portal.lease(read_ledger(firm.folder / "ledger.db").ledger)
+    lease = portal.lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger)
     portal.close()
     assert lease is not None
     assert (lease.holder, lease.fence) == ("", 1)

@@ -34,6 +34,7 @@ from provisioner.planning.steps import (
     SetType,
 )
 from provisioner.portal import Call, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -161,24 +162,24 @@ def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer
             early.hold("another", "ann", 5, 60)
 
 
-def test_whoever_plans_after_a_killed_run_reaches_the_server_once(
+def test_whoever_plans_after_a_killed_run_connectes_the_server_once(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many of its steps nobody settled."""
-    from provisioner.storage.postgres import PostgresConnection
+    from provisioner.storage.postgres_connection import PostgresConnection
 
     place = postgres.place()
     reached: list[PostgresConnection] = []
     with closing(SqlPortal(place, Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW)) as portal:
         calls = [Call(f"key-{number}", CreateCompany(f"{number}", "x")) for number in range(1, 4)]
         done = portal.execute(calls)
-    reach = PostgresConnection._reach
+    reach = PostgresConnection._connect
 
     def counted(self: PostgresConnection) -> object:
         reached.append(self)
         return reach(self)
 
-    monkeypatch.setattr(PostgresConnection, "_reach", counted)
+    monkeypatch.setattr(PostgresConnection, "_connect", counted)
     planning = ReadOnlyPortal(place, TERMS, lambda: NOW)
     assert planning.receipts(["key-1", "key-2", "key-3", "key-4"], "") == {
         receipt.key: receipt for receipt in done
@@ -252,7 +253,7 @@ def test_a_file_that_was_removed_or_replaced_while_it_was_open_is_used_no_more(t
     """Whatever were written there would be gone with the last who has it open."""
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     with (
-        closing(SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,
+        closing(SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,
         closing(opened.again()) as twin,
     ):
         file.rename(away)
@@ -288,7 +289,7 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
     folder = copy_sample(tmp_path / "firm")
     assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0
     file = folder / "portal.db"
-    opened = SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)
+    opened = SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)
     newest, state = opened.about(), opened.snapshot().state
     opened.close()
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
@@ -300,7 +301,7 @@ def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by
     assert "No changes" in capsys.readouterr().out
     assert (tables(file), file.read_bytes()) == (held, bytes_)
     assert run(["-C", str(folder), "portal", "configure"]) == 0
-    opened = SqlPortal(file, Operator.PARTNER, TERMS, "", lambda: NOW)
+    opened = SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)
     assert list(opened.snapshot().state.users.items()) == list(state.users.items())
     assert (opened.about().portal, opened.about().counter) == (newest.portal, 1)
     assert names(opened.page_of_users(limit=2).items) == names(tuple(state.users.values())[:2])

@@ -25,6 +25,7 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Call, Receipt, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 JULIEN = "julien.martin@boulangerie-martin.fr"
 SAMIRA = "samira.benali@boulangerie-martin.fr"
@@ -67,7 +68,11 @@ class Somebody:
 
     def __init__(self, folder: Path) -> None:
         self.portal = SqlPortal(
-            folder / "portal.db", Operator.PARTNER, PortalTerms(), "", lambda: datetime.now(UTC)
+            SqliteDatabase(folder / "portal.db"),
+            Operator.PARTNER,
+            PortalTerms(),
+            "",
+            lambda: datetime.now(UTC),
         )
 
     def find(self, email: str) -> User:

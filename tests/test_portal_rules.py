@@ -36,6 +36,7 @@ from provisioner.planning.steps import (
     ValidateUser,
 )
 from provisioner.portal import Call, Receipt, Verdict
+from provisioner.storage.sqlite import SqliteDatabase
 
 
 class Desk:
@@ -44,7 +45,9 @@ class Desk:
     def __init__(self, path: Path, operator: Operator = Operator.PARTNER) -> None:
         self.now = NOW
         self.path = path
-        self.portal = SqlPortal(path, operator, TERMS, "https://example.com/activation", lambda: self.now)
+        self.portal = SqlPortal(
+            SqliteDatabase(path), operator, TERMS, "https://example.com/activation", lambda: self.now
+        )
 
     def do(self, step: Step, key: str = "") -> Receipt:
         """One step on the resource as it stands."""

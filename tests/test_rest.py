@@ -33,6 +33,7 @@ from provisioner.portals.http import NoResponse
 from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import endpoints_for
+from provisioner.storage.sqlite import SqliteDatabase
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"
@@ -333,7 +334,9 @@ def crowd() -> Iterator[tuple[SqlPortal, State]]:
     served = the_service()
     served.set_clock(NOW)
     empty(served.folder / "portal.db")
-    portal = SqlPortal(served.folder / "portal.db", Operator.ADMINISTRATOR, TERMS, "", lambda: NOW)
+    portal = SqlPortal(
+        SqliteDatabase(served.folder / "portal.db"), Operator.ADMINISTRATOR, TERMS, "", lambda: NOW
+    )
     portal.configure(TERMS, "https://example.com/activation")
     for number in range(5):
         portal.execute([Call("", CreateCompany(str(number), f"Company {number}"))])

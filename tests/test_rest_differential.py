@@ -50,6 +50,7 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Portal, Receipt
 from provisioner.portals.rest.driver import RestPortal
+from provisioner.storage.sqlite import SqliteDatabase
 
 URL = "https://portail.example.fr/activer"
 NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")
@@ -94,7 +95,7 @@ def worlds() -> Iterator[Worlds]:
     path = served.folder / "portal.db"
     served.set_clock(NOW)
     empty(path)
-    staff_here = SqlPortal(path, Operator.PARTNER, TERMS, URL, lambda: NOW)
+    staff_here = SqlPortal(SqliteDatabase(path), Operator.PARTNER, TERMS, URL, lambda: NOW)
     staff_here.configure(TERMS, URL)
     staff_there = MemoryPortal(Operator.PARTNER, TERMS, URL, lambda: NOW)
     openings = [

@@ -41,6 +41,7 @@ from provisioner.portal import Portal, Receipt, Verdict
 from provisioner.portals.http import HttpClient, Request
 from provisioner.portals.scim.pending import Pending
 from provisioner.portals.scim.schema import USER
+from provisioner.storage.sqlite import SqliteDatabase
 
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
@@ -740,7 +741,7 @@ def test_a_client_that_slept_while_another_took_over_sends_nobody_a_second_welco
         assert asleep.wait(60)
         os.kill(client, signal.SIGSTOP)
         try:
-            holder = read_lock(folder / "ledger.db")
+            holder = read_lock(SqliteDatabase(folder / "ledger.db"))
             assert holder is not None
             assert run(["-C", str(folder), "unlock", holder.id]) == 0
             assert apply(folder) == 0, capsys.readouterr()

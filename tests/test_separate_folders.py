@@ -23,7 +23,8 @@ from provisioner.ledger.journal import read_entries, read_runs
 from provisioner.ledger.lock import read_lock
 from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator, PortalTerms
-from provisioner.storage.database import Location
+from provisioner.storage.database import Database
+from provisioner.storage.sqlite import SqliteDatabase
 
 PROCESSES = 8
 
@@ -63,7 +64,7 @@ def letters_in(folders: list[Path]) -> Counter[str]:
     return found
 
 
-def rows_of(place: Location, table: str) -> int:
+def rows_of(place: Database, table: str) -> int:
     """How many rows the portal has there."""
     portal = SqlPortal(place, Operator.PARTNER, PortalTerms(), "", _never)
     try:
@@ -78,7 +79,7 @@ def _never() -> datetime:
     raise AssertionError
 
 
-def require_one_effect(place: Location, folders: list[Path]) -> None:
+def require_one_effect(place: Database, folders: list[Path]) -> None:
     """Whoever won: each object is there once, each step was done once, each newcomer has one letter."""
     assert rows_of(place, "client_user") == 2
     assert rows_of(place, "receipt") == 4
@@ -91,7 +92,7 @@ def test_eight_appliers_with_a_ledger_each_have_one_effect_and_send_each_newcome
     """Row 7, with nothing shared but the portal: a file, and a schema on a server."""
     schema = postgres.place()
     for url, place in (
-        (f"sqlite:///{memory_path / 'portal.db'}", memory_path / "portal.db"),
+        (f"sqlite:///{memory_path / 'portal.db'}", SqliteDatabase(memory_path / "portal.db")),
         (str(schema), schema),
     ):
         folders = [firm(memory_path / f"{url[:6]}-{number}", url) for number in range(PROCESSES)]
@@ -145,7 +146,7 @@ def test_appliers_with_one_ledger_take_turns_also_on_a_portal_that_guards_agains
     require_turns(ledger, folders)
 
 
-def require_turns(ledger: Location, folders: list[Path]) -> None:
+def require_turns(ledger: Database, folders: list[Path]) -> None:
     """One of them did each step, and sent each newcomer his letter."""
     done = [entry.verdict for made in read_runs(ledger, 20) for entry in read_entries(ledger, made.id)]
     assert Counter(done) == {"applied": 4}
@@ -185,7 +186,7 @@ def test_a_run_that_stood_still_while_another_took_its_place_writes_nothing_more
         if not stopped:
             assert pid == 0
             break
-        holder = read_lock(folder / "ledger.db")
+        holder = read_lock(SqliteDatabase(folder / "ledger.db"))
         if holder is not None:
             assert run(["-C", str(folder), "unlock", holder.id]) == 0
         assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0, (number, capsys.readouterr())
@@ -198,7 +199,7 @@ def test_a_run_that_stood_still_while_another_took_its_place_writes_nothing_more
         assert code == 6 or talk.endswith("Applied: 4 steps done, 2 e-mails sent.\n"), (number, talk)
         woken[code] += 1
         fenced += "taken this one's place on the portal" in talk
-        require_one_effect(folder / "portal.db", [folder])
-        assert read_ledger(folder / "ledger.db").unsettled == ()
+        require_one_effect(SqliteDatabase(folder / "portal.db"), [folder])
+        assert read_ledger(SqliteDatabase(folder / "ledger.db")).unsettled == ()
     assert woken[6] >= 10
     assert fenced >= 2

@@ -20,6 +20,7 @@ from crash_support import TWO_NEWCOMERS, ended, forked
 from provisioner.cli import run
 from provisioner.ledger.journal import read_entries, read_runs
 from provisioner.ledger.ledger import Ledger
+from provisioner.storage.sqlite import SqliteDatabase
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 PROCESSES = 8
@@ -41,7 +42,7 @@ def test_eight_appliers_make_each_change_once_and_mail_each_newcomer_once(tmp_pa
         _, err = process.communicate(timeout=100)
         assert process.returncode == 0, err
     assert len(list((folder / "outbox" / "new").iterdir())) == 15
-    done = [run.outcome for run in read_runs(folder / "ledger.db", 20)]
+    done = [run.outcome for run in read_runs(SqliteDatabase(folder / "ledger.db"), 20)]
     assert sum(outcome.startswith("32 steps done, 15 e-mails sent") for outcome in done) == 1
     assert all(outcome.startswith(("32 steps", "0 steps done, 0 e-mails")) for outcome in done)
 
@@ -68,7 +69,11 @@ def test_eight_appliers_twenty_times_over_have_one_effect_each(
         assert 0 in codes
         assert sorted(mailed(folder).values()) == [1, 1]
         book = folder / "ledger.db"
-        done = [entry for made in read_runs(book, 20) for entry in read_entries(book, made.id)]
+        done = [
+            entry
+            for made in read_runs(SqliteDatabase(book), 20)
+            for entry in read_entries(SqliteDatabase(book), made.id)
+        ]
         assert Counter(entry.verdict for entry in done) == {"applied": 4}
         with closing(sqlite3.connect(folder / "portal.db")) as portal:
             assert portal.execute("SELECT count(*) FROM client_user").fetchone() == (2,)
@@ -91,14 +96,14 @@ def test_several_who_open_a_new_file_at_once_wait_for_each_other(
                 other.execute("ROLLBACK")
 
         monkeypatch.setattr("time.sleep", pause)
-        Ledger(file, lambda: datetime.now(UTC)).close()
+        Ledger(SqliteDatabase(file), lambda: datetime.now(UTC)).close()
     assert len(waited) == 3
 
 
 def test_without_patience_the_second_run_says_who_holds_the_ledger(tmp_path: Path) -> None:
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
-    held = Ledger(folder / "ledger.db", lambda: datetime.now(UTC))
+    held = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: datetime.now(UTC))
     with held.lock.hold("apply"):
         second = start(folder, "apply", "--auto-approve")
         _, err = second.communicate(timeout=60)
@@ -115,7 +120,8 @@ def test_a_lock_whose_holder_died_is_succeeded_at_once(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path; from datetime import datetime, UTC; "
         "from provisioner.ledger.ledger import Ledger; "
-        "ledger = Ledger(Path(sys.argv[1]), lambda: datetime.now(UTC)); "
+        "from provisioner.storage.sqlite import SqliteDatabase; "
+        "ledger = Ledger(SqliteDatabase(Path(sys.argv[1])), lambda: datetime.now(UTC)); "
         "ledger.lock.acquire('apply', 0); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(folder / "ledger.db")], check=False)

@@ -40,7 +40,8 @@ from provisioner.ledger.journal import read_entries, read_runs
 from provisioner.ledger.lock import read_lock
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.store import LEDGER_SCHEMA
-from provisioner.storage.database import Location, connect, parse_location, transaction
+from provisioner.storage.database import Database, transaction
+from provisioner.storage.registry import database_at
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
@@ -57,8 +58,8 @@ class Shared(NamedTuple):
     ledger: str
 
     @property
-    def place(self) -> Location:
-        return parse_location(self.ledger, self.base)
+    def place(self) -> Database:
+        return database_at(self.ledger, self.base)
 
     def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
         """A workspace of one of them; letters go to one place, as with a mail server."""
@@ -123,9 +124,9 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def lapse(place: Location) -> None:
+def lapse(place: Database) -> None:
     """As if the holder's lease had run out while nobody renewed it."""
-    with closing(connect(place, LEDGER_SCHEMA)) as connection, transaction(connection):
+    with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")
 
 
@@ -222,7 +223,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
     apart: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 8: the server cuts it off, and what it had not committed never was."""
-    from provisioner.storage import postgres
+    from provisioner.storage import postgres_connection as postgres
 
     usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
     assert usual in postgres.SETTINGS

@@ -23,7 +23,9 @@ from provisioner.cli import run
 from provisioner.embedded.tables import PORTAL_SCHEMA
 from provisioner.errors import LedgerError
 from provisioner.ledger.store import LEDGER_SCHEMA
-from provisioner.storage.database import Connection, DatabaseSchema, connect, read
+from provisioner.storage.database import Connection
+from provisioner.storage.schema import DatabaseSchema
+from provisioner.storage.sqlite import SqliteDatabase
 
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of a write-ahead log: its header, and one page with its own header."""
@@ -56,7 +58,7 @@ class Torn(NamedTuple):
         shutil.copyfile(self.file, file)
         file.with_name(file.name + "-shm").unlink(missing_ok=True)
         file.with_name(file.name + "-wal").write_bytes(log)
-        return read(file, FILES[self.file.name], content) or ""
+        return SqliteDatabase(file).read(FILES[self.file.name], content) or ""
 
 
 @pytest.fixture(scope="module")
@@ -167,5 +169,5 @@ def test_a_folder_that_takes_no_log_is_told_before_anything_is_written(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Logless))
     path = tmp_path / "ledger.db"
     with pytest.raises(LedgerError, match="cannot be kept safely: its folder takes no write-ahead log"):
-        connect(path, LEDGER_SCHEMA)
+        SqliteDatabase(path).connect(LEDGER_SCHEMA)
     assert path.read_bytes() == b""

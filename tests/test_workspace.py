@@ -30,6 +30,7 @@ from provisioner.manifest.load import load
 from provisioner.manifest.settings import CheckSettings
 from provisioner.model import Operator, Production, UserType
 from provisioner.operations.open import ledger_location
+from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import Workspace, load_workspace, path_of, read_manifests
 from provisioner.yaml_source.document import Document
 
@@ -57,7 +58,7 @@ def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path
     assert workspace.manifests == ("clients/",)
     assert (workspace.firm.name, workspace.firm.language) == ("Cabinet Durand", "fr")
     assert (workspace.portal.url, workspace.public_url) == ("sqlite:///portal.db", "")
-    assert ledger_location(workspace) == tmp_path / "ledger.db"
+    assert ledger_location(workspace) == SqliteDatabase(tmp_path / "ledger.db")
     assert workspace.operator is Operator.COLLABORATOR
     mail = workspace.mail
     assert (mail.sender, mail.transport, mail.reply_to) == ("acces@example.fr", "maildir:outbox", "")
@@ -109,7 +110,7 @@ def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None
     assert workspace.operator is Operator.PARTNER
     assert workspace.public_url == "https://portail.example.fr"
     assert path_of(workspace.portal.url, workspace.root) == Path("/srv/portal.db")
-    assert ledger_location(workspace) == tmp_path / "state" / "ledger.db"
+    assert ledger_location(workspace) == SqliteDatabase(tmp_path / "state" / "ledger.db")
     assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
     assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)
     assert (workspace.safety.max_closures, workspace.safety.max_closures_percent) == (0, 100)

@@ -13,7 +13,7 @@ from provisioner.ledger.snapshot import read_ledger_id
 from provisioner.model import Clock
 from provisioner.operations.open import ledger_location, utc_now
 from provisioner.render.sanitize import printable, printable_json
-from provisioner.storage.database import Location
+from provisioner.storage.database import Database
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
@@ -41,7 +41,7 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
     return 0
 
 
-def _steps(place: Location, run: int, console: Console, as_json: bool) -> int:
+def _steps(place: Database, run: int, console: Console, as_json: bool) -> int:
     entries = read_entries(place, run)
     if not entries and not has_run(place, run):
         raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")

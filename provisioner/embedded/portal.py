@@ -60,17 +60,11 @@ from provisioner.model import (
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot
 from provisioner.storage.database import (
     Connection,
-    Location,
+    Database,
     chunks,
-    connect,
     content_stamp,
-    file_fingerprint,
-    file_identity,
     placeholders,
-    require_same,
-    server_time,
     transaction,
-    translate_errors,
 )
 from provisioner.workspace.files import read_bytes, write_private
 
@@ -88,21 +82,20 @@ class SqlPortal(LeasedPortal):
     """
 
     def __init__(
-        self, place: Location, operator: Operator, terms: PortalTerms | None, public_url: str, clock: Clock
+        self, database: Database, operator: Operator, terms: PortalTerms | None, public_url: str, clock: Clock
     ) -> None:
         super().__init__(operator)
-        self.place = place
-        """Where it lies."""
+        self._database = database
         self._clock = clock
         self._turn = RLock()
         found = None if terms is None else partial(initialise, terms=terms, public_url=public_url)
-        self._connection = connect(place, PORTAL_SCHEMA, found)
-        self._file = file_identity(place)
+        self._connection = database.connect(PORTAL_SCHEMA, found)
+        self._file = database.file_identity()
 
     def again(self) -> SqlPortal:
         """The very same portal, opened once more. Raises :class:`PortalError`, also where it is gone."""
-        require_same(self.place, PORTAL_SCHEMA, self._file)
-        return SqlPortal(self.place, self._operator, None, "", self._clock)
+        self._database.require_same(PORTAL_SCHEMA, self._file)
+        return SqlPortal(self._database, self._operator, None, "", self._clock)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -127,7 +120,7 @@ class SqlPortal(LeasedPortal):
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portal.Portal.snapshot`."""
-        seen = file_fingerprint(self.place)
+        seen = self._database.file_fingerprint()
         with self.looking() as connection:
             return load_snapshot(connection, seen, self._today())
 
@@ -314,9 +307,10 @@ class SqlPortal(LeasedPortal):
 
     def _secret(self, connection: Connection) -> bytes:
         """The key that links are derived with."""
-        if isinstance(self.place, Path):
-            return _key_beside(self.place)
-        # whoever may read that database at all may read what the links are for
+        file = self._database.side_file(".key")
+        if file is not None:
+            return _key_in(file)
+        # a user who may read the database of a server may read everything that the links protect
         key = load_fact(connection, "link_key")
         if key is None:
             key = os.urandom(KEY_BYTES).hex()
@@ -331,15 +325,14 @@ class SqlPortal(LeasedPortal):
 
     def _shared_now(self, connection: Connection) -> datetime:
         """For leases, which runs on machines whose clocks differ grant each other."""
-        if isinstance(self.place, Path):
-            return self._clock()
-        return datetime.fromtimestamp(server_time(self.place, connection), UTC)
+        seconds = self._database.shared_time(connection, lambda: self._clock().timestamp())
+        return datetime.fromtimestamp(seconds, UTC)
 
     @contextmanager
     def looking(self) -> Iterator[Connection]:
         """The tables in one consistent view, for whoever keeps something beside the portal's content."""
-        with self._turn, translate_errors(self.place, PORTAL_SCHEMA):
-            require_same(self.place, PORTAL_SCHEMA, self._file)
+        with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
+            self._database.require_same(PORTAL_SCHEMA, self._file)
             self._connection.execute("BEGIN")
             try:
                 yield self._connection
@@ -349,8 +342,8 @@ class SqlPortal(LeasedPortal):
     @contextmanager
     def keeping(self) -> Iterator[Connection]:
         """Likewise to write: one transaction, which by itself changes neither counter nor stamp."""
-        with self._turn, translate_errors(self.place, PORTAL_SCHEMA):
-            require_same(self.place, PORTAL_SCHEMA, self._file)
+        with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
+            self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):
                 yield self._connection
 
@@ -375,9 +368,8 @@ class SqlPortal(LeasedPortal):
             return receipt
 
 
-def _key_beside(path: Path) -> bytes:
-    """The key beside a file, so that no copy of the file has it; made at the first use."""
-    file = path.with_name(path.name + ".key")
+def _key_in(file: Path) -> bytes:
+    """The key in this file, which copies of the database do not include; made at the first use."""
     if not file.exists():
         # whole or not at all: a run killed in between must not leave an empty key, which anybody knows
         write_private(file, os.urandom(KEY_BYTES))

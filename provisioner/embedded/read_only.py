@@ -20,37 +20,35 @@ from provisioner.model import (
     paris_date,
 )
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot, read_only
-from provisioner.storage.database import (
-    Location,
-    file_fingerprint,
-    read,
-)
+from provisioner.storage.database import Database
 
 
-def read_snapshot(place: Location, terms: PortalTerms, clock: Clock) -> Snapshot:
+def read_snapshot(database: Database, terms: PortalTerms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today, seen = paris_date(clock()), file_fingerprint(place)
-    return read(place, PORTAL_SCHEMA, lambda connection: load_snapshot(connection, seen, today)) or Snapshot(
-        "", State(), terms
-    )
+    today, seen = paris_date(clock()), database.file_fingerprint()
+    return database.read(
+        PORTAL_SCHEMA, lambda connection: load_snapshot(connection, seen, today)
+    ) or Snapshot("", State(), terms)
 
 
 class ReadOnlyPortal:
     """The portal opened for planning: it can be looked at, and has no way to write."""
 
-    def __init__(self, place: Location, terms: PortalTerms, clock: Clock) -> None:
-        self._place = place
+    def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:
+        self._database = database
         self._terms = terms
         self._clock = clock
 
     def snapshot(self) -> Snapshot:
         """See :meth:`~provisioner.portal.Portal.snapshot`."""
-        return read_snapshot(self._place, self._terms, self._clock)
+        return read_snapshot(self._database, self._terms, self._clock)
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
         """See :meth:`~provisioner.portal.Portal.users`."""
         today = paris_date(self._clock())
-        return read(self._place, PORTAL_SCHEMA, lambda connection: users_by_id(connection, ids, today)) or {}
+        return (
+            self._database.read(PORTAL_SCHEMA, lambda connection: users_by_id(connection, ids, today)) or {}
+        )
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Refuses: planning never writes."""
@@ -74,7 +72,8 @@ class ReadOnlyPortal:
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
         """See :meth:`~provisioner.portal.Portal.receipts`."""
         return (
-            read(self._place, PORTAL_SCHEMA, lambda connection: load_receipts(connection, keys, ledger)) or {}
+            self._database.read(PORTAL_SCHEMA, lambda connection: load_receipts(connection, keys, ledger))
+            or {}
         )
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:

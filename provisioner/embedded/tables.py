@@ -32,12 +32,12 @@ from provisioner.model import (
 from provisioner.portal import Receipt, Snapshot
 from provisioner.storage.database import (
     Connection,
-    DatabaseSchema,
     chunks,
     content_stamp,
     placeholders,
     reject_corrupt_rows,
 )
+from provisioner.storage.schema import DatabaseSchema
 
 BATCH = 1_000
 """Calls a transaction: one commit for each costs ten times one for a hundred."""

@@ -13,7 +13,7 @@ from provisioner.ledger.outbox import insert_letters, letter_key
 from provisioner.ledger.process import process_owner
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
 from provisioner.model import Managed
-from provisioner.storage.database import Connection, Location, read, reject_corrupt_rows
+from provisioner.storage.database import Connection, Database, reject_corrupt_rows
 
 if TYPE_CHECKING:
     from provisioner.mail.message import Letter
@@ -152,7 +152,7 @@ class Journal:
         return intended
 
 
-def read_runs(location: Location, most: int) -> list[Run]:
+def read_runs(location: Database, most: int) -> list[Run]:
     """The latest runs, newest first."""
 
     def runs(connection: Connection) -> list[Run]:
@@ -162,23 +162,21 @@ def read_runs(location: Location, most: int) -> list[Run]:
         )
         return [Run(*row) for row in rows]
 
-    return read(location, LEDGER_SCHEMA, runs) or []
+    return location.read(LEDGER_SCHEMA, runs) or []
 
 
-def has_run(location: Location, run: int) -> bool:
+def has_run(location: Database, run: int) -> bool:
     """True if there was a run with this number."""
 
     def found(connection: Connection) -> bool:
         return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
 
-    return read(location, LEDGER_SCHEMA, found) or False
+    return location.read(LEDGER_SCHEMA, found) or False
 
 
-def read_entries(location: Location, run: int) -> list[JournalEntry]:
+def read_entries(location: Database, run: int) -> list[JournalEntry]:
     """The steps of one run, in the order in which they were intended."""
-    return (
-        read(location, LEDGER_SCHEMA, lambda connection: entries_where(connection, "run = ?", (run,))) or []
-    )
+    return location.read(LEDGER_SCHEMA, lambda connection: entries_where(connection, "run = ?", (run,))) or []
 
 
 def entries_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[JournalEntry]:

@@ -10,7 +10,7 @@ from provisioner.ledger.outbox import Outbox
 from provisioner.ledger.snapshot import LedgerSnapshot, snapshot_of
 from provisioner.ledger.store import LEASE_SECONDS, Store
 from provisioner.model import Clock
-from provisioner.storage.database import Location
+from provisioner.storage.database import Database
 
 
 class Ledger:
@@ -21,7 +21,7 @@ class Ledger:
     outbox: Outbox
     accounts: Accounts
 
-    def __init__(self, location: Location, clock: Clock, lease: float = LEASE_SECONDS) -> None:
+    def __init__(self, location: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self._store = Store(location, clock, lease)
         self.lock = Lock(self._store)
         self.journal = Journal(self._store)

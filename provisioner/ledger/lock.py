@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import NamedTuple
 
 from provisioner.errors import LedgerError, Locked, ProvisionerError, UsageError
@@ -20,13 +19,11 @@ from provisioner.ledger.process import host_name, is_alive, process_owner, proce
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, read_fact, storable
 from provisioner.storage.database import (
     Connection,
-    Location,
+    Database,
     is_busy,
     is_unreachable,
-    read,
     reject_corrupt_rows,
     transaction,
-    translate_errors,
 )
 
 POLL_SECONDS = 0.2
@@ -187,7 +184,7 @@ class Lock:
             with reject_corrupt_rows():
                 fence = int(read_fact(connection, "fence") or "0") + 1
             lock, pid = os.urandom(6).hex(), os.getpid()
-            served = self._backend(self._heartbeat_connection or connection)
+            served = store.location.session_of(self._heartbeat_connection or connection)
             connection.execute(
                 "INSERT INTO fact VALUES ('fence', ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -209,11 +206,11 @@ class Lock:
         """True if the holder's lease has run out, or its process is known to have ended."""
         if holder.expires and now * 1000 >= holder.expires:
             return True
-        if isinstance(self._store.location, Path):
+        store = self._store
+        connected = store.location.has_session(store.connection, holder.served_by, holder.served_since)
+        if connected is None:
             return not is_alive(holder.host, holder.pid, holder.born)
-        from provisioner.storage.postgres import is_served
-
-        if is_served(self._store.connection, holder.served_by, holder.served_since):
+        if connected:
             self._disconnected = ("", 0)
             return False
         # its connection may have been cut while the run is alive: leave it time to reconnect
@@ -227,7 +224,7 @@ class Lock:
 
         The one that works may idle while a portal or a mail server answers, and be cut for it.
         """
-        if isinstance(self._store.location, Path):
+        if not self._store.location.has_sessions:
             yield
             return
         with closing(self._store.reopen()) as self._heartbeat_connection:
@@ -236,28 +233,20 @@ class Lock:
             finally:
                 self._heartbeat_connection = None
 
-    def _backend(self, connection: Connection) -> tuple[int, str]:
-        """The server's process at the other end, and its start; (0, "") for a file."""
-        if isinstance(self._store.location, Path):
-            return (0, "")
-        from provisioner.storage.postgres import backend_of
-
-        return backend_of(connection)
-
     def _renew_lease(self, lock: str, ended: threading.Event) -> None:
         """Renew the lease until the run has ended or lost the lock; runs in a thread."""
         while not self._wait_for_beat(ended):
             # a renewal that fails is tried again at the next beat; if none succeeds, the next write finds out
             with (
                 suppress(ProvisionerError),
-                translate_errors(self._store.location, LEDGER_SCHEMA),
+                self._store.location.translate_errors(LEDGER_SCHEMA),
                 self._heartbeat_session() as connection,
             ):
                 with transaction(connection):
                     expires = self._store.expiry(self._store.server_time(connection))
                     renewed = connection.execute(
                         "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
-                        (expires, *self._backend(connection), lock),
+                        (expires, *self._store.location.session_of(connection), lock),
                     ).rowcount
                 if not renewed:
                     return
@@ -269,14 +258,9 @@ class Lock:
         while (left := due - time.monotonic()) > 0:
             if ended.wait(left if connection is None else min(left, CONNECTION_CHECK_SECONDS)):
                 return True
-            if connection is not None and self._is_cut_off(connection):
+            if connection is not None and self._store.location.is_cut_off(connection):
                 return False
         return ended.is_set()
-
-    def _is_cut_off(self, connection: Connection) -> bool:
-        from provisioner.storage.postgres import is_cut_off
-
-        return is_cut_off(connection)
 
     @contextmanager
     def _heartbeat_session(self) -> Iterator[Connection]:
@@ -297,9 +281,9 @@ class Lock:
         self._store.lock_id = ""
 
 
-def read_lock(location: Location) -> LockInfo | None:
+def read_lock(location: Database) -> LockInfo | None:
     """Who holds the lock now; None if it is free."""
-    return read(location, LEDGER_SCHEMA, _holder)
+    return location.read(LEDGER_SCHEMA, _holder)
 
 
 def describe_lock(holder: LockInfo, now: datetime) -> str:

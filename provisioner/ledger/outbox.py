@@ -14,10 +14,9 @@ from provisioner.ledger.outbox_state import OutboxState, require_transition
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
 from provisioner.storage.database import (
     Connection,
-    Location,
+    Database,
     chunks,
     placeholders,
-    read,
     reject_corrupt_rows,
 )
 
@@ -161,9 +160,9 @@ class Outbox:
         )
 
 
-def read_letters(location: Location) -> list[OutboxEntry]:
+def read_letters(location: Database) -> list[OutboxEntry]:
     """The whole outbox, oldest first."""
-    return read(location, LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
+    return location.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:

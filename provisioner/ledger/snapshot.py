@@ -10,7 +10,7 @@ from provisioner.ledger.journal import JournalEntry, entries_where
 from provisioner.ledger.outbox import NOT_SENT, OutboxEntry, letters_where
 from provisioner.ledger.store import LEDGER_SCHEMA, read_fact
 from provisioner.model import Managed
-from provisioner.storage.database import Connection, Location, read
+from provisioner.storage.database import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +28,14 @@ class LedgerSnapshot:
     """Steps of an interrupted run whose end is not known."""
 
 
-def read_ledger(location: Location) -> LedgerSnapshot:
+def read_ledger(location: Database) -> LedgerSnapshot:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    return read(location, LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
+    return location.read(LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
 
 
-def read_ledger_id(location: Location) -> str:
+def read_ledger_id(location: Database) -> str:
     """The ledger's own lasting id; empty where there is no ledger."""
-    return read(location, LEDGER_SCHEMA, lambda connection: read_fact(connection, "id")) or ""
+    return location.read(LEDGER_SCHEMA, lambda connection: read_fact(connection, "id")) or ""
 
 
 def snapshot_of(connection: Connection) -> LedgerSnapshot:

@@ -11,21 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 from provisioner.errors import LedgerError, LockLost, ProvisionerError
 from provisioner.model import Clock
 from provisioner.storage.database import (
     Connection,
-    DatabaseSchema,
-    Location,
-    connect,
-    read,
-    reopen,
-    server_time,
+    Database,
     transaction,
-    translate_errors,
 )
+from provisioner.storage.schema import DatabaseSchema
 
 LEASE_SECONDS = 60.0
 """How long a run that has stopped responding keeps the lock. A running one renews it three times as often."""
@@ -90,11 +84,11 @@ class Store:
     lock_id: str
     """The id of the lock that this run holds, drawn at random; empty while it holds none."""
 
-    def __init__(self, location: Location, clock: Clock, lease: float) -> None:
+    def __init__(self, location: Database, clock: Clock, lease: float) -> None:
         self.location = location
         self.lease = lease
         self.lock_id = ""
-        self.connection = connect(location, LEDGER_SCHEMA, _insert_id)
+        self.connection = location.connect(LEDGER_SCHEMA, _insert_id)
         self._clock = clock
         with self.reading() as connection:
             self.id = read_fact(connection, "id")
@@ -105,12 +99,12 @@ class Store:
 
     def reopen(self) -> Connection:
         """A further connection to the same database."""
-        return reopen(self.location, LEDGER_SCHEMA)
+        return self.location.reopen(LEDGER_SCHEMA)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """The connection, with the database's errors as :class:`LedgerError`."""
-        with translate_errors(self.location, LEDGER_SCHEMA):
+        with self.location.translate_errors(LEDGER_SCHEMA):
             yield self.connection
 
     @contextmanager
@@ -139,10 +133,10 @@ class Store:
 
     def is_superseded(self) -> bool:
         """True if the lock is known not to be held by this run any more."""
-        if isinstance(self.location, Path):
+        if not self.location.has_sessions:
             return False
         try:
-            return read(self.location, LEDGER_SCHEMA, _lock_id) != self.lock_id
+            return self.location.read(LEDGER_SCHEMA, _lock_id) != self.lock_id
         except ProvisionerError:
             return False
 
@@ -156,7 +150,7 @@ class Store:
 
     def server_time(self, connection: Connection | None = None) -> float:
         """Seconds since 1970 by the clock that all users of this database share."""
-        return server_time(self.location, connection or self.connection)
+        return self.location.shared_time(connection or self.connection, time.time)
 
     def expiry(self, now: float) -> int:
         """When a lease renewed at ``now`` (seconds since 1970) runs out, in milliseconds since 1970."""

@@ -14,7 +14,8 @@ from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import open_portal
 from provisioner.progress import ProgressCallback, ignore_progress
-from provisioner.storage.database import Location, parse_location
+from provisioner.storage.database import Database
+from provisioner.storage.registry import database_at
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests
 
@@ -76,7 +77,7 @@ def portal_secret(workspace: Workspace) -> str:
     )
 
 
-def ledger_location(workspace: Workspace) -> Location:
+def ledger_location(workspace: Workspace) -> Database:
     """Where the workspace's ledger is; opens nothing."""
     place = workspace.ledger
     secret = ""
@@ -89,7 +90,7 @@ def ledger_location(workspace: Workspace) -> Location:
             error=LedgerError,
             usual="PROVISIONER_LEDGER_SECRET",
         )
-    return parse_location(place.url, workspace.root, secret)
+    return database_at(place.url, workspace.root, secret)
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:

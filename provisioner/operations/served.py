@@ -14,10 +14,11 @@ from provisioner.model import Clock, Operator, PortalTerms
 from provisioner.operations.open import PORTAL_SECRET, portal_secret
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
+from provisioner.storage.registry import DATABASES
 from provisioner.workspace.files import find_workspace
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
-SERVED = ("sqlite", "postgresql")
+SERVED = tuple(DATABASES)
 """The schemes of embedded portals, which can be served."""
 
 

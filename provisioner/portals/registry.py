@@ -9,15 +9,15 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.errors import PortalError, install_hint
 from provisioner.portal import Access, Portal
-from provisioner.storage.database import parse_location
+from provisioner.storage.registry import DATABASES, database_at
 
 
 def _open_embedded(access: Access) -> Portal:
-    place = parse_location(access.url, access.root, access.secret)
+    database = database_at(access.url, access.root, access.secret)
     if access.writing:
         terms = access.terms if access.making else None
-        return SqlPortal(place, access.operator, terms, access.public_url, access.clock)
-    return ReadOnlyPortal(place, access.terms, access.clock)
+        return SqlPortal(database, access.operator, terms, access.public_url, access.clock)
+    return ReadOnlyPortal(database, access.terms, access.clock)
 
 
 def _open_service(access: Access) -> Portal:
@@ -47,8 +47,7 @@ def _extra() -> Iterator[None]:
 
 
 PORTALS: dict[str, Callable[[Access], Portal]] = {
-    "sqlite": _open_embedded,
-    "postgresql": _open_embedded,
+    **dict.fromkeys(DATABASES, _open_embedded),
     "https": _open_service,
     "http": _open_service,
     "scim+https": _open_scim,

@@ -1,4 +1,4 @@
-"""SQLite files of ours: opened with care, read without a trace.
+"""SQLite files: opened with care, read without a trace.
 
 A file says by its ``application_id`` what it is and by its ``user_version`` which layout it has.
 Errors of the library become one sentence each, at this border and nowhere else.
@@ -12,11 +12,24 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
-from provisioner.errors import UPGRADE_HINT, ProvisionerError
-from provisioner.storage.schema import Connection, CorruptValue, DatabaseSchema, statements, transaction
+from typing_extensions import override
+
+from provisioner.errors import ProvisionerError
+from provisioner.storage.database import (
+    Busy,
+    Connection,
+    CorruptValue,
+    Database,
+    Tables,
+    migrate,
+    no_rows,
+    prepare,
+)
+from provisioner.storage.schema import DatabaseSchema, statements
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
@@ -25,7 +38,7 @@ BUSY_PAUSE = 0.005
 """Seconds between two tries where SQLite itself does not wait."""
 
 READ_ATTEMPTS = 20
-"""How often a read is begun again because a writer closed the file meanwhile."""
+"""How often a read begins again because a writer opened or closed the file meanwhile."""
 
 PERMISSIONS = "Check the permissions of the file and of its folder."
 FOLDER = "Check that the folder exists and that you may write in it."
@@ -49,281 +62,278 @@ SENTENCES = {
 T = TypeVar("T")
 
 
-def connect(
-    path: Path, identity: DatabaseSchema, found: Callable[[Connection], None] | None
-) -> sqlite3.Connection:
-    """See :func:`provisioner.storage.database.connect`.
+@dataclass(frozen=True, slots=True)
+class SqliteDatabase(Database, Tables):
+    """A SQLite file."""
 
-    WAL with FULL sync: a commit that returned has reached the disk. A damaged file is refused.
-    """
-    with translate_errors(path, identity):
-        if found is None and not path.exists():
-            raise _missing(path, identity)
-        _make_private(path, identity)
-        connection = sqlite3.connect(
-            path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
-        try:
-            mode = _logging(connection)
-            if mode != "wal":
-                # SQLite would go on with a journal of weaker promises
-                raise identity.error(
-                    f"The {identity.noun} {path} cannot be kept safely: its folder takes no write-ahead log.",
-                    "Check the disk and the space left, keep the file on a local disk, then run the same "
-                    "command again.",
-                )
-            connection.execute("PRAGMA synchronous = FULL")
-            _require_sound(connection, path, identity)
-            # whoever finds it as it is to be waits for no writer
-            if not _is_current(connection, path, identity):
-                with transaction(connection):
-                    if _is_ours(connection, path, identity):
-                        _migrate(connection, identity)
-                    elif found is None:
-                        raise _missing(path, identity)
-                    else:
-                        _lay_out(connection, identity)
-                        found(connection)
-            # not before: a table that is laid out anew is dropped while others still refer to it
-            connection.execute("PRAGMA foreign_keys = ON")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    path: Path
 
+    has_sessions: ClassVar[bool] = False
 
-def reopen(path: Path, identity: DatabaseSchema) -> sqlite3.Connection:
-    """One more connection to a file that this process has opened for writing."""
-    with translate_errors(path, identity):
-        uri = f"{path.absolute().as_uri()}?mode=rw"
-        return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+    def __str__(self) -> str:
+        return str(self.path)
 
+    @override
+    @classmethod
+    def from_url(cls, url: str, root: Path, secret: str) -> SqliteDatabase:
+        return cls(root / url.partition(":")[2].removeprefix("///"))
 
-def read(path: Path, identity: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
-    """See :func:`provisioner.storage.database.read`. Leaves no trace.
-
-    A file at rest (no WAL beside it) is read as it lies, without the side files that SQLite
-    would make; should a writer come by meanwhile, the read is begun again.
-    """
-    with translate_errors(path, identity):
-        for _ in range(READ_ATTEMPTS):
-            if not path.exists():
-                return None
-            at_rest = not _wal(path).exists()
-            before = path.stat()
-            _require_file(path, identity, before)
-            mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
-            uri = f"{path.absolute().as_uri()}?{mode}"
+    @override
+    def connect(
+        self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
+    ) -> sqlite3.Connection:
+        # WAL with FULL sync: a commit that returned has reached the disk
+        with self.translate_errors(schema):
+            if initialise is None and not self.path.exists():
+                raise schema.missing(self)
+            self._make_private(schema)
+            connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             try:
-                with closing(
-                    sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-                ) as connection:
-                    connection.execute("PRAGMA cell_size_check = ON")
-                    connection.execute("BEGIN")
-                    if not _is_ours(connection, path, identity):
-                        return None
-                    if _layout(connection) < identity.version:
-                        found = _read_older(connection, identity, reader)
-                    else:
-                        found = reader(connection)
-            except sqlite3.DatabaseError:
-                if at_rest and _moved(path, before):
-                    continue
+                if _switch_to_wal(connection) != "wal":
+                    # SQLite would go on with a journal of weaker promises
+                    raise schema.error(
+                        f"The {schema.noun} {self} cannot be kept safely: its folder takes no "
+                        "write-ahead log.",
+                        "Check the disk and the space left, keep the file on a local disk, then run the same "
+                        "command again.",
+                    )
+                connection.execute("PRAGMA synchronous = FULL")
+                self._require_sound(connection, schema)
+                prepare(self, connection, schema, initialise, self)
+                # only now: a migration may drop a table while others still refer to it
+                connection.execute("PRAGMA foreign_keys = ON")
+            except BaseException:
+                connection.close()
                 raise
-            except CorruptValue as problem:
-                if at_rest and _moved(path, before):
-                    continue
-                # a value that no writer of ours wrote
-                raise _damaged(path, identity) from problem
-            if not (at_rest and _moved(path, before)):
-                return found
-        raise identity.error(
-            f"The {identity.noun} {path} is being written all the time.", "Try again in a moment."
+            return connection
+
+    @override
+    def reopen(self, schema: DatabaseSchema) -> sqlite3.Connection:
+        with self.translate_errors(schema):
+            uri = f"{self.path.absolute().as_uri()}?mode=rw"
+            return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+
+    @override
+    def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
+        # A file at rest (no WAL beside it) is read as immutable, without the side files that SQLite would
+        # make. If a writer opens it meanwhile, the read begins again.
+        path = self.path
+        with self.translate_errors(schema):
+            for _ in range(READ_ATTEMPTS):
+                if not path.exists():
+                    return None
+                at_rest = not _wal(path).exists()
+                before = path.stat()
+                self._require_file(schema, before)
+                mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
+                uri = f"{path.absolute().as_uri()}?{mode}"
+                try:
+                    with closing(
+                        sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+                    ) as connection:
+                        connection.execute("PRAGMA cell_size_check = ON")
+                        connection.execute("BEGIN")
+                        layout = self.layout(connection, schema)
+                        if layout is None:
+                            return None
+                        if layout < schema.version:
+                            found = self._read_older(connection, schema, layout, reader)
+                        else:
+                            found = reader(connection)
+                except (sqlite3.DatabaseError, CorruptValue):
+                    if at_rest and _moved(path, before):
+                        continue
+                    raise
+                if not (at_rest and _moved(path, before)):
+                    return found
+            raise schema.error(
+                f"The {schema.noun} {self} is being written all the time.", "Try again in a moment."
+            )
+
+    @override
+    @contextmanager
+    def translate_errors(self, schema: DatabaseSchema) -> Iterator[None]:
+        try:
+            yield
+        except CorruptValue as problem:
+            raise schema.damaged(self) from problem
+        except sqlite3.Error as problem:
+            raise self._sentence(schema, problem) from _cause(problem)
+        except OSError as problem:
+            raise self._cannot_open(schema, problem) from problem
+
+    @override
+    def shared_time(self, connection: Connection, local: Callable[[], float]) -> float:
+        return local()
+
+    @override
+    def file_identity(self) -> tuple[int, int] | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    @override
+    def require_same(self, schema: DatabaseSchema, identity: tuple[int, int] | None) -> None:
+        # A removed file goes on taking writes and is gone once it is closed. A file in its place is not
+        # opened either: SQLite would take the log that the former one left beside it for its own.
+        if self.file_identity() != identity:
+            raise schema.error(
+                f"The {schema.noun} {self} was removed or replaced while it was open.",
+                "Put it back; or, with no program at work on it, run the same command again.",
+            )
+
+    @override
+    def file_fingerprint(self) -> str:
+        words = []
+        for part in (self.path, _wal(self.path)):
+            # the read that follows reports a file that cannot be seen
+            with suppress(OSError):
+                status = part.stat()
+                words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
+        return " ".join(words)
+
+    @override
+    def side_file(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
+
+    @override
+    def session_of(self, connection: Connection) -> tuple[int, str]:
+        return (0, "")
+
+    @override
+    def has_session(self, connection: Connection, pid: int, began: str) -> None:
+        return None
+
+    @override
+    def is_cut_off(self, connection: Connection) -> bool:
+        return False
+
+    @override
+    def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables == 0 and version == 0:
+            return None
+        if application_id != schema.application_id:
+            raise schema.error(
+                f"{self} is not a {schema.noun}.", f"Point the {schema.noun}'s url at another file."
+            )
+        schema.require_readable(self, version)
+        return int(version)
+
+    @override
+    def create(self, connection: Connection, schema: DatabaseSchema) -> None:
+        for statement in statements(schema.tables):
+            self.define(connection, statement)
+
+    @override
+    def mark(self, connection: Connection, schema: DatabaseSchema) -> None:
+        connection.execute(f"PRAGMA application_id = {schema.application_id}")
+        connection.execute(f"PRAGMA user_version = {schema.version}")
+
+    @override
+    def define(self, connection: Connection, statement: str) -> None:
+        connection.execute(statement)
+
+    def _read_older(
+        self,
+        connection: sqlite3.Connection,
+        schema: DatabaseSchema,
+        layout: int,
+        reader: Callable[[Connection], T],
+    ) -> T:
+        """What ``reader`` returns for a file with an older layout, which only a writer migrates."""
+        with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
+            connection.backup(copy)
+            migrate(self, copy, schema, layout)
+            return reader(copy)
+
+    def _make_private(self, schema: DatabaseSchema) -> None:
+        if self.path.exists():
+            self._require_file(schema, self.path.stat())
+        else:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+
+    def _require_file(self, schema: DatabaseSchema, status: os.stat_result) -> None:
+        """Refuse a pipe, for which SQLite would wait, and a device, which it would read, without end."""
+        if stat.S_ISDIR(status.st_mode):
+            raise schema.error(f"{self} is a folder, not a {schema.noun}.", "Give the name of a file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise schema.error(
+                f"{self} is not a regular file.", f"Point the {schema.noun}'s url at another file."
+            )
+
+    def _require_sound(self, connection: sqlite3.Connection, schema: DatabaseSchema) -> None:
+        """Refuse a damaged file; about 6 µs a user, as SQLite has no checksums of its pages."""
+        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise schema.damaged(self)
+
+    def _sentence(self, schema: DatabaseSchema, problem: sqlite3.Error) -> ProvisionerError:
+        name = getattr(problem, "sqlite_errorname", "") or ""
+        if name.startswith("SQLITE_CANTOPEN") and (refusal := self._system_error()) is not None:
+            return self._cannot_open(schema, refusal)
+        for prefix, (sentence, remedy) in SENTENCES.items():
+            if name.startswith(prefix):
+                words = {"noun": schema.noun, "path": self}
+                return schema.error(sentence.format(**words), remedy.format(**words))
+        return schema.error(
+            f"The {schema.noun} {self} cannot be used: {problem}.", "Check the file, or restore a backup."
+        )
+
+    def _system_error(self) -> OSError | None:
+        """The system's error for the file or those beside it, which SQLite does not report."""
+        for part, mode in ((self.path, "rb"), (_wal(self.path), "r+b"), (self.side_file("-shm"), "r+b")):
+            try:
+                part.open(mode).close()
+            except FileNotFoundError:
+                continue
+            except OSError as problem:
+                return problem
+        return None
+
+    def _cannot_open(self, schema: DatabaseSchema, problem: OSError) -> ProvisionerError:
+        return schema.error(
+            f"The {schema.noun} {self} cannot be opened: {problem.strerror or problem}.",
+            PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
         )
 
 
-def file_fingerprint(path: Path) -> str:
-    """See :func:`provisioner.storage.database.file_fingerprint`."""
-    words = []
-    for part in (path, _wal(path)):
-        # what cannot be seen is told by whoever reads it
-        with suppress(OSError):
-            status = part.stat()
-            words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-    return " ".join(words)
+def _cause(problem: sqlite3.Error) -> Exception:
+    if not _is_busy(problem):
+        return problem
+    cause = Busy(str(problem))
+    cause.__cause__ = problem
+    return cause
 
 
-def file_identity(path: Path) -> tuple[int, int] | None:
-    """See :func:`provisioner.storage.database.file_identity`."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-@contextmanager
-def translate_errors(path: Path, identity: DatabaseSchema) -> Iterator[None]:
-    """See :func:`provisioner.storage.database.translate_errors`."""
-    try:
-        yield
-    except CorruptValue as problem:
-        raise _damaged(path, identity) from problem
-    except sqlite3.Error as problem:
-        raise _sentence(path, identity, problem) from problem
-    except OSError as problem:
-        raise _unopened(path, identity, problem) from problem
-
-
-def is_busy(problem: BaseException | None) -> bool:
-    """Another program writes; whoever waits may try again on the same connection."""
+def _is_busy(problem: sqlite3.Error) -> bool:
     # the low byte: the extended codes say what for, and a few errors have none
     code = getattr(problem, "sqlite_errorcode", 0)
     return isinstance(problem, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
-def _sentence(path: Path, identity: DatabaseSchema, problem: sqlite3.Error) -> ProvisionerError:
-    name = getattr(problem, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_CANTOPEN") and (refusal := _refusal(path)) is not None:
-        return _unopened(path, identity, refusal)
-    for prefix, (sentence, remedy) in SENTENCES.items():
-        if name.startswith(prefix):
-            words = {"noun": identity.noun, "path": path}
-            return identity.error(sentence.format(**words), remedy.format(**words))
-    return identity.error(
-        f"The {identity.noun} {path} cannot be used: {problem}.", "Check the file, or restore a backup."
-    )
+def _switch_to_wal(connection: sqlite3.Connection) -> str:
+    """Ask for a write-ahead log; returns the journal mode that the file has.
 
-
-def _refusal(path: Path) -> OSError | None:
-    """What the system says of the file or of those beside it, which SQLite keeps to itself."""
-    for part, mode in ((path, "rb"), (_wal(path), "r+b"), (path.with_name(f"{path.name}-shm"), "r+b")):
-        try:
-            part.open(mode).close()
-        except FileNotFoundError:
-            continue
-        except OSError as problem:
-            return problem
-    return None
-
-
-def _unopened(path: Path, identity: DatabaseSchema, problem: OSError) -> ProvisionerError:
-    return identity.error(
-        f"The {identity.noun} {path} cannot be opened: {problem.strerror or problem}.",
-        PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
-    )
-
-
-def _logging(connection: sqlite3.Connection) -> str:
-    """Ask for a write-ahead log; the journal that there is.
-
-    While somebody else turns it on, as when several open a new file, SQLite does not wait but says that it
-    is busy.
+    While another program turns it on, as when several open a new file, SQLite does not wait but reports
+    that it is busy.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         except sqlite3.OperationalError as problem:
-            if not is_busy(problem) or time.monotonic() >= deadline:
+            if not _is_busy(problem) or time.monotonic() >= deadline:
                 raise
             time.sleep(BUSY_PAUSE)
         else:
             return str(mode)
-
-
-def _missing(path: Path, identity: DatabaseSchema) -> ProvisionerError:
-    return identity.error(f"There is no {identity.noun} {path}.", f"Check the {identity.noun}'s url.")
-
-
-def _make_private(path: Path, identity: DatabaseSchema) -> None:
-    if path.exists():
-        _require_file(path, identity, path.stat())
-    else:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-
-
-def _require_file(path: Path, identity: DatabaseSchema, status: os.stat_result) -> None:
-    """SQLite would wait for a pipe, and read a device, for ever."""
-    if stat.S_ISDIR(status.st_mode):
-        raise identity.error(f"{path} is a folder, not a {identity.noun}.", "Give the name of a file in it.")
-    if not stat.S_ISREG(status.st_mode):
-        raise identity.error(
-            f"{path} is not a regular file.", f"Point the {identity.noun}'s url at another file."
-        )
-
-
-def _is_ours(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> bool:
-    """True for a file of this kind, False for an empty one; anything else is refused."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if tables == 0 and version == 0:
-        return False
-    if application_id != identity.application_id:
-        raise identity.error(
-            f"{path} is not a {identity.noun}.", f"Point the {identity.noun}'s url at another file."
-        )
-    if version > identity.version:
-        raise identity.error(
-            f"The {identity.noun} {path} was written by a newer version of this program.",
-            UPGRADE_HINT,
-        )
-    return True
-
-
-def _is_current(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> bool:
-    """Laid out already, as this program has it; seen at one instant."""
-    connection.execute("BEGIN")
-    try:
-        return _is_ours(connection, path, identity) and _layout(connection) == identity.version
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-def _require_sound(connection: sqlite3.Connection, path: Path, identity: DatabaseSchema) -> None:
-    """Refuse to build upon a damaged file; about 6 µs a user, since SQLite has no checksums of its pages."""
-    (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise _damaged(path, identity)
-
-
-def _damaged(path: Path, identity: DatabaseSchema) -> ProvisionerError:
-    sentence, remedy = SENTENCES["SQLITE_CORRUPT"]
-    return identity.error(sentence.format(noun=identity.noun, path=path), remedy)
-
-
-def _lay_out(connection: sqlite3.Connection, identity: DatabaseSchema) -> None:
-    for statement in statements(identity.schema):
-        connection.execute(statement)
-    connection.execute(f"PRAGMA application_id = {identity.application_id}")
-    connection.execute(f"PRAGMA user_version = {identity.version}")
-
-
-def _layout(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def _migrate(connection: sqlite3.Connection, identity: DatabaseSchema) -> None:
-    """Within a transaction: from the layout of an older program to this one's."""
-    if (layout := _layout(connection)) == identity.version:
-        return
-    for script in identity.migrations[layout - 1 :]:
-        for statement in statements(script):
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version = {identity.version}")
-
-
-def _read_older(
-    connection: sqlite3.Connection, identity: DatabaseSchema, reader: Callable[[Connection], T]
-) -> T:
-    """What ``reader`` finds in a file of an older program, which only a writer brings up to date."""
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-        connection.backup(copy)
-        _migrate(copy, identity)
-        return reader(copy)
 
 
 def _wal(path: Path) -> Path:
@@ -331,6 +341,7 @@ def _wal(path: Path) -> Path:
 
 
 def _moved(path: Path, before: os.stat_result) -> bool:
+    """Whether the file changed since ``before``, or a writer has it open."""
     if _wal(path).exists() or not path.exists():
         return True
     now = path.stat()

@@ -1,0 +1,165 @@
+"""PostgreSQL's errors as sentences, and as the failures that callers tell apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import errors
+
+from provisioner.errors import ProvisionerError
+from provisioner.storage.database import Busy, Unreachable
+from provisioner.storage.postgres_connection import STATEMENT_SECONDS, NotConnected
+from provisioner.storage.schema import DatabaseSchema
+
+NOT_CONNECTED = (
+    # what the server or the library says when it refuses a connection: sentence, remedy
+    (
+        r"authentication method requirement",
+        "The server of the {noun} {place} asks for the password in clear, and the connection may be open.",
+        "Ask for a safe connection: PGSSLMODE=verify-full (or require)",
+    ),
+    (
+        r"password authentication failed|no password supplied|authentication failed",
+        "The {noun}'s server refuses the password of {place}.",
+        "Check the user, and the password: {secret}.",
+    ),
+    (r"role .* does not exist", "The server of {place} knows no such user.", "Check the {noun}'s url."),
+    (
+        r"database .* does not exist",
+        "The server has no database for the {noun} {place}.",
+        "Check the {noun}'s url, or have the database made: createdb NAME",
+    ),
+    (
+        r"no pg_hba\.conf entry|permission denied for database",
+        "The server does not let this user in to the {noun} {place}.",
+        "Ask whoever looks after the server.",
+    ),
+    (
+        r"certificate|SSL|TLS",
+        "No safe connection to the {noun} {place}: {words}.",
+        "Check the certificates (PGSSLROOTCERT, PGSSLMODE).",
+    ),
+    (
+        r"could not translate host name|Name or service not known|resolve",
+        "The host of the {noun} {place} is not known.",
+        "Check the {noun}'s url.",
+    ),
+    (
+        r"too many clients|remaining connection slots",
+        "The server of the {noun} {place} has no connection left.",
+        "Try again in a moment.",
+    ),
+    (r"starting up|shutting down|recovery mode", "The server of the {noun} {place} is starting or stopping.",
+     "Try again in a moment."),
+)  # fmt: skip
+
+REFUSED = (
+    "The server of the {noun} {place} refuses the connection: {words}.",
+    "Check the user, the database and the password ({secret}), or try again in a moment.",
+)
+CANNOT_BE_REACHED = (
+    "The server of the {noun} {place} cannot be reached: {words}.",
+    "Check that it runs and that its host and port are right, then run the same command again.",
+)
+LOST = (
+    "The connection to the {noun} {place} was lost.",
+    "Run the same command again: what is done is kept, what is not is taken up.",
+)
+CANNOT_BE_USED = (
+    "The {noun} {place} cannot be used: {words}.",
+    "Check the database, or restore a backup.",
+)
+
+SENTENCES = {
+    # by the beginning of SQLSTATE
+    "42501": (
+        "The user of the {noun} {place} lacks a right there: {words}.",
+        "Have the schema {schema} given to that user, or CREATE on the database for the first run.",
+    ),
+    "25006": ("The {noun} {place} cannot be written: it is read-only.", "Use the primary server."),
+    "55P03": ("The {noun} {place} is busy: another program writes to it.", "Try again in a moment."),
+    "57014": (
+        "The {noun} {place} took longer than {statement} seconds for one statement.",
+        "Try again in a moment, or ask whoever looks after the server.",
+    ),
+    "40": ("The {noun} {place} is busy: another program writes to it.", "Try again in a moment."),
+    "53100": (
+        "The disk is full: the {noun} {place} could not be written.",
+        "Free some space on the server, then run the same command again.",
+    ),
+    "53": ("The server of the {noun} {place} is overloaded: {words}.", "Try again in a moment."),
+    "58": ("Reading or writing the {noun} {place} failed on the server's disk.", "Check the server."),
+    "XX": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
+    "42P01": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
+    "42703": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
+}
+
+AWAY = ("08", "57P")
+"""How the SQLSTATE of a server begins that stops, or has not started yet."""
+
+_CONNECTION = re.compile(r"^connection (failed|is bad): ")
+"""What psycopg writes before the words of libpq."""
+_FATAL = "FATAL:"
+"""Before the server's own words, where the connection ends with them."""
+
+
+def cause_of(problem: psycopg.Error) -> Exception:
+    """The failure that callers tell apart, or the error itself."""
+    cause: Exception
+    if isinstance(problem, errors.LockNotAvailable):
+        cause = Busy(str(problem))
+    elif _is_unreachable(problem):
+        cause = Unreachable(str(problem))
+    else:
+        return problem
+    cause.__cause__ = problem
+    return cause
+
+
+def sentence_of(
+    problem: psycopg.Error, schema: DatabaseSchema, name: object, schema_name: str
+) -> ProvisionerError:
+    """The schema's error for the database ``name``, with a sentence and a remedy."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    words = {
+        "noun": schema.noun,
+        "place": name,
+        "schema": schema_name,
+        "statement": STATEMENT_SECONDS,
+        "secret": f"secret_env: or secret_file: under {schema.noun}:, "
+        f"PROVISIONER_{schema.noun.upper()}_SECRET, PGPASSWORD or ~/.pgpass",
+        "words": _words_of(lines) or type(problem).__name__,
+    }
+    sentence, remedy = _not_connected(lines) if isinstance(problem, NotConnected) else _failed(problem)
+    return schema.error(sentence.format(**words), remedy.format(**words))
+
+
+def _is_unreachable(problem: psycopg.Error) -> bool:
+    return isinstance(problem, errors.IdleInTransactionSessionTimeout) or (
+        isinstance(problem, psycopg.OperationalError)
+        and (problem.sqlstate is None or problem.sqlstate.startswith(AWAY))
+    )
+
+
+def _words_of(lines: Sequence[str]) -> str:
+    """The server's words, or those of the library for the first address that it tried."""
+    found = [line.partition(_FATAL)[2].strip() for line in lines if _FATAL in line] or lines
+    return _CONNECTION.sub("", found[0]).rstrip(".") if found else ""
+
+
+def _not_connected(lines: Sequence[str]) -> tuple[str, str]:
+    for pattern, sentence, remedy in NOT_CONNECTED:
+        if any(re.search(pattern, line) for line in lines):
+            return sentence, remedy
+    # a server answered, in a language other than English
+    return REFUSED if any(_FATAL in line for line in lines) else CANNOT_BE_REACHED
+
+
+def _failed(problem: psycopg.Error) -> tuple[str, str]:
+    if _is_unreachable(problem):
+        return LOST
+    state = problem.sqlstate or ""
+    found = (sentences for beginning, sentences in SENTENCES.items() if state.startswith(beginning))
+    return next(found, CANNOT_BE_USED)
