@@ -69,6 +69,10 @@ class Verdict(StrEnum):
     """Another run has taken this one's place; nothing was written. Drivers raise :class:`LockLost`."""
 
 
+DONE = (Verdict.APPLIED, Verdict.ALREADY)
+"""The verdicts after which the portal is as the step wants it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One step to be done.

@@ -19,7 +19,7 @@ import pytest
 from people import NOW
 
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
-from provisioner.ledger.journal import Intent, LedgerEffect, Settlement, has_run, read_entries, read_runs
+from provisioner.ledger.journal import Intent, LedgerEffect, has_run, read_entries, read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.lock import LockInfo, read_lock
 from provisioner.ledger.outbox import read_letters
@@ -27,7 +27,9 @@ from provisioner.ledger.outbox_state import TRANSITIONS, IllegalTransition, Outb
 from provisioner.ledger.snapshot import read_ledger, read_ledger_id
 from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
-from provisioner.model import Managed
+from provisioner.model import Managed, user_address
+from provisioner.planning.plan import PlannedLetter
+from provisioner.portal import Receipt, Verdict
 from provisioner.storage.database import Database, transaction
 from provisioner.storage.sqlite import SqliteDatabase
 
@@ -77,8 +79,8 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def test_what_is_written_is_read_again(place: Database) -> None:
-    words = {"recipient": "ann@example.fr", "language": "fr", "context": {"first_name": "Ann"}}
-    effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=words)
+    letter = PlannedLetter(user_address("ann@example.fr"), "ann@example.fr", "fr", {"first_name": "Ann"})
+    effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=letter)
     with opened(place) as ledger, ledger.lock.hold("apply"):
         ledger.bind_portal("p")
         first = ledger.journal.begin("apply", "d" * 64)
@@ -90,7 +92,7 @@ def test_what_is_written_is_read_again(place: Database) -> None:
         )
         assert [entry.key for entry in read_ledger(place).unsettled] == ["k1", "k2"]
         ledger.journal.settle(
-            [Settlement("k1", "applied", user_id="7"), Settlement("k2", "failed", "no")], "p"
+            [Receipt("k1", Verdict.APPLIED, "7"), Receipt("k2", Verdict.FAILED, problem="no")], "p"
         )
         ledger.accounts.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
         ledger.accounts.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
@@ -112,7 +114,9 @@ def test_what_is_written_is_read_again(place: Database) -> None:
         "ann@example.fr": Managed("7", "ann@example.fr", "", created=True),
         "bob@example.fr": Managed("8", None, "+332", created=True),
     }
-    assert [letter.letter.recipient for letter in books.open_letters] == ["ann@example.fr"]
+    (owed,) = books.open_letters
+    assert (owed.letter.recipient, owed.letter.language) == ("ann@example.fr", "fr")
+    assert owed.letter.context == {"first_name": "Ann"}
 
 
 def test_what_others_say_is_written_down_whatever_it_is(place: Database) -> None:
@@ -121,7 +125,7 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Database) -> None
         run = ledger.journal.begin("apply", "d")
         ledger.journal.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
         ledger.journal.settle(
-            [Settlement("k1", "failed", "no\0 \ud800"), Settlement("k2", "already", "", "7\0")], "p"
+            [Receipt("k1", Verdict.FAILED, problem="no\0 \ud800"), Receipt("k2", Verdict.ALREADY, "7\0")], "p"
         )
         ledger.outbox.enqueue("ann", "7", Letter("k", "ann@example.fr", "fr", {}, NOW))
         ledger.outbox.begin_delivery(["k"])
@@ -534,6 +538,37 @@ def test_a_run_that_never_was_is_told(applied: Shell) -> None:
 
 
 # --- damage ---
+
+EFFECT = '{"created":true,"email":"ann@example.fr","letter":null,"phone":null,"user":"ann@example.fr"}'
+
+BROKEN_EFFECTS = {
+    "no JSON": "[",
+    "another type": "[]",
+    "a field too few": EFFECT.replace('"phone":null,', ""),
+    "a field too many": EFFECT.replace("{", '{"x":1,', 1),
+    "a field of another type": EFFECT.replace("true", "1"),
+    "a key twice": EFFECT.replace("{", '{"created":true,', 1),
+    "a number that JSON does not have": EFFECT.replace("true", "NaN"),
+    "a letter without its fields": EFFECT.replace('"letter":null', '"letter":{"language":"fr"}'),
+    "nested too deeply": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("change", ["", *BROKEN_EFFECTS])
+def test_a_stored_effect_is_read_strictly(change: str, place: Database) -> None:
+    with opened(place) as ledger, ledger.lock.hold("apply"):
+        ledger.journal.begin("apply", "d")
+        ledger.journal.intend([Intent("k", "user:ann@example.fr", "CreateUser", LedgerEffect("x"))])
+        with ledger._store.writing() as connection:
+            connection.execute("UPDATE journal SET effect = ?", (BROKEN_EFFECTS.get(change, EFFECT),))
+        if change:
+            with pytest.raises(LedgerError, match="is damaged"):
+                ledger.journal.settle([Receipt("k", Verdict.APPLIED, "7")], "p")
+        else:
+            ledger.journal.settle([Receipt("k", Verdict.APPLIED, "7")], "p")
+        assert bool(ledger.snapshot().unsettled) == bool(change)
+        assert bool(ledger.snapshot().managed) != bool(change)
+
 
 DAMAGES = {
     "the lock's age": (

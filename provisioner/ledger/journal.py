@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +12,10 @@ from provisioner.ledger.outbox import insert_letters, letter_key
 from provisioner.ledger.process import process_owner
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
 from provisioner.model import Managed
+from provisioner.planning.codec import canonical, parse_json, reader, writer
+from provisioner.planning.plan import PlannedLetter
+from provisioner.planning.steps import CreateUser
+from provisioner.portal import DONE, Receipt, Verdict
 from provisioner.storage.database import Connection, Database, reject_corrupt_rows
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ class LedgerEffect:
     email: str | None = None
     phone: str | None = None
     created: bool = False
-    letter: Mapping[str, object] | None = None
+    letter: PlannedLetter | None = None
 
 
 class Intent(NamedTuple):
@@ -41,15 +44,6 @@ class Intent(NamedTuple):
     address: str
     action: str
     effect: LedgerEffect
-
-
-class Settlement(NamedTuple):
-    """How an intended step ended; ``user_id`` is the portal's id of the user it changed."""
-
-    key: str
-    verdict: str
-    problem: str = ""
-    user_id: str = ""
 
 
 class Run(NamedTuple):
@@ -81,7 +75,6 @@ class Journal:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._run = 0
-        self._intended: dict[str, LedgerEffect] = {}
 
     def begin(self, command: str, digest: str) -> int:
         """Open a run; returns its number."""
@@ -111,25 +104,23 @@ class Journal:
                     for intent in intents
                 ],
             )
-        self._intended.update({intent.key: intent.effect for intent in intents})
 
-    def settle(self, settlements: Sequence[Settlement], portal: str) -> None:
+    def settle(self, receipts: Sequence[Receipt], portal: str) -> None:
         """Store how intended steps ended, with the accounts they changed and the letters they earned."""
         # one transaction: a step is never settled without the letter it owes
         now = self._store.timestamp()
         with self._store.writing() as connection:
-            open_entries: dict[str, int] = dict(
-                connection.execute("SELECT key, seq FROM journal WHERE settled IS NULL")
-            )
-            known = [settlement for settlement in settlements if settlement.key in open_entries]
+            intended = _intended(connection)
+            known = [receipt for receipt in receipts if receipt.key in intended]
             connection.executemany(
                 "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
                 [
-                    (now, str(settlement.verdict), storable(settlement.problem), open_entries[settlement.key])
-                    for settlement in known
+                    (now, receipt.verdict, storable(receipt.problem), intended[receipt.key].seq)
+                    for receipt in known
                 ],
             )
-            effects = [(self._effect(connection, s.key, open_entries[s.key]), s) for s in known]
+            with reject_corrupt_rows():
+                effects = [(_effect_from(intended[receipt.key].effect), receipt) for receipt in known]
             _store_effects(connection, effects, portal, now)
 
     def creations(self) -> dict[str, int]:
@@ -137,19 +128,10 @@ class Journal:
         with self._store.reading() as connection, reject_corrupt_rows():
             return dict(
                 connection.execute(
-                    "SELECT address, count(*) FROM journal "
-                    "WHERE action = 'CreateUser' AND verdict = 'applied' GROUP BY address"
+                    "SELECT address, count(*) FROM journal WHERE action = ? AND verdict = ? GROUP BY address",
+                    (CreateUser.__name__, Verdict.APPLIED),
                 )
             )
-
-    def _effect(self, connection: Connection, key: str, seq: int) -> LedgerEffect:
-        """The effect that was intended, by this run or by an interrupted one."""
-        intended = self._intended.pop(key, None)
-        if intended is None:
-            (text,) = connection.execute("SELECT effect FROM journal WHERE seq = ?", (seq,)).fetchone()
-            with reject_corrupt_rows():
-                intended = LedgerEffect(**json.loads(text))
-        return intended
 
 
 def read_runs(location: Database, most: int) -> list[Run]:
@@ -191,20 +173,31 @@ def entries_where(connection: Connection, where: str, values: Sequence[object] =
         return [JournalEntry(*row) for row in rows]
 
 
+class _Intended(NamedTuple):
+    seq: int
+    effect: str
+
+
+def _intended(connection: Connection) -> dict[str, _Intended]:
+    """The steps that are not settled, of this run and of interrupted ones, by key."""
+    rows = connection.execute("SELECT key, seq, effect FROM journal WHERE settled IS NULL")
+    return {key: _Intended(seq, effect) for key, seq, effect in rows}
+
+
 def _store_effects(
-    connection: Connection, effects: Iterable[tuple[LedgerEffect, Settlement]], portal: str, now: str
+    connection: Connection, effects: Iterable[tuple[LedgerEffect, Receipt]], portal: str, now: str
 ) -> None:
-    done = [
-        (effect, settlement)
-        for effect, settlement in effects
-        if effect.user and settlement.verdict in ("applied", "already")
+    """Update the accounts that done steps changed, and owe the letters they earned."""
+    changed = [
+        (effect, storable(receipt.id), receipt.verdict)
+        for effect, receipt in effects
+        if effect.user and receipt.verdict in DONE
     ]
-    known = accounts_by_id(connection, [storable(settlement.user_id) for _, settlement in done])
+    known = accounts_by_id(connection, [id_ for _, id_, _ in changed])
     records: list[tuple[str, Managed]] = []
     owed: list[tuple[str, str, Letter]] = []
-    for effect, settlement in done:
-        id_ = storable(settlement.user_id)
-        applied = settlement.verdict == "applied"
+    for effect, id_, verdict in changed:
+        applied = verdict is Verdict.APPLIED
         before = known.get(id_) or Managed(id_, None, None, applied and effect.created)
         record = known[id_] = Managed(
             id_,
@@ -215,32 +208,21 @@ def _store_effects(
         records.append((effect.user, record))
         # an account that someone else created or validated is owed no letter
         if effect.letter is not None and applied:
-            owed.append((effect.user, id_, _letter_from(effect.letter, letter_key(portal, id_), now)))
+            owed.append((effect.user, id_, _owed_letter(effect.letter, letter_key(portal, id_), now)))
     store_accounts(connection, records)
     insert_letters(connection, owed, now)
 
 
-def _letter_from(words: Mapping[str, object], key: str, now: str) -> Letter:
+def _owed_letter(letter: PlannedLetter, key: str, now: str) -> Letter:
     from provisioner.mail.message import Letter
 
-    with reject_corrupt_rows():
-        context = words["context"]
-        if not isinstance(context, dict):
-            raise TypeError("a letter's context is not an object")
-        return Letter(
-            key, str(words["recipient"]), str(words["language"]), context, datetime.fromisoformat(now)
-        )
-
-
-_effect_json = json.JSONEncoder(ensure_ascii=False, check_circular=False).encode
+    return Letter(key, letter.recipient, letter.language, letter.context, datetime.fromisoformat(now))
 
 
 def _effect_text(effect: LedgerEffect) -> str:
-    words = {
-        "user": effect.user,
-        "email": effect.email,
-        "phone": effect.phone,
-        "created": effect.created,
-        "letter": effect.letter,
-    }
-    return _effect_json(words)
+    return canonical(writer(LedgerEffect)(effect))
+
+
+def _effect_from(text: str) -> LedgerEffect:
+    effect: LedgerEffect = reader(LedgerEffect)(parse_json(text))
+    return effect

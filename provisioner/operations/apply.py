@@ -14,7 +14,7 @@ from itertools import groupby, islice
 from typing import Protocol
 
 from provisioner.errors import ProvisionerError
-from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect, Settlement
+from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox_state import OutboxState
 from provisioner.mail.delivery import Delivery
@@ -23,6 +23,7 @@ from provisioner.model import (
     Clock,
     Managed,
     Resource,
+    Status,
     User,
 )
 from provisioner.operations.deliver import DeliveryReport, SenderProfile, check_templates, recover_outbox
@@ -39,12 +40,10 @@ from provisioner.planning.codec import canonical, step_to_json
 from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
 from provisioner.planning.planfile import digest
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
-from provisioner.portal import Call, Portal, Receipt, Snapshot, Verdict
+from provisioner.portal import DONE, Call, Portal, Receipt, Snapshot, Verdict
 from provisioner.render.describe import count_of
 from provisioner.rules import StateIndex
 from provisioner.workspace.settings import Workspace
-
-DONE = (Verdict.APPLIED, Verdict.ALREADY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,17 +219,16 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
     """
     unsettled = ledger.snapshot().unsettled
     receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
-    settlements = []
+    settled = []
     for entry in unsettled:
         receipt = receipts.get(entry.key)
         if receipt is None or _is_of_another_account(receipt, entry, snapshot):
-            settlement = Settlement(entry.key, Verdict.SKIPPED, "interrupted before the portal was asked")
-        else:
-            settlement = Settlement(entry.key, receipt.verdict, user_id=receipt.id)
-        settlements.append(settlement)
-    if settlements:
-        ledger.journal.settle(settlements, snapshot.portal)
-    return sum(settlement.verdict in DONE for settlement in settlements)
+            problem = "interrupted before the portal was asked"
+            receipt = Receipt(entry.key, Verdict.SKIPPED, problem=problem)
+        settled.append(receipt)
+    if settled:
+        ledger.journal.settle(settled, snapshot.portal)
+    return sum(receipt.verdict in DONE for receipt in settled)
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
@@ -323,7 +321,7 @@ def _write(
         intents.append(Intent(key, str(address), type(step).__name__, effect))
     ledger.journal.intend(intents)
     receipts = portal.execute(calls)
-    ledger.journal.settle([Settlement(r.key, r.verdict, r.problem, r.id) for r in receipts], start.portal)
+    ledger.journal.settle(receipts, start.portal)
     return receipts
 
 
@@ -332,10 +330,10 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
     match step:
         case CreateUser():
             profile = step.profile
-            owed = _words(letter) if letter and profile.status == "active" else None
+            owed = letter if profile.status is Status.ACTIVE else None
             return LedgerEffect(step.user, profile.email, profile.phone or "", created=True, letter=owed)
         case ValidateUser():
-            return LedgerEffect(step.user, letter=_words(letter) if letter else None)
+            return LedgerEffect(step.user, letter=letter)
         case EditProfile():
             was = before if isinstance(before, User) else None
             email = step.email if was is None or was.email != step.email else None
@@ -343,10 +341,6 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
             return LedgerEffect(step.user, email, phone)
     address = address_of(step)
     return LedgerEffect(address.key if address.kind == "user" else "")
-
-
-def _words(letter: PlannedLetter) -> dict[str, object]:
-    return {"recipient": letter.recipient, "language": letter.language, "context": dict(letter.context)}
 
 
 def _obstacle(

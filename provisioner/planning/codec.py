@@ -15,7 +15,7 @@ from enum import StrEnum
 from functools import cache
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from provisioner.model import Address
 from provisioner.planning.steps import STEPS, Step
@@ -44,6 +44,27 @@ canonical: Callable[[Json], str] = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
 """The one text of a JSON value: sorted keys, no spaces, ASCII only."""
+
+
+def parse_json(text: str) -> Json:
+    """The value of a JSON text. Raises :class:`InvalidJson`, also for an object that has a key twice."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except InvalidJson:
+        raise
+    except (ValueError, RecursionError) as problem:
+        raise InvalidJson("a JSON text") from problem
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise InvalidJson("an object with each key once")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidJson(f"no {name}")
 
 
 def step_to_json(step: Step) -> dict[str, Json]:
