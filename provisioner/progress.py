@@ -1,4 +1,4 @@
-"""Who watches long work: a function that is told how far it is, whether or not anybody looks."""
+"""Progress of long work: callbacks that operations call, whether or not it is shown."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 ProgressCallback = Callable[[int, int], object]
-"""Is told how many of how many are done."""
+"""Takes how many parts are done, and of how many."""
 
 ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
-"""Of what is being done, makes who is told of it."""
+"""Takes a label for the work; entered for as long as it takes."""
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """Nobody is told."""
+    """Do nothing."""
 
 
 def no_progress(label: str) -> AbstractContextManager[ProgressCallback]:
-    """Nobody watches."""
+    """A factory of callbacks that do nothing."""
     return nullcontext(ignore_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import sys
@@ -58,6 +59,30 @@ def in_terminal(
     os.close(master)
     assert not left, f"never shown: {left[0][0]!r}\n{text}"
     return Shown(os.waitstatus_to_exitcode(status), text)
+
+
+CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
+
+
+def screen(text: str) -> list[str]:
+    """The lines that a terminal shows after this output: rich's cursor movements and erasures are obeyed."""
+    lines, row, column = [""], 0, 0
+    for number, letter, control, words in CONTROL.findall(text):
+        if control == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif control == "\r":
+            column = 0
+        elif letter == "A":
+            row -= int(number or 1)
+        elif letter == "K":
+            lines[row] = ""
+        elif words:
+            lines[row] = lines[row][:column].ljust(column) + words + lines[row][column + len(words) :]
+            column += len(words)
+        else:
+            assert letter in "hlm", letter
+    return lines
 
 
 def _child(arguments: Sequence[str], environment: Mapping[str, str], prepare: Callable[[], None]) -> None:

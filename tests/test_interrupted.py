@@ -7,6 +7,7 @@ something; whatever the point, running the same command again finishes the job.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ import pytest
 from boundaries import apply, mailed, watch, workspace
 from shell_support import ROOT
 from smtp_support import SILENCE, Server, smtp_server
-from terminal import COLUMNS, CTRL_C, Shown, in_terminal
+from terminal import COLUMNS, CTRL_C, Shown, in_terminal, screen
 
 from provisioner.commands import apply as apply_module
 from provisioner.ledger.ledger import Ledger
@@ -35,7 +36,8 @@ from provisioner.operations import apply as run_module
 from provisioner.operations import session as session_module
 from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.terminal.console import Console
-from provisioner.terminal.progress import CountingLine, counting, duration
+from provisioner.terminal.counting_line import CountingLine, duration
+from provisioner.terminal.progress import counting
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -253,23 +255,26 @@ def test_a_second_ctrl_c_parks_the_letter_that_a_silent_server_holds(tmp_path: P
 # --- what a terminal shows meanwhile ---
 
 
-def test_the_counting_line_is_taken_away_before_the_answer(tmp_path: Path) -> None:
+def test_the_counting_line_is_removed_before_the_answer(tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
     shown = in_terminal(command(folder), environment={"NO_COLOR": "1"})
     assert shown.code == 0
-    assert "\x1b" not in shown.text
-    assert "\rApplying 0 of 4 (0 %)" in shown.text
-    assert "\rSending 0 of 2 (0 %)" in shown.text
-    for line in shown.text.split("\r\n"):
-        drawn = line.split("\r")
-        assert all(len(part) < COLUMNS for part in drawn)
-        # whatever was drawn over a line was blanked before the next thing was written on it
-        assert len(drawn) == 1 or set(drawn[-2]) <= {" "}
-    assert shown.text.endswith("Applied: 4 steps done, 2 e-mails sent.\r\n")
+    assert not re.search(r"\x1b\[[0-9;]*m", shown.text)
+    assert "Applying 0 of 4 (0 %)\r" in shown.text
+    assert "Sending 0 of 2 (0 %)\r" in shown.text
+    final = screen(shown.text)
+    assert all(len(line) < COLUMNS for line in final)
+    assert not [line for line in final if line.startswith(("Applying", "Sending"))]
+    assert final[-3:] == [
+        "Plan: 3 to add, 0 to change, 0 to close, 2 e-mails to send.",
+        "Applied: 4 steps done, 2 e-mails sent.",
+        "",
+    ]
+    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l"), "the cursor is shown again"
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"CI": "true"}])
-def test_where_no_line_can_be_drawn_over_it_is_one_line_a_step(
+def test_without_a_counting_line_there_is_one_line_a_step(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     folder = one_client(tmp_path / "firm")
@@ -277,6 +282,7 @@ def test_where_no_line_can_be_drawn_over_it_is_one_line_a_step(
     assert shown.code == 0
     lines = shown.text.split("\r\n")
     assert "\r" not in "".join(lines)
+    assert "\x1b" not in shown.text
     assert [line.partition(" ")[0] for line in lines if line.startswith("[")] == [
         *(f"[{number}/4]" for number in range(1, 5)),
         *(f"[{number}/2]" for number in range(1, 3)),
@@ -284,36 +290,35 @@ def test_where_no_line_can_be_drawn_over_it_is_one_line_a_step(
 
 
 class Stage:
-    """A counting line with a clock of ours."""
+    """A counting line with a clock of the test's own."""
 
-    def __init__(self, quiet: float = 0.0, width: int = 79) -> None:
+    def __init__(self, width: int = 79) -> None:
         self.now = 100.0
         self.stream = StringIO()
-        self.line = CountingLine(self.stream, "Applying", quiet=quiet, clock=lambda: self.now, width=width)
+        self.line = CountingLine(self.stream, "Applying", clock=lambda: self.now, width=width)
 
     def draw(self, now: float, done: int, total: int = 13_638) -> str:
         """What is drawn at this moment, if anything."""
         self.now = 100.0 + now
         before = self.stream.tell()
         self.line.draw(done, total)
-        return self.stream.getvalue()[before:].strip("\r ")
+        return screen(self.stream.getvalue()[before:])[0]
 
 
 def test_the_counting_line_says_how_much_how_fast_and_how_long() -> None:
     stage = Stage()
     assert stage.draw(0, 0) == "Applying 0 of 13,638 (0 %)"
     assert stage.draw(0.05, 20) == ""
+    assert stage.draw(1, 412) == "Applying 412 of 13,638 (3 %)"
     assert stage.draw(2, 824) == "Applying 824 of 13,638 (6 %), about 31 seconds left, 412 a second"
     # the rate is that of the last ten seconds
-    assert stage.draw(20, 1_000).endswith("about 22 minutes left, 10 a second")
+    stage.draw(19, 990)
+    assert stage.draw(20, 1_000).endswith("about 21 minutes left, 10 a second")
     assert stage.draw(20.01, 13_638) == "Applying 13,638 of 13,638 (100 %)"
 
 
-def test_little_work_draws_nothing_and_a_narrow_terminal_the_count_alone() -> None:
-    quick, narrow = Stage(quiet=0.5), Stage(width=30)
-    assert quick.draw(0.1, 50, 100) == quick.draw(0.2, 100, 100) == ""
-    quick.line.clear()
-    assert quick.stream.getvalue() == ""
+def test_a_narrow_terminal_shows_the_count_alone() -> None:
+    narrow = Stage(width=30)
     assert narrow.draw(1, 5_000) == "Applying 5,000 of 13,638 (36 %"
 
 
@@ -321,14 +326,26 @@ def test_little_work_draws_nothing_and_a_narrow_terminal_the_count_alone() -> No
     ("seconds", "words"),
     [(0.2, "1 second"), (89, "89 seconds"), (90, "2 minutes"), (5_000, "83 minutes"), (7_500, "2 h 05 min")],
 )
-def test_the_time_left_is_told_no_finer_than_anybody_wants_to_know(seconds: float, words: str) -> None:
+def test_the_time_left_has_the_precision_of_its_unit(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
 def test_reading_counts_on_a_terminal_and_is_silent_elsewhere() -> None:
-    for bar, expected in ((True, "\rReading 7 of 10 (70 %)"), (False, "")):
+    for bar, quiet, expected in ((True, 0, "Reading 7 of 10 (70 %)"), (True, 60, ""), (False, 0, "")):
         stream = StringIO()
-        with counting(Console(StringIO(), stream, bar=bar), "Reading", quiet=0) as tell:
-            tell(7, 10)
-        assert stream.getvalue().startswith(expected)
-        assert stream.getvalue().strip("\r ") in (expected.strip("\r"), "")
+        with counting(Console(StringIO(), stream, bar=bar), "Reading", quiet=quiet) as report:
+            report(7, 10)
+            assert screen(stream.getvalue())[0] == expected
+        assert set(screen(stream.getvalue())) == {""}
+
+
+def test_rich_is_imported_on_a_terminal_alone(tmp_path: Path) -> None:
+    program = (
+        "import sys; from provisioner.cli import run; code = run(sys.argv[1:]); "
+        "print('rich' in sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command(one_client(tmp_path / "firm"))],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr.endswith("False\n")

@@ -115,7 +115,7 @@ class _View(ApplyView):
             def on_outcome(outcome: Outcome) -> None:
                 nonlocal done
                 done += 1
-                shown.tell(_line(outcome, done, total), good=outcome.done)
+                shown.advance(_line(outcome, done, total), good=outcome.done)
 
             yield on_outcome
 

@@ -55,12 +55,12 @@ def letter_progress(console: Console, total: int) -> Iterator[Callable[[Delivery
             nonlocal sent
             recipient = printable(address)
             if delivery.state is DeliveryState.SENT and delivery.detail:
-                shown.tell(f"welcome e-mail to {recipient}: {delivery.detail}")
+                shown.advance(f"welcome e-mail to {recipient}: {delivery.detail}")
             elif delivery.state is DeliveryState.SENT:
                 sent += 1
-                shown.tell(f"[{sent}/{total}] welcome e-mail to {recipient}: sent")
+                shown.advance(f"[{sent}/{total}] welcome e-mail to {recipient}: sent")
             else:
                 line = f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})"
-                shown.tell(line, good=False)
+                shown.advance(line, good=False)
 
         yield on_letter
