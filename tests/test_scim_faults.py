@@ -643,7 +643,7 @@ def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> No
                 with opened(url) as other:
                     other.hold("2" * 32, "bob", 2, 60)
                     assert other.receipts(["key"], LEDGER)
-            announced = {"op": "add", "path": f"{USER}:pending", "value": another.written()}
+            announced = {"op": "add", "path": f"{USER}:pending", "value": another.to_json()}
             assert (
                 ask(url, "PATCH", f"/Users/{bob}", {"schemas": [PATCH], "Operations": [announced]})[0] < 300
             )
@@ -653,7 +653,7 @@ def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> No
         portal.hold(LEDGER, "ann", 1, 60)
         portal.snapshot()
         told = Desk(portal).do(EditCompanies("bob@example.fr", add=("2",)), "key")
-        pending = portal._places.pending(ask(url, "GET", f"/Users/{bob}")[1])
+        pending = portal._mapping.pending(ask(url, "GET", f"/Users/{bob}")[1])
     assert said
     if theirs == "finished":
         assert (told.verdict, pending) == (Verdict.APPLIED, another)

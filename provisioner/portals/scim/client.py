@@ -1,8 +1,8 @@
-"""A small SCIM 2.0 client (RFC 7644): what a server can, and single requests to it.
+"""A small SCIM 2.0 client (RFC 7644): the features of a server, and single requests to it.
 
-Nothing is written twice by itself: whether a write whose answer was lost took effect, the driver reads.
-Bulk is not used. It has no transaction, so a step of ours would still stop in between; its answer has one
-loss for all; and a step needs what was read just before it.
+The client never repeats a write: the driver reads whether a write took effect whose response was lost. Bulk
+requests are not used. They have no transaction, so a step could still stop in between; one lost response
+would lose all their results; and a step needs a read just before it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from provisioner.portals.scim.names import Names
 from provisioner.portals.scim.path import CORE, Path, Resource, attributes
 
 PAGE = 50
-"""Resources a page; a server may give fewer."""
+"""Resources on a page; a server may return fewer."""
 
 READINGS = 5
-"""How often a listing is read that moves under our hands."""
+"""Attempts at reading a list that changes while it is read."""
 
 MEDIA = "application/scim+json"
 _MEMBERS = Path("", "members")
@@ -37,9 +37,10 @@ _ABSENT = (404, 405, NOT_IMPLEMENTED)
 
 
 class ScimError(Exception):
-    """The server does not do it; ``moved``: because the resource is not as we read it.
+    """The server rejects a request.
 
-    ``broken``: because it failed itself, so that it may have done it all the same.
+    ``moved``: the resource has changed since it was read. ``broken``: the server failed (5xx), so the request
+    may have taken effect nevertheless.
     """
 
     def __init__(self, status: int, detail: str, *, moved: bool = False) -> None:
@@ -61,21 +62,21 @@ class ScimClient:
 
     @property
     def features(self) -> Features:
-        """Asked once."""
+        """The features of the server, requested once."""
         if self._features is None:
-            config = self._said("/ServiceProviderConfig")
-            kinds, schemas = self._listed("/ResourceTypes"), self._listed("/Schemas")
+            config = self._read_description("/ServiceProviderConfig")
+            kinds, schemas = self._read_list("/ResourceTypes"), self._read_list("/Schemas")
             self._features = discover(config, kinds, schemas, self._names)
         return self._features
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._web.close()
 
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """Everything there, page by page, ``without`` one attribute; what moved meanwhile is read again."""
+        """All resources, page by page, ``without`` one attribute; read again if they change meanwhile."""
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
             found = self._pages(endpoint, asked)
@@ -89,9 +90,9 @@ class ScimClient:
     def search(
         self, endpoint: str, place: Path, wanted: str, parts: Sequence[str] = ()
     ) -> list[Resource] | None:
-        """Those that hold this there, with these attributes alone where some are named.
+        """The resources whose attribute has this value, with only the attributes in ``parts``.
 
-        None where the server does not look for it: the caller looks himself.
+        None if the server has no such filter; the caller then searches by itself.
         """
         if not self.features.filter:
             return None
@@ -103,22 +104,22 @@ class ScimClient:
         return self._pages(endpoint, f"&filter={quote(words)}{asked}", refusable=True)
 
     def read(self, endpoint: str, id_: str) -> Resource | None:
-        """The resource as it stands; None where there is none."""
+        """The resource as it is now; None if it does not exist."""
         reply = self._ask("GET", f"{endpoint}/{quote(id_, safe='')}", expected=(200, 404))
         return None if reply.status == 404 else self._resource(reply)
 
-    # --- writing; each raises Refused, or Unanswered where nobody knows ---
+    # --- writing; each raises ScimError, or NoResponse if the outcome is unknown ---
 
     def delete(self, endpoint: str, resource: Resource) -> None:
-        """Take away what this run has just made and nobody may have seen."""
+        """Delete a resource that this run has just created."""
         self._write("DELETE", f"{endpoint}/{quote(resource['id'], safe='')}", None, resource)
 
     def create(self, endpoint: str, resource: Resource) -> Resource:
-        """The new resource as the server has it."""
+        """The new resource as the server stores it."""
         reply = self._write("POST", endpoint, resource)
         if reply.content:
             return self._resource(reply)
-        # where it is, is all that a server has to say (RFC 7644, section 3.3)
+        # a server need only return the location (RFC 7644, section 3.3)
         place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
         found = self.read(endpoint, unquote(place)) if place else None
         if found is None:
@@ -126,9 +127,9 @@ class ScimClient:
         return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
-        """Bring a resource from what was read to what is wanted; the resource as it stands then.
+        """Change a resource from ``before`` to ``wanted``; returns the resource as it is then.
 
-        Where the server has versions, only if it is still as it was read.
+        If the server has versions, the write succeeds only if the resource has not changed since.
         """
         operations = changes(before, wanted)
         if not operations:
@@ -137,30 +138,30 @@ class ScimClient:
         if self.features.patch:
             reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
         else:
-            reply = self._write("PUT", where, self._whole(endpoint, before, wanted), before)
-        return self._after(endpoint, reply, wanted)
+            reply = self._write("PUT", where, self._put_body(endpoint, before, wanted), before)
+        return self._read_back(endpoint, reply, wanted)
 
-    def _whole(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
-        """What a PUT says of a resource; its schemas also where the server left them out.
+    def _put_body(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
+        """The body of a PUT, with schemas even if the server left them out.
 
-        What is taken away is said as well: a server may leave what is not named (RFC 7644, section 3.5.1).
+        Removed attributes are sent as null: a server may keep what is not named (RFC 7644, section 3.5.1).
         """
         core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
         others = [urn for urn in wanted.get("schemas", []) if self._names[str(urn)] != core]
-        said = _with_nothing(before, wanted)
+        said = _with_nulls(before, wanted)
         kept = {name: held for name, held in said.items() if name not in ("meta", "groups")}
         return {**kept, "schemas": [core, *others]}
 
     def join(self, endpoint: str, group: str, member: str) -> None:
-        """Add one member to a group; nothing if he is one."""
+        """Add one member to a group, unless they are one."""
         self._membership(endpoint, group, member, belongs=True)
 
     def leave(self, endpoint: str, group: str, member: str) -> None:
-        """Take one member from a group; nothing if he is none."""
+        """Remove one member from a group, if they are one."""
         self._membership(endpoint, group, member, belongs=False)
 
     def _membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
-        # one member a request: nobody else's edit of the same group is lost, and no server's limit is met
+        # one member a request: edits of other writers survive, and no size limit of a server applies
         if self.features.patch:
             operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
             if belongs:
@@ -182,7 +183,7 @@ class ScimClient:
 
     # --- details ---
 
-    def _after(self, endpoint: str, reply: HttpResponse, wanted: Resource) -> Resource:
+    def _read_back(self, endpoint: str, reply: HttpResponse, wanted: Resource) -> Resource:
         if reply.status == 200 and reply.content:
             return self._resource(reply)
         found = self.read(endpoint, str(wanted["id"]))
@@ -190,7 +191,7 @@ class ScimClient:
             raise ScimError(404, "It is gone.", moved=True)
         version = reply.headers.get("etag")
         if version and self.features.etag and version != version_of(found):
-            # somebody has written since; what was ours is all that can be said of it
+            # another writer has changed it since; what this client wrote is all that is known of its version
             return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
         return found
 
@@ -206,7 +207,7 @@ class ScimClient:
         reply = self._web.run(self._web.ask(request, self._credential))
         if 200 <= reply.status < 300:
             return reply
-        self._own_fault(reply)
+        self._require_accepted_token(reply)
         if reply.status == _MOVED and version and version == self._version_now(path):
             raise PortalError(
                 f"{self._web.server} takes no version for its own: it calls {path} {version}, as it stands, "
@@ -223,7 +224,7 @@ class ScimClient:
     def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> HttpResponse:
         reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
         if reply.status not in expected:
-            self._own_fault(reply)
+            self._require_accepted_token(reply)
             raise PortalError(
                 f"{self._web.server} answers HTTP {reply.status} to {path.partition('?')[0]}: "
                 f"{self._detail(reply)}",
@@ -231,7 +232,7 @@ class ScimClient:
             )
         return reply
 
-    def _own_fault(self, reply: HttpResponse) -> None:
+    def _require_accepted_token(self, reply: HttpResponse) -> None:
         if reply.status == 401:
             raise PortalError(
                 f"{self._web.server} does not take the token: {self._detail(reply)}",
@@ -241,25 +242,25 @@ class ScimClient:
     def _detail(self, reply: HttpResponse) -> str:
         said: Any = None
         with suppress(PortalError):
-            said = self._heard(reply)
+            said = self._parse(reply)
         detail = said.get("detail") if isinstance(said, dict) else None
         return self._web.quoted(detail or f"HTTP {reply.status}")
 
-    def _heard(self, reply: HttpResponse) -> Any:
+    def _parse(self, reply: HttpResponse) -> Any:
         try:
-            return self._names.arrived(reply.json())
+            return self._names.normalized(reply.json())
         except RecursionError:
             raise invalid_response(self._web.server, "it is nested without end") from None
 
     def _resource(self, reply: HttpResponse) -> Resource:
-        """The resource of a reply, in the version of its header: there it has to stand, in meta it should."""
-        resource = self._arrived(self._heard(reply))
+        """The resource in a response, with the version of the ETag header, which meta may lack."""
+        resource = self._require_resource(self._parse(reply))
         if version := reply.headers.get("etag"):
             resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
 
-    def _arrived(self, found: Any) -> Resource:
-        """A resource as everybody here may take it to be, whatever the manners of the server."""
+    def _require_resource(self, found: Any) -> Resource:
+        """The resource, whose members have the expected types; raises :class:`PortalError` otherwise."""
         if not (
             isinstance(found, dict)
             and isinstance(found.get("id"), str)
@@ -272,10 +273,10 @@ class ScimClient:
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None where the listing moved under our hands, or was refused and may be.
+        """All pages; None if the list changed while it was read, or was rejected and ``refusable``.
 
-        Each page begins with the last one of the page before: where one goes and another comes between two
-        pages, their number stays, but that one does not stand where it stood. What comes at the end is read.
+        Each page begins with the last resource of the page before: if one resource is deleted and another one
+        added between two pages, the total stays, but that resource is no longer where it was.
         """
         found: dict[str, Resource] = {}
         start, total, last = 1, 0, ""
@@ -298,45 +299,45 @@ class ScimClient:
             if max(total, len(found)) > limits.MAX_LISTED:
                 raise PortalError(f"{self._web.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}.")
             start += len(page)
-            # there are servers that count the page alone: where that may be, another one is asked for
+            # some servers return the size of the page as the total: if that is possible, ask for another page
             counted = total > len(page) or len(page) == 1 or refusable
             if len(found) == known or (start > total and counted):
                 return list(found.values()) if len(found) >= total else None
             last = ""
             if len(page) > 1:
-                # a server that gives one a page would give it for ever
+                # with one resource a page the overlap would never end
                 start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: HttpResponse) -> tuple[list[Resource], int]:
-        said = self._heard(reply)
+        said = self._parse(reply)
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
             raise invalid_response(self._web.server, "it is no SCIM list")
-        return list(map(self._arrived, held)), total
+        return list(map(self._require_resource, held)), total
 
-    def _said(self, path: str) -> Mapping[str, Any]:
-        """What the server says of itself there; nothing where it says nothing."""
+    def _read_description(self, path: str) -> Mapping[str, Any]:
+        """The description that the server gives of itself at this path; empty if there is none."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
-        said = self._heard(reply) if reply.status == 200 else {}
+        said = self._parse(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
             raise invalid_response(self._web.server, "it is no SCIM resource")
         return said
 
-    def _listed(self, path: str) -> list[Resource]:
-        held = self._said(path).get("Resources") or []
+    def _read_list(self, path: str) -> list[Resource]:
+        held = self._read_description(path).get("Resources") or []
         if not isinstance(held, list):
             raise invalid_response(self._web.server, "it is no SCIM list")
         return [one for one in held if isinstance(one, dict)]
 
 
-def _with_nothing(before: Resource, wanted: Resource) -> Resource:
-    """What is wanted, and of what was there and is not wanted that it is nothing (RFC 7643, section 2.5)."""
+def _with_nulls(before: Resource, wanted: Resource) -> Resource:
+    """``wanted``, with null or [] for each attribute that only ``before`` has (RFC 7643, section 2.5)."""
     gone: Resource = {
         name: [] if isinstance(held, list) else None for name, held in before.items() if name not in wanted
     }
     inside = {
-        name: _with_nothing(before[name], held)
+        name: _with_nulls(before[name], held)
         for name, held in wanted.items()
         if isinstance(held, dict) and isinstance(before.get(name), dict)
     }
@@ -344,7 +345,7 @@ def _with_nothing(before: Resource, wanted: Resource) -> Resource:
 
 
 def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
-    """The operations of a PATCH (RFC 7644, section 3.5.2) that lead from one to the other."""
+    """The operations of a PATCH (RFC 7644, section 3.5.2) from ``before`` to ``wanted``."""
     was, now = attributes(before), attributes(wanted)
     operations: list[dict[str, Any]] = [
         {"op": "remove", "path": name} for name in sorted(was) if name not in now
@@ -358,5 +359,5 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
 
 
 def version_of(resource: Resource) -> str:
-    """What the server itself calls the resource as it was read (ETag); "" where it does not say."""
+    """The server's version (ETag) of the resource as it was read; empty if the server has none."""
     return str(resource.get("meta", {}).get("version", ""))

@@ -1,7 +1,7 @@
-"""What a SCIM server holds, as last read: users, groups, who is a member of what; and the rules.
+"""The users, groups and memberships of a SCIM server, as last read, and the rules checked on them.
 
-The rules take the whole portal, and SCIM has no reading of several resources at one instant. So they are
-asked of the last whole reading, brought up to date by everything that was read and written since.
+The rules need the whole portal, and SCIM cannot read several resources at one instant. So the rules are
+checked on the last complete reading, updated by everything that was read and written since.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from provisioner.portals.scim.path import Path, Resource
 from provisioner.rules import StateIndex
 
 _VERSION_DIGITS = 13
-"""52 bits: every program reads such a number back from JSON as it was."""
+"""52 bits: every JSON reader returns such a number exactly."""
 
 _USER_NAME = Path("", "userName")
 _MEMBER = Path("", "members", part="value")
@@ -43,8 +43,8 @@ _MEMBER = Path("", "members", part="value")
 class Directory:
     """One server's users and groups."""
 
-    def __init__(self, client: ScimClient, places: AttributeMap, terms: PortalTerms) -> None:
-        self.places = places
+    def __init__(self, client: ScimClient, mapping: AttributeMap, terms: PortalTerms) -> None:
+        self.mapping = mapping
         self._client = client
         self._terms = terms
         self._users: dict[str, Resource] = {}
@@ -52,124 +52,130 @@ class Directory:
         self._group_of: dict[str, str] = {}
         self._companies_of: dict[str, set[str]] = {}
         self._members_of: dict[str, set[str]] = {}
-        self._census = StateIndex(State(), terms)
+        self._index = StateIndex(State(), terms)
         self._read = False
         self._finds_members = True
 
     @property
     def state(self) -> State:
         """Companies and users as last read; the users by their ids."""
-        return self._census.state
+        return self._index.state
 
     def users(self) -> list[Resource]:
-        """Every resource of the last reading that is a user, ours or not."""
+        """All user resources of the last reading, client users or not."""
         return list(self._users.values())
 
     def groups(self) -> list[Resource]:
-        """Likewise groups."""
+        """All group resources of the last reading."""
         return list(self._groups.values())
 
     # --- reading ---
 
-    def read_once(self) -> None:
-        """Everything, unless it was read already."""
+    def read_if_needed(self) -> None:
+        """Read everything, unless that was done before."""
         if not self._read:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Everything anew: first the users, then the groups, so that nobody is seen who has no group yet."""
+        """Read the users and then the groups, so that no user is read before their groups exist."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
         self._group_of, self._companies_of, self._members_of = {}, {}, {}
-        self._census = StateIndex(State(), self._terms)
+        self._index = StateIndex(State(), self._terms)
         for group in sorted(groups, key=_age):
-            self.keep_group(group)
+            self.cache_group(group)
         for user in sorted(users, key=_age):
-            self.keep_user(user)
+            self.cache_user(user)
         self._read = True
         self.require_members()
 
     def user(self, id_: str) -> Resource | None:
-        """A user with his dossiers, read now."""
+        """A user and their companies, read now."""
         found = self._client.read(self._client.features.users, id_) if id_ else None
         if found is None:
-            self.forget_user(id_)
+            self.evict_user(id_)
             return None
-        numbers = self._companies_read(id_)
-        self.moved(id_, numbers, self.companies_of(id_) - numbers)
-        self.keep_user(found)
+        numbers = self._read_companies(id_)
+        self.update_membership(id_, numbers, self.companies_of(id_) - numbers)
+        self.cache_user(found)
         return found
 
-    def user_called(self, email: str, *, anew: bool) -> Resource | None:
-        """Whoever has this e-mail, with his dossiers; without filters as last read, or read ``anew``."""
+    def find_user(self, email: str, *, reread: bool) -> Resource | None:
+        """The user with this e-mail and their companies.
+
+        Without filters the last reading is searched; with ``reread``, a new one.
+        """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
-        if found is None and anew:
+        if found is None and reread:
             self.read_everything()
         for candidate in self.users() if found is None else found:
             if email_key(str(candidate.get("userName", ""))) == email_key(email):
                 return self.user(candidate["id"])
         return None
 
-    def group(self, number: str, *, anew: bool) -> Resource | None:
-        """The group of a company, read now; without filters an unknown one is looked for only ``anew``."""
+    def group(self, number: str, *, reread: bool) -> Resource | None:
+        """The group of a company, read now.
+
+        Without filters an unknown group is searched in the last reading; with ``reread``, in a new one.
+        """
         known = self._group_of.get(number)
         if known is not None:
             found = self._client.read(self._client.features.groups, known)
-            if found is not None and self.places.number(found) == number:
-                self.keep_group(found)
+            if found is not None and self.mapping.number(found) == number:
+                self.cache_group(found)
                 return found
-            self.forget_group(number)
-        for candidate in self.groups_numbered(number, anew=anew):
-            # a list may leave out members, or versions
+            self.evict_group(number)
+        for candidate in self.find_groups(number, reread=reread):
+            # a list may lack members or versions
             found = self._client.read(self._client.features.groups, candidate["id"])
-            if found is not None and self.places.number(found) == number:
-                self.keep_group(found)
+            if found is not None and self.mapping.number(found) == number:
+                self.cache_group(found)
                 return found
         return None
 
-    def groups_numbered(self, number: str, *, anew: bool) -> list[Resource]:
-        """The groups with this number, the oldest first; there should be one at most."""
-        found = self._client.search(self._client.features.groups, self.places.place("number"), number)
+    def find_groups(self, number: str, *, reread: bool) -> list[Resource]:
+        """The groups with this number, the oldest first; at most one is expected."""
+        found = self._client.search(self._client.features.groups, self.mapping.path_of("number"), number)
         if found is None:
-            if anew:
+            if reread:
                 self.read_everything()
             found = self.groups()
-        unique = {group["id"]: group for group in found if self.places.number(group) == number}
+        unique = {group["id"]: group for group in found if self.mapping.number(group) == number}
         return sorted(unique.values(), key=_age)
 
     def group_ids(self, numbers: Collection[str]) -> dict[str, str]:
-        """The groups of these companies, those that exist."""
+        """The group ids of these companies, without those that do not exist."""
         for number in numbers:
             if number not in self._group_of:
-                self.group(number, anew=True)
+                self.group(number, reread=True)
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
-    def read_people(self, number: str) -> None:
-        """Whoever is billed to a company, or was as last read, read now (R2)."""
-        found = self._client.search(self._client.features.users, self.places.place("billed"), number) or ()
+    def read_billed_users(self, number: str) -> None:
+        """Read the users that are billed to a company, and those that were in the last reading (R2)."""
+        found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
-            self.keep_user(resource)
+            self.cache_user(resource)
         named = {resource["id"] for resource in found}
         for id_, user in self.state.users.items():
             if user.billed == number and user.is_open and id_ not in named:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """An administrator of a company, read now; all its people where none is as we knew him (R2)."""
+        """Read one administrator of a company; if all of them have changed, all users billed to it (R2)."""
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
                 found = self._client.read(self._client.features.users, id_)
                 if found is None:
-                    self.forget_user(id_)
+                    self.evict_user(id_)
                 else:
-                    self.keep_user(found)
-                if self._census.get(user_address(id_)) == user:
+                    self.cache_user(found)
+                if self._index.get(user_address(id_)) == user:
                     return
-        self.read_people(number)
+        self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """Whether the server gives versions with what is read singly; where nothing is, it is believed."""
+        """True if single resources have versions, or if there is no resource to tell by."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():
@@ -179,58 +185,58 @@ class Directory:
         return True
 
     def require_members(self) -> None:
-        """Raises :class:`PortalError` where the server says of no company who its members are.
+        """Raises :class:`PortalError` if the server returns the members of no company.
 
-        There everybody would join with every plan, and whoever writes a whole group would empty it.
+        Each plan would then add all members again, and a PUT of a group would remove them.
         """
         if any(self._members_of.values()):
             return
         for resource in self.users():
             user = self.as_user(resource)
-            if user is not None and user.status is Status.ACTIVE and self.places.pending(resource) is None:
+            if user is not None and user.status is Status.ACTIVE and self.mapping.pending(resource) is None:
                 name = self.state.companies[user.billed].name
                 raise PortalError(
                     f"This SCIM server says of no company who its members are; {user.email} is billed to "
                     f"{name} ({user.billed}), and should be one of them.",
-                    "Have it return members of groups; if there are none yet, make him a member by hand.",
+                    "Have it return members of groups; if there are none yet, make them a member by hand.",
                 )
 
-    # --- keeping ---
+    # --- caching ---
 
-    def keep_user(self, resource: Resource) -> None:
-        """A user as he was read or written just now."""
+    def cache_user(self, resource: Resource) -> None:
+        """Store a user as just read or written."""
         self._users[resource["id"]] = resource
-        self._census.place(user_address(resource["id"]), self.as_user(resource))
+        self._index.place(user_address(resource["id"]), self.as_user(resource))
 
-    def keep_group(self, resource: Resource) -> None:
-        """A group as it was read or written just now; of two with one number the older one counts."""
-        id_, number = resource["id"], self.places.number(resource)
+    def cache_group(self, resource: Resource) -> None:
+        """Store a group as just read or written; of two groups with one number the older one counts."""
+        id_, number = resource["id"], self.mapping.number(resource)
         company = self.as_company(resource)
         if company is None or self._group_of.setdefault(number, id_) != id_:
             return
         self._groups[id_] = resource
-        self._census.place(company_address(number), company)
+        self._index.place(company_address(number), company)
         members = {str(one.get("value")) for one in Path("", "members").elements(resource)}
         known = self._members_of.get(number, set())
         for user in known - members:
-            self.moved(user, (), (number,))
+            self.update_membership(user, (), (number,))
         for user in members - known:
-            self.moved(user, (number,), ())
+            self.update_membership(user, (number,), ())
 
-    def forget_group(self, number: str) -> None:
-        """A company that is no more, and has no members."""
+    def evict_group(self, number: str) -> None:
+        """Remove a company that no longer exists, and its memberships."""
         self._groups.pop(self._group_of.pop(number), None)
         for user in set(self._members_of.get(number, ())):
-            self.moved(user, (), (number,))
-        self._census.place(company_address(number), None)
+            self.update_membership(user, (), (number,))
+        self._index.place(company_address(number), None)
 
-    def forget_user(self, id_: str) -> None:
-        """A user who is no more."""
+    def evict_user(self, id_: str) -> None:
+        """Remove a user that no longer exists."""
         self._users.pop(id_, None)
-        self._census.place(user_address(id_), None)
+        self._index.place(user_address(id_), None)
 
-    def moved(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
-        """A user has joined some companies and left others."""
+    def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
+        """Add a user to some companies and remove them from others."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
@@ -239,57 +245,57 @@ class Directory:
         for number in add:
             self._members_of.setdefault(number, set()).add(id_)
 
-    # --- in our words ---
+    # --- as values of the model ---
 
     def companies_of(self, id_: str) -> frozenset[str]:
-        """The dossiers of a user, as last read."""
+        """The companies of a user, as last read."""
         return frozenset(self._companies_of.get(id_, ()))
 
     def as_user(self, resource: Resource) -> User | None:
-        """The client user that this is; None for somebody else's user."""
+        """The client user in this resource; None if it is no client user."""
         companies = self.companies_of(resource["id"])
-        return self.places.user(resource, companies, self._group_of, self.user_version(resource))
+        return self.mapping.user(resource, companies, self._group_of, self.user_version(resource))
 
     def as_company(self, resource: Resource) -> Company | None:
-        """The company that this is; None for somebody else's group."""
-        return self.places.company(resource, self.group_version(resource))
+        """The company in this resource; None if it is no company."""
+        return self.mapping.company(resource, self.group_version(resource))
 
     def user_version(self, resource: Resource) -> int:
-        """Another number after each change of a user or his dossiers.
+        """A number that changes with each change of a user or their companies.
 
-        It is made of what is held, our receipts included, so that no earlier one comes back; the server's own
-        version (ETag) guards the moment between reading and writing.
+        It is a digest of the content, receipts included, so that no earlier number returns; the server's own
+        version (ETag) guards the time between reading and writing.
         """
-        return _number([self.places.content(resource), sorted(self.companies_of(resource["id"]))])
+        return _number([self.mapping.content(resource), sorted(self.companies_of(resource["id"]))])
 
     def group_version(self, resource: Resource) -> int:
-        """Another number after each change of a company; who its members are is the users' affair."""
-        return _number(self.places.content(resource))
+        """A number that changes with each change of a company, members aside."""
+        return _number(self.mapping.content(resource))
 
-    def user_given(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """What is kept on a user of a write with this key."""
-        return self.places.given("receipts", resource, key, self.user_version(resource))
+    def user_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
+        """The receipt that a user stores of a write with this key."""
+        return self.mapping.receipt("receipts", resource, key, self.user_version(resource))
 
-    def group_given(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """Likewise on a group."""
-        return self.places.given("company_receipts", resource, key, self.group_version(resource))
+    def group_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
+        """The receipt that a group stores of a write with this key."""
+        return self.mapping.receipt("company_receipts", resource, key, self.group_version(resource))
 
     def with_receipt(self, resource: Resource, key: str, ledger: str) -> Resource:
-        """A user who remembers a write."""
-        return self.places.with_receipt("receipts", resource, key, ledger, self.user_version)
+        """The user with the receipt of a write."""
+        return self.mapping.with_receipt("receipts", resource, key, ledger, self.user_version)
 
     # --- the rules ---
 
-    def faults(self, address: Address, wanted: Held) -> list[Diagnostic]:
-        """The rules that a resource would break as it is wanted."""
-        before = self._census.get(address)
-        faults = self._census.place(address, wanted)
-        self._census.place(address, before)
-        return faults
+    def violations(self, address: Address, wanted: Held) -> list[Diagnostic]:
+        """The rules that a resource with this value would violate."""
+        before = self._index.get(address)
+        violations = self._index.place(address, wanted)
+        self._index.place(address, before)
+        return violations
 
     def is_billed(self, number: str) -> bool:
-        """Whether somebody who is not closed is billed to a company (R15)."""
-        return self._census.billed_counts(number)[0] > 0
+        """True if an open user is billed to the company (R15)."""
+        return self._index.billed_counts(number)[0] > 0
 
     # --- details ---
 
@@ -298,36 +304,36 @@ class Directory:
         try:
             return self._client.listing(endpoint)
         except ResponseTooLarge:
-            # somebody else's group has everybody in it
+            # a group that is no company may have all users as members
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """The groups as listed, but companies read singly where no list tells who their members are."""
-        companies = [group for group in groups if self.places.number(group)]
+        """The groups as listed; companies are read one by one if the list has no members."""
+        companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
         endpoint = self._client.features.groups
         single = {group["id"]: self._client.read(endpoint, group["id"]) for group in companies}
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
-    def _companies_read(self, id_: str) -> set[str]:
-        parts = ["displayName", str(self.places.place("number"))]
+    def _read_companies(self, id_: str) -> set[str]:
+        parts = ["displayName", str(self.mapping.path_of("number"))]
         found = None
         if self._finds_members:
             found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
         if found is not None:
-            numbers = {number for group in found if (number := self.places.number(group))}
+            numbers = {number for group in found if (number := self.mapping.number(group))}
             if all(self._confirms(number, id_, numbers) for number in numbers ^ self.companies_of(id_)):
                 return numbers
             self._finds_members = False
-        # without filters those that he was in; one that somebody gave him meanwhile is not seen
+        # without filters only the known memberships are read; one that was added meanwhile is not seen
         for number in self.companies_of(id_):
-            self.group(number, anew=False)
+            self.group(number, reread=False)
         return set(self.companies_of(id_))
 
     def _confirms(self, number: str, id_: str, numbers: Collection[str]) -> bool:
-        """Whether a group is as the filter says: there are servers that ignore it, or find nothing by it."""
-        group = self.group(number, anew=False)
+        """True if a group is as the filter says: some servers ignore the filter, or find nothing by it."""
+        group = self.group(number, reread=False)
         return group is None or (number in self.companies_of(id_)) == (number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""What a SCIM server says of itself: what it can, where its users and groups are, and its schemas."""
+"""How a SCIM server describes itself: features, endpoints and schemas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What a schema says of one attribute."""
+    """One attribute of a schema."""
 
     many: bool
     writable: bool
@@ -24,36 +24,36 @@ class Definition:
 class Schemas:
     """The schemas of a server's users and groups."""
 
-    told: Mapping[str, Mapping[str, Definition]]
-    """As it describes them, by their URNs and the names of their attributes."""
+    described: Mapping[str, Mapping[str, Definition]]
+    """Its own descriptions, by URN and attribute name."""
     extensions: frozenset[str] | None = None
-    """Those that its resource types have; None where it does not say."""
+    """The extensions of its resource types; None if it has no list of them."""
     names: Names = field(default_factory=Names)
 
     def has(self, urn: str) -> bool:
-        """Whether users or groups have this extension: one that it describes, where it does not say."""
-        return urn in (self.told if self.extensions is None else self.extensions)
+        """True if users or groups have this extension, or if it is described and there is no list."""
+        return urn in (self.described if self.extensions is None else self.extensions)
 
-    def silent(self, urn: str) -> bool:
-        """Whether nothing can be looked up of this schema, though users or groups may have it."""
-        if not self.told:
+    def is_undescribed(self, urn: str) -> bool:
+        """True if users or groups may have this schema and it is not described."""
+        if not self.described:
             return True
-        return urn not in self.told and (urn.startswith(CORE) or urn in (self.extensions or ()))
+        return urn not in self.described and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
-        """What is said of an attribute; that it cannot be written, where nothing is."""
-        return (self.told.get(urn) or _USUAL.get(urn, {})).get(name, _NOTHING)
+        """The definition of an attribute; without one it counts as read-only."""
+        return (self.described.get(urn) or _DEFAULTS.get(urn, {})).get(name, _UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the server can, as it says itself."""
+    """The features that the server announces."""
 
     patch: bool
     etag: bool
     filter: bool
     users: str
-    """The endpoint of users, below the address."""
+    """The endpoint of users, relative to the address."""
     groups: str
     schemas: Schemas
 
@@ -61,9 +61,9 @@ class Features:
 def discover(
     config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequence[Resource], names: Names
 ) -> Features:
-    """What its ServiceProviderConfig, its ResourceTypes and its Schemas say; each may say nothing.
+    """The features in ServiceProviderConfig, ResourceTypes and Schemas; each of them may be empty.
 
-    How they spell their attributes, ``names`` learns.
+    ``names`` learns the spelling of their attributes.
     """
     endpoints = {"User": "/Users", "Group": "/Groups"}
     extensions: set[str] = set()
@@ -93,7 +93,7 @@ def discover(
 
 
 def is_true(said: object) -> bool:
-    """Some servers write truth as a word."""
+    """True for true, "true", "True" and 1: some servers write booleans as strings."""
     return str(said).lower() in ("true", "1")
 
 
@@ -116,14 +116,14 @@ def _resources(held: Any) -> list[Resource]:
     return [one for one in held if isinstance(one, dict)] if isinstance(held, list) else []
 
 
-_NOTHING = Definition(False, False, frozenset())
-_SEVERAL = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
-_USUAL: Mapping[str, Mapping[str, Definition]] = {
+_UNKNOWN = Definition(False, False, frozenset())
+_MULTI_VALUED = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
+_DEFAULTS: Mapping[str, Mapping[str, Definition]] = {
     f"{CORE}User": {
         "name": Definition(False, True, frozenset({"givenName", "familyName"})),
         "userType": Definition(False, True, frozenset()),
-        **dict.fromkeys(("emails", "phoneNumbers", "roles", "entitlements"), _SEVERAL),
+        **dict.fromkeys(("emails", "phoneNumbers", "roles", "entitlements"), _MULTI_VALUED),
     },
     **{urn: dict(_definitions(schema_resource(urn)["attributes"], Names())) for urn in (USER, COMPANY)},
 }
-"""What RFC 7643 gives every server, and what ours say: where one has no /Schemas."""
+"""The attributes of RFC 7643 and of the two extensions, for servers without /Schemas."""

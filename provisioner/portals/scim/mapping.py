@@ -1,11 +1,11 @@
-"""Which SCIM attribute holds which of our words on one server, and the two directions of that.
+"""The mapping between the fields of the model and the SCIM attributes of one server, in both directions.
 
-A *thing* is what the workspace calls it under ``portal: {scim: …}``. Each has the places where it is
-looked for, best first; a server holds it where its schemas have that place.
+Fields have the names that ``portal: {scim: …}`` uses. Each field has several possible paths, best first; a
+server has a field if its schemas contain one of them.
 
-    things of users      names, phone, type, apps, production, billed …     ─▶ User
-    things of companies  number, siren, billing_mode, offer …               ─▶ Group
-    whose dossiers       who is a member of which group
+    fields of users      names, phone, type, apps, production, billed …     ─▶ User
+    fields of companies  number, siren, billing_mode, offer …               ─▶ Group
+    companies of users   members of groups
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from provisioner.model import (
 )
 from provisioner.planning.codec import canonical
 from provisioner.portals.scim.discovery import Definition, Schemas
-from provisioner.portals.scim.path import CORE, NoPath, Path, Resource, attributes, path
-from provisioner.portals.scim.pending import Pending, read_pending
+from provisioner.portals.scim.path import CORE, InvalidPath, Path, Resource, attributes, path
+from provisioner.portals.scim.pending import Pending, parse_pending
 from provisioner.portals.scim.schema import COMPANY, USER
 
 USER_ATTRIBUTES: dict[str, tuple[str, ...]] = {
@@ -62,34 +62,34 @@ COMPANY_ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 
 NEEDED = ("first_name", "last_name", "type", "billed", "number")
-"""Without these there are neither users nor companies in our sense."""
+"""The fields that a server must have."""
 
 RECEIPTS = 5
-"""Writes that one resource remembers; an interrupted run has one open step a resource."""
+"""Receipts stored on one resource; an interrupted run has one unfinished step a resource."""
 
 _TAKEN = {
     f"{CORE}User": frozenset({"id", "meta", "schemas", "externalId", "userName", "active", "groups"}),
     f"{CORE}Group": frozenset({"id", "meta", "schemas", "displayName", "members"}),
 }
-"""What has a meaning of its own on every server, or is the server's."""
+"""Attributes that have another meaning, or that the server writes."""
 
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
 class AttributeMap:
-    """Where one server holds things."""
+    """The paths of all fields on one server."""
 
-    def __init__(self, wishes: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """``wishes`` are the workspace's, ``schemas`` the server's.
+    def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
+        """``overrides`` are the paths from the workspace, ``schemas`` those of the server.
 
-        ``apps`` is the catalogue: an entitlement that is not in it is somebody else's affair.
-        Raises :class:`PortalError` for a wish that makes no sense or that the server cannot fulfil.
+        ``apps`` is the catalogue: entitlements outside of it are left alone. Raises :class:`PortalError` for
+        an override that is no path, or that the server does not have.
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
-        self._places: dict[str, tuple[Path, ...]] = {}
+        self._paths: dict[str, tuple[Path, ...]] = {}
         known = {**USER_ATTRIBUTES, **COMPANY_ATTRIBUTES}
-        for name in wishes:
+        for name in overrides:
             if name not in known:
                 raise PortalError(
                     f"portal: scim: {name} is nothing that a SCIM server is asked to hold.",
@@ -97,16 +97,16 @@ class AttributeMap:
                 )
         for name, places in known.items():
             core = f"{CORE}{'User' if name in USER_ATTRIBUTES else 'Group'}"
-            if name in wishes:
-                self._places[name] = self._wished(name, wishes[name], core)
+            if name in overrides:
+                self._paths[name] = self._overridden_path(name, overrides[name], core)
             else:
-                paths = tuple(place for place in map(path, places) if self._holds(place, core))
-                # others name their groups by externalId, too: it holds numbers where nothing else does
-                self._places[name] = paths[:1] if name == "number" else paths
-        if not any(self._has_types(place) for place in self._places["apps"]):
-            # an application that ends says so there
-            self._places["endings"] = ()
-        missing = [name for name in NEEDED if not self._places[name]]
+                paths = tuple(place for place in map(path, places) if self._is_writable(place, core))
+                # other programs use externalId as well: it has numbers only if nothing else does
+                self._paths[name] = paths[:1] if name == "number" else paths
+        if not any(self._has_types(place) for place in self._paths["apps"]):
+            # the type of an entitlement says that it is ending
+            self._paths["endings"] = ()
+        missing = [name for name in NEEDED if not self._paths[name]]
         if missing:
             raise PortalError(
                 f"This SCIM server has no place for: {', '.join(missing)}.",
@@ -114,33 +114,33 @@ class AttributeMap:
                 "or have it load schemas/scim-user.schema.json and schemas/scim-company.schema.json.",
             )
 
-    def holds(self, name: str) -> bool:
-        """Whether the server has a place for this thing."""
-        return bool(self._places[name])
+    def has(self, name: str) -> bool:
+        """True if the server has this field."""
+        return bool(self._paths[name])
 
-    def place(self, name: str) -> Path:
-        """The place where a thing is written; only for what it holds."""
-        return self._places[name][0]
-
-    @property
-    def numbers_unique(self) -> bool:
-        """The server itself keeps numbers apart (R13)."""
-        return str(self.place("number")) == COMPANY_ATTRIBUTES["number"][0]
+    def path_of(self, name: str) -> Path:
+        """The path where a field is written; only for fields that the server has."""
+        return self._paths[name][0]
 
     @property
-    def journal(self) -> bool:
-        """Whether users remember what was written, what is under way, and that they were closed."""
-        return self.holds("receipts") and self.holds("pending") and self.holds("status")
+    def enforces_unique_numbers(self) -> bool:
+        """True if the server itself rejects a number that exists (R13)."""
+        return str(self.path_of("number")) == COMPANY_ATTRIBUTES["number"][0]
+
+    @property
+    def keeps_receipts(self) -> bool:
+        """True if users store receipts, unfinished steps and their status."""
+        return self.has("receipts") and self.has("pending") and self.has("status")
 
     # --- reading ---
 
     def number(self, group: Resource) -> str:
-        """The dossier number of a group; empty for a group that is no company of ours."""
+        """The dossier number of a group; empty if it is no company."""
         found = self._text("number", group)
         return found if found and found == found.strip() and found.isprintable() else ""
 
     def company(self, group: Resource, version: int) -> Company | None:
-        """The company that a group is; None for a group that is none."""
+        """The company in a group; None if it is no company."""
         number = self.number(group)
         name = group.get("displayName")
         if not number or not isinstance(name, str):
@@ -155,9 +155,9 @@ class AttributeMap:
     def user(
         self, resource: Resource, companies: frozenset[str], known: Collection[str], version: int
     ) -> User | None:
-        """The client user that a resource is, once a step under way is finished; None for one who is none.
+        """The client user in a resource, with any unfinished step applied; None if it is no client user.
 
-        ``companies`` are those of which he is a member, ``known`` all there are.
+        ``companies`` are those of which the user is a member, ``known`` all companies.
         """
         email = resource.get("userName")
         if not isinstance(email, str) or email.count("@") != 1 or not isinstance(resource.get("id"), str):
@@ -185,21 +185,21 @@ class AttributeMap:
             id=resource["id"],
             version=version,
         )
-        return user if pending is None else pending.done(user)
+        return user if pending is None else pending.apply_to(user)
 
     def pending(self, resource: Resource) -> Pending | None:
-        """The step that is under way on this user."""
-        return read_pending(self._read("pending", resource))
+        """The unfinished step on this user."""
+        return parse_pending(self._read("pending", resource))
 
-    def given(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
-        """What is kept of a write with this key; ``name`` is ``receipts`` or ``company_receipts``.
+    def receipt(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
+        """The stored receipt of a write with this key; ``name`` is ``receipts`` or ``company_receipts``.
 
-        ``version`` is that of the resource as it stands, for what says none.
+        ``version`` is the present version of the resource, for a receipt without one.
         """
         if not key:
             return None
         id_ = str(resource.get("id", "")) if name == "receipts" else ""
-        for place in self._places[name]:
+        for place in self._paths[name]:
             for receipt in place.elements(resource):
                 if receipt.get("value") == key:
                     said = str(receipt.get("version", ""))
@@ -210,10 +210,10 @@ class AttributeMap:
             return StoredReceipt(id_, version, ledger)
         return None
 
-    # --- writing: the resource as it shall be, everything that is not ours kept ---
+    # --- writing: all other attributes of the resource are preserved ---
 
     def with_user(self, resource: Resource, before: User | None, user: User) -> Resource:
-        """The resource holding the user; only what differs from ``before`` is touched."""
+        """The resource with the user in it; only fields that differ from ``before`` change."""
         written = deepcopy(resource)
         if before is None or before.email != user.email:
             written["userName"] = user.email
@@ -235,7 +235,7 @@ class AttributeMap:
         return written
 
     def with_company(self, resource: Resource, company: Company) -> Resource:
-        """The resource holding the company."""
+        """The resource with the company in it."""
         written = deepcopy(resource)
         written["displayName"] = company.name
         if self.number(resource) != company.number:
@@ -246,19 +246,19 @@ class AttributeMap:
         return written
 
     def with_pending(self, resource: Resource, pending: Pending | None) -> Resource:
-        """The resource with a step under way, or with none."""
+        """The resource with an unfinished step, or without one."""
         written = deepcopy(resource)
-        self._write("pending", written, pending.written() if pending else None)
+        self._write("pending", written, pending.to_json() if pending else None)
         return written
 
     def with_receipt(
         self, name: str, resource: Resource, key: str, ledger: str, version: Callable[[Resource], int]
     ) -> Resource:
-        """The resource remembering a write, and its ``version`` then; the oldest writes are forgotten."""
-        if not key or not self.holds(name):
+        """The resource with the receipt of a write, and without the oldest ones."""
+        if not key or not self.has(name):
             return resource
         written = deepcopy(resource)
-        place = self.place(name)
+        place = self.path_of(name)
         kept = [one for one in place.elements(resource) if one.get("value") != key][1 - RECEIPTS :]
         receipt = {"value": key, "ledger": ledger}
         place.write(written, [*kept, receipt])
@@ -267,23 +267,23 @@ class AttributeMap:
         return written
 
     def with_billing_ends(self, group: Resource, day: date | None) -> Resource:
-        """The group with the day on which its billing stops, or with none."""
+        """The group with the last billed day, or without one."""
         written = deepcopy(group)
         self._write("billing_ends", written, day.isoformat() if day else None)
         return written
 
     def content(self, resource: Resource) -> object:
-        """What makes a version of a resource: everything but members, and what is said of single writes."""
+        """The content that makes the version: all but members, unfinished steps and receipt details."""
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
-            if self.holds(name):
-                held.pop(self.place(name).attribute, None)
+            if self.has(name):
+                held.pop(self.path_of(name).attribute, None)
         for name in ("receipts", "company_receipts"):
-            if self.holds(name):
-                place = self.place(name)
+            if self.has(name):
+                place = self.path_of(name)
                 held[place.attribute] = [one.get("value") for one in place.elements(resource)]
-        # the elements of an attribute have no order (RFC 7643, section 2.4), and none is like absent
+        # elements have no order (RFC 7643, section 2.4), and empty means absent
         return {
             name: sorted(map(canonical, what)) if isinstance(what, list) else what
             for name, what in held.items()
@@ -292,8 +292,8 @@ class AttributeMap:
 
     # --- details ---
 
-    def _wished(self, name: str, wish: str, core: str) -> tuple[Path, ...]:
-        if wish.strip() in ("", "none"):
+    def _overridden_path(self, name: str, override_: str, core: str) -> tuple[Path, ...]:
+        if override_.strip() in ("", "none"):
             if name in NEEDED:
                 raise PortalError(
                     f"portal: scim: {name} cannot be left out: without it there are no client accesses.",
@@ -301,10 +301,10 @@ class AttributeMap:
                 )
             return ()
         try:
-            place = path(wish)
-        except NoPath:
+            place = path(override_)
+        except InvalidPath:
             raise PortalError(
-                f"portal: scim: {name}: {wish} is no attribute path.",
+                f"portal: scim: {name}: {override_} is no attribute path.",
                 'Write it like phoneNumbers[type eq "work"].value or urn:…:User:costCenter.',
             ) from None
         self._schemas.names.learn((place.urn, place.name, place.by, place.part))
@@ -314,14 +314,14 @@ class AttributeMap:
                 f"portal: scim: {name}: {place} holds something else.",
                 "Name an attribute that nothing else stands in.",
             )
-        silent = self._schemas.silent(place.urn or core)
-        if not silent and not self._holds(place, core):
+        is_undescribed = self._schemas.is_undescribed(place.urn or core)
+        if not is_undescribed and not self._is_writable(place, core):
             raise PortalError(
                 f"portal: scim: {name}: this server has no attribute {place} that can be written.",
                 "Its schemas are at /Schemas; for what it does not hold, write none.",
             )
-        # what cannot be looked up is taken at its word; what is not kept is told once it is written
-        _require_shape(name, place, None if silent else self._definition(place, core))
+        # without a schema the override is trusted; a value that is not stored is reported after the write
+        _require_shape(name, place, None if is_undescribed else self._definition(place, core))
         return (place,)
 
     def _definition(self, place: Path, core: str) -> Definition:
@@ -329,7 +329,7 @@ class AttributeMap:
             return Definition(False, True, frozenset())
         return self._schemas.definition(place.urn or core, place.name)
 
-    def _holds(self, place: Path, core: str) -> bool:
+    def _is_writable(self, place: Path, core: str) -> bool:
         if place.urn and not self._schemas.has(place.urn):
             return False
         definition = self._definition(place, core)
@@ -337,28 +337,30 @@ class AttributeMap:
 
     def _has_types(self, place: Path) -> bool:
         core = f"{CORE}User"
-        return self._schemas.silent(place.urn or core) or self._holds(replace(place, part="type"), core)
+        return self._schemas.is_undescribed(place.urn or core) or self._is_writable(
+            replace(place, part="type"), core
+        )
 
     def _read(self, name: str, resource: Resource) -> Any:
-        return next((held for place in self._places[name] if (held := place.read(resource))), None)
+        return next((held for place in self._paths[name] if (held := place.read(resource))), None)
 
     def _text(self, name: str, resource: Resource) -> str:
         held = self._read(name, resource)
         return held if isinstance(held, str) else ""
 
     def _write(self, name: str, resource: Resource, wanted: str | None) -> None:
-        if self.holds(name):
-            self.place(name).write(resource, wanted)
+        if self.has(name):
+            self.path_of(name).write(resource, wanted)
 
     def _type(self, resource: Resource) -> UserType:
-        place = self.place("type")
+        place = self.path_of("type")
         held: Sequence[Any] = [one.get("value") for one in place.elements(resource) if _is_role(one)]
         if not held:
             held = [place.read(resource)]
         return UserType.ADMINISTRATOR if UserType.ADMINISTRATOR in held else UserType.STANDARD
 
     def _write_type(self, resource: Resource, type_: UserType) -> None:
-        place = self.place("type")
+        place = self.path_of("type")
         core = f"{CORE}User"
         if place.by or place.part or not self._definition(place, core).many:
             place.write(resource, str(type_))
@@ -367,18 +369,18 @@ class AttributeMap:
         place.write(resource, [*others, {"value": str(type_)}])
 
     def _status(self, resource: Resource) -> Status:
-        """Whether he may log in, ``active`` alone says; the status says what he is otherwise."""
+        """The status: ``active`` alone says who may log in, the stored status what an inactive user is."""
         if resource.get("active", True) is True:
             return Status.ACTIVE
         waits = self._text("status", resource) == Status.TO_VALIDATE
         return Status.TO_VALIDATE if waits else Status.CLOSED
 
     def _grants(self, resource: Resource) -> Iterator[Grant]:
-        if not self.holds("apps"):
+        if not self.has("apps"):
             return
         days = self._endings(resource)
         seen: dict[str, Grant] = {}
-        for entry in self.place("apps").elements(resource):
+        for entry in self.path_of("apps").elements(resource):
             app, kind = str(entry.get("value", "")), str(entry.get("type") or "")
             if not self._is_grant(entry):
                 continue
@@ -391,37 +393,37 @@ class AttributeMap:
         yield from seen.values()
 
     def _endings(self, resource: Resource) -> dict[str, date]:
-        if not self.holds("endings"):
+        if not self.has("endings"):
             return {}
         found = {
             str(entry.get("value", "")): _day(str(entry.get("ends", "")))
-            for entry in self.place("endings").elements(resource)
+            for entry in self.path_of("endings").elements(resource)
         }
         return {app: day for app, day in found.items() if day is not None}
 
     def _write_grants(self, resource: Resource, grants: frozenset[Grant]) -> None:
-        if not self.holds("apps"):
+        if not self.has("apps"):
             return
-        place = self.place("apps")
+        place = self.path_of("apps")
         others = [entry for entry in place.all_elements(resource) if not self._is_grant(entry)]
         before = {entry["value"]: entry for entry in place.elements(resource) if self._is_grant(entry)}
         ours: list[Resource] = []
         for grant in sorted(grants, key=lambda grant: grant.app):
-            # what else is said of an application stays
+            # other parts of the entitlement are preserved
             kept = {name: held for name, held in before.get(grant.app, {}).items() if name != "type"}
             kind = {} if grant.state is AppState.ACTIVE else {"type": str(grant.state)}
             ours.append({**kept, "value": grant.app, **kind})
         place.write(resource, [*others, *ours])
-        if self.holds("endings"):
+        if self.has("endings"):
             days = [
                 {"value": grant.app, "ends": grant.ends.isoformat()}
                 for grant in sorted(grants, key=lambda grant: grant.app)
                 if grant.ends is not None
             ]
-            self.place("endings").write(resource, days)
+            self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """One of an application of ours; what has another kind, or is not in the catalogue, is another's."""
+        """True if the entitlement is an application of the catalogue, with no other type."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""
@@ -429,7 +431,7 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raises :class:`PortalError` for a part of what must be whole, and for one value instead of several."""
+    """Raises :class:`PortalError` if the path is not whole or not multi-valued where it must be."""
     if name in ("pending", "billing_ends") and (place.part or place.by):
         raise PortalError(
             f"portal: scim: {name}: {place} is a part of an attribute.",
@@ -445,12 +447,12 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
 
 
 def _is_role(element: Any) -> bool:
-    """One of ours: of another program's, its type says which."""
+    """True if the role is a user type; roles of other programs have a type."""
     return isinstance(element, dict) and element.get("value") in tuple(UserType) and not element.get("type")
 
 
 def _phone(text: str) -> str | None:
-    """The number in the form of E.164, however it is written (RFC 3966, A16); as it stands, if it is none."""
+    """The number in E.164 form, from RFC 3966 or with separators (A16); other texts unchanged."""
     bare = re.sub(r"[\s().-]", "", re.sub(r"(?i)^tel:", "", text))
     return bare if re.fullmatch(r"\+[0-9]+", bare) else text or None
 

@@ -1,4 +1,4 @@
-"""One spelling of each name that a SCIM server says: they are case-insensitive (RFC 7643, section 2.1)."""
+"""One spelling for each attribute name: they are case-insensitive (RFC 7643, section 2.1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CORE = (
     "Resources totalResults detail patch etag filter supported "
     "schema endpoint schemaExtensions attributes subAttributes multiValued mutability"
 )
-"""The names of the RFCs that are written down in this program."""
+"""The names from the RFCs that this program uses."""
 
 
 def _names(attributes: Iterable[Attribute]) -> Iterator[str]:
@@ -26,7 +26,7 @@ def _names(attributes: Iterable[Attribute]) -> Iterator[str]:
 
 
 class Names(dict[str, str]):
-    """How each name is spelled here, by how anybody spells it."""
+    """The spelling used here, by any other spelling of a name."""
 
     def __init__(self) -> None:
         self._spelled: dict[str, str] = {}
@@ -40,26 +40,26 @@ class Names(dict[str, str]):
         return spelled
 
     def learn(self, names: Iterable[str]) -> None:
-        """Spell these so from now on; those that are known stay as they are."""
+        """Use these spellings; names that are known keep theirs."""
         for name in names:
             self._spelled.setdefault(name.lower(), name)
         self.clear()
 
     def path(self, place: Path) -> Path:
-        """A path in the one spelling of its names."""
+        """The path with the spelling used here."""
         return replace(
             place, urn=self[place.urn], name=self[place.name], by=self[place.by], part=self[place.part]
         )
 
-    def arrived(self, found: Any) -> Any:
-        """What a server said, in the one spelling, and without nulls: those are like absent (section 2.5)."""
+    def normalized(self, found: Any) -> Any:
+        """JSON from a server in the spelling used here, without nulls, which mean absent (section 2.5)."""
         kind = type(found)
         if kind is dict:
             return {
-                self[name]: held if type(held) is str else self.arrived(held)
+                self[name]: held if type(held) is str else self.normalized(held)
                 for name, held in found.items()
                 if held is not None
             }
         if kind is list:
-            return [self.arrived(one) for one in found if one is not None]
+            return [self.normalized(one) for one in found if one is not None]
         return found

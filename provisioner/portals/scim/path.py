@@ -1,4 +1,4 @@
-"""Attribute paths of SCIM resources (RFC 7644, section 3.10): where in a resource a thing is held.
+"""Attribute paths of SCIM resources (RFC 7644, section 3.10).
 
 ``userName`` · ``name.givenName`` · ``phoneNumbers[type eq "work"].value`` · ``urn:…:User:billedCompany``
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Resource = dict[str, Any]
-"""A SCIM resource, as its JSON reads."""
+"""A SCIM resource, as decoded from JSON."""
 
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 
@@ -21,8 +21,8 @@ _PATH = re.compile(
 )
 
 
-class NoPath(ValueError):
-    """A text that is no attribute path of the kinds above."""
+class InvalidPath(ValueError):
+    """The text is not one of the attribute paths above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +44,11 @@ class Path:
 
     @property
     def attribute(self) -> str:
-        """The whole attribute that this is in."""
+        """The whole attribute, without filter and part."""
         return f"{self.urn}:{self.name}" if self.urn else self.name
 
     def read(self, resource: Resource) -> Any:
-        """What the resource holds there; None for nothing."""
+        """The value in the resource; None if absent."""
         held = self._home(resource).get(self.name)
         if self.by:
             held = next((one for one in _elements(held) if self._chooses(one)), None)
@@ -57,7 +57,7 @@ class Path:
         return held
 
     def write(self, resource: Resource, wanted: Any) -> None:
-        """Have the resource hold this there, or nothing (None); its other elements and parts stay."""
+        """Set the value in the resource, or remove it (None); other elements and parts are preserved."""
         if self.urn and self.urn not in resource:
             if wanted is None:
                 return
@@ -84,11 +84,11 @@ class Path:
             _keep(home, self.name, wanted)
 
     def elements(self, resource: Resource) -> list[Resource]:
-        """What an attribute with several elements holds, each with its parts."""
+        """The elements of a multi-valued attribute that have parts."""
         return _elements(self._home(resource).get(self.name))
 
     def all_elements(self, resource: Resource) -> list[Any]:
-        """Those too that have no parts, as some servers keep plain texts."""
+        """All elements: some servers store plain strings."""
         held = self._home(resource).get(self.name)
         return list(held) if isinstance(held, list) else []
 
@@ -101,17 +101,17 @@ class Path:
 
 
 def path(text: str) -> Path:
-    """The path that a text writes down. Raises :class:`NoPath`."""
+    """Parse a path. Raises :class:`InvalidPath`."""
     found = _PATH.fullmatch(text.strip())
     if found is None:
-        raise NoPath(text)
+        raise InvalidPath(text)
     urn, name, by, word, part = (found[group] or "" for group in ("urn", "name", "by", "word", "part"))
-    # what is said of the resource's own schema may say so
+    # the core schema may be written or left out
     return Path("" if urn.lower().startswith(CORE.lower()) else urn, name, by, word, part)
 
 
 def attributes(resource: Resource) -> dict[str, Any]:
-    """Every attribute of a resource by its path; those that the server alone writes are left out."""
+    """All attributes of a resource by path, without those that only the server writes."""
     found: dict[str, Any] = {}
     for name, held in resource.items():
         if name.lower().startswith("urn:") and isinstance(held, dict):
@@ -126,7 +126,7 @@ def _elements(held: Any) -> list[Resource]:
 
 
 def _keep(home: Resource, name: str, wanted: Any) -> None:
-    """Empty is the same as absent (RFC 7643, section 2.5)."""
+    """Set a member, or remove it if empty, which means absent (RFC 7643, section 2.5)."""
     if wanted is None or wanted == [] or wanted == {}:
         home.pop(name, None)
     else:

@@ -1,4 +1,4 @@
-"""A step of several writes on a SCIM server, which has no transaction: what its user keeps meanwhile."""
+"""The announcement of a step of several writes, stored on its user while the step is unfinished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A step of several writes on one user, begun and not finished: what is left to do."""
+    """What remains to be done of a step of several writes on one user."""
 
     key: str
     ledger: str
@@ -22,20 +22,20 @@ class Pending:
     billed: str = ""
     type: UserType | None = None
     created: bool = False
-    """The step made the account, so that there is nothing before it."""
+    """The step created the account."""
 
-    def written(self) -> str:
-        """As the server keeps it."""
+    def to_json(self) -> str:
+        """The announcement as stored on the server."""
         words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
         words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
         words["created"] = self.created
         said = {name: word for name, word in words.items() if word}
         return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
 
-    def done(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
-        """The user as the step leaves him; what he or others changed meanwhile stays.
+    def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
+        """The user as the step leaves them; other changes made meanwhile are preserved.
 
-        ``waiting`` is how somebody reads who was created and not yet activated.
+        ``waiting`` is the status in which a user reads that was created and not yet activated.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status
@@ -50,8 +50,8 @@ class Pending:
         )
 
 
-def read_pending(written: Any) -> Pending | None:
-    """What :meth:`Pending.written` wrote; None for anything else."""
+def parse_pending(written: Any) -> Pending | None:
+    """Parse the result of :meth:`Pending.to_json`; None for anything else."""
     try:
         words = json.loads(written) if isinstance(written, str) else None
         if not isinstance(words, dict):
@@ -70,8 +70,8 @@ def read_pending(written: Any) -> Pending | None:
         return None
 
 
-def pending_of(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
-    """What is left to do for this call once it is announced."""
+def pending_for(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
+    """What remains to be done for this call once it is announced."""
     was = before.companies if before else frozenset()
     return Pending(
         call.key,

@@ -1,6 +1,7 @@
-"""What a SCIM server would give back, were it as desired.
+"""The part of a desired state that a SCIM server can store.
 
-What it has no place for is told before, once a kind; what it does not keep though it says yes, after.
+Fields without an attribute are reported before the plan, once a field; values that the server accepts and
+does not store are reported after the write.
 """
 
 from __future__ import annotations
@@ -16,94 +17,94 @@ _USER_SCHEMA = "schemas/scim-user.schema.json"
 _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
-def project(desired: State, places: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
-    """See :meth:`~provisioner.portal.Portal.project`."""
+def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
+    """The desired state as this server would return it, and a warning for each field it cannot store."""
     lost: dict[str, int] = {}
-    companies = {number: _company(company, places, lost) for number, company in desired.companies.items()}
+    companies = {number: _company(company, mapping, lost) for number, company in desired.companies.items()}
     users = {}
     for key, user in desired.users.items():
-        fit = _user(user, places, lost)
+        fit = _user(user, mapping, lost)
         if fit is not None:
             users[key] = fit
     if not lost:
         return desired, ()
-    return State(companies, users), list(_told(lost))
+    return State(companies, users), list(_warnings(lost))
 
 
-SENT = ("email", "first_name", "last_name", "phone", "type", "billed", "production", "apps")
-"""What a new account is sent with; whether it may be used is sent last."""
+CREATED_FIELDS = ("email", "first_name", "last_name", "phone", "type", "billed", "production", "apps")
+"""The fields that a new account is created with; its status is written last."""
 
 
 def differing(before: User, wanted: User) -> set[str]:
-    """What a step changes of a user himself."""
-    return {name for name in (*SENT, "status") if getattr(before, name) != getattr(wanted, name)}
+    """The fields of a user that a step changes, companies aside."""
+    return {name for name in (*CREATED_FIELDS, "status") if getattr(before, name) != getattr(wanted, name)}
 
 
 def unsaved_user_fields(
-    found: User | None, wanted: User, names: Collection[str], places: AttributeMap
+    found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
-    """What of these a server did not keep as written, each with its place; ``found`` is who is there now."""
+    """The fields among ``names`` that were not stored as written, with their paths; ``found`` is stored."""
     if found is None:
-        return [_placed("billed", places)]
+        return [_with_place("billed", mapping)]
     folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
     lost = differing(*folded) & set(names)
     return [
-        _placed(name, places)
-        for name in (*SENT, "status")
-        if name in lost and (name in _UNPLACED or places.holds(name))
+        _with_place(name, mapping)
+        for name in (*CREATED_FIELDS, "status")
+        if name in lost and (name in _UNPLACED or mapping.has(name))
     ]
 
 
-def unsaved_company_fields(found: Company | None, wanted: Company, places: AttributeMap) -> list[str]:
-    """Likewise of a company."""
+def unsaved_company_fields(found: Company | None, wanted: Company, mapping: AttributeMap) -> list[str]:
+    """The fields of a company that were not stored as written, with their paths."""
     if found is None:
-        return [_placed("number", places)]
+        return [_with_place("number", mapping)]
     lost = ["displayName"] if found.name != wanted.name else []
-    if found.siren != wanted.siren and places.holds("siren"):
-        lost.append(_placed("siren", places))
-    if found.billing != wanted.billing and places.holds("billing_mode") and places.holds("offer"):
-        lost += [_placed(name, places) for name in ("billing_mode", "offer")]
+    if found.siren != wanted.siren and mapping.has("siren"):
+        lost.append(_with_place("siren", mapping))
+    if found.billing != wanted.billing and mapping.has("billing_mode") and mapping.has("offer"):
+        lost += [_with_place(name, mapping) for name in ("billing_mode", "offer")]
     return lost
 
 
 _UNPLACED = {"email": "userName", "status": "active"}
-"""What every server holds in one place."""
+"""The fields that every server has under one name."""
 
 
-def _placed(name: str, places: AttributeMap) -> str:
-    return f"{name} ({places.place(name) if places.holds(name) else _UNPLACED[name]})"
+def _with_place(name: str, mapping: AttributeMap) -> str:
+    return f"{name} ({mapping.path_of(name) if mapping.has(name) else _UNPLACED[name]})"
 
 
-def _company(company: Company, places: AttributeMap, lost: dict[str, int]) -> Company:
-    if company.siren is not None and not places.holds("siren"):
+def _company(company: Company, mapping: AttributeMap, lost: dict[str, int]) -> Company:
+    if company.siren is not None and not mapping.has("siren"):
         _count(lost, "siren")
         company = replace(company, siren=None)
-    if company.billing is not None and not (places.holds("billing_mode") and places.holds("offer")):
+    if company.billing is not None and not (mapping.has("billing_mode") and mapping.has("offer")):
         _count(lost, "billing_mode")
         company = replace(company, billing=None)
     return company
 
 
-def _user(user: User, places: AttributeMap, lost: dict[str, int]) -> User | None:
-    if user.status is Status.TO_VALIDATE and not places.holds("status"):
+def _user(user: User, mapping: AttributeMap, lost: dict[str, int]) -> User | None:
+    if user.status is Status.TO_VALIDATE and not mapping.has("status"):
         _count(lost, "status")
         return None
-    if user.phone is not None and not places.holds("phone"):
+    if user.phone is not None and not mapping.has("phone"):
         _count(lost, "phone")
         user = replace(user, phone=None)
-    if user.production is Production.FULL and not places.holds("production"):
+    if user.production is Production.FULL and not mapping.has("production"):
         _count(lost, "production")
         user = replace(user, production=Production.CONSULTATION)
-    if user.apps and not places.holds("apps"):
+    if user.apps and not mapping.has("apps"):
         _count(lost, "apps")
         user = replace(user, apps=frozenset())
-    if not places.holds("endings") and any(grant.state is AppState.ENDING for grant in user.apps):
+    if not mapping.has("endings") and any(grant.state is AppState.ENDING for grant in user.apps):
         _count(lost, "endings")
-        user = replace(user, apps=frozenset(map(_lasting, user.apps)))
+        user = replace(user, apps=frozenset(map(_without_end, user.apps)))
     return user
 
 
-def _lasting(grant: Grant) -> Grant:
+def _without_end(grant: Grant) -> Grant:
     return Grant(grant.app, AppState.ACTIVE) if grant.state is AppState.ENDING else grant
 
 
@@ -126,7 +127,7 @@ _SENTENCES: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-def _told(lost: Mapping[str, int]) -> Iterator[Diagnostic]:
+def _warnings(lost: Mapping[str, int]) -> Iterator[Diagnostic]:
     for name, count in lost.items():
         words, noun, schema = _SENTENCES[name]
         plural = "companies" if noun == "company" else "users"

@@ -1,7 +1,7 @@
-"""What SCIM's own schemas have no place for, and the two schemas of ours that have.
+"""The two schema extensions for fields that SCIM's own schemas lack.
 
-Of one table ``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json`` are made, which a
-server loads. Which of our words stands in which attribute says the table of ``scim_mapping``, by name.
+``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json`` are generated from this table; a
+server loads them. ``mapping`` says which field is stored in which attribute.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RESOURCE_TYPE = f"{CORE}ResourceType"
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute; with ``parts`` it has several elements of these sub-attributes."""
+    """One attribute; with ``parts`` it is multi-valued, with these sub-attributes."""
 
     name: str
     description: str
     words: tuple[str, ...] = ()
-    """The only values, where they are few."""
+    """The allowed values, if they are few."""
     unique: bool = False
     parts: tuple[Attribute, ...] = ()
 
@@ -84,7 +84,7 @@ _OWNERS = {USER: ("User", "/Users", f"{CORE}User"), COMPANY: ("Group", "/Groups"
 
 
 def schema_resource(urn: str) -> dict[str, Any]:
-    """The Schema resource (RFC 7643, section 7) of one of the two."""
+    """The Schema resource (RFC 7643, section 7) of one extension."""
     name, description, attributes = TABLE[urn]
     return {
         "schemas": [SCHEMA],
@@ -96,7 +96,7 @@ def schema_resource(urn: str) -> dict[str, Any]:
 
 
 def resource_types() -> list[dict[str, Any]]:
-    """The resource types (RFC 7643, section 6) of a server that holds everything."""
+    """The resource types (RFC 7643, section 6) of a server with both extensions."""
     return [
         {
             "schemas": [RESOURCE_TYPE],

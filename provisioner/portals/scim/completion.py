@@ -1,0 +1,154 @@
+"""Steps of several writes on a SCIM server, which has no transactions: finished, or withdrawn.
+
+The first write announces the step on its user (:class:`Pending`); the last one removes the announcement and
+stores the receipt. A snapshot shows the user of an unfinished step as the step leaves them; the next write to
+that user finishes it.
+
+    create    ▸ inactive, announced  ▸ join          ▸ active, receipt
+    dossiers  ▸ announced            ▸ leave, join   ▸ receipt
+    move      ▸ announced, demoted   ▸ join          ▸ billed, promoted, receipt
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+from provisioner.errors import PortalError
+from provisioner.model import Status
+from provisioner.portals.http import NoResponse
+from provisioner.portals.scim.client import ScimClient, ScimError
+from provisioner.portals.scim.directory import Directory
+from provisioner.portals.scim.path import Resource
+from provisioner.portals.scim.pending import Pending
+
+TRIES = 5
+"""Attempts at a write that conflicts with another writer's, or whose response is lost."""
+
+T = TypeVar("T")
+
+
+def retry_write(write: Callable[[], T]) -> T:
+    """The result of a write that may be repeated after a conflict, a server error or a lost response."""
+    for left in reversed(range(TRIES)):
+        try:
+            return write()
+        except ScimError as problem:
+            if not (problem.moved or problem.broken) or not left:
+                raise
+        except NoResponse as problem:
+            if not problem.unknown or not left:
+                raise
+    raise AssertionError
+
+
+class StepCompletion:
+    """Finishes the unfinished steps of users, for one ledger."""
+
+    def __init__(self, client: ScimClient, directory: Directory, ledger: str) -> None:
+        self._client = client
+        self._directory = directory
+        self._mapping = directory.mapping
+        self._ledger = ledger
+
+    def finished(self, resource: Resource) -> Resource:
+        """The user after any unfinished step on them is finished, from whatever ledger it comes."""
+        pending = self._mapping.pending(resource)
+        return resource if pending is None else self.finish(resource, pending)
+
+    def finish(self, resource: Resource, pending: Pending) -> Resource:
+        """Do the remaining writes of a step; each of them may be done already.
+
+        A step that the server refuses is withdrawn. Raises :class:`ScimError` then, and
+        :class:`PortalError` if withdrawing fails as well.
+        """
+        id_, directory = str(resource["id"]), self._directory
+        try:
+            for number in pending.remove:
+                self._write_membership(id_, number, belongs=False)
+            for number in pending.add:
+                self._write_membership(id_, number, belongs=True)
+            resource = retry_write(lambda: self._write_last(id_, pending))
+        except ScimError as problem:
+            # the user is shown as they are now, and the next plan starts from there
+            try:
+                retry_write(lambda: self._withdraw(id_, pending))
+            except (ScimError, NoResponse):
+                if self._mapping.keeps_receipts and pending.ledger == self._ledger:
+                    # a step of this ledger stays unsettled, and the next run finishes it
+                    raise uncompletable(resource, problem) from problem
+                raise problem from None
+            raise
+        directory.cache_user(resource)
+        return resource
+
+    def _write_membership(self, id_: str, number: str, *, belongs: bool) -> None:
+        directory, endpoint = self._directory, self._client.features.groups
+        write = self._client.join if belongs else self._client.leave
+        group = directory.group_ids([number]).get(number)
+        if group is not None:
+            try:
+                retry_write(partial(write, endpoint, group, id_))
+            except ScimError as problem:
+                if problem.status != 404:
+                    raise
+                directory.evict_group(number)
+                group = None
+        if group is None and belongs:
+            raise ScimError(404, f"There is no company {number} any more.")
+        directory.update_membership(id_, *(((number,), ()) if belongs else ((), (number,))))
+
+    def _write_last(self, id_: str, pending: Pending) -> Resource:
+        mapping, users = self._mapping, self._client.features.users
+        resource = self._client.read(users, id_)
+        if resource is None:
+            raise ScimError(404, "The user is gone.")
+        if mapping.keeps_receipts and mapping.pending(resource) != pending:
+            # another writer ended this step, and may be in the middle of another one
+            if pending.key and self._directory.user_receipt(resource, pending.key) is None:
+                raise ScimError(409, "Somebody else took the step back.", moved=True)
+            return resource
+        bare = mapping.with_pending(resource, None)
+        found = self._directory.as_user(bare)
+        if found is None:
+            raise ScimError(409, "The user is no client access any more.")
+        desired = pending.apply_to(found, Status.TO_VALIDATE if mapping.has("status") else Status.CLOSED)
+        written = mapping.with_user(bare, found, desired)
+        written = self._directory.with_receipt(written, pending.key, pending.ledger)
+        return self._client.update(users, resource, written)
+
+    def _withdraw(self, id_: str, pending: Pending) -> None:
+        """Remove the announcement of a step; an account that the step was creating is deleted again.
+
+        An account without its companies would break R5 in every later plan, and get no welcome.
+        """
+        users, directory = self._client.features.users, self._directory
+        resource = directory.user(id_)
+        if resource is None or not self._is_unfinished(resource, pending):
+            return
+        if pending.created and resource.get("active") is False:
+            for number in pending.add:
+                # a server that failed may have added the membership nevertheless
+                directory.group(number, reread=False)
+            for number in sorted(directory.companies_of(id_) & set(pending.add)):
+                self._write_membership(id_, number, belongs=False)
+            self._client.delete(users, resource)
+            directory.evict_user(id_)
+        elif self._mapping.keeps_receipts:
+            bare = self._mapping.with_pending(resource, None)
+            directory.cache_user(self._client.update(users, resource, bare))
+
+    def _is_unfinished(self, resource: Resource, pending: Pending) -> bool:
+        if self._mapping.keeps_receipts:
+            return self._mapping.pending(resource) == pending
+        return bool(pending.key) and resource.get("externalId") == f"{pending.ledger}:{pending.key}"
+
+
+def uncompletable(user: Resource, problem: ScimError) -> PortalError:
+    """The error for a step that the server lets neither finish nor withdraw."""
+    return PortalError(
+        f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
+        f"({problem.detail}), and to take it back.",
+        "Once the server takes it, run the same command again: it is finished first.",
+    )
