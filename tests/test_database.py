@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,6 +160,21 @@ def test_a_newer_layout_is_refused(place: Database) -> None:
     for opened in (lambda: place.connect(OURS), lambda: place.read(OURS, sizes)):
         with pytest.raises(LedgerError, match="newer version"):
             opened()
+
+
+@pytest.mark.parametrize("tables", [NEXT.tables, None])
+def test_other_tables_under_the_same_number_are_refused(
+    tables: str | None, place: Database, shelves: Connection
+) -> None:
+    with transaction(shelves):
+        if tables is None:
+            shelves.execute("DELETE FROM fact WHERE name = 'tables'")
+    changed = replace(OURS, tables=tables or OURS.tables)
+    for opened in (lambda: place.connect(changed), lambda: place.read(changed, sizes)):
+        with pytest.raises(LedgerError, match="unreleased version of this program") as caught:
+            opened()
+        assert "remove it" in caught.value.remedy
+    assert sizes(shelves) == {"b": 3, "a": 5}
 
 
 def test_an_older_layout_is_replaced_by_whoever_writes(place: Database, shelves: Connection) -> None:
@@ -499,7 +515,7 @@ def test_a_connection_lost_within_a_transaction_is_told_and_nothing_is_done_twic
         write("2", "BEGIN")
     facts = place.read(OURS, lambda opened: dict(opened.execute("SELECT * FROM fact")))
     assert facts is not None
-    assert facts.keys() - {"application", "layout"} == {"2"}
+    assert facts.keys() - {"application", "layout", "tables"} == {"2"}
 
 
 def test_a_server_that_died_is_told_and_forgiven_once_it_is_back(postgres: PostgresServer) -> None:

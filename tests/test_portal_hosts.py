@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,11 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
-from people import ESSENTIEL, NOW, TERMS, company, user
+from people import NOW, TERMS, user
 from reference_portal import MemoryPortal
-from shell_support import copy_sample, tables
 
-from provisioner.cli import run
 from provisioner.embedded.host import AuthorisedCall, PortalHost
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import ReadOnlyPortal
@@ -267,54 +264,3 @@ def test_a_file_that_was_removed_or_replaced_while_it_was_open_is_used_no_more(t
         away.rename(file)
         assert twin.about() == opened.about()
         opened.again().close()
-
-
-# --- a file from before ---
-
-_TO_VERSION_1 = """
-DROP TABLE letter_claim; DROP TABLE lease; DROP TABLE api_token; DROP TABLE api_client;
-DROP INDEX company_seq; DROP INDEX client_user_seq;
-ALTER TABLE company DROP COLUMN seq; ALTER TABLE company DROP COLUMN changed;
-ALTER TABLE client_user DROP COLUMN seq; ALTER TABLE client_user DROP COLUMN changed;
-CREATE TABLE older (key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO older SELECT key, id, version FROM receipt;
-DROP TABLE receipt; ALTER TABLE older RENAME TO receipt;
-DELETE FROM fact WHERE name = 'counter'; PRAGMA user_version = 1;
-"""
-
-
-def test_a_portal_of_an_older_program_is_read_as_it_is_and_brought_up_to_date_by_the_first_run_that_writes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = copy_sample(tmp_path / "firm")
-    assert run(["-C", str(folder), "apply", "--auto-approve"]) == 0
-    file = folder / "portal.db"
-    opened = SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)
-    newest, state = opened.about(), opened.snapshot().state
-    opened.close()
-    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-        connection.executescript(_TO_VERSION_1)
-        (key, id_, version) = connection.execute("SELECT * FROM receipt ORDER BY id DESC").fetchone()
-    held, bytes_ = tables(file), file.read_bytes()
-    capsys.readouterr()
-    assert run(["-C", str(folder), "plan", "--detailed-exitcode"]) == 0
-    assert "No changes" in capsys.readouterr().out
-    assert (tables(file), file.read_bytes()) == (held, bytes_)
-    assert run(["-C", str(folder), "portal", "configure"]) == 0
-    opened = SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)
-    assert list(opened.snapshot().state.users.items()) == list(state.users.items())
-    assert (opened.about().portal, opened.about().counter) == (newest.portal, 1)
-    assert names(opened.page_of_users(limit=2).items) == names(tuple(state.users.values())[:2])
-    # from before it was written down for which ledger: it is good for whoever asks
-    receipt = opened.receipt(key, "any-ledger")
-    assert receipt is not None
-    assert (receipt.verdict, receipt.id, receipt.version) == (Verdict.APPLIED, id_, version)
-    # and whatever for
-    assert opened.execute([Call(key, CreateCompany("98", "98"))]) == [receipt]
-    desk = Desk(opened)
-    desk.company(company("99", billing=ESSENTIEL))
-    require(desk.do(EditCompanies("claire.martin@boulangerie-martin.fr", add=("99",))))
-    assert list(opened.snapshot().state.companies)[-1] == "99"
-    assert opened.about().counter == 4
-    assert opened.claim_letters("", 0, "run", {"1" * 64: ()}) == {"1" * 64: "run"}
-    opened.close()

@@ -66,8 +66,8 @@ class StoredReceipt:
 
     id: str
     version: int
-    ledger: str | None
-    """Which ledger it was applied for; None from before this was kept."""
+    ledger: str
+    """The ledger it was applied for, "" for none."""
     asked: str | None = None
     """The :func:`fingerprint` of what was asked; None where that is not kept."""
 
@@ -125,8 +125,8 @@ def fingerprint(call: Call) -> str:
 
 def repeated(key: str, given: StoredReceipt, ledger: str) -> Receipt:
     """The answer to a call that was applied before: *applied* to the same ledger, *already* to any other."""
-    ours = given.ledger is None or given.ledger == ledger
-    return Receipt(key, Verdict.APPLIED if ours else Verdict.ALREADY, given.id, given.version)
+    verdict = Verdict.APPLIED if given.ledger == ledger else Verdict.ALREADY
+    return Receipt(key, verdict, given.id, given.version)
 
 
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
@@ -240,7 +240,7 @@ def _reused(call: Call) -> Receipt:
 
 def _made_for_another(job: AuthorisedCall, given: StoredReceipt, found: Resource | None) -> bool:
     """Whom another ledger created has given up the name since: he is not whom this call would create."""
-    if not isinstance(job.call.step, CreateUser) or given.ledger in (None, job.ledger):
+    if not isinstance(job.call.step, CreateUser) or given.ledger == job.ledger:
         return False
     return not isinstance(found, User) or found.id != given.id
 

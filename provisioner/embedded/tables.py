@@ -42,7 +42,7 @@ from provisioner.storage.schema import DatabaseSchema
 BATCH = 1_000
 """Calls a transaction: one commit for each costs ten times one for a hundred."""
 
-_SCHEMA = """
+_TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE term (kind TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, value));
 CREATE TABLE company (
@@ -72,10 +72,8 @@ CREATE TABLE invitation (
     user_id TEXT PRIMARY KEY REFERENCES client_user (id), generation INTEGER NOT NULL,
     expires INTEGER NOT NULL, token_hash TEXT NOT NULL, used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE receipt (
-    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT, asked TEXT) WITHOUT ROWID;
-"""
-
-_SHARED = """
+    key TEXT PRIMARY KEY, id TEXT NOT NULL, version INTEGER NOT NULL, ledger TEXT NOT NULL,
+    asked TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE letter_claim (key TEXT PRIMARY KEY, ledger TEXT NOT NULL, run TEXT NOT NULL);
 CREATE TABLE lease (
     ledger TEXT PRIMARY KEY, owner TEXT NOT NULL, fence BIGINT NOT NULL, holder TEXT NOT NULL,
@@ -88,24 +86,7 @@ CREATE TABLE api_token (
     expires BIGINT NOT NULL);
 """
 
-_TO_VERSION_2 = """
-ALTER TABLE company ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE company ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
-UPDATE company SET seq = rowid, changed = 1;
-CREATE UNIQUE INDEX company_seq ON company (seq);
-ALTER TABLE client_user ADD COLUMN seq BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE client_user ADD COLUMN changed BIGINT NOT NULL DEFAULT 0;
-UPDATE client_user SET seq = rowid, changed = 1;
-CREATE UNIQUE INDEX client_user_seq ON client_user (seq);
-ALTER TABLE receipt ADD COLUMN ledger TEXT;
-ALTER TABLE receipt ADD COLUMN asked TEXT;
-INSERT INTO fact (name, value) VALUES ('counter', '1');
-"""
-"""A receipt from before has no ledger and no fingerprint: it is good for whoever asks, whatever for."""
-
-PORTAL_SCHEMA = DatabaseSchema(
-    "portal", 0x70727074, 2, _SCHEMA + _SHARED, PortalError, migrations=(_TO_VERSION_2 + _SHARED,)
-)
+PORTAL_SCHEMA = DatabaseSchema("portal", 0x70727074, 1, _TABLES, PortalError)
 
 COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"

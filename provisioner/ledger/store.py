@@ -51,29 +51,7 @@ CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
 CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
 """
 
-_TO_VERSION_2 = """
-INSERT INTO fact SELECT 'id', lower(hex(randomblob(16)));
-ALTER TABLE lock ADD COLUMN fence INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE lock ADD COLUMN expires INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE lock ADD COLUMN served_by INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE lock ADD COLUMN served_since TEXT NOT NULL DEFAULT '';
-ALTER TABLE outbox RENAME TO older_outbox;
-CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE,
-    "user" TEXT NOT NULL, user_id TEXT NOT NULL, recipient TEXT NOT NULL,
-    language TEXT NOT NULL, template TEXT NOT NULL, context TEXT NOT NULL, dated TEXT NOT NULL,
-    state TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, resent INTEGER NOT NULL DEFAULT 0,
-    detail TEXT NOT NULL DEFAULT '', changed TEXT NOT NULL, claims TEXT NOT NULL DEFAULT '');
-INSERT INTO outbox (key, "user", user_id, recipient, language, template, context, dated, state, attempts,
-    resent, detail, changed)
-    SELECT key, "user", user_id, recipient, language, template, context, dated, state, attempts,
-    resent, detail, changed FROM older_outbox ORDER BY rowid;
-DROP TABLE older_outbox;
-CREATE INDEX outbox_open ON outbox (state) WHERE state <> 'sent';
-CREATE INDEX outbox_claimed ON outbox (key) WHERE state = 'sent' AND claims <> ''
-"""
-
-LEDGER_SCHEMA = DatabaseSchema("ledger", 0x70724C65, 2, _TABLES, LedgerError, (_TO_VERSION_2,))
+LEDGER_SCHEMA = DatabaseSchema("ledger", 0x70724C65, 1, _TABLES, LedgerError)
 
 
 class Store:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from provisioner.errors import ProvisionerError
-from provisioner.storage.schema import DatabaseSchema, statements
+from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 CHUNK = 500
 """How many values one statement asks for; SQLite takes 999 in old builds."""
@@ -264,7 +264,7 @@ def prepare(
         if initialise is None:
             raise schema.missing(name)
         tables.create(connection, schema)
-        tables.mark(connection, schema)
+        _mark(tables, connection, schema)
         initialise(connection)
 
 
@@ -275,7 +275,16 @@ def migrate(tables: Tables, connection: Connection, schema: DatabaseSchema, layo
     for script in schema.migrations[layout - 1 :]:
         for statement in statements(script):
             tables.define(connection, statement)
+    _mark(tables, connection, schema)
+
+
+def _mark(tables: Tables, connection: Connection, schema: DatabaseSchema) -> None:
     tables.mark(connection, schema)
+    connection.execute(
+        "INSERT INTO fact (name, value) VALUES (?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (FINGERPRINT, schema.fingerprint),
+    )
 
 
 def content_stamp(connection: Connection, fingerprint: str) -> str:

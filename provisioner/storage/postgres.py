@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from provisioner.errors import install_hint
 from provisioner.storage.database import Connection, CorruptValue, Database, Tables, no_rows, prepare
-from provisioner.storage.schema import DatabaseSchema, statements
+from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 if TYPE_CHECKING:
     from provisioner.storage.postgres_connection import PostgresConnection
@@ -164,7 +164,8 @@ class PostgresDatabase(Database, Tables):
             facts = dict(
                 # named in full: a schema that may not be used would pass for one without this table
                 connection.execute(
-                    f"SELECT name, value FROM \"{name}\".fact WHERE name IN ('application', 'layout')"
+                    f"SELECT name, value FROM \"{name}\".fact WHERE name IN ('application', 'layout', ?)",
+                    (FINGERPRINT,),
                 )
             )
         if facts.get("application") != _application(schema):
@@ -175,7 +176,7 @@ class PostgresDatabase(Database, Tables):
         written = facts.get("layout", "")
         if not written.isascii() or not written.isdigit():
             raise schema.damaged(self)
-        schema.require_readable(self, int(written))
+        schema.require_readable(self, int(written), facts.get(FINGERPRINT))
         return int(written)
 
     @override

@@ -6,10 +6,14 @@ The statements are the same for every database. They are written for SQLite;
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from provisioner.errors import UPGRADE_HINT, ProvisionerError
+
+FINGERPRINT = "tables"
+"""The fact that holds the fingerprint of the tables a database was made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,27 @@ class DatabaseSchema:
     migrations: tuple[str, ...] = ()
     """Statements that lead from one version to the next, the first of them from version 1 to 2."""
 
-    def require_readable(self, name: object, version: int) -> None:
-        """Refuse the database ``name`` if a newer program wrote it. Raises :attr:`error`."""
-        if version > self.version:
+    @property
+    def fingerprint(self) -> str:
+        """A value that differs between any two sets of tables, whatever their white space."""
+        return hashlib.sha256(" ".join(self.tables.split()).encode()).hexdigest()[:16]
+
+    def require_readable(self, name: object, version: int, fingerprint: str | None) -> None:
+        """Refuse the database ``name`` if its tables are not those of a layout this program knows.
+
+        Until a layout is released it may change without a new number, so the number alone does not
+        tell which tables a database has. Raises :attr:`error`.
+        """
+        if fingerprint is not None and version > self.version:
             raise self.error(
                 f"The {self.noun} {name} was written by a newer version of this program.", UPGRADE_HINT
+            )
+        if fingerprint is None or (version == self.version and fingerprint != self.fingerprint):
+            raise self.error(
+                f"The {self.noun} {name} was made by an unreleased version of this program, whose tables "
+                "this version does not read.",
+                "Export what you need with the version that made it (provisioner export FOLDER), remove it, "
+                "then run the same command again.",
             )
 
     def missing(self, name: object) -> ProvisionerError:

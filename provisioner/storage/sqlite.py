@@ -29,7 +29,7 @@ from provisioner.storage.database import (
     no_rows,
     prepare,
 )
-from provisioner.storage.schema import DatabaseSchema, statements
+from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 BUSY_SECONDS = 10.0
 """How long a writer waits for another one to finish its transaction."""
@@ -223,7 +223,8 @@ class SqliteDatabase(Database, Tables):
             raise schema.error(
                 f"{self} is not a {schema.noun}.", f"Point the {schema.noun}'s url at another file."
             )
-        schema.require_readable(self, version)
+        row = connection.execute("SELECT value FROM fact WHERE name = ?", (FINGERPRINT,)).fetchone()
+        schema.require_readable(self, version, row[0] if row else None)
         return int(version)
 
     @override
