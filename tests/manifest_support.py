@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from provisioner.diagnostics import Diagnostic, in_source_order
+from provisioner.diagnostics import Diagnostic, Source, in_source_order
 from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.check import check
-from provisioner.manifest.declared import Declared
+from provisioner.manifest.declared import Declared, FixedSource
+from provisioner.manifest.load import load
+from provisioner.manifest.models import WorkspaceFile
 from provisioner.render.diagnostics import render_problems
 from provisioner.workspace.settings import load_workspace, read_manifests
 from provisioner.yaml_source.document import Document, read_document
@@ -66,7 +68,7 @@ def validated(
         return None, list(invalid.diagnostics)
     declared, problems = read_manifests(workspace)
     known = None if known_companies is None else frozenset(known_companies)
-    return declared, in_source_order([*problems, *check(declared, workspace.check_settings, known)])
+    return declared, in_source_order([*problems, *check(declared, workspace.settings, known)])
 
 
 def problems_of(root: Path, known_companies: Iterable[str] | None = None) -> list[Diagnostic]:
@@ -87,6 +89,27 @@ def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> st
         return lines[line - 1] if line <= len(lines) else None
 
     return render_problems(problems, line_of, colour=False, width=width)
+
+
+def settings_of(
+    *, offers: Iterable[str] = (), apps: Iterable[str] = (), domains: Iterable[str] = ()
+) -> WorkspaceFile:
+    """The least provisioner.yaml, with this catalogue and these mail domains of the firm."""
+    return WorkspaceFile.model_validate(
+        {
+            "version": "1",
+            "firm": {"name": "Cabinet Durand", "email_domains": [*domains]},
+            "catalogue": {"offers": [*offers], "apps": [*apps]},
+            "mail": {"from": "acces@example.fr"},
+        }
+    )
+
+
+def loaded(
+    documents: Iterable[Document], settings: WorkspaceFile | None = None
+) -> tuple[Declared, list[Diagnostic]]:
+    """What these documents declare, beside the least provisioner.yaml."""
+    return load(documents, settings or settings_of(), FixedSource(Source("provisioner.yaml", 1, 1)))
 
 
 def document_of(text: str, file: str = "clients/a.yaml") -> Document:

@@ -106,9 +106,9 @@ def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administ
             SqliteDatabase(path),
             Operator.ADMINISTRATOR,
             loaded.terms,
-            loaded.public_url,
+            loaded.portal.public_url,
             lambda: datetime.now(UTC),
         )
-        portal.configure(loaded.terms, loaded.public_url)
+        portal.configure(loaded.terms, loaded.portal.public_url)
         portal.close()
         yield mine

@@ -11,9 +11,11 @@ from manifest_support import (
     SETTINGS,
     codes,
     document_of,
+    loaded,
     make_workspace,
     manifest,
     problems_of,
+    settings_of,
     user,
     validated,
 )
@@ -21,8 +23,6 @@ from manifest_support import (
 from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Activation
-from provisioner.manifest.load import load
-from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.model import Production, UserType
 from provisioner.yaml_source.document import digest_of
 
@@ -401,8 +401,8 @@ def test_every_problem_is_told_in_one_run_in_source_order(
 
 def test_what_the_rules_find_comes_in_source_order_whatever_their_own_order() -> None:
     people = user("paul@x.fr") + user("info@x.fr") + user("paul@x.fr")
-    declared, _ = load([document_of(manifest(people))], CheckSettings())
-    assert codes(check(declared, CheckSettings())) == ["R2", "S1", "R1"]
+    declared, _ = loaded([document_of(manifest(people))])
+    assert codes(check(declared, settings_of())) == ["R2", "S1", "R1"]
 
 
 def test_the_order_of_files_does_not_change_what_is_declared_or_told() -> None:
@@ -414,8 +414,8 @@ def test_the_order_of_files_does_not_change_what_is_declared_or_told() -> None:
     ]
     told = []
     for order in (documents, documents[::-1]):
-        declared, problems = load(iter(order), CheckSettings(defaults=Preset()))
-        told.append(in_source_order([*problems, *check(declared, CheckSettings())]))
+        declared, problems = loaded(iter(order))
+        told.append(in_source_order([*problems, *check(declared, settings_of())]))
         assert set(declared.users) == {f"u{n}@x.fr" for n in range(5)}
     assert told[0] == told[1]
     assert codes(told[0]) == ["R2", "R2", "R2", "R2", "R2", "unknown-company"]

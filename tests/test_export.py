@@ -12,13 +12,12 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manifest_support import loaded, settings_of
 
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.check import check
 from provisioner.manifest.export import export_workspace, flow, quoted, scalar
-from provisioner.manifest.load import load
 from provisioner.manifest.resolve import Policy, resolve
-from provisioner.manifest.settings import CheckSettings
 from provisioner.model import (
     AppState,
     Billing,
@@ -414,8 +413,8 @@ def portals(draw: st.DrawFn) -> State:
 def test_planning_an_export_changes_nothing(state: State) -> None:
     files = exported(state)
     documents = [read_document(name, text) for name, text in files.items() if name != "provisioner.yaml"]
-    known = CheckSettings(terms=TERMS)
-    declared, problems = load((document for document, _ in documents if document), known)
+    known = settings_of(offers=TERMS.offers, apps=TERMS.apps, domains=TERMS.email_domains)
+    declared, problems = loaded((document for document, _ in documents if document), known)
     assert [problem for _, found in documents for problem in found] == []
     assert [*problems, *check(declared, known)] == []
     resolution = resolve(declared, state, {}, Policy(Operator.PARTNER, TODAY))

@@ -935,7 +935,7 @@ def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(
     home.mkdir()
     served = prepare(
         home, "--certificate", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem"),
-        terms=loaded.terms, public_url=loaded.public_url,
+        terms=loaded.terms, public_url=loaded.portal.public_url,
     )  # fmt: skip
     served.start()
     try:

@@ -206,7 +206,9 @@ def test_a_run_under_which_one_of_the_three_is_killed_is_finished_by_running_it_
         loaded = load_workspace(folder)
         home = memory_path / "service"
         home.mkdir()
-        with serving(home, database=portal, terms=loaded.terms, public_url=loaded.public_url) as service:
+        with serving(
+            home, database=portal, terms=loaded.terms, public_url=loaded.portal.public_url
+        ) as service:
             monkeypatch.setenv("PROVISIONER_PORTAL_CLIENT", service.clients["administrator"].id)
             monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", service.clients["administrator"].secret)
             client = forked(partial(quietly_applied, folder))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from manifest_support import (
@@ -22,12 +20,12 @@ from manifest_support import (
     rendered,
     user,
 )
+from manifest_support import loaded as loaded_documents
 
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.manifest import urls
 from provisioner.manifest.fields import InvalidField
-from provisioner.manifest.load import load
-from provisioner.manifest.settings import CheckSettings
+from provisioner.manifest.profiles import Profiles
 from provisioner.model import Operator, Production, UserType
 from provisioner.operations.open import ledger_location
 from provisioner.storage.sqlite import SqliteDatabase
@@ -55,11 +53,11 @@ def told(root: Path, settings: str) -> list[str]:
 def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path: Path) -> None:
     workspace = loaded(tmp_path, MINIMAL)
     assert workspace.root == tmp_path
-    assert workspace.manifests == ("clients/",)
+    assert workspace.settings.manifests == ("clients/",)
     assert (workspace.firm.name, workspace.firm.language) == ("Cabinet Durand", "fr")
-    assert (workspace.portal.url, workspace.public_url) == ("sqlite:///portal.db", "")
+    assert (workspace.portal.url, workspace.portal.public_url) == ("sqlite:///portal.db", "")
     assert ledger_location(workspace) == SqliteDatabase(tmp_path / "ledger.db")
-    assert workspace.operator is Operator.COLLABORATOR
+    assert workspace.portal.operator is Operator.COLLABORATOR
     mail = workspace.mail
     assert (mail.sender, mail.transport, mail.reply_to) == ("acces@example.fr", "maildir:outbox", "")
     assert (mail.welcome, mail.on_unknown, mail.tls) == ("ours", "hold", "required")
@@ -107,38 +105,19 @@ def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None
     assert workspace.terms.staff == {"helene.durand@example.com"}
     assert workspace.terms.offers == {"Essentiel"}
     assert workspace.terms.apps == {"Documents", "Scan"}
-    assert workspace.operator is Operator.PARTNER
-    assert workspace.public_url == "https://portail.example.fr"
+    assert workspace.portal.operator is Operator.PARTNER
+    assert workspace.portal.public_url == "https://portail.example.fr"
     assert path_of(workspace.portal.url, workspace.root) == Path("/srv/portal.db")
     assert ledger_location(workspace) == SqliteDatabase(tmp_path / "state" / "ledger.db")
     assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
     assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)
     assert (workspace.safety.max_closures, workspace.safety.max_closures_percent) == (0, 100)
-    chief = workspace.check_settings.profiles["gérant"]
+    profiles = Profiles(workspace.settings, workspace.places)
+    chief = profiles.by_name["gérant"]
     assert (chief.type, chief.production) == (UserType.ADMINISTRATOR, Production.FULL)
-    assert (chief.apps, chief.companies) == (frozenset({"Scan"}), frozenset({"0042"}))
-    assert (chief.welcome, chief.immediate_removal, chief.language) == (False, True, "en")
-    assert workspace.check_settings.defaults.type is None
-
-
-def modules_of(value: Any) -> Iterator[str]:
-    """Where the types of a value and of all that it holds come from."""
-    yield type(value).__module__
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from modules_of(getattr(value, field.name))
-    elif isinstance(value, tuple | frozenset):
-        for item in value:
-            yield from modules_of(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from modules_of(item)
-
-
-def test_nothing_of_pydantic_leaves_the_reading_of_a_workspace(tmp_path: Path) -> None:
-    workspace = load_workspace(make_workspace(tmp_path, manifest(), settings=SETTINGS))
-    declared, _ = read_manifests(workspace)
-    assert not {name for value in (workspace, declared) for name in modules_of(value) if "pydantic" in name}
+    assert (chief.apps, chief.companies) == (("Scan",), ("0042",))
+    assert (chief.welcome_email, chief.removal, chief.language) == (False, "immediate", "en")
+    assert profiles.defaults.type is None
 
 
 def test_pydantic_is_imported_only_when_a_file_is_read() -> None:
@@ -292,7 +271,7 @@ def test_documents_are_let_go_as_the_stream_goes_on() -> None:
             gc.collect()
             most = max(most, sum(isinstance(thing, Document) for thing in gc.get_objects()))
 
-    declared, _ = load(stream(), CheckSettings())
+    declared, _ = loaded_documents(stream())
     assert len(declared.users) == 20
     assert most <= 2
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
-from provisioner.diagnostics import Diagnostic, error, in_source_order, warning
+from provisioner.diagnostics import Diagnostic, Severity, error, in_source_order, warning
 from provisioner.manifest.declared import Activation, Declared, DeclaredUser
 from provisioner.manifest.fields import near_dossier
-from provisioner.manifest.settings import CheckSettings
 from provisioner.model import UserType, company_address, email_key, user_address
+
+if TYPE_CHECKING:
+    from provisioner.manifest.models import WorkspaceFile
 
 GENERIC = frozenset({
     "accueil", "achat", "achats", "admin", "administratif", "administration", "administrateur", "agence",
@@ -30,7 +33,7 @@ GENERIC = frozenset({
 
 
 def check(
-    declared: Declared, settings: CheckSettings, known_companies: Collection[str] | None = None
+    declared: Declared, settings: WorkspaceFile, known_companies: Collection[str] | None = None
 ) -> list[Diagnostic]:
     """All that the rules find, in source order. ``known_companies``: the portal's, where it was asked."""
     found = [problem for rule in RULES for problem in rule(declared, settings)]
@@ -38,7 +41,7 @@ def check(
     return in_source_order(found)
 
 
-def repeated_emails(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R1: an e-mail is declared once. R4: nobody is billed to two companies."""
     for user in declared.remainder.users:
         key = email_key(user.email)
@@ -62,7 +65,7 @@ def repeated_emails(declared: Declared, settings: CheckSettings) -> Iterator[Dia
             )
 
 
-def former_addresses(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """A former address is nobody's address now, and one person's only: it says which account is meant."""
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
@@ -88,7 +91,7 @@ def former_addresses(declared: Declared, settings: CheckSettings) -> Iterator[Di
             )
 
 
-def repeated_dossiers(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R13: a dossier number is declared once."""
     for company in declared.remainder.companies:
         first = declared.companies[company.number]
@@ -102,7 +105,7 @@ def repeated_dossiers(declared: Declared, settings: CheckSettings) -> Iterator[D
         )
 
 
-def firm_addresses(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def firm_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R1: the firm's staff have accounts of their own. R14: so have all addresses at its mail domains.
 
     A domain below one of these is likely the firm's too, which is for the firm to say: a warning.
@@ -136,13 +139,14 @@ def firm_addresses(declared: Declared, settings: CheckSettings) -> Iterator[Diag
             )
 
 
-def generic_addresses(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """S1: a person's address rather than one that several people read."""
+    severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
         if word is not None and word[0] in GENERIC:
             yield Diagnostic(
-                settings.generic_addresses,
+                severity,
                 "S1",
                 f"{user.email} is nobody's in particular: whoever reads that mailbox gets "
                 f"{_full_name(user)}'s access.",
@@ -152,7 +156,7 @@ def generic_addresses(declared: Declared, settings: CheckSettings) -> Iterator[D
             )
 
 
-def administrators(declared: Declared, settings: CheckSettings) -> Iterator[Diagnostic]:
+def administrators(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R2: of the open users billed to a company one is an administrator. A billed company has users."""
     people: dict[str, list[DeclaredUser]] = {number: [] for number in declared.companies}
     for user in declared.users.values():
@@ -227,7 +231,7 @@ def unknown_companies(
             )
 
 
-Rule = Callable[[Declared, CheckSettings], Iterator[Diagnostic]]
+Rule: TypeAlias = "Callable[[Declared, WorkspaceFile], Iterator[Diagnostic]]"
 
 RULES: tuple[Rule, ...] = (
     repeated_emails,

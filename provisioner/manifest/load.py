@@ -8,40 +8,39 @@ all manifests together is for check.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
 
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.manifest.declared import (
+    Activation,
     CompanyReference,
     Conflicts,
     Declared,
     DeclaredCompany,
     DeclaredUser,
     FixedSource,
+    SourceMap,
 )
 from provisioner.manifest.fields import did_you_mean, is_production
+from provisioner.manifest.models import ClientManifest, Preset, User, WorkspaceFile
+from provisioner.manifest.profiles import Profiles
 from provisioner.manifest.quoting_lint import missing_quotes
-from provisioner.manifest.settings import CheckSettings, Preset
 from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
 from provisioner.yaml_source.document import Document, digest_of
 
-if TYPE_CHECKING:
-    from provisioner.manifest import models
-
 
 def load(
-    documents: Iterable[Document], settings: CheckSettings, *, digests: bool = True
+    documents: Iterable[Document], settings: WorkspaceFile, places: SourceMap, *, digests: bool = True
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
 
     Takes a stream: no document is kept. Faults hide nothing beside them: what they leave usable is
     declared, for the checks to see, and the errors keep anybody from planning it.
     """
-    hall = _Hall(settings, digests)
+    loader = _Loader(settings, places, digests)
     for document in documents:
-        hall.admit(document)
-    return hall.declared(), hall.problems
+        loader.add(document)
+    return loader.declared(), loader.problems
 
 
 def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
@@ -63,13 +62,14 @@ def app_problem(whose: str, app: str, apps: Collection[str], source: Source, add
     )
 
 
-class _Hall:
-    """Where manifests come in one by one."""
+class _Loader:
+    """Collects manifests one by one."""
 
-    def __init__(self, settings: CheckSettings, digests: bool) -> None:
+    def __init__(self, settings: WorkspaceFile, places: SourceMap, digests: bool) -> None:
         self._digesting = digests
         self.problems: list[Diagnostic] = []
-        self._settings = settings
+        self._terms = settings.terms
+        self._profiles = Profiles(settings, places)
         self._companies: dict[str, DeclaredCompany] = {}
         self._users: dict[str, DeclaredUser] = {}
         self._digests: dict[str, str] = {}
@@ -79,9 +79,9 @@ class _Hall:
         self._incomplete: set[str] = set()
         self._unread = False
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
-        self._told_mentions: set[tuple[str, Source]] = set()
+        self._inherited_mentions: set[tuple[str, Source]] = set()
 
-    def admit(self, document: Document) -> None:
+    def add(self, document: Document) -> None:
         """Read one manifest."""
         self._digests[document.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model("client", document)
@@ -114,7 +114,7 @@ class _Hall:
 
     # --- companies ---
 
-    def _company(self, document: Document, manifest: models.ClientManifest) -> None:
+    def _company(self, document: Document, manifest: ClientManifest) -> None:
         entry, billing = manifest.company, manifest.billing
         company = DeclaredCompany(
             entry.number,
@@ -125,11 +125,11 @@ class _Hall:
         )
         if self._companies.setdefault(entry.number, company) is not company:
             self._more_companies.append(company)
-        if billing is not None and billing.offer not in self._settings.terms.offers:
+        if billing is not None and billing.offer not in self._terms.offers:
             self.problems.append(self._unknown_offer(document, billing.offer, entry.number))
 
     def _unknown_offer(self, document: Document, offer: str, number: str) -> Diagnostic:
-        offers = self._settings.terms.offers
+        offers = self._terms.offers
         return error(
             "unknown-offer",
             f'Dossier {number} has the offer "{offer}", which the catalogue does not have.'
@@ -141,19 +141,19 @@ class _Hall:
 
     # --- users ---
 
-    def _people(self, document: Document, reading: Validated[models.ClientManifest], number: str) -> None:
+    def _people(self, document: Document, reading: Validated[ClientManifest], number: str) -> None:
         assert reading.model is not None
         users = self._users
         for at, entry in zip(reading.users, reading.model.users, strict=True):
             preset = self._preset(document, at, entry)
-            below = preset or self._settings.defaults
+            below = preset or self._profiles.defaults
             type_, production = entry.type or below.type, entry.production or below.production
             if type_ is None or production is None:
                 # declared all the same, as the least there is, so that what else is wrong is told
                 self._incomplete.add(number)
                 if preset is not None and at not in reading.faulty:
                     self.problems.extend(self._untyped(document, at, entry, preset))
-            removal, welcome = entry.removal, entry.welcome_email
+            welcome = entry.welcome_email
             user = DeclaredUser(
                 entry.email,
                 email_key(entry.previous_email) if entry.previous_email is not None else None,
@@ -165,11 +165,11 @@ class _Hall:
                 production or Production.CONSULTATION,
                 number,
                 self._folders(document, at, entry, number, below),
-                below.apps if entry.apps is None else self._apps(document, at, entry.email, entry.apps),
-                below.immediate_removal if removal is None else removal == "immediate",
-                entry.activation or below.activation,
-                below.welcome if welcome is None else welcome,
-                entry.language or below.language,
+                self._apps(document, at, entry, below),
+                (entry.removal or below.removal) == "immediate",
+                entry.activation or below.activation or Activation.IMMEDIATE,
+                (below.welcome_email if welcome is None else welcome) is True,
+                entry.language or below.language or "fr",
                 entry.status == "closed",
                 document.places,
                 at,
@@ -177,11 +177,11 @@ class _Hall:
             if users.setdefault(email_key(user.email), user) is not user:
                 self._more_users.append(user)
 
-    def _preset(self, document: Document, at: int, entry: models.User) -> Preset | None:
+    def _preset(self, document: Document, at: int, entry: User) -> Preset | None:
         """The user's profile, or the defaults alone; None for a profile that does not exist."""
         if entry.profile is None:
-            return self._settings.defaults
-        profiles = self._settings.profiles
+            return self._profiles.defaults
+        profiles = self._profiles.by_name
         if entry.profile not in profiles:
             self.problems.append(
                 error(
@@ -196,9 +196,7 @@ class _Hall:
             return None
         return profiles[entry.profile]
 
-    def _untyped(
-        self, document: Document, at: int, entry: models.User, preset: Preset
-    ) -> Iterator[Diagnostic]:
+    def _untyped(self, document: Document, at: int, entry: User, preset: Preset) -> Iterator[Diagnostic]:
         silent = f'nor the profile "{entry.profile}" ' if entry.profile is not None else ""
         for key, choices in (("type", UserType), ("production", Production)):
             if getattr(entry, key) is None and getattr(preset, key) is None:
@@ -211,37 +209,40 @@ class _Hall:
                 )
 
     def _folders(
-        self, document: Document, at: int, entry: models.User, number: str, preset: Preset
+        self, document: Document, at: int, entry: User, number: str, preset: Preset
     ) -> frozenset[str] | None:
         """The dossiers he sees, the billed one with them (R5); None: unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
-            for other in preset.companies:
-                self._mention(other, entry.email, preset)
-            return self._shared((*sorted(preset.companies), number))
+            for position, other in enumerate(preset.companies):
+                self._mention(other, entry, position)
+            return self._shared((*preset.companies, number))
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
                 path = ("users", at, "companies", position)
                 self._mentions.append(CompanyReference(other, entry.email, document.places, path))
         return self._shared((*entry.companies, number))
 
-    def _mention(self, number: str, email: str, preset: Preset) -> None:
-        """A dossier that a profile gives is told once, however many have that profile."""
-        source = preset.sources[number]
-        if (number, source) not in self._told_mentions:
-            self._told_mentions.add((number, source))
-            self._mentions.append(CompanyReference(number, email, FixedSource(source)))
+    def _mention(self, number: str, entry: User, position: int) -> None:
+        """A dossier that a profile gives is mentioned once, by its first user."""
+        source = self._profiles.company_source(entry.profile, position)
+        if (number, source) not in self._inherited_mentions:
+            self._inherited_mentions.add((number, source))
+            self._mentions.append(CompanyReference(number, entry.email, FixedSource(source)))
 
-    def _apps(self, document: Document, at: int, email: str, apps: tuple[str, ...]) -> frozenset[str]:
+    def _apps(self, document: Document, at: int, entry: User, below: Preset) -> frozenset[str] | None:
         """The applications are those of the catalogue (A9), and none of the production trio (R3)."""
-        wanted = self._shared(apps)
-        if not wanted <= self._settings.terms.apps:
+        apps = entry.apps
+        if apps is None:
+            return None if below.apps is None else self._shared(below.apps)
+        email, wanted = entry.email, self._shared(apps)
+        if not wanted <= self._terms.apps:
             address = str(user_address(email_key(email)))
             for position, app in enumerate(apps):
-                if app not in self._settings.terms.apps:
+                if app not in self._terms.apps:
                     source = document.source("users", at, "apps", position)
-                    self.problems.append(app_problem(email, app, self._settings.terms.apps, source, address))
+                    self.problems.append(app_problem(email, app, self._terms.apps, source, address))
         return wanted
 
     def _shared(self, names: tuple[str, ...]) -> frozenset[str]:

@@ -7,6 +7,7 @@ To add a setting, add a field here and regenerate ``schemas/`` (tests/test_schem
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema
@@ -33,7 +34,7 @@ from provisioner.manifest.normalizers import (
     Variable,
     WebAddress,
 )
-from provisioner.model import BillingMode, Operator, Production, UserType
+from provisioner.model import BillingMode, Operator, PortalTerms, Production, UserType, email_key
 
 T = TypeVar("T")
 Kind = Literal["client", "provisioner"]
@@ -294,6 +295,16 @@ class WorkspaceFile(_Entry):
     ledger: LedgerPlace = Field(default_factory=_nothing, validate_default=True)
     mail: Mail
     safety: Safety = Field(default_factory=_nothing, validate_default=True)
+
+    @cached_property
+    def terms(self) -> PortalTerms:
+        """The catalogue, the firm's mail domains and its staff."""
+        return PortalTerms(
+            offers=frozenset(self.catalogue.offers),
+            apps=frozenset(self.catalogue.apps),
+            email_domains=frozenset(self.firm.email_domains),
+            staff=frozenset(map(email_key, self.firm.staff)),
+        )
 
 
 MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": WorkspaceFile}

@@ -30,8 +30,8 @@ def export_portal(
         firm_name=workspace.firm.name,
         language=workspace.firm.language,
         portal_url=_absolute_url(workspace.portal.url, workspace.root),
-        operator=str(workspace.operator),
-        public_url=workspace.public_url,
+        operator=str(workspace.portal.operator),
+        public_url=workspace.portal.public_url,
         access=_access(workspace),
         mail_from=workspace.mail.sender,
     )

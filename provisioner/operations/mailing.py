@@ -33,7 +33,7 @@ def load_sender(workspace: Workspace) -> SenderProfile:
     own = workspace.root / "templates" / "mail"
     sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
     return SenderProfile(
-        workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.public_url
+        workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.portal.public_url
     )
 
 

@@ -36,7 +36,7 @@ def read_declared(
 ) -> tuple[Declared, list[Diagnostic]]:
     """The manifests and every problem in them that shows without asking the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=tell)
-    return declared, [*problems, *check(declared, workspace.check_settings)]
+    return declared, [*problems, *check(declared, workspace.settings)]
 
 
 def open_portal_for(
@@ -48,9 +48,9 @@ def open_portal_for(
         Access(
             url=place.url,
             root=workspace.root,
-            operator=workspace.operator,
+            operator=workspace.portal.operator,
             terms=workspace.terms,
-            public_url=workspace.public_url,
+            public_url=workspace.portal.public_url,
             clock=clock,
             writing=writing,
             client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),

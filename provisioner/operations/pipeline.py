@@ -119,7 +119,7 @@ def _resolved(
             snapshot = portal.snapshot()
         _require_its_own(workspace, books, snapshot)
         books = with_interrupted(books, portal, snapshot)
-        problems = [*problems, *check(declared, workspace.check_settings, snapshot.state.companies)]
+        problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
         if any(problem.is_error for problem in problems):
             raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
         policy = policy_of(workspace, clock, snapshot.operator)
@@ -197,7 +197,7 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
     ``operator`` is whose rights we have, where the portal says so.
     """
     return Policy(
-        operator=operator or workspace.operator,
+        operator=operator or workspace.portal.operator,
         today=paris_date(clock()),
         close_absent=workspace.safety.absent == "close",
         restore=workspace.safety.self_service == "restore",

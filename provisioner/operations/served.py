@@ -43,7 +43,7 @@ def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: st
         root=root,
         operator=Operator.ADMINISTRATOR,
         terms=workspace.terms if workspace is not None else PortalTerms(),
-        public_url=public_url or (workspace.public_url if workspace is not None else ""),
+        public_url=public_url or (workspace.portal.public_url if workspace is not None else ""),
         clock=clock,
         writing=True,
         secret=_password(workspace, url),

@@ -1,133 +1,76 @@
-"""A workspace: the folder that holds provisioner.yaml, its settings as plain values, its manifests read.
+"""A workspace: the folder that holds provisioner.yaml, its settings, and the manifests it names.
 
-pydantic's core is imported when a file is read, and what comes out has nothing of it.
+pydantic is imported when a file is read.
 """
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
-from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
+from provisioner.diagnostics import Diagnostic, Source, error, in_source_order, warning
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.fields import nfc
-from provisioner.manifest.settings import CheckSettings, Preset
-from provisioner.model import Operator, PortalTerms, email_key
+from provisioner.model import PortalTerms
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Positions, digest_of, read_document
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
     from provisioner.manifest import models
-
-    V = TypeVar("V", bound=DataclassInstance)
-
-
-@dataclass(frozen=True, slots=True)
-class Firm:
-    """Who writes: the name in letters, and their language where a user has none of his own."""
-
-    name: str
-    language: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A portal's or a ledger's place. An empty text means that nothing is said."""
-
-    url: str
-    secret_env: str
-    secret_file: str
-    """Relative to the workspace."""
-
-
-@dataclass(frozen=True, slots=True)
-class PortalPlace(Place):
-    """Where the portal is, and how it is reached."""
-
-    client_id: str
-    ca_file: str
-    """Relative to the workspace."""
-    proxy: str
-    paths: Mapping[str, str]
-    scim: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """How letters travel. An empty text means that nothing is said."""
-
-    sender: str
-    """``Name <address>`` or an address alone."""
-    transport: str
-    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``."""
-    reply_to: str
-    welcome: str
-    """``ours``, ``portal`` or ``none``."""
-    on_unknown: str
-    """``hold`` or ``resend``."""
-    username: str
-    password_env: str
-    password_file: str
-    """Relative to the workspace."""
-    tls: str
-    """``required`` or ``none``."""
-    ca_file: str
-    """Relative to the workspace."""
-    connections: int
-    timeout: int
-    """Seconds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Safety:
-    """What may not happen by accident."""
-
-    absent: str
-    """``report`` or ``close``."""
-    self_service: str
-    """``keep`` or ``restore``."""
-    max_closures: int
-    max_closures_percent: int
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Everything that provisioner.yaml says."""
+    """A folder and everything that its provisioner.yaml says."""
 
     root: Path
     written: bytes
     """provisioner.yaml as it was read."""
-    firm: Firm
-    manifests: tuple[str, ...]
+    settings: models.WorkspaceFile
     places: Positions
-    """Where each thing is written."""
-    check_settings: CheckSettings
-    portal: PortalPlace
-    operator: Operator
-    public_url: str
-    ledger: Place
-    mail: Mail
-    safety: Safety
+    """Of provisioner.yaml."""
 
     @property
-    def manifest_sources(self) -> tuple[Source, ...]:
-        """Where each of ``manifests`` is written."""
-        return tuple(self.places.source("manifests", at) for at in range(len(self.manifests)))
+    def firm(self) -> models.Firm:
+        """The firm, its mail domains and its staff."""
+        return self.settings.firm
+
+    @property
+    def portal(self) -> models.PortalAccess:
+        """Where the portal is and how it is reached. Files are relative to the workspace."""
+        return self.settings.portal
+
+    @property
+    def ledger(self) -> models.LedgerPlace:
+        """Where the ledger is."""
+        return self.settings.ledger
+
+    @property
+    def mail(self) -> models.Mail:
+        """How letters are sent. Files are relative to the workspace."""
+        return self.settings.mail
+
+    @property
+    def safety(self) -> models.Safety:
+        """The limits of a plan and the treatment of what left the manifests."""
+        return self.settings.safety
 
     @property
     def terms(self) -> PortalTerms:
         """The catalogue, the firm's mail domains and its staff."""
-        return self.check_settings.terms
+        return self.settings.terms
+
+    @property
+    def manifest_sources(self) -> tuple[Source, ...]:
+        """The position of each entry of ``manifests:``."""
+        return tuple(self.places.source("manifests", at) for at in range(len(self.settings.manifests)))
 
 
 def path_of(url: str, root: Path) -> Path:
@@ -153,7 +96,7 @@ def load_workspace(start: Path) -> Workspace:
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
-            workspace = _workspace(document, reading.model, root, content)
+            workspace = Workspace(root, content, reading.model, document.places)
     if workspace is None or any(problem.is_error for problem in problems):
         raise ManifestsInvalid(
             f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
@@ -173,10 +116,12 @@ def read_manifests(
     together is :func:`provisioner.manifest.check.check`.
     ``tell`` is told how many files of how many are read.
     """
-    files, problems = manifest_files(workspace.root, workspace.manifests)
+    files, problems = manifest_files(workspace.root, workspace.settings.manifests)
     if problems:
         # once more, to say where: hardly ever, and lines are counted only for this
-        files, problems = manifest_files(workspace.root, workspace.manifests, workspace.manifest_sources)
+        files, problems = manifest_files(
+            workspace.root, workspace.settings.manifests, workspace.manifest_sources
+        )
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
@@ -199,29 +144,22 @@ def declare_files(
     problems: list[Diagnostic] = []
     documents = _documents(workspace.root, files, problems, tell)
     with _no_garbage_collection():
-        declared, found = load(documents, workspace.check_settings, digests=digests)
+        declared, found = load(documents, workspace.settings, workspace.places, digests=digests)
     return declared, in_source_order(_with(problems, found))
 
 
 def with_settings(declared: Declared, workspace: Workspace) -> Declared:
     """With a digest of what provisioner.yaml adds to the manifests; how letters travel is left out."""
-    settings, terms, safety = workspace.check_settings, workspace.terms, workspace.safety
-    words = [
-        [workspace.firm.name, workspace.firm.language, workspace.operator, workspace.mail.welcome],
+    from provisioner.manifest.profiles import Profiles
+
+    terms, safety = workspace.terms, workspace.safety
+    parts = [
+        [workspace.firm.name, workspace.firm.language, workspace.portal.operator, workspace.mail.welcome],
         [safety.absent, safety.self_service],
         [sorted(part) for part in (terms.offers, terms.apps, terms.email_domains, terms.staff)],
-        _words(settings.defaults),
-        {name: _words(preset) for name, preset in settings.profiles.items()},
+        [*Profiles(workspace.settings, workspace.places).digestible()],
     ]
-    return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(words)})
-
-
-def _words(preset: Preset) -> list[Any]:
-    """What a preset says, but not where."""
-    return [
-        sorted(value) if isinstance(value, frozenset) else value
-        for value in (getattr(preset, part.name) for part in fields(preset) if part.name != "sources")
-    ]
+    return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(parts)})
 
 
 def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
@@ -266,9 +204,10 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def _no_manifests(workspace: Workspace) -> Diagnostic:
+    named = ", ".join(workspace.settings.manifests) or "manifests:, which is empty"
     return warning(
         "no-manifests",
-        f"There is no .yaml file in {', '.join(workspace.manifests) or 'manifests:, which is empty'}.",
+        f"There is no .yaml file in {named}.",
         "Add one file a client, or name their folder under manifests: in provisioner.yaml.",
         workspace.manifest_sources[0] if workspace.manifest_sources else Source(WORKSPACE_FILE, 1, 1),
     )
@@ -288,68 +227,7 @@ def _slow_reader() -> list[Diagnostic]:
     ]
 
 
-# --- provisioner.yaml as plain values ---
-
-
-def _workspace(document: Document, file: models.WorkspaceFile, root: Path, written: bytes) -> Workspace:
-    return Workspace(
-        root=root,
-        written=written,
-        firm=_plain(Firm, file.firm),
-        manifests=file.manifests,
-        places=document.places,
-        check_settings=_check_settings(document, file),
-        portal=_plain(PortalPlace, file.portal),
-        operator=file.portal.operator,
-        public_url=file.portal.public_url,
-        ledger=_plain(Place, file.ledger),
-        mail=_plain(Mail, file.mail),
-        safety=_plain(Safety, file.safety),
-    )
-
-
-def _plain(kind: type[V], said: object) -> V:
-    """What of this is a field of ``kind``: both have the same names."""
-    return kind(**{part.name: getattr(said, part.name) for part in fields(kind)})
-
-
-def _check_settings(document: Document, file: models.WorkspaceFile) -> CheckSettings:
-    bottom = Preset(language=file.firm.language)
-    defaults = _laid_over(bottom, file.defaults, document, "defaults")
-    return CheckSettings(
-        terms=PortalTerms(
-            offers=frozenset(file.catalogue.offers),
-            apps=frozenset(file.catalogue.apps),
-            email_domains=frozenset(file.firm.email_domains),
-            staff=frozenset(map(email_key, file.firm.staff)),
-        ),
-        defaults=defaults,
-        profiles={
-            nfc(name): _laid_over(defaults, preset, document, "catalogue", "profiles", name)
-            for name, preset in file.catalogue.profiles.items()
-        },
-        generic_addresses=Severity.ERROR if file.safety.generic_addresses == "error" else Severity.WARNING,
-    )
-
-
-def _laid_over(below: Preset, entry: models.Preset, document: Document, *path: str) -> Preset:
-    """A profile over the defaults, or the defaults over nothing: what is said wins."""
-    said: dict[str, Any] = {
-        "type": entry.type,
-        "production": entry.production,
-        "apps": None if entry.apps is None else frozenset(entry.apps),
-        "immediate_removal": None if entry.removal is None else entry.removal == "immediate",
-        "activation": entry.activation,
-        "welcome": entry.welcome_email,
-        "language": entry.language,
-    }
-    if entry.companies is not None:
-        said["companies"] = frozenset(entry.companies)
-        said["sources"] = {
-            number: document.source(*path, "companies", position)
-            for position, number in enumerate(entry.companies)
-        }
-    return replace(below, **{field: value for field, value in said.items() if value is not None})
+# --- what is valid by itself and wrong beside the rest of provisioner.yaml ---
 
 
 def _disagreements(document: Document, file: models.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
