@@ -50,9 +50,6 @@ MAX_RENDER_SECONDS = 5.0
 MAX_PLAN_BYTES = 256 * 1024 * 1024
 """A saved plan."""
 
-MAX_MAIL_REPLY_BYTES = 32 * 1024
-"""One reply of a mail server."""
-
 MAX_REPLY_BYTES = 10 * 1024 * 1024
 """One reply of a portal's service."""
 

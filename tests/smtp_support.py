@@ -28,9 +28,6 @@ USUAL: dict[str, bytes] = {
     "QUIT": b"221 bye\r\n",
 }
 
-PIPELINING = {"EHLO": b"250-me\r\n250-PIPELINING\r\n250 8BITMIME\r\n"}
-"""For a server that takes several commands at once (RFC 2920)."""
-
 
 @dataclass
 class Server:
@@ -41,6 +38,13 @@ class Server:
     accepted: list[bytes] = field(default_factory=list)
     recipients: list[bytes] = field(default_factory=list)
     connections: int = 0
+    open: list[socket.socket] = field(default_factory=list)
+
+    def hang_up(self) -> None:
+        """Close every connection from this side."""
+        for connection in self.open:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
@@ -55,8 +59,8 @@ def smtp_server(
 ) -> Iterator[Server]:
     """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it.
 
-    One that ``lingers`` hangs up after QUIT only when the block ends. It takes ``most`` connections, and
-    has a temporary refusal for the others.
+    One that ``lingers`` hangs up after QUIT only when the block ends. It accepts ``most`` connections at
+    a time, and gives a temporary refusal to the others.
     """
     answers = {**USUAL, **(script or {})}
     server = Server()
@@ -72,10 +76,11 @@ def smtp_server(
             except OSError:
                 return
             server.connections += 1
-            if server.connections > most:
+            if sum(thread.is_alive() for thread in threads) >= most:
                 connection.sendall(b"421 too many connections\r\n")
                 connection.close()
                 continue
+            server.open.append(connection)
             thread = threading.Thread(target=_guarded, args=(connection,), daemon=True)
             threads.append(thread)
             thread.start()
@@ -158,7 +163,6 @@ class _Session:
             self.connection.recv(16)
             # a reset, not a farewell: the rest is still on its way
             raise _Over
-        # a client that was told PIPELINING sends its next command behind the final dot
         content, mark = b"", b"\r\n.\r\n"
         while mark not in content:
             content += self._more()

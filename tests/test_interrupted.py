@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiosmtplib import SMTP
 from boundaries import apply, mailed, watch, workspace
 from shell_support import ROOT
 from smtp_support import SILENCE, Server, smtp_server
@@ -31,7 +32,6 @@ from provisioner.commands import apply as apply_module
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.snapshot import read_ledger
-from provisioner.mail import smtp
 from provisioner.operations import apply as run_module
 from provisioner.operations import session as session_module
 from provisioner.storage.sqlite import SqliteDatabase
@@ -214,16 +214,16 @@ def through(folder: Path, server: Server) -> Path:
 
 def stop_once_a_body_has_left() -> None:
     """To be called in the process: Ctrl-C comes as the first letter is in the server's hands."""
-    send_body = smtp._send_body
+    data = SMTP.data
     sent: list[bytes] = []
 
-    def watched(line: Any, content: bytes, following: Any) -> None:
-        send_body(line, content, following)
+    async def watched(client: SMTP, content: bytes, **options: Any) -> Any:
         sent.append(content)
         if len(sent) == 1:
             os.kill(os.getpid(), signal.SIGINT)
+        return await data(client, content, **options)
 
-    smtp._send_body = watched
+    SMTP.data = watched  # type: ignore[assignment]
 
 
 def test_ctrl_c_finishes_the_letter_in_hand_and_no_letter_goes_out_twice(tmp_path: Path) -> None:

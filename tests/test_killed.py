@@ -27,7 +27,7 @@ from crash_support import (
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from smtp_support import PIPELINING, smtp_server
+from smtp_support import smtp_server
 
 from provisioner.ledger.outbox import read_letters
 from provisioner.storage.sqlite import SqliteDatabase
@@ -113,18 +113,18 @@ def test_a_run_killed_while_mailing_loses_no_letter_and_doubles_none_silently(
 def test_killed_while_several_connections_share_their_commits_no_letter_is_lost_or_silently_doubled(
     policy: str, first: int, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 15, with group commit and pipelining: every fourth boundary, others for each policy.
+    """Row 15, with group commit: every fourth boundary, others for each policy.
 
     How the connections meet differs from run to run, so the last boundaries may not be reached.
     """
     connections = 3
     words: dict[str, Any] = {"connections": connections, "clients": "[bm]*.yaml"}
-    with smtp_server(PIPELINING) as server:
+    with smtp_server() as server:
         last = boundaries(posting(memory_path / "calm", server, policy, **words))
     newcomers = set(received(server))
     assert len(newcomers) > connections
     for boundary in range(first, last + 1, 4):
-        with smtp_server(PIPELINING) as server:
+        with smtp_server() as server:
             folder = posting(memory_path / f"at-{boundary}", server, policy, **words)
             killed, _ = killed_at(folder, boundary)
             assert killed or boundary > last // 2

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from provisioner import limits
 from provisioner.errors import MailError
-from provisioner.limits import MAX_MAIL_REPLY_BYTES, MAX_RENDER_SECONDS
+from provisioner.limits import MAX_RENDER_SECONDS
 from provisioner.mail.message import Templates
-from provisioner.mail.smtp import _Line
-
-
-def test_a_mail_server_s_reply_may_have_so_many_bytes_and_no_more() -> None:
-    class Wire:
-        closed = False
-
-        def close(self) -> None:
-            self.closed = True
-
-    async def listen() -> None:
-        wire = Wire()
-        line = _Line(cast(Any, wire), pipelining=False, timeout=1)
-        line.data_received(b"250-" + b"x" * (MAX_MAIL_REPLY_BYTES - 4))
-        assert not line.is_lost
-        assert not wire.closed
-        line.data_received(b"x")
-        assert line.is_lost
-        assert wire.closed
-
-    asyncio.run(listen())
 
 
 def test_a_letter_may_take_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

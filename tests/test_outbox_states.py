@@ -23,8 +23,6 @@ FURTHER: dict[str, tuple[dict[str, bytes], str, bool]] = {
     "RCPT 421": ({"RCPT": b"421 closing\r\n" + CUT}, "owed", False),
     "RCPT garbage": ({"RCPT": b"hello\r\n"}, "owed", False),
     "RCPT silence": ({"RCPT": SILENCE}, "owed", False),
-    "DATA 250": ({"DATA": b"250 ok\r\n"}, "owed", False),
-    "DATA garbage": ({"DATA": b"\xff\r\n"}, "owed", False),
     "half an answer after the dot": ({"body": b"25" + CUT}, "unknown", True),
     "an answer without its end after the dot": ({"body": b"250 ok" + CUT}, "unknown", True),
     "354 after the dot": ({"body": b"354 go on\r\n"}, "unknown", True),
@@ -68,7 +66,8 @@ def test_each_fault_ends_in_its_state_of_the_outbox_and_nobody_gets_a_second_let
     assert outbox.state() == state, said
     assert code == (0 if state == "sent" else 7), said
     # an answer that never came through may have been a yes
-    taken = body and "in body" not in script and script.get("body", b"250").startswith(b"250")
+    reached = body and not {"DATA", "in body"} & script.keys()
+    taken = reached and script.get("body", b"250").startswith(b"250")
     assert len(ill.accepted) == taken
 
     goes, ends, afterwards = NEXT_RUN[state]

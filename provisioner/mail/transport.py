@@ -33,7 +33,8 @@ def open_transport(
 
         return Maildir(root / rest)
     if scheme in ("smtp", "smtps"):
-        from provisioner.mail.smtp import Server, Smtp
+        from provisioner.mail.smtp import Smtp
+        from provisioner.mail.smtp_connection import Server
 
         parts = urlsplit(url)
         if not parts.hostname:

@@ -1,0 +1,96 @@
+"""Group commit: what several connections have to record at one time is recorded in one commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from provisioner.mail.delivery import Delivery, DeliveryState, Record
+
+GATHER_SECONDS = 0.01
+"""How long a letter that is ready for DATA waits for those of the other connections."""
+
+
+class GroupCommit:
+    """Collects the bodies that are about to be sent and the deliveries, and records them together."""
+
+    def __init__(self, record: Record) -> None:
+        self.broken: BaseException | None = None
+        """Why a commit failed; none is tried after that."""
+        self._record = record
+        self._active = 0
+        self._bodies: dict[str, asyncio.Future[None]] = {}
+        self._recorded: set[str] = set()
+        self._deliveries: list[Delivery] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def active_connection(self) -> Iterator[None]:
+        """Within the block, one more connection may call :meth:`body`."""
+        self._active += 1
+        try:
+            yield
+        finally:
+            self._active -= 1
+            self._commit_when_due()
+
+    async def body(self, key: str) -> None:
+        """Returns once it is committed that this letter's body may be sent. Raises what the commit raised."""
+        if self.broken is not None:
+            raise self.broken
+        waiter = self._bodies[key] = asyncio.get_running_loop().create_future()
+        self._commit_when_due()
+        await waiter
+
+    def body_started(self, key: str) -> None:
+        """The body is sent now: until the server answers, its delivery is unknown."""
+        self._recorded.discard(key)
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Record a delivery with the next commit."""
+        self._recorded.discard(delivery.key)
+        self._deliveries.append(delivery)
+        self._commit_when_due()
+
+    def close(self) -> None:
+        """Record the rest, also when a run is interrupted: a letter whose body was not sent is owed."""
+        if isinstance(self.broken, Exception):
+            return
+        stopped = [Delivery(key, DeliveryState.OWED, "stopped before it was sent") for key in self._recorded]
+        if self._deliveries or stopped:
+            self._record((), [*self._deliveries, *stopped])
+            self._deliveries.clear()
+            self._recorded.clear()
+
+    def _commit_when_due(self) -> None:
+        """Commit at once if every connection waits for it, else after ``GATHER_SECONDS``."""
+        if self.broken is not None or not (self._bodies or self._deliveries):
+            return
+        if len(self._bodies) >= self._active:
+            self._commit()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._commit)
+
+    def _commit(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        waiters, self._bodies = self._bodies, {}
+        self._recorded.update(waiters)
+        count = len(self._deliveries)
+        try:
+            self._record(tuple(waiters), self._deliveries[:count])
+        except Exception as problem:  # noqa: BLE001  # raised by every call of body() that waits or follows
+            self.broken = problem
+            for waiter in waiters.values():
+                if not waiter.done():
+                    waiter.set_exception(problem)
+            return
+        except BaseException as interruption:
+            self.broken = interruption
+            raise
+        del self._deliveries[:count]
+        for waiter in waiters.values():
+            if not waiter.done():
+                waiter.set_result(None)
