@@ -51,7 +51,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a lock looks often, and so does who may be taken for dead."""
     monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
-    monkeypatch.setattr("provisioner.ledger.lock.CONNECTION_CHECK_SECONDS", 0.005)
+    monkeypatch.setattr("provisioner.storage.lease.CONNECTION_CHECK_SECONDS", 0.005)
 
 
 @contextmanager
@@ -298,7 +298,7 @@ def test_a_write_that_takes_long_does_not_cost_the_lock(
     place: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The heart cannot beat meanwhile: it waits for the same transaction."""
-    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
+    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(place, lease=0.03) as ledger, ledger.lock.hold("apply"):
         before = _held(place)
         with ledger._store.writing():
@@ -319,7 +319,7 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
     place: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may go on to write nothing more, nor does its heart win the lock back."""
-    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew_lease", lambda *_: None)
+    monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(place, lease=0.2) as first, opened(place) as second:
         with first.lock.hold("apply"):
             first.bind_portal("p")
@@ -367,7 +367,7 @@ def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Database) -> None:
 
 
 def _no_heart_beats() -> bool:
-    return sum("_renew_lease" in thread.name for thread in threading.enumerate()) <= 1
+    return sum(thread.name == "heartbeat" for thread in threading.enumerate()) <= 1
 
 
 HOLD = (

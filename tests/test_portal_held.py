@@ -23,12 +23,12 @@ from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator, State
 from provisioner.operations import apply as apply_module
 from provisioner.operations import pipeline as planning_module
+from provisioner.operations import portal_lease
 from provisioner.operations.apply import remember_adoptions
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import open_portal_for, utc_now
+from provisioner.operations.portal_lease import hold_portal
 from provisioner.portal import Capabilities
-from provisioner.storage import lease
-from provisioner.storage.lease import hold_lease
 from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
@@ -58,7 +58,7 @@ class Wakeful(MemoryPortal):
 def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(trouble: Exception | None) -> None:
     portal = Wakeful()
     portal.trouble = trouble
-    with hold_lease(portal, "ledger", "ann", 1, 0):
+    with hold_portal(portal, "ledger", "ann", 1, 0):
         assert portal.awaited.wait(20)
         assert portal.lease("ledger") is not None
     beats = portal.beats
@@ -72,9 +72,9 @@ def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(troubl
 def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
     portal = Wakeful()
     portal.another(Operator.PARTNER).hold("ledger", "bob", 1, 60)
-    with pytest.raises(Locked, match="bob"), hold_lease(portal, "ledger", "ann", 1, 60):
+    with pytest.raises(Locked, match="bob"), hold_portal(portal, "ledger", "ann", 1, 60):
         raise AssertionError
-    with pytest.raises(ZeroDivisionError), hold_lease(portal, "another", "ann", 1, 60):
+    with pytest.raises(ZeroDivisionError), hold_portal(portal, "another", "ann", 1, 60):
         _ = 1 / 0
     lease = portal.lease("another")
     assert lease is not None
@@ -84,7 +84,7 @@ def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
 def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patient(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lease, "POLL_SECONDS", 0)
+    monkeypatch.setattr(portal_lease, "POLL_SECONDS", 0)
     portal = Wakeful()
     other = portal.another(Operator.PARTNER)
     other.hold("ledger", "bob", 1, 60)
@@ -95,7 +95,7 @@ def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patie
             other.release()
         return True
 
-    with hold_lease(portal, "ledger", "ann", 1, 60, patient=patient, waiting=told.append) as number:
+    with hold_portal(portal, "ledger", "ann", 1, 60, keep_waiting=patient, on_wait=told.append) as number:
         assert number == 2
     (sentence,) = told
     assert "held by bob" in sentence

@@ -8,9 +8,10 @@ from provisioner.ledger.journal import Journal
 from provisioner.ledger.lock import Lock
 from provisioner.ledger.outbox import Outbox
 from provisioner.ledger.snapshot import LedgerSnapshot, snapshot_of
-from provisioner.ledger.store import LEASE_SECONDS, Store
+from provisioner.ledger.store import Store
 from provisioner.model import Clock
 from provisioner.storage.database import Database
+from provisioner.storage.lease import LEASE_SECONDS
 
 
 class Ledger:

@@ -7,11 +7,11 @@ lease has run out. Every write of the ledger checks that its run still holds the
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from typing import NamedTuple
 
 from provisioner.errors import LedgerError, Locked, ProvisionerError, UsageError
@@ -25,12 +25,10 @@ from provisioner.storage.database import (
     reject_corrupt_rows,
     transaction,
 )
+from provisioner.storage.lease import heartbeat, wait_for_lease
 
 POLL_SECONDS = 0.2
 """How often a held lock is asked for again under ``--lock-timeout``."""
-
-CONNECTION_CHECK_SECONDS = 0.2
-"""How often the heartbeat checks for a dropped connection, to reconnect before the lease is taken over."""
 
 RECONNECT_SECONDS = 1.0
 """How long a holder whose connection is gone may take to come back over another one."""
@@ -87,17 +85,10 @@ class Lock:
         """
         with self._dedicated_connection():
             self.acquire(command, timeout, on_wait)
-            ended = threading.Event()
-            heartbeat = threading.Thread(
-                target=self._renew_lease, args=(self._store.lock_id, ended), daemon=True
-            )
-            heartbeat.start()
+            is_cut_off = self._is_cut_off if self._heartbeat_connection is not None else None
             try:
-                try:
+                with heartbeat(partial(self._renew, self._store.lock_id), self._store.lease, is_cut_off):
                     yield
-                finally:
-                    ended.set()
-                    heartbeat.join()
             except BaseException:
                 # the first error is raised, not a failed release that it caused
                 with suppress(ProvisionerError):
@@ -137,31 +128,39 @@ class Lock:
     ) -> None:
         """Take the lock without a heartbeat: it is kept for one lease, see :meth:`hold`."""
         deadline = time.monotonic() + timeout
-        announced = False
-        holder = self._try_acquire(command)
-        while holder is not None:
-            # a holder that lost its connection is given a moment before it is reported as alive
-            if holder.id != self._disconnected[0]:
-                if time.monotonic() >= deadline:
-                    raise Locked(
-                        f"The ledger is locked by {describe_lock(holder, self._store.now())}.",
-                        "Wait for it (--lock-timeout 60), or if that run is stuck: "
-                        f"provisioner unlock {holder.id}",
-                    )
-                if not announced:
-                    announced = True
-                    on_wait(f"Waiting for the ledger: locked by {describe_lock(holder, self._store.now())}.")
-            time.sleep(POLL_SECONDS)
-            holder = self._try_again(command, holder, deadline)
+        holder: LockInfo | None = None
 
-    def _try_again(self, command: str, holder: LockInfo, deadline: float) -> LockInfo | None:
-        """As :meth:`_try_acquire`, but an unreachable server counts as still locked until the deadline."""
-        try:
-            return self._try_acquire(command)
-        except LedgerError as problem:
-            if not is_unreachable(problem) or time.monotonic() >= deadline:
-                raise
-            return holder
+        def keep_waiting() -> bool:
+            return time.monotonic() < deadline
+
+        def attempt() -> None:
+            nonlocal holder
+            try:
+                holder = self._attempt(command)
+            except LedgerError as problem:
+                # a server that goes away while this run waits may come back
+                if holder is None or not is_unreachable(problem) or not keep_waiting():
+                    raise
+            if holder is not None:
+                raise Locked(
+                    f"The ledger is locked by {describe_lock(holder, self._store.now())}.",
+                    "Wait for it (--lock-timeout 60), or if that run is stuck: "
+                    f"provisioner unlock {holder.id}",
+                )
+
+        def announce(_: Locked) -> None:
+            if holder is not None:
+                on_wait(f"Waiting for the ledger: locked by {describe_lock(holder, self._store.now())}.")
+
+        wait_for_lease(attempt, keep_waiting=keep_waiting, on_wait=announce, poll_seconds=POLL_SECONDS)
+
+    def _attempt(self, command: str) -> LockInfo | None:
+        """As :meth:`_try_acquire`, but a holder that lost its connection is given a moment to reconnect."""
+        holder = self._try_acquire(command)
+        while holder is not None and holder.id == self._disconnected[0]:
+            time.sleep(POLL_SECONDS)
+            holder = self._try_acquire(command)
+        return holder
 
     def _try_acquire(self, command: str) -> LockInfo | None:
         """Take the lock if it is free or its holder is known to be gone; None on success, else the holder."""
@@ -233,34 +232,21 @@ class Lock:
             finally:
                 self._heartbeat_connection = None
 
-    def _renew_lease(self, lock: str, ended: threading.Event) -> None:
-        """Renew the lease until the run has ended or lost the lock; runs in a thread."""
-        while not self._wait_for_beat(ended):
-            # a renewal that fails is tried again at the next beat; if none succeeds, the next write finds out
-            with (
-                suppress(ProvisionerError),
-                self._store.location.translate_errors(LEDGER_SCHEMA),
-                self._heartbeat_session() as connection,
-            ):
-                with transaction(connection):
-                    expires = self._store.expiry(self._store.server_time(connection))
-                    renewed = connection.execute(
-                        "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
-                        (expires, *self._store.location.session_of(connection), lock),
-                    ).rowcount
-                if not renewed:
-                    return
+    def _renew(self, lock_id: str) -> bool:
+        """Renew the lease, in the heartbeat's thread; False if this run no longer holds the lock."""
+        location = self._store.location
+        with location.translate_errors(LEDGER_SCHEMA), self._heartbeat_session() as connection:
+            with transaction(connection):
+                expires = self._store.expiry(self._store.server_time(connection))
+                renewed = connection.execute(
+                    "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
+                    (expires, *location.session_of(connection), lock_id),
+                ).rowcount
+            return bool(renewed)
 
-    def _wait_for_beat(self, ended: threading.Event) -> bool:
-        """Wait until the next beat is due or the connection is cut; True once the run has ended."""
-        due = time.monotonic() + self._store.lease / 3
+    def _is_cut_off(self) -> bool:
         connection = self._heartbeat_connection
-        while (left := due - time.monotonic()) > 0:
-            if ended.wait(left if connection is None else min(left, CONNECTION_CHECK_SECONDS)):
-                return True
-            if connection is not None and self._store.location.is_cut_off(connection):
-                return False
-        return ended.is_set()
+        return connection is not None and self._store.location.is_cut_off(connection)
 
     @contextmanager
     def _heartbeat_session(self) -> Iterator[Connection]:

@@ -19,10 +19,8 @@ from provisioner.storage.database import (
     Database,
     transaction,
 )
+from provisioner.storage.lease import BEATS
 from provisioner.storage.schema import DatabaseSchema
-
-LEASE_SECONDS = 60.0
-"""How long a run that has stopped responding keeps the lock. A running one renews it three times as often."""
 
 _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -100,7 +98,7 @@ class Store:
                 if _lock_id(connection) != self.lock_id or not self.lock_id:
                     raise _lock_lost()
                 yield connection
-                if time.monotonic() - began > self.lease / 3:
+                if time.monotonic() - began > self.lease / BEATS:
                     # the heartbeat waited for this transaction, and so does any run that reads the lease next
                     connection.execute("UPDATE lock SET expires = ?", (self.expiry(self.server_time()),))
         except LedgerError as problem:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from provisioner.ledger.ledger import Ledger
 from provisioner.model import Clock
 from provisioner.operations.open import PARALLELISM, ledger_location, open_portal_for
+from provisioner.operations.portal_lease import hold_portal
 from provisioner.portal import Portal
-from provisioner.storage.lease import hold_lease
 from provisioner.workspace.settings import Workspace
 
 
@@ -48,13 +48,13 @@ def writing_session(
         ledger.lock.hold(command, lock_timeout, on_wait=on_wait),
         interruptible() as stop,
         closing(open_portal_for(workspace, writing=True, clock=clock, parallelism=parallelism)) as portal,
-        hold_lease(
+        hold_portal(
             portal,
             ledger.id,
             ledger.lock.owner,
             ledger.lock.fence,
-            patient=lambda: time.monotonic() < deadline and not stop(),
-            waiting=on_wait,
+            keep_waiting=lambda: time.monotonic() < deadline and not stop(),
+            on_wait=on_wait,
         ) as number,
     ):
         ledger.lock.raise_fence(number)

@@ -1,4 +1,8 @@
-"""A portal held for as long as a run works, however long a single step of it takes."""
+"""A lease: taken as soon as no other run holds it, and renewed by a heartbeat while the work lasts.
+
+The ledger's lock and the portal's lease are taken and kept by these two functions. Where a lease is stored,
+and when another run may take it over, is up to the ledger and the portal.
+"""
 
 from __future__ import annotations
 
@@ -6,75 +10,82 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
-from provisioner.errors import Locked, LockLost, PortalError, ProvisionerError
-from provisioner.portal import Portal
+from provisioner.errors import Locked, LockLost, ProvisionerError
 
 LEASE_SECONDS = 60
-"""How long a run that stands still keeps the portal from copies of its ledger."""
+"""How long a run that has stopped responding keeps a lease."""
+
+BEATS = 3
+"""How often a running one renews its lease within that time."""
+
+CONNECTION_CHECK_SECONDS = 0.2
+"""How often the heartbeat checks for a dropped connection, to reconnect before the lease is taken over."""
+
+T = TypeVar("T")
 
 
-POLL_SECONDS = 0.5
-"""How often a portal that another run holds is asked for again under ``--lock-timeout``."""
+def wait_for_lease(
+    acquire: Callable[[], T],
+    *,
+    keep_waiting: Callable[[], bool],
+    on_wait: Callable[[Locked], None],
+    poll_seconds: float,
+) -> T:
+    """The result of ``acquire``, which is called again while it raises :class:`Locked`.
+
+    ``on_wait`` is called once, before the first wait. Raises :class:`Locked` once ``keep_waiting`` says so,
+    and :class:`LockLost` at once.
+    """
+    announced = False
+    while True:
+        try:
+            return acquire()
+        except Locked as problem:
+            if isinstance(problem, LockLost) or not keep_waiting():
+                raise
+            if not announced:
+                announced = True
+                on_wait(problem)
+            time.sleep(poll_seconds)
 
 
 @contextmanager
-def hold_lease(
-    portal: Portal,
-    ledger: str,
-    owner: str,
-    fence: int,
-    seconds: int = LEASE_SECONDS,
-    *,
-    patient: Callable[[], bool] = lambda: False,
-    waiting: Callable[[str], None] = lambda sentence: None,
-) -> Iterator[int]:
-    """Write to this portal for this ledger, with the number that is yielded.
+def heartbeat(
+    renew: Callable[[], bool], seconds: float, is_cut_off: Callable[[], bool] | None = None
+) -> Iterator[None]:
+    """Renew a lease of so many seconds in a thread for as long as this block lasts.
 
-    While another run holds it we wait for as long as ``patient`` says so; ``waiting`` is told once, in a
-    sentence, for whom. Raises :class:`Locked` thereafter.
-
-    Meanwhile a thread says three times in ``seconds`` that we are alive. Should another run take our
-    place, the next write says so.
+    It ends early when ``renew`` returns False: the lease is lost. After an error it tries again at
+    the next beat; if none succeeds, the next write finds out. A beat is due at once when ``is_cut_off`` says
+    that the connection is gone.
     """
-    number = _hold(portal, ledger, owner, fence, seconds, patient, waiting)
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(seconds / 3):
-            # whoever cannot say it now says it the next time; who has lost his place finds out as he writes
+        while not _wait_for_beat(ended, seconds / BEATS, is_cut_off):
             with suppress(ProvisionerError):
-                portal.hold(ledger, owner, fence, seconds)
+                if not renew():
+                    return
 
-    heart = threading.Thread(target=beat, daemon=True)
-    heart.start()
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
     try:
-        yield number
+        yield
     finally:
         ended.set()
-        heart.join()
-        # it ends by itself as well
-        with suppress(PortalError):
-            portal.release()
+        thread.join()
 
 
-def _hold(
-    portal: Portal,
-    ledger: str,
-    owner: str,
-    fence: int,
-    seconds: int,
-    patient: Callable[[], bool],
-    waiting: Callable[[str], None],
-) -> int:
-    told = False
-    while True:
-        try:
-            return portal.hold(ledger, owner, fence, seconds)
-        except Locked as problem:
-            if isinstance(problem, LockLost) or not patient():
-                raise
-            if not told:
-                told = True
-                waiting(f"Waiting for the portal. {problem.sentence}")
-            time.sleep(POLL_SECONDS)
+def _wait_for_beat(ended: threading.Event, seconds: float, is_cut_off: Callable[[], bool] | None) -> bool:
+    """Wait until the next beat is due or the connection is gone; True once the block has ended."""
+    if is_cut_off is None:
+        return ended.wait(seconds)
+    due = time.monotonic() + seconds
+    while (left := due - time.monotonic()) > 0:
+        if ended.wait(min(left, CONNECTION_CHECK_SECONDS)):
+            return True
+        if is_cut_off():
+            return False
+    return ended.is_set()
