@@ -119,6 +119,16 @@ def warning(
     return Diagnostic(Severity.WARNING, code, detail, remedy, source, address)
 
 
+def plural(number: int, one: str, many: str = "") -> str:
+    """``e-mail`` or ``e-mails``; ``many`` where the plural is not formed with an s."""
+    return one if number == 1 else many or f"{one}s"
+
+
+def count_of(number: int, one: str, many: str = "") -> str:
+    """``1 e-mail``, ``1,234 e-mails``."""
+    return f"{number:,} {plural(number, one, many)}"
+
+
 def in_source_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     """By file, line and column; problems without a place come last, in the order given."""
     return sorted(diagnostics, key=lambda problem: (problem.source is None, problem.source or ()))

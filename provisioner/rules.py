@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from provisioner.diagnostics import Diagnostic, error
+from provisioner.diagnostics import Diagnostic, error, plural
 from provisioner.model import (
     PRODUCTION_APPS,
     Address,
@@ -215,7 +215,7 @@ class StateIndex:
             name = f" ({company.name})" if company else ""
             yield error(
                 "R2",
-                f"Company {number}{name} would have {people} user{'s' if people > 1 else ''} "
+                f"Company {number}{name} would have {people} {plural(people, 'user')} "
                 "billed to it and no administrator.",
                 "Make one of its users an administrator first.",
                 address=str(company_address(number)),

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from provisioner.commands.plan import show_text, warn_if_unguarded
 from provisioner.commands.report import letter_progress
+from provisioner.diagnostics import count_of
 from provisioner.errors import Blocked, Cancelled, Partial, UsageError
 from provisioner.mail.delivery import Delivery
 from provisioner.model import Clock, NoticeKind
@@ -21,7 +22,7 @@ from provisioner.operations.pipeline import Selection, plan_workspace
 from provisioner.operations.saved_plan import load_saved_plan
 from provisioner.planning.plan import Plan
 from provisioner.portal import Verdict
-from provisioner.render.describe import count_of, describe_step
+from provisioner.render.describe import describe_step
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console, interruptible
 from provisioner.terminal.progress import counting, progress

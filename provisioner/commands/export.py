@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from provisioner.diagnostics import count_of
 from provisioner.model import Clock
 from provisioner.operations.export import export_portal
 from provisioner.operations.open import utc_now
-from provisioner.render.describe import count_of
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from provisioner.commands.report import letter_progress
+from provisioner.diagnostics import count_of
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry, letter_key, read_letters
@@ -23,7 +24,6 @@ from provisioner.operations.session import writing_session
 from provisioner.planning.diff import letter_context
 from provisioner.portal import Portal
 from provisioner.portals.registry import makes_links
-from provisioner.render.describe import count_of
 from provisioner.render.sanitize import printable, printable_json
 from provisioner.terminal.console import Console, interruptible
 from provisioner.workspace.files import make_folder, write_private

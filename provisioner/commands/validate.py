@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from provisioner.commands.report import show_problems
+from provisioner.diagnostics import count_of
 from provisioner.errors import ManifestsInvalid
 from provisioner.operations.open import read_declared
-from provisioner.render.describe import count_of
 from provisioner.render.diagnostics import problems_json
 from provisioner.render.sanitize import printable_json
 from provisioner.terminal.console import Console

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
+from provisioner.diagnostics import plural
 from provisioner.errors import LedgerError, Locked, ProvisionerError, UsageError
 from provisioner.ledger.process import host_name, is_alive, process_owner, process_start
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, read_fact, storable
@@ -275,7 +276,7 @@ def read_lock(location: Database) -> LockInfo | None:
 def describe_lock(holder: LockInfo, now: datetime) -> str:
     """Owner and age, in words."""
     minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
-    age = "less than a minute" if minutes < 1 else f"{minutes} minute{'s' if minutes > 1 else ''}"
+    age = "less than a minute" if minutes < 1 else f"{minutes} {plural(minutes, 'minute')}"
     return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"
 
 

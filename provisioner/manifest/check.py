@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
-from provisioner.diagnostics import Diagnostic, Severity, error, in_source_order, warning
+from provisioner.diagnostics import Diagnostic, Severity, error, in_source_order, plural, warning
 from provisioner.manifest.declared import Activation, Declared, DeclaredUser
 from provisioner.manifest.fields import near_dossier
 from provisioner.model import UserType, company_address, email_key, user_address
@@ -260,7 +260,7 @@ def _full_name(user: DeclaredUser) -> str:
 
 
 def _count(users: Collection[DeclaredUser]) -> str:
-    return "1 user" if len(users) == 1 else f"{len(users)} users"
+    return f"{len(users)} {plural(len(users), 'user')}"
 
 
 def _listed(users: Collection[DeclaredUser]) -> str:

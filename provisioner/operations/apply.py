@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Protocol
 
+from provisioner.diagnostics import count_of
 from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
@@ -41,7 +42,6 @@ from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
 from provisioner.planning.planfile import digest
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portal import DONE, Call, Portal, Receipt, Snapshot, Verdict
-from provisioner.render.describe import count_of
 from provisioner.rules import StateIndex
 from provisioner.workspace.settings import Workspace
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from provisioner.diagnostics import Diagnostic, error
+from provisioner.diagnostics import Diagnostic, error, plural
 from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
@@ -31,7 +31,7 @@ def _vanished_manifests(managed: int, declared: int) -> Iterator[Diagnostic]:
         yield error(
             "limit-empty",
             f"The manifests declare nobody, while {managed} managed "
-            f"account{'s are' if managed > 1 else ' is'} known; a folder was probably moved or emptied.",
+            f"{plural(managed, 'account is', 'accounts are')} known; a folder was probably moved or emptied.",
             "Check the manifests: entry of provisioner.yaml, and that the checkout is complete.",
         )
 

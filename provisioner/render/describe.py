@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 from typing import NamedTuple, assert_never
 
+from provisioner.diagnostics import plural
 from provisioner.model import (
     AppState,
     Billing,
@@ -68,6 +69,7 @@ LOGINS = {
         "not possible, the account closes before anybody validated it",
     ),
 }
+PLURALS = {"company": "companies", "application": "applications"}
 REASONS = {"status: closed": "the manifest says status: closed"}
 
 Names = Mapping[str, str]
@@ -94,11 +96,6 @@ class FieldChange(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.label}: {self.value}"
-
-
-def count_of(number: int, one: str, many: str = "") -> str:
-    """``1 e-mail``, ``1,234 e-mails``; ``many`` where the plural is not an s more."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def format_day(day: date) -> str:
@@ -289,9 +286,11 @@ def _edits(before: User, after: User, names: Names) -> Iterator[FieldChange]:
         "billed company", format_company(before.billed, names), format_company(after.billed, names)
     )
     if given := after.companies - before.companies:
-        yield FieldChange("+", _plural("company given", given), format_companies(given, names))
+        yield FieldChange("+", _label("company given", len(given)), format_companies(given, names))
     if withdrawn := before.companies - after.companies:
-        yield FieldChange("-", _plural("company withdrawn", withdrawn), format_companies(withdrawn, names))
+        yield FieldChange(
+            "-", _label("company withdrawn", len(withdrawn)), format_companies(withdrawn, names)
+        )
     yield from _production(before, after)
     yield from _app_edits(before, after)
 
@@ -302,10 +301,10 @@ def _production(before: User, after: User) -> Iterator[FieldChange]:
         yield FieldChange("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
 
 
-def _plural(label: str, items: Iterable[str]) -> str:
-    noun, _, verb = label.partition(" ")
-    many = {"company": "companies", "application": "applications"}[noun]
-    return f"{noun if len(list(items)) == 1 else many} {verb}"
+def _label(words: str, number: int) -> str:
+    """``company given`` or ``companies given``."""
+    noun, _, rest = words.partition(" ")
+    return f"{plural(number, noun, PLURALS[noun])} {rest}"
 
 
 def _person(before: User, after: User) -> Iterator[FieldChange]:
@@ -323,7 +322,7 @@ def _app_edits(before: User, after: User) -> Iterator[FieldChange]:
         if was.get(app) != wanted.get(app):
             lines.setdefault(_becomes(was.get(app), wanted.get(app)), []).append(app)
     for (symbol, label), apps in sorted(lines.items(), key=lambda line: (line[0][0] != "+", line[0][1])):
-        yield FieldChange(symbol, _plural(label, apps), ", ".join(apps))
+        yield FieldChange(symbol, _label(label, len(apps)), ", ".join(apps))
 
 
 def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from provisioner.diagnostics import Diagnostic, Severity, Source, in_source_order
+from provisioner.diagnostics import Diagnostic, Severity, Source, count_of, in_source_order
 from provisioner.render.sanitize import columns, printable
+from provisioner.render.wrap import wrap
 
 LineOf = Callable[[str, int], str | None]
 """``line_of(file, line)``: the text of a line, without its end; None when it cannot be had."""
@@ -42,14 +43,7 @@ def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colou
         return ""
     width = max(width, _NARROWEST)
     blocks = ["\n".join(_block(problem, line_of, colour, width)) for problem in in_source_order(diagnostics)]
-    return "\n\n".join([*blocks, tally(diagnostics)]) + "\n"
-
-
-def tally(diagnostics: Sequence[Diagnostic]) -> str:
-    """``3 errors, 1 warning.``"""
-    errors = sum(problem.is_error for problem in diagnostics)
-    counts = (_count(errors, "error"), _count(len(diagnostics) - errors, "warning"))
-    return ", ".join(filter(None, counts)) + "." if any(counts) else "No problems."
+    return "\n\n".join([*blocks, _counts(diagnostics)]) + "\n"
 
 
 def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
@@ -68,28 +62,31 @@ def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
     ]
 
 
+def _counts(diagnostics: Sequence[Diagnostic]) -> str:
+    """``3 errors, 1 warning.``"""
+    errors = sum(problem.is_error for problem in diagnostics)
+    counts = ((errors, "error"), (len(diagnostics) - errors, "warning"))
+    return ", ".join(count_of(number, noun) for number, noun in counts if number) + "."
+
+
 def _range(source: Source | None) -> dict[str, object] | None:
     if source is None:
         return None
     return {"filename": source.file, "start": {"line": source.line, "column": source.column}}
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number > 1 else ''}" if number else ""
-
-
 def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
     title, code = _TITLES[problem.severity]
     yield f"{_painted(title, code, colour)}: {problem.summary} [{problem.code}]"
     place = f"{printable(str(problem.source))}  " if problem.source else ""
-    yield from _wrapped(place + printable(problem.detail), width, "  ", "    ")
+    yield from wrap(place + printable(problem.detail), width, "  ", "    ")
     if problem.source is not None:
         yield from _quotation(problem.source, line_of, colour, width)
     for line in problem.remedy.splitlines():
         shown = printable(line)
         indent = "    " + " " * (len(shown) - len(shown.lstrip(" ")))
         # a command to copy stays on its line
-        yield from [indent + shown.lstrip(" ")] if len(indent) > 4 else _wrapped(shown, width, indent, indent)
+        yield from [indent + shown.lstrip(" ")] if len(indent) > 4 else wrap(shown, width, indent, indent)
 
 
 def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
@@ -142,20 +139,6 @@ def _columns_between(text: str, begin: int, end: int) -> str:
         if at > end:
             break
     return "".join(kept)
-
-
-def _wrapped(text: str, width: int, first: str, rest: str) -> Iterator[str]:
-    line, used = first, len(first)
-    fresh = True
-    for word in text.split(" "):
-        wide = columns(word)
-        if not fresh and used + 1 + wide > width:
-            yield line.rstrip(" ")
-            line, used, fresh = rest, len(rest), True
-        line += word if fresh else f" {word}"
-        used += wide if fresh else wide + 1
-        fresh = False
-    yield line.rstrip(" ")
 
 
 def _painted(text: str, code: str, colour: bool) -> str:

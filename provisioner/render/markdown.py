@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 
-from provisioner.diagnostics import Diagnostic
+from provisioner.diagnostics import Diagnostic, count_of, plural
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
 from provisioner.render.describe import (
     Names,
-    count_of,
     field_changes,
     format_company,
     format_origin,
@@ -231,7 +230,7 @@ def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
 
 
 def _not_shown(number: int) -> str:
-    verb, them = ("is", "it") if number == 1 else ("are", "them")
+    verb, them = plural(number, "is", "are"), plural(number, "it", "them")
     return f"{verb} not shown here; the counts above include {them}. See the plan artifact."
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import NamedTuple
 
+from provisioner.diagnostics import count_of
 from provisioner.model import AppState, Company, Grant, Notice, NoticeKind, Status, User
 from provisioner.planning.plan import Action, Change, Plan
 from provisioner.render.describe import (
     TYPES,
     Names,
-    count_of,
     format_companies,
     format_day,
     format_language,
@@ -79,11 +79,10 @@ def names_of(plan: Plan) -> Names:
 def counts(plan: Plan) -> str:
     """The line scripts look for; what is reopened comes first, so that the rest always reads the same."""
     reopened = plan.count(Action.REOPEN)
-    letters = len(plan.letters)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
         f"{plan.count(Action.CREATE)} to add, {plan.count(Action.UPDATE)} to change, "
-        f"{plan.count(Action.CLOSE)} to close, {letters} e-mail{'' if letters == 1 else 's'} to send."
+        f"{plan.count(Action.CLOSE)} to close, {count_of(len(plan.letters), 'e-mail')} to send."
     )
 
 

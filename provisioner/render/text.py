@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from provisioner.diagnostics import Diagnostic
+from provisioner.diagnostics import Diagnostic, count_of
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
 from provisioner.render.describe import (
     ARROW,
     Names,
-    count_of,
     field_changes,
     format_company,
     format_origin,
@@ -36,7 +35,8 @@ from provisioner.render.overview import (
     risks,
     sections,
 )
-from provisioner.render.sanitize import columns, printable
+from provisioner.render.sanitize import printable
+from provisioner.render.wrap import wrap
 
 _PAINT = {"+": "32", "~": "33", "-": "31", "heading": "1", "risk": "1;31"}
 _ASCII = str.maketrans({ARROW: "->", "…": "..."})
@@ -93,24 +93,16 @@ class _Page:
         if not (self._unicode or text.isascii()):
             text = text.translate(_ASCII)
         lead = " " * line.indent + (line.symbol and f"{line.symbol} ")
-        if line.whole or columns(text) + len(lead) <= self._width:
-            yield self._painted(lead, text, line)
+        if line.whole:
+            yield self._painted(lead + text, line)
             return
-        further = " " * (len(lead) + line.hang)
-        row, room = lead, self._width - len(lead)
-        words: list[str] = []
-        for word in text.split(" "):
-            wide = columns(word)
-            if words and wide > room:
-                yield self._painted(row, " ".join(words), line)
-                row, room, words, line = further, self._width - len(further), [], line._replace(symbol="")
-            words.append(word)
-            room -= wide + 1
-        yield self._painted(row, " ".join(words), line)
+        for row in wrap(text, self._width, lead, " " * (len(lead) + line.hang)):
+            yield self._painted(row, line)
+            line = line._replace(symbol="")
 
-    def _painted(self, lead: str, text: str, line: Line) -> str:
+    def _painted(self, row: str, line: Line) -> str:
         code = _PAINT.get(line.paint or line.symbol, "")
-        row = f"{lead}{text}".rstrip()
+        row = row.rstrip()
         if not self._colour or not code or not row:
             return row
         begin = len(row) - len(row.lstrip(" "))

@@ -11,6 +11,8 @@ from rich.progress import Progress, ProgressColumn, Task, TaskID
 from rich.text import Text
 from typing_extensions import override
 
+from provisioner.diagnostics import count_of
+
 DRAW_SECONDS = 0.1
 """The least time between two drawings."""
 
@@ -83,8 +85,7 @@ class _Words(ProgressColumn):
 def duration(seconds: float) -> str:
     """A time in words: seconds below 90 seconds, minutes below 90 minutes, then hours and minutes."""
     if seconds < 90:
-        whole = max(1, round(seconds))
-        return f"{whole} second{'s' if whole > 1 else ''}"
+        return count_of(max(1, round(seconds)), "second")
     minutes = round(seconds / 60)
     if minutes < 90:
         return f"{minutes} minutes"

@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from provisioner.diagnostics import Diagnostic, warning
+from provisioner.diagnostics import Diagnostic, plural, warning
 from provisioner.embedded.decide import StoredReceipt, repeated
 from provisioner.errors import PortalError
 from provisioner.model import State, User, email_key
@@ -209,7 +209,7 @@ def _no_receipts() -> Diagnostic:
 
 
 def _cut_off(count: int) -> Diagnostic:
-    whom = "1 user is" if count == 1 else f"{count} users are"
+    whom = f"{count} {plural(count, 'user is', 'users are')}"
     return warning(
         "cut-off",
         f"{whom} in the middle of a step, which is under way or was cut off; the plan shows how it ends.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from provisioner.diagnostics import Diagnostic, warning
+from provisioner.diagnostics import Diagnostic, plural, warning
 from provisioner.model import AppState, Company, Grant, Production, State, Status, User, email_key
 from provisioner.portals.scim.mapping import AttributeMap
 
@@ -130,8 +130,7 @@ _SENTENCES: Mapping[str, tuple[str, str, str]] = {
 def _warnings(lost: Mapping[str, int]) -> Iterator[Diagnostic]:
     for name, count in lost.items():
         words, noun, schema = _SENTENCES[name]
-        plural = "companies" if noun == "company" else "users"
-        whom = f"{count} {noun if count == 1 else plural}"
+        whom = f"{count} {plural(count, noun, 'companies' if noun == 'company' else 'users')}"
         remedy = f"If it does, say where: portal: {{scim: {{{name}: ATTRIBUTE}}}}."
         if name == "endings":
             remedy = "To take them away now, write removal: immediate."
