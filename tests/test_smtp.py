@@ -302,6 +302,7 @@ def test_a_letter_whose_connection_closes_before_data_is_sent_over_another() -> 
 
         transport.deliver(letters(3), record=record, stop=lambda: False)
     assert log.states == ["sent"] * 3
+    assert log.bodies == ["k0", "k1", "k2"]
     assert len(server.accepted) == 3
     assert server.connections == 2
 

@@ -39,6 +39,9 @@ class GroupCommit:
         """Returns once it is committed that this letter's body may be sent. Raises what the commit raised."""
         if self.broken is not None:
             raise self.broken
+        # committed already, for a connection that closed before DATA
+        if key in self._recorded:
+            return
         waiter = self._bodies[key] = asyncio.get_running_loop().create_future()
         self._commit_when_due()
         await waiter
