@@ -177,8 +177,8 @@ cli.main()
 """
 
 CRASHES = {
-    "as the password was read": ("provisioner.operations.mailing", "secret_of"),
-    "as the transport was made": ("provisioner.operations.mailing", "open_mail_transport"),
+    "as the password was read": ("provisioner.operations.deliver", "secret_of"),
+    "as the transport was made": ("provisioner.operations.deliver", "open_mail_transport"),
     "as a letter was written": ("provisioner.operations.deliver", "write"),
     "as the portal was asked": ("provisioner.embedded.portal", "SqlPortal.execute"),
     "as the key was read": ("provisioner.embedded.portal", "SqlPortal._secret"),

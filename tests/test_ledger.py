@@ -506,7 +506,7 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
 
 def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its steps and its letters; perhaps nobody has taken the lock since."""
-    from provisioner.operations.mailing import deliver
+    from provisioner.operations.deliver import deliver
 
     place = SqliteDatabase(shell.folder / "ledger.db")
 

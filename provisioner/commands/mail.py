@@ -16,8 +16,15 @@ from provisioner.ledger.outbox_state import OutboxState
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key
-from provisioner.operations.deliver import DeliveryReport, check_templates, recover_outbox, write
-from provisioner.operations.mailing import deliver, load_sender, preview_letters
+from provisioner.operations.deliver import (
+    DeliveryReport,
+    check_templates,
+    deliver,
+    load_sender,
+    preview_letters,
+    recover_outbox,
+    write,
+)
 from provisioner.operations.open import ledger_location, read_declared, read_snapshot, utc_now
 from provisioner.operations.saved_plan import read_plan
 from provisioner.operations.session import writing_session

@@ -27,8 +27,15 @@ from provisioner.model import (
     Status,
     User,
 )
-from provisioner.operations.deliver import DeliveryReport, SenderProfile, check_templates, recover_outbox
-from provisioner.operations.mailing import deliver, load_sender, preview_letters
+from provisioner.operations.deliver import (
+    DeliveryReport,
+    SenderProfile,
+    check_templates,
+    deliver,
+    load_sender,
+    preview_letters,
+    recover_outbox,
+)
 from provisioner.operations.precondition import (
     Baseline,
     ResourceProgress,

@@ -15,22 +15,34 @@ Activation links are derived as a letter is written and stand in no file of ours
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from provisioner.errors import MailError, ProvisionerError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry
 from provisioner.ledger.outbox_state import OutboxState
+from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, Templates, compose, render
+from provisioner.mail.transport import open_transport
 from provisioner.model import Status, User, email_key
+from provisioner.planning.plan import Plan
 from provisioner.portal import SENT, Portal
+from provisioner.workspace.files import read_texts, resource_folder
+from provisioner.workspace.secrets import secret_of
+from provisioner.workspace.settings import Workspace
 
 CLAIM = 1_000
 """How many letters are claimed, and given their links, in one commit each."""
 
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
+
+TEMPLATE_SUFFIX = ".j2"
+
+LetterProgress = Callable[[int], AbstractContextManager[Callable[[Delivery, str], None]]]
+"""Entered with the number of letters; the callback takes each delivery and its recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,40 @@ class DeliveryReport:
     """Everything that is not sent, with its state and why."""
     problem: MailError | None = None
     """What stopped the whole delivery, if anything did."""
+
+
+def load_sender(workspace: Workspace) -> SenderProfile:
+    """Who writes, and with which templates: the workspace's own override the program's."""
+    shipped = resource_folder("templates")
+    sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
+    own = workspace.root / "templates" / "mail"
+    sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
+    return SenderProfile(
+        workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.portal.public_url
+    )
+
+
+def open_mail_transport(workspace: Workspace) -> Transport:
+    """How letters travel; secrets are read from where the workspace names them."""
+    mail = workspace.mail
+    return open_transport(
+        mail.transport,
+        root=workspace.root,
+        username=mail.username,
+        password=secret_of(
+            workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
+        ),
+        tls=mail.tls,
+        ca_file=mail.ca_file,
+        connections=mail.connections,
+        timeout=mail.timeout,
+    )
+
+
+def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
+    """The plan's letters as they would be written, without a link."""
+    for letter in plan.letters:
+        yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
 
 
 def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
@@ -168,6 +214,27 @@ def _ready(
     if moved:
         ledger.outbox.readdress(moved)
     return ready
+
+
+def deliver(
+    workspace: Workspace,
+    ledger: Ledger,
+    portal: Portal,
+    sender: SenderProfile,
+    owed: Sequence[OutboxEntry],
+    progress: LetterProgress,
+    stop: Callable[[], bool],
+) -> DeliveryReport:
+    """Send these owed letters. ``progress`` is entered with their number; it takes each delivery."""
+    if not owed:
+        return DeliveryReport()
+    with progress(len(owed)) as on_letter:
+        try:
+            transport = open_mail_transport(workspace)
+        except MailError as problem:
+            # the portal's steps stay done, and the letters stay owed
+            return DeliveryReport(problem=problem)
+        return deliver_outbox(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
 
 
 def deliver_outbox(
