@@ -29,7 +29,9 @@ from provisioner.model import Operator, PortalTerms, State, User
 from provisioner.planning.codec import writer
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Access, Call
-from provisioner.portals.http import NoResponse
+from provisioner.portals.http_messages import (
+    NoResponse,
+)
 from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import endpoints_for
@@ -163,7 +165,7 @@ def test_a_token_that_never_comes_is_waited_for_once_by_all_who_need_it(
         scripted.says["POST /oauth/token"] = lambda _: [SILENCE]
         with pytest.raises(NoResponse) as told:
             portal.execute(calls)
-    assert not told.value.unknown
+    assert not told.value.outcome_unknown
     logins = [asked for asked in scripted.server.asked[before:] if asked.path == "/oauth/token"]
     assert 0 < len(logins) <= limits.CALL_TRIES
 
@@ -506,7 +508,7 @@ def test_a_day_that_ends_as_the_portal_is_read_begins_the_reading_anew(scripted:
 def test_a_portal_that_never_rests_ends_in_a_sentence(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("provisioner.portals.rest.driver.MOST_ROUNDS", 5)
+    monkeypatch.setattr("provisioner.portals.rest.driver.MAX_READINGS", 5)
     moving = iter(range(8, 10_000))
     scripted.says["GET /v1/users"] = lambda _: reply(200, page(user_row(), counter=next(moving)))
     with scripted.portal() as portal, pytest.raises(PortalError, match="changes faster than it can be read"):

@@ -38,7 +38,10 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Portal, Receipt, Verdict
-from provisioner.portals.http import HttpClient, Request
+from provisioner.portals.http import HttpClient
+from provisioner.portals.http_messages import (
+    Request,
+)
 from provisioner.portals.scim.pending import Pending
 from provisioner.portals.scim.schema import USER
 from provisioner.storage.sqlite import SqliteDatabase
@@ -456,7 +459,7 @@ class Killed(BaseException):
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
     """From now on, writes are counted before and after; at this count the run is over."""
     passed: list[Request] = []
-    original = HttpClient.ask
+    original = HttpClient.request
 
     async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
         async def checkpoint() -> None:
@@ -471,7 +474,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
         await checkpoint()
         return answer
 
-    monkeypatch.setattr(HttpClient, "ask", ask_)
+    monkeypatch.setattr(HttpClient, "request", ask_)
     return passed
 
 
@@ -680,7 +683,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
     def killed(folder: Path, at: int) -> int:
         def work() -> int:
             talk_into(os.devnull)
-            original, passed = HttpClient.ask, 0
+            original, passed = HttpClient.request, 0
 
             async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
                 nonlocal passed
@@ -692,7 +695,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
                         answer = await original(self, request, credential)
                 return answer
 
-            HttpClient.ask = ask_  # type: ignore[method-assign]
+            HttpClient.request = ask_  # type: ignore[method-assign]
             return apply(folder)
 
         return ended(forked(work))

@@ -1,160 +1,96 @@
-"""One web server, asked with care: a reply is bounded in time and bytes, and no secret goes astray.
+"""An HTTP client for one server, with limits on the time and size of responses.
 
-Nothing is taken from the environment: no proxy, no certificates, no log-in. No redirect is followed, no reply
-is unpacked, certificates are always verified. What may be said twice is said again while the server is
-away or busy, and for a bounded time only.
+Nothing is taken from the environment: no proxy, no certificates, no credentials. Redirects are not followed,
+responses are not decompressed, certificates are always verified. Repeatable requests are sent again while the
+server is down or busy, until a deadline.
 
-Everything happens in one event loop in a thread of its own, so that plain functions in any thread may ask.
+All requests run in one event loop in a thread of its own, so that any synchronous thread may send them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from provisioner import __version__, limits
 from provisioner.errors import PortalError
+from provisioner.portals.http_messages import (
+    HttpResponse,
+    NoResponse,
+    Request,
+    ResponseTooLarge,
+    invalid_response,
+)
 
 if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
 
-Json = Any
-"""What ``json.loads`` gives: None, bool, int, float, str, list or dict."""
-
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
-"""Come again later. Only the first says that nothing was done: one may lose its database as it writes."""
-_LOST = {
+"""Statuses to retry after. Only 429 says that nothing was done: 503 may follow a lost database."""
+_NO_ANSWER = {
     408: "the request did not arrive in time",
     502: "what stands before it has no answer",
     504: "what stands before it has no answer",
 }
-"""No answer to the question: it may have been done. Some say 408 of what they had passed on already."""
-_SHOWN = 300
-"""Characters of a server's own words that are repeated."""
-_KEPT_ALIVE = 4.0
-"""Seconds: less than servers commonly wait, or a request meets the end of its connection."""
+"""Statuses with an unknown outcome: some proxies return 408 for a request that they have passed on."""
+_EXCERPT_LENGTH = 300
+"""Characters of a server's text that messages repeat."""
+_KEEPALIVE_SECONDS = 4.0
+"""Less than servers commonly wait, so that they do not close a connection under a request."""
 _GRACE_SECONDS = 0.1
-_CONNECT_PART = 0.8
-"""Of the seconds for a reply, at most: a connection that is cut off sooner by its own bound is closed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One question."""
-
-    method: str
-    path: str
-    """What follows the server's address: quoted, with its query."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes = b""
-    repeatable: bool = True
-    """It may be said again when its effect is not known: reading, or writing with a key."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """One answer, whole."""
-
-    status: int
-    headers: Mapping[str, str]
-    """By lower-case name; the last one of several."""
-    content: bytes
-    server: str
-    """Who says it, for sentences."""
-
-    def json(self) -> Json:
-        """What the reply says. Raises :class:`PortalError` for what is not JSON."""
-        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
-            raise invalid_response(
-                self.server, f"it is {kind[:40] or 'of no kind'} instead of application/json"
-            )
-        try:
-            text = self.content.decode("utf-8")
-            found = json.loads(text, parse_constant=_no_constant)
-            if b"\\ud" in self.content or b"\\uD" in self.content:
-                # half a character pair passes here and fails wherever it is written
-                json.dumps(found, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            raise invalid_response(self.server, "it is not JSON") from None
-        return found
-
-
-class NoResponse(PortalError):
-    """No usable answer, however often it was asked; ``unknown``: it may have taken effect all the same."""
-
-    def __init__(self, sentence: str, remedy: str = "", *, unknown: bool) -> None:
-        super().__init__(sentence, remedy)
-        self.unknown = unknown
-
-
-class ResponseTooLarge(PortalError):
-    """A reply beyond the bound: less may be asked for."""
+_CONNECT_SHARE = 0.8
+"""Share of the time for a response: connecting must fail first, or the connection is never closed."""
 
 
 class Credential(Protocol):
-    """What a request is authorized with."""
+    """The authorization of requests."""
 
     async def token(self, refused: str, deadline: float) -> str:
-        """The bearer token; another one than ``refused``, which the server did not take ("" at first).
+        """The bearer token, different from ``refused``, which the server rejected (empty at first).
 
-        ``deadline`` is by the clock of the event loop. Raises :class:`PortalError`.
+        ``deadline`` is in the time of the event loop. Raises :class:`PortalError`.
         """
         ...
 
 
-def invalid_response(server: str, what: str) -> PortalError:
-    """The server answers something that no such server answers."""
-    return PortalError(
-        f"{server} gave a reply that cannot be used: {what}.",
-        "Check portal: url: in provisioner.yaml, and whether a proxy or another service answers there.",
-    )
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
 @dataclass(slots=True)
-class _Course:
-    """How a question fares, through all its tries."""
+class _Attempts:
+    """The attempts at one request."""
 
     deadline: float
-    """When it is given up, by the clock of the event loop."""
-    unknown: bool = False
-    """One of them may have taken effect."""
+    """In the time of the event loop."""
+    outcome_unknown: bool = False
+    """True if one of them may have taken effect."""
 
 
-class _Passing(Exception):
-    """A try that failed in a way that another one may not."""
+class _Retryable(Exception):
+    """An attempt failed, and another one may succeed."""
 
-    def __init__(self, why: str, *, unknown: bool, wait: float | None = None) -> None:
+    def __init__(self, why: str, *, outcome_unknown: bool, wait: float | None = None) -> None:
         super().__init__(why)
         self.why = why
-        self.unknown = unknown
+        self.outcome_unknown = outcome_unknown
         self.wait = wait
 
 
 class HttpClient:
-    """One server at an address. Close it, or its thread and connections stay."""
+    """A client of one server. Close it, or its thread and connections remain."""
 
     def __init__(
         self,
@@ -165,15 +101,15 @@ class HttpClient:
         connections: int = 10,
         secrets: Collection[str] = (),
     ) -> None:
-        """``secrets`` are never repeated, whoever says them.
+        """``secrets`` never appear in messages.
 
-        Raises :class:`PortalError` for an address over which secrets would travel unprotected, and for
-        certificates that cannot be read.
+        Raises :class:`PortalError` for an unencrypted address of another machine, and for certificates that
+        cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")
         self.server = f"{parts.scheme}://{parts.netloc}"
-        if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in _THIS_MACHINE):
+        if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in _LOOPBACK):
             raise PortalError(f"Over {self.server} the secret would travel unprotected.", "Write https://…")
         if parts.scheme == "http" and proxy:
             raise PortalError(
@@ -187,13 +123,13 @@ class HttpClient:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._quiet_until = 0.0
-        self._transport = self._connected(parts.scheme)
+        self._retry_at = 0.0
+        self._transport = self._open_transport(parts.scheme)
 
-    # --- from plain functions ---
+    # --- from synchronous code ---
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """What the work gives, done in the loop's thread while this one waits. Not from within the loop."""
+        """Run a coroutine in the loop's thread and return its result. Not to be called from the loop."""
         future = self.start(work)
         try:
             return future.result()
@@ -202,65 +138,64 @@ class HttpClient:
             raise
 
     def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Begin the work; what is returned can be waited for, and cancelled."""
-        return asyncio.run_coroutine_threadsafe(work, self._running())
+        """Start a coroutine in the loop's thread; the future can be waited for and cancelled."""
+        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
 
     def close(self) -> None:
-        """Let go of the connections and of the thread; work in hand is cancelled."""
+        """Cancel running coroutines, close the connections and end the thread."""
         with self._lock:
             loop, self._loop = self._loop, None
             thread, self._thread = self._thread, None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(self._cleared(), loop).result()
+        asyncio.run_coroutine_threadsafe(self._close_connections(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
-    def hide(self, secret: str) -> None:
-        """Never repeat this either."""
+    def redact(self, secret: str) -> None:
+        """Replace this text in messages from now on."""
         self._secrets.add(secret)
 
-    def quoted(self, text: object) -> str:
-        """What the server says, short, in one line, and without what it may have been told in confidence."""
+    def redacted(self, text: object) -> str:
+        """A text of the server for messages: short, on one line, without secrets."""
         words = str(text)
         for secret in self._secrets:
             words = words.replace(secret, "…")
         words = " ".join(words.split())
-        return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
+        return words if len(words) <= _EXCERPT_LENGTH else f"{words[:_EXCERPT_LENGTH]}…"
 
     # --- within the loop ---
 
-    async def ask(self, request: Request, credential: Credential | None = None) -> HttpResponse:
-        """The answer to a question, whatever its status but for redirects and a server that stays busy.
+    async def request(self, request: Request, credential: Credential | None = None) -> HttpResponse:
+        """The response to a request, of any status but redirects and 429, 503, 408, 502 and 504.
 
-        A token that is refused is replaced once; all of it together has one deadline. Raises
-        :class:`NoResponse` once the tries or the time are used up, :class:`PortalError` for what no further
-        try would mend.
+        A rejected token is replaced once; all attempts together have one deadline. Raises
+        :class:`NoResponse` once the attempts or the time are used up, :class:`PortalError` for errors that
+        another attempt would not change.
         """
         deadline = asyncio.get_running_loop().time() + limits.CALL_SECONDS
-        return await self.ask_until(deadline, request, credential)
+        return await self.request_until(deadline, request, credential)
 
-    async def ask_until(
+    async def request_until(
         self, deadline: float, request: Request, credential: Credential | None = None
     ) -> HttpResponse:
-        """Likewise for as long as somebody else has, by the clock of the loop."""
-        course = _Course(deadline)
+        """The same with the deadline of the caller, in the time of the loop."""
+        attempts = _Attempts(deadline)
         if credential is None:
-            return await self._insist(request, "", course)
-        token = await self._let_in(credential, "", course)
-        reply = await self._insist(request, token, course)
+            return await self._request_with_retries(request, "", attempts)
+        token = await self._fetch_token(credential, "", attempts)
+        reply = await self._request_with_retries(request, token, attempts)
         if reply.status == 401:
-            other = await self._let_in(credential, token, course)
+            other = await self._fetch_token(credential, token, attempts)
             if other != token:
-                reply = await self._insist(request, other, course)
+                reply = await self._request_with_retries(request, other, attempts)
         return reply
 
     async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
-        """What these give, in their order, at most ``most`` under way at once.
+        """The results of these coroutines in their order, with at most ``most`` running at once.
 
-        Once one has failed no further one is begun; those under way are finished, then the first failure
-        is raised.
+        After a failure no further one is started; the running ones finish, then the first failure is raised.
         """
         waiting = iter(enumerate(works))
         results: dict[int, T] = {}
@@ -272,7 +207,7 @@ class HttpClient:
                     return
                 try:
                     results[at] = await work()
-                except Exception as problem:  # noqa: BLE001  (raised again below, once the others are done)
+                except Exception as problem:  # noqa: BLE001  (raised below, once the others are done)
                     failures.append(problem)
 
         await asyncio.gather(*(worker() for _ in range(min(most, len(works)))))
@@ -280,34 +215,36 @@ class HttpClient:
             raise failures[0]
         return [results[at] for at in range(len(works))]
 
-    async def _let_in(self, credential: Credential, refused: str, course: _Course) -> str:
-        """A token. That none comes says nothing of what was asked with an earlier one."""
+    async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
+        """A token. A failure to get one does not change what is known of earlier attempts."""
         try:
-            return await credential.token(refused, course.deadline)
+            return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
-            raise NoResponse(problem.sentence, problem.remedy, unknown=course.unknown) from None
+            raise NoResponse(
+                problem.sentence, problem.remedy, outcome_unknown=attempts.outcome_unknown
+            ) from None
 
-    async def _insist(self, request: Request, token: str, course: _Course) -> HttpResponse:
-        """Ask until there is an answer, within bounds. A busy server is left alone as long as it asks for."""
+    async def _request_with_retries(self, request: Request, token: str, attempts: _Attempts) -> HttpResponse:
+        """Send the request until there is a response or the limits are reached; honours Retry-After."""
         import stamina
 
         loop = asyncio.get_running_loop()
-        deadline = course.deadline
+        deadline = attempts.deadline
         last = "it gave no answer in time"
 
         def again(problem: Exception) -> bool | float:
             nonlocal last
-            if not isinstance(problem, _Passing):
+            if not isinstance(problem, _Retryable):
                 return False
-            course.unknown, last = course.unknown or problem.unknown, problem.why
-            if problem.unknown and not request.repeatable:
+            attempts.outcome_unknown, last = attempts.outcome_unknown or problem.outcome_unknown, problem.why
+            if problem.outcome_unknown and not request.repeatable:
                 return False
             if problem.wait is None:
                 return loop.time() < deadline
             wait = problem.wait + _jitter()
             return wait if loop.time() + wait < deadline else False
 
-        with suppress(_Passing):
+        with suppress(_Retryable):
             async for attempt in stamina.retry_context(
                 on=again,
                 attempts=limits.CALL_TRIES,
@@ -316,55 +253,59 @@ class HttpClient:
                 wait_jitter=limits.RETRY_JITTER_SECONDS,
             ):
                 with attempt:
-                    await self._quiet(deadline)
+                    await self._respect_retry_after(deadline)
                     return await self._try(request, token, deadline)
-        how = "gave no usable answer" if course.unknown else "cannot be reached"
+        how = "gave no usable answer" if attempts.outcome_unknown else "cannot be reached"
         remedy = "Try again in a while."
-        if course.unknown and self.server.startswith("http://"):
+        if attempts.outcome_unknown and self.server.startswith("http://"):
             remedy += " If it speaks TLS, its address begins with https://."
-        raise NoResponse(f"{self.server} {how}: {last}.", remedy, unknown=course.unknown) from None
+        raise NoResponse(
+            f"{self.server} {how}: {last}.", remedy, outcome_unknown=attempts.outcome_unknown
+        ) from None
 
-    async def _quiet(self, deadline: float) -> None:
-        """Wait while the server wants to be left alone."""
+    async def _respect_retry_after(self, deadline: float) -> None:
+        """Wait until the time that the server gave in Retry-After."""
         loop = asyncio.get_running_loop()
-        while (rest := self._quiet_until - loop.time()) > 0:
-            if self._quiet_until >= deadline:
-                raise _Passing("it is busy", unknown=False, wait=rest)
+        while (rest := self._retry_at - loop.time()) > 0:
+            if self._retry_at >= deadline:
+                raise _Retryable("it is busy", outcome_unknown=False, wait=rest)
             await asyncio.sleep(rest + _jitter())
 
     async def _try(self, request: Request, token: str, deadline: float) -> HttpResponse:
         import anyio
         import httpx2
 
-        # the whole call ends by the bounds of its tries: one that is cut off as it connects stays half open
+        # the limits of single attempts end the whole call: cancelling a connect leaves the socket half open
         seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
             with anyio.fail_after(seconds):
-                reply = await self._exchange(self._asked(request, token, seconds))
+                reply = await self._send(self._build_request(request, token, seconds))
         except TimeoutError:
-            raise _Passing(f"no whole reply within {limits.REPLY_SECONDS:g} seconds", unknown=True) from None
+            raise _Retryable(
+                f"no whole reply within {limits.REPLY_SECONDS:g} seconds", outcome_unknown=True
+            ) from None
         except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError) as problem:
-            raise self._unconnected(problem) from None
+            raise self._connection_error(problem) from None
         except (httpx2.TransportError, OSError) as problem:
-            raise _Passing(self._why(problem), unknown=True) from None
+            raise _Retryable(self._cause_text(problem), outcome_unknown=True) from None
         self._require_answer(reply)
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:
-        """Raise for a status that is no answer to what was asked."""
+        """Raise for a status that is no response to the request."""
         if reply.status in _BUSY:
-            pause = _retry_after(reply)
+            pause = reply.retry_after()
             if pause is not None and pause < limits.CALL_SECONDS:
-                self._quiet_until = max(self._quiet_until, asyncio.get_running_loop().time() + pause)
+                self._retry_at = max(self._retry_at, asyncio.get_running_loop().time() + pause)
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
             why = f"it is busy (HTTP {reply.status}){asks}"
-            raise _Passing(why, unknown=reply.status != _TOO_MANY, wait=pause)
-        if reply.status in _LOST:
-            raise _Passing(f"{_LOST[reply.status]} (HTTP {reply.status})", unknown=True)
+            raise _Retryable(why, outcome_unknown=reply.status != _TOO_MANY, wait=pause)
+        if reply.status in _NO_ANSWER:
+            raise _Retryable(f"{_NO_ANSWER[reply.status]} (HTTP {reply.status})", outcome_unknown=True)
         if 300 <= reply.status < 400 and reply.status != 304:
-            raise self._redirected(reply)
+            raise self._redirect_error(reply)
 
-    def _asked(self, request: Request, token: str, seconds: float) -> httpx2.Request:
+    def _build_request(self, request: Request, token: str, seconds: float) -> httpx2.Request:
         import httpx2
 
         headers = {
@@ -374,7 +315,7 @@ class HttpClient:
             **request.headers,
         }
         if token:
-            # or the library's own complaint would repeat it
+            # httpx2 would repeat the token in its error
             if not re.fullmatch(r"[!-~]+", token):
                 raise PortalError("The portal's token has characters that no token has.", "Check the secret.")
             headers["Authorization"] = f"Bearer {token}"
@@ -383,10 +324,10 @@ class HttpClient:
             self.address + request.path,
             headers=headers,
             content=request.content or None,
-            extensions={"timeout": {"connect": seconds * _CONNECT_PART}},
+            extensions={"timeout": {"connect": seconds * _CONNECT_SHARE}},
         )
 
-    async def _exchange(self, asked: httpx2.Request) -> HttpResponse:
+    async def _send(self, asked: httpx2.Request) -> HttpResponse:
         response = await self._transport.handle_async_request(asked)
         try:
             return await self._read(response)
@@ -394,12 +335,12 @@ class HttpClient:
             await response.aclose()
 
     async def _read(self, response: httpx2.Response) -> HttpResponse:
-        """The whole answer, within bounds."""
+        """The complete response, within the limit of bytes."""
         given = {name.lower(): said for name, said in response.headers.items()}
         coding = given.get("content-encoding", "identity").strip().lower()
         if coding != "identity":
             raise invalid_response(
-                self.server, f"it is packed ({self.quoted(coding)[:20]}), which was not asked for"
+                self.server, f"it is packed ({self.redacted(coding)[:20]}), which was not asked for"
             )
         content = bytearray()
         async for part in response.aiter_raw():
@@ -410,10 +351,10 @@ class HttpClient:
                 )
         return HttpResponse(response.status_code, given, bytes(content), self.server)
 
-    # --- what went wrong, in words ---
+    # --- errors ---
 
-    def _unconnected(self, problem: Exception) -> Exception:
-        """No connection, so nothing was said."""
+    def _connection_error(self, problem: Exception) -> Exception:
+        """The error for a connection that was not established, so that nothing was sent."""
         import httpx2
 
         for cause in _causes(problem):
@@ -424,7 +365,7 @@ class HttpClient:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            # one without a reason only says that the handshake was not over
+            # without a reason it only means that the handshake was not complete
             if isinstance(cause, ssl.SSLError) and cause.reason and "WANT" not in cause.reason:
                 return PortalError(
                     f"{self.server} does not speak TLS as it should ({cause.reason}). Nothing was sent.",
@@ -436,13 +377,13 @@ class HttpClient:
                 )
         if isinstance(problem, httpx2.ProxyError):
             return PortalError(
-                f"The proxy {self._proxy} does not lead to {self.server}: {self.quoted(problem)}.",
+                f"The proxy {self._proxy} does not lead to {self.server}: {self.redacted(problem)}.",
                 "Check portal: proxy:",
             )
-        return _Passing(self._why(problem), unknown=False)
+        return _Retryable(self._cause_text(problem), outcome_unknown=False)
 
-    def _why(self, problem: Exception) -> str:
-        """In words of ours and of the system's alone: the library's own may repeat what was said."""
+    def _cause_text(self, problem: Exception) -> str:
+        """The cause in the system's words or in ours; httpx2's text may contain what was sent."""
         import httpx2
 
         for cause in _causes(problem):
@@ -452,10 +393,10 @@ class HttpClient:
             return "its reply breaks off or is not HTTP"
         return "the connection broke"
 
-    def _redirected(self, reply: HttpResponse) -> PortalError:
+    def _redirect_error(self, reply: HttpResponse) -> PortalError:
         named = ""
         with suppress(ValueError):
-            where = urlsplit(self.quoted(reply.headers.get("location", "")))
+            where = urlsplit(self.redacted(reply.headers.get("location", "")))
             named = f"{where.scheme}://{where.netloc}{where.path}" if where.netloc else where.path
         return PortalError(
             f"{self.server} sends us on to {named or 'nowhere'}. Nothing was sent there.",
@@ -464,7 +405,7 @@ class HttpClient:
 
     # --- thread, loop and connections ---
 
-    def _running(self) -> asyncio.AbstractEventLoop:
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -474,42 +415,42 @@ class HttpClient:
                 self._thread.start()
             return self._loop
 
-    async def _cleared(self) -> None:
+    async def _close_connections(self) -> None:
         left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         if left:
-            # what is about to connect first does, or the library below leaves what it never began
+            # httpcore2 leaks a connection that is cancelled before it has connected
             _, left = await asyncio.wait(left, timeout=_GRACE_SECONDS)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        # connections that are broken already have nothing to say
+        # a broken connection may raise when it is closed
         with suppress(Exception):
             await self._transport.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
 
-    def _connected(self, scheme: str) -> httpx2.AsyncBaseTransport:
+    def _open_transport(self, scheme: str) -> httpx2.AsyncBaseTransport:
         import httpx2
         from stamina.instrumentation import set_on_retry_hooks
 
-        # retries are told by whoever asked, if at all
+        # stamina logs retries by default
         set_on_retry_hooks(())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._ca_file is not None:
             self._trust(context, self._ca_file)
         elif scheme == "https":
             context = httpx2.create_ssl_context(trust_env=False)
-        # two more than steps: the lease is prolonged while all of them are under way
+        # two more than steps: the lease is renewed while all steps are under way
         most = self._connections + 2
         return httpx2.AsyncHTTPTransport(
             verify=context,
             trust_env=False,
-            proxy=self._proxied(context),
+            proxy=self._proxy_settings(context),
             limits=httpx2.Limits(
-                max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEPT_ALIVE
+                max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS
             ),
         )
 
-    def _proxied(self, context: ssl.SSLContext) -> httpx2.Proxy | None:
+    def _proxy_settings(self, context: ssl.SSLContext) -> httpx2.Proxy | None:
         import httpx2
 
         if not self._proxy:
@@ -528,7 +469,7 @@ class HttpClient:
 
 
 def _causes(problem: BaseException | None) -> list[BaseException]:
-    """The exception and those it came from, the innermost last."""
+    """The exception and its causes, the innermost last."""
     causes: list[BaseException] = []
     while problem is not None and problem not in causes:
         causes.append(problem)
@@ -539,21 +480,5 @@ def _causes(problem: BaseException | None) -> list[BaseException]:
 
 
 def _jitter() -> float:
-    """Seconds by chance: those who were sent away together do not come back together."""
+    """Random seconds, so that clients rejected together do not come back together."""
     return random.random() * limits.RETRY_JITTER_SECONDS  # noqa: S311
-
-
-def _retry_after(reply: HttpResponse) -> float | None:
-    """Seconds to wait, given as such or as a date; None where nothing usable is said."""
-    said = reply.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", said):
-        return float(said)
-    from email.utils import parsedate_to_datetime
-
-    try:
-        when = parsedate_to_datetime(said)
-    except (ValueError, OverflowError):
-        return None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())

@@ -1,4 +1,4 @@
-"""What opens a portal over HTTP: the line to it, and a token that we were given or fetch and renew."""
+"""Access to a portal over HTTP: the client, and a bearer token that is given or fetched by OAuth 2.0."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ import base64
 from collections.abc import Sequence
 from urllib.parse import quote_plus, urlencode
 
+from typing_extensions import override
+
 from provisioner.errors import PortalError
 from provisioner.portal import Access
-from provisioner.portals.http import HttpClient, HttpResponse, NoResponse, Request, invalid_response
+from provisioner.portals.http import Credential, HttpClient
+from provisioner.portals.http_messages import (
+    HttpResponse,
+    NoResponse,
+    Request,
+    invalid_response,
+)
 
 USUAL_SECONDS = 300
-"""How long a token lasts whose server does not say."""
+"""The lifetime of a token without expires_in."""
 
 MARGIN_SECONDS = 30.0
-"""A token is renewed this long before its end, or a tenth of its time if that is less."""
+"""A token is renewed this long before its end, or a tenth of its lifetime if that is less."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -26,7 +34,7 @@ _CHECK = (
 
 
 def open_http_client(access: Access, address: str) -> HttpClient:
-    """The line to the portal of an access, at the ``address`` in its url. Raises :class:`PortalError`."""
+    """The HTTP client for a portal at this address. Raises :class:`PortalError`."""
     return HttpClient(
         address,
         ca_file=access.root / access.ca_file if access.ca_file else None,
@@ -36,54 +44,54 @@ def open_http_client(access: Access, address: str) -> HttpClient:
     )
 
 
-class GivenToken:
-    """A token that somebody else made; there is no other."""
+class BearerToken(Credential):
+    """A fixed token."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
+    @override
     async def token(self, refused: str, deadline: float) -> str:
-        """See :class:`~provisioner.portals.http.Credential`."""
         return self._token
 
 
-class ClientCredentials:
-    """OAuth 2.0 for programs (RFC 6749, 4.4): the token is fetched when first needed, and before it ends.
+class ClientCredentials(Credential):
+    """OAuth 2.0 client credentials (RFC 6749, 4.4): a token is fetched when needed and before it expires.
 
-    However many requests need another token at once, one of them fetches it, or fails for all who wait.
+    Of several requests that need a new token at once, one fetches it, or fails for all that wait.
     """
 
     def __init__(
         self, web: HttpClient, path: str, client_id: str, secret: str, scopes: Sequence[str]
     ) -> None:
-        self._web = web
+        self._http = web
         self._path = path
         self._scopes = tuple(scopes)
         words = f"{quote_plus(client_id)}:{quote_plus(secret)}"
         self._basic = base64.b64encode(words.encode()).decode()
         for hidden in (secret, quote_plus(secret), self._basic):
-            web.hide(hidden)
+            web.redact(hidden)
         self._token = ""
         self._renew_at = 0.0
         self._fetching = asyncio.Lock()
         self._failures = 0
         self._failure: PortalError | None = None
 
+    @override
     async def token(self, refused: str, deadline: float) -> str:
-        """See :class:`~provisioner.portals.http.Credential`. Raises :class:`PortalError`."""
         failures = self._failures
         try:
             async with asyncio.timeout_at(deadline):
                 await self._fetching.acquire()
         except TimeoutError:
             raise NoResponse(
-                f"{self._web.server} gave no token in time.", "Try again in a while.", unknown=False
+                f"{self._http.server} gave no token in time.", "Try again in a while.", outcome_unknown=False
             ) from None
         try:
             now = asyncio.get_running_loop().time()
             if not self._token or self._token == refused or now >= self._renew_at:
                 if self._failure is not None and self._failures > failures:
-                    # each of those who wait would only hang, or be refused, as long once more
+                    # another attempt would take as long and fail again
                     raise self._failure
                 await self._fetch(deadline)
             return self._token
@@ -99,14 +107,14 @@ class ClientCredentials:
         said = urlencode({"grant_type": "client_credentials", "scope": " ".join(self._scopes)})
         request = Request("POST", self._path, headers, said.encode())
         try:
-            self._token, seconds = self._read(await self._web.ask_until(deadline, request))
+            self._token, seconds = self._read(await self._http.request_until(deadline, request))
         except PortalError as problem:
             self._failures, self._failure = self._failures + 1, problem
             raise
         self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
 
     def _read(self, reply: HttpResponse) -> tuple[str, float]:
-        """The token and how long it lasts."""
+        """The token and its lifetime in seconds."""
         if reply.status != 200:
             raise self._refusal(reply)
         answer = reply.json()
@@ -116,7 +124,7 @@ class ClientCredentials:
             or not token
         ):
             raise invalid_response(reply.server, "it holds no access_token")
-        self._web.hide(token)
+        self._http.redact(token)
         if str(answer.get("token_type", "")).lower() != "bearer":
             raise invalid_response(reply.server, "its access token is not of the type Bearer")
         seconds = answer.get("expires_in", USUAL_SECONDS)
@@ -142,23 +150,23 @@ class ClientCredentials:
                 f"{reply.server} gives out no tokens at {self._path}.",
                 "Check portal: url: in provisioner.yaml, which ends before /v1, and paths: token: there.",
             )
-        said = self._web.quoted(code) if isinstance(code, str) else "no reason given"
+        said = self._http.redacted(code) if isinstance(code, str) else "no reason given"
         return PortalError(f"{reply.server} refuses to log us in (HTTP {reply.status}, {said}).", _CHECK)
 
     def _short_of_scopes(self) -> PortalError:
-        return lacking(self._web.server, self._scopes[-1])
+        return missing_scope(self._http.server, self._scopes[-1])
 
 
-def lacking(server: str, scope: str) -> PortalError:
-    """Our client may do less than we need."""
+def missing_scope(server: str, scope: str) -> PortalError:
+    """The error for a client that lacks a scope."""
     return PortalError(
         f"This client of {server} has not the scope {scope}, so nothing was written.",
         "Use a client that has it: PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET say which.",
     )
 
 
-def not_taken(server: str, said: str, *, given: bool) -> PortalError:
-    """Our token was refused; ``given`` where it is the secret itself, as no client was named to fetch one."""
+def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
+    """The error for a rejected token; ``given`` if the secret itself was sent as the token."""
     if given:
         return PortalError(
             f"{server} does not take the secret, which was sent as a token since no client is named: {said}",
@@ -167,6 +175,6 @@ def not_taken(server: str, said: str, *, given: bool) -> PortalError:
     return PortalError(f"{server} does not take our token: {said}", _CHECK)
 
 
-def missing() -> PortalError:
-    """Nobody said who we are."""
+def no_secret() -> PortalError:
+    """The error for a portal without a secret."""
     return PortalError("The portal asks who we are, and no secret is named.", _WHERE)

@@ -21,22 +21,22 @@ def _open_embedded(access: Access) -> Portal:
 
 
 def _open_service(access: Access) -> Portal:
-    with _extra():
+    with _http_extra():
         from provisioner.portals.rest.driver import RestPortal
 
         return RestPortal(access)
 
 
 def _open_scim(access: Access) -> Portal:
-    with _extra():
+    with _http_extra():
         from provisioner.portals.scim.driver import open_scim
 
         return open_scim(access)
 
 
 @contextmanager
-def _extra() -> Iterator[None]:
-    """What not everybody has installed."""
+def _http_extra() -> Iterator[None]:
+    """Turn a missing optional dependency into a :class:`PortalError`."""
     try:
         yield
     except ModuleNotFoundError as problem:
@@ -53,11 +53,11 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
     "scim+https": _open_scim,
     "scim+http": _open_scim,
 }
-"""``sqlite:///portal.db`` lies in the workspace, ``sqlite:////srv/portal.db`` at an absolute path."""
+"""``sqlite:///portal.db`` is relative to the workspace, ``sqlite:////srv/portal.db`` absolute."""
 
 
 def makes_links(url: str) -> bool:
-    """Whether the portal behind a url makes activation links, as can be said without asking it."""
+    """True if the driver for this url makes activation links; nothing is opened."""
     return PORTALS.get(url.partition("://")[0]) is not _open_scim
 
 

@@ -1,4 +1,4 @@
-"""Where a firm's own portal answers elsewhere: the endpoint table with its paths in it."""
+"""The endpoint table with the paths of a firm's own portal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
-    """The table with a firm's own paths in it. Raises :class:`PortalError`, naming what does not fit."""
+    """The endpoint table with these paths. Raises :class:`PortalError` for a path that does not fit."""
     table = dict(ENDPOINTS)
     for name, path in paths.items():
         if name not in ENDPOINTS:

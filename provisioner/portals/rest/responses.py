@@ -25,7 +25,11 @@ from provisioner.model import (
     UserType,
 )
 from provisioner.portal import Receipt, Verdict
-from provisioner.portals.http import HttpResponse, Json, invalid_response
+from provisioner.portals.http_messages import (
+    HttpResponse,
+    Json,
+    invalid_response,
+)
 
 T = TypeVar("T")
 
@@ -45,7 +49,7 @@ class PortalInfo:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A refusal (RFC 9457); ``code`` is "" where the portal gives none of ours."""
+    """A refusal (RFC 9457); ``code`` is "" if the portal gives no known one."""
 
     code: str
     detail: str

@@ -16,8 +16,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.http import HttpClient, HttpResponse, Request, invalid_response
-from provisioner.portals.oauth import GivenToken
+from provisioner.portals.http import HttpClient
+from provisioner.portals.http_messages import (
+    HttpResponse,
+    Request,
+    invalid_response,
+)
+from provisioner.portals.oauth import BearerToken
 from provisioner.portals.scim.discovery import Features, discover, is_true
 from provisioner.portals.scim.names import Names
 from provisioner.portals.scim.path import CORE, Path, Resource, attributes
@@ -55,8 +60,8 @@ class ScimClient:
     """One SCIM server."""
 
     def __init__(self, web: HttpClient, token: str) -> None:
-        self._web = web
-        self._credential = GivenToken(token) if token else None
+        self._http = web
+        self._credential = BearerToken(token) if token else None
         self._names = Names()
         self._features: Features | None = None
 
@@ -71,7 +76,7 @@ class ScimClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._web.close()
+        self._http.close()
 
     # --- reading ---
 
@@ -83,7 +88,7 @@ class ScimClient:
             if found is not None:
                 return found
         raise PortalError(
-            f"{self._web.server} gave another list of {endpoint} each time it was read.",
+            f"{self._http.server} gave another list of {endpoint} each time it was read.",
             "Somebody is writing there; try again once that is over.",
         )
 
@@ -123,7 +128,7 @@ class ScimClient:
         place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
         found = self.read(endpoint, unquote(place)) if place else None
         if found is None:
-            raise invalid_response(self._web.server, "it does not say what it made")
+            raise invalid_response(self._http.server, "it does not say what it made")
         return found
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
@@ -204,13 +209,13 @@ class ScimClient:
             headers["If-Match"] = version
         content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
         request = Request(method, path, headers, content, repeatable=False)
-        reply = self._web.run(self._web.ask(request, self._credential))
+        reply = self._http.run(self._http.request(request, self._credential))
         if 200 <= reply.status < 300:
             return reply
         self._require_accepted_token(reply)
         if reply.status == _MOVED and version and version == self._version_now(path):
             raise PortalError(
-                f"{self._web.server} takes no version for its own: it calls {path} {version}, as it stands, "
+                f"{self._http.server} takes no version for its own: it calls {path} {version}, as it stands, "
                 "and refuses If-Match with that as changed meanwhile.",
                 "Have it compare ETags as it gives them, also weak ones (RFC 7644, section 3.14), or say "
                 "etag: {supported: false} in its ServiceProviderConfig.",
@@ -222,11 +227,11 @@ class ScimClient:
         return version_of(self._resource(reply)) if reply.status == 200 else ""
 
     def _ask(self, method: str, path: str, expected: Collection[int] = (200,)) -> HttpResponse:
-        reply = self._web.run(self._web.ask(Request(method, path, {"Accept": MEDIA}), self._credential))
+        reply = self._http.run(self._http.request(Request(method, path, {"Accept": MEDIA}), self._credential))
         if reply.status not in expected:
             self._require_accepted_token(reply)
             raise PortalError(
-                f"{self._web.server} answers HTTP {reply.status} to {path.partition('?')[0]}: "
+                f"{self._http.server} answers HTTP {reply.status} to {path.partition('?')[0]}: "
                 f"{self._detail(reply)}",
                 "Check portal: url: in provisioner.yaml; it ends where /Users begins.",
             )
@@ -235,7 +240,7 @@ class ScimClient:
     def _require_accepted_token(self, reply: HttpResponse) -> None:
         if reply.status == 401:
             raise PortalError(
-                f"{self._web.server} does not take the token: {self._detail(reply)}",
+                f"{self._http.server} does not take the token: {self._detail(reply)}",
                 "Put the token where secret_env or secret_file say, or into PROVISIONER_PORTAL_SECRET.",
             )
 
@@ -244,13 +249,13 @@ class ScimClient:
         with suppress(PortalError):
             said = self._parse(reply)
         detail = said.get("detail") if isinstance(said, dict) else None
-        return self._web.quoted(detail or f"HTTP {reply.status}")
+        return self._http.redacted(detail or f"HTTP {reply.status}")
 
     def _parse(self, reply: HttpResponse) -> Any:
         try:
             return self._names.normalized(reply.json())
         except RecursionError:
-            raise invalid_response(self._web.server, "it is nested without end") from None
+            raise invalid_response(self._http.server, "it is nested without end") from None
 
     def _resource(self, reply: HttpResponse) -> Resource:
         """The resource in a response, with the version of the ETag header, which meta may lack."""
@@ -267,7 +272,7 @@ class ScimClient:
             and isinstance(found.get("meta", {}), dict)
             and isinstance(found.get("schemas", []), list)
         ):
-            raise invalid_response(self._web.server, "it is no SCIM resource")
+            raise invalid_response(self._http.server, "it is no SCIM resource")
         if "active" in found:
             found["active"] = is_true(found["active"])
         return found
@@ -297,7 +302,9 @@ class ScimClient:
             total, known = of, len(found)
             found |= {resource["id"]: resource for resource in page}
             if max(total, len(found)) > limits.MAX_LISTED:
-                raise PortalError(f"{self._web.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}.")
+                raise PortalError(
+                    f"{self._http.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}."
+                )
             start += len(page)
             # some servers return the size of the page as the total: if that is possible, ask for another page
             counted = total > len(page) or len(page) == 1 or refusable
@@ -313,7 +320,7 @@ class ScimClient:
         held = said.get("Resources", []) if isinstance(said, dict) else None
         total = said.get("totalResults") if isinstance(said, dict) else None
         if not isinstance(held, list) or not isinstance(total, int):
-            raise invalid_response(self._web.server, "it is no SCIM list")
+            raise invalid_response(self._http.server, "it is no SCIM list")
         return list(map(self._require_resource, held)), total
 
     def _read_description(self, path: str) -> Mapping[str, Any]:
@@ -321,13 +328,13 @@ class ScimClient:
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
         said = self._parse(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
-            raise invalid_response(self._web.server, "it is no SCIM resource")
+            raise invalid_response(self._http.server, "it is no SCIM resource")
         return said
 
     def _read_list(self, path: str) -> list[Resource]:
         held = self._read_description(path).get("Resources") or []
         if not isinstance(held, list):
-            raise invalid_response(self._web.server, "it is no SCIM list")
+            raise invalid_response(self._http.server, "it is no SCIM list")
         return [one for one in held if isinstance(one, dict)]
 
 

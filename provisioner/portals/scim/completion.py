@@ -17,7 +17,9 @@ from typing import TypeVar
 
 from provisioner.errors import PortalError
 from provisioner.model import Status
-from provisioner.portals.http import NoResponse
+from provisioner.portals.http_messages import (
+    NoResponse,
+)
 from provisioner.portals.scim.client import ScimClient, ScimError
 from provisioner.portals.scim.directory import Directory
 from provisioner.portals.scim.path import Resource
@@ -38,7 +40,7 @@ def retry_write(write: Callable[[], T]) -> T:
             if not (problem.moved or problem.broken) or not left:
                 raise
         except NoResponse as problem:
-            if not problem.unknown or not left:
+            if not problem.outcome_unknown or not left:
                 raise
     raise AssertionError
 

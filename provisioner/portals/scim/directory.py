@@ -27,7 +27,9 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.codec import canonical
-from provisioner.portals.http import ResponseTooLarge
+from provisioner.portals.http_messages import (
+    ResponseTooLarge,
+)
 from provisioner.portals.scim.client import ScimClient, version_of
 from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.path import Path, Resource

@@ -30,7 +30,9 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Receipt, Verdict
-from provisioner.portals.http import NoResponse
+from provisioner.portals.http_messages import (
+    NoResponse,
+)
 from provisioner.portals.scim.client import ScimClient, ScimError
 from provisioner.portals.scim.completion import TRIES, StepCompletion, retry_write
 from provisioner.portals.scim.directory import Directory
@@ -65,7 +67,7 @@ class StepWriter:
             try:
                 receipt = self._attempt(call, retry=lost is not None)
             except NoResponse as problem:
-                if not problem.unknown:
+                if not problem.outcome_unknown:
                     raise
                 lost = problem
             except _Moved:

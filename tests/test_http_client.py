@@ -29,8 +29,13 @@ from http_support import CUT, PAUSE, RESET, SILENCE, Asked, http_server, reply
 
 from provisioner import limits
 from provisioner.errors import PortalError
-from provisioner.portals.http import HttpClient, HttpResponse, NoResponse, Request
-from provisioner.portals.oauth import GivenToken
+from provisioner.portals.http import HttpClient
+from provisioner.portals.http_messages import (
+    HttpResponse,
+    NoResponse,
+    Request,
+)
+from provisioner.portals.oauth import BearerToken
 
 SECRET = "s3cret-of-the-client-0123456789"
 TOKEN = "t0ken-given-by-the-portal-0123456789"
@@ -71,7 +76,7 @@ def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Pa
     web = HttpClient(url, ca_file=ca_file, secrets=(token,))
     began = time.monotonic()
     try:
-        return Told(web.run(web.ask(request, GivenToken(token))), None)
+        return Told(web.run(web.request(request, BearerToken(token))), None)
     except PortalError as problem:
         told = Told(None, problem)
     finally:
@@ -173,9 +178,9 @@ def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None
     with http_server(answer) as server:
         told = ask(server.url)
     assert isinstance(told.problem, NoResponse)
-    assert told.problem.unknown is (fault != "busy")
+    assert told.problem.outcome_unknown is (fault != "busy")
     # whoever speaks plain HTTP to TLS is told so by nobody else
-    assert ("https://" in told.problem.remedy) is told.problem.unknown
+    assert ("https://" in told.problem.remedy) is told.problem.outcome_unknown
     assert len(server.asked) == tries
     assert server.url in told.sentence
     assert server.sent < 5 * limits.MAX_REPLY_BYTES
@@ -214,7 +219,7 @@ def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) 
     with http_server(SLOW[fault]) as server:
         told = ask(server.url)
     assert isinstance(told.problem, NoResponse)
-    assert told.problem.unknown
+    assert told.problem.outcome_unknown
     assert 2 <= len(server.asked) <= limits.CALL_TRIES
     assert server.sent < limits.MAX_REPLY_BYTES
 
@@ -245,7 +250,7 @@ def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be()
     with http_server(lambda _: reply(200, {}, "Set-Cookie: a=b; Path=/\r\n")) as server:
         web = HttpClient(server.url)
         for _ in range(2):
-            web.run(web.ask(READING, GivenToken(TOKEN)))
+            web.run(web.request(READING, BearerToken(TOKEN)))
         web.close()
     first, second = (asked.headers for asked in server.asked)
     assert first == second
@@ -286,10 +291,10 @@ def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to() -> Non
         web = HttpClient(server.url)
 
         async def one_then_many() -> None:
-            first = asyncio.ensure_future(web.ask(READING))
-            while not (web._quiet_until or first.done()):
+            first = asyncio.ensure_future(web.request(READING))
+            while not (web._retry_at or first.done()):
                 await asyncio.sleep(0.01)
-            await asyncio.gather(first, *(web.ask(READING) for _ in range(5)))
+            await asyncio.gather(first, *(web.request(READING) for _ in range(5)))
 
         web.run(one_then_many())
         web.close()
@@ -304,7 +309,7 @@ def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
         told = ask(server.url)
     assert len(server.asked) == 1
     assert isinstance(told.problem, NoResponse)
-    assert told.problem.unknown
+    assert told.problem.outcome_unknown
     assert "asks to be left alone" in told.sentence
 
 
@@ -344,7 +349,7 @@ def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> 
     with http_server(REPEATED[fault][0]) as server:
         told = ask(server.url, ONCE_ONLY)
     assert isinstance(told.problem, NoResponse)
-    assert told.problem.unknown
+    assert told.problem.outcome_unknown
     assert len(server.asked) == 1
 
 
@@ -362,16 +367,16 @@ def test_what_an_earlier_try_may_have_done_is_not_forgotten_over_a_token(then: s
     class Other:
         async def token(self, refused: str, deadline: float) -> str:
             if refused and then == "no token":
-                raise NoResponse("Nobody gives out tokens.", unknown=False)
+                raise NoResponse("Nobody gives out tokens.", outcome_unknown=False)
             return f"{refused}x"
 
     answers: Iterator[Any] = iter([[CUT], reply(401, {}), reply(429, {}, "Retry-After: 3600\r\n")])
     with http_server(lambda _: next(answers)) as server:
         web = HttpClient(server.url)
         with pytest.raises(NoResponse) as told:
-            web.run(web.ask(WRITING, Other()))
+            web.run(web.request(WRITING, Other()))
         web.close()
-    assert told.value.unknown
+    assert told.value.outcome_unknown
 
 
 def test_where_nobody_listens_nothing_was_done() -> None:
@@ -379,7 +384,7 @@ def test_where_nobody_listens_nothing_was_done() -> None:
         port = closed.getsockname()[1]
     told = ask(f"http://localhost:{port}", ONCE_ONLY)
     assert isinstance(told.problem, NoResponse)
-    assert not told.problem.unknown
+    assert not told.problem.outcome_unknown
     assert "cannot be reached: Connection refused" in told.sentence
 
 
@@ -462,7 +467,7 @@ def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
     with http_server(lambda _: reply(200, {"fine": True}), tls=context) as server, tunnel() as proxy:
         web = HttpClient(server.url, ca_file=file, proxy=f"http://127.0.0.1:{proxy.port}")
         try:
-            assert web.run(web.ask(READING, GivenToken(TOKEN))).json() == {"fine": True}
+            assert web.run(web.request(READING, BearerToken(TOKEN))).json() == {"fine": True}
         finally:
             web.close()
     assert proxy.heard.startswith(b"CONNECT localhost:")
@@ -473,15 +478,15 @@ def test_a_proxy_that_refuses_is_named() -> None:
     with http_server(lambda _: reply(407, {})) as proxy:
         web = HttpClient("https://portal.example.fr", proxy=f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(PortalError, match=f"The proxy http://127.0.0.1:{proxy.port} does not lead to"):
-            web.run(web.ask(READING, GivenToken(TOKEN)))
+            web.run(web.request(READING, BearerToken(TOKEN)))
         web.close()
     assert not hears(bytes(proxy.clear))
 
 
 def test_what_a_server_says_is_repeated_short_on_one_line_and_without_our_secrets() -> None:
     web = HttpClient("https://portal.example.fr", secrets=(SECRET, ""))
-    web.hide(TOKEN)
-    said = web.quoted(f"you said\n{SECRET}\tand {TOKEN} {'x' * 1000}")
+    web.redact(TOKEN)
+    said = web.redacted(f"you said\n{SECRET}\tand {TOKEN} {'x' * 1000}")
     web.close()
     assert said.startswith("you said … and … xxx")
     assert len(said) <= 301
@@ -561,7 +566,7 @@ def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(monkeypatch: pytest
     with http_server(lambda _: reply(200, {})) as server:
         told = ask(server.url.replace("http:", "https:"))
     assert isinstance(told.problem, NoResponse)
-    assert not told.problem.unknown
+    assert not told.problem.outcome_unknown
     assert server.asked == []
     assert not hears(bytes(server.clear))
 
@@ -647,7 +652,7 @@ def test_many_threads_ask_at_once_over_few_connections() -> None:
         def work(number: int) -> None:
             for turn in range(5):
                 path = f"/{number}/{turn}"
-                assert web.run(web.ask(Request("GET", path))).json() == {"path": path}
+                assert web.run(web.request(Request("GET", path))).json() == {"path": path}
                 found.append(number)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(12)]
@@ -702,7 +707,7 @@ def test_ctrl_c_ends_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
         web = HttpClient(server.url)
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            web.run(web.ask(READING))
+            web.run(web.request(READING))
         web.close()
     assert time.monotonic() - began < LONGEST
     assert len(server.asked) == 1
@@ -718,7 +723,7 @@ def test_closing_cancels_what_is_under_way_and_leaves_nothing_open(
     before = set(threading.enumerate())
     with http_server(lambda _: [SILENCE]) as server:
         web = HttpClient(server.url)
-        waiting = web.start(web.ask(READING))
+        waiting = web.start(web.request(READING))
         while not server.asked:
             time.sleep(0.001)
         web.close()
