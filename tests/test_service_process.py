@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from io import BufferedWriter, StringIO, TextIOWrapper
 from itertools import count
 from pathlib import Path
@@ -47,7 +48,7 @@ from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.storage import sqlite
-from provisioner.terminal.streams import ResilientStream
+from provisioner.terminal.streams import ResilientStream, forget_failure
 
 DONE = ("applied", "already")
 
@@ -818,7 +819,7 @@ def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> 
     raw = ResilientStream(tmp_path / "access.log", "w")
     raw.problem = OSError(errno.ENOSPC, "No space left on device")
     with TextIOWrapper(BufferedWriter(raw)) as stream:
-        log = AccessLog(stream)
+        log = AccessLog(stream, partial(forget_failure, stream))
         log.tell(
             method="GET", endpoint="users", path="/v1/users", status=200, ms=1.0, client="c", bytes=1
         )  # fmt: skip

@@ -9,6 +9,7 @@ import ssl
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from provisioner.operations.open import utc_now
 from provisioner.operations.served import open_served, served_access
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
+from provisioner.terminal.streams import forget_failure
 
 if TYPE_CHECKING:
     from provisioner.embedded.server.api_clients import ApiClients
@@ -92,7 +94,10 @@ def serve(
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
         clients = ApiClients(portal)
-        with closing(_listen(listening)) as listener, closing(AccessLog(console.stdout)) as log:
+        with (
+            closing(_listen(listening)) as listener,
+            closing(AccessLog(console.stdout, partial(forget_failure, console.stdout))) as log,
+        ):
             service = Service(found.again, clients, clock, time.monotonic)
             where = _where(listening, listener)
             run(

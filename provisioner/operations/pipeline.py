@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,6 @@ from provisioner.model import (
     Managed,
     Notice,
     NoticeKind,
-    Operator,
     State,
     email_key,
     paris_date,
@@ -34,7 +33,7 @@ from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan, select
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Capabilities, Portal, Snapshot, Verdict
-from provisioner.progress import ProgressCallback, ProgressFactory, ignore_progress, no_progress
+from provisioner.progress import ProgressFactory, no_progress
 from provisioner.workspace.settings import Workspace, read_manifests, with_settings
 
 
@@ -47,17 +46,6 @@ class Selection:
 
     def __bool__(self) -> bool:
         return bool(self.targets or self.excludes)
-
-
-@dataclass(frozen=True, slots=True)
-class PlanContext:
-    """Everything that a plan is made of: read, and resolved against one another."""
-
-    declared: Declared
-    problems: Sequence[Diagnostic]
-    snapshot: Snapshot
-    books: LedgerSnapshot
-    resolution: Resolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,47 +78,52 @@ def plan_workspace(
     digests: bool = False,
     progress: ProgressFactory = no_progress,
 ) -> PlannedWorkspace:
-    """Read everything and plan. Raises :class:`ManifestsInvalid` with all problems at once,
-    :class:`UsageError` where the selection names nobody.
+    """Read everything and plan; ``digests`` are needed for a plan that is saved.
+
+    Raises :class:`ManifestsInvalid` with all problems at once, :class:`UsageError` for a selection of unknown
+    addresses, :class:`LedgerError` for the ledger of another portal.
     """
-    with progress("Reading") as tell:
-        declared, problems = read_manifests(workspace, digests=digests, tell=tell)
-    world = _resolved(workspace, declared, problems, clock)
-    require_known(selection, world)
-    with progress("Planning") as tell:
-        plan = plan_of(workspace, world, selection, clock, tell)
+    with progress("Reading") as report:
+        declared, problems = read_manifests(workspace, digests=digests, tell=report)
+    with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
+        snapshot, ledger = _read_portal_and_ledger(workspace, portal)
+        problems = _require_valid(workspace, declared, problems, snapshot)
+        policy = _policy(workspace, clock, snapshot)
+        resolution = resolve(declared, snapshot.state, ledger.managed, policy)
+        resolution = _project(workspace, portal, resolution)
+    _require_known(selection, declared, snapshot, resolution)
+    narrowed = select(resolution, selection.targets, selection.excludes)
+    gaps = _missing_terms(workspace, snapshot, narrowed.desired)
+    narrowed = replace(
+        narrowed,
+        notices=(*narrowed.notices, *_letter_notices(ledger), *_interrupted_notices(ledger)),
+        diagnostics=(*problems, *narrowed.diagnostics, *gaps),
+    )
+    limits = Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent)
+    options = PlanOptions(workspace.firm.name, policy.today, limits)
+    with progress("Planning") as report:
+        plan = make_plan(narrowed, snapshot.portal, snapshot.terms, options, report)
     if digests:
         declared = with_settings(declared, workspace)
     return PlannedWorkspace(plan, declared, complete=not selection)
 
 
-def _resolved(
-    workspace: Workspace, declared: Declared, problems: list[Diagnostic], clock: Clock
-) -> PlanContext:
-    """What is declared beside portal and ledger.
+# --- read ---
 
-    Raises :class:`ManifestsInvalid` with all problems at once, :class:`LedgerError` beside another's portal.
-    """
-    with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
+
+def _read_portal_and_ledger(workspace: Workspace, portal: Portal) -> tuple[Snapshot, LedgerSnapshot]:
+    """What portal and ledger hold now. Raises :class:`LedgerError` for the ledger of another portal."""
+    snapshot = portal.snapshot()
+    ledger = read_ledger(ledger_location(workspace))
+    if ledger.portal and not snapshot.portal:
+        # another run may have created the portal between the two reads
         snapshot = portal.snapshot()
-        books = read_ledger(ledger_location(workspace))
-        if books.portal and not snapshot.portal:
-            # another run may have made it between the two looks
-            snapshot = portal.snapshot()
-        _require_its_own(workspace, books, snapshot)
-        books = with_interrupted(books, portal, snapshot)
-        problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
-        if any(problem.is_error for problem in problems):
-            raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
-        policy = policy_of(workspace, clock, snapshot.operator)
-        wished = resolve(declared, snapshot.state, books.managed, policy)
-        resolution = fitted(workspace, portal, wished)
-    return PlanContext(declared, problems, snapshot, books, resolution)
+    _require_same_portal(workspace, ledger, snapshot)
+    return snapshot, _with_interrupted(ledger, portal, snapshot)
 
 
-def _require_its_own(workspace: Workspace, books: LedgerSnapshot, snapshot: Snapshot) -> None:
-    """What a ledger manages is managed on its own portal. Raises :class:`LedgerError`."""
-    if not books.portal or books.portal == snapshot.portal:
+def _require_same_portal(workspace: Workspace, ledger: LedgerSnapshot, snapshot: Snapshot) -> None:
+    if not ledger.portal or ledger.portal == snapshot.portal:
         return
     own = "For a new portal, name a new ledger."
     if not snapshot.portal:
@@ -144,14 +137,14 @@ def _require_its_own(workspace: Workspace, books: LedgerSnapshot, snapshot: Snap
     )
 
 
-def with_interrupted(books: LedgerSnapshot, portal: Portal, snapshot: Snapshot) -> LedgerSnapshot:
-    """With the accounts that a dead run created and did not live to write down: they are ours too."""
-    if not books.unsettled:
-        return books
+def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot) -> LedgerSnapshot:
+    """The ledger with the accounts that an interrupted run created on the portal and did not record."""
+    if not ledger.unsettled:
+        return ledger
     accounts = {user.id: user for user in snapshot.state.users.values()}
-    managed = dict(books.managed)
-    created = [entry for entry in books.unsettled if entry.action == CreateUser.__name__]
-    receipts = portal.receipts([entry.key for entry in created], books.ledger)
+    managed = dict(ledger.managed)
+    created = [entry for entry in ledger.unsettled if entry.action == CreateUser.__name__]
+    receipts = portal.receipts([entry.key for entry in created], ledger.ledger)
     for entry in created:
         receipt = receipts.get(entry.key)
         account = accounts.get(receipt.id) if receipt is not None else None
@@ -159,17 +152,31 @@ def with_interrupted(books: LedgerSnapshot, portal: Portal, snapshot: Snapshot) 
             key = entry.address.partition(":")[2]
             through_us = receipt.verdict is Verdict.APPLIED
             managed[key] = Managed(account.id, account.email, account.phone or "", created=through_us)
-    return replace(books, managed=managed)
+    return replace(ledger, managed=managed)
 
 
-def require_known(selection: Selection, world: PlanContext) -> None:
-    """A target that is nobody would select nothing, and an exclude that is nobody everything.
+# --- check ---
 
-    Raises :class:`UsageError`, naming each of them.
+
+def _require_valid(
+    workspace: Workspace, declared: Declared, problems: list[Diagnostic], snapshot: Snapshot
+) -> list[Diagnostic]:
+    """All problems of the manifests. Raises :class:`ManifestsInvalid` with them if one is an error."""
+    problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
+    if any(problem.is_error for problem in problems):
+        raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
+    return problems
+
+
+def _require_known(
+    selection: Selection, declared: Declared, snapshot: Snapshot, resolution: Resolution
+) -> None:
+    """Raise :class:`UsageError`, naming each unknown address.
+
+    Otherwise a mistyped --target would select nothing, and a mistyped --exclude would exclude nothing.
     """
-    declared, desired = world.declared, world.resolution.desired
-    companies = {*declared.companies, *desired.companies}
-    users = {*declared.users, *desired.users}
+    companies = {*declared.companies, *resolution.desired.companies}
+    users = {*declared.users, *resolution.desired.users}
     unknown = []
     for address in sorted({*selection.targets, *selection.excludes}):
         if address.key in (companies if address.kind == "company" else users):
@@ -177,27 +184,27 @@ def require_known(selection: Selection, world: PlanContext) -> None:
         if address.kind == "company":
             hint = near_dossier(address.key, companies)
         else:
-            hint = _other_name(address.key, world) or did_you_mean(address.key, users)
+            hint = _name_in_plan(address.key, snapshot, resolution) or did_you_mean(address.key, users)
         unknown.append(f"The plan knows no {address}.{hint}")
     if unknown:
         raise UsageError("\n".join(unknown), "Write --target and --exclude as the plan names them.")
 
 
-def _other_name(email: str, world: PlanContext) -> str:
-    """How a plan names the account that has this e-mail on the portal, where a user changed his own."""
-    account = world.snapshot.state.users.get(email)
-    users = world.resolution.current.users
+def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str:
+    """A hint with the plan's name for the account that has this e-mail on the portal; empty if none has."""
+    account = snapshot.state.users.get(email)
+    users = resolution.current.users
     named = next((key for key, user in users.items() if account and user.id == account.id), None)
     return f' Did you mean "{named}"?' if named else ""
 
 
-def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = None) -> Policy:
-    """What of provisioner.yaml decides how manifests are read against the portal, and the day.
+# --- resolve ---
 
-    ``operator`` is whose rights we have, where the portal says so.
-    """
+
+def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
+    """The settings that decide how manifests are resolved, the operator's rights and the day."""
     return Policy(
-        operator=operator or workspace.portal.operator,
+        operator=snapshot.operator or workspace.portal.operator,
         today=paris_date(clock()),
         close_absent=workspace.safety.absent == "close",
         restore=workspace.safety.self_service == "restore",
@@ -205,21 +212,23 @@ def policy_of(workspace: Workspace, clock: Clock, operator: Operator | None = No
     )
 
 
-def fitted(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
-    """What this portal can hold of it; diagnostics name what it cannot hold, guard or send."""
-    can = portal.capabilities()
+# --- project ---
+
+
+def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
+    """What this portal can hold; diagnostics name what it cannot hold, guard or send."""
+    capabilities = portal.capabilities()
     desired, gaps = portal.project(resolution.desired)
-    found = [*gaps, *unguarded(can), *_unsent(workspace, can)]
-    diagnostics = (*resolution.diagnostics, *found)
-    return replace(resolution, desired=desired, diagnostics=diagnostics)
+    found = [*gaps, *_unguarded(capabilities), *_without_welcome(workspace, capabilities)]
+    return replace(resolution, desired=desired, diagnostics=(*resolution.diagnostics, *found))
 
 
-def unguarded(can: Capabilities) -> Iterator[Diagnostic]:
-    """What a second run at the same time would not be kept from."""
+def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
+    """A warning for each protection against a second run that the portal lacks."""
     risks = []
-    if not can.versions:
+    if not capabilities.versions:
         risks.append("overwrite what somebody else changes meanwhile")
-    if not can.claims:
+    if not capabilities.claims:
         risks.append("send a second welcome to the same person")
     if risks:
         yield warning(
@@ -230,9 +239,9 @@ def unguarded(can: Capabilities) -> Iterator[Diagnostic]:
         )
 
 
-def _unsent(workspace: Workspace, can: Capabilities) -> Iterator[Diagnostic]:
-    """That the welcome is left to a portal which makes links for ours."""
-    if workspace.mail.welcome == "portal" and can.activation_links:
+def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterator[Diagnostic]:
+    """An error if the welcome is left to a portal that leaves it to provisioner."""
+    if workspace.mail.welcome == "portal" and capabilities.activation_links:
         yield error(
             "welcome-by-portal",
             "The welcome e-mails are left to the portal, and this portal sends none.",
@@ -241,29 +250,11 @@ def _unsent(workspace: Workspace, can: Capabilities) -> Iterator[Diagnostic]:
         )
 
 
-def plan_of(
-    workspace: Workspace,
-    world: PlanContext,
-    selection: Selection,
-    clock: Clock,
-    tell: ProgressCallback = ignore_progress,
-) -> Plan:
-    """The plan of what was read."""
-    snapshot = world.snapshot
-    narrowed = select(world.resolution, selection.targets, selection.excludes)
-    gaps = _portal_gaps(workspace, snapshot, narrowed.desired)
-    resolution = replace(
-        narrowed,
-        notices=(*narrowed.notices, *_book_notices(world.books)),
-        diagnostics=(*world.problems, *narrowed.diagnostics, *gaps),
-    )
-    limits = Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent)
-    options = PlanOptions(workspace.firm.name, paris_date(clock()), limits)
-    return make_plan(resolution, snapshot.portal, snapshot.terms, options, tell)
+# --- plan ---
 
 
-def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterable[Diagnostic]:
-    """What the catalogue has and this portal does not offer."""
+def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterator[Diagnostic]:
+    """Errors for applications and offers of the catalogue that users need and the portal does not have."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
     for app in sorted(workspace.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
@@ -273,9 +264,10 @@ def _portal_gaps(workspace: Workspace, snapshot: Snapshot, desired: State) -> It
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
 
 
-def _book_notices(books: LedgerSnapshot) -> Iterable[Notice]:
+def _letter_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
+    """The letters that an earlier run left open."""
     kinds = {OutboxState.UNKNOWN: NoticeKind.LETTER_UNKNOWN, OutboxState.FAILED: NoticeKind.LETTER_FAILED}
-    for posted in books.open_letters:
+    for posted in ledger.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
         words = {
             NoticeKind.LETTER_UNKNOWN: f"may or may not have arrived ({posted.detail}). "
@@ -287,13 +279,15 @@ def _book_notices(books: LedgerSnapshot) -> Iterable[Notice]:
         yield Notice(
             kind, user_address(posted.user), f"The welcome e-mail to {posted.letter.recipient} {words}"
         )
-    if books.unsettled:
-        run = books.unsettled[0].run
-        for entry in books.unsettled:
-            kind_, _, key = entry.address.partition(":")
-            yield Notice(
-                NoticeKind.INTERRUPTED,
-                Address(kind_, key),
-                f"Run {run} was interrupted during {entry.action} of {entry.address}; "
-                "the next apply first asks the portal how it ended.",
-            )
+
+
+def _interrupted_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
+    """The steps of an interrupted run whose outcome is not known yet."""
+    for entry in ledger.unsettled:
+        kind, _, key = entry.address.partition(":")
+        yield Notice(
+            NoticeKind.INTERRUPTED,
+            Address(kind, key),
+            f"Run {ledger.unsettled[0].run} was interrupted during {entry.action} of {entry.address}; "
+            "the next apply first asks the portal how it ended.",
+        )

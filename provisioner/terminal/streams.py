@@ -1,7 +1,7 @@
-"""Standard streams that may fail without taking the work along.
+"""Standard streams whose failure does not stop the work.
 
-Whoever reads the answer may leave (``| head``), the disk it goes to may be full, and there may be no
-stream at all (``>&-``). None of that may stop a run in the middle of what it does to the portal.
+The reader of an answer may leave (``| head``), the disk that it goes to may be full, and a stream may be
+closed (``>&-``). None of this may stop a run in the middle of its writes to the portal.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Literal, TextIO, cast
 
 
 class ResilientStream(io.FileIO):
-    """A descriptor that remembers its first failure and drops what is written after it."""
+    """A descriptor that keeps its first failure in ``problem`` and drops what is written after it."""
 
     problem: OSError | None = None
 
     def write(self, data: object, /) -> int:
-        """All of it counts as written, whether or not anybody got it."""
+        """The size of the data, also if it could not be written."""
         content = memoryview(data)  # type: ignore[arg-type]
         if self.problem is None:
             try:
                 while (written := super().write(content)) is None:
-                    # somebody made it a stream that does not wait, so the waiting is done here
+                    # the descriptor was made non-blocking elsewhere, so the wait is here
                     select.select((), (self,), ())
                 return written
             except OSError as problem:
@@ -33,22 +33,28 @@ class ResilientStream(io.FileIO):
 
 
 def install_resilient_streams() -> ResilientStream | None:
-    """Put sturdy streams in the place of the standard ones; returns stdout's (None: there was none)."""
+    """Replace the standard streams by resilient ones; returns that of stdout, None if stdout is closed."""
     if sys.stdin is None:
-        sys.stdin = _nowhere("r")
-    answer = _sturdy(sys.stdout)
-    talk = _sturdy(sys.stderr)
-    sys.stdout, sys.stderr = _text(answer, sys.stdout), _text(talk, sys.stderr)
-    return answer
+        sys.stdin = _null_stream("r")
+    out, err = _resilient(sys.stdout), _resilient(sys.stderr)
+    sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
+    return out
 
 
-def _sturdy(stream: TextIO | None) -> ResilientStream | None:
+def forget_failure(stream: TextIO) -> None:
+    """Let a resilient stream be written to again after a failure; leaves any other stream alone."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if isinstance(raw, ResilientStream):
+        raw.problem = None
+
+
+def _resilient(stream: TextIO | None) -> ResilientStream | None:
     return None if stream is None else ResilientStream(stream.fileno(), "w", closefd=False)
 
 
 def _text(raw: ResilientStream | None, stream: TextIO | None) -> TextIO:
     if raw is None or stream is None:
-        return _nowhere("w")
+        return _null_stream("w")
     stream.flush()
     before = cast(io.TextIOWrapper, stream)
     return io.TextIOWrapper(
@@ -60,6 +66,6 @@ def _text(raw: ResilientStream | None, stream: TextIO | None) -> TextIO:
     )
 
 
-def _nowhere(mode: Literal["r", "w"]) -> TextIO:
-    # it also takes the free number, which no file of ours then gets
+def _null_stream(mode: Literal["r", "w"]) -> TextIO:
+    # it also occupies the closed descriptor, so that no file opened later gets its number
     return open(os.devnull, mode, encoding="utf-8")

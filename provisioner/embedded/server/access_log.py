@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import queue
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TextIO
-
-from provisioner.terminal.streams import ResilientStream
 
 MOST_WAITING = 20_000
 """Lines that wait for a slow reader; further ones are counted instead."""
@@ -21,8 +20,10 @@ MOST_WAITING = 20_000
 class AccessLog:
     """Lines, written by a thread of their own: a reader who does not read stops nobody."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
+        """``forget_failure`` lets a stream that failed once be written to again."""
         self._stream = stream
+        self._forget_failure = forget_failure
         self._waiting: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
         self._dropped = 0
         self._thread = threading.Thread(target=self._write, name="access log", daemon=True)
@@ -59,7 +60,6 @@ class AccessLog:
         self._thread.join(timeout=2)
 
     def _write(self) -> None:
-        raw = getattr(getattr(self._stream, "buffer", None), "raw", None)
         ended = False
         while not ended:
             lines = [self._waiting.get()]
@@ -67,9 +67,8 @@ class AccessLog:
                 lines.append(self._waiting.get())
             ended = None in lines
             text = "".join(f"{line}\n" for line in lines if line is not None)
-            if isinstance(raw, ResilientStream):
-                # what failed once may work again, and a service lives long
-                raw.problem = None
+            # what failed once may work again, and a service lives long
+            self._forget_failure()
             try:
                 self._stream.write(text)
                 self._stream.flush()
