@@ -98,7 +98,7 @@ class Receipt:
     version: int = 0
     problem: str = ""
     code: str = ""
-    """Of what refuses, for programs: that of a diagnostic (*R2*), or one of ``verdicts.CODES``."""
+    """Of what refuses, for programs: that of a diagnostic (*R2*), or one of ``decide.CODES``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,16 +251,16 @@ def test_a_file_that_was_removed_or_replaced_while_it_was_open_is_used_no_more(t
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     with (
         closing(SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,
-        closing(opened.again()) as twin,
+        closing(opened.reopen()) as twin,
     ):
         file.rename(away)
         for beside in (None, b"", away.read_bytes()):
             if beside is not None:
                 file.write_bytes(beside)
-            for asked in (twin.about, lambda: twin.drop_lease("l", "h"), opened.again):
+            for asked in (twin.about, lambda: twin.drop_lease("l", "h"), opened.reopen):
                 with pytest.raises(PortalError, match="was removed or replaced"):
                     asked()
             assert (file.read_bytes() if file.exists() else None) == beside
         away.rename(file)
         assert twin.about() == opened.about()
-        opened.again().close()
+        opened.reopen().close()

@@ -68,7 +68,7 @@ def rows_of(place: Database, table: str) -> int:
     """How many rows the portal has there."""
     portal = SqlPortal(place, Operator.PARTNER, PortalTerms(), "", _never)
     try:
-        with portal.looking() as connection:
+        with portal.read_transaction() as connection:
             (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
             return int(count)
     finally:

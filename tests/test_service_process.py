@@ -546,7 +546,7 @@ def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Pat
     minutes = count(step=60)
 
     async def ask(opened: SqlPortal, clients: WriterPortal) -> list[int]:
-        service = Service(opened.again, ApiClients(clients), lambda: NOW, lambda: next(minutes))
+        service = Service(opened.reopen, ApiClients(clients), lambda: NOW, lambda: next(minutes))
         service.start()
         transport = httpx2.ASGITransport(
             app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
@@ -570,7 +570,7 @@ def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Pat
         await asyncio.to_thread(service.close)
         return found
 
-    with closing(served.portal()) as opened, closing(WriterPortal(opened.again)) as clients:
+    with closing(served.portal()) as opened, closing(WriterPortal(opened.reopen)) as clients:
         assert asyncio.run(ask(opened, clients)) == [200, 201, 200]
 
 

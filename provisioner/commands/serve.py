@@ -89,7 +89,7 @@ def serve(
         token_seconds=allowed.token_seconds,
         behind_proxy=listening.behind_proxy,
     )
-    with closing(open_served(access)) as found, closing(WriterPortal(found.again)) as portal:
+    with closing(open_served(access)) as found, closing(WriterPortal(found.reopen)) as portal:
         about = portal.ask(lambda host: host.about())
         if public_url is not None and about.public_url != public_url:
             portal.ask(lambda host: host.configure(about.terms, public_url))
@@ -98,7 +98,7 @@ def serve(
             closing(_listen(listening)) as listener,
             closing(AccessLog(console.stdout, partial(forget_failure, console.stdout))) as log,
         ):
-            service = Service(found.again, clients, clock, time.monotonic)
+            service = Service(found.reopen, clients, clock, time.monotonic)
             where = _where(listening, listener)
             run(
                 PortalApp(service, bounds, log),

@@ -1,7 +1,7 @@
-"""Activation links: derived when a letter is sent, known by their hash alone, good once.
+"""Activation links: derived when a letter is sent, stored only as a hash, usable once.
 
-A link is made of the user, a generation and an end, signed with a key of the portal, so that whoever
-sends the letter a second time sends the same link. Another generation revokes the one before.
+A link consists of the user, a generation and an expiry, signed with a key of the portal, so that a letter
+that is sent again carries the same link. A new generation revokes the one before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ INVITATION_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What is kept of a user's link; generation 0 before the first."""
+    """What the portal stores of a user's link; generation 0 before the first."""
 
     user_id: str
     generation: int = 0
@@ -24,17 +24,17 @@ class Invitation:
     hashed: str = ""
 
 
-def invite(known: Invitation, secret: bytes, now: int) -> tuple[str, Invitation]:
-    """The token of this user's link, and what to keep of it: a new generation where the last has ended."""
-    renewed = known.expires <= now
+def invite(before: Invitation, secret: bytes, now: int) -> tuple[str, Invitation]:
+    """The token of this user's link, and what to store of it: a new generation if the last has expired."""
+    renewed = before.expires <= now
     later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
-    words = (known.user_id, known.generation + renewed, later if renewed else known.expires)
-    token = _token(secret, *words)
-    return token, Invitation(*words, hash_of(token))
+    parts = (before.user_id, before.generation + renewed, later if renewed else before.expires)
+    token = _token(secret, *parts)
+    return token, Invitation(*parts, hash_of(token))
 
 
 def hash_of(link: str) -> str:
-    """What is kept of a link, or of its last part, the token."""
+    """The hash under which a link, or its last part, the token, is stored."""
     from hashlib import sha256
 
     return sha256(link.rstrip("/").rpartition("/")[2].encode()).hexdigest()
@@ -43,6 +43,6 @@ def hash_of(link: str) -> str:
 def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
     import hmac
 
-    # joined by what no spam filter takes for the end of a word, or an id may read as an account number there
-    words = f"{user_id}_{generation}_{expires}"
-    return f"{words}_{hmac.digest(secret, words.encode(), 'sha256').hex()[:40]}"
+    # spam filters do not end a word at an underscore, so they do not take an id for an account number
+    signed = f"{user_id}_{generation}_{expires}"
+    return f"{signed}_{hmac.digest(secret, signed.encode(), 'sha256').hex()[:40]}"

@@ -1,10 +1,10 @@
-"""What becomes of a call, decided from values alone.
+"""How a call ends, decided from values alone.
 
-Every portal of ours asks here: whether the run may still write, whether the call was answered before,
-whether the resource stands as its caller saw it, and who may do this today. What remains is the resource as
-it is wanted; whether the rules of the whole portal allow that, a :class:`~provisioner.rules.StateIndex` says.
+Every driver that checks calls itself asks here: is the lease the latest, was the call applied before, is the
+resource as its caller read it, and does the operator have the right today? The result is a receipt, or the
+resource as the call wants it, which :class:`~provisioner.rules.StateIndex` then checks against the rules.
 
-    call ─▶ fenced? ─▶ answered before? ─▶ as expected? ─▶ may he, today? ─▶ wanted ─▶ the rules
+    call ─▶ fenced? ─▶ applied before? ─▶ as expected? ─▶ allowed today? ─▶ wanted ─▶ the rules
 """
 
 from __future__ import annotations
@@ -57,38 +57,38 @@ CODES = (
     "no-right",
     "no-account",
 )
-"""What refuses a call beside the rules of a state: see :attr:`~provisioner.portal.Receipt.code`."""
+"""The codes of refusals beside those of the rules: see :attr:`~provisioner.portal.Receipt.code`."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """What is kept of a call that was applied."""
+    """What a portal stores of a call that was applied."""
 
     id: str
     version: int
     ledger: str
     """The ledger it was applied for, "" for none."""
     asked: str | None = None
-    """The :func:`fingerprint` of what was asked; None where that is not kept."""
+    """The :func:`fingerprint` of the call; None if the portal does not store it."""
 
 
 def decide(
-    job: AuthorisedCall, lease: int | None, given: StoredReceipt | None, found: Resource | None, today: date
+    job: AuthorisedCall, lease: int | None, stored: StoredReceipt | None, found: Resource | None, today: date
 ) -> Receipt | Resource:
     """The receipt, or the resource as this call wants it.
 
-    ``lease`` is the number that the portal keeps for the job's ledger, ``given`` what was answered to
-    the call's key, ``found`` the resource that the call is about or that has the name it would create.
+    ``lease`` is the number that the portal keeps for the call's ledger, ``stored`` the receipt of its key,
+    ``found`` the resource that the call changes or the existing one with the name it would create.
     """
     call = job.call
     if job.ledger and lease != job.fence:
         problem = "Another run has taken this one's place."
         return Receipt(call.key, Verdict.FENCED, problem=problem, code="fenced")
-    if given is not None:
-        if given.asked is not None and given.asked != fingerprint(call):
+    if stored is not None:
+        if stored.asked is not None and stored.asked != fingerprint(call):
             return _reused(call)
-        if not _made_for_another(job, given, found):
-            return repeated(call.key, given, job.ledger)
+        if not _is_for_another_account(job, stored, found):
+            return repeated(call.key, stored, job.ledger)
     step = call.step
     if isinstance(step, CreateUser | CreateCompany):
         if found is not None:
@@ -110,9 +110,9 @@ def decide(
 
 
 def fingerprint(call: Call) -> str:
-    """What is asked, but for what it is called: equal for calls that ask for the same from the same version.
+    """A hash that is equal for calls that ask for the same step from the same version, whatever their keys.
 
-    A user is meant by his id, as every ledger has its own name for him.
+    It covers a user's id and not the name, because each ledger has its own name for a user.
     """
     said = step_to_json(call.step)
     said.pop("user", None)
@@ -123,14 +123,14 @@ def fingerprint(call: Call) -> str:
     return hashlib.sha256(words.encode()).hexdigest()
 
 
-def repeated(key: str, given: StoredReceipt, ledger: str) -> Receipt:
-    """The answer to a call that was applied before: *applied* to the same ledger, *already* to any other."""
-    verdict = Verdict.APPLIED if given.ledger == ledger else Verdict.ALREADY
-    return Receipt(key, verdict, given.id, given.version)
+def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
+    """The receipt of a call applied before: *applied* for the same ledger, *already* for another."""
+    verdict = Verdict.APPLIED if stored.ledger == ledger else Verdict.ALREADY
+    return Receipt(key, verdict, stored.id, stored.version)
 
 
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
-    """The resource in its next version, at its address on the portal, where users are known by their ids."""
+    """The resource in its next version, and its address on the portal, which knows users by their ids."""
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
         return company_address(wanted.number), replace(wanted, version=version)
@@ -138,25 +138,25 @@ def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tupl
     return user_address(id_), replace(wanted, version=version, id=id_)
 
 
-def refused(key: str, faults: Sequence[Diagnostic]) -> Receipt:
-    """A rule says no; the first one is told."""
-    code = faults[0].code
-    return Receipt(key, Verdict.FAILED, problem=f"{code}: {faults[0].detail}", code=code)
+def refused(key: str, violations: Sequence[Diagnostic]) -> Receipt:
+    """The receipt of a call that would violate rules; it names the first one."""
+    code = violations[0].code
+    return Receipt(key, Verdict.FAILED, problem=f"{code}: {violations[0].detail}", code=code)
 
 
 def applied(key: str, resource: Resource) -> Receipt:
-    """Done: the id and version as they now stand."""
+    """The receipt of a call that led to this resource."""
     return Receipt(key, Verdict.APPLIED, getattr(resource, "id", ""), resource.version)
 
 
 def without_expired_grants(user: User, today: date) -> User:
-    """The user without the applications whose last day has passed, whether or not anybody swept them away."""
+    """The user without the applications whose last day has passed."""
     over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
     return replace(user, apps=user.apps - over) if over else user
 
 
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
-    """R15: the company that an open user leaves and the one he joins, "" for none; equal where he stays."""
+    """R15: the companies an open user is billed to before and after, "" for none."""
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
 
@@ -165,7 +165,7 @@ def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
 
 
 def created_by_client(administrator: User | None, profile: User) -> CreateUser | Receipt:
-    """R11: the user is billed to his creator's company, and awaits validation."""
+    """R11: the step that creates the user, billed to the administrator's company and to be validated."""
     if administrator is None or not administrator.is_administrator or administrator.status != Status.ACTIVE:
         return _no("R11", "R11: only an active administrator of a client creates users.")
     user = replace(
@@ -178,8 +178,8 @@ def created_by_client(administrator: User | None, profile: User) -> CreateUser |
     return CreateUser(email_key(user.email), user)
 
 
-def changed_by_himself(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
-    """*Mon compte*: the user with another e-mail or phone ("" for none; None: as it is)."""
+def with_contact(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
+    """*Mon compte*: the user with another e-mail or phone ("" for none, None to keep it)."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     return replace(
@@ -189,8 +189,8 @@ def changed_by_himself(user: User | None, email: str | None, phone: str | None) 
     )
 
 
-def asking_for(user: User | None, app: str) -> User | Receipt:
-    """R10: the user with an application that waits for the firm, unless he has it already."""
+def with_requested_app(user: User | None, app: str) -> User | Receipt:
+    """R10: the user with one more application, requested from the firm unless the user already has it."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     if any(grant.app == app for grant in user.apps):
@@ -204,8 +204,8 @@ def asking_for(user: User | None, app: str) -> User | Receipt:
 def acquire_lease(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """See :meth:`~provisioner.embedded.host.PortalHost.take_lease`. Raises :class:`Locked`."""
-    # whole seconds, as every portal can keep them
+    """The lease that ``LeaseHost.take_lease`` gives. Raises :class:`Locked`."""
+    # whole seconds, which every portal can store
     now = now.astimezone(UTC).replace(microsecond=0)
     expires = now + timedelta(seconds=seconds)
     if known is None or (known.holder != holder and known.fence < fence):
@@ -221,7 +221,7 @@ def acquire_lease(
 
 
 def released(lease: Lease, now: datetime) -> Lease:
-    """Let go of: nobody's, and over; the number stays."""
+    """The lease without a holder and ended; its number stays."""
     return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
 
 
@@ -233,16 +233,16 @@ def _no(code: str, problem: str) -> Receipt:
 
 
 def _reused(call: Call) -> Receipt:
-    """Somebody has used up this key; were it answered, a step that was never done would pass for done."""
+    """The receipt of a call whose key was used for another one: that one's receipt would be wrong here."""
     problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
 
 
-def _made_for_another(job: AuthorisedCall, given: StoredReceipt, found: Resource | None) -> bool:
-    """Whom another ledger created has given up the name since: he is not whom this call would create."""
-    if not isinstance(job.call.step, CreateUser) or given.ledger == job.ledger:
+def _is_for_another_account(job: AuthorisedCall, stored: StoredReceipt, found: Resource | None) -> bool:
+    """True if the receipt is for a different account than the one that now holds this e-mail."""
+    if not isinstance(job.call.step, CreateUser) or stored.ledger == job.ledger:
         return False
-    return not isinstance(found, User) or found.id != given.id
+    return not isinstance(found, User) or found.id != stored.id
 
 
 def _conflict(call: Call, code: str, problem: str) -> Receipt:
@@ -254,7 +254,7 @@ def _already(call: Call, found: Resource) -> Receipt:
 
 
 def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """What is to be created exists: just as wanted, or not."""
+    """The receipt of a creation whose name exists: *already* if it is as wanted, else *conflict*."""
     if found == after(None, step):
         return _already(call, found)
     if isinstance(found, User):
@@ -265,7 +265,7 @@ def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Re
 
 
 def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """Somebody wrote since we read: to the very same effect, or not."""
+    """The receipt for a resource that changed since it was read: *already* if as wanted, else *conflict*."""
     try:
         same = after(found, step) == found
     except IllegalStep:
@@ -279,7 +279,7 @@ def _moved(call: Call, step: Step, found: Resource) -> Receipt:
 
 
 def _without_right(call: Call, operator: Operator) -> Receipt | None:
-    """R7, R8: only some may let somebody log in."""
+    """R7, R8: only some operators may validate, reopen or create an active user."""
     if operator.may_validate:
         return None
     step = call.step
@@ -294,7 +294,7 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 
 
 def _past_month(call: Call, today: date) -> Receipt | None:
-    """R9: an application ends with this month, not with the one in which it was planned."""
+    """R9: an application ends with the current month, not with the one in which it was planned."""
     step, ends = call.step, month_end(today)
     days: set[date | None] = set()
     if isinstance(step, EditApps) and step.end:
@@ -308,9 +308,9 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """R10: only the client himself asks for an application, once he is there."""
+    """R10: an application is requested by the client, so not before the account exists."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
-        problem = "R10: nobody has asked for an application before he is there."
+        problem = "R10: nobody has asked for an application before the user is there."
         return Receipt(call.key, Verdict.FAILED, problem=problem, code="R10")
     return None

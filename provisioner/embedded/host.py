@@ -1,8 +1,4 @@
-"""A portal as whoever hosts it for several clients needs it: the HTTP service, and the tests.
-
-:class:`~provisioner.embedded.portal.SqlPortal` and :class:`~provisioner.portals.memory.MemoryPortal` are both
-such hosts, and answer alike. Every method may be called from any thread: calls take turns.
-"""
+"""The interface of the embedded portal to a driver in this process, or to the HTTP service."""
 
 from __future__ import annotations
 
@@ -19,46 +15,46 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class AuthorisedCall:
-    """One call on behalf of a client."""
+    """One call, with the rights and the lease it is made under."""
 
     call: Call
     operator: Operator
-    """Whose rights decide R7 and R8."""
+    """The operator whose rights decide R7 and R8."""
     ledger: str = ""
-    """The ledger that gets the receipt; empty: none, and nothing is fenced."""
+    """The ledger that gets the receipt; "" for none, and then nothing is fenced."""
     fence: int = 0
     """The number of the lease that this ledger holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Which run of a ledger is the latest."""
+    """The latest run of a ledger on this portal."""
 
     ledger: str
     owner: str
-    """In words, for people."""
+    """The run's name for users."""
     fence: int
-    """What the run's writes have to carry; never goes back."""
+    """The number that the run's writes carry; it never decreases."""
     expires: datetime
-    """Until when another run with this number or a lower one is refused; past once it was let go."""
+    """Until when another run with this number or a lower one is refused; in the past once released."""
     holder: str = ""
-    """By which the run is known when it asks again; empty once it was let go."""
+    """The run's own identity, by which it can renew the lease; "" once released."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """Some companies or users, in the order of their creation."""
+    """Consecutive companies or users, in the order of their creation."""
 
     items: tuple[R, ...]
     next: int | None
-    """What to ask for ``after`` this; None when there is no more."""
+    """The value of ``after`` for the next page; None after the last one."""
     counter: int
     """The portal's change counter as this page was read."""
 
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a portal says of itself, at one instant."""
+    """The portal's identity and settings, at one instant."""
 
     portal: str
     stamp: str
@@ -70,70 +66,78 @@ class About:
     public_url: str
 
 
-class PortalHost(Protocol):
-    """A portal that is served to several clients."""
-
-    def about(self) -> About:
-        """Its identity, its terms, its day and its counter."""
-        ...
-
-    def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portal.Portal.snapshot`."""
-        ...
-
-    def page_of_companies(self, after: int = 0, limit: int = 1_000, since: int = 0) -> Page[Company]:
-        """At most ``limit`` companies that were changed after the counter stood at ``since``."""
-        ...
-
-    def page_of_users(self, after: int = 0, limit: int = 1_000, since: int = 0) -> Page[User]:
-        """Likewise users."""
-        ...
-
-    def company(self, number: str) -> Company | None:
-        """The company as it stands."""
-        ...
-
-    def user(self, user_id: str) -> User | None:
-        """The user as he stands."""
-        ...
+class LeaseHost(Protocol):
+    """What a driver needs of a portal to write under a lease. Every method may be called from any thread."""
 
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """One transaction for all; a refused job leaves its neighbours alone. *fenced* is a verdict here."""
-        ...
+        """Do these calls in one transaction; a refused one does not affect the others.
 
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        """See :meth:`~provisioner.portal.Portal.receipts`, of one."""
-        ...
-
-    def lease(self, ledger: str) -> Lease | None:
-        """The latest lease of a ledger, also when it has ended; None for one that never held any."""
+        A call under a lease that is not the latest gets the verdict *fenced*.
+        """
         ...
 
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """The lease that is now this holder's, with the number that he got: ``fence``, or a higher one.
+        """Give this holder the ledger's lease, with the number ``fence`` or a higher one.
 
-        The holder who has it keeps it and its number, for ``seconds`` more. From another one a *higher*
-        number takes it at once, an equal or lower one once it has ended, and then gets the next number.
-        Raises :class:`Locked` while it has not.
+        The current holder keeps the lease and its number, for ``seconds`` more. Another holder with a
+        *higher* number takes it at once; one with an equal or lower number takes it after its end, with the
+        next number.
+        Raises :class:`Locked` before that.
         """
         ...
 
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """End it; nothing if it is not this holder's. Its number stays, so that later ones are higher."""
+        """End the lease if this holder has it. Its number stays, so that later ones are higher."""
         ...
 
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portal.Portal.claim`. Raises :class:`LockLost` when it is fenced."""
+        """``Portal.claim`` under this lease. Raises :class:`LockLost` if it is not the latest."""
+        ...
+
+
+class PortalHost(LeaseHost, Protocol):
+    """A portal that several clients use. Every method may be called from any thread: calls take turns."""
+
+    def about(self) -> About:
+        """The portal's identity and settings."""
+        ...
+
+    def snapshot(self) -> Snapshot:
+        """:meth:`~provisioner.portal.Portal.snapshot`."""
+        ...
+
+    def page_of_companies(self, after: int = 0, limit: int = 1_000, since: int = 0) -> Page[Company]:
+        """At most ``limit`` companies after this place that changed after the counter stood at ``since``."""
+        ...
+
+    def page_of_users(self, after: int = 0, limit: int = 1_000, since: int = 0) -> Page[User]:
+        """The same for users."""
+        ...
+
+    def company(self, number: str) -> Company | None:
+        """The company with this number."""
+        ...
+
+    def user(self, user_id: str) -> User | None:
+        """The user with this id."""
+        ...
+
+    def receipt(self, key: str, ledger: str) -> Receipt | None:
+        """:meth:`~provisioner.portal.Portal.receipts` for one key."""
+        ...
+
+    def lease(self, ledger: str) -> Lease | None:
+        """The latest lease of a ledger, also after its end; None if there was none."""
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portal.Portal.activation_links`."""
+        """:meth:`~provisioner.portal.Portal.activation_links`."""
         ...
 
     def invited(self, link: str) -> User | None:
-        """Whom this activation link (or its last part) lets set a password, if it still works."""
+        """The user who can set a password with this activation link or token; None if it does not work."""
         ...
 
     def consume(self, link: str) -> bool:
@@ -141,17 +145,17 @@ class PortalHost(Protocol):
         ...
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
-        """Bring the portal's catalogue, domains, staff and public address in line with the firm's."""
+        """Set the portal's catalogue, domains, staff and public address."""
         ...
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
-        """R11: a client administrator creates a user, billed to his own company, to be validated."""
+        """R11: a client administrator creates a user, billed to their own company, to be validated."""
         ...
 
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
-        """*Mon compte*: a user changes his own e-mail or phone ("" for none)."""
+        """*Mon compte*: a user changes their own e-mail or phone ("" for none, None to keep it)."""
         ...
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
@@ -159,5 +163,5 @@ class PortalHost(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...

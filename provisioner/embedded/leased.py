@@ -1,28 +1,29 @@
-"""The driver's side of a portal of ours: it writes for one operator and one run of one ledger."""
+"""A driver that writes for one operator and one run of one ledger, under a lease that the portal keeps."""
 
 from __future__ import annotations
 
 import os
-from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
+from typing_extensions import override
+
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.host import AuthorisedCall, LeaseHost
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, State
-from provisioner.portal import Call, Receipt, Verdict
+from provisioner.portal import Call, Portal, Receipt, Verdict
 
 
 def superseded() -> LockLost:
-    """What is raised once another run of the same ledger has taken our place."""
+    """The error for a run whose lease another run of the same ledger has taken over."""
     return LockLost(
         "Another run has taken this one's place on the portal, so this one stopped.",
         "Run the same command again: what is done is kept, what is not is taken up.",
     )
 
 
-class LeasedPortal:
-    """Whose writes they are; the base of the drivers whose portal is in this very process."""
+class LeasedPortal(Portal, LeaseHost):
+    """The base of drivers whose portal keeps leases: the lease of this run, and what is written under it."""
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
@@ -30,52 +31,34 @@ class LeasedPortal:
         self._ledger = ""
         self._fence = 0
 
-    @abstractmethod
-    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """See :class:`~provisioner.embedded.host.PortalHost`, also for the three that follow."""
-
-    @abstractmethod
-    def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """See there."""
-
-    @abstractmethod
-    def drop_lease(self, ledger: str, holder: str) -> None:
-        """See there."""
-
-    @abstractmethod
-    def claim_letters(
-        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
-    ) -> Mapping[str, str]:
-        """See there."""
-
+    @override
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portal.Portal.project`: this portal holds everything."""
         return desired, ()
 
+    @override
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
-        """See :meth:`~provisioner.portal.Portal.hold`."""
-        holding = self._ledger == ledger
+        renewing = self._ledger == ledger
         try:
             lease = self.take_lease(
-                ledger, owner, self._holder, max(fence, self._fence) if holding else fence, seconds
+                ledger, owner, self._holder, max(fence, self._fence) if renewing else fence, seconds
             )
         except Locked as problem:
-            raise (superseded() if holding else problem) from None
-        if holding and lease.fence != self._fence:
-            # somebody had it meanwhile and has let it go again; what we know is not what is
+            raise (superseded() if renewing else problem) from None
+        if renewing and lease.fence != self._fence:
+            # another run held it meanwhile and released it: what this run has read may be outdated
             self.drop_lease(ledger, self._holder)
             raise superseded()
         self._ledger, self._fence = ledger, lease.fence
         return lease.fence
 
+    @override
     def release(self) -> None:
-        """See :meth:`~provisioner.portal.Portal.release`."""
         if self._ledger:
             self.drop_lease(self._ledger, self._holder)
             self._ledger, self._fence = "", 0
 
+    @override
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """See :meth:`~provisioner.portal.Portal.execute`."""
         receipts = self.work(
             [AuthorisedCall(call, self._operator, self._ledger, self._fence) for call in calls]
         )
@@ -83,6 +66,6 @@ class LeasedPortal:
             raise superseded()
         return receipts
 
+    @override
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """See :meth:`~provisioner.portal.Portal.claim`."""
         return self.claim_letters(self._ledger, self._fence, run, letters)

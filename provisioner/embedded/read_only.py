@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from typing_extensions import override
+
 from provisioner.diagnostics import Diagnostic
 from provisioner.embedded.tables import (
     BATCH,
@@ -19,70 +21,72 @@ from provisioner.model import (
     User,
     paris_date,
 )
-from provisioner.portal import Call, Capabilities, Receipt, Snapshot, read_only
+from provisioner.portal import Call, Capabilities, Portal, Receipt, Snapshot, read_only
 from provisioner.storage.database import Database
 
 
 def read_snapshot(database: Database, terms: PortalTerms, clock: Clock) -> Snapshot:
-    """The portal in one consistent view; a file that is not there yet is an empty portal under ``terms``."""
-    today, seen = paris_date(clock()), database.file_fingerprint()
+    """The portal in one consistent view; a missing file is an empty portal under ``terms``."""
+    today, fingerprint = paris_date(clock()), database.file_fingerprint()
     return database.read(
-        PORTAL_SCHEMA, lambda connection: load_snapshot(connection, seen, today)
+        PORTAL_SCHEMA, lambda connection: load_snapshot(connection, fingerprint, today)
     ) or Snapshot("", State(), terms)
 
 
-class ReadOnlyPortal:
-    """The portal opened for planning: it can be looked at, and has no way to write."""
+class ReadOnlyPortal(Portal):
+    """The embedded portal, opened for reading; every method that writes raises :class:`PortalError`."""
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:
         self._database = database
         self._terms = terms
         self._clock = clock
 
+    @override
     def snapshot(self) -> Snapshot:
-        """See :meth:`~provisioner.portal.Portal.snapshot`."""
         return read_snapshot(self._database, self._terms, self._clock)
 
+    @override
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """See :meth:`~provisioner.portal.Portal.users`."""
         today = paris_date(self._clock())
         return (
             self._database.read(PORTAL_SCHEMA, lambda connection: users_by_id(connection, ids, today)) or {}
         )
 
+    @override
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """Refuses: planning never writes."""
         raise read_only()
 
+    @override
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """See :meth:`~provisioner.portal.Portal.project`."""
         return desired, ()
 
+    @override
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
-        """Refuses: planning never writes."""
         raise read_only()
 
+    @override
     def release(self) -> None:
-        """Nothing is held."""
+        pass
 
+    @override
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """Refuses: planning never writes."""
         raise read_only()
 
+    @override
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """See :meth:`~provisioner.portal.Portal.receipts`."""
         return (
             self._database.read(PORTAL_SCHEMA, lambda connection: load_receipts(connection, keys, ledger))
             or {}
         )
 
+    @override
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """Nothing: links are made when a letter is sent."""
         return dict.fromkeys(user_ids, "")
 
+    @override
     def capabilities(self) -> Capabilities:
-        """See :meth:`~provisioner.portal.Portal.capabilities`."""
         return Capabilities(batch=BATCH)
 
+    @override
     def close(self) -> None:
-        """Nothing is held."""
+        pass

@@ -12,7 +12,7 @@ from provisioner.embedded.decide import (
     billing_transfer,
     repeated,
 )
-from provisioner.embedded.host import Lease
+from provisioner.embedded.host import Lease, Page
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -40,7 +40,7 @@ from provisioner.storage.database import (
 from provisioner.storage.schema import DatabaseSchema
 
 BATCH = 1_000
-"""Calls a transaction: one commit for each costs ten times one for a hundred."""
+"""How many calls one transaction takes: one commit for each call costs ten times one for a hundred."""
 
 _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -88,7 +88,7 @@ CREATE TABLE api_token (
 
 PORTAL_SCHEMA = DatabaseSchema("portal", 0x70727074, 1, _TABLES, PortalError)
 
-COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
+_COMPANY_COLUMNS = "number, name, siren, mode, offer, billing_ends, version"
 _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, production, status, version"
 
 
@@ -97,31 +97,31 @@ def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[
     found: dict[str, Company] = {}
     for some in chunks(numbers):
         rows = connection.execute(
-            f"SELECT {COMPANY_COLUMNS} FROM company WHERE number IN ({placeholders(some)})",
+            f"SELECT {_COMPANY_COLUMNS} FROM company WHERE number IN ({placeholders(some)})",
             some,
         )
-        found |= {company.number: company for company in map(as_company, rows)}
+        found |= {company.number: company for company in map(_as_company, rows)}
     return found
 
 
-def load_snapshot(connection: Connection, seen: str, today: date) -> Snapshot:
-    """Return everything the portal holds; ``seen`` is from ``file_fingerprint``."""
+def load_snapshot(connection: Connection, fingerprint: str, today: date) -> Snapshot:
+    """Return everything the portal holds; ``fingerprint`` is from ``Database.file_fingerprint``."""
     companies = {
-        row[0]: as_company(row)
-        for row in connection.execute(f"SELECT {COMPANY_COLUMNS} FROM company ORDER BY seq")
+        row[0]: _as_company(row)
+        for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
     }
-    users = {email_key(user.email): user for user in load_users(connection, "", (), today)}
+    users = {email_key(user.email): user for user in _load_users(connection, "", (), today)}
     state = State(companies, users)
-    stamp = content_stamp(connection, seen)
+    stamp = content_stamp(connection, fingerprint)
     return Snapshot(load_fact(connection, "id") or "", state, load_terms(connection), stamp)
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
-"""Between the entries of a list that SQLite joins, and within one; no name holds either."""
+"""The separators between and within the entries of a list that SQLite joins; no name contains them."""
 
 
-def load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
-    """Users with their companies and applications, merged from three reads that SQLite joins by user."""
+def _load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
+    """Return users with their companies and applications, from three reads that SQLite groups by user."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
         connection.execute(
@@ -130,7 +130,7 @@ def load_users(connection: Connection, where: str, values: Sequence[object], tod
             values,
         )
     )
-    # an ending that has passed is over, whether or not anybody swept it away
+    # an application whose last day has passed has ended, even while its row is still there
     given: dict[str, str] = dict(
         connection.execute(
             f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || coalesce(ends, ''), "
@@ -138,7 +138,7 @@ def load_users(connection: Connection, where: str, values: Sequence[object], tod
             (*values, today.isoformat()),
         )
     )
-    # people have few different sets of companies and applications: each set is made once
+    # users have few different sets of companies and applications: each set is made once
     sets: dict[str, frozenset[str]] = {"": frozenset()}
     held: dict[str, frozenset[Grant]] = {"": frozenset()}
     rows = connection.execute(
@@ -176,8 +176,7 @@ def _as_grant(joined: str) -> Grant:
     return Grant(app, AppState(state), date.fromisoformat(ends) if ends else None)
 
 
-def as_company(row: Sequence[Any]) -> Company:
-    """Return the company of a row of :data:`COMPANY_COLUMNS`."""
+def _as_company(row: Sequence[Any]) -> Company:
     number, name, siren, mode, offer, ends, version = row
     with reject_corrupt_rows():
         billing = Billing(BillingMode(mode), offer) if mode else None
@@ -186,7 +185,7 @@ def as_company(row: Sequence[Any]) -> Company:
 
 def load_user(connection: Connection, user_id: str, today: date) -> User | None:
     """Return one user, or None."""
-    return next(iter(load_users(connection, "id = ?", (user_id,), today)), None)
+    return next(iter(_load_users(connection, "id = ?", (user_id,), today)), None)
 
 
 def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
@@ -195,13 +194,32 @@ def users_by_id(connection: Connection, ids: Collection[str], today: date) -> di
 
 
 def users_where(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
-    """The users with one of these values there."""
+    """Yield the users with one of these values in this column."""
     for some in chunks(values):
-        yield from load_users(connection, f"{column} IN ({placeholders(some)})", some, today)
+        yield from _load_users(connection, f"{column} IN ({placeholders(some)})", some, today)
 
 
-def page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
-    """The last row of a page, and whether more follow."""
+def load_page_of_companies(connection: Connection, after: int, limit: int, since: int) -> Page[Company]:
+    """Return companies: see :meth:`~provisioner.embedded.host.PortalHost.page_of_companies`."""
+    counter = load_counter(connection)
+    last, more = _page_span(connection, "company", after, limit, since)
+    rows = connection.execute(
+        f"SELECT {_COMPANY_COLUMNS} FROM company WHERE seq > ? AND seq <= ? AND changed > ? ORDER BY seq",
+        (after, last, since),
+    ).fetchall()
+    return Page(tuple(map(_as_company, rows)), last if more else None, counter)
+
+
+def load_page_of_users(connection: Connection, after: int, limit: int, since: int, today: date) -> Page[User]:
+    """Return users: see :meth:`~provisioner.embedded.host.PortalHost.page_of_users`."""
+    counter = load_counter(connection)
+    last, more = _page_span(connection, "client_user", after, limit, since)
+    users = _load_users(connection, "seq > ? AND seq <= ? AND changed > ?", (after, last, since), today)
+    return Page(tuple(users), last if more else None, counter)
+
+
+def _page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
+    """Return the last row of a page, and whether more follow."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
         (after, since, limit + 1),
@@ -211,7 +229,7 @@ def page_span(connection: Connection, table: str, after: int, limit: int, since:
 
 
 def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
-    """New rows, with their places in the order of creation."""
+    """Return new rows, each with its number in the order of creation."""
     (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
     return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
 
@@ -244,7 +262,7 @@ def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]
     """Insert or update users, each given as before and after, with their companies and applications."""
     if not moves:
         return
-    # changes first: a newcomer may have the address that somebody gives up
+    # changes first: a new user may have the e-mail that another one gives up
     connection.executemany(
         "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
         "type = ?, billed = ?, production = ?, status = ?, version = ?, changed = ? WHERE id = ?",
@@ -268,7 +286,7 @@ def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]
             for number in (user.companies - was.companies if was else user.companies)
         ],
     )
-    # also sweeps away endings that have passed, which the reading left out
+    # also deletes applications whose last day has passed, which were not read
     regranted = [user for was, user in moves if was is None or was.apps != user.apps]
     connection.executemany("DELETE FROM app_grant WHERE user_id = ?", [(user.id,) for user in regranted])
     connection.executemany(
@@ -291,7 +309,7 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
-    """R15: billing stops at month end once nobody open is billed to a company, and goes on otherwise."""
+    """R15: billing of a company stops at month end once no open user is billed to it, else goes on."""
     passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
     connection.executemany(
         "UPDATE company SET billing_ends = NULL, changed = ? WHERE number = ? AND billing_ends IS NOT NULL",
@@ -312,9 +330,9 @@ def load_counter(connection: Connection) -> int:
 
 
 def bump_counter(connection: Connection) -> int:
-    """One more write that changes something: the counter as it now stands, and another stamp.
+    """Count one more write that changes something and draw a new stamp; return the counter.
 
-    A stamp is drawn by chance, so that no two contents ever share one, not even after a backup was restored.
+    The stamp is random, so that two contents never share one, not even after a backup was restored.
     """
     counter = load_counter(connection) + 1
     connection.executemany(
@@ -373,7 +391,7 @@ def load_terms(connection: Connection) -> PortalTerms:
 
 
 def initialise(connection: Connection, terms: PortalTerms, public_url: str) -> None:
-    """What a portal has from its first moment: an identity for life, and the firm's terms."""
+    """Write the first rows of a new portal: its lasting identity, and the firm's terms."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     store_terms(connection, terms, public_url)
 

@@ -49,39 +49,39 @@ from provisioner.storage.database import (
 
 
 class UnitOfWork:
-    """What some calls concern, read at once; moved by the rules one resource at a time; written at once.
+    """The resources that some calls need, read together, changed one at a time, and written together.
 
-    Users lie there by their id. All of it happens inside one transaction, so that nothing moves meanwhile.
+    Users are known by their id. All of it happens in one transaction, so that nothing changes meanwhile.
     """
 
     def __init__(self, connection: Connection, today: date) -> None:
         self._connection = connection
         self._today = today
         self._terms = load_terms(connection)
-        self._census: StateIndex | None = None
+        self._index: StateIndex | None = None
         self._known_companies: dict[str, Company] = {}
         self._known_users: dict[str, User] = {}
         self._by_email: dict[str, str] = {}
         self._companies: list[tuple[Company | None, Company]] = []
         self._users: list[tuple[User | None, User]] = []
-        self._answered: dict[str, StoredReceipt] = {}
-        self._given: dict[str, StoredReceipt] = {}
+        self._receipts: dict[str, StoredReceipt] = {}
+        self._new_receipts: dict[str, StoredReceipt] = {}
         self._touched: set[Address] = set()
         self._counter = 0
 
-    def lay_out(self, calls: Sequence[Call]) -> None:
-        """Everything that the rules ask about when these calls are done, and what was answered before."""
-        self._recall([call.key for call in calls if call.key])
+    def load(self, calls: Sequence[Call]) -> None:
+        """Read what the rules need for these calls, and the receipts of those that were applied before."""
+        self._load_receipts([call.key for call in calls if call.key])
         ids: list[str] = []
         emails: list[str] = []
         numbers: set[str] = set()
-        peopled: set[str] = set()
+        billing: set[str] = set()
         for call in calls:
             step = call.step
             if isinstance(step, CreateUser):
                 emails.append(step.profile.email)
                 numbers |= step.profile.companies
-                peopled.add(step.profile.billed)
+                billing.add(step.profile.billed)
             elif isinstance(step, CompanyStep):
                 numbers.add(step.company)
             else:
@@ -91,70 +91,70 @@ class UnitOfWork:
                 elif isinstance(step, EditCompanies):
                     numbers.update(step.add)
                 elif isinstance(step, SetBilledCompany):
-                    peopled.add(step.billed)
-        self._lay_out_companies(numbers)
-        self.lay_out_users(ids)
-        self.lay_out_rivals(emails)
-        self._lay_out_people(peopled)
+                    billing.add(step.billed)
+        self._load_companies(numbers)
+        self.load_users(ids)
+        self.load_email_holders(emails)
+        self._load_billed_users(billing)
 
-    def lay_out_users(self, ids: Sequence[str]) -> None:
-        """These users, their companies, and who else is billed to the one that they are billed to."""
-        found = self._place(users_where(self._connection, "id", ids, self._today))
-        self._lay_out_companies({number for user in found for number in user.companies})
-        self._lay_out_people({user.billed for user in found})
+    def load_users(self, ids: Sequence[str]) -> None:
+        """Read these users, their companies, and the other users billed to the same companies."""
+        found = self._add(users_where(self._connection, "id", ids, self._today))
+        self._load_companies({number for user in found for number in user.companies})
+        self._load_billed_users({user.billed for user in found})
 
-    def lay_out_rivals(self, emails: Sequence[str]) -> None:
-        """Whoever has these addresses (R1)."""
+    def load_email_holders(self, emails: Sequence[str]) -> None:
+        """Read the users who have these e-mails (R1)."""
         keys = sorted({email_key(email) for email in emails} - self._by_email.keys())
-        self._place(users_where(self._connection, "email_key", keys, self._today))
+        self._add(users_where(self._connection, "email_key", keys, self._today))
 
-    def _lay_out_people(self, numbers: set[str]) -> None:
-        """Companies, and the open users billed to them (R2)."""
-        self._lay_out_companies(numbers)
+    def _load_billed_users(self, numbers: set[str]) -> None:
+        """Read companies, and the open users billed to them (R2)."""
+        self._load_companies(numbers)
         billed = users_where(self._connection, "status <> 'closed' AND billed", sorted(numbers), self._today)
-        self._place(billed)
+        self._add(billed)
 
-    def _lay_out_companies(self, numbers: set[str]) -> None:
+    def _load_companies(self, numbers: set[str]) -> None:
         self._known_companies |= companies_by_number(
             self._connection, sorted(numbers - self._known_companies.keys())
         )
 
-    def _place(self, users: Iterable[User]) -> list[User]:
-        placed = []
+    def _add(self, users: Iterable[User]) -> list[User]:
+        added = []
         for user in users:
-            placed.append(user)
+            added.append(user)
             self._known_users[user.id] = user
             self._by_email[email_key(user.email)] = user.id
-        return placed
+        return added
 
-    def _recall(self, keys: Sequence[str]) -> None:
+    def _load_receipts(self, keys: Sequence[str]) -> None:
         for some in chunks(keys):
             rows = self._connection.execute(
                 f"SELECT key, id, version, ledger, asked FROM receipt WHERE key IN ({placeholders(some)})",
                 some,
             )
-            self._answered |= {key: StoredReceipt(*given) for key, *given in rows}
+            self._receipts |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
-        """A user who was laid out, as he stands now."""
+        """Return a user that was read, as changed so far."""
         return self._known_users.get(user_id)
 
     def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:
-        """What becomes of one call, after those before it."""
+        """Apply one call after those before it; return its receipt."""
         call = job.call
         found = self._find(call)
-        given = self._answered.get(call.key) if call.key else None
-        wanted = decide(job, lease.fence if lease else None, given, found, self._today)
+        stored = self._receipts.get(call.key) if call.key else None
+        wanted = decide(job, lease.fence if lease else None, stored, found, self._today)
         if isinstance(wanted, Receipt):
             return wanted
-        receipt = self.move(call.key, found, wanted)
+        receipt = self.put(call.key, found, wanted)
         if call.key and receipt.verdict is Verdict.APPLIED:
-            given = StoredReceipt(receipt.id, receipt.version, job.ledger, fingerprint(call))
-            self._answered[call.key] = self._given[call.key] = given
+            stored = StoredReceipt(receipt.id, receipt.version, job.ledger, fingerprint(call))
+            self._receipts[call.key] = self._new_receipts[call.key] = stored
         return receipt
 
     def _find(self, call: Call) -> Resource | None:
-        """What a call is about: what it would create, should that exist already, or what it would change."""
+        """Return the resource that the call changes, or the existing one with the name it would create."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)
@@ -162,16 +162,16 @@ class UnitOfWork:
             return self.user(self._by_email.get(email_key(step.profile.email), ""))
         return self.user(call.id)
 
-    def move(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
-        """Ask the rules; then this is how the resource stands."""
+    def put(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
+        """Replace a resource unless a rule forbids it; return the receipt."""
         address, wanted = next_version(before, wanted, os.urandom(16).hex())
-        census = self._census = self._census or StateIndex(
+        index = self._index = self._index or StateIndex(
             State(self._known_companies, self._known_users), self._terms
         )
-        faults = census.place(address, wanted)
-        if faults:
-            census.place(address, before)
-            return refused(key, faults)
+        violations = index.place(address, wanted)
+        if violations:
+            index.place(address, before)
+            return refused(key, violations)
         if address in self._touched:
             self.store()
         self._touched.add(address)
@@ -188,7 +188,7 @@ class UnitOfWork:
         return applied(key, wanted)
 
     def store(self) -> None:
-        """Write what has moved."""
+        """Write what has changed."""
         if self._touched and not self._counter:
             self._counter = bump_counter(self._connection)
         store_companies(self._connection, self._companies, self._counter)
@@ -198,7 +198,10 @@ class UnitOfWork:
             "INSERT INTO receipt (key, id, version, ledger, asked) VALUES (?, ?, ?, ?, ?) "
             "ON CONFLICT (key) DO UPDATE SET id = excluded.id, version = excluded.version, "
             "ledger = excluded.ledger, asked = excluded.asked",
-            [(key, given.id, given.version, given.ledger, given.asked) for key, given in self._given.items()],
+            [
+                (key, given.id, given.version, given.ledger, given.asked)
+                for key, given in self._new_receipts.items()
+            ],
         )
-        for moved in (self._companies, self._users, self._given, self._touched):
-            moved.clear()
+        for changes in (self._companies, self._users, self._new_receipts, self._touched):
+            changes.clear()

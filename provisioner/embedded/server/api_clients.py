@@ -26,11 +26,11 @@ SECRET_BYTES = 32
 class ClientStore(Protocol):
     """The portal's database, for what is no content of the portal."""
 
-    def keeping(self) -> AbstractContextManager[Connection]:
+    def write_transaction(self) -> AbstractContextManager[Connection]:
         """One write transaction."""
         ...
 
-    def looking(self) -> AbstractContextManager[Connection]:
+    def read_transaction(self) -> AbstractContextManager[Connection]:
         """One consistent view."""
         ...
 
@@ -69,7 +69,7 @@ class ApiClients:
         """A new client and its secret, which nobody can tell again. Raises :class:`UsageError`."""
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        with self._books.keeping() as connection:
+        with self._books.write_transaction() as connection:
             if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
                 raise UsageError(
                     f"There is a client called {name} already.",
@@ -84,13 +84,13 @@ class ApiClients:
 
     def everyone(self) -> list[ApiClient]:
         """All clients, by name."""
-        with self._books.looking() as connection:
+        with self._books.read_transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
         """Shut a client out, by its name or id; its name is free again. Raises :class:`UsageError`."""
-        with self._books.keeping() as connection:
+        with self._books.write_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
             ).fetchone()
@@ -109,7 +109,7 @@ class ApiClients:
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
         """The client with these credentials, unless it is disabled."""
-        with self._books.looking() as connection:
+        with self._books.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
             ).fetchone()
@@ -124,7 +124,7 @@ class ApiClients:
         """A token for this client; tokens that have expired are swept away."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
-        with self._books.keeping() as connection:
+        with self._books.write_transaction() as connection:
             connection.execute("DELETE FROM api_token WHERE expires <= ?", (instant,))
             connection.execute(
                 "INSERT INTO api_token (hash, client, scopes, expires) VALUES (?, ?, ?, ?)",
@@ -134,7 +134,7 @@ class ApiClients:
 
     def session(self, token_hash: str) -> Session | None:
         """What a token, by its :func:`digest`, stands for; None where nobody has it, or a disabled client."""
-        with self._books.looking() as connection:
+        with self._books.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
                 "JOIN api_client c ON c.id = t.client WHERE t.hash = ? AND c.disabled IS NULL",

@@ -80,15 +80,15 @@ class WriterPortal:
             return question(host)
 
     @contextmanager
-    def keeping(self) -> Iterator[Connection]:
+    def write_transaction(self) -> Iterator[Connection]:
         """See :class:`~provisioner.embedded.server.api_clients.ClientStore`."""
-        with self._held() as host, host.keeping() as connection:
+        with self._held() as host, host.write_transaction() as connection:
             yield connection
 
     @contextmanager
-    def looking(self) -> Iterator[Connection]:
+    def read_transaction(self) -> Iterator[Connection]:
         """Likewise."""
-        with self._held() as host, host.looking() as connection:
+        with self._held() as host, host.read_transaction() as connection:
             yield connection
 
     def close(self) -> None:
