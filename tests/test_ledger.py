@@ -336,7 +336,7 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
 
 def _beat_once(ledger: Ledger) -> None:
     """As its thread does: renew, where there is anything to renew."""
-    with closing(ledger._store.location.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
+    with closing(ledger._store.database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         renewed = connection.execute(
             "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
         ).rowcount
@@ -399,7 +399,7 @@ def test_a_holder_that_was_killed_is_succeeded_at_once(place: Database) -> None:
             if place.has_sessions:
                 # as if it were another machine's
                 with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
-                    connection.execute("UPDATE lock SET host = 'elsewhere', born = '', pid = 1")
+                    connection.execute("UPDATE lock SET host = 'elsewhere', process_start = '', pid = 1")
             _finds_it_locked(ledger)
             # nobody asks how it ended, as in a container whose first process only waits for its own
             process.send_signal(signal.SIGKILL)
@@ -415,10 +415,12 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
     gone.wait()
     place = SqliteDatabase(tmp_path / "ledger.db")
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
-        for born, robbed in ("1 pid:[1]", False), ("1", True):
+        for start, taken in ("1 pid:[1]", False), ("1", True):
             with transaction(first._store.connection):
-                first._store.connection.execute("UPDATE lock SET pid = ?, born = ?", (gone.pid, born))
-            if robbed:
+                first._store.connection.execute(
+                    "UPDATE lock SET pid = ?, process_start = ?", (gone.pid, start)
+                )
+            if taken:
                 second.lock.acquire("x", 0)
             else:
                 _finds_it_locked(second)
@@ -430,11 +432,11 @@ def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: Postgres
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
         (patience,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
         assert patience == "0"
-        worker, heart = place.session_of(first._store.connection)[0], _held(place).served_by
+        worker, heart = place.session_of(first._store.connection)[0], _held(place).session_pid
         for backend in (worker, heart):
             _cut_off(postgres, backend)
             _finds_it_locked(second)
-        assert _held(place).served_by not in (worker, heart)
+        assert _held(place).session_pid not in (worker, heart)
         first.bind_portal("p")
 
 
@@ -453,9 +455,9 @@ def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
         with first.lock.hold("apply"):
             thread.start()
             assert waits.wait(20)
-            before = _held(place).served_by
+            before = _held(place).session_pid
             postgres.restart()
-            until(lambda: _held(place).served_by != before)
+            until(lambda: _held(place).session_pid != before)
             first.bind_portal("p")
         thread.join()
     assert len(read_runs(place, 9)) == 1

@@ -1,4 +1,4 @@
-"""``provisioner history``, ``lock`` and ``unlock``: who did what, and who is at it now."""
+"""``provisioner history``, ``lock`` and ``unlock``: past runs, and the run that holds the ledger's lock."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from provisioner.storage.database import Database
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
-SHOWN = ("id", "owner", "host", "pid", "command", "since", "fence")
-"""What programs are told of a holder, beside the end of its lease."""
+JSON_FIELDS = ("id", "owner", "host", "pid", "command", "since", "fence")
+"""What ``lock --json`` shows of the holder, beside the end of its lease."""
 
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
-    """The latest runs, newest first; or the steps of one run."""
-    place = ledger_location(load_workspace(folder))
+    """Show the latest runs, newest first; or the steps of one run."""
+    ledger = ledger_location(load_workspace(folder))
     if run is not None:
-        return _steps(place, run, console, as_json)
-    runs = read_runs(place, most)
+        return _steps(ledger, run, console, as_json)
+    runs = read_runs(ledger, most)
     if as_json:
-        console.answer(printable_json([run._asdict() for run in runs]))
+        console.answer(printable_json([entry._asdict() for entry in runs]))
     elif not runs:
         console.answer("Nothing has been applied yet.")
     else:
@@ -41,13 +41,15 @@ def history(folder: Path, run: int | None, console: Console, *, most: int = 20, 
     return 0
 
 
-def _steps(place: Database, run: int, console: Console, as_json: bool) -> int:
-    entries = read_entries(place, run)
-    if not entries and not has_run(place, run):
+def _steps(ledger: Database, run: int, console: Console, as_json: bool) -> int:
+    entries = read_entries(ledger, run)
+    if not entries and not has_run(ledger, run):
         raise UsageError(f"There is no run {run}.", "To see the runs: provisioner history")
     if as_json:
-        words = [{k: v for k, v in entry._asdict().items() if k != "key"} for entry in entries]
-        console.answer(printable_json(words))
+        rows = [
+            {name: value for name, value in entry._asdict().items() if name != "key"} for entry in entries
+        ]
+        console.answer(printable_json(rows))
         return 0
     for entry in entries:
         problem = f" ({printable(entry.problem)})" if entry.problem else ""
@@ -59,37 +61,37 @@ def _steps(place: Database, run: int, console: Console, as_json: bool) -> int:
 
 
 def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
-    """Who holds the lock, since when and until when."""
-    place = ledger_location(load_workspace(folder))
-    holder = read_lock(place)
+    """Show who holds the lock, since when and until when."""
+    ledger = ledger_location(load_workspace(folder))
+    holder = read_lock(ledger)
     if as_json:
-        words = {name: getattr(holder, name) for name in SHOWN} if holder is not None else {}
-        expires = {"expires": holder.until or None} if holder is not None else {}
-        console.answer(
-            printable_json({"ledger": read_ledger_id(place), "held": holder is not None, **words, **expires})
-        )
+        shown: dict[str, object] = {"ledger": read_ledger_id(ledger), "held": holder is not None}
+        if holder is not None:
+            shown |= {name: getattr(holder, name) for name in JSON_FIELDS}
+            shown["expires"] = holder.until or None
+        console.answer(printable_json(shown))
         return 0
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
     console.answer(f"Held by {printable(describe_lock(holder, clock()))}.")
     until = f"{holder.until}, unless it is renewed before" if holder.until else "never"
-    for name, words_ in (
+    for name, value in (
         ("command", printable(holder.command)),
         ("since", holder.since),
         ("expires", until),
         ("fence", str(holder.fence)),
         ("id", printable(holder.id)),
     ):
-        console.answer(f"  {name:<8} {words_}")
+        console.answer(f"  {name:<8} {value}")
     console.say(f"If that run is stuck: provisioner unlock {printable(holder.id)}")
     return 0
 
 
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
-    """Take the lock from the run that holds it; without an id, say who that is."""
-    place = ledger_location(load_workspace(folder))
-    holder = read_lock(place)
+    """Take the lock from the run that holds it; without an id, show who that is."""
+    ledger = ledger_location(load_workspace(folder))
+    holder = read_lock(ledger)
     if holder is None:
         console.answer("Nobody holds the lock.")
         return 0
@@ -97,8 +99,8 @@ def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock 
         console.answer(f"Lock {printable(holder.id)} is held by {printable(describe_lock(holder, clock()))}.")
         console.say(f"If that run is dead: provisioner unlock {printable(holder.id)}")
         return 0
-    with closing(Ledger(place, clock)) as ledger:
-        taken = ledger.lock.remove(lock_id)
+    with closing(Ledger(ledger, clock)) as opened:
+        taken = opened.lock.remove(lock_id)
     console.answer(
         f"Unlocked; it was held by {printable(describe_lock(taken, clock()))}. "
         "That run writes nothing more than what it has in hand."

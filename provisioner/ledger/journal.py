@@ -134,7 +134,7 @@ class Journal:
             )
 
 
-def read_runs(location: Database, most: int) -> list[Run]:
+def read_runs(database: Database, most: int) -> list[Run]:
     """The latest runs, newest first."""
 
     def runs(connection: Connection) -> list[Run]:
@@ -144,21 +144,21 @@ def read_runs(location: Database, most: int) -> list[Run]:
         )
         return [Run(*row) for row in rows]
 
-    return location.read(LEDGER_SCHEMA, runs) or []
+    return database.read(LEDGER_SCHEMA, runs) or []
 
 
-def has_run(location: Database, run: int) -> bool:
+def has_run(database: Database, run: int) -> bool:
     """True if there was a run with this number."""
 
     def found(connection: Connection) -> bool:
         return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
 
-    return location.read(LEDGER_SCHEMA, found) or False
+    return database.read(LEDGER_SCHEMA, found) or False
 
 
-def read_entries(location: Database, run: int) -> list[JournalEntry]:
+def read_entries(database: Database, run: int) -> list[JournalEntry]:
     """The steps of one run, in the order in which they were intended."""
-    return location.read(LEDGER_SCHEMA, lambda connection: entries_where(connection, "run = ?", (run,))) or []
+    return database.read(LEDGER_SCHEMA, lambda connection: entries_where(connection, "run = ?", (run,))) or []
 
 
 def entries_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[JournalEntry]:

@@ -22,8 +22,8 @@ class Ledger:
     outbox: Outbox
     accounts: Accounts
 
-    def __init__(self, location: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
-        self._store = Store(location, clock, lease)
+    def __init__(self, database: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
+        self._store = Store(database, clock, lease)
         self.lock = Lock(self._store)
         self.journal = Journal(self._store)
         self.outbox = Outbox(self._store)
@@ -51,6 +51,6 @@ class Ledger:
                 connection.execute("INSERT INTO fact VALUES ('portal', ?)", (portal,))
             elif row[0] != portal:
                 raise LedgerError(
-                    f"The ledger {self._store.location} belongs to another portal.",
+                    f"The ledger {self._store.database} belongs to another portal.",
                     "Use this portal's own ledger: see portal: and ledger: in provisioner.yaml.",
                 )

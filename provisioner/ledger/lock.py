@@ -23,6 +23,7 @@ from provisioner.storage.database import (
     Database,
     is_busy,
     is_unreachable,
+    placeholders,
     reject_corrupt_rows,
     transaction,
 )
@@ -42,16 +43,16 @@ class LockInfo(NamedTuple):
     owner: str
     host: str
     pid: int
-    born: str
+    process_start: str
     command: str
     since: str
     fence: int
     """The number of this acquisition; each one has a higher one."""
     expires: int
     """When the lease runs out unless it is renewed: milliseconds since 1970; 0 for never."""
-    served_by: int
+    session_pid: int
     """The server's process that serves the holder's connection; 0 where there is no server."""
-    served_since: str
+    session_start: str
 
     @property
     def until(self) -> str:
@@ -59,6 +60,9 @@ class LockInfo(NamedTuple):
         if not self.expires:
             return ""
         return datetime.fromtimestamp(self.expires / 1000, UTC).isoformat(timespec="seconds")
+
+
+_COLUMNS = ", ".join(LockInfo._fields)
 
 
 class Lock:
@@ -169,7 +173,7 @@ class Lock:
             return self._acquire_once(command)
         except LedgerError as problem:
             # a holder whose transaction lasts longer than this one waits is at work
-            holder = read_lock(self._store.location) if is_busy(problem) else None
+            holder = read_lock(self._store.database) if is_busy(problem) else None
             if holder is None:
                 raise
             return holder
@@ -183,23 +187,20 @@ class Lock:
                 return holder
             with reject_corrupt_rows():
                 fence = int(read_fact(connection, "fence") or "0") + 1
-            lock, pid = os.urandom(6).hex(), os.getpid()
-            served = store.location.session_of(self._heartbeat_connection or connection)
+            pid = os.getpid()
+            session = store.database.session_of(self._heartbeat_connection or connection)
+            taken = LockInfo(
+                os.urandom(6).hex(), process_owner(), host_name(), pid, process_start(pid), storable(command),
+                store.timestamp(), fence, store.expiry(now), *session,
+            )  # fmt: skip
             connection.execute(
                 "INSERT INTO fact VALUES ('fence', ?) "
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 (str(fence),),
             )
             connection.execute("DELETE FROM lock")
-            connection.execute(
-                "INSERT INTO lock (one, id, owner, host, pid, born, command, since, fence, expires, "
-                "served_by, served_since) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    lock, process_owner(), host_name(), pid, process_start(pid), storable(command),
-                    store.timestamp(), fence, store.expiry(now), *served,
-                ),
-            )  # fmt: skip
-        store.lock_id, self.fence = lock, fence
+            connection.execute(f"INSERT INTO lock (one, {_COLUMNS}) VALUES (1, {placeholders(taken)})", taken)
+        store.lock_id, self.fence = taken.id, fence
         return None
 
     def _is_over(self, holder: LockInfo, now: float) -> bool:
@@ -207,9 +208,9 @@ class Lock:
         if holder.expires and now * 1000 >= holder.expires:
             return True
         store = self._store
-        connected = store.location.has_session(store.connection, holder.served_by, holder.served_since)
+        connected = store.database.has_session(store.connection, holder.session_pid, holder.session_start)
         if connected is None:
-            return not is_alive(holder.host, holder.pid, holder.born)
+            return not is_alive(holder.host, holder.pid, holder.process_start)
         if connected:
             self._disconnected = ("", 0)
             return False
@@ -224,7 +225,7 @@ class Lock:
 
         The one that works may idle while a portal or a mail server answers, and be cut for it.
         """
-        if not self._store.location.has_sessions:
+        if not self._store.database.has_sessions:
             yield
             return
         with closing(self._store.reopen()) as self._heartbeat_connection:
@@ -235,19 +236,19 @@ class Lock:
 
     def _renew(self, lock_id: str) -> bool:
         """Renew the lease, in the heartbeat's thread; False if this run no longer holds the lock."""
-        location = self._store.location
-        with location.translate_errors(LEDGER_SCHEMA), self._heartbeat_session() as connection:
+        database = self._store.database
+        with database.translate_errors(LEDGER_SCHEMA), self._heartbeat_session() as connection:
             with transaction(connection):
                 expires = self._store.expiry(self._store.server_time(connection))
                 renewed = connection.execute(
-                    "UPDATE lock SET expires = ?, served_by = ?, served_since = ? WHERE id = ?",
-                    (expires, *location.session_of(connection), lock_id),
+                    "UPDATE lock SET expires = ?, session_pid = ?, session_start = ? WHERE id = ?",
+                    (expires, *database.session_of(connection), lock_id),
                 ).rowcount
             return bool(renewed)
 
     def _is_cut_off(self) -> bool:
         connection = self._heartbeat_connection
-        return connection is not None and self._store.location.is_cut_off(connection)
+        return connection is not None and self._store.database.is_cut_off(connection)
 
     @contextmanager
     def _heartbeat_session(self) -> Iterator[Connection]:
@@ -268,9 +269,9 @@ class Lock:
         self._store.lock_id = ""
 
 
-def read_lock(location: Database) -> LockInfo | None:
+def read_lock(database: Database) -> LockInfo | None:
     """Who holds the lock now; None if it is free."""
-    return location.read(LEDGER_SCHEMA, _holder)
+    return database.read(LEDGER_SCHEMA, _holder)
 
 
 def describe_lock(holder: LockInfo, now: datetime) -> str:
@@ -281,9 +282,7 @@ def describe_lock(holder: LockInfo, now: datetime) -> str:
 
 
 def _holder(connection: Connection) -> LockInfo | None:
-    row = connection.execute(
-        "SELECT id, owner, host, pid, born, command, since, fence, expires, served_by, served_since FROM lock"
-    ).fetchone()
+    row = connection.execute(f"SELECT {_COLUMNS} FROM lock").fetchone()
     if row is None:
         return None
     with reject_corrupt_rows():

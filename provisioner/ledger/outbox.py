@@ -160,9 +160,9 @@ class Outbox:
         )
 
 
-def read_letters(location: Database) -> list[OutboxEntry]:
+def read_letters(database: Database) -> list[OutboxEntry]:
     """The whole outbox, oldest first."""
-    return location.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
+    return database.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:

@@ -28,14 +28,14 @@ class LedgerSnapshot:
     """Steps of an interrupted run whose end is not known."""
 
 
-def read_ledger(location: Database) -> LedgerSnapshot:
+def read_ledger(database: Database) -> LedgerSnapshot:
     """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
-    return location.read(LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
+    return database.read(LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
 
 
-def read_ledger_id(location: Database) -> str:
+def read_ledger_id(database: Database) -> str:
     """The ledger's own lasting id; empty where there is no ledger."""
-    return location.read(LEDGER_SCHEMA, lambda connection: read_fact(connection, "id")) or ""
+    return database.read(LEDGER_SCHEMA, lambda connection: read_fact(connection, "id")) or ""
 
 
 def snapshot_of(connection: Connection) -> LedgerSnapshot:

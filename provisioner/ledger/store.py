@@ -14,11 +14,7 @@ from datetime import datetime
 
 from provisioner.errors import LedgerError, LockLost, ProvisionerError
 from provisioner.model import Clock
-from provisioner.storage.database import (
-    Connection,
-    Database,
-    transaction,
-)
+from provisioner.storage.database import Connection, Database, transaction
 from provisioner.storage.lease import BEATS
 from provisioner.storage.schema import DatabaseSchema
 
@@ -26,8 +22,9 @@ _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE lock (
     one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, owner TEXT NOT NULL, host TEXT NOT NULL,
-    pid INTEGER NOT NULL, born TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL,
-    fence INTEGER NOT NULL, expires INTEGER NOT NULL, served_by INTEGER NOT NULL, served_since TEXT NOT NULL);
+    pid INTEGER NOT NULL, process_start TEXT NOT NULL, command TEXT NOT NULL, since TEXT NOT NULL,
+    fence INTEGER NOT NULL, expires INTEGER NOT NULL,
+    session_pid INTEGER NOT NULL, session_start TEXT NOT NULL);
 CREATE TABLE run (
     id INTEGER PRIMARY KEY, owner TEXT NOT NULL, command TEXT NOT NULL, digest TEXT NOT NULL,
     began TEXT NOT NULL, ended TEXT, outcome TEXT NOT NULL DEFAULT '');
@@ -60,11 +57,11 @@ class Store:
     lock_id: str
     """The id of the lock that this run holds, drawn at random; empty while it holds none."""
 
-    def __init__(self, location: Database, clock: Clock, lease: float) -> None:
-        self.location = location
+    def __init__(self, database: Database, clock: Clock, lease: float) -> None:
+        self.database = database
         self.lease = lease
         self.lock_id = ""
-        self.connection = location.connect(LEDGER_SCHEMA, _insert_id)
+        self.connection = database.connect(LEDGER_SCHEMA, _insert_id)
         self._clock = clock
         with self.reading() as connection:
             self.id = read_fact(connection, "id")
@@ -75,12 +72,12 @@ class Store:
 
     def reopen(self) -> Connection:
         """A further connection to the same database."""
-        return self.location.reopen(LEDGER_SCHEMA)
+        return self.database.reopen(LEDGER_SCHEMA)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """The connection, with the database's errors as :class:`LedgerError`."""
-        with self.location.translate_errors(LEDGER_SCHEMA):
+        with self.database.translate_errors(LEDGER_SCHEMA):
             yield self.connection
 
     @contextmanager
@@ -109,10 +106,10 @@ class Store:
 
     def is_superseded(self) -> bool:
         """True if the lock is known not to be held by this run any more."""
-        if not self.location.has_sessions:
+        if not self.database.has_sessions:
             return False
         try:
-            return self.location.read(LEDGER_SCHEMA, _lock_id) != self.lock_id
+            return self.database.read(LEDGER_SCHEMA, _lock_id) != self.lock_id
         except ProvisionerError:
             return False
 
@@ -126,7 +123,7 @@ class Store:
 
     def server_time(self, connection: Connection | None = None) -> float:
         """Seconds since 1970 by the clock that all users of this database share."""
-        return self.location.shared_time(connection or self.connection, time.time)
+        return self.database.shared_time(connection or self.connection, time.time)
 
     def expiry(self, now: float) -> int:
         """When a lease renewed at ``now`` (seconds since 1970) runs out, in milliseconds since 1970."""
