@@ -1,4 +1,4 @@
-"""A workspace whose apply is watched at every boundary that a run may end at."""
+"""A workspace, and checkpoints at every boundary at which a run may be ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def workspace(
     portal: str = "sqlite:///portal.db",
     ledger: str = "sqlite:///ledger.db",
 ) -> Path:
-    """The onboarding sample, or some of its clients, in a folder of its own."""
+    """A copy of the onboarding sample, or of some of its clients."""
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     for file in set((folder / "clients").iterdir()) - set((folder / "clients").glob(clients)):
         file.unlink()
@@ -43,7 +43,7 @@ def workspace(
 
 
 def apply(folder: Path) -> int:
-    """One run, in this process, with its talk thrown away."""
+    """Apply in this process; the exit code."""
     return run(["-C", str(folder), "apply", "--auto-approve"])
 
 
@@ -57,10 +57,10 @@ def mailed(folder: Path) -> Counter[str]:
 def watch(
     checkpoint: Callable[[], None], on_commit: Callable[[sqlite3.Connection], None] | None = None
 ) -> None:
-    """Put a checkpoint where things become lasting, at the border to the databases, files and sockets.
+    """Call ``checkpoint`` before and after each commit, rename and letter, in the libraries that do them.
 
-    There, and not at functions of the program, so that whoever rewrites those is watched as well. PostgreSQL
-    is watched where its library is loaded.
+    The program's own functions are not patched, so that they can be rewritten. PostgreSQL is watched if
+    psycopg is imported.
     """
 
     class Watched(sqlite3.Connection):
@@ -111,7 +111,7 @@ def _between(checkpoint: Callable[[], None], effect: Callable[..., None]) -> Cal
 
 
 def _watch_bodies(checkpoint: Callable[[], None]) -> None:
-    """Before and after a letter leaves, and once its answer has been read."""
+    """Call ``checkpoint`` before and after a letter is sent, and once its answer has been read."""
     wire: Any = socket.socket
     awaiting = False
 

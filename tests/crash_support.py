@@ -1,8 +1,7 @@
-"""Runs that are killed or whose disk fails, in a process of their own; and what they leave behind.
+"""Runs in a second process that are killed or whose disk fails, and checks of what they leave.
 
-Two ways of hitting a run: at a *boundary*, which is before, within and after whatever cannot be
-undone (a commit, a rename, a letter's body, its answer), wherever in the program it is done; and at
-the n-th system call of a kind, which ``strace`` counts from outside and the program cannot know.
+A run is hit at a *boundary*, which is before, within and after everything that cannot be undone (a commit,
+a rename, a letter's body, its answer), or at the n-th system call of a kind, which ``strace`` counts.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from boundaries import apply, watch, workspace
 from needs import need
 from smtp_support import Server
 
-# what a run imports only once it runs: not in each of the second processes
+# what a run imports lazily: imported once here instead of in each second process
 import provisioner.commands.apply
 import provisioner.mail.maildir
 import provisioner.mail.smtp
@@ -43,14 +42,14 @@ from provisioner.storage.sqlite import SqliteDatabase
 TWO_NEWCOMERS = "clarke*.yaml"
 """One company with two administrators: four steps, two letters."""
 
-SURPRISED = 99
-"""The exit code of a child whose run ended with an exception instead of a sentence."""
+CRASHED = 99
+"""The exit code of a second process whose run ended with an exception."""
 
 
 def posting(
     folder: Path, server: Server, policy: str, *, connections: int = 1, clients: str = TWO_NEWCOMERS
 ) -> Path:
-    """Newcomers whose letters go to this server."""
+    """A workspace of newcomers whose letters go to this server."""
     return workspace(
         folder,
         transport=f"smtp://127.0.0.1:{server.port}",
@@ -65,7 +64,7 @@ def received(server: Server) -> Counter[str]:
 
 
 def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Database | None = None) -> bool:
-    """The portal is as the manifests say, no letter is owed and no step in doubt."""
+    """True if the portal is as the manifests say, no letter is owed and every step is settled."""
     capsys.readouterr()
     code = run(["-C", str(folder), "plan", "--detailed-exitcode"])
     return (
@@ -78,7 +77,7 @@ def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Data
 def check_letters(
     folder: Path, newcomers: set[str], arrived: Counter[str], policy: str, connections: int = 1
 ) -> int:
-    """No letter is lost, and none is doubled but by a policy that says so; returns how many are parked."""
+    """Assert that no letter is lost and only *resend* doubles one; returns how many are parked."""
     letters = read_letters(SqliteDatabase(folder / "ledger.db"))
     parked = {posted.letter.recipient for posted in letters if posted.state == "unknown"}
     sent = {posted.letter.recipient for posted in letters if posted.state == "sent"}
@@ -95,37 +94,37 @@ def check_letters(
 
 
 PR_SET_PDEATHSIG = 1
-"""Linux's word for: with its parent it shall end."""
+"""Linux's option of prctl that ends a process with its parent."""
 
 
 def forked(work: Callable[[], int]) -> int:
-    """Start ``work`` in a second process, which ends with its exit code; returns the process's number."""
+    """Start ``work`` in a second process, which exits with its result; returns the process number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid:
         return pid
-    code = SURPRISED
-    # one that stands still would outlive a test that failed, and whoever reads what the tests say
+    code = CRASHED
+    # a stopped process would outlive a failed test
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     try:
         code = work()
-    except BaseException:  # noqa: BLE001  (told, and known by its exit code)
+    except BaseException:  # noqa: BLE001  (printed, and recognised by the exit code)
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(code)
 
 
-def talk_into(path: str | Path) -> None:
-    """What this process says from now on goes into a file."""
+def write_output_to(path: str | Path) -> None:
+    """Append the further output of this process to a file."""
     sys.stdout = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  (until the process ends)
     sys.stderr = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 
 
 def ended(pid: int) -> int:
-    """The exit code of a process of ours, -9 for one that was killed."""
+    """Wait for a second process; its exit code, -9 if it was killed."""
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -149,7 +148,7 @@ def killed_at(
 
     def work() -> int:
         watch(checkpoint, on_commit)
-        talk_into(os.devnull)
+        write_output_to(os.devnull)
         code = apply(folder)
         os.write(writing, str(passed).encode())
         return code
@@ -157,14 +156,14 @@ def killed_at(
     pid = forked(work)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        told = pipe.read()
+        count = pipe.read()
     code = ended(pid)
-    assert code != SURPRISED
-    return code == -signal.SIGKILL, int(told or 0)
+    assert code != CRASHED
+    return code == -signal.SIGKILL, int(count or 0)
 
 
 def boundaries(folder: Path) -> int:
-    """How many boundaries an undisturbed run passes."""
+    """The number of boundaries that an undisturbed run passes."""
     killed, count = killed_at(folder, -1)
     assert not killed
     assert count > 20
@@ -172,7 +171,7 @@ def boundaries(folder: Path) -> int:
 
 
 class Call(NamedTuple):
-    """The n-th system call of its name in a thread (so strace counts), and what it was about."""
+    """The n-th system call of its name in a thread, as strace counts, with strace's line."""
 
     name: str
     nth: int
@@ -180,20 +179,20 @@ class Call(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """A run under strace: how it ended, what it said, and its system calls."""
+    """A run under strace: exit code, output and system calls."""
 
     code: int
-    talk: str
+    output: str
     calls: list[Call]
     hit: bool
-    """It was killed, or a call about its workspace failed."""
+    """True if it was killed, or a call on its workspace failed."""
 
 
 def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
     """Run apply in a second process under strace, which injects a fault into one of its calls.
 
-    ``fault`` is strace's: ``fsync:signal=SIGKILL:when=3``, ``write:error=ENOSPC:when=7``. The
-    second process is a copy of this one, so that only the run itself is counted and not Python's start.
+    ``fault`` is in strace's notation: ``fsync:signal=SIGKILL:when=3``, ``write:error=ENOSPC:when=7``. The
+    second process is forked from this one, so that only the run is counted and not the start of Python.
     """
     need("strace")
     waiting, go = os.pipe()
@@ -202,9 +201,9 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
 
     def work() -> int:
         os.close(go)
-        # where the system lets only a process's ancestors look into it: everybody may look into this one
+        # some systems let only ancestors trace a process: this one may be traced by any
         ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)
-        talk_into(talk)
+        write_output_to(talk)
         os.write(here, b".")
         os.read(waiting, 1)
         return apply(folder)
@@ -212,7 +211,7 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
     pid = forked(work)
     os.close(waiting)
     os.close(here)
-    # what it does to get there is not counted, however late strace comes
+    # the calls before this point are not counted, however late strace attaches
     os.read(ready, 1)
     os.close(ready)
     options = ["-y", *(["-e", f"inject={fault}"] if fault else [])]
@@ -227,7 +226,7 @@ def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
     strace.stderr.close()
     strace.wait()
     text = log.read_text(errors="replace")
-    # a module loaded late is counted too, and is no file of the workspace
+    # a module imported late is counted too, but is not a file of the workspace
     failed = any("(INJECTED)" in line and str(folder) in line for line in text.splitlines())
     hit = failed or code == -signal.SIGKILL
     return Traced(code, talk.read_text(errors="replace"), _calls(text), hit)

@@ -1,4 +1,4 @@
-"""A ledger that was copied, or restored from a backup, while it owed letters: none goes out twice."""
+"""A ledger copied or restored from a backup while it owes letters: no letter is sent twice."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics
 
 
 class Moment(NamedTuple):
-    """Both databases as they lay on the disk when one of them had committed."""
+    """Copies of both databases after a commit of one of them."""
 
     portal: Path
     ledger: Path
 
     @property
     def letters(self) -> dict[str, str]:
-        """The state of each letter that was owed so far."""
+        """The state of each letter in the outbox, by recipient."""
         return {posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(self.ledger))}
 
     @property
-    def books(self) -> list[Any]:
-        """What it depends on whether a letter goes out."""
+    def rows(self) -> list[Any]:
+        """The tables on which sending a letter depends."""
         held = tables(*self)
         return [
             held[name] for name in sorted(held) if name.endswith((":outbox", ":journal", ":letter_claim"))
@@ -45,7 +45,7 @@ class Moment(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A run for two newcomers that came to its end, and every moment of it."""
+    """A complete run for two newcomers, with the moments it passed."""
 
     folder: Path
     moments: list[Moment]
@@ -66,9 +66,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Watched:
                 for file, copy in zip(files, moment, strict=True):
                     with closing(connect(file)) as reading, closing(connect(copy)) as writing:
                         reading.backup(writing)
-                        # who held it then is gone by the time that the copy is used
+                        # the run that held the lock has ended when the copy is used
                         writing.executescript("UPDATE lock SET expires = 1" if copy is moment.ledger else "")
-                if not moments or moment.books != moments[-1].books:
+                if not moments or moment.rows != moments[-1].rows:
                     moments.append(moment)
             return done
 
@@ -103,7 +103,7 @@ def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal:
 
 
 def require_settled(folder: Path, moment: Moment, code: int) -> None:
-    """Every letter is sent, wherever from; what the mail server had in that moment is parked."""
+    """Every letter is sent, by this copy or another; one that was in state body at that moment is parked."""
     letters = {
         posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))
     }
@@ -112,7 +112,7 @@ def require_settled(folder: Path, moment: Moment, code: int) -> None:
     assert code == (7 if parked else 0)
 
 
-def test_a_backup_of_any_moment_of_a_run_sends_nothing_that_the_run_has_sent(
+def test_a_backup_of_any_moment_of_a_run_sends_nothing_again(
     run: Watched, server: Server, memory_path: Path
 ) -> None:
     for number, moment in enumerate(run.moments):
@@ -121,10 +121,8 @@ def test_a_backup_of_any_moment_of_a_run_sends_nothing_that_the_run_has_sent(
     assert received(server) == {}
 
 
-def test_of_two_copies_of_a_run_that_was_killed_one_sends_what_is_owed(
-    run: Watched, memory_path: Path
-) -> None:
-    """Row 1, with whatever the killed run had left of portal and ledger."""
+def test_of_two_copies_of_a_killed_run_one_sends_what_is_owed(run: Watched, memory_path: Path) -> None:
+    """Row 1, with the portal and the ledger as the killed run left them."""
     for number, moment in enumerate(run.moments):
         if "owed" not in moment.letters.values() and "connecting" not in moment.letters.values():
             continue
@@ -138,7 +136,7 @@ def test_of_two_copies_of_a_run_that_was_killed_one_sends_what_is_owed(
         assert received(server) == dict.fromkeys(owed, 1)
 
 
-def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
+def test_a_letter_another_copy_may_have_sent_is_parked_for_a_decision(
     memory_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = Shell(workspace(memory_path / "first", clients=TWO_NEWCOMERS), capsys)
@@ -150,7 +148,7 @@ def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
         Shell(Path(shutil.copytree(first.folder, memory_path / name)), capsys) for name in ("second", "third")
     )
     with monkeypatch.context() as patch:
-        # killed before it told the portal
+        # as if killed before it reported the sent letters to the portal
         patch.setattr(deliver, "close_claims", lambda *words: None)
         assert first("mail", "send").code == 0
     for copy in (second, third):
@@ -164,7 +162,7 @@ def test_what_another_copy_may_have_sent_is_parked_until_a_person_decides(
         assert copy("mail", "send").out == "0 e-mails sent.\n"
         assert copy("mail", "settle", JAMES, "--sent").code == 0
         assert copy("mail", "settle", EMILY, "--resend").code == 0
-    # of two who decide likewise one sends it
+    # of two copies that decide to resend, one sends
     assert [copy("mail", "send").out for copy in (second, third)] == ["1 e-mail sent.\n", "0 e-mails sent.\n"]
     assert [mailed(copy.folder) for copy in (first, second, third)] == [{EMILY: 1, JAMES: 1}, {EMILY: 1}, {}]
     assert third("mail", "status").out.count("another copy of this ledger sent it") == 1

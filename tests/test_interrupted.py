@@ -1,7 +1,7 @@
-"""Ctrl-C, whenever it comes: a sentence, a consistent ledger, and the command that finishes the job.
+"""Ctrl-C at any point: a sentence, a consistent ledger, and the command that finishes the run.
 
-Real processes on a terminal of their own. They are stopped at enumerated points, or once they have shown
-something; whatever the point, running the same command again finishes the job.
+Real processes, each on its own terminal, are stopped at enumerated points or once they have shown a text.
+Running the same command again finishes the run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def command(folder: Path) -> list[str]:
 
 
 def require_stopped(shown: Shown, folder: Path) -> None:
-    """Exit code 8, a sentence, and the very command to run."""
+    """Exit code 8, a sentence, and the command to run next."""
     assert shown.code == 8, shown
     assert "Stopp" in shown.text
     assert f"To finish: provisioner -C {folder} apply" in shown.text.replace("\r\n", "")
@@ -59,7 +59,7 @@ def require_stopped(shown: Shown, folder: Path) -> None:
 
 
 def require_finished(folder: Path) -> None:
-    """Run again: everything is done, everybody was welcomed once."""
+    """A second run does the rest, and each newcomer has one welcome."""
     assert apply(folder) == 0
     assert set(mailed(folder).values()) == {1}
     assert len(mailed(folder)) == 2
@@ -68,7 +68,7 @@ def require_finished(folder: Path) -> None:
 
 
 def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]:
-    """A run that is sent signals at this boundary and the next ones; whether there was such a one."""
+    """Send a run these signals at this boundary and the next ones; True if it reached the boundary."""
     fired = folder / "fired"
 
     def prepare() -> None:
@@ -88,7 +88,7 @@ def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]
 
 
 @pytest.mark.timeout(300)
-def test_stopped_at_any_boundary_a_run_says_so_and_is_finished_by_running_it_again(tmp_path: Path) -> None:
+def test_a_run_stopped_at_any_boundary_reports_it_and_can_be_finished(tmp_path: Path) -> None:
     for boundary in count(1):
         folder = one_client(tmp_path / f"at-{boundary}")
         fired, shown = stopped_at(folder, boundary, SIGNALS[boundary % 2])
@@ -118,14 +118,14 @@ WORK = (
     "load_workspace", "plan_workspace", "show_text", "load_sender", "check_templates", "open_portal_for",
     "verify_precondition", "remember_adoptions", "unconverged_changes", "deliver", "_conclude",
 )  # fmt: skip
-"""What an apply does, one after another."""
+"""The functions that an apply calls, in order."""
 
 MODULES = (apply_module, run_module, session_module)
 
 
 @pytest.mark.parametrize("name", WORK)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_stopped_during_any_work_a_run_says_so(name: str, when: str, tmp_path: Path) -> None:
+def test_a_run_stopped_within_any_function_reports_it(name: str, when: str, tmp_path: Path) -> None:
     folder = one_client(tmp_path / "firm")
 
     def prepare() -> None:
@@ -163,12 +163,12 @@ sys.meta_path.insert(0, Early())
 from provisioner.__main__ import main
 main()
 """
-"""Ctrl-C while a part of the program is loaded, in the middle of code that Python makes from text."""
+"""Ctrl-C while a module is imported, within code that is compiled from text."""
 
 
 @pytest.mark.parametrize("part", ["click", "provisioner.commands.plan"])
 @pytest.mark.parametrize("how", ["os.kill(os.getpid(), signal.SIGINT)", "class Entry: name = Named()"])
-def test_ctrl_c_while_the_program_is_loaded(part: str, how: str, tmp_path: Path) -> None:
+def test_ctrl_c_while_the_program_is_imported(part: str, how: str, tmp_path: Path) -> None:
     (tmp_path / "early.py").write_text(TOO_SOON)
     said = subprocess.run(
         [sys.executable, "-m", "early", part, how, "-C", str(tmp_path), "plan"],
@@ -203,7 +203,7 @@ def test_ctrl_c_while_waiting_for_another_run(tmp_path: Path) -> None:
 
 
 def through(folder: Path, server: Server) -> Path:
-    """One client, whose two letters go to this server."""
+    """A workspace with one client, whose two letters go to this server."""
     return workspace(
         folder,
         transport=f"smtp://127.0.0.1:{server.port}",
@@ -213,7 +213,7 @@ def through(folder: Path, server: Server) -> Path:
 
 
 def stop_once_a_body_has_left() -> None:
-    """To be called in the process: Ctrl-C comes as the first letter is in the server's hands."""
+    """Send SIGINT to this process while the server receives the first letter."""
     data = SMTP.data
     sent: list[bytes] = []
 
@@ -226,7 +226,7 @@ def stop_once_a_body_has_left() -> None:
     SMTP.data = watched  # type: ignore[assignment]
 
 
-def test_ctrl_c_finishes_the_letter_in_hand_and_no_letter_goes_out_twice(tmp_path: Path) -> None:
+def test_ctrl_c_finishes_the_current_letter_and_sends_none_twice(tmp_path: Path) -> None:
     with smtp_server() as server:
         folder = through(tmp_path / "firm", server)
         require_stopped(in_terminal(command(folder), prepare=stop_once_a_body_has_left), folder)

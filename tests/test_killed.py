@@ -1,7 +1,6 @@
-"""Killed at any boundary and run again: the portal is as desired, and every newcomer is welcomed once.
+"""Killed at any boundary and run again: the portal is as desired, each newcomer has one welcome.
 
-One run for each boundary is killed there with SIGKILL, in a process of its own, and finished by
-running it again.
+For each boundary, one run in a second process is killed there with SIGKILL and then run again.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 @pytest.fixture(scope="module")
 def first_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two newcomers, and nothing done yet."""
+    """A workspace with two newcomers, not applied."""
     return workspace(tmp_path_factory.mktemp("first") / "firm", clients=TWO_NEWCOMERS)
 
 
 @pytest.fixture(scope="module")
 def next_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole sample, applied, with what is new a month later: people come, go, move and are promoted."""
+    """The whole sample, applied, with the manifests of a month later."""
     folder = workspace(tmp_path_factory.mktemp("next") / "firm")
     assert apply(folder) == 0
     shutil.rmtree(folder / "clients")
@@ -75,15 +74,15 @@ def test_a_run_killed_anywhere_is_finished_by_running_it_again(
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("policy", ["hold", "resend"])
-def test_a_run_killed_while_mailing_loses_no_letter_and_doubles_none_silently(
+def test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter(
     policy: str, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 15: also between the reading of the server's 250 and the commit that records it."""
+    """Row 15, also between the server's 250 and the commit that records it."""
     with smtp_server() as server:
         assert apply(posting(memory_path / "calm", server, policy)) == 0
     newcomers = set(received(server))
     parked = doubled = 0
-    # how many boundaries there are depends on how many letters' states went into one commit
+    # the number of boundaries depends on how many letters share a commit
     for boundary in count(1):
         with smtp_server() as server:
             folder = posting(memory_path / f"at-{boundary}", server, policy)
@@ -104,18 +103,18 @@ def test_a_run_killed_while_mailing_loses_no_letter_and_doubles_none_silently(
         assert nothing_to_do(folder, capsys) or waiting, boundary
         shutil.rmtree(folder)
     assert boundary > 40
-    # the points where nobody can tell were among them
+    # the points where the outcome cannot be known are among them
     assert (parked >= 4, doubled >= 4) == (policy == "hold", policy == "resend")
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("policy", "first"), [("hold", 1), ("resend", 3)])
-def test_killed_while_several_connections_share_their_commits_no_letter_is_lost_or_silently_doubled(
+def test_no_letter_is_lost_or_doubled_when_a_group_commit_is_killed(
     policy: str, first: int, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 15, with group commit: every fourth boundary, others for each policy.
+    """Row 15, with several connections that share commits: every fourth boundary, others for each policy.
 
-    How the connections meet differs from run to run, so the last boundaries may not be reached.
+    Which connections share a commit differs from run to run, so the last boundaries may not be reached.
     """
     connections = 3
     words: dict[str, Any] = {"connections": connections, "clients": "[bm]*.yaml"}
@@ -136,7 +135,7 @@ def test_killed_while_several_connections_share_their_commits_no_letter_is_lost_
 
 @pytest.fixture(scope="module")
 def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
-    """Who is welcomed in an undisturbed run, once each."""
+    """The recipients of the welcomes of an undisturbed run, once each."""
     folder = workspace(tmp_path_factory.mktemp("calm") / "firm", clients=TWO_NEWCOMERS)
     assert apply(folder) == 0
     return mailed(folder)
@@ -148,14 +147,14 @@ def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
     kills=st.lists(st.integers(1, 90), min_size=2, max_size=6),
     transport=st.sampled_from(["maildir", "hold", "resend"]),
 )
-def test_a_run_killed_again_and_again_is_finished_by_running_it_to_the_end(
+def test_a_run_killed_again_and_again_is_finished_by_a_last_run(
     kills: list[int],
     transport: str,
     newcomers: Counter[str],
     memory_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Row 3: each run is killed at a boundary of its own, or ends before it."""
+    """Row 3: each run is killed at its boundary, or ends before it."""
     with TemporaryDirectory(dir=memory_path) as base, ExitStack() as block:
         folder = Path(base, "firm")
         if transport == "maildir":
@@ -166,7 +165,7 @@ def test_a_run_killed_again_and_again_is_finished_by_running_it_to_the_end(
         for boundary in kills:
             killed_at(folder, boundary)
         code = apply(folder)
-        block.close()  # what was still on its way has arrived
+        block.close()  # the server has received everything by then
         if transport == "maildir":
             assert code == 0
             assert mailed(folder) == newcomers
@@ -177,7 +176,7 @@ def test_a_run_killed_again_and_again_is_finished_by_running_it_to_the_end(
         states = {posted.letter.recipient: posted.state for posted in letters}
         assert set(states) == set(newcomers)
         assert set(states.values()) <= {"sent", "unknown"}
-        # once under hold; and under resend once more for each letter, never a third time
+        # at most once under hold, and at most once more under resend
         most = 1 if transport == "hold" else 2
         assert max(arrived.values(), default=0) <= most
         assert all(arrived[recipient] for recipient, state in states.items() if state == "sent")

@@ -1,4 +1,4 @@
-"""The ledger on both kinds of databases: one holder at a time, each with a higher number, none for ever."""
+"""The ledger on SQLite and PostgreSQL: lock, journal, outbox, accounts, and damage to any of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """Where no ledger is yet."""
+    """A database that does not exist yet."""
     if request.param == "sqlite":
         return SqliteDatabase(tmp_path / "ledger.db")
     server: PostgresServer = request.getfixturevalue("postgres")
@@ -49,7 +49,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock looks often, and so does who may be taken for dead."""
+    """Poll the lock and check the connection often, so that the tests are fast."""
     monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
     monkeypatch.setattr("provisioner.storage.lease.CONNECTION_CHECK_SECONDS", 0.005)
 
@@ -63,7 +63,7 @@ def opened(place: Database, lease: float = 60) -> Iterator[Ledger]:
         ledger.close()
 
 
-def _finds_it_locked(ledger: Ledger, by: str = "locked by") -> None:
+def _assert_locked(ledger: Ledger, by: str = "locked by") -> None:
     with pytest.raises(Locked, match=by), ledger.lock.hold("x"):
         raise AssertionError
 
@@ -75,10 +75,10 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.01)
 
 
-# --- the books ---
+# --- journal, accounts, outbox ---
 
 
-def test_what_is_written_is_read_again(place: Database) -> None:
+def test_journal_accounts_and_letters_are_read_as_written(place: Database) -> None:
     letter = PlannedLetter(user_address("ann@example.fr"), "ann@example.fr", "fr", {"first_name": "Ann"})
     effect = LedgerEffect("ann@example.fr", "ann@example.fr", "", created=True, letter=letter)
     with opened(place) as ledger, ledger.lock.hold("apply"):
@@ -119,8 +119,8 @@ def test_what_is_written_is_read_again(place: Database) -> None:
     assert owed.letter.context == {"first_name": "Ann"}
 
 
-def test_what_others_say_is_written_down_whatever_it_is(place: Database) -> None:
-    """A mail server's refusal, a portal's reason, and its name for an account."""
+def test_texts_that_databases_refuse_are_stored_escaped(place: Database) -> None:
+    """A mail server's refusal, a portal's reason, and its id for an account."""
     with opened(place) as ledger, ledger.lock.hold("apply"):
         run = ledger.journal.begin("apply", "d")
         ledger.journal.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
@@ -135,20 +135,22 @@ def test_what_others_say_is_written_down_whatever_it_is(place: Database) -> None
         assert [posted.detail for posted in ledger.outbox.letters()] == [r"550 no such\0 user"]
 
 
-def test_names_that_are_no_utf_8_are_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the system gives them: of a person, a machine, and a plan's file."""
+def test_system_names_that_are_not_utf_8_are_stored_escaped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The names of a system account, a machine and a plan's file."""
     place = SqliteDatabase(tmp_path / "ledger.db")
     monkeypatch.setenv("LOGNAME", "ren\udce9")
     monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
     with opened(place) as ledger, ledger.lock.hold("apply pl\udcffan.json"):
         ledger.journal.begin("apply pl\udcffan.json", "d")
-        assert _held(place)[1:3] == (r"ren\udce9", r"h\udcf4te")
-        assert _held(place).command == read_runs(place, 1)[0].command == r"apply pl\udcffan.json"
+        assert _holder(place)[1:3] == (r"ren\udce9", r"h\udcf4te")
+        assert _holder(place).command == read_runs(place, 1)[0].command == r"apply pl\udcffan.json"
         assert ledger.lock.owner.startswith(r"ren\udce9 on h\udcf4te")
 
 
-def test_accounts_may_swap_their_names(place: Database) -> None:
-    """What was created through us stays so, and who lost his name to somebody else is forgotten."""
+def test_accounts_may_swap_their_user_names(place: Database) -> None:
+    """An account stays marked as created, and one whose name another account took is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(place) as ledger, ledger.lock.hold("apply"):
         ledger.accounts.adopt({"ann": ann, "bob": bob, "eve": eve})
@@ -156,10 +158,10 @@ def test_accounts_may_swap_their_names(place: Database) -> None:
         assert ledger.snapshot().managed == {"bob": ann, "ann": bob, "eve": other}
 
 
-def test_thousands_of_accounts_are_remembered_in_a_few_statements(
+def test_thousands_of_accounts_are_stored_in_a_few_statements(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others wait meanwhile, and a server is some way off."""
+    """Other runs wait for the transaction, and each statement is a round trip to the server."""
     from provisioner.storage.postgres_connection import PostgresConnection
 
     executed: list[str] = []
@@ -178,7 +180,7 @@ def test_thousands_of_accounts_are_remembered_in_a_few_statements(
         assert len(ledger.snapshot().managed) == 999
 
 
-def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Database) -> None:
+def test_letters_are_listed_in_the_order_in_which_they_were_owed(place: Database) -> None:
     with opened(place) as ledger, ledger.lock.hold("mail"):
         for name in ("zoe", "ann", "zoe", "max"):
             ledger.outbox.enqueue(
@@ -193,7 +195,7 @@ def test_letters_are_told_in_the_order_in_which_they_were_owed(place: Database) 
     ]  # fmt: skip
 
 
-def test_whose_the_portal_may_have_a_letter_as_is_known_until_it_says_so(place: Database) -> None:
+def test_the_claimants_of_a_letter_are_kept_until_the_portal_answers(place: Database) -> None:
     with opened(place) as ledger:
         runs = []
         for _ in range(3):
@@ -226,7 +228,7 @@ WAYS: dict[OutboxState, list[OutboxState]] = {
         for state in (OutboxState.BODY, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN)
     },
 }
-"""The states a new letter passes to arrive at each one."""
+"""The states that a new letter passes on its way to each state."""
 
 
 @pytest.mark.parametrize("before", OutboxState)
@@ -257,8 +259,8 @@ def test_an_illegal_transition_moves_no_letter_of_its_commit(place: Database) ->
 # --- the lock ---
 
 
-def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place: Database) -> None:
-    fences, names = [], set()
+def test_each_acquisition_has_a_higher_fence_and_the_ledger_keeps_its_id(place: Database) -> None:
+    fences, ids = [], set()
     for _ in range(2):
         with opened(place) as ledger:
             for _ in range(2):
@@ -267,18 +269,18 @@ def test_each_holder_has_a_higher_number_and_the_ledger_one_name_for_life(place:
                     assert holder is not None
                     assert holder.fence == ledger.lock.fence
                     fences.append(ledger.lock.fence)
-                    names.add(ledger.id)
+                    ids.add(ledger.id)
                     assert str(os.getpid()) in ledger.lock.owner
                 assert read_lock(place) is None
     assert fences == [1, 2, 3, 4]
-    assert names == {read_ledger_id(place)}
+    assert ids == {read_ledger_id(place)}
 
 
-def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(place: Database) -> None:
+def test_a_held_lock_is_refused_naming_its_holder_and_granted_once_free(place: Database) -> None:
     with opened(place) as first, opened(place) as second:
         said: list[str] = []
         with first.lock.hold("apply"):
-            _finds_it_locked(second, f"process {os.getpid()}, apply")
+            _assert_locked(second, f"process {os.getpid()}, apply")
             with pytest.raises(Locked), second.lock.hold("x", 0.3, on_wait=said.append):
                 raise AssertionError
         assert len(said) == 1
@@ -286,39 +288,37 @@ def test_a_held_lock_is_refused_with_its_holder_and_granted_once_it_is_free(plac
             second.bind_portal("p")
 
 
-def test_the_heart_renews_the_lease_of_whoever_works(place: Database) -> None:
+def test_the_heartbeat_renews_the_lease_of_a_working_run(place: Database) -> None:
     with opened(place, lease=0.3) as first, opened(place) as second, first.lock.hold("apply"):
-        began = _held(place)
-        until(lambda: _held(place).expires > began.expires + 300)
-        _finds_it_locked(second)
+        began = _holder(place)
+        until(lambda: _holder(place).expires > began.expires + 300)
+        _assert_locked(second)
         first.bind_portal("p")
 
 
-def test_a_write_that_takes_long_does_not_cost_the_lock(
-    place: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The heart cannot beat meanwhile: it waits for the same transaction."""
+def test_a_long_write_does_not_lose_the_lock(place: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat waits for the same transaction, so the write renews the lease."""
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(place, lease=0.03) as ledger, ledger.lock.hold("apply"):
-        before = _held(place)
+        before = _holder(place)
         with ledger._store.writing():
             began = time.monotonic()
             until(lambda: time.monotonic() > began + 0.03)
-        assert _held(place).expires > before.expires
+        assert _holder(place).expires > before.expires
 
 
-def test_whoever_waits_for_a_write_of_the_holder_is_told_of_the_holder(postgres: PostgresServer) -> None:
+def test_waiting_for_a_write_of_the_holder_reports_the_holder(postgres: PostgresServer) -> None:
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
         second._store.connection.execute("SET lock_timeout = '10ms'")
         with first._store.writing():
-            _finds_it_locked(second)
+            _assert_locked(second)
 
 
-def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
+def test_a_stopped_holder_is_succeeded_once_its_lease_has_run_out(
     place: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may go on to write nothing more, nor does its heart win the lock back."""
+    """Its later writes are refused, and its heartbeat does not take the lock back."""
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(place, lease=0.2) as first, opened(place) as second:
         with first.lock.hold("apply"):
@@ -326,16 +326,16 @@ def test_a_holder_that_stands_still_is_succeeded_once_its_lease_has_run_out(
             with second.lock.hold("apply", timeout=20):
                 second.journal.begin("apply", "d")
                 _beat_once(first)
-                assert _held(place).fence == second.lock.fence == first.lock.fence + 1
-                _refuses_to_write(first)
+                assert _holder(place).fence == second.lock.fence == first.lock.fence + 1
+                _assert_write_refused(first)
                 second.journal.end("done")
-            _refuses_to_write(first)
+            _assert_write_refused(first)
         assert [run.outcome for run in read_runs(place, 9)] == ["done"]
         assert read_lock(place) is None
 
 
 def _beat_once(ledger: Ledger) -> None:
-    """As its thread does: renew, where there is anything to renew."""
+    """Renew as the heartbeat's thread does; there is nothing to renew."""
     with closing(ledger._store.database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         renewed = connection.execute(
             "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
@@ -343,30 +343,29 @@ def _beat_once(ledger: Ledger) -> None:
     assert renewed == 0
 
 
-def _refuses_to_write(ledger: Ledger) -> None:
+def _assert_write_refused(ledger: Ledger) -> None:
     with pytest.raises(LockLost):
         ledger.accounts.adopt({"x": Managed("1", None, None, created=False)})
 
 
-def _held(place: Database) -> LockInfo:
+def _holder(place: Database) -> LockInfo:
     holder = read_lock(place)
     assert holder is not None
     return holder
 
 
-def test_a_heart_whose_lock_was_taken_stops_by_itself(place: Database) -> None:
+def test_a_heartbeat_ends_once_its_lock_was_taken(place: Database) -> None:
     with opened(place, lease=0.05) as first, opened(place) as second, first.lock.hold("apply"):
-        taken = second.lock.remove(_held(place).id)
+        taken = second.lock.remove(_holder(place).id)
         with second.lock.hold("mail"):
-            held = _held(place)
+            held = _holder(place)
             assert taken.fence + 1 == held.fence
-            # as many beats as would have been needed
-            until(lambda: _no_heart_beats())
-            assert _held(place) == held
-        _refuses_to_write(first)
+            until(_one_heartbeat_is_left)
+            assert _holder(place) == held
+        _assert_write_refused(first)
 
 
-def _no_heart_beats() -> bool:
+def _one_heartbeat_is_left() -> bool:
     return sum(thread.name == "heartbeat" for thread in threading.enumerate()) <= 1
 
 
@@ -382,35 +381,35 @@ def _url(place: Database) -> str:
     return str(place) if place.has_sessions else f"sqlite:///{place}"
 
 
-class _Killed:
-    """A process that does not outlive its test."""
+class _KillOnClose:
+    """Kills a process at the end of its test."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.close = process.kill
 
 
-def test_a_holder_that_was_killed_is_succeeded_at_once(place: Database) -> None:
-    """Row 8: long before its lease runs out; on PostgreSQL by its connection, whatever machine it was on."""
+def test_a_killed_holder_is_succeeded_before_its_lease_runs_out(place: Database) -> None:
+    """Row 8: on PostgreSQL its connection shows it, whatever machine the holder was on."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, _url(place)], stdout=subprocess.PIPE)
-    with process, closing(_Killed(process)):
+    with process, closing(_KillOnClose(process)):
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with opened(place) as ledger:
             if place.has_sessions:
-                # as if it were another machine's
+                # looks like another machine's lock
                 with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
                     connection.execute("UPDATE lock SET host = 'elsewhere', process_start = '', pid = 1")
-            _finds_it_locked(ledger)
-            # nobody asks how it ended, as in a container whose first process only waits for its own
+            _assert_locked(ledger)
+            # no parent collects its exit status, as in a container whose first process collects only its own
             process.send_signal(signal.SIGKILL)
-            before = _held(place)
+            before = _holder(place)
             with ledger.lock.hold("apply", timeout=20):
                 assert ledger.lock.fence == before.fence + 1
                 assert time.time() * 1000 < before.expires
 
 
-def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Path) -> None:
-    """Containers that bear their machine's name, and share a folder with it."""
+def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path) -> None:
+    """Containers that have the host's name and share a folder with it."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     place = SqliteDatabase(tmp_path / "ledger.db")
@@ -423,24 +422,24 @@ def test_a_number_that_counts_elsewhere_says_nothing_of_its_process(tmp_path: Pa
             if taken:
                 second.lock.acquire("x", 0)
             else:
-                _finds_it_locked(second)
+                _assert_locked(second)
 
 
-def test_a_run_that_waits_for_others_may_lose_its_connections(postgres: PostgresServer) -> None:
-    """Row 8: it lives, and says so over another one before anybody has taken its place."""
+def test_a_waiting_run_may_lose_its_connections(postgres: PostgresServer) -> None:
+    """Row 8: it reconnects before another run takes the lock over."""
     place = postgres.place()
     with opened(place) as first, opened(place) as second, first.lock.hold("apply"):
-        (patience,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
-        assert patience == "0"
-        worker, heart = place.session_of(first._store.connection)[0], _held(place).session_pid
-        for backend in (worker, heart):
+        (timeout,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
+        assert timeout == "0"
+        worker, heartbeat = place.session_of(first._store.connection)[0], _holder(place).session_pid
+        for backend in (worker, heartbeat):
             _cut_off(postgres, backend)
-            _finds_it_locked(second)
-        assert _held(place).session_pid not in (worker, heart)
+            _assert_locked(second)
+        assert _holder(place).session_pid not in (worker, heartbeat)
         first.bind_portal("p")
 
 
-def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
+def test_the_holder_and_a_waiting_run_outlive_a_server_restart(
     postgres: PostgresServer,
 ) -> None:
     place = postgres.place()
@@ -455,9 +454,9 @@ def test_whoever_holds_the_lock_and_whoever_waits_for_it_outlive_the_server(
         with first.lock.hold("apply"):
             thread.start()
             assert waits.wait(20)
-            before = _held(place).session_pid
+            before = _holder(place).session_pid
             postgres.restart()
-            until(lambda: _held(place).session_pid != before)
+            until(lambda: _holder(place).session_pid != before)
             first.bind_portal("p")
         thread.join()
     assert len(read_runs(place, 9)) == 1
@@ -468,19 +467,19 @@ def _cut_off(postgres: PostgresServer, backend: int) -> None:
         assert session.execute(f"SELECT pg_terminate_backend({backend}, 5000)").fetchone() == (True,)
 
 
-def test_unlock_needs_the_exact_name_of_the_lock(place: Database) -> None:
+def test_unlock_needs_the_exact_id_of_the_lock(place: Database) -> None:
     with opened(place) as first, opened(place) as second:
         with pytest.raises(UsageError, match="Nobody holds"):
             second.lock.remove("abc")
         with first.lock.hold("apply"):
-            held = _held(place)
+            held = _holder(place)
             with pytest.raises(UsageError, match=f"The lock is {held.id}, not abc"):
                 second.lock.remove("abc")
             assert second.lock.remove(held.id) == held
-            _refuses_to_write(first)
+            _assert_write_refused(first)
 
 
-# --- as people see it ---
+# --- commands ---
 
 
 def test_lock_shows_who_holds_it(shell: Shell) -> None:
@@ -490,7 +489,7 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
     assert json.loads(shell("lock", "--json").out) == {"ledger": "", "held": False}
     place = SqliteDatabase(shell.folder / "ledger.db")
     with opened(place) as ledger, ledger.lock.hold("apply"):
-        held = _held(place)
+        held = _holder(place)
         said = shell("lock")
         assert said.code == 0
         assert f"process {os.getpid()}, apply" in said.out
@@ -506,32 +505,32 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
     assert shell("lock").out == "Nobody holds the lock.\n"
 
 
-def test_a_run_that_was_unlocked_is_told_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between its steps and its letters; perhaps nobody has taken the lock since."""
+def test_an_unlocked_run_reports_it_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is unlocked between its steps and its letters, and no other run takes the lock."""
     from provisioner.operations.deliver import deliver
 
     place = SqliteDatabase(shell.folder / "ledger.db")
 
     def unlocked(*_: object) -> object:
         with opened(place) as other:
-            other.lock.remove(_held(place).id)
+            other.lock.remove(_holder(place).id)
         return deliver(*_)  # type: ignore[arg-type]
 
     monkeypatch.setattr("provisioner.operations.apply.deliver", unlocked)
-    told = shell("apply", "--auto-approve")
-    assert told.code == 6
-    assert "Stopped after 32 steps.\n" in told.err
-    assert told.err.count("was taken away") == told.err.count("by provisioner unlock or by another run") == 1
+    said = shell("apply", "--auto-approve")
+    assert said.code == 6
+    assert "Stopped after 32 steps.\n" in said.err
+    assert said.err.count("was taken away") == said.err.count("by provisioner unlock or by another run") == 1
 
 
-def test_a_span_that_is_no_number_is_refused(shell: Shell) -> None:
+def test_a_lock_timeout_that_is_not_a_number_is_refused(shell: Shell) -> None:
     said = shell("apply", "--auto-approve", "--lock-timeout", "nan")
     assert said.code == 64
     assert "nan" in said.err
     assert not (shell.folder / "ledger.db").exists()
 
 
-def test_a_run_that_never_was_is_told(applied: Shell) -> None:
+def test_history_refuses_the_number_of_a_run_that_does_not_exist(applied: Shell) -> None:
     for words in (["history", "999999999"], ["history", "2", "--json"]):
         said = applied(*words)
         assert said.code == 64
@@ -590,23 +589,23 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_value_that_nobody_wrote_is_told_on_the_way_to_a_write(damage: str, applied: Shell) -> None:
+def test_a_damaged_value_is_reported_on_the_way_to_a_write(damage: str, applied: Shell) -> None:
     with closing(sqlite3.connect(applied.folder / "ledger.db")) as connection:
         connection.execute(DAMAGES[damage][0])
         connection.commit()
     applied.edit("clients/boulangerie-martin.yaml", "first_name: Claire", "first_name: Clara")
-    told = 0
+    reported = 0
     for words in (
         ["lock"], ["unlock"], ["mail", "status"], ["mail", "send"],
         ["mail", "settle", "claire.martin@boulangerie-martin.fr", "--sent"], ["apply", "--auto-approve"],
     ):  # fmt: skip
         said = applied(*words)
         assert said.code in (0, 1, 7, 64), said
-        told += f"The ledger {applied.folder / 'ledger.db'} is damaged." in said.err
-    assert told >= 1
+        reported += f"The ledger {applied.folder / 'ledger.db'} is damaged." in said.err
+    assert reported >= 1
 
 
-def test_a_portal_and_a_ledger_share_no_place(postgres: PostgresServer) -> None:
+def test_a_portal_and_a_ledger_do_not_share_a_schema(postgres: PostgresServer) -> None:
     from provisioner.embedded.tables import PORTAL_SCHEMA as PORTAL
 
     place = postgres.place()

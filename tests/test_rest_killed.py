@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from boundaries import apply, mailed
-from crash_support import ended, forked, killed_at, nothing_to_do, talk_into
+from crash_support import ended, forked, killed_at, nothing_to_do, write_output_to
 from http_support import RESET, Asked
 from remote_support import Firm, faithful, firm, settle_workspace
 from test_rest_faults import EMILY, JAMES, REQUESTS, require_done_once
@@ -38,7 +38,7 @@ class Client:
         self.talk = folder.parent / "talk.txt"
 
         def work() -> int:
-            talk_into(self.talk)
+            write_output_to(self.talk)
             return apply(folder)
 
         self.pid = forked(work)
@@ -222,7 +222,7 @@ def test_eight_machines_without_a_common_ledger_do_each_thing_once(
 
     def machine(folder: Path) -> Callable[[], int]:
         def work() -> int:
-            talk_into(folder / "talk.txt")
+            write_output_to(folder / "talk.txt")
             return apply(folder)
 
         return work

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from boundaries import apply, mailed, workspace
 from contract_support import Desk, require
-from crash_support import SURPRISED, TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
+from crash_support import CRASHED, TWO_NEWCOMERS, ended, forked, nothing_to_do, write_output_to
 from http_support import CUT, Asked, reply
 from people import user
 from scim_support import TOKEN, ask, between, everything, opened, server, tenant
@@ -682,7 +682,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
 
     def killed(folder: Path, at: int) -> int:
         def work() -> int:
-            talk_into(os.devnull)
+            write_output_to(os.devnull)
             original, passed = HttpClient.request, 0
 
             async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
@@ -710,7 +710,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
         code = killed(folder, at)
         if code == 0:
             break
-        assert code == -signal.SIGKILL != SURPRISED
+        assert code == -signal.SIGKILL != CRASHED
         assert apply(folder) == 0, (at, capsys.readouterr())
         assert mailed(folder) == welcomed, at
         assert content(url) == left, at
@@ -737,7 +737,7 @@ def test_a_client_that_slept_while_another_took_over_sends_nobody_a_second_welco
         folder = on_scim(memory_path / "workspace", slow)
 
         def work() -> int:
-            talk_into(memory_path / "talk.txt")
+            write_output_to(memory_path / "talk.txt")
             return apply(folder)
 
         client = forked(work)

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 from boundaries import apply, mailed, workspace
-from crash_support import TWO_NEWCOMERS, ended, forked, nothing_to_do, talk_into
+from crash_support import TWO_NEWCOMERS, ended, forked, nothing_to_do, write_output_to
 from http_support import RESET, Asked, forwarded, http_server
 from postgres_support import PostgresServer
 from service_support import Served, serving
@@ -232,5 +232,5 @@ def test_a_run_under_which_one_of_the_three_is_killed_is_finished_by_running_it_
 
 def quietly_applied(folder: Path) -> int:
     """A run whose talk nobody hears."""
-    talk_into(folder / "talk.txt")
+    write_output_to(folder / "talk.txt")
     return apply(folder)

@@ -1,4 +1,4 @@
-"""Several runs at once on one machine: one effect each, one welcome each."""
+"""Several runs at once on one machine: each step is done once, each welcome is sent once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_eight_appliers_make_each_change_once_and_mail_each_newcomer_once(tmp_path: Path) -> None:
+def test_eight_appliers_do_each_step_once_and_send_each_welcome_once(tmp_path: Path) -> None:
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     running = [start(folder, "apply", "--auto-approve", "--lock-timeout", "60") for _ in range(PROCESSES)]
@@ -47,18 +47,18 @@ def test_eight_appliers_make_each_change_once_and_mail_each_newcomer_once(tmp_pa
     assert all(outcome.startswith(("32 steps", "0 steps done, 0 e-mails")) for outcome in done)
 
 
-def test_eight_appliers_twenty_times_over_have_one_effect_each(
+def test_eight_appliers_twenty_times_do_each_step_once(
     memory_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 6: half of them wait for the lock, the others come back when they meet it; nobody is doubled."""
+    """Row 6: half of them wait for the lock, the others exit when it is held."""
     for turn in range(ROUNDS):
         folder = workspace(memory_path / str(turn), clients=TWO_NEWCOMERS)
         reading, starting = os.pipe()
 
-        def one(patience: str, folder: Path = folder, reading: int = reading) -> int:
-            # nobody starts before everybody is there
+        def one(lock_timeout: str, folder: Path = folder, reading: int = reading) -> int:
+            # all start together
             os.read(reading, 1)
-            return run(["-C", str(folder), "apply", "--auto-approve", "--lock-timeout", patience])
+            return run(["-C", str(folder), "apply", "--auto-approve", "--lock-timeout", lock_timeout])
 
         appliers = [forked(partial(one, "60" if number % 2 else "0")) for number in range(PROCESSES)]
         os.write(starting, b"." * PROCESSES)
@@ -81,10 +81,10 @@ def test_eight_appliers_twenty_times_over_have_one_effect_each(
         shutil.rmtree(folder)
 
 
-def test_several_who_open_a_new_file_at_once_wait_for_each_other(
+def test_several_processes_that_create_a_file_at_once_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 6: SQLite itself does not wait while another one is about to turn the write-ahead log on."""
+    """Row 6: SQLite itself does not wait while another process turns the write-ahead log on."""
     file = tmp_path / "ledger.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -100,7 +100,7 @@ def test_several_who_open_a_new_file_at_once_wait_for_each_other(
     assert len(waited) == 3
 
 
-def test_without_patience_the_second_run_says_who_holds_the_ledger(tmp_path: Path) -> None:
+def test_without_a_lock_timeout_the_second_run_names_the_holder(tmp_path: Path) -> None:
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     held = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: datetime.now(UTC))
@@ -114,7 +114,7 @@ def test_without_patience_the_second_run_says_who_holds_the_ledger(tmp_path: Pat
     assert not (folder / "portal.db").exists()
 
 
-def test_a_lock_whose_holder_died_is_succeeded_at_once(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_run_is_taken_over_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "firm"
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     script = (

@@ -1,6 +1,6 @@
-"""Runs that share a ledger and nothing else: one effect each, whatever is killed or stopped on the way.
+"""Runs with one ledger and separate folders: one effect a step, whatever is killed or stopped.
 
-Each run has a folder of its own, as on a machine of its own; the portal and the ledger are the same.
+Each run has its own folder, as on its own machine; the portal and the ledger are shared.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from crash_support import (
     killed_at,
     nothing_to_do,
     received,
-    talk_into,
+    write_output_to,
 )
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -51,7 +51,7 @@ ROUNDS = 2
 
 
 class Shared(NamedTuple):
-    """What several runs have in common."""
+    """The portal and the ledger of several runs."""
 
     base: Path
     portal: str
@@ -62,14 +62,14 @@ class Shared(NamedTuple):
         return database_at(self.ledger, self.base)
 
     def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
-        """A workspace of one of them; letters go to one place, as with a mail server."""
+        """The workspace of one run; all letters go to one maildir."""
         return workspace(
             self.base / name, clients=TWO_NEWCOMERS, portal=self.portal, ledger=self.ledger,
             transport=transport or f"maildir:{self.base}/outbox", extra=extra,
         )  # fmt: skip
 
     def letters(self) -> Counter[str]:
-        """What all of them have sent."""
+        """How many letters each recipient has from all runs."""
         return mailed(self.base)
 
 
@@ -78,7 +78,7 @@ Share = Callable[[], Shared]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
-    """Makes a portal and a ledger that nobody has used."""
+    """Makes a new portal and a new ledger."""
     numbers = count(1)
     server: PostgresServer | None = None
     if request.param == "postgresql":
@@ -95,7 +95,7 @@ def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
 
 @pytest.fixture
 def apart(postgres: PostgresServer, memory_path: Path) -> Share:
-    """The same, portal and ledger both on PostgreSQL."""
+    """Makes a new portal and a new ledger, both on PostgreSQL."""
     numbers = count(1)
 
     def make() -> Shared:
@@ -108,13 +108,13 @@ def apart(postgres: PostgresServer, memory_path: Path) -> Share:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a lock looks often, and soon again."""
+    """Poll the lock often, so that the tests are fast."""
     monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
     monkeypatch.setattr("provisioner.ledger.lock.RECONNECT_SECONDS", 0.02)
 
 
-def apply(folder: Path, patience: str = "20") -> int:
-    return run(["-C", str(folder), "apply", "--auto-approve", "--lock-timeout", patience])
+def apply(folder: Path, lock_timeout: str = "20") -> int:
+    return run(["-C", str(folder), "apply", "--auto-approve", "--lock-timeout", lock_timeout])
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -125,22 +125,22 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def lapse(place: Database) -> None:
-    """As if the holder's lease had run out while nobody renewed it."""
+    """Let the holder's lease run out."""
     with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")
 
 
 @pytest.mark.usefixtures("capfd")
-def test_eight_appliers_on_eight_machines_have_one_effect_each(share: Share) -> None:
-    """Rows 6 and 7: half of them wait for the lock, the others come back when they meet it."""
+def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> None:
+    """Rows 6 and 7: half of them wait for the lock, the others exit when it is held."""
     for _ in range(ROUNDS):
         shared = share()
         reading, starting = os.pipe()
 
-        def one(folder: Path, patience: str, reading: int = reading) -> int:
-            # nobody starts before everybody is there
+        def one(folder: Path, lock_timeout: str, reading: int = reading) -> int:
+            # all start together
             os.read(reading, 1)
-            return apply(folder, patience)
+            return apply(folder, lock_timeout)
 
         folders = [shared.folder(f"machine-{number}") for number in range(PROCESSES)]
         appliers = [
@@ -159,8 +159,8 @@ def test_eight_appliers_on_eight_machines_have_one_effect_each(share: Share) -> 
         assert {posted.state for posted in read_letters(place)} == {"sent"}
 
 
-def test_a_run_that_was_killed_is_succeeded_at_once(share: Share) -> None:
-    """Row 8: it was waiting for a mail server; the next one finds its lock with most of its lease to go."""
+def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> None:
+    """Row 8: it is killed while it waits for a mail server, with most of its lease left."""
     shared = share()
     with smtp_server({"greeting": SILENCE}) as server:
         first = shared.folder("first", f"smtp://127.0.0.1:{server.port}", "\n  tls: none")
@@ -182,8 +182,8 @@ def test_a_run_that_was_killed_is_succeeded_at_once(share: Share) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("capfd")
-def test_a_run_that_was_stopped_and_succeeded_writes_nothing_more_once_it_goes_on(share: Share) -> None:
-    """Row 8: stopped after each of its commits until its lease had run out, while another did the work."""
+def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Share) -> None:
+    """Row 8: stopped after each of its commits until its lease has run out and another run has applied."""
     refused = parked = 0
     for commit in count(1):
         shared = share()
@@ -198,7 +198,7 @@ def test_a_run_that_was_stopped_and_succeeded_writes_nothing_more_once_it_goes_o
             late = ended(stopped)
         letters = {posted.letter.recipient: posted.state for posted in read_letters(shared.place)}
         unknown = {recipient for recipient, state in letters.items() if state == "unknown"}
-        # a letter whose body it was about to send may still arrive: that one was parked, and told
+        # a letter whose body it was about to send may still arrive: that one is parked and reported
         assert code == (7 if unknown else 0), commit
         assert late in (0, 6), commit
         assert set(letters.values()) <= {"sent", "unknown"}, commit
@@ -219,10 +219,10 @@ def test_a_run_that_was_stopped_and_succeeded_writes_nothing_more_once_it_goes_o
 
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("capfd")
-def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
+def test_a_run_stopped_within_a_write_blocks_no_other_run(
     apart: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 8: the server cuts it off, and what it had not committed never was."""
+    """Row 8: the server disconnects it and rolls its transaction back."""
     from provisioner.storage import postgres_connection as postgres
 
     usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
@@ -241,7 +241,7 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
         assert apply(shared.folder("second")) == 0, boundary
         os.kill(stopped, signal.SIGCONT)
         late = ended(stopped)
-        # 1: at its very end, when there was nothing left to do for which another would have taken its place
+        # 1: it was at its end and the second run had nothing to do, so the lock was free
         assert late in (1, 6), boundary
         refused += late == 6
         assert sorted(shared.letters().values()) == [1, 1], boundary
@@ -250,12 +250,12 @@ def test_a_run_that_was_stopped_in_the_middle_of_a_write_holds_up_nobody(
 
 
 def stopped_at(folder: Path, boundary: int) -> int | None:
-    """Apply in a second process that stops itself at a boundary; its number, or None if it ended."""
+    """Apply in a second process that stops itself at a boundary; its process number, or None if it ended."""
     return _stopped(folder, boundary, lambda count: watch(count))
 
 
 def stopped_after(folder: Path, commit: int) -> int | None:
-    """The same, after its n-th commit."""
+    """Apply in a second process that stops itself after its n-th commit; as :func:`stopped_at`."""
     return _stopped(folder, commit, lambda count: watch(lambda: None, lambda _: count()))
 
 
@@ -270,7 +270,7 @@ def _stopped(folder: Path, number: int, watched: Callable[[Callable[[], None]], 
 
     def work() -> int:
         watched(checkpoint)
-        talk_into(os.devnull)
+        write_output_to(os.devnull)
         return apply(folder)
 
     pid = forked(work)
@@ -285,7 +285,7 @@ def _stopped(folder: Path, number: int, watched: Callable[[Callable[[], None]], 
 def test_a_run_killed_anywhere_is_finished_by_another_machine(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1, on PostgreSQL: at every second boundary, since one is before a commit and one right after it."""
+    """Row 1, on PostgreSQL: at every second boundary, since each commit has one before and one after it."""
     last = boundaries(apart().folder("calm"))
     for boundary in range(1, last + 1, 2):
         shared = apart()
@@ -299,10 +299,10 @@ def test_a_run_killed_anywhere_is_finished_by_another_machine(
 
 
 @pytest.mark.timeout(300)
-def test_a_server_that_was_killed_during_a_run_loses_and_doubles_nothing(
+def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
     apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 2, from the other side: the server is killed at every third boundary, and started again."""
+    """Row 2: the server is killed at every third boundary and started again."""
     failed = 0
     for boundary in count(1, 3):
         shared = apart()
@@ -321,9 +321,11 @@ def test_a_server_that_was_killed_during_a_run_loses_and_doubles_nothing(
 
 
 def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tuple[bool, int]:
-    """Apply in a second process that waits at a boundary until it was disturbed; whether it came there, and
-    how it ended."""
-    reading, telling = os.pipe()
+    """Apply in a second process that waits at a boundary while ``disturb`` runs.
+
+    Returns whether it reached the boundary, and its exit code.
+    """
+    reading, reporting = os.pipe()
     waiting, releasing = os.pipe()
     passed = 0
 
@@ -331,19 +333,19 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
         nonlocal passed
         passed += 1
         if passed == boundary:
-            os.write(telling, b".")
+            os.write(reporting, b".")
             os.read(waiting, 1)
 
     def work() -> int:
-        # the other ends are the tests' own: should they fail, nobody waits here
+        # with these ends closed here, this process does not wait on when the test fails
         os.close(releasing)
         os.close(reading)
         watch(checkpoint)
-        talk_into(os.devnull)
+        write_output_to(os.devnull)
         return apply(folder)
 
     pid = forked(work)
-    os.close(telling)
+    os.close(reporting)
     reached = os.read(reading, 1) == b"."
     if reached:
         disturb()
@@ -356,10 +358,10 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
 @pytest.mark.timeout(300)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=4))
-def test_runs_and_servers_killed_again_and_again_come_to_the_same_end(
+def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 3: each run, on a machine of its own, is killed at a boundary, or its server is."""
+    """Row 3: each run is killed at a boundary, or its server is."""
     shared = apart()
     for number, (boundary, server_dies) in enumerate(kills):
         folder = shared.folder(f"machine-{number}")
@@ -374,10 +376,10 @@ def test_runs_and_servers_killed_again_and_again_come_to_the_same_end(
 
 
 @pytest.mark.timeout(300)
-def test_a_commit_whose_answer_was_lost_is_neither_lost_nor_doubled(
+def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 2: the server committed, and the connection broke before it could say so."""
+    """Row 2: the server commits, and the connection breaks before it answers."""
     for commit in count(1, 2):
         shared = apart()
         folder = shared.folder("first")
@@ -409,5 +411,5 @@ def _applied_with_a_lost_answer(folder: Path, commit: int) -> int:
         return done
 
     wire.execute = execute
-    talk_into(os.devnull)
+    write_output_to(os.devnull)
     return apply(folder)

@@ -57,7 +57,7 @@ def test_a_run_killed_at_any_system_call_is_finished_by_running_it_again(
     for call in calls:
         folder = workspace(memory_path / f"{call.name}-{call.nth}", clients=TWO_NEWCOMERS)
         killed = traced(folder, (call.name,), f"{call.name}:signal=SIGKILL:when={call.nth}")
-        assert killed.hit or killed.code == 0, (call, killed.talk)
+        assert killed.hit or killed.code == 0, (call, killed.output)
         hits += killed.hit
         assert keys_whole(folder), call
         assert apply(folder) == 0, (call, capsys.readouterr())
@@ -118,9 +118,9 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
             continue
         hits += 1
         assert failed.code in DOCUMENTED, (call, fault, failed)
-        assert "Traceback" not in failed.talk
+        assert "Traceback" not in failed.output
         if failed.code == 1:
-            assert "Error: " in failed.talk, (call, fault, failed)
+            assert "Error: " in failed.output, (call, fault, failed)
         assert keys_whole(folder), call
         assert apply(folder) == 0, (call, fault, failed, capsys.readouterr())
         assert mailed(folder) == welcomed, call
@@ -135,7 +135,7 @@ def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path
     failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
     assert failed.hit
     assert failed.code == 1
-    assert f"the ledger {folder / 'ledger.db'} failed on the disk" in failed.talk
+    assert f"the ledger {folder / 'ledger.db'} failed on the disk" in failed.output
     assert not (folder / "portal.db").exists()
 
 

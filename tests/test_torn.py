@@ -1,7 +1,7 @@
-"""What a crash of the machine or a bad disk leaves of our two files: a prefix of the commits, or a refusal.
+"""After a crash or a disk error, ledger and portal hold a prefix of the commits or are refused.
 
-Row 5. A run is killed at its very end, so that every commit still lies in the write-ahead log; what
-each commit left was noted as it happened.
+Row 5. A run is killed at its end, while every commit is still in the write-ahead log; the content after each
+commit is noted as it happens.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FILES: dict[str, DatabaseSchema] = {"ledger.db": LEDGER_SCHEMA, "portal.db": POR
 
 
 def content(connection: Connection) -> str:
-    """Everything in the tables, as one word."""
+    """A digest of all tables."""
     words = hashlib.sha256()
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
         words.update(repr((table, connection.execute(f"SELECT * FROM {table}").fetchall())).encode())
@@ -42,18 +42,18 @@ def content(connection: Connection) -> str:
 
 
 class Torn(NamedTuple):
-    """A database whose commits all lie in its log: by the log's size after each, what it held then."""
+    """A database whose commits are all in its log; ``states`` has its content by the size of the log."""
 
     file: Path
     log: bytes
     states: dict[int, str]
 
     def state_within(self, size: int) -> str:
-        """What the commits within the log's first bytes make; "" before the first."""
+        """The content after the commits within the log's first bytes; "" before the first commit."""
         return self.states.get(max((end for end in self.states if end <= size), default=0), "")
 
     def found(self, folder: Path, log: bytes) -> str:
-        """What the program finds with this log beside the file; "" for an empty file."""
+        """The content that the program reads with this log beside the file; "" for an empty file."""
         file = folder / self.file.name
         shutil.copyfile(self.file, file)
         file.with_name(file.name + "-shm").unlink(missing_ok=True)
@@ -83,7 +83,7 @@ def torn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
     folder = workspace(base / "firm", clients=TWO_NEWCOMERS)
     last = boundaries(workspace(base / "calm", clients=TWO_NEWCOMERS))
-    # the last boundary at which the portal is still open: at the end each file takes its log in
+    # the last boundary at which the portal is open: closing it moves the log into the file
     while not (folder / f"{name}-wal").exists():
         shutil.rmtree(folder)
         states.unlink(missing_ok=True)
@@ -105,9 +105,7 @@ def test_every_prefix_of_the_log_is_a_prefix_of_the_commits(torn: Torn, tmp_path
         assert torn.found(tmp_path, torn.log[:size]) == "", size
 
 
-def test_a_flipped_byte_in_the_log_ends_it_before_the_commit_it_belongs_to(
-    torn: Torn, tmp_path: Path
-) -> None:
+def test_a_flipped_byte_in_the_log_ends_it_before_its_commit(torn: Torn, tmp_path: Path) -> None:
     for place in range(HEADER, len(torn.log), FRAME):
         for offset in (1, 5, 9, 17, 24, 24 + 100, FRAME - 1):
             log = bytearray(torn.log)
@@ -116,7 +114,7 @@ def test_a_flipped_byte_in_the_log_ends_it_before_the_commit_it_belongs_to(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_flipped_page_is_refused_before_anything_is_built_upon_it(
+def test_a_flipped_page_is_refused_before_anything_is_written(
     name: str, calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "firm"
@@ -139,10 +137,10 @@ def test_a_flipped_page_is_refused_before_anything_is_built_upon_it(
         assert run(["-C", str(folder), "plan"]) in (0, 1), page
 
 
-def test_a_value_that_nobody_wrote_is_told_as_damage(
+def test_a_value_that_the_program_never_writes_is_damage(
     calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flipped letter that leaves the page well-formed."""
+    """A flipped character that leaves the page well-formed."""
     folder = tmp_path / "firm"
     shutil.copytree(calm, folder)
     file = folder / "portal.db"
@@ -157,10 +155,10 @@ def test_a_value_that_nobody_wrote_is_told_as_damage(
         assert f"The portal {file} is damaged." in capsys.readouterr().err
 
 
-def test_a_folder_that_takes_no_log_is_told_before_anything_is_written(
+def test_a_folder_without_write_ahead_log_is_refused_before_any_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 5 stands on the log; where it cannot have one, SQLite only says so and goes on."""
+    """Row 5 needs the log; where there can be none, SQLite reports it and continues without."""
 
     class Logless(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
