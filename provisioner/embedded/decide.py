@@ -32,7 +32,7 @@ from provisioner.model import (
     month_end,
     user_address,
 )
-from provisioner.planning.codec import canonical, step_to_json, writer
+from provisioner.planning.codec import canonical, writer
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -114,13 +114,13 @@ def fingerprint(call: Call) -> str:
 
     It covers a user's id and not the name, because each ledger has its own name for a user.
     """
-    said = step_to_json(call.step)
-    said.pop("user", None)
-    if isinstance(call.step, CreateUser):
-        said["profile"] = writer(User)(replace(call.step.profile, id="", version=0))
-    new = isinstance(call.step, CreateUser | CreateCompany)
-    words = canonical([said] if new else [said, call.id, max(0, call.version)])
-    return hashlib.sha256(words.encode()).hexdigest()
+    step = call.step
+    if isinstance(step, CreateUser):
+        step = replace(step, profile=replace(step.profile, id="", version=0))
+    new = isinstance(step, CreateUser | CreateCompany)
+    named = "" if new else canonical([call.id, max(0, call.version)])
+    asked = writer(Step, without=("user",))(step)
+    return hashlib.sha256(f"{named} {asked}".encode()).hexdigest()
 
 
 def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:

@@ -66,6 +66,23 @@ class About:
     public_url: str
 
 
+@dataclass(frozen=True, slots=True)
+class PortalInfo:
+    """What a portal says of itself to one client."""
+
+    portal: str
+    """Its identity for life."""
+    stamp: str
+    """A new value after each change of the content."""
+    counter: int
+    today: date
+    operator: Operator
+    """Whose rights the client has."""
+    scopes: frozenset[str]
+    terms: PortalTerms
+    public_url: str
+
+
 class LeaseHost(Protocol):
     """What a driver needs of a portal to write under a lease. Every method may be called from any thread."""
 

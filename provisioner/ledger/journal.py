@@ -12,7 +12,7 @@ from provisioner.ledger.outbox import insert_letters, letter_key
 from provisioner.ledger.process import process_owner
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
 from provisioner.model import Managed
-from provisioner.planning.codec import canonical, parse_json, reader, writer
+from provisioner.planning.codec import parse_json, reader, writer
 from provisioner.planning.plan import PlannedLetter
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import DONE, Receipt, Verdict
@@ -220,7 +220,7 @@ def _owed_letter(letter: PlannedLetter, key: str, now: str) -> Letter:
 
 
 def _effect_text(effect: LedgerEffect) -> str:
-    return canonical(writer(LedgerEffect)(effect))
+    return writer(LedgerEffect)(effect)
 
 
 def _effect_from(text: str) -> LedgerEffect:

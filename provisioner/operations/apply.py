@@ -44,7 +44,7 @@ from provisioner.operations.precondition import (
     verify_precondition,
 )
 from provisioner.operations.session import Session, writing_session
-from provisioner.planning.codec import canonical, step_to_json
+from provisioner.planning.codec import canonical, writer
 from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
 from provisioner.planning.planfile import digest
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
@@ -301,11 +301,9 @@ def step_key(portal: str, step: Step, id_: str, version: int) -> str:
 
     Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
     """
-    said = step_to_json(step)
-    if id_:
-        said.pop("user", None)
-    words = canonical([portal, id_ or str(address_of(step)), version, said])
-    return hashlib.sha256(words.encode()).hexdigest()
+    named = canonical([portal, id_ or str(address_of(step)), version])
+    asked = writer(Step, without=("user",) if id_ else ())(step)
+    return hashlib.sha256(f"{named} {asked}".encode()).hexdigest()
 
 
 def _write(

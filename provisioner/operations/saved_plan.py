@@ -8,7 +8,8 @@ from provisioner import __version__
 from provisioner.errors import StalePlan, UsageError
 from provisioner.limits import MAX_PLAN_BYTES
 from provisioner.operations.pipeline import PlannedWorkspace, Selection
-from provisioner.planning.planfile import SavedPlan, from_json, to_json
+from provisioner.planning.plan_document import SavedPlan
+from provisioner.planning.planfile import from_json, to_json
 from provisioner.progress import ProgressFactory, no_progress
 from provisioner.workspace.files import read_bytes
 from provisioner.workspace.settings import Workspace, read_manifests, with_settings

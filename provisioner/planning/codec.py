@@ -1,33 +1,49 @@
-"""How the program's values are written as JSON, and read back with every type checked.
+"""The JSON text of the program's values: plan file, journal and REST all have it from here.
 
-``writer(Change)`` and ``reader(Change)`` are made once from the type's own annotations, so that a
-new field is written and read as soon as it exists. Sets are written sorted and keys in order: equal
-values have equal text.
+``writer(User)`` and ``reader(User)`` are made once from the annotations of dataclasses and named
+tuples, so a new field is written and read as soon as it exists. Keys and sets are written sorted, dates in
+ISO 8601, everything in ASCII: equal values have equal bytes. Unknown and missing fields, values of another
+type and keys that appear twice are refused.
+
+It knows ``str``, ``int``, ``bool``, ``date``, string enums, :class:`Address`, tuples and frozen sets of one
+type, mappings from texts, records, optional types, and unions of records. A union is read by the fields of
+its records, which differ, or by a tag where :data:`TAGS` names one. To support a further type, add a line to
+:func:`_writer` and one to :func:`_reader`; ``tests/plan_schema.py`` describes it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
-from functools import cache
-from operator import attrgetter
+from functools import cache, lru_cache
+from json.encoder import encode_basestring_ascii
+from operator import attrgetter, call, itemgetter
 from types import NoneType, UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from provisioner.model import Address
-from provisioner.planning.steps import STEPS, Step
+from provisioner.planning.steps import Step
 
 Json = Any
 """What ``json.loads`` gives: None, bool, int, str, list or dict."""
 
 KINDS = ("company", "user")
 
+TAGS: Mapping[Any, str] = {Step: "step"}
+"""The field that names the class of a union's record. In a field of this very name, the record's fields are
+written beside those of the object that has it."""
+
+_REMEMBERED = 50_000
+"""Different sets whose text or value is kept: users have few different sets of companies and applications."""
+
+_MISFITS = (TypeError, ValueError, KeyError)
+
 
 class InvalidJson(ValueError):
-    """A JSON value that is not of the type it should be; ``where`` is its path from the outside in."""
+    """A JSON value of the wrong type; ``where`` is its path from the outside in."""
 
     def __init__(self, expected: str, where: str = "") -> None:
         super().__init__(f"{where or 'the whole'}: {expected}")
@@ -46,7 +62,7 @@ canonical: Callable[[Json], str] = json.JSONEncoder(
 """The one text of a JSON value: sorted keys, no spaces, ASCII only."""
 
 
-def parse_json(text: str) -> Json:
+def parse_json(text: str | bytes) -> Json:
     """The value of a JSON text. Raises :class:`InvalidJson`, also for an object that has a key twice."""
     try:
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
@@ -67,128 +83,206 @@ def _refuse_constant(name: str) -> NoReturn:
     raise InvalidJson(f"no {name}")
 
 
-def step_to_json(step: Step) -> dict[str, Json]:
-    """A step, by the name its users give it: ``{"step": "CloseUser", "user": "…"}``."""
-    kind: Any = type(step)
-    return {"step": kind.__name__, **writer(kind)(step)}
-
-
-def step_from_json(value: Json) -> Step:
-    """The step that :func:`step_to_json` wrote. Raises :class:`InvalidJson`."""
-    if not isinstance(value, dict):
-        raise InvalidJson("a step")
-    written = dict(value)
-    name = written.pop("step", None)
-    if not isinstance(name, str) or name not in STEPS:
-        raise InvalidJson("the name of a step", "step")
-    kind: Any = STEPS[name]
-    step: Step = reader(kind)(written)
-    return step
-
-
 @cache
-def writer(hint: Any) -> Callable[[Any], Json]:
-    """The function that writes values of this type."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint in (str, int, bool, NoneType):
-        return _as_is
-    if hint is Address or (isinstance(hint, type) and issubclass(hint, StrEnum)):
-        return str
-    if hint is date:
-        return date.isoformat
-    if origin in (Union, UnionType):
-        return _optional_writer(_wrapped(hint))
-    if origin in (frozenset, tuple):
-        return _items_writer(arguments[0], ordered=origin is tuple)
-    if origin is Mapping:
-        return _mapping_writer(arguments[1])
-    return _record_writer(hint)
+def writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], str]:
+    """The function that gives the canonical text of a value of this type.
+
+    ``without`` names fields that it leaves out of the outermost record.
+    """
+    if hint in TAGS:
+        tag = TAGS[hint]
+        written = {kind: _record_writer(_parts(kind), without, tag, kind) for kind in _members(hint)}
+        return lambda value: written[type(value)](value)
+    return _record_writer(_parts(hint), without) if _is_record(hint) else _writer(hint)
 
 
 @cache
 def reader(hint: Any) -> Callable[[Json], Any]:
-    """The function that reads values of this type; it raises :class:`InvalidJson`."""
+    """The function that makes a value of this type from JSON; it raises :class:`InvalidJson`."""
+    read = _reader(hint)
+
+    def read_value(value: Json) -> Any:
+        try:
+            return read(value)
+        except InvalidJson:
+            raise
+        except _MISFITS:
+            raise InvalidJson(_expected(hint)) from None
+
+    return read_value
+
+
+def record_fields(hint: Any) -> dict[str, Any]:
+    """The type of each field of a dataclass or named tuple, in the order of its constructor."""
+    kind = _class(hint)
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
+    hints = get_type_hints(kind)
+    if kind is not hint:
+        # Page[User]: one type parameter, filled in
+        hints = {
+            name: part[get_args(hint)] if getattr(part, "__parameters__", ()) else part
+            for name, part in hints.items()
+        }
+    return {name: hints[name] for name in names}
+
+
+def _class(hint: Any) -> Any:
+    return get_origin(hint) or hint
+
+
+def _is_record(hint: Any) -> bool:
+    kind = _class(hint)
+    return kind is not Address and (is_dataclass(kind) or hasattr(kind, "_fields"))
+
+
+def _is_word(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, StrEnum)
+
+
+def _members(hint: Any) -> list[Any]:
+    """The types of a union but None."""
+    return [member for member in get_args(hint) if member is not NoneType]
+
+
+# --- writing ---
+
+
+def _writer(hint: Any) -> Callable[[Any], str]:
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint in (str, int, bool):
-        return _exact_reader(hint)
+    if hint is str:
+        return encode_basestring_ascii
+    if hint is int:
+        return int.__repr__
+    if hint is bool:
+        return {True: "true", False: "false"}.__getitem__
+    if hint is Address:
+        return lambda address: encode_basestring_ascii(str(address))
+    if hint is date:
+        return lambda day: f'"{day.isoformat()}"'
+    if _is_word(hint):
+        return {word: canonical(word) for word in hint}.__getitem__
+    if origin in (Union, UnionType):
+        return _union_writer(hint)
+    if origin is frozenset:
+        return _set_writer(arguments[0])
+    if origin is tuple:
+        write = writer(arguments[0])
+        return lambda items: f"[{','.join(map(write, items))}]"
+    write = writer(arguments[1])
+    return lambda mapping: (
+        "{"
+        + ",".join(f"{encode_basestring_ascii(key)}:{write(mapping[key])}" for key in sorted(mapping))
+        + "}"
+    )
+
+
+def _union_writer(hint: Any) -> Callable[[Any], str]:
+    members = _members(hint)
+    if len(members) == 1:
+        write = writer(members[0])
+        return lambda value: "null" if value is None else write(value)
+    written = {kind: writer(kind) for kind in members} | {NoneType: lambda _: "null"}
+    return lambda value: written[type(value)](value)
+
+
+def _set_writer(hint: Any) -> Callable[[Any], str]:
+    write = writer(hint)
+    # records by text: a field may be None in one and a date in the other
+    key = (lambda item: [*map(str, item)]) if _is_record(hint) else None
+
+    @lru_cache(_REMEMBERED)
+    def write_set(items: frozenset[Any]) -> str:
+        return f"[{','.join(map(write, sorted(items, key=key)))}]"
+
+    return write_set
+
+
+_Part = tuple[str, str, Any]
+"""A key, the path of attributes to its value, and the value's type."""
+
+
+def _parts(hint: Any) -> list[_Part]:
+    return [(name, name, part) for name, part in record_fields(hint).items()]
+
+
+def _record_writer(
+    parts: list[_Part], without: Sequence[str] = (), tag: str = "", kind: Any = None
+) -> Callable[[Any], str]:
+    for name, path, part in parts:
+        if TAGS.get(part) == name:
+            beside = [other for other in parts if other[0] != name]
+            written = {
+                member: _record_writer(
+                    [*beside, *((key, f"{path}.{key}", inner) for key, _, inner in _parts(member))],
+                    without,
+                    name,
+                    member,
+                )
+                for member in _members(part)
+            }
+            tagged = attrgetter(path)
+            return lambda value: written[type(tagged(value))](value)
+    kept = sorted(part for part in parts if part[0] not in without)
+    texts = {name: f'"{name}":%s' for name, _, _ in kept}
+    if tag:
+        texts[tag] = f'"{tag}":"{kind.__name__}"'
+    template = "{" + ",".join(texts[name] for name in sorted(texts)) + "}"
+    if not kept:
+        return lambda _: template
+    writes = [writer(part) for _, _, part in kept]
+    values = attrgetter(*(path for _, path, _ in kept))
+    if len(kept) == 1:
+        [write] = writes
+        return lambda value: template % write(values(value))
+    return lambda value: template % tuple(map(call, writes, values(value)))
+
+
+# --- reading ---
+
+
+def _reader(hint: Any) -> Callable[[Json], Any]:
+    """A function that makes a value of this type, or raises one of :data:`_MISFITS`."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is str:
+        # refuses what is no text, without a call of a Python function
+        return "".__add__
+    if hint in (int, bool):
+        return _exactly(hint)
     if hint is Address:
         return _address
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return _word_reader(hint)
     if hint is date:
         return _day
+    if _is_word(hint):
+        return {word.value: word for word in hint}.__getitem__
     if origin in (Union, UnionType):
-        return _optional_reader(_wrapped(hint))
-    if origin in (frozenset, tuple):
+        return _union_reader(hint)
+    if origin in (tuple, frozenset):
         return _items_reader(arguments[0], origin)
     if origin is Mapping:
         return _mapping_reader(arguments[1])
     return _record_reader(hint)
 
 
-def _wrapped(hint: Any) -> Any:
-    """The type inside an optional one."""
-    (wrapped,) = (argument for argument in get_args(hint) if argument is not NoneType)
-    return wrapped
+def _expected(hint: Any) -> str:
+    """What a value should have been, where :func:`_reader` does not say so by itself."""
+    if _is_word(hint):
+        return f"one of {', '.join(hint)}"
+    if get_origin(hint) in (Union, UnionType):
+        return _expected(_members(hint)[0])
+    known = {
+        str: "a text",
+        int: "a whole number",
+        bool: "true or false",
+        Address: 'an address such as "user:claire.martin@example.com"',
+        date: "a date such as 2026-11-30",
+    }
+    return known[hint]
 
 
-def _record_fields(hint: Any) -> list[tuple[str, Any]]:
-    """Name and type of each field of a dataclass or named tuple, by name."""
-    names = [field.name for field in fields(hint)] if is_dataclass(hint) else hint._fields
-    hints = get_type_hints(hint)
-    return [(name, hints[name]) for name in sorted(names)]
-
-
-def _as_is(value: Any) -> Json:
-    return value
-
-
-def _optional_writer(hint: Any) -> Callable[[Any], Json]:
-    write = writer(hint)
-    return write if write is _as_is else lambda value: None if value is None else write(value)
-
-
-def _items_writer(hint: Any, *, ordered: bool) -> Callable[[Any], Json]:
-    write = writer(hint)
-    if ordered:
-        return lambda items: [write(item) for item in items]
-    if write is _as_is:
-        return sorted
-    # by text: the fields of two items may be None in one and a date in the other
-    return lambda items: [write(item) for item in sorted(items, key=lambda item: [*map(str, item)])]
-
-
-def _mapping_writer(hint: Any) -> Callable[[Any], Json]:
-    write = writer(hint)
-    return lambda mapping: {key: write(value) for key, value in mapping.items()}
-
-
-def _record_writer(hint: Any) -> Callable[[Any], Json]:
-    parts = [(name, writer(part)) for name, part in _record_fields(hint)]
-    names = [name for name, _ in parts]
-    values = attrgetter(*names) if len(names) > 1 else _alone(names[0])
-    changed = [(name, write) for name, write in parts if write is not _as_is]
-
-    def write_record(value: Any) -> Json:
-        written = dict(zip(names, values(value), strict=True))
-        for name, write in changed:
-            written[name] = write(written[name])
-        return written
-
-    return write_record
-
-
-def _alone(name: str) -> Callable[[Any], tuple[Any, ...]]:
-    """What ``attrgetter`` would give for one name if it gave a tuple as it does for several."""
-    return lambda value: (getattr(value, name),)
-
-
-def _exact_reader(kind: type) -> Callable[[Json], Any]:
-    expected = {str: "a text", int: "a whole number", bool: "true or false"}[kind]
-
+def _exactly(kind: type) -> Callable[[Json], Any]:
     def read(value: Json) -> Any:
         if type(value) is not kind:
-            raise InvalidJson(expected)
+            raise TypeError
         return value
 
     return read
@@ -197,52 +291,93 @@ def _exact_reader(kind: type) -> Callable[[Json], Any]:
 def _address(value: Json) -> Address:
     kind, colon, key = value.partition(":") if type(value) is str else ("", "", "")
     if not colon or kind not in KINDS:
-        raise InvalidJson('an address such as "user:claire.martin@example.com"')
+        raise ValueError
     return Address(kind, key)
 
 
-def _word_reader(words: type[StrEnum]) -> Callable[[Json], Any]:
-    known = {word.value: word for word in words}
-    expected = f"one of {', '.join(known)}"
-
-    def read(value: Json) -> Any:
-        if type(value) is not str or value not in known:
-            raise InvalidJson(expected)
-        return known[value]
-
-    return read
-
-
-def _day(value: Json) -> date:
-    try:
-        day = date.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise InvalidJson("a date such as 2026-11-30") from None
-    if day.isoformat() != value:
-        raise InvalidJson("a date such as 2026-11-30")
+@lru_cache(4096)
+def _day(text: str) -> date:
+    day = date.fromisoformat(text)
+    if day.isoformat() != text:
+        raise ValueError
     return day
 
 
-def _optional_reader(hint: Any) -> Callable[[Json], Any]:
-    read = reader(hint)
+def _union_reader(hint: Any) -> Callable[[Json], Any]:
+    members = _members(hint)
+    if hint in TAGS:
+        return _tagged_reader(TAGS[hint], members)
+    if len(members) == 1:
+        read = _reader(members[0])
+    else:
+        by_fields = {frozenset(record_fields(kind)): _reader(kind) for kind in members}
+        names = " or ".join(kind.__name__.lower() for kind in members)
+
+        def read(value: Json) -> Any:
+            found = by_fields.get(frozenset(value)) if type(value) is dict else None
+            if found is None:
+                raise InvalidJson(f"a {names}")
+            return found(value)
+
+    if NoneType not in get_args(hint):
+        return read
     return lambda value: None if value is None else read(value)
 
 
+def _tagged_reader(tag: str, members: Sequence[Any]) -> Callable[[Json], Any]:
+    by_name = {kind.__name__: _reader(kind) for kind in members}
+
+    def read_tagged(value: Json) -> Any:
+        if type(value) is not dict:
+            raise InvalidJson(f"a {tag}")
+        name = value.get(tag)
+        if type(name) is not str or name not in by_name:
+            raise InvalidJson(f"the name of a {tag}", tag)
+        return by_name[name]({key: item for key, item in value.items() if key != tag})
+
+    return read_tagged
+
+
 def _items_reader(hint: Any, collection: Any) -> Callable[[Json], Any]:
-    read = reader(hint)
+    read = _reader(hint)
+    made: Callable[[Any], Any] = collection
+    keyed: Callable[[Json], Any] = tuple
+    if collection is frozenset and hint is str:
+        made = lru_cache(_REMEMBERED)(lambda items: frozenset(map(read, items)))
+    elif collection is frozenset and _is_record(hint) and all(map(_is_textual, record_fields(hint).values())):
+        # the same texts make the same record
+        parts = record_fields(hint)
+        take, make, width = _taker(parts), _maker(hint), {len(parts)}
+        made = lru_cache(_REMEMBERED)(lambda rows: frozenset(map(make, rows)))
+
+        def keyed(value: Json) -> Any:
+            if value and set(map(len, value)) != width:
+                raise ValueError
+            return tuple(map(take, value))
+
+    else:
+        keyed = lambda value: map(read, value)  # noqa: E731
 
     def read_items(value: Json) -> Any:
         if type(value) is not list:
             raise InvalidJson("a list")
-        items = []
-        for index, item in enumerate(value):
-            try:
-                items.append(read(item))
-            except InvalidJson as problem:
-                raise problem.under(f"[{index}]") from None
-        return collection(items)
+        try:
+            items = made(keyed(value))
+        except _MISFITS:
+            for index, item in enumerate(value):
+                _read_at(f"[{index}]", hint, item)
+            raise
+        if len(items) != len(value):
+            raise InvalidJson("a list of different values")
+        return items
 
     return read_items
+
+
+def _is_textual(hint: Any) -> bool:
+    """Whether values of this type are texts or null in JSON."""
+    members = _members(hint) if get_origin(hint) in (Union, UnionType) else [hint]
+    return all(member in (str, date) or _is_word(member) for member in members)
 
 
 def _mapping_reader(hint: Any) -> Callable[[Json], Any]:
@@ -251,32 +386,80 @@ def _mapping_reader(hint: Any) -> Callable[[Json], Any]:
     def read_mapping(value: Json) -> Any:
         if type(value) is not dict:
             raise InvalidJson("an object")
-        mapping = {}
-        for key, item in value.items():
-            try:
-                mapping[key] = read(item)
-            except InvalidJson as problem:
-                raise problem.under(key) from None
-        return mapping
+        try:
+            return {key: read(item) for key, item in value.items()}
+        except _MISFITS:
+            for key, item in value.items():
+                _read_at(key, hint, item)
+            raise
 
     return read_mapping
 
 
 def _record_reader(hint: Any) -> Callable[[Json], Any]:
-    parts = [(name, reader(part)) for name, part in _record_fields(hint)]
-    names = {name for name, _ in parts}
+    parts = record_fields(hint)
+    for name, part in parts.items():
+        if TAGS.get(part) == name:
+            return _spread_reader(hint, parts, name)
+    take, make = _taker(parts), _maker(hint)
 
     def read_record(value: Json) -> Any:
-        if type(value) is not dict:
-            raise InvalidJson("an object")
-        if value.keys() != names:
-            raise InvalidJson(f"an object with exactly {', '.join(sorted(names))}")
-        values = {}
-        for name, read in parts:
-            try:
-                values[name] = read(value[name])
-            except InvalidJson as problem:
-                raise problem.under(name) from None
-        return hint(**values)
+        try:
+            if len(value) == len(parts):
+                return make(take(value))
+        except _MISFITS:
+            pass
+        raise _misfit(value, parts)
 
     return read_record
+
+
+def _taker(parts: Mapping[str, Any]) -> Callable[[Json], Sequence[Json]]:
+    """The function that gives the items of these keys; it raises :class:`KeyError` or :class:`TypeError`."""
+    if len(parts) > 1:
+        return itemgetter(*parts)
+    [name] = parts
+    return lambda value: (value[name],)
+
+
+def _maker(hint: Any) -> Callable[[Sequence[Json]], Any]:
+    """The function that makes a record of the items of its fields."""
+    reads = [_reader(part) for part in record_fields(hint).values()]
+    kind = _class(hint)
+    return lambda items: kind(*map(call, reads, items))
+
+
+def _misfit(value: Json, parts: Mapping[str, Any]) -> InvalidJson:
+    """Why an object is not read as a record with these fields."""
+    if type(value) is not dict:
+        return InvalidJson("an object")
+    if value.keys() != parts.keys():
+        return InvalidJson(f"an object with exactly {', '.join(sorted(parts))}")
+    for name, part in parts.items():
+        try:
+            reader(part)(value[name])
+        except InvalidJson as problem:
+            return problem.under(name)
+    raise AssertionError(value)
+
+
+def _spread_reader(hint: Any, parts: Mapping[str, Any], name: str) -> Callable[[Json], Any]:
+    """Reads a record in whose object the fields of another, tagged one are written."""
+    beside = [other for other in parts if other != name]
+    read_tagged = _reader(parts[name])
+
+    def read_spread(value: Json) -> Any:
+        if type(value) is not dict or not value.keys() >= set(beside):
+            raise InvalidJson(f"an object with {', '.join(beside)} and a {name}")
+        values = {other: _read_at(other, parts[other], value[other]) for other in beside}
+        values[name] = read_tagged({key: item for key, item in value.items() if key not in values})
+        return hint(**values)
+
+    return read_spread
+
+
+def _read_at(name: str, hint: Any, value: Json) -> Any:
+    try:
+        return reader(hint)(value)
+    except InvalidJson as problem:
+        raise problem.under(name) from None

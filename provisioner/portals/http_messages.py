@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 from provisioner.errors import PortalError
+from provisioner.planning.codec import parse_json
 
 Json = Any
 """The result of ``json.loads``: None, bool, int, float, str, list or dict."""
@@ -47,12 +48,11 @@ class HttpResponse:
                 self.server, f"it is {kind[:40] or 'of no kind'} instead of application/json"
             )
         try:
-            text = self.content.decode("utf-8")
-            found = json.loads(text, parse_constant=_no_constant)
+            found = parse_json(self.content.decode("utf-8"))
             if b"\\ud" in self.content or b"\\uD" in self.content:
                 # json.loads accepts half a surrogate pair, which no file or terminal can encode
                 json.dumps(found, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
+        except ValueError:
             raise invalid_response(self.server, "it is not JSON") from None
         return found
 
@@ -90,7 +90,3 @@ def invalid_response(server: str, what: str) -> PortalError:
         f"{server} gave a reply that cannot be used: {what}.",
         "Check portal: url: in provisioner.yaml, and whether a proxy or another service answers there.",
     )
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(name)

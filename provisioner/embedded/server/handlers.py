@@ -10,16 +10,16 @@ from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from provisioner.embedded.host import AuthorisedCall, Lease, PortalHost
+from provisioner.embedded.host import AuthorisedCall, Lease, Page, PortalHost, PortalInfo
 from provisioner.embedded.server import schemas
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
-from provisioner.embedded.server.serialize import company_text, page_text, user_text
 from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse
 from provisioner.errors import Locked, LockLost
 from provisioner.model import (
     AppState,
     Billing,
     BillingMode,
+    Company,
     Grant,
     PortalTerms,
     Production,
@@ -28,6 +28,7 @@ from provisioner.model import (
     UserType,
     email_key,
 )
+from provisioner.planning.codec import writer
 from provisioner.planning.steps import (
     CloseUser,
     CreateCompany,
@@ -61,22 +62,17 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 async def _portal(service: Service, asked: CheckedRequest) -> ServiceResponse:
     about = await service.read(lambda host: host.about())
     assert asked.session is not None
-    answer = {
-        "portal": about.portal,
-        "stamp": _token_of(about.stamp or about.portal),
-        "counter": about.counter,
-        "today": about.today.isoformat(),
-        "operator": str(asked.session.role),
-        "scopes": sorted(asked.session.scopes),
-        "terms": {
-            "offers": sorted(about.terms.offers),
-            "apps": sorted(about.terms.apps),
-            "email_domains": sorted(about.terms.email_domains),
-            "staff": sorted(about.terms.staff),
-        },
-        "public_url": about.public_url,
-    }
-    text = json.dumps(answer, ensure_ascii=False)
+    answer = PortalInfo(
+        about.portal,
+        _token_of(about.stamp or about.portal),
+        about.counter,
+        about.today,
+        asked.session.role,
+        frozenset(asked.session.scopes),
+        about.terms,
+        about.public_url,
+    )
+    text = writer(PortalInfo)(answer)
     # of all that it says: who asks is a part of it
     return _unless_known(asked, f'"{_token_of(text)}"', lambda: text)
 
@@ -87,16 +83,14 @@ def _token_of(stamp: str) -> str:
 
 async def _companies(service: Service, asked: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
-        page = host.page_of_companies(*_cursor(asked))
-        return page_text(map(company_text, page.items), page.next, page.counter)
+        return writer(Page[Company])(host.page_of_companies(*_cursor(asked))).encode()
 
     return ServiceResponse(body=await service.read(read))
 
 
 async def _users(service: Service, asked: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
-        page = host.page_of_users(*_cursor(asked))
-        return page_text(map(user_text, page.items), page.next, page.counter)
+        return writer(Page[User])(host.page_of_users(*_cursor(asked))).encode()
 
     return ServiceResponse(body=await service.read(read))
 
@@ -113,7 +107,7 @@ async def _company(service: Service, asked: CheckedRequest) -> ServiceResponse:
         raise Problem("not-on-portal", f"company:{number} is not on this portal.")
     # the portal marks by itself when billing ends, without a new version
     ends = f".{found.billing_ends}" if found.billing_ends else ""
-    return _unless_known(asked, f'"{found.version}{ends}"', lambda: company_text(found))
+    return _unless_known(asked, f'"{found.version}{ends}"', lambda: writer(Company)(found))
 
 
 async def _user(service: Service, asked: CheckedRequest) -> ServiceResponse:
@@ -124,7 +118,7 @@ async def _user(service: Service, asked: CheckedRequest) -> ServiceResponse:
     # what ends with the month is gone by itself, without a new version
     ending = sum(grant.ends is not None for grant in found.apps)
     return _unless_known(
-        asked, f'"{found.version}.{ending}"' if ending else f'"{found.version}"', lambda: user_text(found)
+        asked, f'"{found.version}.{ending}"' if ending else f'"{found.version}"', lambda: writer(User)(found)
     )
 
 

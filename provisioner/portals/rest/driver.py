@@ -7,25 +7,24 @@ verdicts. Each step has its key and the version it starts from, so it may be sen
 from __future__ import annotations
 
 import gc
-import json
 import re
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import TypeVar
 from urllib.parse import quote
 
 from typing_extensions import override
 
-from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.host import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.leased import LeasedPortal, superseded
 from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Company, PortalTerms, State, User, email_key
-from provisioner.planning.codec import writer
+from provisioner.planning.codec import canonical, writer
 from provisioner.planning.steps import (
     CreateCompany,
     CreateUser,
@@ -50,20 +49,20 @@ from provisioner.portals.oauth import (
     rejected_token,
 )
 from provisioner.portals.rest.paths import endpoints_for
-from provisioner.portals.rest.requests import step_request
+from provisioner.portals.rest.requests import NewTerms, step_request
 from provisioner.portals.rest.responses import (
-    PortalInfo,
     Problem,
-    Users,
-    companies_of,
     read_about,
+    read_companies,
     read_holders,
     read_lease,
     read_links,
-    read_page,
     read_problem,
     read_receipt,
+    read_users,
 )
+
+R = TypeVar("R", Company, User)
 
 BATCH = 1_000
 """Steps in one call of ``execute``; of these, ``parallelism`` are under way at once."""
@@ -71,7 +70,7 @@ BATCH = 1_000
 MAX_READINGS = 100
 """Attempts at reading a portal that changes while it is read."""
 
-_TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18}),\s*"counter":\s*[0-9]{1,18}\s*\}\s*\Z')
+_TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18})\s*(?:,\s*"counter":\s*[0-9]{1,18}\s*)?\}\s*\Z')
 """The end of a page, from which the next page is requested before this one is parsed."""
 
 
@@ -85,7 +84,6 @@ class _Reading:
     """The change counter up to which the rows are complete."""
     of: tuple[str, date] | None = None
     """The portal's identity and day."""
-    users_reader: Users = field(default_factory=Users)
 
 
 class RestPortal(LeasedPortal, Portal):
@@ -161,21 +159,22 @@ class RestPortal(LeasedPortal, Portal):
         been read.
         """
         asked = self._http.start(self._about()) if info is None else None
-        pages = self._pages("companies", known.since), self._pages("users", known.since)
+        companies = self._pages("companies", known.since, read_companies)
+        users = self._pages("users", known.since, read_users)
         about = asked.result() if asked else info
         assert about is not None
         counters = {about.counter}
         if known.since and ((about.portal, about.today) != known.of or about.counter < known.since):
             # another portal, an older copy of it, or another day, on which applications may have ended
-            for unread in pages:
-                unread.close()
+            companies.close()
+            users.close()
             return about, set()
-        for rows, counter in pages[0]:
-            counters.add(counter)
-            known.companies.update((found.number, found) for found in companies_of(rows, self._http.server))
-        for rows, counter in pages[1]:
-            counters.add(counter)
-            known.users_reader.read(rows, known.users, self._http.server)
+        for some_companies in companies:
+            counters.add(some_companies.counter)
+            known.companies.update((company.number, company) for company in some_companies.items)
+        for some_users in users:
+            counters.add(some_users.counter)
+            known.users.update((user.id, user) for user in some_users.items)
         known.of, known.since = (about.portal, about.today), min(counters)
         return about, counters
 
@@ -195,16 +194,18 @@ class RestPortal(LeasedPortal, Portal):
             raise missing_scope(self._http.server, scope)
         return about
 
-    def _pages(self, name: str, since: int) -> Generator[tuple[list[Any], int]]:
-        """The rows and the counter of each page; the first page is requested at once."""
-        return self._following(name, since, self._http.start(self._page(name, 0, MAX_PAGE, since)))
+    def _pages(self, name: str, since: int, read: Callable[[HttpResponse], Page[R]]) -> Generator[Page[R]]:
+        """Each page; the first page is requested at once."""
+        return self._following(name, since, read, self._http.start(self._page(name, 0, MAX_PAGE, since)))
 
-    def _following(self, name: str, since: int, coming: Coming) -> Generator[tuple[list[Any], int]]:
+    def _following(
+        self, name: str, since: int, read: Callable[[HttpResponse], Page[R]], coming: Coming
+    ) -> Generator[Page[R]]:
         after = 0
         while True:
             reply, limit = coming.result()
             tail = _TAIL.search(reply.content, max(0, len(reply.content) - 200))
-            cursor = (None if tail[1] == b"null" else int(tail[1])) if tail else read_page(reply)[1]
+            cursor = (None if tail[1] == b"null" else int(tail[1])) if tail else read(reply).next
             if cursor is not None:
                 if cursor <= after:
                     raise invalid_response(
@@ -214,10 +215,7 @@ class RestPortal(LeasedPortal, Portal):
                 # requested while this page is parsed
                 coming = self._http.start(self._page(name, after, limit, since))
             try:
-                rows, following, counter = read_page(reply)
-                if following != cursor:
-                    raise invalid_response(self._http.server, f"its list of {name} goes on in two places")
-                yield rows, counter
+                yield read(reply)
             except BaseException:
                 coming.cancel()
                 raise
@@ -245,7 +243,7 @@ class RestPortal(LeasedPortal, Portal):
         query = _query(ledger=ledger) if ledger else ""
         reply = await self._answer("receipt", key=key, query=query, statuses=(200, 404))
         if reply.status == 200:
-            return read_receipt(reply, key)
+            return read_receipt(reply, key, kept=True)
         if read_problem(reply).code == "not-on-portal":
             return None
         raise self._unexpected(reply, "receipt")
@@ -327,7 +325,7 @@ class RestPortal(LeasedPortal, Portal):
     @override
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
         self._require_writing()
-        said = {"owner": owner, "holder": holder, "fence": fence, "seconds": seconds}
+        said = canonical({"owner": owner, "holder": holder, "fence": fence, "seconds": seconds})
         reply = self._http.run(self._answer("take_lease", said, ledger=ledger, statuses=(200, 423)))
         if reply.status == 423:
             raise Locked(
@@ -350,7 +348,7 @@ class RestPortal(LeasedPortal, Portal):
         asked: list[Json] = [{"letter": key, "runs": list(known)} for key, known in letters.items()]
         holders: dict[str, str] = {}
         for at in range(0, len(asked), MAX_LETTERS):
-            said = {"run": run, "letters": asked[at : at + MAX_LETTERS]}
+            said = canonical({"run": run, "letters": asked[at : at + MAX_LETTERS]})
             answer = self._answer("claim_letters", said, headers=_lease(ledger, fence), statuses=(200, 423))
             reply = self._http.run(answer)
             if reply.status == 423:
@@ -366,13 +364,15 @@ class RestPortal(LeasedPortal, Portal):
         ids = list(links)
         for at in range(0, len(ids), MAX_LETTERS):
             some = ids[at : at + MAX_LETTERS]
-            links |= read_links(self._http.run(self._answer("invitations", {"users": some})), some)
+            said = canonical({"users": some})
+            links |= read_links(self._http.run(self._answer("invitations", said)), some)
         return links
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Set the portal's catalogue, mail domains, staff and public address."""
         self._require_writing()
-        said = {**writer(PortalTerms)(terms), "public_url": public_url}
+        row = NewTerms(terms.offers, terms.apps, terms.email_domains, terms.staff, public_url)
+        said = writer(NewTerms)(row)
         self._http.run(self._answer("set_terms", said, statuses=(200, 204)))
 
     # --- requests and refusals ---
@@ -384,7 +384,7 @@ class RestPortal(LeasedPortal, Portal):
     async def _answer(
         self,
         name: str,
-        said: Json = None,
+        said: str = "",
         *,
         statuses: Collection[int] = (200,),
         query: str = "",
@@ -403,7 +403,7 @@ class RestPortal(LeasedPortal, Portal):
     def _request(
         self,
         name: str,
-        said: Json = None,
+        said: str = "",
         *,
         query: str = "",
         headers: Mapping[str, str] | None = None,
@@ -414,11 +414,9 @@ class RestPortal(LeasedPortal, Portal):
         for blank, words in blanks.items():
             path = path.replace(f"{{{blank}}}", quote(words, safe=""))
         given = dict(headers or {})
-        content = b""
-        if said is not None:
+        if said:
             given["Content-Type"] = "application/json"
-            content = json.dumps(said, ensure_ascii=False).encode()
-        return Request(method, path + query, given, content)
+        return Request(method, path + query, given, said.encode())
 
     def _sentence(self, problem: Problem, reply: HttpResponse) -> str:
         """The portal's own sentence, preceded by the rule."""

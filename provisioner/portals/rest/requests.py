@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+import re
+from typing import Any, NamedTuple, assert_never
 
 from provisioner.model import Billing, User
-from provisioner.planning.codec import writer
+from provisioner.planning.codec import canonical, writer
 from provisioner.planning.steps import (
+    STEPS,
     CloseUser,
     CreateCompany,
     CreateUser,
@@ -18,51 +20,42 @@ from provisioner.planning.steps import (
     SetBilledCompany,
     SetBilling,
     SetType,
-    Step,
     ValidateUser,
 )
 from provisioner.portal import Call
-from provisioner.portals.http_messages import Json
 
 
-def step_request(call: Call) -> tuple[str, dict[str, str], Json]:
-    """The endpoint of a step, its path parameters and its body (None for an empty one)."""
+class NewTerms(NamedTuple):
+    """The body that sets a portal's terms and the base of its activation links."""
+
+    offers: frozenset[str]
+    apps: frozenset[str]
+    email_domains: frozenset[str]
+    staff: frozenset[str]
+    public_url: str
+
+
+_ENDPOINTS = {kind: re.sub(r"\B[A-Z]", r"_\g<0>", name).lower() for name, kind in STEPS.items()}
+"""The endpoint of each kind of step: ``set_billing`` for :class:`SetBilling`."""
+
+
+def step_request(call: Call) -> tuple[str, dict[str, str], str]:
+    """The endpoint of a step, its path parameters and the JSON text of its body, empty if it has none."""
     step = call.step
-    user = {"id": call.id}
+    name, user = _ENDPOINTS[type(step)], {"id": call.id}
     match step:
         case CreateCompany():
-            return "create_company", {}, {"number": step.company, "name": step.name, "siren": step.siren}
+            body = canonical({"number": step.company, "name": step.name, "siren": step.siren})
+            return name, {}, body
         case EditCompany():
-            return "edit_company", {"number": step.company}, {"name": step.name, "siren": step.siren}
+            return name, {"number": step.company}, writer(EditCompany, without=("company",))(step)
         case SetBilling():
-            return "set_billing", {"number": step.company}, writer(Billing)(step.billing)
+            return name, {"number": step.company}, writer(Billing)(step.billing)
         case CreateUser():
-            profile = writer(User)(step.profile)
-            return (
-                "create_user",
-                {},
-                {name: profile[name] for name in profile if name not in ("id", "version")},
-            )
-        case EditProfile():
-            return "edit_profile", user, _fields(step, "email", "first_name", "last_name", "phone")
-        case SetType():
-            return "set_type", user, {"type": str(step.type)}
-        case SetBilledCompany():
-            return "set_billed_company", user, {"billed": step.billed, "type": str(step.type)}
-        case EditCompanies():
-            return "edit_companies", user, _fields(step, "add", "remove")
-        case EditApps():
-            return "edit_apps", user, _fields(step, "production", "grant", "end", "remove", "ends")
-        case ValidateUser():
-            return "validate_user", user, None
-        case CloseUser():
-            return "close_user", user, None
-        case ReopenUser():
-            return "reopen_user", user, None
+            return name, {}, writer(User, without=("id", "version"))(step.profile)
+        case ValidateUser() | CloseUser() | ReopenUser():
+            return name, user, ""
+        case EditProfile() | SetType() | SetBilledCompany() | EditCompanies() | EditApps():
+            kind: Any = type(step)
+            return name, user, writer(kind, without=("user",))(step)
     assert_never(step)
-
-
-def _fields(step: Step, *names: str) -> Json:
-    kind: Any = type(step)
-    written = writer(kind)(step)
-    return {name: written[name] for name in names}

@@ -1,50 +1,50 @@
-"""What a portal's service answers, as values: each type is checked, for fifty thousand users at a time."""
+"""What a portal's service answers, as values: the codec checks the type of each field."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
-from operator import itemgetter
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from provisioner.embedded.host import Lease
+from provisioner.embedded.host import Lease, Page, PortalInfo
 from provisioner.embedded.server.endpoints import URN
 from provisioner.errors import PortalError
-from provisioner.model import (
-    AppState,
-    Billing,
-    BillingMode,
-    Company,
-    Grant,
-    Operator,
-    PortalTerms,
-    Production,
-    Status,
-    User,
-    UserType,
-)
+from provisioner.model import Company, User
+from provisioner.planning.codec import InvalidJson, reader
 from provisioner.portal import Receipt, Verdict
-from provisioner.portals.http_messages import (
-    HttpResponse,
-    Json,
-    invalid_response,
-)
+from provisioner.portals.http_messages import HttpResponse, invalid_response
 
-T = TypeVar("T")
+LARGEST = 2**63 - 1
+"""The largest counter, cursor or version that a portal has."""
 
 
-@dataclass(frozen=True, slots=True)
-class PortalInfo:
-    """What the portal says of itself, and of us."""
+class _StepReceipt(NamedTuple):
+    id: str
+    verdict: Verdict
+    version: int
 
-    portal: str
-    stamp: str
-    counter: int
-    today: date
-    operator: Operator
-    scopes: frozenset[str]
-    terms: PortalTerms
+
+class _KeptReceipt(NamedTuple):
+    id: str
+    key: str
+    verdict: Verdict
+    version: int
+
+
+class _Lease(NamedTuple):
+    expires: str
+    fence: int
+    ledger: str
+    owner: str
+
+
+class _Holders(NamedTuple):
+    holders: Mapping[str, str]
+
+
+class _Links(NamedTuple):
+    links: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,148 +56,46 @@ class Problem:
     rule: str
 
 
-class UnexpectedValue(Exception):
-    """An answer that no portal gives; the text says what is odd."""
-
-
 def read_about(reply: HttpResponse) -> PortalInfo:
-    """Of ``GET /v1/portal``. Raises :class:`PortalError`."""
-    said = _object(reply)
-    try:
-        portal, stamp, counter, today, operator, scopes, terms = _about(said)
-        return PortalInfo(
-            _text(portal),
-            _text(stamp),
-            _whole(counter),
-            date.fromisoformat(today),
-            Operator(_text(operator)),
-            _texts(scopes),
-            PortalTerms(*map(_texts, _terms(terms))),
-        )
-    except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
-        raise invalid_response(reply.server, f"it does not describe a portal ({_named(problem)})") from None
+    """The answer to ``GET /v1/portal``. Raises :class:`PortalError`."""
+    about: PortalInfo = _read(reply, PortalInfo, "it does not describe a portal")
+    _require_counts(reply, about.counter)
+    return about
 
 
-_ABOUT = ("portal", "stamp", "counter", "today", "operator", "scopes", "terms")
-_TERMS = ("offers", "apps", "email_domains", "staff")
-_about, _terms = itemgetter(*_ABOUT), itemgetter(*_TERMS)
+def read_companies(reply: HttpResponse) -> Page[Company]:
+    """A page of companies. Raises :class:`PortalError`."""
+    page: Page[Company] = _read(reply, Page[Company], "it is no page of companies")
+    _require_counts(reply, page.counter, page.next or 0, *(company.version for company in page.items))
+    return page
 
 
-def read_page(reply: HttpResponse) -> tuple[list[Any], int | None, int]:
-    """The rows of a page, the next one's cursor, and the change counter. Raises :class:`PortalError`."""
-    said = _object(reply)
-    try:
-        rows, following, counter = said["items"], said["next"], _whole(said["counter"])
-        if type(rows) is not list:
-            raise UnexpectedValue("items")
-        return rows, None if following is None else _whole(following), counter
-    except (KeyError, UnexpectedValue) as problem:
-        raise invalid_response(reply.server, f"it is no page of a list ({_named(problem)})") from None
+def read_users(reply: HttpResponse) -> Page[User]:
+    """A page of users. Raises :class:`PortalError`."""
+    page: Page[User] = _read(reply, Page[User], "it is no page of users")
+    _require_counts(reply, page.counter, page.next or 0, *(user.version for user in page.items))
+    if not all(user.id for user in page.items):
+        raise invalid_response(reply.server, "one of its users has no id")
+    return page
 
 
-def companies_of(rows: Iterable[Any], server: str) -> Iterator[Company]:
-    """The companies of a page. Raises :class:`PortalError`."""
-    for row in rows:
-        try:
-            number, name, siren, billing, ends, version = _company(row)
-            yield Company(
-                _text(number),
-                _text(name),
-                None if siren is None else _text(siren),
-                None if billing is None else Billing(BillingMode(billing["mode"]), _text(billing["offer"])),
-                None if ends is None else date.fromisoformat(ends),
-                _whole(version),
-            )
-        except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
-            raise invalid_response(server, f"one of its companies is none ({_named(problem)})") from None
-
-
-_COMPANY = ("number", "name", "siren", "billing", "billing_ends", "version")
-_company = itemgetter(*_COMPANY)
-
-
-class Users:
-    """Reads users; people have few different sets of companies and applications, so each is made once."""
-
-    def __init__(self) -> None:
-        self._companies: dict[tuple[str, ...], frozenset[str]] = {}
-        self._apps: dict[tuple[tuple[str, str, str | None], ...], frozenset[Grant]] = {}
-
-    def read(self, rows: Iterable[Any], users: dict[str, User], server: str) -> None:
-        """Put the users of a page among the others, by their ids. Raises :class:`PortalError`."""
-        known, held = self._companies, self._apps
-        types, productions, statuses = _TYPES, _PRODUCTIONS, _STATUSES
-        for row in rows:
-            try:
-                (
-                    id_,
-                    email,
-                    first,
-                    last,
-                    phone,
-                    type_,
-                    billed,
-                    numbers,
-                    production,
-                    grants,
-                    status,
-                    version,
-                ) = _user(row)
-                # joining takes texts alone, and is the fastest way to ask
-                "".join(
-                    (id_, email, first, last, billed)
-                    if phone is None
-                    else (id_, email, first, last, billed, phone)
-                )
-                if type(version) is not int or version < 0 or not id_:
-                    raise UnexpectedValue("a value of another type")
-                key = tuple(numbers)
-                companies = known.get(key)
-                if companies is None:
-                    companies = known[key] = _texts(numbers)
-                words = tuple(map(_grant, grants))
-                apps = held.get(words)
-                if apps is None:
-                    apps = held[words] = _grants(grants)
-                users[id_] = User(
-                    email, first, last, phone, types[type_], billed, companies, productions[production], apps,
-                    statuses[status], id_, version,
-                )  # fmt: skip
-            except (KeyError, TypeError, ValueError, UnexpectedValue) as problem:
-                raise invalid_response(server, f"one of its users is none ({_named(problem)})") from None
-
-
-_TYPES = {member.value: member for member in UserType}
-_PRODUCTIONS = {member.value: member for member in Production}
-_STATUSES = {member.value: member for member in Status}
-
-_USER = (
-    "id", "email", "first_name", "last_name", "phone", "type", "billed", "companies", "production", "apps",
-    "status", "version",
-)  # fmt: skip
-_GRANT = ("app", "state", "ends")
-_user, _grant = itemgetter(*_USER), itemgetter(*_GRANT)
-
-
-def read_receipt(reply: HttpResponse, key: str) -> Receipt:
-    """Of a step that was done, or looked up. Raises :class:`PortalError`."""
-    said = _object(reply)
-    try:
-        verdict, id_, version = Verdict(_text(said["verdict"])), _text(said["id"]), _whole(said["version"])
-        if verdict not in (Verdict.APPLIED, Verdict.ALREADY):
-            raise UnexpectedValue("verdict")
-        return Receipt(key, verdict, id_, version)
-    except (KeyError, ValueError, UnexpectedValue) as problem:
-        raise invalid_response(reply.server, f"it is no receipt of a step ({_named(problem)})") from None
+def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receipt:
+    """The receipt of a step that was done or, with ``kept``, looked up. Raises :class:`PortalError`."""
+    found = _read(reply, _KeptReceipt if kept else _StepReceipt, "it is no receipt of a step")
+    _require_counts(reply, found.version)
+    if found.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
+        raise invalid_response(reply.server, "it is no receipt of a step (verdict)")
+    return Receipt(key, found.verdict, found.id, found.version)
 
 
 def read_problem(reply: HttpResponse) -> Problem:
-    """Why the portal refuses, as far as it says so; never raises."""
+    """Why the portal refuses, as far as the answer says so; never raises."""
     try:
-        said = _object(reply)
+        said = reply.json()
     except PortalError:
-        said = {}
-    code, detail, rule = (said.get(name) for name in ("type", "detail", "rule"))
+        said = None
+    members = said if isinstance(said, dict) else {}
+    code, detail, rule = (members.get(name) for name in ("type", "detail", "rule"))
     return Problem(
         code.removeprefix(URN) if isinstance(code, str) and code.startswith(URN) else "",
         detail if isinstance(detail, str) else "",
@@ -205,36 +103,29 @@ def read_problem(reply: HttpResponse) -> Problem:
     )
 
 
-def read_holders(reply: HttpResponse) -> dict[str, str]:
+def read_holders(reply: HttpResponse) -> Mapping[str, str]:
     """Which run has each letter, "" for one of another ledger. Raises :class:`PortalError`."""
-    holders = _object(reply).get("holders")
-    if not isinstance(holders, dict):
-        raise invalid_response(reply.server, "it does not say who has the letters")
-    try:
-        return {key: _text(run) for key, run in holders.items()}
-    except UnexpectedValue:
-        raise invalid_response(reply.server, "one of its letters is held by no run") from None
+    found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
+    return found.holders
 
 
 def read_lease(reply: HttpResponse, holder: str) -> Lease:
     """The lease that this holder was given. Raises :class:`PortalError`."""
-    said = _object(reply)
+    found: _Lease = _read(reply, _Lease, "it is no lease")
+    _require_counts(reply, found.fence)
     try:
-        ledger, owner, expires = map(_text, (said["ledger"], said["owner"], said["expires"]))
-        return Lease(ledger, owner, _whole(said["fence"]), datetime.fromisoformat(expires), holder)
-    except (KeyError, ValueError, UnexpectedValue) as problem:
-        raise invalid_response(reply.server, f"it is no lease ({_named(problem)})") from None
+        expires = datetime.fromisoformat(found.expires)
+    except ValueError:
+        raise invalid_response(reply.server, "it is no lease (expires)") from None
+    return Lease(found.ledger, found.owner, found.fence, expires, holder)
 
 
 def read_links(reply: HttpResponse, ids: Iterable[str]) -> dict[str, str]:
     """The links of these users, "" for none. Raises :class:`PortalError`."""
-    links = _object(reply).get("links")
-    if not isinstance(links, dict):
-        raise invalid_response(reply.server, "it has no links")
+    links = _read(reply, _Links, "it has no links, or one of its links is none", named=False).links
     found = {id_: links.get(id_, "") for id_ in ids}
-    for link in found.values():
-        if not isinstance(link, str) or (link and not _is_link(link)):
-            raise invalid_response(reply.server, "one of its links is none")
+    if not all(not link or _is_link(link) for link in found.values()):
+        raise invalid_response(reply.server, "one of its links is none")
     return found
 
 
@@ -244,44 +135,18 @@ def _is_link(text: str) -> bool:
     )
 
 
-def _object(reply: HttpResponse) -> dict[str, Json]:
+def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> Any:
+    """The answer as a value of this type; ``named``: a problem is named by the fields that lead to it."""
     said = reply.json()
     if not isinstance(said, dict):
         raise invalid_response(reply.server, "it is no JSON object")
-    return said
+    try:
+        return reader(hint)(said)
+    except InvalidJson as problem:
+        raise invalid_response(reply.server, f"{what} ({problem})" if named else what) from None
 
 
-def _text(said: Json) -> str:
-    if type(said) is not str:
-        raise UnexpectedValue("not a text")
-    return said
-
-
-def _whole(said: Json) -> int:
-    if type(said) is not int or not 0 <= said < 2**63:
-        raise UnexpectedValue("not a whole number")
-    return said
-
-
-def _texts(said: Json) -> frozenset[str]:
-    if type(said) is not list:
-        raise UnexpectedValue("not a list")
-    return frozenset(map(_text, said))
-
-
-def _grants(said: list[Any]) -> frozenset[Grant]:
-    return frozenset(
-        Grant(_text(app), AppState(state), None if ends is None else date.fromisoformat(ends))
-        for app, state, ends in map(_grant, said)
-    )
-
-
-def _named(problem: Exception) -> str:
-    if isinstance(problem, KeyError):
-        # the key is a name of ours, or a word where another one belongs, which is not repeated
-        name = problem.args[0]
-        return f"{name} is missing" if name in _NAMES else "a word that is not known"
-    return str(problem) if isinstance(problem, UnexpectedValue) else "a value of another kind"
-
-
-_NAMES = {*_ABOUT, *_TERMS, *_COMPANY, *_USER, *_GRANT, "mode", "offer", "items", "next", "verdict"}
+def _require_counts(reply: HttpResponse, *numbers: int) -> None:
+    """No counter, cursor or version is negative, or larger than a database's. Raises :class:`PortalError`."""
+    if not 0 <= min(numbers) <= max(numbers) <= LARGEST:
+        raise invalid_response(reply.server, "one of its numbers counts nothing")

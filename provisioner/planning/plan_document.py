@@ -1,0 +1,280 @@
+"""The JSON document of a plan, as types: what ``plan --json`` prints and ``plan --out`` saves.
+
+The names are Terraform's where it has them (``format_version``, ``resource_changes``, ``applyable``,
+``complete``, ``errored``, ``resource_drift``, ``checks``), because tools read them already. The codec writes
+and reads these types, and ``schemas/plan.schema.json`` is made of them: a new field is added here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import NamedTuple
+
+from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
+from provisioner.model import Address, AppState, Notice, NoticeKind, Resource, User
+from provisioner.planning.codec import InvalidJson
+from provisioner.planning.plan import Action, Adoption, Change, Limits, Plan, PlannedLetter, PlannedStep
+
+FORMAT_VERSION = "1.0"
+
+
+class TerraformAction(StrEnum):
+    """Terraform's words: a closure is the only removal, a reopening an arrival."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+ACTIONS: dict[Action, TerraformAction] = {
+    Action.CREATE: TerraformAction.CREATE,
+    Action.UPDATE: TerraformAction.UPDATE,
+    Action.CLOSE: TerraformAction.DELETE,
+    Action.REOPEN: TerraformAction.CREATE,
+}
+
+
+class Transition(NamedTuple):
+    """A resource before and after."""
+
+    actions: tuple[TerraformAction, ...]
+    before: Resource | None
+    after: Resource
+
+
+class AccessDelta(NamedTuple):
+    """What a user sees and uses after the change and not before, and the reverse."""
+
+    apps_ending: Mapping[str, date | None]
+    apps_granted: frozenset[str]
+    apps_removed: frozenset[str]
+    companies_added: frozenset[str]
+    companies_removed: frozenset[str]
+    new_administrator: bool
+
+
+class ChangeEntry(NamedTuple):
+    """One change; ``access_delta`` is null for a company."""
+
+    access_delta: AccessDelta | None
+    action: Action
+    address: Address
+    change: Transition
+    name: str
+    reason: str
+    source: Source | None
+    type: str
+
+
+class CheckAddress(NamedTuple):
+    """The code of a problem, and its summary."""
+
+    kind: str
+    name: str
+    to_display: str
+
+
+class CheckProblem(NamedTuple):
+    """What is wrong, and what mends it."""
+
+    message: str
+    remedy: str
+
+
+class CheckEntry(NamedTuple):
+    """One diagnostic."""
+
+    address: CheckAddress
+    problems: tuple[CheckProblem, ...]
+    resource: str
+    severity: Severity
+    source: Source | None
+    status: str
+
+
+class DriftActions(NamedTuple):
+    """Always an update."""
+
+    actions: tuple[TerraformAction, ...]
+
+
+class DriftEntry(NamedTuple):
+    """Something that a user changed on the portal."""
+
+    address: Address
+    change: DriftActions
+    detail: str
+    name: str
+    type: str
+
+
+class PlanDocument(NamedTuple):
+    """A plan file; ``digest`` names what is approved, ``seal`` covers every other field."""
+
+    adoptions: tuple[Adoption, ...]
+    applyable: bool
+    checks: tuple[CheckEntry, ...]
+    companies: Mapping[str, str]
+    complete: bool
+    digest: str
+    errored: bool
+    format_version: str
+    letters: tuple[PlannedLetter, ...]
+    limits: Limits
+    made_by: str
+    manifests: Mapping[str, str]
+    notices: tuple[Notice, ...]
+    portal: str
+    provisioner_version: str
+    resource_changes: tuple[ChangeEntry, ...]
+    resource_drift: tuple[DriftEntry, ...]
+    seal: str
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedPlan:
+    """A plan as it was saved.
+
+    ``manifests`` has the digest of each manifest file it was made from; ``complete`` is false where
+    ``--target`` or ``--exclude`` left something out.
+    """
+
+    plan: Plan
+    manifests: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    made_by: str = ""
+    version: str = ""
+    complete: bool = True
+
+
+def document_of(saved: SavedPlan) -> PlanDocument:
+    """The document of a plan, without its seal."""
+    plan = saved.plan
+    return PlanDocument(
+        adoptions=plan.adoptions,
+        applyable=plan.applyable and (plan.has_changes or bool(plan.adoptions)),
+        checks=tuple(map(_check_entry, plan.diagnostics)),
+        companies=plan.companies,
+        complete=saved.complete,
+        digest=saved.digest,
+        errored=bool(plan.errors),
+        format_version=FORMAT_VERSION,
+        letters=plan.letters,
+        limits=plan.limits,
+        made_by=saved.made_by,
+        manifests=saved.manifests,
+        notices=plan.notices,
+        portal=plan.portal,
+        provisioner_version=saved.version,
+        resource_changes=tuple(map(_change_entry, plan.changes)),
+        resource_drift=tuple(map(_drift_entry, _drift(plan))),
+        seal="",
+        steps=plan.steps,
+    )
+
+
+def saved_plan_of(document: PlanDocument) -> SavedPlan:
+    """The plan inside a document. Raises :class:`InvalidJson` for what no plan has."""
+    plan = Plan(
+        portal=document.portal,
+        changes=tuple(map(_change_of, document.resource_changes)),
+        steps=document.steps,
+        letters=document.letters,
+        adoptions=document.adoptions,
+        limits=document.limits,
+        notices=document.notices,
+        diagnostics=tuple(map(_diagnostic_of, document.checks)),
+        companies=document.companies,
+    )
+    return SavedPlan(
+        plan,
+        document.manifests,
+        document.digest,
+        document.made_by,
+        document.provisioner_version,
+        document.complete,
+    )
+
+
+def _change_entry(change: Change) -> ChangeEntry:
+    return ChangeEntry(
+        _access_delta(change),
+        change.action,
+        change.address,
+        Transition((ACTIONS[change.action],), change.before, change.after),
+        change.address.key,
+        change.reason,
+        change.source,
+        change.address.kind,
+    )
+
+
+def _change_of(entry: ChangeEntry) -> Change:
+    before, after = entry.change.before, entry.change.after
+    for resource in (before, after):
+        if resource is not None and isinstance(resource, User) != (entry.address.kind == "user"):
+            raise InvalidJson(f"a {entry.address.kind}", f"resource_changes.{entry.address}")
+    return Change(entry.address, before, after, entry.reason, entry.source)
+
+
+def _access_delta(change: Change) -> AccessDelta | None:
+    before, after = change.before, change.after
+    if not isinstance(after, User):
+        return None
+    was = before if isinstance(before, User) and before.is_open else None
+    will = after if after.is_open else None
+    seen, sees = (user.companies if user else frozenset() for user in (was, will))
+    had, has = _apps_in_use(was), _apps_in_use(will)
+    ending = {} if will is None else _apps_ending(will)
+    return AccessDelta(
+        apps_ending={app: day for app, day in ending.items() if was is None or app in had},
+        apps_granted=has - had,
+        apps_removed=had.difference(has, ending),
+        companies_added=sees - seen,
+        companies_removed=seen - sees,
+        new_administrator=change.new_administrator,
+    )
+
+
+def _apps_in_use(user: User | None) -> frozenset[str]:
+    return (
+        frozenset(grant.app for grant in user.apps if grant.state is AppState.ACTIVE) if user else frozenset()
+    )
+
+
+def _apps_ending(user: User) -> dict[str, date | None]:
+    return {grant.app: grant.ends for grant in sorted(user.apps, key=str) if grant.state is AppState.ENDING}
+
+
+def _check_entry(problem: Diagnostic) -> CheckEntry:
+    return CheckEntry(
+        CheckAddress("check", problem.code, problem.summary),
+        (CheckProblem(problem.detail, problem.remedy),),
+        problem.address,
+        problem.severity,
+        problem.source,
+        "fail",
+    )
+
+
+def _diagnostic_of(entry: CheckEntry) -> Diagnostic:
+    code = entry.address.name
+    if code not in SUMMARIES:
+        raise InvalidJson("the code of a problem", "checks.address.name")
+    if len(entry.problems) != 1:
+        raise InvalidJson("a list of one problem", "checks.problems")
+    [problem] = entry.problems
+    return Diagnostic(entry.severity, code, problem.message, problem.remedy, entry.source, entry.resource)
+
+
+def _drift(plan: Plan) -> list[Notice]:
+    return [notice for notice in plan.notices if notice.kind is NoticeKind.DRIFT]
+
+
+def _drift_entry(notice: Notice) -> DriftEntry:
+    actions = DriftActions((TerraformAction.UPDATE,))
+    return DriftEntry(notice.address, actions, notice.detail, notice.address.key, notice.address.kind)
