@@ -1,19 +1,21 @@
-"""The portal's rules over a state, as functions that yield what they find and decide nothing.
+"""The portal's rules over a state, as functions that yield violations and decide nothing.
 
-A :class:`StateIndex` is a state with the two indexes that the rules ask for, moved one resource at
-a time; the planner, every portal and the tests use this one. Rules about who may act (R7, R8),
-about time (R9, R15) and about requests (R10, R11) live with the steps that meet them.
+A :class:`StateIndex` is a state with the indexes that the rules need. The manifests' checks, the planner,
+every portal and the tests use it. Rules about rights (R7, R8), about time (R9, R15) and about requests (R10,
+R11) are with the steps that they concern.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from provisioner.diagnostics import Diagnostic, error, plural
 from provisioner.model import (
     PRODUCTION_APPS,
     Address,
     Company,
+    Grant,
     PortalTerms,
     Resource,
     State,
@@ -22,19 +24,52 @@ from provisioner.model import (
     email_key,
     user_address,
 )
+from provisioner.spelling import did_you_mean
 
-_PRODUCTION_NAMES = frozenset(name for trio in PRODUCTION_APPS.values() for name in trio)
+_PRODUCTION = frozenset(app.casefold() for trio in PRODUCTION_APPS.values() for app in trio)
 
 
-def mixed_production(key: str, user: User) -> Iterator[Diagnostic]:
-    """R3: the trio is the field ``production``; no production application stands on its own."""
-    for grant in sorted((grant for grant in user.apps if grant.app in _PRODUCTION_NAMES), key=str):
-        yield error(
+def is_production(app: str) -> bool:
+    """True for one of the six built-in applications, in any capitalisation."""
+    return app.casefold() in _PRODUCTION
+
+
+def app_violations(key: str, user: User, terms: PortalTerms) -> Iterator[tuple[str, Diagnostic]]:
+    """Each application, in order, that is not in the firm's catalogue (A9) or is one of the trio (R3)."""
+    for app in _unlisted(user.apps, terms.apps):
+        yield app, app_violation(user.email, app, terms.apps, str(user_address(key)))
+
+
+def app_violation(owner: str, app: str, catalogue: Collection[str], address: str = "") -> Diagnostic:
+    """R3: the production trio is one field; no production application stands on its own. Otherwise A9."""
+    if is_production(app):
+        return error(
             "R3",
-            f"{user.email} is given {grant.app!r} alone; production applications come as one whole trio.",
-            "Use production: full or production: consultation instead.",
-            address=str(user_address(key)),
+            f'{owner} has "{app}" among apps; production applications come as one whole trio.',
+            "Write production: full or production: consultation instead.",
+            address=address,
         )
+    return error(
+        "unknown-app",
+        f'{owner} has "{app}", which the catalogue does not have.{did_you_mean(app, catalogue)}',
+        choice("apps", catalogue),
+        address=address,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, ...]:
+    return tuple(
+        sorted({grant.app for grant in apps if grant.app not in catalogue or is_production(grant.app)})
+    )
+
+
+def choice(what: str, words: Collection[str]) -> str:
+    """The remedy for a word that a list of the catalogue does not have."""
+    known = ", ".join(sorted(words))
+    if not known:
+        return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
+    return f"The {what} are: {known}. Correct the name, or add it under catalogue: in provisioner.yaml."
 
 
 def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
@@ -62,55 +97,50 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
             )
 
 
-def catalogue(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """Applications are those of the firm's catalogue (A9)."""
-    strange = (
-        grant for grant in user.apps if grant.app not in terms.apps and grant.app not in _PRODUCTION_NAMES
-    )
-    for grant in sorted(strange, key=str):
+def firm_address(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
+    """R1: the firm's staff have accounts of their own. R14: an address at its mail domains is no client's."""
+    own_key = email_key(user.email)
+    if own_key in terms.staff:
         yield error(
-            "unknown-app",
-            f"{user.email} is given {grant.app!r}, which is not in the catalogue.",
-            "Correct the name, or add the application to the catalogue.",
+            "R1",
+            f"{user.email} belongs to a member of the firm's staff.",
+            "Give the client's own address; firm: staff: in provisioner.yaml lists the firm's.",
             address=str(user_address(key)),
         )
-
-
-def firm_domain(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """R14: an address at the firm's own domains is never a client access."""
-    domain = email_key(user.email).rpartition("@")[2]
+    domain = own_key.rpartition("@")[2]
     if domain in terms.email_domains:
         yield error(
             "R14",
             f"{user.email} is an address of the firm itself ({domain}).",
-            "Give the client's own address.",
+            "Give the client's own address; firm: email_domains: in provisioner.yaml lists the firm's.",
             address=str(user_address(key)),
         )
 
 
 def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
     """Offers are those of the firm's catalogue (A9)."""
-    if company.billing is not None and company.billing.offer not in terms.offers:
+    if company.billing is not None and (offer := company.billing.offer) not in terms.offers:
         yield error(
             "unknown-offer",
-            f"Dossier {company.number} has offer {company.billing.offer!r}, which is not in the catalogue.",
-            "Correct the name, or add the offer to the catalogue.",
+            f'Dossier {company.number} has the offer "{offer}", which the catalogue does not have.'
+            f"{did_you_mean(offer, terms.offers)}",
+            choice("offers", terms.offers),
             address=str(company_address(company.number)),
         )
 
 
 class StateIndex:
-    """A state, indexed for the rules, that moves one resource at a time.
+    """A state, indexed for the rules, that changes one resource at a time.
 
-    ``place`` returns the rules that the move breaks; a fault that was there before and that the
-    move does not concern is not reported.
+    ``put`` returns the violations that the change causes. Violations that exist already and that the change
+    does not concern are not reported.
     """
 
     def __init__(self, state: State, terms: PortalTerms) -> None:
         self.companies: dict[str, Company] = dict(state.companies)
         self.users: dict[str, User] = dict(state.users)
         self._terms = terms
-        self._holders: dict[str, set[str]] = {}
+        self._holders_by_email: dict[str, set[str]] | None = None
         self._tally: dict[str, list[int]] = {}
         for key, user in self.users.items():
             self._count(key, user, +1)
@@ -129,67 +159,74 @@ class StateIndex:
         people, administrators = self._tally.get(number, (0, 0))
         return people, administrators
 
-    def place(self, address: Address, resource: Resource | None) -> list[Diagnostic]:
-        """Put a resource at its address (None removes it) and return what that breaks."""
+    def put(self, address: Address, resource: Resource | None) -> list[Diagnostic]:
+        """Put a resource at its address (None removes it) and return the violations that this causes."""
         if address.kind == "company":
-            return self._place_company(address.key, resource if isinstance(resource, Company) else None)
-        return self._place_user(address.key, resource if isinstance(resource, User) else None)
+            return self._put_company(address.key, resource if isinstance(resource, Company) else None)
+        return self._put_user(address.key, resource if isinstance(resource, User) else None)
 
-    def faults(self) -> Iterator[Diagnostic]:
-        """Every broken rule of the whole state, R1 to R14."""
+    def all_violations(self) -> Iterator[Diagnostic]:
+        """Every violation in the whole state, R1 to R14."""
         for company in self.companies.values():
-            yield from self._company_faults(company)
-            yield from self._without_administrator(company.number)
+            yield from self._company_violations(company)
+            yield from self.missing_administrator(company.number)
         for key, user in self.users.items():
-            yield from self._user_faults(key, user)
+            yield from self._user_violations(key, user)
 
-    def _place_company(self, number: str, company: Company | None) -> list[Diagnostic]:
+    def _put_company(self, number: str, company: Company | None) -> list[Diagnostic]:
         if company is None:
             self.companies.pop(number, None)
             return []
         self.companies[number] = company
-        return list(self._company_faults(company))
+        return list(self._company_violations(company))
 
-    def _place_user(self, key: str, user: User | None) -> list[Diagnostic]:
+    def _put_user(self, key: str, user: User | None) -> list[Diagnostic]:
         before = self.users.get(key)
         if before is not None:
             self._count(key, before, -1)
         if user is None:
             self.users.pop(key, None)
-            faults: list[Diagnostic] = []
+            violations: list[Diagnostic] = []
         else:
             self.users[key] = user
             self._count(key, user, +1)
-            faults = list(self._user_faults(key, user))
+            violations = list(self._user_violations(key, user))
         touched = {administrator_standing(before), administrator_standing(user)}
         if len(touched) == 2:
             for number in sorted({standing[0] for standing in touched if standing}):
-                faults.extend(self._without_administrator(number))
-        return faults
+                violations.extend(self.missing_administrator(number))
+        return violations
 
     def _count(self, key: str, user: User, sign: int) -> None:
-        holders = self._holders.setdefault(email_key(user.email), set())
-        (holders.add if sign > 0 else holders.discard)(key)
+        if self._holders_by_email is not None:
+            holders = self._holders_by_email.setdefault(email_key(user.email), set())
+            (holders.add if sign > 0 else holders.discard)(key)
         if user.is_open:
             tally = self._tally.setdefault(user.billed, [0, 0])
             tally[0] += sign
             tally[1] += sign if user.is_administrator else 0
 
-    def _company_faults(self, company: Company) -> Iterator[Diagnostic]:
+    def _company_violations(self, company: Company) -> Iterator[Diagnostic]:
         yield from offer_known(company, self._terms)
 
-    def _user_faults(self, key: str, user: User) -> Iterator[Diagnostic]:
+    def _user_violations(self, key: str, user: User) -> Iterator[Diagnostic]:
         yield from self._email_taken(key, user)
-        yield from mixed_production(key, user)
         yield from billed_company(key, user)
         yield from known_companies(key, user, self.companies)
-        yield from catalogue(key, user, self._terms)
-        yield from firm_domain(key, user, self._terms)
+        yield from (violation for _, violation in app_violations(key, user, self._terms))
+        yield from firm_address(key, user, self._terms)
+
+    def _holders(self) -> dict[str, set[str]]:
+        """The keys of the accounts that have an e-mail, by :func:`email_key`; indexed at first use."""
+        if self._holders_by_email is None:
+            self._holders_by_email = {}
+            for key, user in self.users.items():
+                self._holders_by_email.setdefault(email_key(user.email), set()).add(key)
+        return self._holders_by_email
 
     def _email_taken(self, key: str, user: User) -> Iterator[Diagnostic]:
-        """R1: one account an e-mail in the whole portal, closed accounts and staff included."""
-        mail_key = email_key(user.email)
-        others = sorted(self._holders.get(mail_key, set()) - {key})
+        """R1: one account an e-mail in the whole portal, closed accounts included."""
+        others = sorted(self._holders().get(email_key(user.email), set()) - {key})
         if others:
             holder = self.users[others[0]]
             closed = ", a closed account" if not holder.is_open else ""
@@ -199,31 +236,24 @@ class StateIndex:
                 "Use another address, or declare the existing account instead.",
                 address=str(user_address(key)),
             )
-        elif mail_key in self._terms.staff:
-            yield error(
-                "R1",
-                f"{user.email} belongs to a member of the firm's staff.",
-                "Use the client's own address.",
-                address=str(user_address(key)),
-            )
 
-    def _without_administrator(self, number: str) -> Iterator[Diagnostic]:
+    def missing_administrator(self, number: str) -> Iterator[Diagnostic]:
         """R2: among the open users billed to a company, at least one is an administrator."""
-        people, administrators = self._tally.get(number, [0, 0])
+        people, administrators = self._tally.get(number, (0, 0))
         if people > 0 and administrators == 0:
             company = self.companies.get(number)
-            name = f" ({company.name})" if company else ""
+            title = f"{company.name} ({number})" if company else f"Company {number}"
             yield error(
                 "R2",
-                f"Company {number}{name} would have {people} {plural(people, 'user')} "
-                "billed to it and no administrator.",
-                "Make one of its users an administrator first.",
+                f"{title} has {people} {plural(people, 'user')} billed to it and no open "
+                "administrator among them.",
+                "Write type: administrator for one of them.",
                 address=str(company_address(number)),
             )
 
 
 def administrator_standing(resource: Resource | None) -> tuple[str, bool] | None:
-    """What a user counts for under R2: the company, and whether as its administrator."""
+    """The company for which an open user counts under R2, and whether as an administrator."""
     if isinstance(resource, User) and resource.is_open:
         return resource.billed, resource.is_administrator
     return None

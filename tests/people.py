@@ -129,7 +129,7 @@ def declared_user(
         production=Production(production),
         billed=billed,
         companies=None if companies is None else frozenset({billed, *companies}),
-        apps=None if apps is None else frozenset(apps),
+        apps=apps,
         immediate_removal=immediate_removal,
         activation=Activation(activation),
         welcome=welcome,

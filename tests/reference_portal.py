@@ -316,9 +316,9 @@ class MemoryPortal(LeasedPortal, PortalHost):
         content = self._content
         address, wanted = next_version(before, wanted, self._new_id())
         stored = content.index.get(address)
-        violations = content.index.place(address, wanted)
+        violations = content.index.put(address, wanted)
         if violations:
-            content.index.place(address, stored)
+            content.index.put(address, stored)
             return refused(key, violations)
         content.changed[address] = content.counter + 1
         if isinstance(wanted, User):
@@ -344,7 +344,7 @@ class MemoryPortal(LeasedPortal, PortalHost):
         """R15: billing of a company stops on this day, or goes on (None)."""
         company = self._content.index.companies.get(number)
         if company is not None and company.billing_ends != ends:
-            self._content.index.place(company_address(number), replace(company, billing_ends=ends))
+            self._content.index.put(company_address(number), replace(company, billing_ends=ends))
             self._content.changed[company_address(number)] = self._content.counter + 1
 
     def _raise_counter(self) -> None:

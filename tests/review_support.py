@@ -338,8 +338,8 @@ def blocked() -> Plan:
         diagnostics=(
             error(
                 "R2",
-                "Company 004303 (Garage Lefèvre SARL) would have 2 users billed to it and no administrator.",
-                "Make one of its users an administrator first.",
+                "Garage Lefèvre SARL (004303) has 2 users billed to it and no open administrator among them.",
+                "Write type: administrator for one of them.",
                 Source("clients/004303.yaml", 14, 11),
             ),
             error(

@@ -306,7 +306,7 @@ def test_a_users_own_words_win_over_his_profile_and_these_over_the_defaults(tmp_
     assert declared is not None
     assert codes(problems) == ["pending-administrator"]
     rows = {
-        key: (user.type, user.production, user.apps, user.activation, user.language)
+        key: (user.type, user.production, frozenset(user.apps or ()), user.activation, user.language)
         for key, user in declared.users.items()
     }
     administrator, standard = UserType.ADMINISTRATOR, UserType.STANDARD

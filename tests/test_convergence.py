@@ -115,7 +115,7 @@ class Firm:
     def observe(self) -> None:
         """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
         state = self.look()
-        assert list(StateIndex(state, TERMS).faults()) == []
+        assert list(StateIndex(state, TERMS).all_violations()) == []
         for user in state.users.values():
             for grant in user.apps:
                 assert (grant.ends is not None) is (grant.state is AppState.ENDING)

@@ -18,6 +18,7 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, urls
 from provisioner.manifest.fields import InvalidField
 from provisioner.model import email_key
+from provisioner.spelling import did_you_mean, near_dossier
 
 Normal = Callable[[str], str]
 
@@ -335,13 +336,13 @@ def test_any_text_has_a_lasting_normal_form_or_is_refused_in_words(normal: Norma
     [("scan", "Scan"), ("Documments", "Documents"), ("tresorerie", "Trésorerie"), ("SCANS", "Scan")],
 )
 def test_a_word_close_to_a_known_one_is_recognised(word: str, meant: str) -> None:
-    assert fields.did_you_mean(word, ["Documents", "Scan", "Trésorerie"]) == f' Did you mean "{meant}"?'
+    assert did_you_mean(word, ["Documents", "Scan", "Trésorerie"]) == f' Did you mean "{meant}"?'
 
 
 def test_a_word_close_to_nothing_gets_no_guess() -> None:
-    assert fields.did_you_mean("Paie", ["Documents", "Scan"]) == ""
-    assert fields.did_you_mean("x" * 10_000, ["x" * 10_000]) == ""
-    assert fields.did_you_mean("Scan", []) == ""
+    assert did_you_mean("Paie", ["Documents", "Scan"]) == ""
+    assert did_you_mean("x" * 10_000, ["x" * 10_000]) == ""
+    assert did_you_mean("Scan", []) == ""
 
 
 @pytest.mark.parametrize(
@@ -349,12 +350,12 @@ def test_a_word_close_to_nothing_gets_no_guess() -> None:
     [("4217", "004217"), ("0004217", "004217"), ("002417", "004217"), ("04217", "004217"), ("a12", "A12")],
 )
 def test_a_slip_in_a_dossier_number_is_recognised(number: str, meant: str) -> None:
-    assert fields.near_dossier(number, {"004217", "009000", "A12"}) == f' Did you mean "{meant}"?'
+    assert near_dossier(number, {"004217", "009000", "A12"}) == f' Did you mean "{meant}"?'
 
 
 def test_neighbours_in_a_series_are_no_hint() -> None:
     series = {f"{number:06d}" for number in range(4210, 4220) if number != 4217}
-    assert fields.near_dossier("004217", series) == ""
+    assert near_dossier("004217", series) == ""
 
 
 # --- places ---

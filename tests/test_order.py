@@ -107,7 +107,7 @@ def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leavin
             census = StateIndex(current, TERMS)
             for planned in order:
                 step = planned.step
-                assert census.place(planned.address, after(census.get(planned.address), step)) == []
+                assert census.put(planned.address, after(census.get(planned.address), step)) == []
         assert plan.applyable
 
 
@@ -256,7 +256,7 @@ def legal_states(draw: st.DrawFn, least: Sequence[str] = ()) -> State:
         if email not in found:
             found[email] = user(email.partition("@")[0], status="closed")
     world = state(*(company(number) for number in "123"), *found.values())
-    if list(StateIndex(world, TERMS).faults()):
+    if list(StateIndex(world, TERMS).all_violations()):
         # the first open user of each company without an administrator becomes one
         users = dict(world.users)
         for number in "123":
@@ -317,7 +317,7 @@ def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple
     plan = plan_of(current, desired)
     census = StateIndex(current, TERMS)
     for planned in plan.steps:
-        assert census.place(planned.address, after(census.get(planned.address), planned.step)) == []
+        assert census.put(planned.address, after(census.get(planned.address), planned.step)) == []
     if plan.applyable:
         assert census.state == simulated_end(current, plan) == desired
         assert plan_of(census.state, desired).changes == ()
@@ -336,7 +336,7 @@ def test_the_steps_of_a_wave_may_be_done_in_any_order(worlds: tuple[State, State
         assert len({planned.address for planned in steps}) == len(steps)
         chance.shuffle(steps)  # type: ignore[attr-defined]
         for planned in steps:
-            assert census.place(planned.address, after(census.get(planned.address), planned.step)) == []
+            assert census.put(planned.address, after(census.get(planned.address), planned.step)) == []
 
 
 @given(transitions())

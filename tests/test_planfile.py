@@ -139,7 +139,7 @@ def test_equal_values_have_equal_text_whatever_the_order_of_their_sets() -> None
 @settings(max_examples=50)
 @given(states())
 def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
-    assert list(StateIndex(drawn, TERMS).faults()) == []
+    assert list(StateIndex(drawn, TERMS).all_violations()) == []
     assert all(email_key(one.email) == key for key, one in drawn.users.items())
 
 

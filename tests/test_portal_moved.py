@@ -318,7 +318,7 @@ users:
     told = " ".join(said.err.partition("Not done:")[2].split())
     assert "conflict, R1: chef@example.fr already belongs to another account" in told
     assert "aide@example.fr" in told
-    assert "skipped, R2: Company 009001 (Garage Neuf) would have 1 user billed to it" in told
+    assert "skipped, R2: Garage Neuf (009001) has 1 user billed to it" in told
     assert CLAIRE not in told
     assert applied.letters() == letters
     with somebody(applied) as other:

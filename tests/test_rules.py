@@ -1,4 +1,4 @@
-"""What each rule says of a state, to the letter; and what a move is told, which is what it breaks itself."""
+"""The violations of each rule, to the letter, and those that one change causes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ def production(name: str) -> Grant:
     return Grant(name, AppState.ACTIVE)
 
 
-def words(faults: Iterable[Diagnostic]) -> list[tuple[str, str, str, str]]:
-    return [(fault.code, fault.detail, fault.remedy, fault.address) for fault in faults]
+def words(violations: Iterable[Diagnostic]) -> list[tuple[str, str, str, str]]:
+    return [
+        (violation.code, violation.detail, violation.remedy, violation.address) for violation in violations
+    ]
 
 
-SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
+ILLEGAL: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
     "R3": (
         state(
             user(
@@ -41,8 +43,8 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
         [
             (
                 "R3",
-                f"ann@example.fr is given {app!r} alone; production applications come as one whole trio.",
-                "Use production: full or production: consultation instead.",
+                f'ann@example.fr has "{app}" among apps; production applications come as one whole trio.',
+                "Write production: full or production: consultation instead.",
                 ANN,
             )
             for app in ("Production Compta (Consultation)", "Production Paie")
@@ -77,11 +79,12 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
         [
             (
                 "unknown-app",
-                f"ann@example.fr is given {app!r}, which is not in the catalogue.",
-                "Correct the name, or add the application to the catalogue.",
+                f'ann@example.fr has "{app}", which the catalogue does not have.{hint}',
+                f"The apps are: {', '.join(sorted(TERMS.apps))}. "
+                "Correct the name, or add it under catalogue: in provisioner.yaml.",
                 ANN,
             )
-            for app in ("Fax", "Skan")
+            for app, hint in (("Fax", ""), ("Skan", ' Did you mean "Scan"?'))
         ],
     ),
     "an unknown offer": (
@@ -89,8 +92,9 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
         [
             (
                 "unknown-offer",
-                "Dossier 1 has offer 'Luxe', which is not in the catalogue.",
-                "Correct the name, or add the offer to the catalogue.",
+                'Dossier 1 has the offer "Luxe", which the catalogue does not have.',
+                f"The offers are: {', '.join(sorted(TERMS.offers))}. "
+                "Correct the name, or add it under catalogue: in provisioner.yaml.",
                 ONE,
             )
         ],
@@ -101,7 +105,7 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
             (
                 "R14",
                 "Ann@DURAND-associes.fr is an address of the firm itself (durand-associes.fr).",
-                "Give the client's own address.",
+                "Give the client's own address; firm: email_domains: in provisioner.yaml lists the firm's.",
                 "user:ann@durand-associes.fr",
             )
         ],
@@ -132,7 +136,7 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
             (
                 "R1",
                 "Helene@example.com belongs to a member of the firm's staff.",
-                "Use the client's own address.",
+                "Give the client's own address; firm: staff: in provisioner.yaml lists the firm's.",
                 "user:helene@example.com",
             )
         ],
@@ -147,8 +151,9 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
         [
             (
                 "R2",
-                f"Company {number} (Company {number}) would have {people} billed to it and no administrator.",
-                "Make one of its users an administrator first.",
+                f"Company {number} ({number}) has {people} billed to it and no open "
+                "administrator among them.",
+                "Write type: administrator for one of them.",
                 f"company:{number}",
             )
             for number, people in (("1", "1 user"), ("2", "2 users"))
@@ -157,65 +162,66 @@ SPOILT: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("rule", SPOILT)
-def test_a_broken_rule_is_told_with_whom_it_concerns_and_what_mends_it(rule: str) -> None:
-    spoilt, told = SPOILT[rule]
-    assert words(StateIndex(spoilt, TERMS).faults()) == told
+@pytest.mark.parametrize("rule", ILLEGAL)
+def test_a_broken_rule_names_the_resource_and_the_remedy(rule: str) -> None:
+    illegal, expected = ILLEGAL[rule]
+    assert words(StateIndex(illegal, TERMS).all_violations()) == expected
 
 
-def test_a_state_that_keeps_the_rules_has_no_faults() -> None:
-    sound = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"), company("3"))
-    assert list(StateIndex(sound, TERMS).faults()) == []
+def test_a_legal_state_has_no_violations() -> None:
+    legal = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"), company("3"))
+    assert list(StateIndex(legal, TERMS).all_violations()) == []
 
 
-def test_a_move_is_told_what_it_breaks_and_nothing_that_was_broken_before() -> None:
-    census = StateIndex(state(user("ann"), user("bob", "2", "standard"), user("cid", "3", "standard")), TERMS)
+def test_put_returns_only_the_violations_that_the_change_causes() -> None:
+    index = StateIndex(state(user("ann"), user("bob", "2", "standard"), user("cid", "3", "standard")), TERMS)
     moved = user("ann", "3")
-    assert census.place(user_address("ann@example.fr"), moved) == []
-    assert census.billed_counts("1") == (0, 0)
-    assert census.billed_counts("3") == (2, 1)
-    both = census.place(user_address("ann@example.fr"), user("ann", "2", "standard"))
-    assert [(fault.code, fault.address) for fault in both] == [("R2", "company:2"), ("R2", "company:3")]
-    assert census.billed_counts("2") == (2, 0)
-    assert (
-        census.place(user_address("cid@example.fr"), user("cid", "3", "standard", phone="+33612345678")) == []
-    )
+    assert index.put(user_address("ann@example.fr"), moved) == []
+    assert index.billed_counts("1") == (0, 0)
+    assert index.billed_counts("3") == (2, 1)
+    both = index.put(user_address("ann@example.fr"), user("ann", "2", "standard"))
+    assert [(violation.code, violation.address) for violation in both] == [
+        ("R2", "company:2"),
+        ("R2", "company:3"),
+    ]
+    assert index.billed_counts("2") == (2, 0)
+    assert index.put(user_address("cid@example.fr"), user("cid", "3", "standard", phone="+33612345678")) == []
 
 
-def test_what_is_taken_away_counts_no_more() -> None:
-    census = StateIndex(state(user("ann"), user("bob", type="standard")), TERMS)
-    gone = census.place(user_address("ann@example.fr"), None)
-    assert [fault.code for fault in gone] == ["R2"]
-    assert census.billed_counts("1") == (1, 0)
-    assert census.place(user_address("nobody"), None) == []
-    assert census.place(user_address("new"), user("ann")) == []
-    assert census.place(company_address("1"), None) == []
-    assert census.place(company_address("9"), None) == []
-    assert census.get(company_address("1")) is None
-    unnamed = census.place(user_address("new"), None)
-    assert unnamed[0].detail == "Company 1 would have 1 user billed to it and no administrator."
-    assert census.state == State({}, {"bob@example.fr": user("bob", type="standard")})
+def test_removed_resources_do_not_count() -> None:
+    index = StateIndex(state(user("ann"), user("bob", type="standard")), TERMS)
+    gone = index.put(user_address("ann@example.fr"), None)
+    assert [violation.code for violation in gone] == ["R2"]
+    assert index.billed_counts("1") == (1, 0)
+    assert index.put(user_address("nobody"), None) == []
+    assert index.put(user_address("new"), user("ann")) == []
+    assert index.put(company_address("1"), None) == []
+    assert index.put(company_address("9"), None) == []
+    assert index.get(company_address("1")) is None
+    unnamed = index.put(user_address("new"), None)
+    assert unnamed[0].detail == "Company 1 has 1 user billed to it and no open administrator among them."
+    assert index.state == State({}, {"bob@example.fr": user("bob", type="standard")})
 
 
-def test_the_state_that_a_census_began_with_stays_as_it_was() -> None:
+def test_an_index_does_not_change_the_state_it_was_made_from() -> None:
     began = state(user("ann"))
-    census = StateIndex(began, TERMS)
-    copied = census.state
-    census.place(company_address("2"), company("2"))
-    census.place(user_address("bob@example.fr"), user("bob"))
+    index = StateIndex(began, TERMS)
+    copied = index.state
+    index.put(company_address("2"), company("2"))
+    index.put(user_address("bob@example.fr"), user("bob"))
     assert copied == began == state(user("ann"))
-    assert census.get(company_address("2")) == company("2")
-    assert census.get(user_address("bob@example.fr")) == user("bob")
+    assert index.get(company_address("2")) == company("2")
+    assert index.get(user_address("bob@example.fr")) == user("bob")
 
 
-def test_a_company_is_asked_for_its_offer_as_it_comes() -> None:
-    census = StateIndex(State(), TERMS)
-    assert census.place(company_address("1"), company("1")) == []
+def test_put_of_a_company_checks_its_offer() -> None:
+    index = StateIndex(State(), TERMS)
+    assert index.put(company_address("1"), company("1")) == []
     luxe = company("1", billing=Billing(BillingMode.FIRM, "Luxe"))
-    assert [fault.code for fault in census.place(company_address("1"), luxe)] == ["unknown-offer"]
+    assert [violation.code for violation in index.put(company_address("1"), luxe)] == ["unknown-offer"]
 
 
-def test_whoever_is_open_stands_for_the_company_that_he_is_billed_to() -> None:
+def test_an_open_user_counts_for_the_company_they_are_billed_to() -> None:
     assert administrator_standing(user("ann", "7")) == ("7", True)
     assert administrator_standing(user("ann", "7", "standard", status="to_validate")) == ("7", False)
     assert administrator_standing(user("ann", status="closed")) is None

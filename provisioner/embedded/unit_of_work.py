@@ -168,9 +168,9 @@ class UnitOfWork:
         index = self._index = self._index or StateIndex(
             State(self._known_companies, self._known_users), self._terms
         )
-        violations = index.place(address, wanted)
+        violations = index.put(address, wanted)
         if violations:
-            index.place(address, before)
+            index.put(address, before)
             return refused(key, violations)
         if address in self._touched:
             self.store()

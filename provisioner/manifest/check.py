@@ -1,18 +1,22 @@
-"""Rules over all manifests together. Each yields what it finds and decides nothing.
+"""The checks over all manifests together. Each yields what it finds and decides nothing.
 
-They need no portal: with one, ``known_companies`` turns a doubt about a dossier into an answer.
+Rules that a state can break are asked of :mod:`provisioner.rules`, and the position of what breaks them is
+added here. The other checks concern what a state cannot express: double declarations, former addresses,
+shared mailboxes, dossiers of which only the portal knows.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from provisioner.diagnostics import Diagnostic, Severity, error, in_source_order, plural, warning
+from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.manifest.declared import Activation, Declared, DeclaredUser
-from provisioner.manifest.fields import near_dossier
 from provisioner.model import UserType, company_address, email_key, user_address
+from provisioner.rules import StateIndex, app_violations, firm_address, offer_known
+from provisioner.spelling import near_dossier
 
 if TYPE_CHECKING:
     from provisioner.manifest.models import WorkspaceFile
@@ -29,20 +33,39 @@ GENERIC = frozenset({
     "rh", "sav", "secretaire", "secretariat", "service", "services", "siege", "social", "standard",
     "support", "syndic", "technique", "tresorerie", "vente", "ventes", "webmaster",
 })  # fmt: skip
-"""First words of addresses that belong to nobody in particular (S1)."""
+"""First words of addresses of shared mailboxes (S1)."""
 
 
 def check(
     declared: Declared, settings: WorkspaceFile, known_companies: Collection[str] | None = None
 ) -> list[Diagnostic]:
-    """All that the rules find, in source order. ``known_companies``: the portal's, where it was asked."""
-    found = [problem for rule in RULES for problem in rule(declared, settings)]
+    """All violations, in source order. ``known_companies`` are the portal's; None if it was not read."""
+    found = [problem for check in CHECKS for problem in check(declared, settings)]
     found.extend(unknown_companies(declared, known_companies))
     return in_source_order(found)
 
 
+def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
+    """The portal's rules R1 (staff), R2, R3, R14, and the catalogue (A9), over the declared state.
+
+    R2 is not asked of companies with users that could not be read.
+    """
+    terms = settings.terms
+    index = StateIndex(declared.state(), terms)
+    for number, company in declared.companies.items():
+        for violation in offer_known(index.companies[number], terms):
+            yield replace(violation, source=company.places.source("billing", "offer"))
+        if number not in declared.remainder.incomplete:
+            yield from _at(index.missing_administrator(number), company.source)
+    for key, user in declared.users.items():
+        account = index.users[key]
+        for app, violation in app_violations(key, account, terms):
+            yield replace(violation, source=_app_source(user, app))
+        yield from _at(firm_address(key, account, terms), user.source)
+
+
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R1: an e-mail is declared once. R4: nobody is billed to two companies."""
+    """R1: an e-mail is declared once. R4: a user is billed to one company."""
     for user in declared.remainder.users:
         key = email_key(user.email)
         first = declared.users[key]
@@ -66,7 +89,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
 
 
 def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """A former address is nobody's address now, and one person's only: it says which account is meant."""
+    """A former address belongs to one user, and to no other user now: it identifies the account."""
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
         if user.previous_key is None:
@@ -105,34 +128,20 @@ def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[D
         )
 
 
-def firm_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R1: the firm's staff have accounts of their own. R14: so have all addresses at its mail domains.
-
-    A domain below one of these is likely the firm's too, which is for the firm to say: a warning.
-    """
-    staff, domains = settings.terms.staff, settings.terms.email_domains
-    for key, user in declared.users.items():
-        if key in staff:
-            yield error(
-                "R1",
-                f"{user.email} belongs to a member of the firm's staff.",
-                "Give the client's own address; firm: staff: in provisioner.yaml lists the firm's.",
-                user.source,
-                str(user_address(key)),
-            )
+def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
+    """R14: a domain below one of the firm's own is probably the firm's too. The firm decides: a warning."""
+    own = settings.terms.email_domains
+    if not own:
+        return
+    domains = {key.rpartition("@")[2] for key in declared.users}
+    above = {domain: _domain_above(domain, own) for domain in domains - own}
+    below = {domain for domain, known in above.items() if known}
+    for key, user in declared.users.items() if below else ():
         domain = key.rpartition("@")[2]
-        if domain in domains:
-            yield error(
-                "R14",
-                f"{user.email} is an address of the firm itself ({domain}).",
-                "Give the client's own address; firm: email_domains: in provisioner.yaml lists the firm's.",
-                user.source,
-                str(user_address(key)),
-            )
-        elif domains and (above := _domain_above(domain, domains)):
+        if domain in below:
             yield warning(
                 "R14",
-                f"{user.email} is at {domain}, which lies below the firm's own domain {above}.",
+                f"{user.email} is at {domain}, which lies below the firm's own domain {above[domain]}.",
                 "If that is the firm's too, add it to firm: email_domains: in provisioner.yaml.",
                 user.source,
                 str(user_address(key)),
@@ -140,7 +149,7 @@ def firm_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diag
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """S1: a person's address rather than one that several people read."""
+    """S1: a person's address, not a shared mailbox."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -156,22 +165,25 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
             )
 
 
-def administrators(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R2: of the open users billed to a company one is an administrator. A billed company has users."""
-    people: dict[str, list[DeclaredUser]] = {number: [] for number in declared.companies}
-    for user in declared.users.values():
-        if not user.closed:
-            people.setdefault(user.billed, []).append(user)
-    # a second declaration is told as such, and still counts where it stands
-    for user in declared.remainder.users:
-        if not user.closed:
-            people.setdefault(user.billed, []).append(user)
+def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
+    """Warnings: a billed company without open users; a company whose administrators are all pending (R2)."""
+    billed: set[str] = set()
+    pending: dict[str, list[DeclaredUser]] = {}
+    served: set[str] = set()
+    for user in (*declared.users.values(), *declared.remainder.users):
+        if user.closed:
+            continue
+        billed.add(user.billed)
+        if user.type is UserType.ADMINISTRATOR:
+            if user.activation is Activation.LATER:
+                pending.setdefault(user.billed, []).append(user)
+            else:
+                served.add(user.billed)
     for number, company in declared.companies.items():
         if number in declared.remainder.incomplete:
             continue
-        users, title = people[number], f"{company.name} ({number})"
-        chiefs = [user for user in users if user.type is UserType.ADMINISTRATOR]
-        if not users:
+        title = f"{company.name} ({number})"
+        if number not in billed:
             if company.billing is not None:
                 yield warning(
                     "no-user",
@@ -180,19 +192,11 @@ def administrators(declared: Declared, settings: WorkspaceFile) -> Iterator[Diag
                     company.source,
                     str(company_address(number)),
                 )
-        elif not chiefs:
-            yield error(
-                "R2",
-                f"{title} has {_count(users)} billed to it and no open administrator among them.",
-                "Write type: administrator for one of them.",
-                company.source,
-                str(company_address(number)),
-            )
-        elif all(user.activation is Activation.LATER for user in chiefs):
+        elif number in pending and number not in served:
             yield warning(
                 "pending-administrator",
-                f"{title} has {_listed(chiefs)} as administrator, with activation: later; until somebody "
-                "validates the account, no administrator of this company can log in.",
+                f"{title} has {_listed(pending[number])} as administrator, with activation: later; until "
+                "somebody validates the account, no administrator of this company can log in.",
                 "Write activation: immediate for one administrator, or have the account validated.",
                 company.source,
                 str(company_address(number)),
@@ -202,7 +206,7 @@ def administrators(declared: Declared, settings: WorkspaceFile) -> Iterator[Diag
 def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
-    """Access is given to dossiers that exist: in a manifest, or in the portal if that was asked."""
+    """Access is given to dossiers that exist in a manifest, or in the portal if it was read."""
     if declared.remainder.unread:
         return
     for mention in declared.remainder.mentions:
@@ -231,19 +235,29 @@ def unknown_companies(
             )
 
 
-Rule: TypeAlias = "Callable[[Declared, WorkspaceFile], Iterator[Diagnostic]]"
+Check: TypeAlias = "Callable[[Declared, WorkspaceFile], Iterator[Diagnostic]]"
 
-RULES: tuple[Rule, ...] = (
+CHECKS: tuple[Check, ...] = (
     repeated_emails,
     former_addresses,
     repeated_dossiers,
-    firm_addresses,
+    broken_rules,
+    domains_below,
     generic_addresses,
-    administrators,
+    companies_without_access,
 )
-"""Unknown companies come beside these: they alone look at the portal."""
+"""All checks but that of unknown companies, which alone needs the portal."""
 
 _FIRST_WORD = re.compile("[a-z]+")
+
+
+def _at(violations: Iterable[Diagnostic], source: Source) -> Iterator[Diagnostic]:
+    return (replace(violation, source=source) for violation in violations)
+
+
+def _app_source(user: DeclaredUser, app: str) -> Source:
+    """The position of an application in the user's own list."""
+    return user.places.source("users", user.at, "apps", (user.apps or ()).index(app))
 
 
 def _domain_above(domain: str, domains: Collection[str]) -> str:
@@ -257,10 +271,6 @@ def _domain_above(domain: str, domains: Collection[str]) -> str:
 
 def _full_name(user: DeclaredUser) -> str:
     return f"{user.first_name} {user.last_name}"
-
-
-def _count(users: Collection[DeclaredUser]) -> str:
-    return f"{len(users)} {plural(len(users), 'user')}"
 
 
 def _listed(users: Collection[DeclaredUser]) -> str:

@@ -1,4 +1,4 @@
-"""What the manifests declare, as plain values: profiles and defaults merged in, everything normalised.
+"""What the manifests declare, as plain values: profiles and defaults merged in, everything normalized.
 
 None means *not declared, so unmanaged* where a field's comment says so.
 """
@@ -8,10 +8,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from provisioner.diagnostics import Source
-from provisioner.model import Address, Billing, Production, UserType
+from provisioner.model import (
+    Address,
+    AppState,
+    Billing,
+    Company,
+    Grant,
+    Production,
+    State,
+    Status,
+    User,
+    UserType,
+)
+
+
+@lru_cache(maxsize=4096)
+def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
+    """These applications, active. One set for all users with the same applications."""
+    return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
 class SourceMap(Protocol):
@@ -23,12 +41,12 @@ class SourceMap(Protocol):
         ...
 
     def source(self, *path: str | int) -> Source:
-        """Where the value at a path begins."""
+        """The start of the value at a path."""
         ...
 
 
 class FixedSource(NamedTuple):
-    """Whereabouts of one thing, looked up already."""
+    """One position, already found."""
 
     place: Source
 
@@ -59,20 +77,20 @@ class DeclaredCompany(NamedTuple):
     billing: Billing | None
     """None: unmanaged."""
     places: SourceMap
-    """Of the file; most are declared and nothing is said of them, so lines are counted when asked for."""
+    """Of the file. Lines are counted on demand, because most resources have no diagnostic."""
 
     @property
     def source(self) -> Source:
-        """Where its number is written."""
+        """The position of the number."""
         return self.places.source("company", "number")
 
 
 class DeclaredUser(NamedTuple):
-    """One client user as his manifest declares him."""
+    """One client user as declared by a manifest."""
 
     email: str
     previous_key: str | None
-    """``email_key`` of the address he was declared under before (``previous_email``)."""
+    """``email_key`` of the former address (``previous_email``)."""
     first_name: str
     last_name: str
     phone: str | None
@@ -83,26 +101,26 @@ class DeclaredUser(NamedTuple):
     billed: str
     companies: frozenset[str] | None
     """With the billed company added; None: unmanaged (but for the billed company)."""
-    apps: frozenset[str] | None
-    """None: unmanaged."""
+    apps: tuple[str, ...] | None
+    """In the order of the manifest. None: unmanaged."""
     immediate_removal: bool
     activation: Activation
     welcome: bool
     language: str
     closed: bool
-    """``status: closed``: this account shall be closed."""
+    """``status: closed``."""
     places: SourceMap
     at: int
-    """His position among the file's users."""
+    """The position among the file's users."""
 
     @property
     def source(self) -> Source:
-        """Where his e-mail is written."""
+        """The position of the e-mail."""
         return self.places.source("users", self.at, "email")
 
 
 class CompanyReference(NamedTuple):
-    """A dossier among somebody's ``companies``, and where it is written."""
+    """A dossier among the ``companies`` of a user."""
 
     number: str
     email: str
@@ -111,13 +129,13 @@ class CompanyReference(NamedTuple):
 
     @property
     def source(self) -> Source:
-        """Where it is written."""
+        """The position of the reference."""
         return self.places.source(*self.path)
 
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """What the mappings of :class:`Declared` have no place for; the checks report it."""
+    """What the mappings of :class:`Declared` cannot hold; the checks report it."""
 
     users: tuple[DeclaredUser, ...] = ()
     """Declared under an e-mail that is declared already (R1, R4)."""
@@ -126,17 +144,16 @@ class Conflicts:
     mentions: tuple[CompanyReference, ...] = ()
     """Dossiers given to users and declared in no manifest."""
     incomplete: frozenset[str] = frozenset()
-    """Dossiers some of whose users could not be read: of these it is not known who is missing."""
+    """Dossiers with users that could not be read."""
     unread: bool = False
-    """Some file did not even give its dossier number: any number may be declared in it."""
+    """True if the dossier number of a file is unknown: any number may be declared in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Everything the manifests say: companies by dossier number, users by ``email_key``.
+    """Everything that the manifests say: companies by dossier number, users by ``email_key``.
 
-    ``digests`` has, for each manifest file, a SHA-256 over its data (not its comments or layout), so
-    that a saved plan notices a changed manifest.
+    ``digests`` has a SHA-256 over the data of each manifest file, for the precondition of a saved plan.
     """
 
     companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
@@ -145,6 +162,26 @@ class Declared:
     remainder: Conflicts = field(default_factory=Conflicts)
 
     def source_of(self, address: Address) -> Source | None:
-        """Where a resource is declared."""
+        """The position of a resource's declaration."""
         declared = (self.companies if address.kind == "company" else self.users).get(address.key)
         return declared.source if declared is not None else None
+
+    def state(self) -> State:
+        """The declared part as a state, for the rules: unmanaged fields are empty.
+
+        A second declaration of an e-mail is kept under a key of its own.
+        """
+        users = {key: _account(user) for key, user in self.users.items()}
+        users |= {f"{user.email}#{n}": _account(user) for n, user in enumerate(self.remainder.users)}
+        companies = self.companies.items()
+        return State(
+            {number: Company(number, it.name, it.siren, it.billing) for number, it in companies}, users
+        )
+
+
+def _account(user: DeclaredUser) -> User:
+    return User(
+        user.email, user.first_name, user.last_name, user.phone, user.type, user.billed,
+        user.companies or frozenset({user.billed}), user.production, active_grants(user.apps or ()),
+        Status.CLOSED if user.closed else Status.ACTIVE,
+    )  # fmt: skip

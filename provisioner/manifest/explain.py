@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest import fields, urls
+from provisioner.spelling import did_you_mean, unaccented
 from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
@@ -156,8 +157,8 @@ def _unknown_key(model: type[BaseModel], document: Document, path: Path, guess: 
 
 
 def _hint(word: str, candidates: Sequence[str]) -> str:
-    english = _IN_FRENCH.get(fields.unaccented(word), "") if len(word) < 40 else ""
-    return f' Did you mean "{english}"?' if english in candidates else fields.did_you_mean(word, candidates)
+    english = _IN_FRENCH.get(unaccented(word), "") if len(word) < 40 else ""
+    return f' Did you mean "{english}"?' if english in candidates else did_you_mean(word, candidates)
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> list[str]:

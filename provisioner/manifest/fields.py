@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 
 from provisioner.limits import MAX_EMAIL_BYTES
-from provisioner.model import PRODUCTION_APPS
+from provisioner.rules import is_production
 
 MAX_NAME = 100
 """Characters in a first name, a last name or a company's name."""
@@ -257,75 +257,3 @@ def other_app(text: str) -> str:
             "Leave it out here; write production: full or production: consultation for a user.",
         )
     return plain
-
-
-_PRODUCTION = frozenset(app.casefold() for trio in PRODUCTION_APPS.values() for app in trio)
-
-
-def is_production(app: str) -> bool:
-    """True for one of the six built-in applications, however capitalised."""
-    return app.casefold() in _PRODUCTION
-
-
-# --- did you mean ---
-
-_LONGEST_GUESS = 60
-_DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-def did_you_mean(word: str, candidates: Collection[str]) -> str:
-    """`` Did you mean "Scan"?`` with its leading space, or nothing; for vocabularies, not for multitudes."""
-    from difflib import get_close_matches
-
-    if len(word) > _LONGEST_GUESS:
-        return ""
-    plain: dict[str, str] = {}
-    for candidate in sorted(candidates):
-        plain.setdefault(unaccented(candidate), candidate)
-    close = get_close_matches(unaccented(word), plain, n=1, cutoff=0.6)
-    return f' Did you mean "{plain[close[0]]}"?' if close else ""
-
-
-def unaccented(text: str) -> str:
-    """What remains of a word without case, accents, dashes and underscores."""
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).replace("_", " ").replace("-", " ")
-
-
-def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """Likewise for dossier numbers: the one known number that a slip of the hand turns into this one.
-
-    Looks up the few hundred slips instead of reading every number, of which there may be a hundred
-    thousand. Neighbours in a series are all one digit apart, so a slip with two readings is no hint.
-    """
-    if len(number) > 20:
-        return ""
-    for slips in (_padded, _swapped, _mistyped, _lost_or_doubled):
-        found = {slip for slip in slips(number) if slip in numbers and slip != number}
-        if len(found) == 1:
-            return f' Did you mean "{found.pop()}"?'
-    return ""
-
-
-def _padded(number: str) -> Iterator[str]:
-    bare = number.lstrip("0")
-    yield from (bare.zfill(width) for width in range(len(bare), 13))
-    yield from (number.upper(), number.lower())
-
-
-def _swapped(number: str) -> Iterator[str]:
-    for place in range(len(number) - 1):
-        yield number[:place] + number[place + 1] + number[place] + number[place + 2 :]
-
-
-def _mistyped(number: str) -> Iterator[str]:
-    for place in range(len(number)):
-        for other in _DIGITS_AND_LETTERS:
-            yield number[:place] + other + number[place + 1 :]
-
-
-def _lost_or_doubled(number: str) -> Iterator[str]:
-    for place in range(len(number) + 1):
-        yield number[:place] + number[place + 1 :]
-        for other in _DIGITS_AND_LETTERS:
-            yield number[:place] + other + number[place:]

@@ -1,13 +1,12 @@
-"""From documents to what is declared: each read once, in passing, and let go.
+"""From documents to what they declare. Each document is read once, as one of a stream, and not kept.
 
-What can be said of one manifest alone is said here, where its positions are at hand: words that the
-catalogue does not have, the production trio among the applications (R3), a type that nobody gives. What takes
-all manifests together is for check.py.
+Problems that one manifest shows by itself are reported here: its shape, an unknown profile, a missing type.
+Rules are for :mod:`provisioner.manifest.check`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.manifest.declared import (
@@ -20,12 +19,13 @@ from provisioner.manifest.declared import (
     FixedSource,
     SourceMap,
 )
-from provisioner.manifest.fields import did_you_mean, is_production
 from provisioner.manifest.models import ClientManifest, Preset, User, WorkspaceFile
 from provisioner.manifest.profiles import Profiles
 from provisioner.manifest.quoting_lint import missing_quotes
 from provisioner.manifest.validate import Validated, read_model
-from provisioner.model import Billing, Production, UserType, company_address, email_key, user_address
+from provisioner.model import Billing, Production, UserType, email_key, user_address
+from provisioner.rules import choice
+from provisioner.spelling import did_you_mean
 from provisioner.yaml_source.document import Document, digest_of
 
 
@@ -34,32 +34,13 @@ def load(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
 
-    Takes a stream: no document is kept. Faults hide nothing beside them: what they leave usable is
-    declared, for the checks to see, and the errors keep anybody from planning it.
+    ``places`` has the positions of provisioner.yaml. The usable part of a faulty document is declared, so
+    that the checks see it; its errors prevent a plan.
     """
     loader = _Loader(settings, places, digests)
     for document in documents:
         loader.add(document)
     return loader.declared(), loader.problems
-
-
-def app_problem(whose: str, app: str, apps: Collection[str], source: Source, address: str = "") -> Diagnostic:
-    """An application that is not in the catalogue, or that is one of the production trio (R3)."""
-    if is_production(app):
-        return error(
-            "R3",
-            f'{whose} has "{app}" among apps; production applications come as one whole trio.',
-            "Write production: full or production: consultation instead.",
-            source,
-            address,
-        )
-    return error(
-        "unknown-app",
-        f'{whose} has "{app}", which the catalogue does not have.{did_you_mean(app, apps)}',
-        _choice("apps", apps),
-        source,
-        address,
-    )
 
 
 class _Loader:
@@ -68,7 +49,6 @@ class _Loader:
     def __init__(self, settings: WorkspaceFile, places: SourceMap, digests: bool) -> None:
         self._digesting = digests
         self.problems: list[Diagnostic] = []
-        self._terms = settings.terms
         self._profiles = Profiles(settings, places)
         self._companies: dict[str, DeclaredCompany] = {}
         self._users: dict[str, DeclaredUser] = {}
@@ -79,6 +59,7 @@ class _Loader:
         self._incomplete: set[str] = set()
         self._unread = False
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+        self._lists: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._inherited_mentions: set[tuple[str, Source]] = set()
 
     def add(self, document: Document) -> None:
@@ -97,7 +78,7 @@ class _Loader:
         self._people(document, reading, number)
 
     def declared(self) -> Declared:
-        """What was read, once everything was."""
+        """Everything that was read."""
         mentions = tuple(mention for mention in self._mentions if mention.number not in self._companies)
         return Declared(
             self._companies,
@@ -125,19 +106,6 @@ class _Loader:
         )
         if self._companies.setdefault(entry.number, company) is not company:
             self._more_companies.append(company)
-        if billing is not None and billing.offer not in self._terms.offers:
-            self.problems.append(self._unknown_offer(document, billing.offer, entry.number))
-
-    def _unknown_offer(self, document: Document, offer: str, number: str) -> Diagnostic:
-        offers = self._terms.offers
-        return error(
-            "unknown-offer",
-            f'Dossier {number} has the offer "{offer}", which the catalogue does not have.'
-            f"{did_you_mean(offer, offers)}",
-            _choice("offers", offers),
-            document.source("billing", "offer"),
-            str(company_address(number)),
-        )
 
     # --- users ---
 
@@ -149,7 +117,7 @@ class _Loader:
             below = preset or self._profiles.defaults
             type_, production = entry.type or below.type, entry.production or below.production
             if type_ is None or production is None:
-                # declared all the same, as the least there is, so that what else is wrong is told
+                # declared all the same, with the least rights, so that further problems are found
                 self._incomplete.add(number)
                 if preset is not None and at not in reading.faulty:
                     self.problems.extend(self._untyped(document, at, entry, preset))
@@ -165,7 +133,7 @@ class _Loader:
                 production or Production.CONSULTATION,
                 number,
                 self._folders(document, at, entry, number, below),
-                self._apps(document, at, entry, below),
+                self._order(below.apps if entry.apps is None else entry.apps),
                 (entry.removal or below.removal) == "immediate",
                 entry.activation or below.activation or Activation.IMMEDIATE,
                 (below.welcome_email if welcome is None else welcome) is True,
@@ -188,7 +156,7 @@ class _Loader:
                     "unknown-profile",
                     f'{entry.email} has the profile "{entry.profile}", which the catalogue does not have.'
                     f"{did_you_mean(entry.profile, profiles)}",
-                    _choice("profiles", profiles),
+                    choice("profiles", profiles),
                     document.source("users", at, "profile"),
                     str(user_address(email_key(entry.email))),
                 )
@@ -211,7 +179,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: User, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """The dossiers he sees, the billed one with them (R5); None: unmanaged."""
+        """The dossiers that the user sees, including the billed one (R5); None: unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -231,30 +199,13 @@ class _Loader:
             self._inherited_mentions.add((number, source))
             self._mentions.append(CompanyReference(number, entry.email, FixedSource(source)))
 
-    def _apps(self, document: Document, at: int, entry: User, below: Preset) -> frozenset[str] | None:
-        """The applications are those of the catalogue (A9), and none of the production trio (R3)."""
-        apps = entry.apps
-        if apps is None:
-            return None if below.apps is None else self._shared(below.apps)
-        email, wanted = entry.email, self._shared(apps)
-        if not wanted <= self._terms.apps:
-            address = str(user_address(email_key(email)))
-            for position, app in enumerate(apps):
-                if app not in self._terms.apps:
-                    source = document.source("users", at, "apps", position)
-                    self.problems.append(app_problem(email, app, self._terms.apps, source, address))
-        return wanted
-
     def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
-        """One set for all users with the same list: they are many, the lists are few."""
+        """One set for all users with the same list, to save memory."""
         found = self._sets.get(names)
         if found is None:
             found = self._sets[names] = frozenset(names)
         return found
 
-
-def _choice(what: str, words: Iterable[str]) -> str:
-    known = ", ".join(sorted(words))
-    if not known:
-        return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
-    return f"The {what} are: {known}. Correct the name, or add it under catalogue: in provisioner.yaml."
+    def _order(self, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """One tuple for all users with the same list, to save memory."""
+        return None if names is None else self._lists.setdefault(names, names)

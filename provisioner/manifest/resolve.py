@@ -16,7 +16,7 @@ from datetime import date
 from functools import lru_cache
 
 from provisioner.diagnostics import Diagnostic, error
-from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
+from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser, active_grants
 from provisioner.model import (
     Address,
     AppState,
@@ -218,7 +218,7 @@ class _Reading:
             billed=declared.billed,
             companies=declared.companies or frozenset({declared.billed}),
             production=declared.production,
-            apps=frozenset(Grant(app, AppState.ACTIVE) for app in declared.apps or ()),
+            apps=active_grants(declared.apps or ()),
             status=Status.ACTIVE if active else Status.TO_VALIDATE,
         )
         if not active:
@@ -240,7 +240,7 @@ class _Reading:
         if declared.billed not in companies:
             companies |= {declared.billed}
         apps = before.apps
-        if declared.apps is not None and apps != _active(declared.apps):
+        if declared.apps is not None and apps != active_grants(declared.apps):
             apps = _desired_apps(declared, before, self._policy.today, self._month_end)
         # compared before it is built: most readings find nothing changed
         if (
@@ -374,18 +374,12 @@ class _Reading:
 
 def _desired_apps(declared: DeclaredUser, before: User, today: date, ends: date) -> frozenset[Grant]:
     assert declared.apps is not None
-    return _active(declared.apps) | frozenset(_leftover(before, declared, today, ends))
+    return active_grants(declared.apps) | frozenset(_leftover(before, declared, today, ends))
 
 
 @lru_cache(maxsize=4096)
 def _all_active(apps: frozenset[Grant]) -> bool:
     return all(grant.state is AppState.ACTIVE for grant in apps)
-
-
-@lru_cache(maxsize=4096)
-def _active(apps: frozenset[str]) -> frozenset[Grant]:
-    """One set for all who have the same applications."""
-    return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
 def _leftover(before: User, declared: DeclaredUser, today: date, ends: date) -> Iterator[Grant]:

@@ -279,7 +279,7 @@ def apply_steps(
                     start.positions[address] = ResourceProgress(0, receipt.id, receipt.version)
                 else:
                     failed[address] = receipt.problem
-                    census.place(address, before)
+                    census.put(address, before)
                 yield Outcome(step, receipt.verdict, receipt.problem)
 
 
@@ -357,10 +357,10 @@ def _obstacle(
     """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"
-    faults = census.place(address, after(before, step))
+    faults = census.put(address, after(before, step))
     if not faults:
         return ""
-    census.place(address, before)
+    census.put(address, before)
     return f"{faults[0].code}: {faults[0].detail}"
 
 

@@ -15,7 +15,6 @@ from provisioner.ledger.outbox_state import OutboxState
 from provisioner.ledger.snapshot import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
-from provisioner.manifest.fields import did_you_mean, near_dossier
 from provisioner.manifest.resolve import Policy, resolve
 from provisioner.model import (
     Address,
@@ -34,6 +33,7 @@ from provisioner.planning.planner import PlanOptions, Resolution, make_plan, sel
 from provisioner.planning.steps import CreateUser
 from provisioner.portal import Capabilities, Portal, Snapshot, Verdict
 from provisioner.progress import ProgressFactory, no_progress
+from provisioner.spelling import did_you_mean, near_dossier
 from provisioner.workspace.settings import Workspace, read_manifests, with_settings
 
 

@@ -71,9 +71,9 @@ def _wave(ready: list[_Queue], census: StateIndex, tell: Callable[[int], object]
         wanted = after(before, step)
         if not balance.allows(before, wanted):
             continue
-        queue.faults = census.place(queue.change.address, wanted)
+        queue.faults = census.put(queue.change.address, wanted)
         if queue.faults:
-            census.place(queue.change.address, before)
+            census.put(queue.change.address, before)
         else:
             queue.steps.popleft()
             wave.append(step)
@@ -119,15 +119,15 @@ class _Balance:
 def _legal_alone(queue: _Queue, census: StateIndex) -> bool:
     address = queue.change.address
     before = census.get(address)
-    queue.faults = census.place(address, after(before, queue.steps[0][1]))
-    census.place(address, before)
+    queue.faults = census.put(address, after(before, queue.steps[0][1]))
+    census.put(address, before)
     return not queue.faults
 
 
 def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
     """The faults of what never joined, at the line that asks for it; a fault's echoes are left out."""
     for queue in stuck:
-        census.place(queue.change.address, queue.change.after)
+        census.put(queue.change.address, queue.change.after)
     impossible = {(fault.code, fault.address) for queue in stuck for fault in _end_faults(queue, census)}
     echoed = {address for queue in stuck for address in _companies_waiting_for(queue)}
     for queue in stuck:
@@ -150,8 +150,8 @@ def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
 def _end_faults(queue: _Queue, census: StateIndex) -> list[Diagnostic]:
     """Broken at the very end too, when everything has been done?"""
     address: Address = queue.change.address
-    census.place(address, queue.change.before)
-    return census.place(address, queue.change.after)
+    census.put(address, queue.change.before)
+    return census.put(address, queue.change.after)
 
 
 def _companies_waiting_for(queue: _Queue) -> Iterator[str]:

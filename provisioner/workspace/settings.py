@@ -19,6 +19,7 @@ from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.model import PortalTerms
 from provisioner.progress import ProgressCallback, ignore_progress
+from provisioner.rules import app_violation
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
 from provisioner.yaml_source.document import Document, Positions, digest_of, read_document
 
@@ -247,7 +248,6 @@ def _disagreements(document: Document, file: models.WorkspaceFile, root: Path) -
 
 
 def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterator[Diagnostic]:
-    from provisioner.manifest.load import app_problem
 
     presets: list[tuple[tuple[str, ...], models.Preset]] = [(("defaults",), file.defaults)]
     presets += [(("catalogue", "profiles", name), entry) for name, entry in file.catalogue.profiles.items()]
@@ -255,7 +255,7 @@ def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterato
         for position, app in enumerate(entry.apps or ()):
             if app not in file.catalogue.apps:
                 source = document.source(*path, "apps", position)
-                yield app_problem(path[-1], app, frozenset(file.catalogue.apps), source)
+                yield replace(app_violation(path[-1], app, file.catalogue.apps), source=source)
 
 
 def _given_twice(document: Document, section: str, secret: str, said: object) -> Iterator[Diagnostic]:

@@ -208,7 +208,7 @@ class Directory:
     def cache_user(self, resource: Resource) -> None:
         """Store a user as just read or written."""
         self._users[resource["id"]] = resource
-        self._index.place(user_address(resource["id"]), self.as_user(resource))
+        self._index.put(user_address(resource["id"]), self.as_user(resource))
 
     def cache_group(self, resource: Resource) -> None:
         """Store a group as just read or written; of two groups with one number the older one counts."""
@@ -217,7 +217,7 @@ class Directory:
         if company is None or self._group_of.setdefault(number, id_) != id_:
             return
         self._groups[id_] = resource
-        self._index.place(company_address(number), company)
+        self._index.put(company_address(number), company)
         members = {str(one.get("value")) for one in Path("", "members").elements(resource)}
         known = self._members_of.get(number, set())
         for user in known - members:
@@ -230,12 +230,12 @@ class Directory:
         self._groups.pop(self._group_of.pop(number), None)
         for user in set(self._members_of.get(number, ())):
             self.update_membership(user, (), (number,))
-        self._index.place(company_address(number), None)
+        self._index.put(company_address(number), None)
 
     def evict_user(self, id_: str) -> None:
         """Remove a user that no longer exists."""
         self._users.pop(id_, None)
-        self._index.place(user_address(id_), None)
+        self._index.put(user_address(id_), None)
 
     def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
         """Add a user to some companies and remove them from others."""
@@ -291,8 +291,8 @@ class Directory:
     def violations(self, address: Address, wanted: Held) -> list[Diagnostic]:
         """The rules that a resource with this value would violate."""
         before = self._index.get(address)
-        violations = self._index.place(address, wanted)
-        self._index.place(address, before)
+        violations = self._index.put(address, wanted)
+        self._index.put(address, before)
         return violations
 
     def is_billed(self, number: str) -> bool:
