@@ -64,9 +64,9 @@ def letters_in(folders: list[Path]) -> Counter[str]:
     return found
 
 
-def rows_of(place: Database, table: str) -> int:
+def rows_of(database: Database, table: str) -> int:
     """How many rows a table of the portal has."""
-    portal = SqlPortal(place, Operator.PARTNER, PortalTerms(), "", _never)
+    portal = SqlPortal(database, Operator.PARTNER, PortalTerms(), "", _never)
     try:
         with portal.read_transaction() as connection:
             (count,) = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
@@ -79,10 +79,10 @@ def _never() -> datetime:
     raise AssertionError
 
 
-def require_one_effect(place: Database, folders: list[Path]) -> None:
+def require_one_effect(database: Database, folders: list[Path]) -> None:
     """Each account is there once, each step was done once, each newcomer has one letter."""
-    assert rows_of(place, "client_user") == 2
-    assert rows_of(place, "receipt") == 4
+    assert rows_of(database, "client_user") == 2
+    assert rows_of(database, "receipt") == 4
     assert sorted(letters_in(folders).values()) == [1, 1]
 
 
@@ -91,7 +91,7 @@ def test_eight_appliers_with_separate_ledgers_do_each_step_once(
 ) -> None:
     """Row 7: they share only the portal, on a file and on a server; each newcomer has one letter."""
     schema = postgres.place()
-    for url, place in (
+    for url, database in (
         (f"sqlite:///{memory_path / 'portal.db'}", SqliteDatabase(memory_path / "portal.db")),
         (str(schema), schema),
     ):
@@ -101,9 +101,9 @@ def test_eight_appliers_with_separate_ledgers_do_each_step_once(
         # 5: the portal had changed since that run planned, so it wrote nothing
         assert set(codes) <= {0, 5, 7}, talk
         assert 0 in codes
-        require_one_effect(place, folders)
+        require_one_effect(database, folders)
         assert set(together(folders)) == {0}
-        require_one_effect(place, folders)
+        require_one_effect(database, folders)
 
 
 def test_eight_appliers_with_one_ledger_on_a_server_do_each_step_once(
@@ -198,7 +198,7 @@ def test_a_stopped_run_writes_nothing_once_another_took_its_place(
         # it may have had nothing left to write
         assert code == 6 or talk.endswith("Applied: 4 steps done, 2 e-mails sent.\n"), (number, talk)
         woken[code] += 1
-        fenced += "taken this one's place on the portal" in talk
+        fenced += "taken this one's database on the portal" in talk
         require_one_effect(SqliteDatabase(folder / "portal.db"), [folder])
         assert read_ledger(SqliteDatabase(folder / "ledger.db")).unsettled == ()
     assert woken[6] >= 10

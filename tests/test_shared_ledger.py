@@ -58,7 +58,7 @@ class Shared(NamedTuple):
     ledger: str
 
     @property
-    def place(self) -> Database:
+    def database(self) -> Database:
         return database_at(self.ledger, self.base)
 
     def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
@@ -107,7 +107,7 @@ def apart(postgres: PostgresServer, memory_path: Path) -> Share:
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poll the lock often, so that the tests are fast."""
     monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
     monkeypatch.setattr("provisioner.ledger.lock.RECONNECT_SECONDS", 0.02)
@@ -124,9 +124,9 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.01)
 
 
-def lapse(place: Database) -> None:
+def lapse(database: Database) -> None:
     """Let the holder's lease run out."""
-    with closing(place.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
+    with closing(database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")
 
 
@@ -153,10 +153,10 @@ def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> Non
         assert set(codes) <= {0, 6}
         assert 0 in codes
         assert sorted(shared.letters().values()) == [1, 1]
-        place = shared.place
-        done = [entry for made in read_runs(place, 20) for entry in read_entries(place, made.id)]
+        database = shared.database
+        done = [entry for made in read_runs(database, 20) for entry in read_entries(database, made.id)]
         assert Counter(entry.verdict for entry in done) == {"applied": 4}
-        assert {posted.state for posted in read_letters(place)} == {"sent"}
+        assert {posted.state for posted in read_letters(database)} == {"sent"}
 
 
 def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> None:
@@ -173,7 +173,7 @@ def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> No
         finally:
             process.kill()
             process.wait()
-    before = read_lock(shared.place)
+    before = read_lock(shared.database)
     assert before is not None
     assert apply(shared.folder("second")) == 0
     assert time.time() * 1000 < before.expires
@@ -192,11 +192,11 @@ def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Sha
             stopped = stopped_after(shared.folder("first", *posting), commit)
             if stopped is None:
                 break
-            lapse(shared.place)
+            lapse(shared.database)
             code = apply(shared.folder("second", *posting))
             os.kill(stopped, signal.SIGCONT)
             late = ended(stopped)
-        letters = {posted.letter.recipient: posted.state for posted in read_letters(shared.place)}
+        letters = {posted.letter.recipient: posted.state for posted in read_letters(shared.database)}
         unknown = {recipient for recipient, state in letters.items() if state == "unknown"}
         # a letter whose body it was about to send may still arrive: that one is parked and reported
         assert code == (7 if unknown else 0), commit
@@ -206,8 +206,8 @@ def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Sha
         assert max(arrived.values()) == 1, commit
         assert set(letters) - unknown <= set(arrived) <= set(letters), commit
         assert len(letters) == 2, commit
-        place = shared.place
-        done = [entry.verdict for made in read_runs(place, 9) for entry in read_entries(place, made.id)]
+        database = shared.database
+        done = [entry.verdict for made in read_runs(database, 9) for entry in read_entries(database, made.id)]
         assert done.count("applied") == 4, (commit, done)
         refused += late == 6
         parked += len(unknown)
@@ -237,7 +237,7 @@ def test_a_run_stopped_within_a_write_blocks_no_other_run(
         shared = apart()
         stopped = stopped_at(shared.folder("first"), boundary)
         assert stopped is not None
-        lapse(shared.place)
+        lapse(shared.database)
         assert apply(shared.folder("second")) == 0, boundary
         os.kill(stopped, signal.SIGCONT)
         late = ended(stopped)
@@ -294,7 +294,7 @@ def test_a_run_killed_anywhere_is_finished_by_another_machine(
         second = shared.folder("second")
         assert apply(second) == 0, (boundary, capsys.readouterr())
         assert sorted(shared.letters().values()) == [1, 1], boundary
-        assert nothing_to_do(second, capsys, shared.place), boundary
+        assert nothing_to_do(second, capsys, shared.database), boundary
         shutil.rmtree(shared.base)
 
 
@@ -314,7 +314,7 @@ def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
         assert code in (0, 1, 7), boundary
         assert apply(folder) == 0, (boundary, capsys.readouterr())
         assert sorted(shared.letters().values()) == [1, 1], boundary
-        assert nothing_to_do(folder, capsys, shared.place), boundary
+        assert nothing_to_do(folder, capsys, shared.database), boundary
         shutil.rmtree(shared.base)
     assert boundary > 20
     assert failed > 3
@@ -372,7 +372,7 @@ def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     last = shared.folder("last")
     assert apply(last) == 0, capsys.readouterr()
     assert sorted(shared.letters().values()) == [1, 1]
-    assert nothing_to_do(last, capsys, shared.place)
+    assert nothing_to_do(last, capsys, shared.database)
 
 
 @pytest.mark.timeout(300)
@@ -389,7 +389,7 @@ def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
         assert code in (1, 7), commit
         assert apply(folder) == 0, (commit, capsys.readouterr())
         assert sorted(shared.letters().values()) == [1, 1], commit
-        assert nothing_to_do(folder, capsys, shared.place), commit
+        assert nothing_to_do(folder, capsys, shared.database), commit
         shutil.rmtree(shared.base)
     assert commit > 5
 
