@@ -575,6 +575,8 @@ DAMAGES = {
     "the lock's age": "INSERT INTO lock VALUES (1, 'x', 'o', 'h', 1, '', 'c', 'yesterday', 1, 0, 0, '')",
     "the number of runs": "UPDATE fact SET value = 'many' WHERE name = 'fence'",
     "a letter": "UPDATE outbox SET context = '}{', state = 'unknown'",
+    "a letter's value": "UPDATE outbox SET context = '{\"first_name\":1}', state = 'unknown'",
+    "a letter's key twice": 'UPDATE outbox SET context = \'{"a":"","a":""}\', state = \'unknown\'',
     "a letter's state": "UPDATE outbox SET state = 'lost'",
     "a letter's date": "UPDATE outbox SET dated = 'soon', state = 'unknown'",
     "an entry": "UPDATE journal SET settled = NULL, verdict = '', effect = '[' WHERE seq = 1",

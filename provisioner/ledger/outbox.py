@@ -5,13 +5,13 @@ owed ▸ connecting ▸ body ▸ sent · failed · unknown
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.ledger.outbox_state import OutboxState, require_transition
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
+from provisioner.planning.codec import canonical, parse_json, reader
 from provisioner.storage.database import (
     Connection,
     Database,
@@ -114,7 +114,7 @@ class Outbox:
         with self._store.writing() as connection:
             connection.executemany(
                 "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
-                [(letter.recipient, _context_text(dict(letter.context)), letter.key) for letter in letters],
+                [(letter.recipient, canonical(dict(letter.context)), letter.key) for letter in letters],
             )
 
     def resend(self, key: str) -> None:
@@ -186,10 +186,12 @@ def letters_where(connection: Connection, where: str, values: Sequence[object] =
 
     # decoded together: one call for each row costs more than the letters
     with reject_corrupt_rows():
-        contexts = json.loads(f"[{','.join([row[0] for row in rows])}]")
+        contexts = reader(tuple[Mapping[str, str], ...])(
+            parse_json(f"[{','.join([row[0] for row in rows])}]")
+        )
         states = {text: OutboxState(text) for text in {row[8] for row in rows}}
         days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
-        if len(contexts) != len(rows) or not all(isinstance(context, dict) for context in contexts):
+        if len(contexts) != len(rows):
             raise ValueError("a letter's context is not one JSON object")
     return [
         OutboxEntry(
@@ -212,7 +214,7 @@ def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Let
         [
             (
                 letter.key, user, user_id, letter.recipient, letter.language, letter.template,
-                _context_text(dict(letter.context)), letter.dated.isoformat(), OutboxState.OWED, now,
+                canonical(dict(letter.context)), letter.dated.isoformat(), OutboxState.OWED, now,
             )
             for user, user_id, letter in letters
         ],
@@ -230,6 +232,3 @@ def _states(connection: Connection, keys: Sequence[str]) -> dict[str, OutboxStat
 
 def _claims(text: str) -> tuple[str, ...]:
     return tuple(text.split()[-MAX_CLAIMS:])
-
-
-_context_text = json.JSONEncoder(ensure_ascii=False, sort_keys=True).encode
