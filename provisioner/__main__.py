@@ -1,4 +1,8 @@
-"""The program, by its name or as ``python -m provisioner``: ready for Ctrl-C before anything is imported."""
+"""The program, by its name or as ``python -m provisioner``; handles Ctrl-C during the imports of ``cli``.
+
+This is the second place that catches, beside ``cli.run``, which cannot catch an interruption while ``cli`` is
+being imported.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """See :func:`provisioner.cli.main`."""
+    """Run :func:`provisioner.cli.main`; an interruption ends with exit code 8."""
     try:
         from provisioner.cli import main as command
 
@@ -14,13 +18,13 @@ def main() -> None:
     except KeyboardInterrupt:
         _stop()
     except RuntimeError as problem:
-        # Python 3.11 makes this of an interruption while it makes a class
+        # Python 3.11 raises this for an interruption in __set_name__, while it creates a class
         if not isinstance(problem.__cause__, KeyboardInterrupt):
             raise
         _stop()
     finally:
-        # after an interruption in code that was text (a dataclass is made so), handled or not, Python ends by
-        # that signal, unless it has run such code again: the exit code is to be ours
+        # after an interruption inside exec (dataclasses use it), Python ends by the signal instead of the
+        # exit code, unless exec has run again
         exec("")  # noqa: S102
 
 

@@ -116,7 +116,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(tmp_path: P
 
 WORK = (
     "load_workspace", "plan_workspace", "show_text", "load_sender", "check_templates", "open_portal_for",
-    "verify_precondition", "remember_adoptions", "unconverged_changes", "deliver", "_conclude",
+    "verify_precondition", "record_adoptions", "unconverged_changes", "deliver", "_conclude",
 )  # fmt: skip
 """The functions that an apply calls, in order."""
 

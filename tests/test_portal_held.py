@@ -24,7 +24,7 @@ from provisioner.model import Operator, State
 from provisioner.operations import apply as apply_module
 from provisioner.operations import pipeline as planning_module
 from provisioner.operations import portal_lease
-from provisioner.operations.apply import remember_adoptions
+from provisioner.operations.apply import record_adoptions
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.operations.portal_lease import hold_portal
@@ -131,7 +131,7 @@ def embedded(folder: Path) -> SqlPortal:
 def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_by_running_it_again(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remember = remember_adoptions
+    remember = record_adoptions
 
     def overtaken(*words: Any) -> None:
         portal = embedded(firm.folder)
@@ -142,7 +142,7 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
         portal.close()
         remember(*words)
 
-    monkeypatch.setattr(apply_module, "remember_adoptions", overtaken)
+    monkeypatch.setattr(apply_module, "record_adoptions", overtaken)
     said = firm("apply", "--auto-approve")
     assert said.code == 6
     assert "Another run has taken this one's place on the portal" in said.err

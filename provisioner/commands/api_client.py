@@ -30,7 +30,7 @@ def add(
     as_json: bool,
     clock: Clock = utc_now,
 ) -> int:
-    """A new client; its secret is shown once, here."""
+    """Make a client and print its secret, which is shown this once."""
     try:
         plain = fields.name(name)
     except fields.InvalidField as refused:
@@ -58,7 +58,7 @@ def add(
 def everyone(
     folder: Path, console: Console, *, url: str | None, as_json: bool, clock: Clock = utc_now
 ) -> int:
-    """Who may log in."""
+    """List the clients."""
     with _clients(folder, url, clock) as clients:
         found = clients.everyone()
     if as_json:
@@ -85,10 +85,10 @@ def everyone(
 
 
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
-    """Shut a client out."""
+    """Disable a client."""
     with _clients(folder, url, clock) as clients:
         known = clients.everyone()
-        # whoever is shut out has given his name up, and stands in the list with his id behind it
+        # a disabled client gives up its name: the list shows the name with its id behind it
         gone = [
             client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"
         ]
@@ -102,6 +102,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
-    """Those of a portal that is there: a url that was mistyped is no empty portal."""
+    """The clients of a portal that exists; a mistyped url does not create an empty portal."""
     with closing(open_served(replace(served_access(folder, url, clock=clock), making=False))) as portal:
         yield ApiClients(portal)

@@ -27,33 +27,33 @@ if TYPE_CHECKING:
     from provisioner.embedded.server.api_clients import ApiClients
 
 BACKLOG = 2_048
-"""Connections that wait to be accepted, at most."""
+"""The number of connections that wait to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where the service listens, and with which certificate."""
+    """The address of the service and its certificate."""
 
     host: str = "127.0.0.1"
     port: int = 8080
-    """0: any that is free."""
+    """0 takes any free port."""
     certificate: Path | None = None
-    """A PEM file, with its chain; without one the service speaks plain HTTP."""
+    """A PEM file with its chain; None for plain HTTP."""
     key: Path | None = None
-    """Likewise; None where it is in the certificate's file."""
+    """A PEM file; None if the key is in the certificate's file."""
     behind_proxy: bool = False
-    """A proxy before it speaks TLS, and says who asks."""
+    """A proxy in front of the service terminates TLS and forwards the client's address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What one client may ask for."""
+    """The limits of one client."""
 
     rate: float = 2_000
     """Requests a second."""
     token_seconds: int = 900
     failed_logins: float = 30
-    """A minute, from one address."""
+    """Per minute, from one address."""
 
 
 def serve(
@@ -66,9 +66,9 @@ def serve(
     public_url: str | None,
     clock: Clock = utc_now,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; says on stderr where, once ready. Raises :class:`ProvisionerError`."""
+    """Serve until SIGTERM or Ctrl-C; prints the address on stderr once ready."""
     _require_safe(listening)
-    public_url = _page(public_url)
+    public_url = _checked_url(public_url)
     try:
         from provisioner.embedded.server.http_protocol import run
     except ModuleNotFoundError as problem:
@@ -105,7 +105,7 @@ def serve(
                 listener,
                 certificate=str(listening.certificate) if listening.certificate else None,
                 key=str(listening.key) if listening.key else None,
-                listening=lambda: _say_ready(console, where, clients, _adding(access.root, url)),
+                listening=lambda: _say_ready(console, where, clients, _add_command(access.root, url)),
             )
     console.say("Stopped.")
     return 0
@@ -115,19 +115,19 @@ def _say_ready(console: Console, where: str, clients: ApiClients, adding: str) -
     hint = ""
     if not any(client.disabled is None for client in clients.everyone()):
         hint = f"\nNo client may log in yet. To make one:\n  {adding}"
-    # in one go: whoever waits for the address has the hint with it
+    # in one write: a program that waits for the address reads the hint with it
     console.say(f"The portal listens at {where}{hint}")
 
 
-def _adding(root: Path, url: str | None) -> str:
-    """The command that adds a client to this portal, and to no other one, wherever it is pasted."""
+def _add_command(root: Path, url: str | None) -> str:
+    """The command that adds a client to this portal, valid in any folder."""
     place = [] if url is None else ["--url", url]
     words = ["-C", str(root.resolve()), "api-client", "add", "NAME", "--role", "administrator", *place]
     return printable(shlex.join(["provisioner", *words]))
 
 
-def _page(public_url: str | None) -> str | None:
-    """As a workspace's own ``public_url:`` is read; it is not repeated, as there may be a password in it."""
+def _checked_url(public_url: str | None) -> str | None:
+    """The normalised url. The error does not repeat it, as it may hold a password."""
     if public_url is None:
         return None
     try:
@@ -137,7 +137,7 @@ def _page(public_url: str | None) -> str | None:
 
 
 def _require_safe(listening: Listening) -> None:
-    """Log-ins and names do not travel in clear. Raises :class:`UsageError`."""
+    """Raise :class:`UsageError` if log-ins and names would travel in clear."""
     if not listening.host:
         raise UsageError("Name the address to listen at.", "For example: --host 127.0.0.1")
     if listening.key is not None and listening.certificate is None:
@@ -145,7 +145,7 @@ def _require_safe(listening: Listening) -> None:
     if listening.certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # an encrypted key is refused, or OpenSSL would ask for its password
+            # without a password argument OpenSSL asks for one on the terminal
             context.load_cert_chain(listening.certificate, listening.key, password="")
         except FileNotFoundError:
             missing = next(

@@ -1,4 +1,4 @@
-"""``provisioner validate``: everything that can be said of the manifests without asking the portal."""
+"""``provisioner validate``: every problem of the manifests that can be found without the portal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from provisioner.workspace.settings import load_workspace
 
 
 def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """Report every problem of the run; 3 when one of them is an error."""
+    """Print every problem; returns 3 if one of them is an error."""
     try:
         workspace = load_workspace(folder)
-        with counting(console, "Reading") as tell:
-            declared, problems = read_declared(workspace, tell)
+        with counting(console, "Reading") as report:
+            declared, problems = read_declared(workspace, report)
         root = workspace.root
     except ManifestsInvalid as invalid:
         if not as_json:

@@ -181,7 +181,7 @@ def _run(
     start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
     ledger.journal.begin(command, digest(plan))
     try:
-        remember_adoptions(plan, ledger)
+        record_adoptions(plan, ledger)
         with view.applying(len(plan.steps)) as on_outcome:
             for outcome in apply_steps(plan, start, portal, ledger, stop):
                 report.outcomes.append(outcome)
@@ -220,9 +220,9 @@ def _read_settled(portal: Portal, ledger: Ledger, view: ApplyView) -> Snapshot:
 
 
 def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> int:
-    """Ask the portal how the steps of a run that was killed ended; returns how many had been done.
+    """Settle the steps of an interrupted run by the portal's receipts; returns how many had been done.
 
-    A step the portal never received is settled as skipped: it does not happen behind the plan's back.
+    A step that the portal never received is settled as skipped; it is done again only if the plan has it.
     """
     unsettled = ledger.snapshot().unsettled
     receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
@@ -239,7 +239,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
-    """Whom another ledger created goes by another name today, and whoever shall have it was never made."""
+    """True if the receipt is for a different account than the one that now holds this e-mail."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
     holder = snapshot.state.users.get(entry.address.removeprefix("user:"))
@@ -249,12 +249,12 @@ def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snap
 def apply_steps(
     plan: Plan, start: Baseline, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
-    """Do what is left of the plan, yielding each outcome once it is settled.
+    """Do the remaining steps of the plan; yields each outcome once it is settled.
 
-    A step that fails skips what the rules then forbid, and nothing else. When ``stop`` says so,
-    the batch in hand is finished and the rest is left undone.
+    After a failed step the steps that the rules then forbid are skipped, and no others. Once ``stop`` returns
+    True, the current batch is finished and the rest is left undone.
     """
-    census = StateIndex(start.state, start.terms)
+    index = StateIndex(start.state, start.terms)
     letters = {letter.user: letter for letter in plan.letters}
     failed: dict[Address, str] = {}
     batch = portal.capabilities().batch
@@ -265,8 +265,8 @@ def apply_steps(
             allowed: list[tuple[Step, Resource | None]] = []
             for planned in chunk:
                 address = planned.address
-                before = census.get(address)
-                obstacle = _obstacle(address, planned.step, before, failed, census)
+                before = index.get(address)
+                obstacle = _obstacle(address, planned.step, before, failed, index)
                 if obstacle:
                     failed.setdefault(address, obstacle)
                     yield Outcome(planned.step, Verdict.SKIPPED, obstacle)
@@ -279,12 +279,12 @@ def apply_steps(
                     start.positions[address] = ResourceProgress(0, receipt.id, receipt.version)
                 else:
                     failed[address] = receipt.problem
-                    census.put(address, before)
+                    index.put(address, before)
                 yield Outcome(step, receipt.verdict, receipt.problem)
 
 
-def remember_adoptions(plan: Plan, ledger: Ledger) -> None:
-    """Accounts that exist already become known to the ledger."""
+def record_adoptions(plan: Plan, ledger: Ledger) -> None:
+    """Record the accounts that the plan adopts in the ledger."""
     ledger.accounts.adopt(
         {
             adoption.user.key: Managed(adoption.id, adoption.email, adoption.phone, adoption.created)
@@ -294,12 +294,11 @@ def remember_adoptions(plan: Plan, ledger: Ledger) -> None:
 
 
 def step_key(portal: str, step: Step, id_: str, version: int) -> str:
-    """What makes a repetition harmless: the portal, the step, whom it is done to, and from which version.
+    """The idempotency key of a step: a digest of the portal, the resource, its version and the step.
 
-    An account is meant by its id, since its name may pass to another one. What does not exist yet has no
-    id, and as its version how often it was created before.
-
-    Never the run, the plan, the clock or chance, so that whoever repeats the step has the same key.
+    An account is identified by its id, because its e-mail may pass to another account. A resource that does
+    not exist yet has no id; its version is the number of times that it was created before. Run, plan and
+    clock are not part of the key, so a repetition of the step has the same key.
     """
     named = canonical([portal, id_ or str(address_of(step)), version])
     asked = writer(Step, without=("user",) if id_ else ())(step)
@@ -331,7 +330,7 @@ def _write(
 
 
 def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None) -> LedgerEffect:
-    """What the ledger shall remember once the portal has done this step."""
+    """What the ledger records once the portal has done this step."""
     match step:
         case CreateUser():
             profile = step.profile
@@ -349,18 +348,18 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
 
 
 def _obstacle(
-    address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], census: StateIndex
+    address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], index: StateIndex
 ) -> str:
-    """Why a step cannot be tried any more: its own resource failed, or a rule now forbids it.
+    """Why a step cannot be done: an earlier step on its resource failed, or a rule forbids it now.
 
-    Without an obstacle the step is counted as done.
+    Empty if it can be done; the index then has the resource as it is after the step.
     """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"
-    faults = census.put(address, after(before, step))
+    faults = index.put(address, after(before, step))
     if not faults:
         return ""
-    census.put(address, before)
+    index.put(address, before)
     return f"{faults[0].code}: {faults[0].detail}"
 
 

@@ -1,4 +1,4 @@
-"""What commands read first: workspace, manifests, portal, ledger."""
+"""Opening the portal and the ledger of a workspace, and reading its manifests without the portal."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests
 
 PARALLELISM = 10
-"""Steps under way at once, unless ``--parallelism`` says otherwise."""
+"""The default of ``--parallelism``: the number of concurrent steps."""
 
 PORTAL_SECRET = "PROVISIONER_PORTAL_SECRET"
-"""The environment variable with the portal's secret, where the workspace names no other place."""
+"""The environment variable of the portal's secret, unless the workspace names another place."""
 
 
 def utc_now() -> datetime:
-    """The system's clock, aware of its zone."""
+    """The current time in UTC."""
     return datetime.now(UTC)
 
 
 def read_declared(
-    workspace: Workspace, tell: ProgressCallback = ignore_progress
+    workspace: Workspace, report: ProgressCallback = ignore_progress
 ) -> tuple[Declared, list[Diagnostic]]:
-    """The manifests and every problem in them that shows without asking the portal."""
-    declared, problems = read_manifests(workspace, digests=False, tell=tell)
+    """The manifests, and every problem that can be found without the portal."""
+    declared, problems = read_manifests(workspace, digests=False, tell=report)
     return declared, [*problems, *check(declared, workspace.settings)]
 
 
@@ -78,7 +78,7 @@ def portal_secret(workspace: Workspace) -> str:
 
 
 def ledger_location(workspace: Workspace) -> Database:
-    """Where the workspace's ledger is; opens nothing."""
+    """The database of the workspace's ledger; opens nothing."""
     place = workspace.ledger
     secret = ""
     if not place.url.startswith("sqlite:"):

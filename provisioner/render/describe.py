@@ -1,7 +1,7 @@
-"""A field, a change and a step, said in plain English.
+"""A field, a change and a step in plain English, as every output format of a plan shows them.
 
-These words are shared by every form of a plan. They hold other people's text as it is: whoever
-prints them makes it safe for where it goes (``visible`` for a terminal, ``escaped`` for Markdown).
+The texts hold values from outside unchanged. Each format makes them safe for its output: ``printable`` for a
+terminal, ``escaped`` for Markdown.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ Names = Mapping[str, str]
 
 
 class Heading(NamedTuple):
-    """The first line of a change; ``subject`` is empty where the company's heading names it."""
+    """The first line of a change; ``subject`` is empty for a change of the company itself."""
 
     symbol: str
     words: str
@@ -146,7 +146,7 @@ def format_siren(siren: str | None) -> str:
 
 
 def format_origin(change: Change) -> FieldChange | None:
-    """Why this change is in the plan, and the line of the manifest that asks for it."""
+    """The reason of the change and the line of the manifest that declares it."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
@@ -155,7 +155,7 @@ def format_origin(change: Change) -> FieldChange | None:
 
 
 def heading_of(change: Change) -> Heading:
-    """What happens to whom."""
+    """The first line of a change: what happens, and to which user or company."""
     symbol = change.action.symbol
     if isinstance(change.after, Company):
         return Heading(symbol, "New company" if change.before is None else "Company changes")
@@ -181,10 +181,10 @@ def _user_words(change: Change, after: User) -> str:
 
 
 def field_changes(change: Change, names: Names, letter: PlannedLetter | None = None) -> Iterator[FieldChange]:
-    """One line an attribute: what is given, changed or taken."""
+    """One entry for each attribute that is given, changed or taken away."""
     before, after = change.before, change.after
     if isinstance(after, Company):
-        yield from _company_facts(before if isinstance(before, Company) else None, after)
+        yield from _company_changes(before if isinstance(before, Company) else None, after)
         return
     was = before if isinstance(before, User) else None
     if was is None or change.action is Action.REOPEN:
@@ -198,41 +198,41 @@ def field_changes(change: Change, names: Names, letter: PlannedLetter | None = N
         yield FieldChange("+", "welcome e-mail", "none")
 
 
-def _company_facts(before: Company | None, after: Company) -> Iterator[FieldChange]:
+def _company_changes(before: Company | None, after: Company) -> Iterator[FieldChange]:
     if before is None:
-        # its name stands in the heading, right above
+        # the heading right above has its name
         if after.siren:
             yield FieldChange("+", "SIREN", format_siren(after.siren))
         yield FieldChange("+", "billing", format_billing(after.billing))
         return
-    yield from _moved("name", before.name, after.name)
-    yield from _moved("SIREN", format_siren(before.siren), format_siren(after.siren))
+    yield from _changed("name", before.name, after.name)
+    yield from _changed("SIREN", format_siren(before.siren), format_siren(after.siren))
     if before.billing is None or after.billing is None:
-        yield from _moved("billing", format_billing(before.billing), format_billing(after.billing))
+        yield from _changed("billing", format_billing(before.billing), format_billing(after.billing))
     else:
-        yield from _moved("billing", BILLED[before.billing.mode], BILLED[after.billing.mode])
-        yield from _moved("offer", before.billing.offer, after.billing.offer)
+        yield from _changed("billing", BILLED[before.billing.mode], BILLED[after.billing.mode])
+        yield from _changed("offer", before.billing.offer, after.billing.offer)
 
 
-def _moved(label: str, before: str, after: str) -> Iterator[FieldChange]:
+def _changed(label: str, before: str, after: str) -> Iterator[FieldChange]:
     if before != after:
         yield FieldChange("~", label, f"{before} {ARROW} {after}")
 
 
-def _type_said(user: User) -> str:
+def _format_type(user: User) -> str:
     return f"{TYPES[user.type]}, {SEES_ALL}" if user.is_administrator else TYPES[user.type]
 
 
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[FieldChange]:
-    """All that a new or reopened account has; what differs from before it was closed shows both."""
+    """Everything that a new or reopened account has; for a reopened one, differences show both values."""
     if before is not None:
         yield from _person(before, after)
     if before is None or before.type is after.type:
-        yield FieldChange("+", "type", _type_said(after))
+        yield FieldChange("+", "type", _format_type(after))
     else:
-        yield from _moved("type", TYPES[before.type], _type_said(after))
+        yield from _changed("type", TYPES[before.type], _format_type(after))
     if before is not None:
-        yield from _moved(
+        yield from _changed(
             "billed company", format_company(before.billed, names), format_company(after.billed, names)
         )
     yield FieldChange("+", "companies", _companies_of(after, names))
@@ -242,7 +242,7 @@ def _arrival(before: User | None, after: User, names: Names) -> Iterator[FieldCh
         yield FieldChange("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
     else:
         yield from _production(before, after)
-    yield FieldChange("+", "applications", _apps_said(after.apps))
+    yield FieldChange("+", "applications", _format_apps(after.apps))
     if before is not None and (lost := _apps(before) - _apps(after)):
         yield FieldChange("-", "no longer uses", ", ".join(sorted(lost)))
     if before is None and after.phone:
@@ -250,20 +250,20 @@ def _arrival(before: User | None, after: User, names: Names) -> Iterator[FieldCh
 
 
 def _companies_of(user: User, names: Names) -> str:
-    said = [f"{format_company(user.billed, names)} (billed)"]
-    said += [format_company(number, names) for number in sorted(user.companies - {user.billed})]
-    return ", ".join(said)
+    parts = [f"{format_company(user.billed, names)} (billed)"]
+    parts += [format_company(number, names) for number in sorted(user.companies - {user.billed})]
+    return ", ".join(parts)
 
 
 def _apps(user: User) -> set[str]:
     return {grant.app for grant in user.apps}
 
 
-def _apps_said(apps: Iterable[Grant]) -> str:
-    return ", ".join(_app_said(grant) for grant in sorted(apps, key=lambda grant: grant.app)) or "none"
+def _format_apps(apps: Iterable[Grant]) -> str:
+    return ", ".join(_format_app(grant) for grant in sorted(apps, key=lambda grant: grant.app)) or "none"
 
 
-def _app_said(grant: Grant) -> str:
+def _format_app(grant: Grant) -> str:
     match grant.state:
         case AppState.ACTIVE:
             return grant.app
@@ -281,8 +281,8 @@ def _on(day: date | None) -> str:
 def _edits(before: User, after: User, names: Names) -> Iterator[FieldChange]:
     yield from _person(before, after)
     if before.type is not after.type:
-        yield from _moved("type", TYPES[before.type], _type_said(after))
-    yield from _moved(
+        yield from _changed("type", TYPES[before.type], _format_type(after))
+    yield from _changed(
         "billed company", format_company(before.billed, names), format_company(after.billed, names)
     )
     if given := after.companies - before.companies:
@@ -308,13 +308,13 @@ def _label(words: str, number: int) -> str:
 
 
 def _person(before: User, after: User) -> Iterator[FieldChange]:
-    yield from _moved("name", before.name, after.name)
-    yield from _moved("e-mail, which is the log-in", before.email, after.email)
-    yield from _moved("phone", format_phone(before.phone), format_phone(after.phone))
+    yield from _changed("name", before.name, after.name)
+    yield from _changed("e-mail, which is the log-in", before.email, after.email)
+    yield from _changed("phone", format_phone(before.phone), format_phone(after.phone))
 
 
 def _app_edits(before: User, after: User) -> Iterator[FieldChange]:
-    """Applications gathered by what becomes of them, each kind on its line."""
+    """Applications grouped by what happens to them, one entry for each kind."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
     lines: dict[tuple[str, str], list[str]] = {}
@@ -348,7 +348,7 @@ def _login(before: User | None, after: User, names: Names) -> Iterator[FieldChan
         symbol, words = LOGINS[(status, after.status)]
         yield FieldChange(symbol, "log-in", words)
     elif status is not None:
-        yield from _moved("log-in", STATUSES[status], STATUSES[after.status])
+        yield from _changed("log-in", STATUSES[status], STATUSES[after.status])
     if before is not None and before.is_open and not after.is_open:
         yield FieldChange("-", "no longer sees", format_companies(before.companies, names))
 

@@ -18,14 +18,14 @@ from provisioner.render.sanitize import columns, printable
 from provisioner.render.wrap import wrap
 
 LineOf = Callable[[str, int], str | None]
-"""``line_of(file, line)``: the text of a line, without its end; None when it cannot be had."""
+"""``line_of(file, line)``: the text of a line without its end; None if it cannot be read."""
 
 _TITLES = {Severity.ERROR: ("Error", "1;31"), Severity.WARNING: ("Warning", "1;33")}
 _TAB = "    "
 _REACH = 400  # code points kept on either side of the column: more than any window shows
 _NARROWEST = 40
 
-# a line is shown as it stands, but for a password somebody wrote where none belongs
+# a password that was written into a manifest by mistake is masked
 _SECRET = re.compile(
     r"""(://[^\s/@:]*:)\S+(?=@)
       | ((?i:password|passwd|secret|token|mot[ _-]de[ _-]passe)["']?\s*:\s*).+
@@ -35,9 +35,9 @@ _SECRET = re.compile(
 
 
 def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
-    """Every problem as a block, in source order, and how many there were; empty for none.
+    """A block for each problem, in source order, and their number; empty for none.
 
-    ``width`` is the terminal's, in columns. Nothing from outside reaches the text unfiltered.
+    ``width`` is in columns. Text from outside is made printable.
     """
     if not diagnostics:
         return ""
@@ -47,7 +47,7 @@ def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colou
 
 
 def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
-    """The same for programs: names as in Terraform's ``validate -json``, text unaltered."""
+    """The problems for programs: keys as in Terraform's ``validate -json``, text unaltered."""
     return [
         {
             "severity": str(problem.severity),
@@ -90,7 +90,7 @@ def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> It
 
 
 def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
-    """The line with a caret under the column; nothing when the line cannot be had or is blank."""
+    """The line with a caret under the column; nothing if the line is missing or blank."""
     line = line_of(source.file, source.line)
     if line is None or not line.strip():
         return

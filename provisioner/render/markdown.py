@@ -1,7 +1,7 @@
-"""A plan as Markdown for the comment of a merge request: within the platform's limit, whatever its size.
+"""A plan as Markdown for the comment of a merge request, within the platform's limit for a plan of any size.
 
-Values are shown as plain words where they are nothing but words, and as code otherwise: a platform
-finds no mention, no reference, no link and no markup in code. The counts never give way to the limit.
+Values that are plain words are shown as text, all others as code, in which a platform finds no mention,
+reference, link or markup. The counts are always complete.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from provisioner.render.overview import (
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""GitHub's, in characters; kept here in bytes, which are never fewer."""
+"""GitHub's limit in characters, applied to bytes, which are never fewer."""
 
 SKELETON = 8_192
-"""More bytes than the words that never give way take: headings, counts, tags and the notes about cuts."""
+"""Bytes reserved for what is never cut: headings, counts, tags and the notes about cuts."""
 
 LONGEST = 400
-"""Characters of one value that are shown."""
+"""The number of characters of one value that are shown."""
 
 _WORD = r"[^\W\d_]+(?:[-'’][^\W\d_]+)*"
 _PLAIN = re.compile(
@@ -60,21 +60,21 @@ def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
         raise ValueError(f"a comment needs {2 * SKELETON:,} bytes at least, not {limit:,}")
     names = names_of(plan)
     room = _Room(limit - SKELETON)
-    # what a reviewer must not overlook is written first, and what changes gets what the rest leaves
+    # the risks take their room first; the changes get what the other parts leave
     opening = "".join(_opening(plan, names, room))
     beside = "".join(_beside(plan, room.part(4)))
     return opening + "".join(_changes(plan, names, room)) + beside
 
 
 class _Room:
-    """Bytes left to write in; what a part takes, the whole has not any more."""
+    """Bytes left; what a part takes is also taken from the whole."""
 
     def __init__(self, size: int, whole: _Room | None = None) -> None:
         self._left = size
         self._whole = whole
 
     def take(self, text: str) -> bool:
-        """Whether the text still fits; if so, its place is taken."""
+        """True if the text still fits; its bytes are then taken."""
         size = len(text.encode())
         if size > self._left or (self._whole is not None and not self._whole.take(text)):
             return False
@@ -82,23 +82,23 @@ class _Room:
         return True
 
     def part(self, share: int) -> _Room:
-        """A part that takes no more than one ``share``-th of what is left now."""
+        """A part with one ``share``-th of the bytes that are left now."""
         return _Room(self._left // share, self)
 
 
 def escaped(text: str) -> str:
-    """Text inside Markdown: what is not plain words becomes code, in which nothing acts."""
+    """Text for Markdown: everything but plain words becomes code, which has no effect."""
     return _by_runs(text, lambda words: words, _code)
 
 
 def _in_tag(text: str) -> str:
-    """The same inside HTML, where Markdown is not read."""
+    """Text for an HTML tag inside Markdown, where Markdown is not read."""
     return _by_runs(text, html.escape, lambda words: f"<code>{html.escape(words)}</code>")
 
 
 def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
     words = printable(_cut(text)).split()
-    # "1) Ann" would begin a numbered list where a line begins with it
+    # "1) Ann" at the beginning of a line would begin a numbered list
     numbered = words[:1] if words and _NUMBERING.fullmatch(words[0]) else []
     runs = [(False, word) for word in numbered]
     runs += [(safe, " ".join(run)) for safe, run in groupby(words[len(numbered) :], key=_is_plain)]
@@ -106,7 +106,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """The comma or colon after a value belongs to our sentence."""
+    """Leave the comma or colon after a value outside the code: it belongs to the sentence."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 
@@ -143,14 +143,14 @@ def _opening(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _risks(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
-    told = risks(plan, names)
-    if not told and plan.changes:
+    found = risks(plan, names)
+    if not found and plan.changes:
         yield f"{NOBODY_SEES_MORE}\n\n"
-    if told:
+    if found:
         yield "### Read this first\n\n"
-        for number, risk in enumerate(told):
+        for number, risk in enumerate(found):
             yield f"- **{risk.headline}.** {risk.meaning}\n"
-            yield from _listed(risk.entries, "  ", room.part(len(told) - number))
+            yield from _listed(risk.entries, "  ", room.part(len(found) - number))
         yield "\n"
 
 
@@ -220,7 +220,7 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
-    """The first blocks, as many as there is room for."""
+    """As many of the first blocks as there is room for."""
     fitting = []
     for block in blocks:
         if not room.take(block):
@@ -256,8 +256,8 @@ def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) 
 
 
 def _beside(plan: Plan, room: _Room) -> Iterator[str]:
-    told = sections(plan)
-    for number, section in enumerate(told):
+    found = sections(plan)
+    for number, section in enumerate(found):
         yield f"<details>\n<summary>{section.title} ({len(section.entries):,})</summary>\n\n"
-        yield from _listed(section.entries, "", room.part(len(told) - number))
+        yield from _listed(section.entries, "", room.part(len(found) - number))
         yield "\n</details>\n\n"

@@ -1,12 +1,12 @@
-"""A plan as a whole, as a reviewer wants it told: in short, what to beware of, then company by company.
+"""The parts of a plan that every output format shows: summary, risks, changes by company, sections.
 
-Every form of a plan is laid out from this; like ``describe``, it holds other people's text as it is.
+Like ``describe``, it holds values from outside unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -25,12 +25,12 @@ from provisioner.render.describe import (
 NO_CHANGES = "No changes. The portal is as the manifests say."
 NOBODY_SEES_MORE = "No new administrator, no further company for anybody, no account closed or reopened."
 LISTED = 20
-"""How many entries of a list are shown; the counts always include all."""
+"""The number of entries of a list that are shown; the counts always include all."""
 LISTS_ALL = "provisioner plan --json lists them all"
 
 
 class Risk(NamedTuple):
-    """What must not be overlooked: how much of it, what it means, and who."""
+    """A kind of change that a reviewer must not overlook: its count, its meaning, and each case."""
 
     headline: str
     meaning: str
@@ -38,7 +38,7 @@ class Risk(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Something true beside the changes, and whom it concerns."""
+    """A kind of notice beside the changes, and each case."""
 
     title: str
     entries: tuple[str, ...]
@@ -46,10 +46,10 @@ class Section(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What changes in one company: the company itself, and the people billed to it afterwards."""
+    """The changes of one company: the company itself, and the users billed to it afterwards."""
 
     number: str
-    changes: list[Change] = field(default_factory=list)
+    changes: tuple[Change, ...]
 
 
 NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
@@ -65,11 +65,11 @@ NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
     (NoticeKind.LETTER_UNKNOWN, "E-mails that may or may not have arrived"),
     (NoticeKind.LETTER_FAILED, "E-mails that were refused"),
 )
-"""The sections of notices in reading order; endings, billing and interrupted runs have their own places."""
+"""The sections of notices, in reading order; endings, billing and interrupted runs are shown elsewhere."""
 
 
 def names_of(plan: Plan) -> Names:
-    """The name of each company mentioned, as it will be."""
+    """The name of each company in the plan, as it is after the plan."""
     changed = {
         change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
     }
@@ -77,7 +77,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """The line scripts look for; what is reopened comes first, so that the rest always reads the same."""
+    """The line that scripts search for. Reopened accounts come first, so that the rest never varies."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -103,7 +103,7 @@ def in_short(plan: Plan) -> str:
 
 
 def risks(plan: Plan, names: Names) -> list[Risk]:
-    """What a reviewer must not overlook, worst first; empty when there is nothing of the kind."""
+    """The risks of the plan, worst first."""
     people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
     administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
     widened = [
@@ -129,7 +129,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
     ]
     stopping = _dated(_notices(plan, NoticeKind.BILLING_STOPS))
     interrupted = [notice.detail for notice in _notices(plan, NoticeKind.INTERRUPTED)]
-    told = (
+    found = (
         _risk(
             administrators,
             "new administrator",
@@ -173,7 +173,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
             "Whether it was done is found out before anything else is.",
         ),
     )
-    return [risk for risk in told if risk.entries]
+    return [risk for risk in found if risk.entries]
 
 
 def _risk(entries: list[str], one: str, many: str, meaning: str) -> Risk:
@@ -207,17 +207,17 @@ def _dated(notices: Iterable[Notice]) -> list[str]:
 
 
 def groups(plan: Plan) -> list[Group]:
-    """The changes by company, in the order of their numbers; the company's own change comes first."""
-    found: dict[str, Group] = {}
+    """The changes by company, in the order of the numbers; the change of the company itself comes first."""
+    found: dict[str, list[Change]] = {}
     for change in sorted(plan.changes, key=lambda change: change.address.kind):
         number = change.after.billed if isinstance(change.after, User) else change.after.number
-        found.setdefault(number, Group(number)).changes.append(change)
-    return [found[number] for number in sorted(found)]
+        found.setdefault(number, []).append(change)
+    return [Group(number, tuple(found[number])) for number in sorted(found)]
 
 
 def sections(plan: Plan) -> list[Section]:
-    """What is worth knowing beside the changes; empty sections are left out."""
-    told = [
+    """The sections beside the changes, without empty ones."""
+    found = [
         Section("Welcome e-mails to send", tuple(_letters(plan))),
         Section("Applications that end", tuple(_endings(plan))),
         *(
@@ -226,7 +226,7 @@ def sections(plan: Plan) -> list[Section]:
         ),
         Section("What this program remembers", tuple(_records(plan))),
     ]
-    return [section for section in told if section.entries]
+    return [section for section in found if section.entries]
 
 
 def _letters(plan: Plan) -> Iterator[str]:
@@ -238,7 +238,7 @@ def _letters(plan: Plan) -> Iterator[str]:
 
 
 def _endings(plan: Plan) -> list[str]:
-    """By date: the endings set before, and those that this plan sets."""
+    """The applications that end, by date: set earlier, and set by this plan."""
     set_now = [
         Notice(
             NoticeKind.ENDING,

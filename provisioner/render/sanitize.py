@@ -1,7 +1,7 @@
-r"""Text from outside, made safe to show: the one door between strangers' words and any output of ours.
+r"""Text from outside, made safe to show. Every such text passes through here before it is printed.
 
-Escape codes, control, bidirectional and zero-width characters are written out (``\x1b``, ``\u202e``),
-and so is what a CI system would obey in a log line (``::set-env``, ``##[command]``).
+Control, bidirectional and zero-width characters are written as escapes (``\x1b``, ``\u202e``), and so are the
+characters that begin a command of a CI system in a log line (``::set-env``, ``##[command]``).
 """
 
 from __future__ import annotations
@@ -12,37 +12,37 @@ import unicodedata
 
 from provisioner.manifest.fields import is_hidden
 
-# at "::" GitHub listens, at "##[" and "##vso[" Azure and older runners, anywhere in a line
+# GitHub obeys "::", Azure and older runners "##[" and "##vso[", anywhere in a line
 _COMMANDS = re.compile(r":(?=:[A-Za-z])|#(?=#(?:\[|vso\[))")
 
 
 def printable(text: str) -> str:
-    """The text on one line, with nothing hidden in it and nothing in it that acts."""
+    """The text on one line, with hidden characters and CI commands escaped."""
     if not text.isprintable() or not _is_latin(text):
-        text = "".join(map(_shown, text))
+        text = "".join(map(_printable_character, text))
     if "::" in text or "##" in text:
         text = _COMMANDS.sub(lambda found: _escape(found[0]), text)
     return text
 
 
 def _is_latin(text: str) -> bool:
-    """Nothing beyond Latin letters with their accents: one column each, and none hidden that is printable."""
+    """True for Latin letters alone: each printable one takes one column, and none is hidden."""
     return text.isascii() or max(text) < "\u0250"
 
 
 def printable_lines(text: str) -> str:
-    """The same for a text of several lines, each by itself."""
+    """The text with each of its lines made printable."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_json(value: object) -> str:
-    """The value as JSON that says the same, in which nothing is hidden and nothing acts."""
+    """The value as JSON, with hidden characters and CI commands escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return escape_json(text)
 
 
 def escape_json(text: str) -> str:
-    """The same JSON, with escapes for what is hidden or acts; such characters stand in its strings alone."""
+    """The same JSON value with hidden characters and CI commands escaped, which occur in strings alone."""
     if not text.isascii() or "\x7f" in text:
         text = "".join(_in_json(c) if c != "\n" and is_hidden(c) else c for c in text)
     return text.replace("::", ":\\u003a").replace("##", "#\\u0023")
@@ -53,7 +53,7 @@ def _in_json(character: str) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
-def _shown(character: str) -> str:
+def _printable_character(character: str) -> str:
     if unicodedata.category(character) == "Zs":
         return " "
     return _escape(character) if is_hidden(character) else character
@@ -67,7 +67,7 @@ def _escape(character: str) -> str:
 
 
 def columns(text: str) -> int:
-    """How many columns a terminal gives this text: wide characters two, combining marks none."""
+    """The width of the text on a terminal: two columns for wide characters, none for combining marks."""
     if _is_latin(text):
         return len(text)
     return sum(map(_columns_of, text))

@@ -1,7 +1,7 @@
-"""A plan as text for people: what happens and what to beware of first, then company by company.
+"""A plan as text for people: the summary and the risks, then the changes of each company.
 
-Every symbol has a word beside it, and colour and Unicode are decoration: without them the text says the
-same. What begins in the first column is always this program's own words, never a value.
+Every symbol has a word beside it; the text is complete without colour and Unicode. The first column always
+has words of the program, never a value.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 
 
 class Line(NamedTuple):
-    """One line before it is wrapped: what follows the break stands ``hang`` columns further in.
+    """One line before it is wrapped; continuation lines are indented by ``hang`` more columns.
 
     ``symbol`` goes before the text and has its own colour; ``paint`` colours the whole line instead. A
-    ``whole`` line, a command to copy or the line that scripts look for, is not broken.
+    ``whole`` line is never broken: a command to copy, or the line that scripts search for.
     """
 
     text: str = ""
@@ -59,28 +59,28 @@ class Line(NamedTuple):
 
 
 def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: bool = True) -> str:
-    """The whole plan. ``width`` is in columns; only a single word that is longer goes beyond it.
+    """The whole plan. ``width`` is in columns; only a single longer word exceeds it.
 
-    With ``unicode`` off, this program's own words are ASCII; names stay as they are.
+    Without ``unicode``, the program's words are ASCII; values stay as they are.
     """
     names = names_of(plan)
-    told = risks(plan, names)
+    found = risks(plan, names)
     page = _Page(width, colour, unicode)
     warnings = [problem for problem in plan.diagnostics if not problem.is_error]
     lines = chain(
         _opening(plan),
         _problems("Errors", plan.errors),
-        _risks(told, plan),
+        _risks(found, plan),
         _changes(plan, names),
         _sections(plan),
         _problems("Warnings", warnings),
-        _ending(plan, told),
+        _ending(plan, found),
     )
     return "".join(f"{row}\n" for line in lines for row in page.rows(line))
 
 
 class _Page:
-    """Lays out lines on a page of one width."""
+    """Lays out lines for one width."""
 
     def __init__(self, width: int, colour: bool, unicode: bool) -> None:
         self._width = width
@@ -88,7 +88,7 @@ class _Page:
         self._unicode = unicode
 
     def rows(self, line: Line) -> Iterator[str]:
-        """The line, broken between words where it is too long."""
+        """The line, broken between words if it is too long."""
         text = printable(line.text)
         if not (self._unicode or text.isascii()):
             text = text.translate(_ASCII)
@@ -137,14 +137,14 @@ def _problems(title: str, problems: Sequence[Diagnostic]) -> Iterator[Line]:
             yield Line(line.strip(), 10 if command else 6, whole=command)
 
 
-def _risks(told: list[Risk], plan: Plan) -> Iterator[Line]:
-    if not told:
+def _risks(found: list[Risk], plan: Plan) -> Iterator[Line]:
+    if not found:
         if plan.changes:
             yield Line(NOBODY_SEES_MORE)
         return
     yield Line()
     yield Line("READ THIS FIRST", paint="risk")
-    for risk in told:
+    for risk in found:
         yield Line(f"{risk.headline}. {risk.meaning}", 2, "!", "risk", hang=0)
         yield from _listed(risk.entries, 6)
 
@@ -191,11 +191,11 @@ def _sections(plan: Plan) -> Iterator[Line]:
         yield from _listed(section.entries, 2)
 
 
-def _ending(plan: Plan, told: list[Risk]) -> Iterator[Line]:
+def _ending(plan: Plan, found: list[Risk]) -> Iterator[Line]:
     yield Line()
     if plan.errors:
         count = count_of(len(plan.errors), "error")
         yield Line(f"This plan cannot be applied: {count} to put right, see above.", paint="risk")
-    if told:
-        yield Line(f"To check before you agree: {'; '.join(risk.headline for risk in told)}.", paint="risk")
+    if found:
+        yield Line(f"To check before you agree: {'; '.join(risk.headline for risk in found)}.", paint="risk")
     yield Line(counts(plan), paint="heading", whole=True)

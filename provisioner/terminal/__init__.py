@@ -1,6 +1,6 @@
-"""What is drawn on a terminal: console, questions and progress; plus output streams that do not fail.
+"""The terminal: console, questions and progress, and output streams whose failure stops no run.
 
-Nothing here knows about plans or portals. Commands use it; operations receive callbacks instead.
+It knows neither plans nor portals. Commands use it; operations receive callbacks instead.
 
 To add a way of reporting: add it to ``console``.
 """

@@ -1,4 +1,4 @@
-"""Where a command speaks: the answer on stdout, the talk on stderr, and colour as decoration."""
+"""The console of a command: the answer on stdout, everything else on stderr, colour as decoration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.errors import Cancelled
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two streams and what may be done with them."""
+    """The two output streams and their abilities."""
 
     stdout: TextIO
     stderr: TextIO
@@ -24,33 +24,33 @@ class Console:
     unicode: bool = True
     width: int = 80
     interactive: bool = False
-    """Somebody sits there and can be asked."""
+    """A user can be asked."""
     bar: bool = False
-    """stderr is a terminal where a line can be drawn again and again."""
+    """stderr is a terminal where a line can be drawn over itself."""
     invocation: str = ""
-    """The command as it was given: what finishes a job that was stopped."""
+    """The command as the user gave it, which also finishes an interrupted run."""
 
     def answer(self, text: str) -> None:
-        """The result, for people and programs alike."""
+        """Write the result on stdout."""
         self.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def say(self, text: str) -> None:
-        """What happens meanwhile; never part of the result."""
+        """Write progress, a warning or a question on stderr."""
         self.stderr.write(text if text.endswith("\n") else text + "\n")
         self.stderr.flush()
 
     def confirm(self, question: str) -> bool:
-        """Ask; only the word yes is a yes. Raises :class:`Cancelled` at Ctrl-C."""
+        """True if the user answers ``yes``. Raises :class:`Cancelled` at Ctrl-C."""
         self.stdout.flush()
         try:
-            # whoever can read the question can stop here already
+            # inside the block: Ctrl-C may arrive as soon as the question is shown
             self.stderr.write(f"{question} Only 'yes' is accepted: ")
             self.stderr.flush()
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             raise Cancelled("\nStopped; nothing was written.", f"To finish: {self.invocation}") from None
         if not answer:
-            # the end of input, as Ctrl-D gives it, leaves the cursor behind the question
+            # Ctrl-D leaves the cursor behind the question
             self.say("")
         return answer.strip() == "yes"
 
@@ -60,12 +60,12 @@ def system_console(*, no_color: bool = False, no_input: bool = False, invocation
     environment = os.environ
     terminal = sys.stdout.isatty()
     plain = no_color or bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
-    asked = terminal and sys.stdin is not None and sys.stdin.isatty() and not environment.get("CI")
+    can_ask = terminal and sys.stdin is not None and sys.stdin.isatty() and not environment.get("CI")
     encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            # a name that this terminal cannot show is spelled out instead of ending the run
+            # a character that the terminal cannot show is escaped instead of ending the run
             reconfigure(errors="backslashreplace")
     return Console(
         sys.stdout,
@@ -73,7 +73,7 @@ def system_console(*, no_color: bool = False, no_input: bool = False, invocation
         colour=terminal and not plain,
         unicode=encoding.startswith("utf"),
         width=_width(environment, terminal),
-        interactive=asked and not no_input,
+        interactive=can_ask and not no_input,
         bar=sys.stderr.isatty() and environment.get("TERM") != "dumb" and not environment.get("CI"),
         invocation=invocation,
     )
@@ -86,7 +86,7 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
 
 
 class Interruption:
-    """Ctrl-C, remembered: what is in hand is finished first. A second one ends at once."""
+    """True once the user pressed Ctrl-C: the current batch is finished first. A second one ends at once."""
 
     def __init__(self) -> None:
         self.wanted = False
@@ -98,7 +98,7 @@ class Interruption:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[Interruption]:
-    """Within this block Ctrl-C and a polite end (SIGTERM) only ask to stop."""
+    """Within this block Ctrl-C and SIGTERM set the interruption instead of raising."""
     import signal
     import threading
 
@@ -107,15 +107,15 @@ def interruptible(console: Console) -> Iterator[Interruption]:
         yield interruption
         return
 
-    def remember(number: int, frame: FrameType | None) -> None:
+    def on_signal(number: int, frame: FrameType | None) -> None:
         if interruption.wanted:
             signal.default_int_handler(number, frame)
         interruption.wanted = True
-        # straight to the descriptor: the stream may be in the middle of a write of its own
+        # straight to the descriptor: the signal may interrupt a write of the stream
         with suppress(OSError, ValueError):
             os.write(console.stderr.fileno(), b"\nStopping after the step in hand ...\n")
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption
     finally:

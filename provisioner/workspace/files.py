@@ -1,4 +1,4 @@
-"""Files of a workspace: found without surprises, read within bounds, written whole or not at all."""
+"""Files of a workspace: found inside it, read within limits, written atomically."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
     Never waits for a pipe or a device. Raises :class:`WorkspaceError`.
     """
     try:
-        # not blocking, or a named pipe would hang the run before it can be seen to be one
+        # non-blocking: opening a named pipe would wait for its writer
         descriptor = os.open(path, _READING)
         try:
             status = os.fstat(descriptor)
@@ -61,9 +61,9 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
 
 
 def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[str, str]:
-    """The texts of a folder's files that end in ``suffix``, by name; none where there is no such folder.
+    """The texts of a folder's files that end in ``suffix``, by name; empty if there is no such folder.
 
-    Links may lead anywhere ``within``, and not out of it. Raises :class:`WorkspaceError`.
+    Raises :class:`WorkspaceError` for a link that leaves the folder ``within``.
     """
     inside = os.path.join(os.path.realpath(within), "")
     texts: dict[str, str] = {}
@@ -88,7 +88,7 @@ def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[s
 
 
 def _read(descriptor: int, expected: int, most: int) -> bytes:
-    """Up to ``most`` bytes, whatever size the file was said to have."""
+    """Up to ``most`` bytes; ``expected`` is the size that the system reports."""
     content = os.read(descriptor, min(expected, most))
     while len(content) < most and (more := os.read(descriptor, min(most - len(content), _CHUNK))):
         content += more
@@ -96,9 +96,9 @@ def _read(descriptor: int, expected: int, most: int) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file for its owner's eyes (0600), whole or not at all. Raises :class:`WorkspaceError`.
+    """Write a file atomically, readable by its owner alone (0600). Raises :class:`WorkspaceError`.
 
-    What was there before stays until the new content is safe on the disk.
+    The previous file stays until the new content is on the disk.
     """
     import tempfile
 
@@ -124,7 +124,7 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing. Raises :class:`WorkspaceError`."""
+    """Create a folder and its missing parents. Raises :class:`WorkspaceError`."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as problem:
@@ -135,7 +135,7 @@ def make_folder(path: Path) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """True where there is anything but an empty folder, be it a link that leads nowhere.
+    """True if the path exists and is not an empty folder; a broken link counts as existing.
 
     Raises :class:`WorkspaceError`.
     """
@@ -146,7 +146,7 @@ def is_taken(path: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder lasting, where the system can. Raises ``OSError`` for a failing disk."""
+    """Write the names in a folder to the disk, if the system can. Raises ``OSError`` for a failing disk."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -154,13 +154,13 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as problem:
-        # a folder that may not be opened, or a file system without such a call: the file itself is safe
+        # the folder may not be opened, or the file system has no such call: the file itself is written
         if problem.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
             raise
 
 
 def resource_folder(name: Literal["templates", "schemas"]) -> Path:
-    """Where the program's own templates and schemas are: in the package, or beside it in a checkout."""
+    """The folder of the program's templates or schemas: in the package, or beside it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_shipped" / name, package.parent / name):
         if folder.is_dir():
@@ -171,11 +171,11 @@ def resource_folder(name: Literal["templates", "schemas"]) -> Path:
 def manifest_files(
     root: Path, entries: Sequence[str], sources: Sequence[Source] = ()
 ) -> tuple[list[str], list[Diagnostic]]:
-    """The manifest files that ``manifests:`` names, by their names in the workspace, sorted.
+    """The manifest files that ``manifests:`` names, as sorted names relative to the workspace.
 
-    A folder stands for every ``*.yaml`` and ``*.yml`` below it; names that begin with a dot are passed
-    over. A file that has several names is listed once. What cannot be followed is a diagnostic each, at
-    the entry's place in ``sources`` (by default the beginning of provisioner.yaml).
+    A folder stands for every ``*.yaml`` and ``*.yml`` below it, except names that begin with a dot. A file
+    with several names is listed once. Each entry that cannot be followed gives a diagnostic, at its place in
+    ``sources`` (by default the beginning of provisioner.yaml).
     """
     search = _Search(root)
     for number, entry in enumerate(entries):
@@ -186,12 +186,12 @@ def manifest_files(
 _name_of = attrgetter("name")
 
 
-class _Full(Exception):
-    """More files than a workspace may have."""
+class _TooManyFiles(Exception):
+    """The workspace has more files than the limit."""
 
 
 class _Search:
-    """The files found so far, by their real path, and the problems on the way.
+    """The files found so far, by their real path, and the problems.
 
     ``name`` is always relative to the workspace, with forward slashes; ``real`` has no links in it.
     """
@@ -207,7 +207,7 @@ class _Search:
         self._source = Source(WORKSPACE_FILE, 1, 1)
 
     def follow(self, entry: str, source: Source) -> None:
-        """Find what one entry names."""
+        """Add the files that one entry names."""
         self._entry, self._source = entry, source
         if reason := _not_inside(entry):
             self._refuse(f'manifests: names "{entry}", {reason}', _MEND_ENTRY)
@@ -220,11 +220,11 @@ class _Search:
             self._refuse(detail, _MEND_ENTRY)
         except OSError as problem:
             self._unreadable(name, problem)
-        except _Full:
+        except _TooManyFiles:
             self._refuse(f"There are more than {limits.MAX_FILES:,} files.", "Make several workspaces.")
 
     def _visit(self, name: str, depth: int) -> None:
-        """A file or folder that may be a link, or anything. Raises ``OSError``."""
+        """Add a path of any kind, also a link. Raises ``OSError``."""
         mode = os.stat(self._path(name)).st_mode
         real = os.path.realpath(self._path(name))
         if real != self._real_root and not real.startswith(os.path.join(self._real_root, "")):
@@ -241,7 +241,7 @@ class _Search:
             detail = f"{name} lies more than {limits.MAX_FOLDER_DEPTH} folders deep."
             self._refuse(detail, "Put these files in a folder nearer the top.")
             return
-        if real in self._folders:  # two names for one folder, or a link that goes round
+        if real in self._folders:  # another name of the same folder, or a link to a parent
             return
         self._folders.add(real)
         with os.scandir(self._path(name)) as children:
@@ -274,7 +274,7 @@ class _Search:
                 self._refuse(f"{name!a} has a name that is not UTF-8.", "Rename the file.")
                 return
         if len(self.found) >= limits.MAX_FILES:
-            raise _Full
+            raise _TooManyFiles
         self.found.setdefault(real, name)
 
     def _path(self, name: str) -> str:
@@ -291,7 +291,7 @@ class _Search:
 
 
 def _not_inside(entry: str) -> str:
-    """Why an entry cannot be a path inside the workspace; empty if it can."""
+    """Why an entry is no path inside the workspace; empty if it is one."""
     path = PurePosixPath(entry)
     if not entry.strip() or "\0" in entry:
         return "which is no name."
@@ -309,7 +309,7 @@ def _not_inside(entry: str) -> str:
 
 
 def _similar(path: str) -> str:
-    """The name nearby that was probably meant, as a sentence; empty if there is none."""
+    """A hint with the most similar name in the folder; empty if there is none."""
     folder, name = os.path.split(path)
     with suppress(OSError):
         from difflib import get_close_matches
@@ -320,7 +320,7 @@ def _similar(path: str) -> str:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Raises :class:`WorkspaceError` for a folder, a pipe or a device: replacing it would destroy it."""
+    """Raise :class:`WorkspaceError` for a folder, a pipe or a device, which must not be replaced."""
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):

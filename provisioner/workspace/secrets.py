@@ -1,4 +1,4 @@
-"""Secrets, read from where a workspace names them: an environment variable or a file, never YAML."""
+"""Secrets, read from the environment variable or the file that a workspace names; never from YAML."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from provisioner.workspace.files import read_bytes
 def secret_of(
     root: Path, variable: str, file: str, *, what: str, error: type[ProvisionerError], usual: str = ""
 ) -> str:
-    """The secret; "" where none is named. ``what`` says whose it is: "the mail password".
+    """The secret, or "" if none is named. ``what`` names it in errors: "the mail password".
 
-    ``usual`` is the variable that is looked at, without insisting, when neither place is named.
-    Raises ``error``.
+    ``usual`` is the variable that is read if neither a variable nor a file is named; it may be unset.
+    Raises ``error`` for a named secret that is missing or empty.
     """
     if variable:
         if variable not in os.environ:
@@ -39,7 +39,7 @@ def secret_of(
 def _in_file(path: Path, file: str, what: str, error: type[ProvisionerError]) -> str:
     sentence = f"{what[0].upper()}{what[1:]} cannot be read"
     try:
-        # editors of some systems begin a file with a mark that is no part of it
+        # some editors begin a file with a byte order mark
         secret = read_bytes(path, MAX_FILE_BYTES).decode("utf-8-sig").strip()
     except WorkspaceError as problem:
         raise error(f"{sentence}: {problem}", f"Check {file}.") from problem
