@@ -128,7 +128,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
 def test_a_disabled_client_is_out_with_its_tokens(served: Served) -> None:
     with closing(served.portal()) as direct:
         clients = ApiClients(direct)
-        client, secret = clients.add("soon gone", clients.everyone()[0].role, frozenset({"portal.read"}), NOW)
+        client, secret = clients.add("soon gone", clients.all()[0].role, frozenset({"portal.read"}), NOW)
         answer = httpx2.post(
             f"{served.url}/oauth/token",
             data={"grant_type": "client_credentials"},

@@ -662,7 +662,7 @@ def test_a_long_body_is_read_while_others_are_answered(
 
 def _token(books: ClientStore) -> str:
     clients = ApiClients(books)
-    client = next(one for one in clients.everyone() if one.name == "administrator")
+    client = next(one for one in clients.all() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)
 
 
@@ -776,7 +776,7 @@ def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
     with os.fdopen(writing, "w") as stuck:
         log = AccessLog(stuck)
         for number in range(50_000):
-            log.tell(
+            log.record(
                 method="GET", endpoint="users", path="/v1/users", status=200, ms=1.0, client="c", bytes=number
             )  # fmt: skip
         reader = threading.Thread(target=lambda: read.append(_all_of(reading)))
@@ -807,10 +807,10 @@ def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
     disk = _Disk()
     log = AccessLog(disk)
     line: dict[str, Any] = {"method": "GET", "path": "/v1/users", "status": 200, "ms": 1.0, "client": "c"}
-    log.tell(endpoint="first", bytes=1, **line)
+    log.record(endpoint="first", bytes=1, **line)
     assert disk.refused.wait(20)
     disk.room.set()
-    log.tell(endpoint="second", bytes=1, **line)
+    log.record(endpoint="second", bytes=1, **line)
     log.close()
     assert json.loads(disk.getvalue())["endpoint"] == "second"
 
@@ -820,7 +820,7 @@ def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> 
     raw.problem = OSError(errno.ENOSPC, "No space left on device")
     with TextIOWrapper(BufferedWriter(raw)) as stream:
         log = AccessLog(stream, partial(forget_failure, stream))
-        log.tell(
+        log.record(
             method="GET", endpoint="users", path="/v1/users", status=200, ms=1.0, client="c", bytes=1
         )  # fmt: skip
         log.close()

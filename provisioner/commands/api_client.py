@@ -60,7 +60,7 @@ def everyone(
 ) -> int:
     """List the clients."""
     with _clients(folder, url, clock) as clients:
-        found = clients.everyone()
+        found = clients.all()
     if as_json:
         words = [
             {
@@ -87,7 +87,7 @@ def everyone(
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
     """Disable a client."""
     with _clients(folder, url, clock) as clients:
-        known = clients.everyone()
+        known = clients.all()
         # a disabled client gives up its name: the list shows the name with its id behind it
         gone = [
             client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"

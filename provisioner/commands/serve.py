@@ -113,7 +113,7 @@ def serve(
 
 def _say_ready(console: Console, where: str, clients: ApiClients, adding: str) -> None:
     hint = ""
-    if not any(client.disabled is None for client in clients.everyone()):
+    if not any(client.disabled is None for client in clients.all()):
         hint = f"\nNo client may log in yet. To make one:\n  {adding}"
     # in one write: a program that waits for the address reads the hint with it
     console.say(f"The portal listens at {where}{hint}")

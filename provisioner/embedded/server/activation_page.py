@@ -1,8 +1,7 @@
-"""The page behind an activation link: GET shows it, POST uses the link, nothing else does.
+"""The page behind an activation link: GET shows it, and only POST uses the link.
 
-Scanners of mail open links, so looking never counts. The link itself is the right to use it: whoever
-forges a request from another site would have to know it, and then needs no forgery. What a browser says about
-where a request comes from is heeded all the same.
+Mail scanners open links, so GET changes nothing. The link is the credential: a request forged by another site
+would have to contain it. Sec-Fetch-Site is checked nevertheless.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 
 LINK_LENGTH = 60
-"""The last part of an activation link is longer."""
+"""The least length of the last part of an activation link."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
@@ -58,7 +57,7 @@ HEADERS: dict[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Vary": "Accept-Language",
 }
-"""Of every page."""
+"""The headers of every page."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +129,9 @@ _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
 
 
 async def visit(service: Service, request: Request) -> Response | None:
-    """The answer at an activation link; None where no such page lies.
+    """The response at an activation link; None for any other path.
 
-    Raises :class:`Problem`, and :class:`PortalError` where nobody knows whether one does.
+    Raises :class:`Problem`, and :class:`PortalError` if the portal cannot be read.
     """
     about = await service.read(lambda host: host.about())
     token = token_of(request.scope["path"], about.public_url)
@@ -152,7 +151,7 @@ def token_of(path: str, public_url: str) -> str:
     """The last part of an activation link's path; empty for any other path."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
-    # at the root of the host, only what looks like a link is one
+    # at the root of the host only long paths are links
     if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
         return ""
     return token
@@ -174,13 +173,13 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 def page(kind: str, language: str) -> bytes:
     """One page: ``open``, ``done``, ``gone``, ``elsewhere`` or ``away``."""
     words = _PAGES[language][kind]
-    # what was done cannot be shown again: the link is used
+    # the link is used, so this page cannot be shown in the other language
     other, name = _OTHER[language] if kind != "done" else ("", "")
     elsewhere = f'<a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a>' if other else ""
     title, text = html.escape(words.title), html.escape(words.text)
     form = note = ""
     if words.button:
-        # to this very address, whatever stands before us; the language goes along
+        # a relative address, because a proxy may have changed the path
         form = (
             f'<form method="post" action="?lang={language}">'
             f"<button>{html.escape(words.button)}</button></form>"
@@ -196,7 +195,7 @@ def page(kind: str, language: str) -> bytes:
 
 
 def language_of(chosen: str, accepted: str) -> str:
-    """``fr`` or ``en``: as chosen, else as Accept-Language prefers; French where neither says."""
+    """``fr`` or ``en``: as chosen, else from Accept-Language, else French."""
     if chosen in _PAGES:
         return chosen
     best, language = 0.0, "fr"

@@ -1,9 +1,8 @@
-"""Who may log in: clients and their tokens, in the portal's own database, with nothing that opens it.
+"""API clients and their tokens, stored as digests in the portal's database.
 
-Secrets and tokens are 32 random bytes of ours, so a plain digest of them is as good as a slow one: there is
-nothing to guess from. Tokens are kept in the database, not in the memory of one process: several
-services on one database accept each other's, a restart costs nobody a new one, and a client that is
-disabled is out everywhere at once. A log-in changes no content: neither counter nor stamp moves.
+Secrets and tokens are 32 random bytes, so a fast digest is as safe as a slow one. Tokens are stored in the
+database: several services on one database accept the same tokens, tokens survive a restart, and disabling a
+client takes effect in all services. A log-in changes neither counter nor stamp.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ SECRET_BYTES = 32
 
 
 class ClientStore(Protocol):
-    """The portal's database, for what is no content of the portal."""
+    """The portal's database, for clients and tokens."""
 
     def write_transaction(self) -> AbstractContextManager[Connection]:
         """One write transaction."""
         ...
 
     def read_transaction(self) -> AbstractContextManager[Connection]:
-        """One consistent view."""
+        """One read transaction."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """A program that may log in."""
+    """A program that may log in, and its role."""
 
     id: str
     name: str
@@ -48,8 +47,8 @@ class ApiClient:
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """What a token stands for."""
+class ClientSession:
+    """The client, role and scopes of a token."""
 
     client: str
     """The client's id."""
@@ -62,14 +61,14 @@ class Session:
 class ApiClients:
     """The clients of one portal."""
 
-    def __init__(self, books: ClientStore) -> None:
-        self._books = books
+    def __init__(self, store: ClientStore) -> None:
+        self._store = store
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
-        """A new client and its secret, which nobody can tell again. Raises :class:`UsageError`."""
+        """A new client and its secret, which is not stored. Raises :class:`UsageError`."""
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        with self._books.write_transaction() as connection:
+        with self._store.write_transaction() as connection:
             if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
                 raise UsageError(
                     f"There is a client called {name} already.",
@@ -78,19 +77,19 @@ class ApiClients:
             connection.execute(
                 "INSERT INTO api_client (id, name, secret_hash, role, scopes, created) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (client.id, name, digest(secret), str(role), _words(scopes), client.created),
+                (client.id, name, digest(secret), str(role), _joined(scopes), client.created),
             )
         return client, secret
 
-    def everyone(self) -> list[ApiClient]:
+    def all(self) -> list[ApiClient]:
         """All clients, by name."""
-        with self._books.read_transaction() as connection:
+        with self._store.read_transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
-        """Shut a client out, by its name or id; its name is free again. Raises :class:`UsageError`."""
-        with self._books.write_transaction() as connection:
+        """Disable a client by name or id, which frees its name. Raises :class:`UsageError`."""
+        with self._store.write_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
             ).fetchone()
@@ -109,11 +108,11 @@ class ApiClients:
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
         """The client with these credentials, unless it is disabled."""
-        with self._books.read_transaction() as connection:
+        with self._store.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
             ).fetchone()
-        # compared also where there is nobody, so that both take the same time
+        # compare in any case, so that an unknown client takes the same time
         known = hmac.compare_digest(digest(secret), row[-1] if row else digest(""))
         if row is None or not known:
             return None
@@ -121,26 +120,28 @@ class ApiClients:
         return client if client.disabled is None else None
 
     def issue(self, client: ApiClient, scopes: frozenset[str], now: datetime, seconds: int) -> str:
-        """A token for this client; tokens that have expired are swept away."""
+        """A new token for this client; expired tokens are deleted."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
-        with self._books.write_transaction() as connection:
+        with self._store.write_transaction() as connection:
             connection.execute("DELETE FROM api_token WHERE expires <= ?", (instant,))
             connection.execute(
                 "INSERT INTO api_token (hash, client, scopes, expires) VALUES (?, ?, ?, ?)",
-                (digest(token), client.id, _words(scopes), instant + seconds),
+                (digest(token), client.id, _joined(scopes), instant + seconds),
             )
         return token
 
-    def session(self, token_hash: str) -> Session | None:
-        """What a token, by its :func:`digest`, stands for; None where nobody has it, or a disabled client."""
-        with self._books.read_transaction() as connection:
+    def session(self, token_hash: str) -> ClientSession | None:
+        """The session of a token by its :func:`digest`; None if unknown, or if its client is disabled."""
+        with self._store.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
                 "JOIN api_client c ON c.id = t.client WHERE t.hash = ? AND c.disabled IS NULL",
                 (token_hash,),
             ).fetchone()
-        return Session(row[0], Operator(row[1]), frozenset(row[2].split()), int(row[3])) if row else None
+        return (
+            ClientSession(row[0], Operator(row[1]), frozenset(row[2].split()), int(row[3])) if row else None
+        )
 
 
 _COLUMNS = "id, name, role, scopes, created, disabled"
@@ -150,10 +151,10 @@ def _client(row: Any) -> ApiClient:
     return ApiClient(row[0], row[1], Operator(row[2]), frozenset(row[3].split()), row[4], row[5])
 
 
-def _words(scopes: frozenset[str]) -> str:
+def _joined(scopes: frozenset[str]) -> str:
     return " ".join(sorted(scopes))
 
 
 def digest(secret: str) -> str:
-    """What is kept of a secret or token."""
+    """The stored form of a secret or token."""
     return sha256(secret.encode()).hexdigest()

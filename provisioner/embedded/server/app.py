@@ -1,4 +1,4 @@
-"""The border: every request is checked here, in one order, before anything is done about it.
+"""The ASGI application: checks every request, in one order, before its handler runs.
 
 found? ─▶ acceptable? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
  404        400, 406      401      429       403           413, 408      400, 428     415, 400, 422
@@ -25,7 +25,7 @@ from starlette.routing import Route
 
 from provisioner.embedded.server import activation_page, oauth
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.api_clients import Session
+from provisioner.embedded.server.api_clients import ClientSession
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem, unavailable
 from provisioner.embedded.server.rate_limit import TokenBuckets
@@ -42,19 +42,19 @@ from provisioner.embedded.server.service import CheckedRequest, Service, Service
 from provisioner.errors import Locked, PortalError, ProvisionerError
 
 ANSWER_SECONDS = 60.0
-"""How long a database may take; what it does later is found by whoever asks again with the same key."""
+"""The time limit of the database; a repeated request with the same key finds what is done later."""
 
 ANONYMOUS_RATE = 50.0
-"""Requests a second from one address with no token, or an invented one; four times as many at once.
+"""Requests a second from one address without a valid token; four times as many in a burst.
 
-Whether the service is up and ready is answered to everybody: whoever watches it may share an address.
+Health checks are not limited: monitoring may share an address with other clients.
 """
 
-MOST_AT_ONCE = 1_000
-"""Requests under way; one more is told to come back."""
+MAX_REQUESTS = 1_000
+"""Requests under way at once; further ones get 503."""
 
-SHORT_BODY = 16 * 1024
-"""Bytes that are read in no time."""
+INLINE_BODY = 16 * 1024
+"""Bytes up to which a body is parsed in the event loop; longer ones in a thread."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -63,84 +63,86 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """What one client may ask for."""
+    """The limits of one client or address."""
 
     rate: float = 2_000
-    """Requests a second, in the long run; twice as many at once."""
+    """Requests a second; twice as many in a burst."""
     failed_logins: float = 30
-    """A minute from one address, and at once."""
+    """A minute from one address, and in a burst."""
     logins: float = 300
-    """A minute by one client, and at once: each leaves a token in the database."""
+    """A minute by one client, and in a burst: each stores a token in the database."""
     token_seconds: int = 900
     body_seconds: float = 30
     behind_proxy: bool = False
-    """The last entry of X-Forwarded-For is the address, as the proxy before us saw it; where that is none,
-    the proxy's own counts."""
+    """The client's address is the last entry of X-Forwarded-For, or the proxy's own if that is no address."""
 
 
 class PortalApp:
     """The ASGI application."""
 
-    def __init__(self, service: Service, bounds: ServerLimits, log: AccessLog) -> None:
+    def __init__(self, service: Service, limits: ServerLimits, log: AccessLog) -> None:
         self._service = service
-        self._bounds = bounds
+        self._limits = limits
         self._log = log
-        self._rates = TokenBuckets(bounds.rate, 2 * bounds.rate, time.monotonic)
-        self._failures = TokenBuckets(bounds.failed_logins / 60, bounds.failed_logins, time.monotonic)
-        self._logins = TokenBuckets(bounds.logins / 60, bounds.logins, time.monotonic)
-        self._strangers = TokenBuckets(ANONYMOUS_RATE, 4 * ANONYMOUS_RATE, time.monotonic)
+        self._rates = TokenBuckets(limits.rate, 2 * limits.rate, time.monotonic)
+        self._failures = TokenBuckets(limits.failed_logins / 60, limits.failed_logins, time.monotonic)
+        self._logins = TokenBuckets(limits.logins / 60, limits.logins, time.monotonic)
+        self._anonymous = TokenBuckets(ANONYMOUS_RATE, 4 * ANONYMOUS_RATE, time.monotonic)
         self._under_way = 0
         paths: dict[str, dict[str, Operation]] = {}
-        for entry in ROUTES:
-            paths.setdefault(entry.path, {})[entry.method] = entry
-        routes = [Route(path, self._endpoint(by), methods=list(by)) for path, by in paths.items()]
+        for operation in ROUTES:
+            paths.setdefault(operation.path, {})[operation.method] = operation
+        routes = [
+            Route(path, self._endpoint(by_method), methods=list(by_method))
+            for path, by_method in paths.items()
+        ]
         self._app = Starlette(
             routes=routes,
-            exception_handlers={HTTPException: self._nowhere, Problem: _refused, Exception: _failed},
+            exception_handlers={HTTPException: self._fallback, Problem: _refused, Exception: _failed},
         )
         self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; it is answered, whatever happens, and logged."""
+        """Answer and log one request; an exception becomes a 500 response."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        begun, told = time.monotonic(), {"status": 0, "bytes": 0}
-        scope["told"] = told
+        started, sent = time.monotonic(), {"status": 0, "bytes": 0}
+        scope["sent"] = sent
 
-        async def noting(message: MutableMapping[str, Any]) -> None:
+        async def counting_send(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                told["status"] = message["status"]
+                sent["status"] = message["status"]
                 if scope["scheme"] == "https":
                     message = {**message, "headers": [*message["headers"], _HSTS]}
-            told["bytes"] += len(message.get("body", b""))
+            sent["bytes"] += len(message.get("body", b""))
             await send(message)
 
         self._under_way += 1
         try:
-            if self._under_way > MOST_AT_ONCE:
+            if self._under_way > MAX_REQUESTS:
                 raise unavailable("Too many requests are under way.")
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, counting_send)
         except ClientDisconnect:
             pass
-        except Exception as problem:  # noqa: BLE001  (a defect is answered and told, and ends nothing else)
-            if not told["status"]:
-                await _response(_problem_of(problem))(scope, receive, noting)
+        except Exception as problem:  # noqa: BLE001  (a defect is answered and logged, and ends nothing else)
+            if not sent["status"]:
+                await _response(_problem_of(problem))(scope, receive, counting_send)
         finally:
             self._under_way -= 1
-            self._note(scope, begun, told)
+            self._log_request(scope, started, sent)
 
-    def _note(self, scope: Scope, begun: float, told: dict[str, int]) -> None:
-        entry: Operation | None = scope.get("entry")
-        session: Session | None = scope.get("session")
-        self._log.tell(
+    def _log_request(self, scope: Scope, started: float, sent: dict[str, int]) -> None:
+        operation: Operation | None = scope.get("operation")
+        session: ClientSession | None = scope.get("session")
+        self._log.record(
             method=scope["method"] if scope["method"] in _METHODS else "other",
-            endpoint=entry.name if entry else scope.get("page", ""),
-            path=entry.path if entry else "",
-            status=told["status"],
-            ms=(time.monotonic() - begun) * 1000,
+            endpoint=operation.name if operation else scope.get("page", ""),
+            path=operation.path if operation else "",
+            status=sent["status"],
+            ms=(time.monotonic() - started) * 1000,
             client=session.client if session else scope.get("client_id", ""),
-            bytes=0 if scope["method"] == "HEAD" else told["bytes"],
+            bytes=0 if scope["method"] == "HEAD" else sent["bytes"],
         )
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -153,86 +155,86 @@ class PortalApp:
 
     # --- one request ---
 
-    def _endpoint(self, by: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
+    def _endpoint(self, by_method: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
-            entry = by[method]
-            request.scope["entry"] = entry
-            return _response(await self._answer(entry, request))
+            operation = by_method[method]
+            request.scope["operation"] = operation
+            return _response(await self._answer(operation, request))
 
         return endpoint
 
-    async def _answer(self, entry: Operation, request: Request) -> ServiceResponse:
+    async def _answer(self, operation: Operation, request: Request) -> ServiceResponse:
         try:
             headers = read_headers(request.scope["headers"])
             _require_acceptable(headers.get("accept"))
-            if entry.name == "token":
-                async with asyncio.timeout(self._bounds.body_seconds + ANSWER_SECONDS):
+            if operation.name == "token":
+                async with asyncio.timeout(self._limits.body_seconds + ANSWER_SECONDS):
                     return await self._log_in(request, headers)
             session = None
-            if entry.access:
+            if operation.access:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    session = await self._admit(entry, request, headers)
-            elif entry.name not in _WATCHED:
-                self._meet(self._address(request, headers))
-            asked = await self._check(entry, request, headers, session)
+                    session = await self._authorise(operation, request, headers)
+            elif operation.name not in _WATCHED:
+                self._limit_anonymous(self._address(request, headers))
+            checked = await self._check(operation, request, headers, session)
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await HANDLERS[entry.name](self._service, asked)
+                return await HANDLERS[operation.name](self._service, checked)
         except ProvisionerError as problem:
             raise _problem_of(problem) from problem
         except TimeoutError:
             raise unavailable("The database does not answer.") from None
 
-    def _meet(self, address: str) -> None:
-        """Somebody who has not logged in: every answer costs us something, too."""
-        if wait := self._strangers.take(address):
-            raise _busy("Too many requests come from this address.", wait)
+    def _limit_anonymous(self, address: str) -> None:
+        """Take one from the rate of an address without a token. Raises :class:`Problem` (429)."""
+        if wait := self._anonymous.take(address):
+            raise _rate_limited("Too many requests come from this address.", wait)
 
-    async def _recognize(self, token: str, address: str) -> Session:
-        """Whose token it is; whoever invents some is a stranger like others."""
-        if not self._service.knows(token) and (wait := self._strangers.wait(address)):
-            raise _busy("Too many requests come from this address.", wait)
+    async def _session_of(self, token: str, address: str) -> ClientSession:
+        """The session of a token; unknown tokens count against the rate of their address."""
+        if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
+            raise _rate_limited("Too many requests come from this address.", wait)
         try:
             return await self._service.session(token)
         except Problem:
-            self._strangers.take(address)
+            self._anonymous.take(address)
             raise
 
-    async def _admit(self, entry: Operation, request: Request, headers: Any) -> Session:
-        """Whose request it is, and that he may do this."""
+    async def _authorise(self, operation: Operation, request: Request, headers: Any) -> ClientSession:
+        """The session of a request that may do this operation. Raises :class:`Problem`."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         address = self._address(request, headers)
         if scheme.lower() != "bearer" or not token.strip():
-            self._meet(address)
+            self._limit_anonymous(address)
             challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
             raise Problem("token", "Log in first, at /oauth/token.", headers=challenge)
         if len(token) > 200:
-            self._meet(address)
+            self._limit_anonymous(address)
             raise no_token("The access token is unknown, or its client was disabled.")
-        session = await self._recognize(token.strip(), address)
+        session = await self._session_of(token.strip(), address)
         request.scope["session"] = session
         if wait := self._rates.take(session.client):
-            raise _busy("This client sends too many requests.", wait)
-        if entry.access not in session.scopes:
-            raise Problem("scope", f"This needs the scope {entry.access}.", headers={
-                "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{entry.access}"'
+            raise _rate_limited("This client sends too many requests.", wait)
+        if operation.access not in session.scopes:
+            raise Problem("scope", f"This needs the scope {operation.access}.", headers={
+                "WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{operation.access}"'
             })  # fmt: skip
-        if session.role not in entry.roles:
-            roles = " or ".join(sorted(role.replace("_", " ") for role in entry.roles))
+        if session.role not in operation.roles:
+            roles = " or ".join(sorted(role.replace("_", " ") for role in operation.roles))
             raise Problem("forbidden", f"Only the role {roles} may do this.")
         return session
 
     async def _check(
-        self, entry: Operation, request: Request, headers: Any, session: Session | None
+        self, operation: Operation, request: Request, headers: Any, session: ClientSession | None
     ) -> CheckedRequest:
         content = await self._body(request, headers)
-        given = _parameters(entry, request, headers)
-        if len(content) > SHORT_BODY:
-            # others are answered meanwhile
-            body = await asyncio.to_thread(_said, entry, headers, content)
+        values = _parameters(operation, request, headers)
+        if len(content) > INLINE_BODY:
+            # the event loop answers other requests meanwhile
+            body = await asyncio.to_thread(_read_content, operation, headers, content)
         else:
-            body = _said(entry, headers, content)
-        return CheckedRequest(entry, session, given["path"], given["query"], given["header"], body)
+            body = _read_content(operation, headers, content)
+        return CheckedRequest(operation, session, values["path"], values["query"], values["header"], body)
 
     async def _body(self, request: Request, headers: Any) -> bytes:
         length = headers.get("content-length", "")
@@ -240,7 +242,7 @@ class PortalApp:
             raise _too_large()
         content = bytearray()
         try:
-            async with asyncio.timeout(self._bounds.body_seconds):
+            async with asyncio.timeout(self._limits.body_seconds):
                 async for part in request.stream():
                     content += part
                     if len(content) > MAX_BODY:
@@ -250,45 +252,45 @@ class PortalApp:
                 "timeout", "The body did not arrive in time.", headers={"Connection": "close"}
             ) from None
         except ClientDisconnect:
-            # nobody reads this any more; it is no defect
+            # the client has gone, so the response is not read
             raise Problem("malformed", "The body is not whole.") from None
         return bytes(content)
 
     async def _log_in(self, request: Request, headers: Any) -> ServiceResponse:
         address = self._address(request, headers)
         if wait := self._failures.wait(address):
-            raise _busy("Too many log-ins failed from this address.", wait)
-        if wait := self._strangers.wait(address):
-            raise _busy("Too many requests come from this address.", wait)
+            raise _rate_limited("Too many log-ins failed from this address.", wait)
+        if wait := self._anonymous.wait(address):
+            raise _rate_limited("Too many requests come from this address.", wait)
         content = await self._body(request, headers)
         try:
-            reply, client = await oauth.give_token(
-                self._service, headers, content, self._bounds.token_seconds, self._admit_again
+            reply, client = await oauth.issue_token(
+                self._service, headers, content, self._limits.token_seconds, self._limit_logins
             )
         except oauth.OAuthError as refused:
-            refusals = self._failures if refused.status == 401 else self._strangers
+            refusals = self._failures if refused.status == 401 else self._anonymous
             refusals.take(address)
             return refused.reply
         request.scope["client_id"] = client
         return reply
 
-    def _admit_again(self, client: str) -> None:
+    def _limit_logins(self, client: str) -> None:
         if wait := self._logins.take(client):
-            raise _busy("This client logs in too often: a token lasts for many requests.", wait)
+            raise _rate_limited("This client logs in too often: a token lasts for many requests.", wait)
 
     def _address(self, request: Request, headers: Any) -> str:
         peer = request.client.host if request.client else ""
-        if self._bounds.behind_proxy and headers.get("x-forwarded-for"):
+        if self._limits.behind_proxy and headers.get("x-forwarded-for"):
             seen = _network(headers["x-forwarded-for"].rpartition(",")[2].strip())
             return seen or _network(peer) or peer
         return _network(peer) or peer
 
-    # --- what is not in the table ---
+    # --- paths outside the table ---
 
-    async def _nowhere(self, request: Request, problem: Exception) -> Response:
+    async def _fallback(self, request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)
         try:
-            self._meet(self._address(request, read_headers(request.scope["headers"])))
+            self._limit_anonymous(self._address(request, read_headers(request.scope["headers"])))
             if problem.status_code == 405:
                 allowed = (problem.headers or {}).get("Allow", "")
                 allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
@@ -307,12 +309,12 @@ _WATCHED = ("healthz", "readyz")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 
 
-def _parameters(entry: Operation, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
-    """What is given for the endpoint's parameters, by place and name. Raises :class:`Problem`."""
+def _parameters(operation: Operation, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
+    """The operation's parameters by place and name. Raises :class:`Problem`."""
     query = read_query(request.scope.get("query_string", b""))
-    given: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+    values: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
     missing = []
-    for parameter in entry.parameters:
+    for parameter in operation.parameters:
         name = parameter.name
         if parameter.place == "path":
             text = request.path_params[name]
@@ -322,7 +324,7 @@ def _parameters(entry: Operation, request: Request, headers: Any) -> dict[str, d
             text = headers.get(name.lower())
         if text is not None:
             value = _version(text) if name == "If-Match" else read_parameter(parameter, text)
-            given[parameter.place][name] = value
+            values[parameter.place][name] = value
         elif parameter.required:
             missing.append(parameter)
     if query:
@@ -330,26 +332,26 @@ def _parameters(entry: Operation, request: Request, headers: Any) -> dict[str, d
     for parameter in missing:
         code = "version-missing" if parameter.name == "If-Match" else "malformed"
         raise Problem(code, f"The {parameter.place} parameter {parameter.name} is missing.")
-    if ("Lease" in given["header"]) != ("Fencing-Token" in given["header"]):
+    if ("Lease" in values["header"]) != ("Fencing-Token" in values["header"]):
         raise Problem("lease-missing", "Lease and Fencing-Token come together or not at all.")
-    return given
+    return values
 
 
-def _said(entry: Operation, headers: Any, content: bytes) -> Any:
-    """The body as the endpoint's model; None where it takes none. Raises :class:`Problem`."""
-    if entry.takes is None:
+def _read_content(operation: Operation, headers: Any, content: bytes) -> Any:
+    """The body as the operation's model; None if it has none. Raises :class:`Problem`."""
+    if operation.takes is None:
         if content:
             raise Problem("malformed", "This request has no body.")
         return None
-    if entry.takes is Nothing and not content:
+    if operation.takes is Nothing and not content:
         return None
     if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem("media-type", "The body is to be application/json.")
-    return read_body(content, entry.takes)
+    return read_body(content, operation.takes)
 
 
 def _version(text: str) -> int:
-    """The version that If-Match names: the ETag of a read, or the version alone."""
+    """The version in If-Match, which is the ETag of a read or the version alone."""
     found = re.fullmatch(r'"([0-9]{1,15})(?:\.[0-9-]*)?"', text)
     if found is None:
         raise Problem("malformed", 'If-Match names one version, such as "3".')
@@ -357,9 +359,9 @@ def _version(text: str) -> int:
 
 
 def _network(text: str) -> str:
-    """What stands for an address: itself, or of the many that one has in IPv6 their first 64 bits.
+    """The key of an address for rate limits: the address itself, or the first 64 bits of IPv6.
 
-    Empty where it is none.
+    Empty if the text is no address.
     """
     try:
         found = ipaddress.ip_address(text)
@@ -370,8 +372,8 @@ def _network(text: str) -> str:
     return str(found.ipv4_mapped or ipaddress.IPv6Address(int(found) >> 64 << 64))
 
 
-def _busy(sentence: str, wait: int) -> Problem:
-    """429: come again after so many seconds."""
+def _rate_limited(sentence: str, wait: int) -> Problem:
+    """429, with the seconds to wait."""
     return Problem("busy", sentence, headers={"Retry-After": str(wait)})
 
 
@@ -397,11 +399,11 @@ def _problem_of(problem: BaseException) -> Problem:
     if isinstance(problem, Locked):
         return Problem("locked", problem.sentence)
     if isinstance(problem, ProvisionerError):
-        # where the database lies is nobody's business out there
+        # clients do not learn where the database is
         return unavailable("The portal's database is away or busy. Try again in a moment.")
     last = traceback.extract_tb(problem.__traceback__)[-1:]
     where = f"{last[0].filename.rpartition('/')[2]}:{last[0].lineno}" if last else "?"
-    # the kind and the place, and nothing that a request brought along
+    # exception type and line only: no data of the request
     sys.stderr.write(f"A defect of this program: {type(problem).__name__} at {where}\n")
     return Problem("defect", "This is a defect of the program; its log says where.")
 
@@ -429,4 +431,4 @@ def _response(answer: ServiceResponse | Problem) -> Response:
 _ALWAYS = {"X-Content-Type-Options": "nosniff"}
 
 _HSTS = (b"strict-transport-security", b"max-age=31536000")
-"""Where this service speaks TLS itself; otherwise that is for the proxy to say."""
+"""Sent when this service speaks TLS itself; otherwise it is for the proxy to send."""

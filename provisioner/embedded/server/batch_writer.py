@@ -1,7 +1,7 @@
-"""One writer for all requests: whatever waits is done in one transaction, with one commit.
+"""One writer for all requests: all waiting steps share one transaction.
 
-A commit costs as much for a hundred steps as for one. While it reaches the disk, further requests arrive and
-make up the next transaction.
+A commit costs as much for a hundred steps as for one. Requests that arrive while it reaches the disk make up
+the next transaction.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Waiting = tuple[AuthorisedCall, "asyncio.Future[Receipt]"]
 
 
 class BatchWriter:
-    """A thread that works through what is put before it."""
+    """A thread that does queued calls in batches."""
 
     def __init__(self, work: WriteJob, loop: asyncio.AbstractEventLoop) -> None:
         self._work = work
@@ -52,7 +52,7 @@ class BatchWriter:
         while not ended:
             batch: list[_Waiting] = []
             while len(batch) < BATCH:
-                # the first one is waited for, and whatever else has come by then goes along
+                # wait for the first call only, and take what else is queued
                 try:
                     found = self._queue.get(block=not batch)
                 except queue.Empty:
@@ -60,12 +60,12 @@ class BatchWriter:
                 if found is None:
                     ended = True
                     break
-                # whoever was told that it took too long comes again; what is begun is finished
+                # a request that timed out before its call began is sent again by its client
                 if not found[1].done():
                     batch.append(found)
             if batch:
                 answers = self._answers([job for job, _ in batch])
-                # after an end without patience nobody is there to be answered
+                # after a forced end the loop is closed
                 with suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
 
@@ -75,14 +75,14 @@ class BatchWriter:
         except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)
             if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not is_damage(problem)):
                 return [problem] * len(jobs)
-            # one of them is beyond us, or meets a row that is: its neighbours shall not suffer for it
+            # one call fails or meets a damaged row: do each alone, so that the others succeed
             return [answer for job in jobs for answer in self._answers([job])]
 
 
 def _settle(waiting: Sequence[asyncio.Future[Receipt]], answers: Sequence[_Answer]) -> None:
     for future, answer in zip(waiting, answers, strict=True):
         if future.done():
-            # whoever asked has gone; the receipt is kept for when he comes again
+            # the client has gone; a repeated request finds the receipt
             continue
         if isinstance(answer, BaseException):
             future.set_exception(answer)

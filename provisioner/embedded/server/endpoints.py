@@ -1,4 +1,4 @@
-"""Where the portal's service answers, by name, and the words that it and its client share.
+"""The endpoints of the portal's service by name, and the constants shared by service and driver.
 
 A firm whose portal differs maps a path by its name (``portal: {paths: {user: /api/people/{id}}}``).
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """One request; ``path`` has the names of what is filled in between braces."""
+    """Method and path; ``path`` has parameter names in braces."""
 
     method: str
     path: str
@@ -45,13 +45,13 @@ ENDPOINTS: dict[str, Endpoint] = {
     "readyz": Endpoint("GET", "/readyz"),
     "openapi": Endpoint("GET", "/openapi.json"),
 }
-"""Steps are called as in planning/steps.py, in small letters."""
+"""Steps have the names of planning/steps.py in snake case."""
 
 READ, WRITE = "portal.read", "portal.write"
 """The scopes of a token."""
 
 URN = "urn:provisioner:problem:"
-"""What the type of a problem (RFC 9457) begins with; its code follows."""
+"""The prefix of a problem's type (RFC 9457); its code follows."""
 
 MAX_PAGE = 5_000
 """Companies or users on one page."""

@@ -1,4 +1,4 @@
-"""What is done at each endpoint, once the border has checked the request."""
+"""The handler of each operation, for requests that the application has checked."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Receipt, Verdict
 
-USUAL_PAGE = 1_000
+DEFAULT_PAGE = 1_000
 
-MOST_AHEAD = 1_000_000
-"""How far the number of a run may be above that of the one before: a ledger counts by ones."""
+MAX_FENCE_STEP = 1_000_000
+"""The largest step from one fence to the next; a ledger counts by ones."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> ServiceResponse:
@@ -59,92 +59,94 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 # --- reading ---
 
 
-async def _portal(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _portal(service: Service, request: CheckedRequest) -> ServiceResponse:
     about = await service.read(lambda host: host.about())
-    assert asked.session is not None
+    assert request.session is not None
     answer = PortalInfo(
         about.portal,
-        _token_of(about.stamp or about.portal),
+        _etag_text(about.stamp or about.portal),
         about.counter,
         about.today,
-        asked.session.role,
-        frozenset(asked.session.scopes),
+        request.session.role,
+        frozenset(request.session.scopes),
         about.terms,
         about.public_url,
     )
     text = writer(PortalInfo)(answer)
-    # of all that it says: who asks is a part of it
-    return _unless_known(asked, f'"{_token_of(text)}"', lambda: text)
+    # the ETag covers the role and scopes of the client as well
+    return _unless_unchanged(request, f'"{_etag_text(text)}"', lambda: text)
 
 
-def _token_of(stamp: str) -> str:
+def _etag_text(stamp: str) -> str:
     return stamp if re.fullmatch(r"[A-Za-z0-9._-]+", stamp) else sha256(stamp.encode()).hexdigest()[:32]
 
 
-async def _companies(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _companies(service: Service, request: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
-        return writer(Page[Company])(host.page_of_companies(*_cursor(asked))).encode()
+        return writer(Page[Company])(host.page_of_companies(*_cursor(request))).encode()
 
     return ServiceResponse(body=await service.read(read))
 
 
-async def _users(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _users(service: Service, request: CheckedRequest) -> ServiceResponse:
     def read(host: PortalHost) -> bytes:
-        return writer(Page[User])(host.page_of_users(*_cursor(asked))).encode()
+        return writer(Page[User])(host.page_of_users(*_cursor(request))).encode()
 
     return ServiceResponse(body=await service.read(read))
 
 
-def _cursor(asked: CheckedRequest) -> tuple[int, int, int]:
-    query = asked.query
-    return query.get("after", 0), query.get("limit", USUAL_PAGE), query.get("since", 0)
+def _cursor(request: CheckedRequest) -> tuple[int, int, int]:
+    query = request.query
+    return query.get("after", 0), query.get("limit", DEFAULT_PAGE), query.get("since", 0)
 
 
-async def _company(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    number = asked.path["number"]
+async def _company(service: Service, request: CheckedRequest) -> ServiceResponse:
+    number = request.path["number"]
     found = await service.read(lambda host: host.company(number))
     if found is None:
         raise Problem("not-on-portal", f"company:{number} is not on this portal.")
-    # the portal marks by itself when billing ends, without a new version
+    # the end of billing is set without a new version
     ends = f".{found.billing_ends}" if found.billing_ends else ""
-    return _unless_known(asked, f'"{found.version}{ends}"', lambda: writer(Company)(found))
+    return _unless_unchanged(request, f'"{found.version}{ends}"', lambda: writer(Company)(found))
 
 
-async def _user(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    id_ = asked.path["id"]
+async def _user(service: Service, request: CheckedRequest) -> ServiceResponse:
+    id_ = request.path["id"]
     found = await service.read(lambda host: host.user(id_))
     if found is None:
         raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
-    # what ends with the month is gone by itself, without a new version
+    # an ending application disappears without a new version
     ending = sum(grant.ends is not None for grant in found.apps)
-    return _unless_known(
-        asked, f'"{found.version}.{ending}"' if ending else f'"{found.version}"', lambda: writer(User)(found)
+    return _unless_unchanged(
+        request,
+        f'"{found.version}.{ending}"' if ending else f'"{found.version}"',
+        lambda: writer(User)(found),
     )
 
 
-def _unless_known(asked: CheckedRequest, etag: str, text: Callable[[], str]) -> ServiceResponse:
-    known = asked.headers.get("If-None-Match", "")
+def _unless_unchanged(request: CheckedRequest, etag: str, text: Callable[[], str]) -> ServiceResponse:
+    known = request.headers.get("If-None-Match", "")
     if known.strip() == "*" or etag in [one.strip().removeprefix("W/") for one in known.split(",")]:
         return ServiceResponse(304, headers={"ETag": etag})
     return ServiceResponse(200, text().encode(), {"ETag": etag})
 
 
-async def _receipt(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    key, ledger = asked.path["key"], asked.query.get("ledger", "")
+async def _receipt(service: Service, request: CheckedRequest) -> ServiceResponse:
+    key, ledger = request.path["key"], request.query.get("ledger", "")
     found = await service.read(lambda host: host.receipt(key, ledger))
     if found is None:
         raise Problem("not-on-portal", "No step was ever done with this key.")
     return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
 
 
-async def _lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    found = await service.read(lambda host: host.lease(asked.path["ledger"]))
+async def _lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+    found = await service.read(lambda host: host.lease(request.path["ledger"]))
     if found is None:
         raise Problem("not-on-portal", "This ledger never held the portal.")
-    return _json(_lease_words(found))
+    return _json(_lease_members(found))
 
 
-def _lease_words(lease: Lease) -> dict[str, Any]:
+def _lease_members(lease: Lease) -> dict[str, Any]:
     return {
         "ledger": lease.ledger,
         "owner": lease.owner,
@@ -156,8 +158,8 @@ def _lease_words(lease: Lease) -> dict[str, Any]:
 # --- writing ---
 
 
-async def _set_terms(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    body: schemas.NewTerms = asked.body
+async def _set_terms(service: Service, request: CheckedRequest) -> ServiceResponse:
+    body: schemas.NewTerms = request.body
     terms = PortalTerms(
         frozenset(body.offers),
         frozenset(body.apps),
@@ -168,9 +170,9 @@ async def _set_terms(service: Service, asked: CheckedRequest) -> ServiceResponse
     return ServiceResponse(204)
 
 
-async def _claim_letters(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    ledger, fence = asked.headers["Lease"], asked.headers["Fencing-Token"]
-    body: schemas.Letters = asked.body
+async def _claim_letters(service: Service, request: CheckedRequest) -> ServiceResponse:
+    ledger, fence = request.headers["Lease"], request.headers["Fencing-Token"]
+    body: schemas.Letters = request.body
     letters = {claim.letter: claim.runs for claim in body.letters}
     try:
         holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
@@ -179,18 +181,18 @@ async def _claim_letters(service: Service, asked: CheckedRequest) -> ServiceResp
     return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
-async def _invitations(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    users = list(dict.fromkeys(asked.body.users))
+async def _invitations(service: Service, request: CheckedRequest) -> ServiceResponse:
+    users = list(dict.fromkeys(request.body.users))
     return _json({"links": dict(await service.write(lambda host: host.activation_links(users)))})
 
 
-async def _take_lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    ledger, body = asked.path["ledger"], asked.body
+async def _take_lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+    ledger, body = request.path["ledger"], request.body
 
     def take(host: PortalHost) -> Lease:
         known = host.lease(ledger)
-        if body.fence > (known.fence if known else 0) + MOST_AHEAD:
-            # it never goes back: one that is near the end of all numbers would lock the ledger out for ever
+        if body.fence > (known.fence if known else 0) + MAX_FENCE_STEP:
+            # a fence never decreases: one near the largest number would lock the ledger out
             raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
         return host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
 
@@ -198,28 +200,28 @@ async def _take_lease(service: Service, asked: CheckedRequest) -> ServiceRespons
         lease = await service.write(take)
     except Locked as problem:
         held = await service.read(lambda host: host.lease(ledger))
-        words = _lease_words(held) if held is not None else {}
+        words = _lease_members(held) if held is not None else {}
         more = {name: words[name] for name in ("owner", "expires") if name in words}
         raise Problem("locked", problem.sentence, **more) from None
-    return _json(_lease_words(lease))
+    return _json(_lease_members(lease))
 
 
-async def _drop_lease(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    await service.write(lambda host: host.drop_lease(asked.path["ledger"], asked.query["holder"]))
+async def _drop_lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+    await service.write(lambda host: host.drop_lease(request.path["ledger"], request.query["holder"]))
     return ServiceResponse(204)
 
 
-async def _step(service: Service, asked: CheckedRequest) -> ServiceResponse:
-    session = asked.session
+async def _step(service: Service, request: CheckedRequest) -> ServiceResponse:
+    session = request.session
     assert session is not None
-    step = STEPS[asked.entry.name](asked)
+    step = STEPS[request.operation.name](request)
     call = Call(
-        key=asked.headers.get("Idempotency-Key", ""),
+        key=request.headers.get("Idempotency-Key", ""),
         step=step,
-        id=asked.path.get("id", ""),
-        version=asked.headers.get("If-Match", 0),
+        id=request.path.get("id", ""),
+        version=request.headers.get("If-Match", 0),
     )
-    ledger, fence = asked.headers.get("Lease", ""), asked.headers.get("Fencing-Token", 0)
+    ledger, fence = request.headers.get("Lease", ""), request.headers.get("Fencing-Token", 0)
     receipt = await service.work(AuthorisedCall(call, session.role, ledger, fence))
     if receipt.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
         raise refusal(receipt)
@@ -233,7 +235,7 @@ async def _step(service: Service, asked: CheckedRequest) -> ServiceResponse:
 
 
 def refusal(receipt: Receipt) -> Problem:
-    """The problem that a refused step is answered with."""
+    """The problem for a refused step."""
     code, problem = receipt.code, receipt.problem
     if code in PROBLEMS:
         rule = _rule(problem) if code in ("exists", "month-turned") else ""
@@ -244,13 +246,13 @@ def refusal(receipt: Receipt) -> Problem:
 
 
 def _rule(problem: str) -> str:
-    """The rule that a sentence begins with."""
+    """The rule number at the beginning of a sentence."""
     found = re.match("(R[0-9]+): ", problem)
     return found[1] if found else ""
 
 
-def _new_user(asked: CheckedRequest) -> Step:
-    body: schemas.NewUser = asked.body
+def _new_user(request: CheckedRequest) -> Step:
+    body: schemas.NewUser = request.body
     profile = User(
         body.email, body.first_name, body.last_name, body.phone, UserType(body.type), body.billed,
         frozenset(body.companies), Production(body.production), frozenset(map(_grant, body.apps)),
@@ -267,15 +269,15 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _billing(asked: CheckedRequest) -> Step:
-    body = asked.body
-    return SetBilling(asked.path["number"], Billing(BillingMode(body.mode), body.offer))
+def _billing(request: CheckedRequest) -> Step:
+    body = request.body
+    return SetBilling(request.path["number"], Billing(BillingMode(body.mode), body.offer))
 
 
-def _apps(asked: CheckedRequest) -> Step:
-    body: schemas.AppsEdit = asked.body
+def _apps(request: CheckedRequest) -> Step:
+    body: schemas.AppsEdit = request.body
     return EditApps(
-        asked.path["id"],
+        request.path["id"],
         Production(body.production) if body.production else None,
         tuple(body.grant),
         tuple(body.end),
@@ -284,25 +286,25 @@ def _apps(asked: CheckedRequest) -> Step:
     )
 
 
-def _profile(asked: CheckedRequest) -> Step:
-    body: schemas.ProfileEdit = asked.body
-    return EditProfile(asked.path["id"], body.email, body.first_name, body.last_name, body.phone)
+def _profile(request: CheckedRequest) -> Step:
+    body: schemas.ProfileEdit = request.body
+    return EditProfile(request.path["id"], body.email, body.first_name, body.last_name, body.phone)
 
 
-def _new_company(asked: CheckedRequest) -> Step:
-    return CreateCompany(asked.body.number, asked.body.name, asked.body.siren)
+def _new_company(request: CheckedRequest) -> Step:
+    return CreateCompany(request.body.number, request.body.name, request.body.siren)
 
 
-def _company_edit(asked: CheckedRequest) -> Step:
-    return EditCompany(asked.path["number"], asked.body.name, asked.body.siren)
+def _company_edit(request: CheckedRequest) -> Step:
+    return EditCompany(request.path["number"], request.body.name, request.body.siren)
 
 
-def _billed(asked: CheckedRequest) -> Step:
-    return SetBilledCompany(asked.path["id"], asked.body.billed, UserType(asked.body.type))
+def _billed(request: CheckedRequest) -> Step:
+    return SetBilledCompany(request.path["id"], request.body.billed, UserType(request.body.type))
 
 
-def _dossiers(asked: CheckedRequest) -> Step:
-    return EditCompanies(asked.path["id"], tuple(asked.body.add), tuple(asked.body.remove))
+def _dossiers(request: CheckedRequest) -> Step:
+    return EditCompanies(request.path["id"], tuple(request.body.add), tuple(request.body.remove))
 
 
 STEPS: dict[str, Callable[[CheckedRequest], Step]] = {
@@ -311,30 +313,30 @@ STEPS: dict[str, Callable[[CheckedRequest], Step]] = {
     "set_billing": _billing,
     "create_user": _new_user,
     "edit_profile": _profile,
-    "set_type": lambda asked: SetType(asked.path["id"], UserType(asked.body.type)),
+    "set_type": lambda request: SetType(request.path["id"], UserType(request.body.type)),
     "set_billed_company": _billed,
     "edit_companies": _dossiers,
     "edit_apps": _apps,
-    "validate_user": lambda asked: ValidateUser(asked.path["id"]),
-    "close_user": lambda asked: CloseUser(asked.path["id"]),
-    "reopen_user": lambda asked: ReopenUser(asked.path["id"]),
+    "validate_user": lambda request: ValidateUser(request.path["id"]),
+    "close_user": lambda request: CloseUser(request.path["id"]),
+    "reopen_user": lambda request: ReopenUser(request.path["id"]),
 }
-"""The step behind each endpoint that does one."""
+"""The step of each operation that does one."""
 
 
 # --- health and the document ---
 
 
-async def _healthz(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _healthz(service: Service, request: CheckedRequest) -> ServiceResponse:
     return _json({"status": "ok"})
 
 
-async def _readyz(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _readyz(service: Service, request: CheckedRequest) -> ServiceResponse:
     await service.require_ready()
     return _json({"status": "ok"})
 
 
-async def _openapi(service: Service, asked: CheckedRequest) -> ServiceResponse:
+async def _openapi(service: Service, request: CheckedRequest) -> ServiceResponse:
     return ServiceResponse(body=_document())
 
 
@@ -365,4 +367,4 @@ HANDLERS: dict[str, Handler] = {
     "openapi": _openapi,
     **dict.fromkeys(STEPS, _step),
 }
-"""Who answers at each endpoint; logging in is oauth.py's."""
+"""The handler of each operation; the token endpoint is in oauth."""

@@ -1,4 +1,4 @@
-"""Logging in: OAuth 2.0 client credentials (RFC 6749, 4.4)."""
+"""The token endpoint: OAuth 2.0 client credentials (RFC 6749, 4.4)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class OAuthError(Exception):
-    """No token, in the words of RFC 6749, 5.2."""
+    """An error of RFC 6749, 5.2."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         super().__init__(description)
@@ -31,27 +31,27 @@ class OAuthError(Exception):
 
     @property
     def reply(self) -> ServiceResponse:
-        """The answer."""
+        """The error response."""
         body = json.dumps({"error": self.error, "error_description": self.description}).encode()
         challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
         return ServiceResponse(self.status, body, {**NO_STORE, **(challenge if self.status == 401 else {})})
 
 
-async def give_token(
+async def issue_token(
     service: Service,
     headers: Mapping[str, str],
     content: bytes,
     seconds: int,
-    admit: Callable[[str], None],
+    limit: Callable[[str], None],
 ) -> tuple[ServiceResponse, str]:
-    """The answer with a token that lasts so many seconds, and the client's id. Raises :class:`OAuthError`.
+    """The response with a token valid for so many seconds, and the client's id.
 
-    ``admit`` is given the id of a client that proved itself, and may raise.
+    ``limit`` is called with the id of an authenticated client and may raise. Raises :class:`OAuthError`.
     """
     form = _form(headers, content)
-    client = await _proved(service, headers, form)
-    admit(client.id)
-    scopes = _wanted(form, client)
+    client = await _authenticated_client(service, headers, form)
+    limit(client.id)
+    scopes = _requested_scopes(form, client)
     token = await service.issue(client, scopes, seconds)
     answer = {
         "access_token": token,
@@ -66,14 +66,16 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise OAuthError("invalid_request", f"The body is not of the type {FORM}.")
     try:
-        # a field without a value counts as left out (RFC 6749, 3.2)
+        # an empty field counts as absent (RFC 6749, 3.2)
         return {name: value for name, value in read_form(content).items() if value}
     except Problem as problem:
         raise OAuthError("invalid_request", problem.detail) from None
 
 
-async def _proved(service: Service, headers: Mapping[str, str], form: Mapping[str, str]) -> ApiClient:
-    """The client whose credentials these are."""
+async def _authenticated_client(
+    service: Service, headers: Mapping[str, str], form: Mapping[str, str]
+) -> ApiClient:
+    """The client with the credentials of this request. Raises :class:`OAuthError`."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
         raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
@@ -88,16 +90,16 @@ async def _proved(service: Service, headers: Mapping[str, str], form: Mapping[st
     return client
 
 
-def _wanted(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
-    """The scopes that are asked for; all that the client has where none are."""
+def _requested_scopes(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
+    """The scopes in the request; without any, all scopes of the client."""
     if not form.get("scope", "").strip():
         return client.scopes
-    wanted = frozenset(form["scope"].split())
-    if not wanted <= SCOPES.keys():
+    requested = frozenset(form["scope"].split())
+    if not requested <= SCOPES.keys():
         raise OAuthError("invalid_scope", f"The scopes are {' and '.join(SCOPES)}.")
-    if not wanted <= client.scopes:
+    if not requested <= client.scopes:
         raise OAuthError("invalid_scope", "This client has not all of these scopes.")
-    return wanted
+    return requested
 
 
 def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:

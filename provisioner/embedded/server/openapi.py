@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of endpoints."""
+"""The OpenAPI 3.1 document, generated from the table of operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WORDS = (
 
 
 def openapi() -> dict[str, Any]:
-    """The whole document; equal tables give equal documents."""
+    """The document; deterministic for one table."""
     named: set[type[BaseModel]] = {ProblemBody, TokenError}
     for entry in ROUTES:
         named.update(model for model in (entry.takes, *entry.gives.values()) if model not in (None, Nothing))

@@ -1,4 +1,4 @@
-"""Open portals behind the service: several for whoever reads, one for whoever writes."""
+"""The open portals behind the service: several readers and one writer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeVar
 
+from typing_extensions import override
+
 from provisioner.embedded.host import PortalHost
 from provisioner.embedded.server.api_clients import ClientStore
 from provisioner.errors import PortalError
@@ -19,35 +21,35 @@ T = TypeVar("T")
 
 
 class Opened(PortalHost, ClientStore, Protocol):
-    """A portal that is open, with the books of its clients."""
+    """An open portal with the store of its clients."""
 
 
 class ReaderPool:
-    """Open portals for reading side by side, each in a thread at a time; a broken one is replaced."""
+    """Open portals for concurrent reads, each used by one thread at a time; a broken one is replaced."""
 
-    def __init__(self, opening: Callable[[], Opened], most: int) -> None:
-        self._opening = opening
+    def __init__(self, open_portal: Callable[[], Opened], most: int) -> None:
+        self._open_portal = open_portal
         self._idle: SimpleQueue[Opened] = SimpleQueue()
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="portal")
 
-    async def ask(self, question: Callable[[Opened], T]) -> T:
-        """The answer of one of them. Raises :class:`PortalError` and what ``question`` raises."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, question)
+    async def ask(self, query: Callable[[Opened], T]) -> T:
+        """The result of a query on one of them. Raises :class:`PortalError` and what ``query`` raises."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
 
-    def _ask(self, question: Callable[[Opened], T]) -> T:
+    def _ask(self, query: Callable[[Opened], T]) -> T:
         try:
             host = self._idle.get_nowait()
         except Empty:
-            return self._answer(self._opening(), question)
+            return self._answer(self._open_portal(), query)
         try:
-            return self._answer(host, question)
+            return self._answer(host, query)
         except PortalError:
-            # it has lain here while the database was away; a new one may reach it
-            return self._answer(self._opening(), question)
+            # the database may have been away while this one was idle; a new one may reach it
+            return self._answer(self._open_portal(), query)
 
-    def _answer(self, host: Opened, question: Callable[[Opened], T]) -> T:
+    def _answer(self, host: Opened, query: Callable[[Opened], T]) -> T:
         try:
-            answer = question(host)
+            answer = query(host)
         except PortalError:
             with suppress(PortalError):
                 host.close()
@@ -59,47 +61,47 @@ class ReaderPool:
         return answer
 
     def close(self) -> None:
-        """Let go of all; whoever asks is answered first."""
+        """Close all, after the queries under way."""
         self._threads.shutdown()
         with suppress(Empty):
             while True:
                 self._idle.get_nowait().close()
 
 
-class WriterPortal:
-    """One portal for whatever is written; opened anew after its database was away."""
+class WriterPortal(ClientStore):
+    """One portal for all writes; reopened after its database was away."""
 
-    def __init__(self, opening: Callable[[], Opened]) -> None:
-        self._opening = opening
+    def __init__(self, open_portal: Callable[[], Opened]) -> None:
+        self._open_portal = open_portal
         self._lock = threading.Lock()
-        self._host: Opened | None = opening()
+        self._host: Opened | None = open_portal()
 
-    def ask(self, question: Callable[[Opened], T]) -> T:
-        """The answer. Raises :class:`PortalError` and what ``question`` raises."""
+    def ask(self, query: Callable[[Opened], T]) -> T:
+        """The result of a call. Raises :class:`PortalError` and what ``query`` raises."""
         with self._held() as host:
-            return question(host)
+            return query(host)
 
+    @override
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """See :class:`~provisioner.embedded.server.api_clients.ClientStore`."""
         with self._held() as host, host.write_transaction() as connection:
             yield connection
 
+    @override
     @contextmanager
     def read_transaction(self) -> Iterator[Connection]:
-        """Likewise."""
         with self._held() as host, host.read_transaction() as connection:
             yield connection
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the portal."""
         if self._host is not None:
             self._host.close()
 
     @contextmanager
     def _held(self) -> Iterator[Opened]:
         with self._lock:
-            host = self._host = self._host or self._opening()
+            host = self._host = self._host or self._open_portal()
         try:
             yield host
         except PortalError as problem:

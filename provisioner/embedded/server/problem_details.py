@@ -1,4 +1,4 @@
-"""Refusals as problem details (RFC 9457): one table of codes, and what each one is."""
+"""Problem details (RFC 9457): one table of codes, statuses and titles."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "defect": (500, "A defect of this program"),
     "unavailable": (503, "The portal cannot be reached for the moment"),
 }
-"""Status and title of each, by its code; a refused rule has the rule's own code (``R2``, ``unknown-app``)."""
+"""Status and title by code; a violated rule has its own code (``R2``, ``unknown-app``)."""
 
 
 class Problem(Exception):
-    """A request that is refused; the border turns it into its answer."""
+    """A refused request; the application turns it into a response."""
 
     def __init__(
         self,
@@ -83,5 +83,5 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """The database is away or busy: the same request may succeed in a moment."""
+    """503, for a database that is away or busy."""
     return Problem("unavailable", detail, headers={"Retry-After": "1"})

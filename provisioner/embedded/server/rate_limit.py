@@ -1,16 +1,16 @@
-"""Rate limits: a bucket of tokens each, filled steadily, emptied by use."""
+"""Rate limits as token buckets."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-MOST_KNOWN = 10_000
-"""Buckets that are kept; full ones are forgotten first, which changes nothing."""
+MAX_BUCKETS = 10_000
+"""Buckets in memory; the fullest ones are dropped first, because a full bucket limits nothing."""
 
 
 class TokenBuckets:
-    """A bucket for each name; not safe for threads, and need not be: one event loop asks."""
+    """One bucket for each name. Not thread-safe: used from one event loop."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self._rate = rate
@@ -19,17 +19,17 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """0, or the seconds after which to come again."""
+        """Take one token and return 0, or return the seconds to wait."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)
             self._levels[name] = level - 1, now
-            if len(self._levels) > MOST_KNOWN:
-                self._forget()
+            if len(self._levels) > MAX_BUCKETS:
+                self._drop_fullest()
         return wait
 
     def wait(self, name: str) -> int:
-        """Likewise, without taking anything."""
+        """0 if a token is available, else the seconds to wait."""
         level, _ = self._level(name)
         return 0 if level >= 1 else max(1, math.ceil((1 - level) / self._rate))
 
@@ -38,7 +38,7 @@ class TokenBuckets:
         level, then = self._levels.get(name, (self._burst, now))
         return min(self._burst, level + (now - then) * self._rate), now
 
-    def _forget(self) -> None:
+    def _drop_fullest(self) -> None:
         fullest = sorted(self._levels, key=lambda name: -self._level(name)[0])
-        for name in fullest[: MOST_KNOWN // 2]:
+        for name in fullest[: MAX_BUCKETS // 2]:
             del self._levels[name]

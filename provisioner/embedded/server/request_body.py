@@ -1,4 +1,4 @@
-"""Requests, read strictly: what JSON leaves open is refused, with a pointer to where it stands."""
+"""Strict parsing of bodies, parameters and headers; errors have a JSON pointer."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ MAX_BODY = 1024 * 1024
 """Bytes of a request's body."""
 
 MAX_DEPTH = 8
-"""Objects and lists inside one another; ours have four."""
+"""Nested objects and lists; the models have four."""
 
 MAX_VALUES = 50_000
-"""In one body; the staff of the largest firm are fewer."""
+"""Values in one body; the largest firm has fewer staff."""
 
 MAX_KEYS = 100
-"""Of one object; ours have a dozen."""
+"""Keys of one object; the models have a dozen."""
 
-MAX_MISFITS = 1_000
-"""Faults of one body that are looked at; what has more is not worth the time to name them."""
+MAX_FAULTS = 1_000
+"""Faults of one body that are named; with more of them only their number is given."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(content: bytes, model: type[Model]) -> Model:
-    """The body as its model. Raises :class:`Problem`: 400 for what is no JSON, 422 for what does not fit."""
+    """The body as its model. Raises :class:`Problem`: 400 if it is not JSON, 422 if it does not fit."""
     _check(content)
     try:
         return model.model_validate_json(content)
     except ValidationError as problem:
-        raise _misfit(problem) from None
+        raise _problem(problem) from None
 
 
 def _check(content: bytes) -> None:
@@ -45,21 +45,22 @@ def _check(content: bytes) -> None:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise Problem("malformed", "The body is not UTF-8.") from None
-    _require_modest(content)
+    _require_limits(content)
     try:
-        json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_refuse_constant)
-    except _Doubled as doubled:
-        raise Problem("malformed", "The body has a key twice.", key=str(doubled)[:100]) from None
+        json.loads(text, object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant)
+    except _DuplicateKey as duplicate:
+        raise Problem("malformed", "The body has a key twice.", key=str(duplicate)[:100]) from None
     except (ValueError, RecursionError):
         raise Problem("malformed", "The body is not JSON.") from None
 
 
-def _require_modest(content: bytes) -> None:
-    """Neither deep nor of very many values, told from its marks outside of texts, before it is read.
+def _require_limits(content: bytes) -> None:
+    """Raises :class:`Problem` for deep nesting or too many values, before the body is parsed.
 
-    Pairs of brackets are taken away from the innermost outward, which costs the same whatever somebody sends.
+    Only the marks outside of strings count. Pairs of brackets are removed from the innermost outward, which
+    takes the same time for any input.
     """
-    # a key and a text have four
+    # a key and a string have four
     if content.count(b'"') > 4 * MAX_VALUES:
         raise _too_many()
     marks = re.sub(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', b"", content, flags=re.DOTALL)
@@ -79,17 +80,17 @@ def _too_many() -> Problem:
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
-class _Doubled(Exception):
+class _DuplicateKey(Exception):
     pass
 
 
-def _without_doubles(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> None:
     if len(pairs) > MAX_KEYS:
         raise Problem("malformed", f"An object of the body has more than {MAX_KEYS} keys.")
     seen = set()
     for key, _ in pairs:
         if key in seen:
-            raise _Doubled(key)
+            raise _DuplicateKey(key)
         seen.add(key)
 
 
@@ -97,9 +98,9 @@ def _refuse_constant(_: str) -> NoReturn:
     raise ValueError
 
 
-def _misfit(problem: ValidationError) -> Problem:
-    if problem.error_count() > MAX_MISFITS:
-        return Problem("invalid", f"The body has more than {MAX_MISFITS} faults.")
+def _problem(problem: ValidationError) -> Problem:
+    if problem.error_count() > MAX_FAULTS:
+        return Problem("invalid", f"The body has more than {MAX_FAULTS} faults.")
     first, *others = problem.errors(include_url=False, include_context=True, include_input=False)
     if first["type"] == "json_invalid":
         return Problem("malformed", "The body is not JSON.")
@@ -130,14 +131,14 @@ def read_parameter(parameter: Parameter, text: str) -> str | int:
     """The value of one parameter. Raises :class:`Problem`."""
     if parameter.pattern:
         if re.fullmatch(parameter.pattern, text) is None:
-            raise _wrong(parameter, "does not look like one")
+            raise _invalid_parameter(parameter, "does not look like one")
         return text
     if re.fullmatch("[0-9]{1,16}", text) is None or not parameter.least <= int(text) <= parameter.most:
-        raise _wrong(parameter, f"is a whole number from {parameter.least} to {parameter.most}")
+        raise _invalid_parameter(parameter, f"is a whole number from {parameter.least} to {parameter.most}")
     return int(text)
 
 
-def _wrong(parameter: Parameter, words: str) -> Problem:
+def _invalid_parameter(parameter: Parameter, words: str) -> Problem:
     if parameter.place == "path":
         return Problem("not-on-portal", f"Nothing on this portal has such a {parameter.name}.")
     return Problem("malformed", f"The {parameter.place} parameter {parameter.name} {words}.")
@@ -170,7 +171,7 @@ def _form(content: bytes, what: str) -> dict[str, str]:
     return values
 
 
-_ONCE = frozenset(
+_UNREPEATED = frozenset(
     b"authorization content-type if-match if-none-match idempotency-key lease fencing-token accept "
     b"content-length host origin sec-fetch-site".split()
 )
@@ -181,7 +182,7 @@ def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     headers: dict[str, str] = {}
     for name, value in raw:
         key = name.decode("latin-1").lower()
-        if key in headers and name.lower() in _ONCE:
+        if key in headers and name.lower() in _UNREPEATED:
             if key == "accept":
                 headers[key] += ", " + value.decode("latin-1")
                 continue

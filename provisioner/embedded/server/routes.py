@@ -1,4 +1,4 @@
-"""The service's endpoints in one table: it drives the routes, the checks and the OpenAPI document."""
+"""The table of operations, from which routes, checks and the OpenAPI document are made."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ADMINISTRATORS = frozenset({Operator.ADMINISTRATOR})
 
 @dataclass(frozen=True)
 class Parameter:
-    """A value in the path, the query or a header."""
+    """A parameter in the path, the query or a header."""
 
     name: str
     place: Literal["path", "query", "header"]
     words: str
     pattern: str = ""
-    """Of a text; without it the value is a whole number between ``least`` and ``most``."""
+    """The pattern of a string; without it the value is an integer from ``least`` to ``most``."""
     least: int = 0
     most: int = LARGEST
     required: bool = False
 
     @property
     def schema(self) -> dict[str, Any]:
-        """Its JSON Schema."""
+        """The JSON Schema."""
         if self.pattern:
             return {"type": "string", "pattern": self.pattern}
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
@@ -80,23 +80,23 @@ MUST_FENCE = Parameter("Fencing-Token", "header", FENCING_TOKEN.words, required=
 
 @dataclass(frozen=True)
 class Operation:
-    """One endpoint; ``name`` is its name in ENDPOINTS, and its handler's."""
+    """One operation; ``name`` is its name in ENDPOINTS and HANDLERS."""
 
     name: str
     summary: str
     gives: Mapping[int, type[BaseModel] | None]
-    """What success looks like, by status; None for an answer without a body."""
+    """The models of successful responses by status; None for an empty body."""
     words: str = ""
     takes: type[BaseModel] | None = None
     access: str = ""
-    """The scope that a token needs; none: without a token."""
+    """The scope that the token needs; empty if no token is needed."""
     roles: frozenset[Operator] = EVERYBODY
-    """Who may do it, where the border decides."""
+    """The roles that the application lets through."""
     validates: bool = False
-    """Needs the right to validate, which the portal asks for after the version (R7, R8)."""
+    """Needs the right to validate, which the portal checks after the version (R7, R8)."""
     parameters: tuple[Parameter, ...] = ()
     refuses: tuple[int, ...] = field(default=())
-    """Refusals of its own, beyond those that every endpoint has."""
+    """Statuses of refusals beyond those of every operation."""
     etag: bool = False
 
     @property
@@ -111,7 +111,7 @@ class Operation:
 
     @property
     def statuses(self) -> frozenset[int]:
-        """Every status that it may answer with."""
+        """All possible statuses of responses."""
         refused = {400, 404, 405, 406, 408, 413, 429, 503, *self.refuses}
         if self.access:
             refused |= {401, 403}
@@ -122,13 +122,13 @@ class Operation:
 
 CREATES = (IDEMPOTENCY_KEY, LEASE, FENCING_TOKEN)
 CHANGES = (IF_MATCH, *CREATES)
-APPLIED = {200: schemas.Receipt}
+APPLIED = {200: schemas.ReceiptBody}
 STEP: tuple[int, ...] = (409, 412, 422, 423, 428)
 
 
 def _create(name: str, summary: str, takes: type[BaseModel], words: str) -> Operation:
     return Operation(
-        name, summary, {201: schemas.Receipt, 200: schemas.Receipt}, words, takes, WRITE,
+        name, summary, {201: schemas.ReceiptBody, 200: schemas.ReceiptBody}, words, takes, WRITE,
         parameters=CREATES, refuses=(409, 422, 423, 428), etag=True,
     )  # fmt: skip
 
@@ -156,7 +156,7 @@ ROUTES: tuple[Operation, ...] = (
         schemas.TokenRequest, refuses=(401,),
     ),
     Operation(
-        "portal", "The portal, and who asks", {200: schemas.About, 304: None}, access=READ,
+        "portal", "The portal, and who asks", {200: schemas.PortalBody, 304: None}, access=READ,
         parameters=(IF_NONE_MATCH,), etag=True,
     ),
     Operation(
@@ -182,7 +182,7 @@ ROUTES: tuple[Operation, ...] = (
     ),
     _create(
         "create_user", "Create a user", schemas.NewUser,
-        "The whole wizard. To create him active needs the right to validate (R7).",
+        "The whole wizard. To create them active needs the right to validate (R7).",
     ),
     Operation(
         "user", "A user", {200: schemas.UserBody, 304: None}, access=READ,
@@ -197,7 +197,7 @@ ROUTES: tuple[Operation, ...] = (
     _change("close_user", "Close an account", schemas.Nothing, ID, "*Fermer ce compte*: nothing is deleted."),
     _change("reopen_user", "Reopen an account", schemas.Nothing, ID, "R8.", validates=True),
     Operation(
-        "receipt", "What an earlier step was answered", {200: schemas.KeptReceipt}, access=READ,
+        "receipt", "What an earlier step was answered", {200: schemas.StoredReceiptBody}, access=READ,
         words="*applied* to the ledger that it was done for, *already* to any other.",
         parameters=(KEY, LEDGER_QUERY),
     ),

@@ -1,4 +1,4 @@
-"""What requests and answers say, as models: they check, and they are the OpenAPI document's schemas."""
+"""The models of bodies, for validation and for the schemas of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from datetime import date
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from provisioner.embedded.server.endpoints import MAX_LETTERS
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, urls
 
 MAX_RUNS = 100
-"""Runs that may have one letter."""
+"""Earlier runs named with one letter."""
 
 LARGEST = 2**53 - 1
-"""The largest whole number that every reader of JSON takes exactly."""
+"""The largest integer that every JSON reader returns exactly."""
 
 NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
 LEDGER = r"^[A-Za-z0-9._-]{1,100}$"
@@ -32,7 +31,7 @@ def _day(text: str) -> str:
     try:
         date.fromisoformat(text)
     except ValueError:
-        raise PydanticCustomError("day", "is no day of the calendar") from None
+        raise ValueError("is no day of the calendar") from None
     return text
 
 
@@ -42,20 +41,20 @@ def _page(text: str) -> str:
 
 def _kept(text: str) -> str:
     if len(text.encode()) > MAX_EMAIL_BYTES:
-        raise PydanticCustomError("email", "is longer than 254 bytes")
+        raise ValueError("is longer than 254 bytes")
     hidden = next((character for character in text if fields.is_hidden(character)), None)
     if hidden is not None:
-        raise PydanticCustomError("hidden", "contains {what}", {"what": fields.described(hidden)})
+        raise ValueError(f"contains {fields.described(hidden)}")
     return text
 
 
 def _unlike(values: list[str]) -> list[str]:
     if len(set(values)) < len(values):
-        raise PydanticCustomError("twice", "names something twice")
+        raise ValueError("names something twice")
     return values
 
 
-# a manifest's own forms: what it could not name could not be exported and planned again (law 9)
+# the manifest's validators: an exported portal must be accepted as a manifest (law 9)
 Name = Annotated[
     str,
     Field(min_length=1, max_length=fields.MAX_NAME, pattern=NO_CONTROL),
@@ -71,7 +70,7 @@ _Address = Annotated[
     ),
 ]
 Email = Annotated[_Address, AfterValidator(fields.email)]
-# whatever a user gave himself: it goes along unchanged where his name is corrected
+# a user's own e-mail and phone are sent back unchanged when only their name is corrected
 KeptEmail = Annotated[_Address, AfterValidator(_kept)]
 KeptPhone = Annotated[
     str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
@@ -124,13 +123,13 @@ class GrantBody(Body):
     @model_validator(mode="after")
     def _ends_when_ending(self) -> Self:
         if (self.state == "ending") != (self.ends is not None):
-            raise PydanticCustomError("ends", "has an end exactly while it is ending")
+            raise ValueError("has an end exactly while it is ending")
         return self
 
 
 def _one_each(grants: list[GrantBody]) -> list[GrantBody]:
     if len({grant.app for grant in grants}) < len(grants):
-        raise PydanticCustomError("twice", "names an application twice")
+        raise ValueError("names an application twice")
     return grants
 
 
@@ -154,14 +153,14 @@ class NewCompany(Body):
 
 
 class CompanyEdit(Body):
-    """A company's name and SIREN, as they shall read."""
+    """A company's new name and SIREN."""
 
     name: Name
     siren: Siren | None = None
 
 
 class UserBody(Body):
-    """A user as he stands."""
+    """A user as they stand."""
 
     id: str
     email: str
@@ -195,7 +194,7 @@ class NewUser(Body):
 
 
 class ProfileEdit(Body):
-    """Name, e-mail and phone, as they shall read."""
+    """New name, e-mail and phone."""
 
     email: KeptEmail
     first_name: Name
@@ -237,7 +236,7 @@ class Nothing(Body):
     """An empty object, or no body at all."""
 
 
-class Receipt(Body):
+class ReceiptBody(Body):
     """How a step ended."""
 
     verdict: Literal["applied", "already"]
@@ -245,7 +244,7 @@ class Receipt(Body):
     version: Whole
 
 
-class KeptReceipt(Receipt):
+class StoredReceiptBody(ReceiptBody):
     """What an earlier step with this key was answered."""
 
     key: str
@@ -254,7 +253,7 @@ class KeptReceipt(Receipt):
 class TermsBody(Body):
     """What differs by firm (A9): catalogue, mail domains (R14), own staff (R1)."""
 
-    # the first fault of each will do: to look at ten thousand odd addresses takes a second
+    # the first fault of each list is enough: to validate ten thousand bad addresses takes a second
     offers: Annotated[list[Name], Field(max_length=1_000), FailFast()]
     apps: Annotated[list[OtherApp], Field(max_length=1_000), FailFast()]
     email_domains: Annotated[list[Domain], Field(max_length=1_000), FailFast()]
@@ -269,7 +268,7 @@ class NewTerms(TermsBody):
     ] = Field(description="Empty for none; http:// for this very machine only.")
 
 
-class About(Body):
+class PortalBody(Body):
     """What the portal says of itself, and of the client that asks."""
 
     portal: str = Field(description="Its identity for life.")
@@ -307,7 +306,7 @@ class LetterClaim(Body):
 
 def _claimed_once(claims: list[LetterClaim]) -> list[LetterClaim]:
     if len({claim.letter for claim in claims}) < len(claims):
-        raise PydanticCustomError("twice", "names a letter twice")
+        raise ValueError("names a letter twice")
     return claims
 
 
@@ -328,7 +327,7 @@ class LetterHolders(Body):
 
 
 class Invited(Body):
-    """Users who shall be invited."""
+    """Users to be invited."""
 
     users: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
 

@@ -1,4 +1,4 @@
-"""The portal, served: who reads, who writes, and whose token it is."""
+"""The portal behind the service: readers, the writer, and the sessions of tokens."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provisioner.embedded.host import AuthorisedCall, Lease
-from provisioner.embedded.server.api_clients import ApiClient, ApiClients, Session, digest
+from provisioner.embedded.server.api_clients import ApiClient, ApiClients, ClientSession, digest
 from provisioner.embedded.server.batch_writer import BatchWriter
 from provisioner.embedded.server.pool import Opened, ReaderPool, WriterPortal
 from provisioner.embedded.server.problem_details import Problem
@@ -18,35 +18,35 @@ from provisioner.model import Clock
 from provisioner.portal import Receipt
 
 READERS = 4
-"""Reads under way at once; more would only share the same processor."""
+"""Reads under way at once; more would share the same processor."""
 
 FRESH_SECONDS = 1.0
-"""How long a token is taken without asking the database again: a disabled client is out after that."""
+"""How long a token is valid without asking the database: the delay until a disabled client is refused."""
 
 READY_SECONDS = 5.0
-"""How long a database that is well takes to answer, at most."""
+"""The time limit for the database in a readiness check."""
 
-MOST_SESSIONS = 10_000
+MAX_SESSIONS = 10_000
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request, checked: its values have their types, and its client may do this."""
+    """A checked request: its values have their types, and its client may do this operation."""
 
-    entry: Operation
-    session: Session | None = None
+    operation: Operation
+    session: ClientSession | None = None
     path: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, Any] = field(default_factory=dict)
-    """Those of the endpoint's parameters, by their names in the table."""
+    """The operation's header parameters, by their names in the table."""
     body: Any = None
 
 
 @dataclass(frozen=True)
 class ServiceResponse:
-    """An answer."""
+    """A response."""
 
     status: int = 200
     body: bytes = b""
@@ -54,86 +54,91 @@ class ServiceResponse:
 
 
 class Service:
-    """A portal, served."""
+    """One portal, its readers, its writer and its clients."""
 
     def __init__(
-        self, opening: Callable[[], Opened], clients: ApiClients, clock: Clock, monotonic: Callable[[], float]
+        self,
+        open_portal: Callable[[], Opened],
+        clients: ApiClients,
+        clock: Clock,
+        monotonic: Callable[[], float],
     ) -> None:
         self.clients = clients
         self.clock = clock
         self._monotonic = monotonic
-        self._writing = WriterPortal(opening)
-        self._hosts = ReaderPool(opening, READERS)
-        self._writer: BatchWriter | None = None
-        # whoever waits to write, or for a token, waits in a thread of these, and nobody else does
-        self._pen = ThreadPoolExecutor(1, thread_name_prefix="pen")
-        self._door = ThreadPoolExecutor(1, thread_name_prefix="door")
-        self._sessions: dict[str, tuple[Session, float]] = {}
+        self._portal = WriterPortal(open_portal)
+        self._readers = ReaderPool(open_portal, READERS)
+        self._batches: BatchWriter | None = None
+        # separate threads: waiting for the database's write lock holds up neither readers nor log-ins
+        self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="writes")
+        self._token_pool = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        self._sessions: dict[str, tuple[ClientSession, float]] = {}
         self._readiness: asyncio.Future[Lease | None] | None = None
         self._ready_until = 0.0
 
     def start(self) -> None:
-        """Begin to write, in the event loop that runs."""
-        self._writer = BatchWriter(
-            lambda jobs: self._writing.ask(lambda host: host.work(jobs)), asyncio.get_running_loop()
+        """Start the writer, in the running event loop."""
+        self._batches = BatchWriter(
+            lambda jobs: self._portal.ask(lambda host: host.work(jobs)), asyncio.get_running_loop()
         )
 
     def close(self) -> None:
-        """Finish what is in hand and let go."""
-        for threads in (self._pen, self._door):
+        """Finish the calls under way and close the databases."""
+        for threads in (self._write_pool, self._token_pool):
             threads.shutdown(wait=False, cancel_futures=True)
-        if self._writer is not None:
-            self._writer.close()
-        for threads in (self._pen, self._door):
+        if self._batches is not None:
+            self._batches.close()
+        for threads in (self._write_pool, self._token_pool):
             threads.shutdown()
-        self._hosts.close()
-        self._writing.close()
+        self._readers.close()
+        self._portal.close()
 
-    async def read(self, question: Callable[[Opened], T]) -> T:
-        """What one of the reading portals answers."""
-        return await self._hosts.ask(question)
+    async def read(self, query: Callable[[Opened], T]) -> T:
+        """The result of a query on one of the readers."""
+        return await self._readers.ask(query)
 
-    async def write(self, question: Callable[[Opened], T]) -> T:
-        """What the writing portal answers: anything but steps."""
-        return await asyncio.get_running_loop().run_in_executor(self._pen, self._writing.ask, question)
+    async def write(self, query: Callable[[Opened], T]) -> T:
+        """The result of a call of the writing portal, for anything but steps."""
+        return await asyncio.get_running_loop().run_in_executor(self._write_pool, self._portal.ask, query)
 
     async def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """See :meth:`~provisioner.embedded.server.api_clients.ApiClients.log_in`."""
+        """The client with these credentials, unless it is disabled."""
         return await self.read(lambda host: ApiClients(host).log_in(client_id, secret))
 
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
-        """See :meth:`~provisioner.embedded.server.api_clients.ApiClients.issue`."""
+        """A new token for this client, valid for so many seconds."""
         now = self.clock()
         token = await asyncio.get_running_loop().run_in_executor(
-            self._door, self.clients.issue, client, scopes, now, seconds
+            self._token_pool, self.clients.issue, client, scopes, now, seconds
         )
-        self._know(digest(token), Session(client.id, client.role, scopes, int(now.timestamp()) + seconds))
+        self._remember(
+            digest(token), ClientSession(client.id, client.role, scopes, int(now.timestamp()) + seconds)
+        )
         return token
 
-    def knows(self, token: str) -> bool:
-        """It was good not long ago."""
+    def has_seen(self, token: str) -> bool:
+        """True if the token was valid recently."""
         return digest(token) in self._sessions
 
     async def work(self, job: AuthorisedCall) -> Receipt:
-        """A step, done together with whatever else waits."""
-        assert self._writer is not None
-        return await self._writer.do(job)
+        """The receipt of a step, which shares a transaction with other waiting steps."""
+        assert self._batches is not None
+        return await self._batches.do(job)
 
     async def require_ready(self) -> None:
-        """The database answers, or did a moment ago: everybody may ask, so it is asked once for all.
+        """Check that the database answers; the result is reused for a second, because anyone may request it.
 
-        The answer stands for a second, whatever it was. Raises :class:`PortalError`, and
-        :class:`TimeoutError` where there is none.
+        Raises :class:`PortalError`, and :class:`TimeoutError` after READY_SECONDS.
         """
-        asked = self._readiness
-        if asked is None or (asked.done() and self._ready_until <= self._monotonic()):
-            asked = self._readiness = asyncio.ensure_future(self.read(lambda host: host.lease("readyz")))
+        request = self._readiness
+        if request is None or (request.done() and self._ready_until <= self._monotonic()):
+            request = self._readiness = asyncio.ensure_future(self.read(lambda host: host.lease("readyz")))
             self._ready_until = self._monotonic() + FRESH_SECONDS
         async with asyncio.timeout(READY_SECONDS):
-            await asyncio.shield(asked)
+            await asyncio.shield(request)
 
-    async def session(self, token: str) -> Session:
-        """Who has this token. Raises :class:`Problem`."""
+    async def session(self, token: str) -> ClientSession:
+        """The session of this token. Raises :class:`Problem`."""
         hashed = digest(token)
         known = self._sessions.get(hashed)
         if known is None or known[1] <= self._monotonic():
@@ -141,20 +146,20 @@ class Service:
             if found is None:
                 self._sessions.pop(hashed, None)
                 raise no_token("The access token is unknown, or its client was disabled.")
-            known = self._know(hashed, found)
+            known = self._remember(hashed, found)
         session = known[0]
         if session.expires <= self.clock().timestamp():
             self._sessions.pop(hashed, None)
             raise no_token("The access token has expired.")
         return session
 
-    def _know(self, hashed: str, session: Session) -> tuple[Session, float]:
-        if len(self._sessions) >= MOST_SESSIONS:
+    def _remember(self, hashed: str, session: ClientSession) -> tuple[ClientSession, float]:
+        if len(self._sessions) >= MAX_SESSIONS:
             self._sessions.clear()
         known = self._sessions[hashed] = session, self._monotonic() + FRESH_SECONDS
         return known
 
 
 def no_token(sentence: str) -> Problem:
-    """401: log in first."""
+    """401, for an invalid token."""
     return Problem("token", sentence, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
