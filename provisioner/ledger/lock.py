@@ -141,7 +141,11 @@ class Lock:
         def attempt() -> None:
             nonlocal holder
             try:
-                holder = self._attempt(command)
+                holder = self._try_acquire(command)
+                # a holder that lost its connection is given a moment to reconnect
+                while holder is not None and holder.id == self._disconnected[0]:
+                    time.sleep(POLL_SECONDS)
+                    holder = self._try_acquire(command)
             except LedgerError as problem:
                 # a server that goes away while this run waits may come back
                 if holder is None or not is_unreachable(problem) or not keep_waiting():
@@ -158,14 +162,6 @@ class Lock:
                 on_wait(f"Waiting for the ledger: locked by {describe_lock(holder, self._store.now())}.")
 
         wait_for_lease(attempt, keep_waiting=keep_waiting, on_wait=announce, poll_seconds=POLL_SECONDS)
-
-    def _attempt(self, command: str) -> LockInfo | None:
-        """As :meth:`_try_acquire`, but a holder that lost its connection is given a moment to reconnect."""
-        holder = self._try_acquire(command)
-        while holder is not None and holder.id == self._disconnected[0]:
-            time.sleep(POLL_SECONDS)
-            holder = self._try_acquire(command)
-        return holder
 
     def _try_acquire(self, command: str) -> LockInfo | None:
         """Take the lock if it is free or its holder is known to be gone; None on success, else the holder."""
