@@ -8,7 +8,7 @@ shared mailboxes, dossiers of which only the portal knows.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -56,12 +56,14 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
         for violation in offer_known(index.companies[number], terms):
             yield replace(violation, source=company.places.source("billing", "offer"))
         if number not in declared.remainder.incomplete:
-            yield from _at(index.missing_administrator(number), company.source)
+            for violation in index.missing_administrator(number):
+                yield replace(violation, source=company.source)
     for key, user in declared.users.items():
         account = index.users[key]
         for app, violation in app_violations(key, account, terms):
             yield replace(violation, source=_app_source(user, app))
-        yield from _at(firm_address(key, account, terms), user.source)
+        for violation in firm_address(key, account, terms):
+            yield replace(violation, source=user.source)
 
 
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
@@ -249,10 +251,6 @@ CHECKS: tuple[Check, ...] = (
 """All checks but that of unknown companies, which alone needs the portal."""
 
 _FIRST_WORD = re.compile("[a-z]+")
-
-
-def _at(violations: Iterable[Diagnostic], source: Source) -> Iterator[Diagnostic]:
-    return (replace(violation, source=source) for violation in violations)
 
 
 def _app_source(user: DeclaredUser, app: str) -> Source:
