@@ -109,7 +109,7 @@ def test_journal_accounts_and_letters_are_read_as_written(database: Database) ->
     ]  # fmt: skip
     snapshot = read_ledger(database)
     assert snapshot.portal == "p"
-    assert snapshot.ledger == read_ledger_id(database) != ""
+    assert snapshot.id == read_ledger_id(database) != ""
     assert snapshot.managed == {
         "ann@example.fr": Managed("7", "ann@example.fr", "", created=True),
         "bob@example.fr": Managed("8", None, "+332", created=True),

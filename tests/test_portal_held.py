@@ -106,7 +106,7 @@ def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_kn
 ) -> None:
     """Otherwise a run that is killed would keep those after it waiting until its lease has run out."""
     assert firm("apply", "--auto-approve").code == 0
-    portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger
+    portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
     portal.drop_lease(ledger, "bob")
     portal.close()
@@ -136,9 +136,9 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
     def overtaken(*words: Any) -> None:
         portal = embedded(firm.folder)
         portal.take_lease(
-            read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "somebody", "later", 99, 60
+            read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id, "somebody", "later", 99, 60
         )
-        portal.drop_lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "later")
+        portal.drop_lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id, "later")
         portal.close()
         remember(*words)
 
@@ -162,7 +162,7 @@ def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
     portal.take_lease(
-        read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger, "bob on beta", "copy", 99, 60
+        read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id, "bob on beta", "copy", 99, 60
     )
     said = firm("mail", "send")
     assert said.code == 6
@@ -275,7 +275,7 @@ def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_its
 def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
-    lease = portal.lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).ledger)
+    lease = portal.lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id)
     portal.close()
     assert lease is not None
     assert (lease.holder, lease.fence) == ("", 1)

@@ -19,7 +19,7 @@ class LedgerSnapshot:
 
     portal: str = ""
     """The portal this ledger belongs to; empty before the first run."""
-    ledger: str = ""
+    id: str = ""
     """The ledger's own lasting id; empty where there is none yet."""
     managed: Mapping[str, Managed] = field(default_factory=dict)
     open_letters: tuple[OutboxEntry, ...] = ()
@@ -42,7 +42,7 @@ def snapshot_of(connection: Connection) -> LedgerSnapshot:
     """The ledger as this connection reads it."""
     return LedgerSnapshot(
         portal=read_fact(connection, "portal"),
-        ledger=read_fact(connection, "id"),
+        id=read_fact(connection, "id"),
         managed=accounts_where(connection, "1 = 1", ()),
         open_letters=tuple(letters_where(connection, NOT_SENT)),
         unsettled=tuple(entries_where(connection, "settled IS NULL")),

@@ -144,7 +144,7 @@ def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot
     accounts = {user.id: user for user in snapshot.state.users.values()}
     managed = dict(ledger.managed)
     created = [entry for entry in ledger.unsettled if entry.action == CreateUser.__name__]
-    receipts = portal.receipts([entry.key for entry in created], ledger.ledger)
+    receipts = portal.receipts([entry.key for entry in created], ledger.id)
     for entry in created:
         receipt = receipts.get(entry.key)
         account = accounts.get(receipt.id) if receipt is not None else None
