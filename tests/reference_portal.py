@@ -28,7 +28,6 @@ from provisioner.embedded.decide import (
     repeated,
     with_contact,
     with_requested_app,
-    without_expired_grants,
 )
 from provisioner.embedded.host import About, AuthorisedCall, Lease, Page, PortalHost, R
 from provisioner.embedded.leased import LeasedPortal, superseded
@@ -372,7 +371,7 @@ class MemoryPortal(LeasedPortal, PortalHost):
         return [self._seen(user) for user in self._content.index.users.values()]
 
     def _seen(self, user: User) -> User:
-        return without_expired_grants(replace(user, apps=self._content.grants[user.id]), self._today())
+        return _without_expired_grants(replace(user, apps=self._content.grants[user.id]), self._today())
 
     def _today(self) -> date:
         return paris_date(self._clock())
@@ -389,3 +388,9 @@ class MemoryPortal(LeasedPortal, PortalHost):
         some = rows[:limit]
         items = tuple(item for _, item in some)
         return Page(items, some[-1][0] if len(rows) > limit else None, self._content.counter)
+
+
+def _without_expired_grants(user: User, today: date) -> User:
+    """The user without the applications whose last day has passed."""
+    over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
+    return replace(user, apps=user.apps - over) if over else user

@@ -149,12 +149,6 @@ def applied(key: str, resource: Resource) -> Receipt:
     return Receipt(key, Verdict.APPLIED, getattr(resource, "id", ""), resource.version)
 
 
-def without_expired_grants(user: User, today: date) -> User:
-    """The user without the applications whose last day has passed."""
-    over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
-    return replace(user, apps=user.apps - over) if over else user
-
-
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
     """R15: the companies an open user is billed to before and after, "" for none."""
     was = before.billed if before is not None and before.is_open else ""

@@ -43,11 +43,6 @@ class Connection(Protocol):
     """An open database; ``sqlite3``'s own connection is one."""
 
     @property
-    def total_changes(self) -> int:
-        """How many rows were written so far."""
-        ...
-
-    @property
     def in_transaction(self) -> bool:
         """Whether a transaction is begun and not ended."""
         ...

@@ -68,7 +68,6 @@ _TYPES = (
     (re.compile(r"\bTEXT\b"), 'TEXT COLLATE "C"'),
     (re.compile(r"\bWITHOUT ROWID\b"), ""),
 )
-_COUNTED = ("INSERT", "UPDATE", "DELETE")
 
 
 class NotConnected(psycopg.OperationalError):
@@ -83,7 +82,6 @@ class PostgresConnection(Connection):
         self._schema = schema
         self._secret = secret
         self._lock = _lock_number(schema)
-        self._changes = 0
         self._session: tuple[int, str] | None = None
         self._psycopg = self._connect()
 
@@ -92,11 +90,6 @@ class PostgresConnection(Connection):
         """The encoding of the database's texts if it is not UTF-8; None also if a pooler hides it."""
         encoding = self._psycopg.info.parameter_status("server_encoding")
         return None if encoding == "UTF8" else encoding
-
-    @property
-    @override
-    def total_changes(self) -> int:
-        return self._changes
 
     @property
     @override
@@ -129,9 +122,7 @@ class PostgresConnection(Connection):
         if len(listed) == 1:
             self._run(statement, listed[0])
         elif listed:
-            cursor = self._psycopg.cursor()
-            cursor.executemany(_translate(statement), listed)
-            self._count(statement, cursor.rowcount)
+            self._psycopg.cursor().executemany(_translate(statement), listed)
             # after rows sent in one go the server does not watch for an idle transaction until it is asked
             self._psycopg.execute("SELECT 1")
 
@@ -168,9 +159,7 @@ class PostgresConnection(Connection):
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
                 f"SET LOCAL idle_in_transaction_session_timeout = '{READER_SECONDS}s'"
             )
-        cursor = self._psycopg.execute(_translate(statement), tuple(values))
-        self._count(statement, cursor.rowcount)
-        return cursor
+        return self._psycopg.execute(_translate(statement), tuple(values))
 
     def _begin_writing(self) -> psycopg.Cursor[Any]:
         try:
@@ -179,10 +168,6 @@ class PostgresConnection(Connection):
         except errors.FeatureNotSupported as problem:
             # what a standby does not support is a transaction that writes
             raise errors.ReadOnlySqlTransaction(str(problem)) from problem
-
-    def _count(self, statement: str, rows: int) -> None:
-        if rows > 0 and statement.startswith(_COUNTED):
-            self._changes += rows
 
     def _connect(self) -> psycopg.Connection[Any]:
         options: dict[str, Any] = {"password": self._secret} if self._secret else {}
