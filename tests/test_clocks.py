@@ -53,7 +53,7 @@ def edit(clerk: Clerk, old: str, new: str, file: str = BAKERY) -> None:
 
 
 def without_scan(clerk: Clerk) -> None:
-    """Julien loses an application, at the end of the month."""
+    """Remove an application from Julien, with effect at the end of the month."""
     edit(clerk, SCAN, SCAN.replace(", Scan", ""))
 
 
@@ -96,10 +96,10 @@ def spoken(day: date) -> str:
 
 
 @pytest.mark.parametrize("moment", LAST_MOMENTS)
-def test_an_application_ends_with_the_month_in_paris_and_planning_again_finds_nothing(
+def test_ended_application_causes_no_change_in_later_plans(
     moment: str, clerk: Callable[[datetime], Clerk]
 ) -> None:
-    """Row 18: until its last moment it works; the moment after it is gone; no plan notices either."""
+    """Row 18: it works until the last moment and is gone the moment after; neither changes a plan."""
     now, last = LAST_MOMENTS[moment]
     firm = clerk(now)
     without_scan(firm)
@@ -120,7 +120,7 @@ def test_an_application_ends_with_the_month_in_paris_and_planning_again_finds_no
 
 @pytest.mark.parametrize("moment", LAST_MOMENTS)
 def test_billing_stops_with_the_month_in_paris(moment: str, clerk: Callable[[datetime], Clerk]) -> None:
-    """Row 18: R15, as the plan says it and as the portal keeps it."""
+    """Row 18, R15: in the plan and on the portal."""
     now, last = LAST_MOMENTS[moment]
     firm = clerk(now)
     file = firm.folder / "clients" / "clarke-ceramics.yaml"
@@ -131,17 +131,17 @@ def test_billing_stops_with_the_month_in_paris(moment: str, clerk: Callable[[dat
     planned = " ".join(firm.plan().out.split())
     assert f"Billing of company {number[1]}" in planned
     assert spoken(last) in planned
-    if firm.apply().code == 4:  # more than one in ten
+    if firm.apply().code == 4:  # closing more than one account in ten needs consent
         edit(firm, "max_closures_percent: 10", "max_closures_percent: 50", "provisioner.yaml")
         assert firm.apply().code == 0
     company = read_snapshot(load_workspace(firm.folder), lambda: now).state.companies[number[1]]
     assert company.billing_ends == last
 
 
-def test_a_plan_saved_before_midnight_and_applied_after_it_does_the_rest(
+def test_plan_saved_before_month_end_applies_its_other_steps_after_it(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: the month turned between the approval and the run."""
+    """Row 18: the month ends between approval and run."""
     firm = clerk(utc(2026, 11, 30, 22, 59))
     without_scan(firm)
     edit(firm, "first_name: Claire", "first_name: Clara")
@@ -157,7 +157,7 @@ def test_a_plan_saved_before_midnight_and_applied_after_it_does_the_rest(
     assert endings(firm)["Scan"] == date(2026, 12, 31)
 
 
-def test_an_ending_cancelled_in_the_last_hour_goes_on_in_the_new_month(
+def test_ending_cancelled_in_the_last_hour_continues_in_the_new_month(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
     """Row 18."""
@@ -178,10 +178,10 @@ def test_an_ending_cancelled_in_the_last_hour_goes_on_in_the_new_month(
 @pytest.mark.parametrize(
     "back", [timedelta(seconds=1), timedelta(hours=1), timedelta(days=3), timedelta(days=400)]
 )
-def test_a_clock_that_goes_back_between_runs_changes_nothing(
+def test_clock_that_goes_back_between_runs_changes_nothing(
     back: timedelta, clerk: Callable[[datetime], Clerk]
 ) -> None:
-    """Row 18: runs keep their order, nothing is applied or sent twice, and no change is made up."""
+    """Row 18: runs keep their order, and nothing is applied or sent twice."""
     firm = clerk(utc(2026, 12, 1, 12))
     without_scan(firm)
     assert firm.apply().code == 0
@@ -196,14 +196,14 @@ def test_a_clock_that_goes_back_between_runs_changes_nothing(
     assert [run.id for run in runs] == [3, 2, 1]
     assert all(run.ended and run.ended >= run.began for run in runs)
     assert len(list((firm.folder / "outbox" / "new").iterdir())) == letters
-    # the ending keeps the day it was given
+    # the application keeps its last day
     assert endings(firm)["Scan"] == date(2026, 12, 31)
 
 
-def test_a_clock_that_goes_back_over_a_month_end_brings_no_change_with_it(
+def test_clock_that_goes_back_over_a_month_end_causes_no_change(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: what had ended ends again on the same day, swept away or not."""
+    """Row 18: an ended application ends again on the same day, whether its row was deleted or not."""
     firm = clerk(utc(2026, 11, 20))
     without_scan(firm)
     assert firm.apply().code == 0
@@ -230,18 +230,18 @@ def test_a_clock_that_goes_back_over_a_month_end_brings_no_change_with_it(
         (timedelta(minutes=90), "for 90 minutes."),
     ],
 )
-def test_the_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_path: Path) -> None:
-    """Row 18: also over the hour that is left out or comes twice."""
+def test_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_path: Path) -> None:
+    """Row 18: also over the hour that a clock change skips or repeats."""
     for began in (utc(2026, 11, 24), utc(2026, 3, 29, 0, 59, 30), utc(2026, 10, 25, 0, 59, 30)):
         firm = Clerk(copy_sample(tmp_path / began.isoformat().replace(":", "")), began)
         ledger = Ledger(SqliteDatabase(firm.folder / "ledger.db"), lambda firm=firm: firm.now)  # type: ignore[misc]
         with ledger.lock.hold("apply"):
             for zone in (UTC, PARIS):
                 firm.now = (began + age).astimezone(zone)
-                told = firm(unlock, None)
-                assert told.code == 0
-                assert words in told.out
-                assert "-" not in told.out.rpartition("for ")[2]
+                said = firm(unlock, None)
+                assert said.code == 0
+                assert words in said.out
+                assert "-" not in said.out.rpartition("for ")[2]
                 refused = firm.apply()
                 assert refused.code == 6
                 assert words in refused.err
@@ -249,7 +249,7 @@ def test_the_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_pat
 
 
 def links(firm: Clerk) -> dict[str, str]:
-    """The newest link that each recipient was sent."""
+    """The newest link sent to each recipient."""
     found = {}
     box = sorted((firm.folder / "outbox" / "new").iterdir(), key=lambda file: file.stat().st_mtime_ns)
     for file in box:
@@ -270,10 +270,10 @@ def send_again(folder: Path, email: str, console: Any, *, clock: Any) -> int:
     return send(folder, email, console, again=True, clock=clock)
 
 
-def test_a_link_is_the_same_under_a_clock_that_goes_back_and_works_thirty_days(
+def test_link_works_thirty_days_and_survives_a_clock_that_goes_back(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: thirty times 24 hours, whatever the clocks of Paris do in between."""
+    """Row 18: 30 times 24 hours, whatever the clock changes in between."""
     began = utc(2026, 3, 10, 12)
     firm = clerk(began)
     first = links(firm)[JULIEN]
@@ -288,14 +288,14 @@ def test_a_link_is_the_same_under_a_clock_that_goes_back_and_works_thirty_days(
     assert again(firm, JULIEN).code == 0
     second = links(firm)[JULIEN]
     assert second != first
-    # back again: the newer link is the one that counts, and works once
+    # back again: the newer link is valid, and works once
     firm.now = began + timedelta(days=1)
     assert firm(activate, first).code == 64
     assert firm(activate, second).code == 0
     assert firm(activate, second).code == 64
 
 
-def test_a_month_of_runs_under_a_clock_that_jumps_keeps_every_book_readable(tmp_path: Path) -> None:
+def test_month_of_runs_under_a_jumping_clock_keeps_the_ledger_readable(tmp_path: Path) -> None:
     """Row 18: forward and back, across both clock changes."""
     firm = Clerk(copy_sample(tmp_path / "firm"), utc(2026, 10, 24, 23, 30))
     instants = [

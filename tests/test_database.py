@@ -1,4 +1,4 @@
-"""What both kinds of databases promise, with the same statements: SQLite's files and PostgreSQL's schemas."""
+"""SQLite files and PostgreSQL schemas behave alike, with the same statements."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ OTHER = DatabaseSchema("portal", 0x70720002, 1, TABLES, LedgerError)
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    """A place where nothing is yet."""
+    """A database that does not exist yet."""
     if request.param == "sqlite":
         return SqliteDatabase(tmp_path / "books.db")
     server: PostgresServer = request.getfixturevalue("postgres")
@@ -57,7 +57,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture
 def shelves(place: Database) -> Iterator[Connection]:
-    """Two shelves, the second one first in the alphabet."""
+    """A connection to a database with two shelves, not in the order of the alphabet."""
     with closing(place.connect(OURS)) as connection:
         with transaction(connection):
             connection.executemany(
@@ -70,16 +70,16 @@ def sizes(connection: Connection) -> dict[str, int]:
     return dict(connection.execute("SELECT key, size FROM shelf ORDER BY seq"))
 
 
-# --- made, found, refused ---
+# --- creation, layouts, refusals ---
 
 
-def test_reading_makes_nothing(place: Database, tmp_path: Path) -> None:
+def test_reading_a_missing_database_creates_nothing(place: Database, tmp_path: Path) -> None:
     assert place.read(OURS, sizes) is None
     assert list(tmp_path.iterdir()) == []
     assert place.read(OTHER, sizes) is None
 
 
-def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Database) -> None:
+def test_first_rows_are_written_with_the_tables(place: Database) -> None:
     def found(connection: Connection) -> None:
         connection.execute("INSERT INTO fact VALUES ('id', 'for life')")
 
@@ -90,7 +90,7 @@ def test_what_a_new_one_holds_is_there_from_its_first_commit_on(place: Database)
     assert facts["id"] == "for life"
 
 
-def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Database, tmp_path: Path) -> None:
+def test_missing_database_is_refused_unless_it_may_be_made(place: Database, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="There is no ledger"):
         place.connect(OURS, None)
     assert list(tmp_path.iterdir()) == []
@@ -103,7 +103,7 @@ def test_one_that_is_to_be_there_is_refused_where_it_is_not(place: Database, tmp
     place.connect(OURS, None).close()
 
 
-def test_one_that_fails_to_be_made_is_not_there_at_all(place: Database) -> None:
+def test_failed_creation_leaves_no_database(place: Database) -> None:
     def fails(_: Connection) -> None:
         raise RuntimeError
 
@@ -113,7 +113,7 @@ def test_one_that_fails_to_be_made_is_not_there_at_all(place: Database) -> None:
     place.connect(OTHER).close()
 
 
-def test_eight_who_make_it_at_once_make_one(place: Database) -> None:
+def test_eight_simultaneous_creations_make_one_database(place: Database) -> None:
     made: list[int] = []
     begin = threading.Barrier(8)
 
@@ -129,14 +129,14 @@ def test_eight_who_make_it_at_once_make_one(place: Database) -> None:
     assert made == [1]
 
 
-def test_another_kind_of_ours_is_refused_and_left_alone(place: Database, shelves: Connection) -> None:
+def test_database_of_another_schema_is_refused_and_unchanged(place: Database, shelves: Connection) -> None:
     for opened in (lambda: place.connect(OTHER), lambda: place.read(OTHER, sizes)):
         with pytest.raises(LedgerError, match=r"is not a portal|and no portal"):
             opened()
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_what_somebody_else_keeps_in_a_schema_is_left_alone(postgres: PostgresServer) -> None:
+def test_foreign_tables_in_a_schema_are_refused(postgres: PostgresServer) -> None:
     place = postgres.place()
     with closing(postgres.session()) as session:
         session.execute(f"CREATE SCHEMA {place.schema}")
@@ -148,14 +148,14 @@ def test_what_somebody_else_keeps_in_a_schema_is_left_alone(postgres: PostgresSe
 
 
 @pytest.mark.parametrize("layout", ["DELETE FROM fact", "UPDATE fact SET value = 'two'"])
-def test_a_schema_that_does_not_say_its_layout_is_damaged(layout: str, postgres: PostgresServer) -> None:
+def test_schema_without_layout_number_is_damaged(layout: str, postgres: PostgresServer) -> None:
     place = postgres.place()
     with closing(place.connect(OURS)) as connection:
         connection.execute(f"{layout} WHERE name = 'layout'")
     assert "is damaged" in refused(place).sentence
 
 
-def test_a_newer_layout_is_refused(place: Database) -> None:
+def test_newer_layout_is_refused(place: Database) -> None:
     place.connect(NEXT).close()
     for opened in (lambda: place.connect(OURS), lambda: place.read(OURS, sizes)):
         with pytest.raises(LedgerError, match="newer version"):
@@ -177,7 +177,7 @@ def test_other_tables_under_the_same_number_are_refused(
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_an_older_layout_is_replaced_by_whoever_writes(place: Database, shelves: Connection) -> None:
+def test_older_layout_is_migrated_by_the_next_writer(place: Database, shelves: Connection) -> None:
     def colours(connection: Connection) -> list[str]:
         return [colour for (colour,) in connection.execute("SELECT colour FROM shelf ORDER BY seq")]
 
@@ -194,20 +194,20 @@ def test_an_older_layout_is_replaced_by_whoever_writes(place: Database, shelves:
     assert place.read(NEXT, sizes) == {"b": 3, "a": 5}
 
 
-# --- written and read ---
+# --- transactions ---
 
 
-def test_writers_come_one_after_the_other(place: Database, shelves: Connection) -> None:
-    """Each reads what the one before him wrote; otherwise some of these steps would be lost."""
+def test_writers_take_turns(place: Database, shelves: Connection) -> None:
+    """Each one reads what the one before wrote; otherwise some increments would be lost."""
 
-    def climb() -> None:
+    def increment() -> None:
         with closing(place.reopen(OURS)) as connection:
             for _ in range(10):
                 with place.translate_errors(OURS), transaction(connection):
                     size = sizes(connection)["a"]
                     connection.execute("UPDATE shelf SET size = ? WHERE key = 'a'", (size + 1,))
 
-    threads = [threading.Thread(target=climb) for _ in range(4)]
+    threads = [threading.Thread(target=increment) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -215,14 +215,14 @@ def test_writers_come_one_after_the_other(place: Database, shelves: Connection) 
     assert sizes(shelves)["a"] == 45
 
 
-def test_whoever_opens_it_waits_for_no_writer(place: Database, shelves: Connection) -> None:
+def test_opening_does_not_wait_for_a_writer(place: Database, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 9")
         with closing(place.connect(OURS)) as another, place.translate_errors(OURS):
             assert sizes(another) == {"a": 5, "b": 3}
 
 
-def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(
+def test_reader_sees_one_instant_while_another_connection_writes(
     place: Database, shelves: Connection
 ) -> None:
     def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
@@ -235,7 +235,7 @@ def test_a_reader_sees_one_instant_whatever_is_written_meanwhile(
     assert place.read(OURS, sizes) == {"b": 4, "a": 6}
 
 
-def test_a_transaction_that_fails_leaves_nothing(place: Database, shelves: Connection) -> None:
+def test_failed_transaction_writes_nothing(place: Database, shelves: Connection) -> None:
     def write() -> None:
         with place.translate_errors(OURS), transaction(shelves):
             shelves.execute("UPDATE shelf SET size = 0")
@@ -247,7 +247,7 @@ def test_a_transaction_that_fails_leaves_nothing(place: Database, shelves: Conne
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_the_statements_are_the_same(place: Database, shelves: Connection) -> None:
+def test_same_statements_give_same_results(place: Database, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "100 % ?"), ("b", "a%s")])
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [])
@@ -269,25 +269,25 @@ def test_the_statements_are_the_same(place: Database, shelves: Connection) -> No
     assert shelves.execute("UPDATE shelf SET size = 0 WHERE size > ?", (3,)).rowcount == 2
 
 
-def test_the_clock_is_the_one_that_everybody_there_shares(place: Database, shelves: Connection) -> None:
+def test_shared_time_is_close_to_the_real_time_and_never_decreases(
+    place: Database, shelves: Connection
+) -> None:
     first = place.shared_time(shelves, time.time)
     assert first > 1_700_000_000
     assert place.shared_time(shelves, time.time) >= first
 
 
-def test_a_file_is_seen_to_move_and_a_schema_says_so_itself(place: Database, shelves: Connection) -> None:
+def test_file_fingerprint_changes_with_a_write(place: Database, shelves: Connection) -> None:
     before = place.file_fingerprint()
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 1")
     assert (place.file_fingerprint() != before) == isinstance(place, SqliteDatabase)
 
 
-# --- damage, and what is none ---
+# --- damage ---
 
 
-def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(
-    place: Database, shelves: Connection
-) -> None:
+def test_corrupt_value_is_reported_as_damage(place: Database, shelves: Connection) -> None:
     def decode(connection: Connection) -> int:
         ((text,),) = connection.execute("SELECT \"user\" FROM shelf WHERE key = 'b'").fetchall()
         with reject_corrupt_rows():
@@ -299,10 +299,10 @@ def test_a_value_that_nobody_wrote_is_told_as_damage_of_the_place(
         decode(shelves)
 
 
-# --- where a place is ---
+# --- urls and files ---
 
 
-def test_a_url_leads_to_its_place(tmp_path: Path) -> None:
+def test_url_gives_its_database(tmp_path: Path) -> None:
     assert database_at("sqlite:///a/b.db", tmp_path) == SqliteDatabase(tmp_path / "a" / "b.db")
     assert database_at("sqlite:////srv/b.db", tmp_path) == SqliteDatabase(Path("/srv/b.db"))
     assert database_at("postgresql://u@h:1/d", tmp_path, "s") == PostgresDatabase(
@@ -311,7 +311,7 @@ def test_a_url_leads_to_its_place(tmp_path: Path) -> None:
     assert database_at("postgresql:///d?schema=x", tmp_path) == PostgresDatabase("postgresql:///d", "x")
 
 
-def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
+def test_password_appears_in_no_text(tmp_path: Path) -> None:
     place = database_at("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
     assert place == PostgresDatabase("postgresql://u@h/d", "x", "hush@%")
     assert database_at("postgresql://u:%40@h/d", tmp_path, "as%40is") == PostgresDatabase(
@@ -321,12 +321,12 @@ def test_a_password_is_in_no_url_and_no_words(tmp_path: Path) -> None:
     assert str(place) == "postgresql://u@h/d?schema=x"
 
 
-def test_a_file_of_somebody_else_is_told_with_what_the_system_says(memory_path: Path) -> None:
+def test_file_without_permission_is_reported_with_the_system_error(memory_path: Path) -> None:
     place = SqliteDatabase(memory_path / "books.db")
     place.connect(OURS).close()
     place.path.chmod(0)
     memory_path.chmod(0o755)
-    with _somebody_else():
+    with _unprivileged():
         for opened in (lambda: place.connect(OURS), lambda: place.read(OURS, sizes)):
             with pytest.raises(LedgerError, match="cannot be opened: Permission denied") as caught:
                 opened()
@@ -334,8 +334,8 @@ def test_a_file_of_somebody_else_is_told_with_what_the_system_says(memory_path: 
 
 
 @contextmanager
-def _somebody_else() -> Iterator[None]:
-    """Root may open what he likes."""
+def _unprivileged() -> Iterator[None]:
+    """Give up root's rights, which open any file."""
     if is_root := os.geteuid() == 0:
         os.seteuid(65534)
     try:
@@ -345,7 +345,7 @@ def _somebody_else() -> Iterator[None]:
             os.seteuid(0)
 
 
-# --- PostgreSQL's own troubles ---
+# --- PostgreSQL ---
 
 
 def refused(place: Database) -> LedgerError:
@@ -355,7 +355,7 @@ def refused(place: Database) -> LedgerError:
     return caught.value
 
 
-def test_whoever_is_not_let_in_is_told_why(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_password_is_reported(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     from postgres_support import GUARDED, PASSWORD
 
     guarded = postgres.url(user=GUARDED)
@@ -370,15 +370,15 @@ def test_whoever_is_not_let_in_is_told_why(postgres: PostgresServer, monkeypatch
     assert PostgresDatabase(guarded).read(OURS, sizes) is None
 
 
-def test_a_server_or_a_database_that_is_not_there_is_told(postgres: PostgresServer) -> None:
+def test_missing_server_user_or_database_is_reported(postgres: PostgresServer) -> None:
     assert "has no database" in refused(PostgresDatabase(postgres.url(database="nowhere"))).sentence
-    assert "knows no such user" in refused(PostgresDatabase(postgres.url(user="nobody"))).sentence
+    assert "knows no such user" in refused(PostgresDatabase(postgres.url(user="unknown"))).sentence
     assert "is not known" in refused(PostgresDatabase("postgresql://u@nowhere.invalid/d")).sentence
     for nowhere in ("postgresql://u@127.0.0.1:1/d", "postgresql:///d?host=/nowhere"):
         assert "cannot be reached: connection to" in refused(PostgresDatabase(nowhere)).sentence
 
 
-def test_a_server_that_refuses_in_its_own_language_was_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_in_another_language_is_not_reported_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     import psycopg
 
     refusal = "authentification par mot de passe échouée pour l'utilisateur « ann »"
@@ -394,7 +394,7 @@ def test_a_server_that_refuses_in_its_own_language_was_reached(monkeypatch: pyte
     assert "PROVISIONER_LEDGER_SECRET" in found.remedy
 
 
-def test_a_database_that_cannot_hold_every_name_is_refused(postgres: PostgresServer) -> None:
+def test_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
     with closing(postgres.session()) as session:
         session.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' STRATEGY file_copy")
     found = refused(PostgresDatabase(postgres.url(database="latin")))
@@ -402,8 +402,8 @@ def test_a_database_that_cannot_hold_every_name_is_refused(postgres: PostgresSer
     assert "createdb --encoding=UTF8" in found.remedy
 
 
-def test_a_standby_is_told_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that it does not support what we ask for."""
+def test_standby_is_reported_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A standby answers that it does not support a transaction that writes."""
     place = postgres.place()
     with closing(place.connect(OURS)) as connection:
         recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"
@@ -413,7 +413,7 @@ def test_a_standby_is_told_as_read_only(postgres: PostgresServer, monkeypatch: p
     assert caught.value.remedy == "Use the primary server."
 
 
-def test_a_connection_that_should_be_safe_and_is_not_is_told(
+def test_missing_tls_is_reported_if_it_is_required(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "require")
@@ -422,8 +422,8 @@ def test_a_connection_that_should_be_safe_and_is_not_is_told(
     assert "PGSSLROOTCERT" in found.remedy
 
 
-def test_no_password_is_said_in_clear(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 23: the server, or somebody who plays it, asks for just that."""
+def test_password_is_never_sent_in_clear(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 23: also if the server, or an attacker in its place, asks for that."""
     from postgres_support import FRANK, PASSWORD
 
     monkeypatch.delenv("PGSSLMODE", raising=False)
@@ -432,7 +432,7 @@ def test_no_password_is_said_in_clear(postgres: PostgresServer, monkeypatch: pyt
     assert "PGSSLMODE=" in found.remedy
 
 
-def test_texts_are_in_the_same_order_whatever_the_server_speaks(postgres: PostgresServer) -> None:
+def test_text_columns_use_the_c_collation(postgres: PostgresServer) -> None:
     place = postgres.place()
     with closing(place.connect(OURS)) as connection:
         found = connection.execute(
@@ -443,7 +443,7 @@ def test_texts_are_in_the_same_order_whatever_the_server_speaks(postgres: Postgr
     assert found == [("C",)]
 
 
-def test_a_defect_of_the_program_is_not_told_as_damage(place: Database, shelves: Connection) -> None:
+def test_error_in_the_reader_is_not_reported_as_damage(place: Database, shelves: Connection) -> None:
     def defective(connection: Connection) -> int:
         return int("no number")
 
@@ -451,7 +451,7 @@ def test_a_defect_of_the_program_is_not_told_as_damage(place: Database, shelves:
         place.read(OURS, defective)
 
 
-def test_whoever_lacks_a_right_is_told_which(postgres: PostgresServer) -> None:
+def test_missing_right_is_reported(postgres: PostgresServer) -> None:
     place = postgres.place()
     stranger = PostgresDatabase(postgres.url(user="stranger"), place.schema)
     with pytest.raises(LedgerError, match="lacks a right there: permission denied for database"):
@@ -466,7 +466,7 @@ def test_whoever_lacks_a_right_is_told_which(postgres: PostgresServer) -> None:
         _write_a_fact(connection, stranger)
 
 
-def test_a_schema_that_was_given_needs_no_right_to_make_one(postgres: PostgresServer) -> None:
+def test_existing_schema_needs_no_right_to_create_one(postgres: PostgresServer) -> None:
     place = postgres.place()
     with closing(postgres.session()) as session:
         session.execute(f"CREATE SCHEMA {place.schema} AUTHORIZATION stranger")
@@ -474,7 +474,7 @@ def test_a_schema_that_was_given_needs_no_right_to_make_one(postgres: PostgresSe
     assert place.read(OURS, sizes) == {}
 
 
-def test_without_the_extra_there_is_a_sentence(
+def test_missing_psycopg_is_reported_with_the_extra(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
@@ -487,7 +487,7 @@ def test_without_the_extra_there_is_a_sentence(
     assert "[postgres]" in caught.value.remedy
 
 
-def test_a_connection_lost_between_transactions_is_made_anew(postgres: PostgresServer) -> None:
+def test_connection_lost_between_transactions_is_reopened(postgres: PostgresServer) -> None:
     with closing(postgres.place().connect(OURS)) as connection:
         for statement in ("SELECT 1", "BEGIN", "BEGIN IMMEDIATE"):
             _cut_off(postgres)
@@ -496,7 +496,7 @@ def test_a_connection_lost_between_transactions_is_made_anew(postgres: PostgresS
                 connection.execute("ROLLBACK")
 
 
-def test_a_connection_lost_within_a_transaction_is_told_and_nothing_is_done_twice(
+def test_connection_lost_within_a_transaction_is_reported_not_retried(
     postgres: PostgresServer,
 ) -> None:
     place = postgres.place()
@@ -518,7 +518,7 @@ def test_a_connection_lost_within_a_transaction_is_told_and_nothing_is_done_twic
     assert facts.keys() - {"application", "layout", "tables"} == {"2"}
 
 
-def test_a_server_that_died_is_told_and_forgiven_once_it_is_back(postgres: PostgresServer) -> None:
+def test_server_restart_is_reported_once_and_then_works(postgres: PostgresServer) -> None:
     place = postgres.place()
     with closing(place.connect(OURS)) as connection:
         with transaction(connection):
@@ -536,7 +536,7 @@ def test_a_server_that_died_is_told_and_forgiven_once_it_is_back(postgres: Postg
             assert connection.execute("SELECT value FROM fact WHERE name = 'a'").fetchone() == ("b",)
 
 
-def test_whoever_waits_too_long_for_another_writer_is_told(
+def test_writer_that_waits_too_long_reports_a_busy_database(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = postgres.place()
@@ -544,12 +544,12 @@ def test_whoever_waits_too_long_for_another_writer_is_told(
         second.execute("SET lock_timeout = '10ms'")
         with transaction(first), pytest.raises(LedgerError, match="is busy"):
             _write_a_fact(second, place)
-        # and is in the middle of nothing
+        # the failed attempt leaves no open transaction
         _write_a_fact(second, place)
 
 
-def test_whoever_waited_to_write_sees_what_was_written_meanwhile(postgres: PostgresServer) -> None:
-    """Row 8: also where the server would usually show him what was there before he waited."""
+def test_writer_sees_what_was_committed_while_it_waited(postgres: PostgresServer) -> None:
+    """Row 8: also if the server's own isolation level would hide it."""
     place = postgres.place()
     seen: list[dict[str, str]] = []
 

@@ -1,6 +1,6 @@
-"""What every portal promises, whatever it is made of: one suite, run on each driver.
+"""What every portal driver promises: one suite, run on each driver.
 
-A driver is a line in contract_support.py; a promise is run on those whose portals can what it is about.
+A driver is a line in contract_support.py; a promise is run on the drivers with the features it needs.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ APPLIED, ALREADY, CONFLICT, FAILED = Verdict.APPLIED, Verdict.ALREADY, Verdict.C
 
 @pytest.fixture
 def world(driver: str, memory_path: Path) -> Iterator[World]:
-    """A fresh portal of the driver in question."""
+    """An empty portal of the driver under test."""
     with DRIVERS[driver].world(memory_path) as world:
         yield world
 
 
 @pytest.fixture
 def desk(world: World) -> Desk:
-    """Company 1 with its administrator ann and her colleague bob; company 2 with cid alone."""
+    """Company 1 with administrator ann and standard user bob; company 2 with cid alone."""
     desk = Desk(world.portal())
     for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
         require(desk.create(someone))
@@ -98,17 +98,17 @@ def desk(world: World) -> Desk:
 
 
 def promise(*needs: str) -> pytest.MarkDecorator:
-    """Run on every driver whose portals can this."""
+    """Run the test on every driver with these features."""
     return pytest.mark.parametrize("driver", drivers(*needs))
 
 
 def verdict(receipt: Receipt) -> tuple[str, str]:
-    """What a refusal says to programs."""
+    """The verdict and code of a receipt."""
     return str(receipt.verdict), receipt.code
 
 
-def same_people(found: State, expected: State) -> None:
-    """Equal states, whatever the order."""
+def same_state(found: State, expected: State) -> None:
+    """Assert that two states are equal, whatever their order."""
     assert dict(found.companies) == dict(expected.companies)
     assert dict(found.users) == dict(expected.users)
 
@@ -143,11 +143,11 @@ EVERY_STEP: tuple[Step, ...] = (
     EditProfile("xia@example.fr", "xia@example.fr", "Xia", "Nguyen", None),
     ReopenUser("xia@example.fr"),
 )  # fmt: skip
-"""Each kind, in an order in which all are allowed but for R2, which the last two of bob's would break."""
+"""One step of each kind, in an order in which all are legal except the last two of bob, which break R2."""
 
 
 @promise()
-def test_every_step_leaves_the_portal_as_the_fold_says(desk: Desk) -> None:
+def test_every_step_changes_the_portal_as_the_fold_says(desk: Desk) -> None:
     from provisioner.planning.steps import STEPS, state_after
 
     require(desk.create(user("ada")))
@@ -157,7 +157,7 @@ def test_every_step_leaves_the_portal_as_the_fold_says(desk: Desk) -> None:
         receipt = desk.do(step)
         assert receipt.verdict is APPLIED, (step, receipt)
         expected, _ = portal.project(by_email(state_after(expected, step)))
-        same_people(desk.state, expected)
+        same_state(desk.state, expected)
         key = getattr(step, "user", "")
         if isinstance(step, CreateUser):
             assert receipt.id == desk.state.users[key].id != ""
@@ -169,7 +169,7 @@ def by_email(found: State) -> State:
 
 
 @promise(VERSIONS)
-def test_versions_are_counted_and_the_receipt_says_which(desk: Desk) -> None:
+def test_versions_are_counted_and_returned_in_the_receipt(desk: Desk) -> None:
     before = desk.find("ann")
     receipt = desk.do(EditCompanies("ann@example.fr", add=("2",)))
     after = desk.find("ann")
@@ -179,13 +179,13 @@ def test_versions_are_counted_and_the_receipt_says_which(desk: Desk) -> None:
 
 
 @promise(VERSIONS)
-def test_who_wrote_meanwhile_is_not_written_over(desk: Desk) -> None:
-    """Row 10: a conflict for that step alone; to the same effect it is done already."""
+def test_concurrent_change_is_not_overwritten(desk: Desk) -> None:
+    """Row 10: a conflict for that step alone, or *already* if the effect is the same."""
     ann, bob = desk.find("ann"), desk.find("bob")
     stale = [
         Call("a", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version),
         Call("b", SetType("bob@example.fr", UserType.ADMINISTRATOR), bob.id, bob.version),
-        Call("c", CloseUser("cid@example.fr"), "nobody", 1),
+        Call("c", CloseUser("cid@example.fr"), "unknown", 1),
     ]
     require(desk.do(EditCompanies("ann@example.fr", add=("2",))))
     require(desk.do(EditProfile("bob@example.fr", "bob@example.fr", "Robert", "Martin", None)))
@@ -198,14 +198,14 @@ def test_who_wrote_meanwhile_is_not_written_over(desk: Desk) -> None:
 
 
 @promise()
-def test_what_is_there_just_as_wanted_is_not_made_again(desk: Desk) -> None:
+def test_existing_resource_as_wanted_is_not_created_again(desk: Desk) -> None:
     before = desk.state
     same = desk.do(CreateUser("ann@example.fr", desk.find("ann")))
     assert same.verdict is ALREADY
     assert same.id == desk.find("ann").id
     assert desk.do(CreateUser("ann@example.fr", user("ann", "2"))).verdict is CONFLICT
     assert desk.do(CreateCompany("1", "Another")).verdict is CONFLICT
-    same_people(desk.state, before)
+    same_state(desk.state, before)
 
 
 # --- rules ---
@@ -226,7 +226,7 @@ REFUSED: tuple[tuple[Step, str], ...] = (
     (ValidateUser("ann@example.fr"), "R7"),
     (ReopenUser("ann@example.fr"), "R8"),
     (EditApps("ann@example.fr", end=("Scan",), ends=date(2020, 1, 31)), "month-turned"),
-    (EditApps("ann@example.fr", grant=("Nothing of ours",)), "unknown-app"),
+    (EditApps("ann@example.fr", grant=("Unknown",)), "unknown-app"),
     (EditCompanies("ann@example.fr", add=("99",)), "unknown-company"),
     (CreateCompany("1", "Another"), "exists"),
     (CreateUser("eve@durand-associes.fr", user("eve", email="eve@durand-associes.fr")), "R14"),
@@ -235,23 +235,23 @@ REFUSED: tuple[tuple[Step, str], ...] = (
 
 
 @promise(RULES)
-def test_every_rule_is_kept_at_the_border_and_nothing_is_written(desk: Desk) -> None:
+def test_every_rule_is_enforced_and_a_refused_step_writes_nothing(desk: Desk) -> None:
     before = desk.portal.snapshot()
     calls = [desk.call(step, f"key-{number}") for number, (step, _) in enumerate(REFUSED)]
-    told = [desk.portal.execute([call])[0] for call in calls]
-    for receipt, (_, code) in zip(told, REFUSED, strict=True):
-        # over HTTP a newcomer without a billed company, or closed, is no newcomer at all
+    results = [desk.portal.execute([call])[0] for call in calls]
+    for receipt, (_, code) in zip(results, REFUSED, strict=True):
+        # over HTTP a creation without a billed company, or of a closed account, is malformed
         assert receipt.code == code or (code in ("R4", "R7") and receipt.code == "invalid")
-    assert {receipt.verdict for receipt in told} == {CONFLICT, FAILED}
-    assert [receipt for receipt in told if not receipt.problem] == []
+    assert {receipt.verdict for receipt in results} == {CONFLICT, FAILED}
+    assert [receipt for receipt in results if not receipt.problem] == []
     together = desk.portal.execute(calls)
-    assert [verdict(receipt) for receipt in together] == [verdict(receipt) for receipt in told]
-    same_people(desk.state, before.state)
+    assert [verdict(receipt) for receipt in together] == [verdict(receipt) for receipt in results]
+    same_state(desk.state, before.state)
     assert not desk.portal.receipts([call.key for call in calls], "")
 
 
 @promise(RULES)
-def test_a_batch_is_done_in_its_order_and_a_refusal_leaves_its_neighbours_alone(desk: Desk) -> None:
+def test_batch_keeps_its_order_and_a_refusal_affects_one_call(desk: Desk) -> None:
     bob, cid = desk.find("bob"), desk.find("cid")
     receipts = desk.portal.execute(
         [
@@ -268,17 +268,17 @@ def test_a_batch_is_done_in_its_order_and_a_refusal_leaves_its_neighbours_alone(
 
 
 @promise(RIGHTS)
-def test_only_who_may_validate_lets_somebody_log_in(desk: Desk, world: World) -> None:
+def test_only_operators_with_the_right_let_a_user_log_in(desk: Desk, world: World) -> None:
     require(desk.create(user("eve", status="to_validate")))
     require(desk.do(CloseUser("bob@example.fr")))
     other = Desk(world.portal(Operator.COLLABORATOR))
-    told = [
+    results = [
         other.do(ValidateUser("eve@example.fr")),
         other.do(ReopenUser("bob@example.fr")),
         other.create(user("fay")),
     ]
-    assert [verdict(receipt) for receipt in told] == [("failed", "no-right")] * 3
-    assert [receipt.problem[:2] for receipt in told] == ["R7", "R8", "R7"]
+    assert [verdict(receipt) for receipt in results] == [("failed", "no-right")] * 3
+    assert [receipt.problem[:2] for receipt in results] == ["R7", "R8", "R7"]
     require(other.create(user("fay", status="to_validate")))
     require(Desk(world.portal(Operator.ADMINISTRATOR)).do(ValidateUser("eve@example.fr")))
     require(Desk(world.portal(Operator.CUSTOMER_MANAGER)).do(ReopenUser("bob@example.fr")))
@@ -288,9 +288,7 @@ def test_only_who_may_validate_lets_somebody_log_in(desk: Desk, world: World) ->
 
 
 @promise(MONTHS, RULES)
-def test_an_application_ends_with_the_month_in_paris_and_is_gone_the_day_after(
-    desk: Desk, world: World
-) -> None:
+def test_application_ends_with_the_month_in_paris(desk: Desk, world: World) -> None:
     assert world.set_clock is not None
     require(desk.do(EditApps("ann@example.fr", grant=("Scan", "Achats"))))
     end = EditApps("ann@example.fr", end=("Scan",), ends=date(2026, 11, 30))
@@ -309,10 +307,10 @@ def test_an_application_ends_with_the_month_in_paris_and_is_gone_the_day_after(
 
 
 @promise(RULES)
-def test_billing_stops_with_the_month_once_nobody_is_left_and_goes_on_with_the_first_who_is_back(
+def test_billing_stops_without_open_users_and_resumes_with_one(
     desk: Desk,
 ) -> None:
-    """R15: the portal marks it by itself; the company is not changed by that."""
+    """R15: the portal marks the end itself, which does not change the company's version."""
     require(desk.do(CloseUser("cid@example.fr")))
     closed = desk.state.companies["2"]
     require(desk.do(ReopenUser("cid@example.fr")))
@@ -328,11 +326,9 @@ def test_billing_stops_with_the_month_once_nobody_is_left_and_goes_on_with_the_f
 
 
 @promise()
-def test_a_snapshot_is_the_same_for_everybody_and_its_stamp_moves_with_every_change(
-    desk: Desk, world: World
-) -> None:
+def test_snapshot_is_the_same_for_all_and_its_stamp_changes_with_it(desk: Desk, world: World) -> None:
     one, two = desk.portal.snapshot(), world.portal().snapshot()
-    same_people(two.state, one.state)
+    same_state(two.state, one.state)
     assert (two.portal, two.terms) == (one.portal, one.terms)
     assert one.portal
     assert list(one.state.users) == ["ann@example.fr", "bob@example.fr", "cid@example.fr"]
@@ -352,7 +348,7 @@ def test_users_by_id_are_those_of_the_snapshot(desk: Desk) -> None:
 
 
 @promise(WHOLE)
-def test_a_portal_that_holds_everything_fits_everything(desk: Desk) -> None:
+def test_projection_changes_nothing_on_a_portal_that_holds_everything(desk: Desk) -> None:
     wanted = state(user("ann", companies=("2",), phone="+33612345678"), user("x", status="to_validate"))
     assert desk.portal.project(wanted) == (wanted, ())
 
@@ -361,18 +357,18 @@ def test_a_portal_that_holds_everything_fits_everything(desk: Desk) -> None:
 
 
 @promise(OTHERS, RULES)
-def test_the_other_writers_pass_the_same_gate(desk: Desk, world: World) -> None:
+def test_rules_apply_to_the_other_writers(desk: Desk, world: World) -> None:
     others = world.others
     assert others is not None
     ann, bob = desk.find("ann"), desk.find("bob")
-    told = [
+    results = [
         others.user_changes_profile(bob.id, email="Ann@example.fr"),
         others.user_changes_profile(bob.id, email="b@durand-associes.fr"),
         others.client_creates_user(ann.id, user("eve", email="cid@example.fr")),
         others.client_creates_user(bob.id, user("eve")),
         others.client_requests_app(ann.id, "Production Paie (Consultation)"),
     ]
-    assert [receipt.code for receipt in told] == ["R1", "R14", "exists", "R11", "R3"]
+    assert [receipt.code for receipt in results] == ["R1", "R14", "exists", "R11", "R3"]
     require(others.user_changes_profile(bob.id, email="robert@example.fr", phone="+33699999999"))
     require(others.client_creates_user(ann.id, user("eve", "2", companies=("2",))))
     require(others.client_requests_app(ann.id, "Scan"))
@@ -388,12 +384,12 @@ def test_the_other_writers_pass_the_same_gate(desk: Desk, world: World) -> None:
 # --- receipts, claims and leases ---
 
 ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
-"""Letters."""
+"""The keys of letters."""
 
 
 @promise(RECEIPTS)
-def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk) -> None:
-    """Row 12: a call repeated because its answer was lost has one effect."""
+def test_repeated_key_gives_its_first_receipt(desk: Desk) -> None:
+    """Row 12: a call that is repeated because its answer was lost has one effect."""
     call = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([call])
     require(desk.do(EditCompanies("ann@example.fr", remove=("2",))))
@@ -406,8 +402,8 @@ def test_a_key_gives_its_first_receipt_again_whatever_happened_since(desk: Desk)
 
 
 @promise(RECEIPTS, VERSIONS)
-def test_a_key_is_good_for_nothing_but_what_it_was_first_given_with(desk: Desk, world: World) -> None:
-    """Row 12: a collaborator cannot use up the key of a step that somebody is yet to do."""
+def test_key_is_refused_for_another_step(desk: Desk, world: World) -> None:
+    """Row 12: a collaborator cannot use up the key of another run's later step."""
     used = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([used])
     made = desk.create(user("eve", type="standard"), "key-2")
@@ -425,7 +421,7 @@ def test_a_key_is_good_for_nothing_but_what_it_was_first_given_with(desk: Desk, 
         (receipt,) = world.portal().execute([call])
         assert (receipt.verdict, receipt.code, receipt.id) == (FAILED, "key-reused", ""), call
     assert desk.state == before
-    # whatever the manifest calls him, and also in one batch with what it is not good for
+    # under any name in the manifest, and also in one batch with a call that reuses the key
     again = [replace(used, step=EditCompanies("annie", add=("2",))), others[-1]]
     assert [receipt.code for receipt in desk.portal.execute(again)] == ["", "key-reused"]
     assert desk.portal.execute(again[:1]) == [first]
@@ -433,7 +429,7 @@ def test_a_key_is_good_for_nothing_but_what_it_was_first_given_with(desk: Desk, 
 
 
 @promise(RECEIPTS, CLAIMS, LEASES)
-def test_only_the_ledger_that_a_step_was_done_for_is_told_that_it_did_it(desk: Desk, world: World) -> None:
+def test_receipt_says_applied_only_to_the_ledger_of_the_call(desk: Desk, world: World) -> None:
     ours, theirs = desk.portal, world.portal()
     ours.hold("ledger-A", "ann", 1, 60)
     theirs.hold("ledger-B", "bob", 1, 60)
@@ -448,13 +444,13 @@ def test_only_the_ledger_that_a_step_was_done_for_is_told_that_it_did_it(desk: D
 
 
 @promise(CLAIMS, LEASES)
-def test_a_letter_belongs_to_the_first_ledger_that_asks_for_ever(desk: Desk, world: World) -> None:
+def test_letter_belongs_to_the_first_ledger_that_claims_it(desk: Desk, world: World) -> None:
     ours, theirs = desk.portal, world.portal()
     ours.hold("ledger-A", "ann", 1, 60)
     theirs.hold("ledger-B", "bob", 1, 60)
     assert ours.claim("a", {ONE: (), TWO: ()}) == {ONE: "a", TWO: "a"}
     assert theirs.claim("b", {TWO: (), THREE: ()}) == {TWO: "", THREE: "b"}
-    # whatever it pretends to know
+    # also if it names the other ledger's run
     assert theirs.claim("b", {TWO: ("a",)}) == {TWO: ""}
     assert theirs.claim(SENT, {TWO: ("a",)}) == {TWO: ""}
     ours.release()
@@ -466,10 +462,8 @@ def test_a_letter_belongs_to_the_first_ledger_that_asks_for_ever(desk: Desk, wor
 
 
 @promise(CLAIMS, LEASES)
-def test_within_a_ledger_a_letter_passes_on_from_a_run_that_is_known_and_from_no_run_of_a_copy(
-    desk: Desk, world: World
-) -> None:
-    """Row 7: of two copies of a ledger that both owe a letter, one has it."""
+def test_letter_passes_between_known_runs_of_one_ledger_only(desk: Desk, world: World) -> None:
+    """Row 7: of two copies of a ledger that both owe a letter, one gets it."""
     portal = desk.portal
     portal.hold("ledger", "ann", 1, 60)
     assert portal.claim("a", {ONE: ()}) == {ONE: "a"}
@@ -478,7 +472,7 @@ def test_within_a_ledger_a_letter_passes_on_from_a_run_that_is_known_and_from_no
     assert portal.claim("b", {ONE: ("a",), TWO: ("a",)}) == {ONE: "b", TWO: "b"}
     for known in ((), ("a",), ("a", "another")):
         assert portal.claim("copy", {ONE: known, THREE: known}) == {ONE: "b", THREE: "copy"}
-    # a person has decided
+    # a user has decided
     assert portal.claim("copy", {ONE: ("b",)}) == {ONE: "copy"}
     assert portal.claim("b", {ONE: ("a", "b")}) == {ONE: "copy"}
     assert portal.claim(SENT, {ONE: ("b",), TWO: ("b",)}) == {ONE: "copy", TWO: SENT}
@@ -486,10 +480,8 @@ def test_within_a_ledger_a_letter_passes_on_from_a_run_that_is_known_and_from_no
 
 
 @promise(LEASES)
-def test_a_later_run_of_a_ledger_takes_the_place_of_an_earlier_one_which_then_writes_nothing(
-    desk: Desk, world: World
-) -> None:
-    """Row 8: a run that was stopped, and woke up, is fenced out."""
+def test_later_run_of_a_ledger_fences_the_earlier_one(desk: Desk, world: World) -> None:
+    """Row 8: a run that was stopped and resumed is fenced."""
     stopped, later = Desk(world.portal()), Desk(world.portal())
     stopped.portal.hold("ledger", "ann", 4, 60)
     require(stopped.do(EditCompanies("ann@example.fr", add=("2",)), "a"))
@@ -504,13 +496,13 @@ def test_a_later_run_of_a_ledger_takes_the_place_of_an_earlier_one_which_then_wr
         with pytest.raises(LockLost):
             attempt()
     stopped.portal.release()
-    same_people(later.state, before.state)
+    same_state(later.state, before.state)
     require(later.do(EditCompanies("ann@example.fr", remove=("2",)), "b"))
     assert later.portal.claim("b", {ONE: ()}) == {ONE: "b"}
 
 
 @promise(LEASES)
-def test_a_copy_of_a_ledger_waits_until_the_other_one_is_done(desk: Desk, world: World) -> None:
+def test_copy_of_a_ledger_is_refused_while_the_other_holds_the_lease(desk: Desk, world: World) -> None:
     ours, copy = world.portal(), world.portal()
     ours.hold("ledger", "ann", 4, 60)
     for number in (4, 3):
@@ -528,7 +520,7 @@ def test_a_copy_of_a_ledger_waits_until_the_other_one_is_done(desk: Desk, world:
 
 
 @promise(LEASES, MONTHS)
-def test_a_lease_ends_by_itself_unless_its_holder_writes(desk: Desk, world: World) -> None:
+def test_lease_expires_unless_its_holder_writes(desk: Desk, world: World) -> None:
     assert world.set_clock is not None
     slow = Desk(world.portal())
     slow.portal.hold("ledger", "ann", 4, 60)
@@ -538,7 +530,7 @@ def test_a_lease_ends_by_itself_unless_its_holder_writes(desk: Desk, world: Worl
     with pytest.raises(Locked):
         world.portal().hold("ledger", "bob", 4, 60)
     world.set_clock(NOW + timedelta(seconds=111))
-    # late, but in nobody's way
+    # expired, but no other run holds it
     require(slow.do(EditCompanies("ann@example.fr", remove=("2",)), "b"))
     world.set_clock(NOW + timedelta(seconds=172))
     other = world.portal()
@@ -554,14 +546,14 @@ def test_a_lease_ends_by_itself_unless_its_holder_writes(desk: Desk, world: Worl
 
 
 @promise(LINKS, OTHERS)
-def test_a_link_is_the_same_until_it_is_used_and_works_once(desk: Desk, world: World) -> None:
+def test_link_is_stable_and_works_once(desk: Desk, world: World) -> None:
     assert world.others is not None
     require(desk.create(user("eve", type="standard", status="to_validate")))
     require(desk.do(CloseUser("bob@example.fr")))
     ids = {name: desk.find(name).id for name in ("ann", "bob", "cid", "eve")}
-    links = desk.portal.activation_links([*ids.values(), "nobody"])
-    assert set(links) == {*ids.values(), "nobody"}
-    assert [bool(links[id_]) for id_ in (*ids.values(), "nobody")] == [True, False, True, False, False]
+    links = desk.portal.activation_links([*ids.values(), "unknown"])
+    assert set(links) == {*ids.values(), "unknown"}
+    assert [bool(links[id_]) for id_ in (*ids.values(), "unknown")] == [True, False, True, False, False]
     assert all(links[ids[name]].startswith(PUBLIC_URL + "/") for name in ("ann", "cid"))
     assert world.portal().activation_links([ids["ann"]]) == {ids["ann"]: links[ids["ann"]]}
     if world.files is not None:
@@ -576,7 +568,7 @@ def test_a_link_is_the_same_until_it_is_used_and_works_once(desk: Desk, world: W
 
 
 @promise(LINKS, OTHERS, MONTHS)
-def test_a_link_that_has_ended_is_replaced_by_another(desk: Desk, world: World) -> None:
+def test_expired_link_is_replaced(desk: Desk, world: World) -> None:
     assert world.set_clock is not None
     assert world.others is not None
     ann = desk.find("ann").id
@@ -614,7 +606,7 @@ THIRD = state(
 
 
 def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -> Plan:
-    """From the portal as it is; nobody leaves."""
+    """A plan from the portal's state that closes no account."""
     snapshot = portal.snapshot()
     users = {**snapshot.state.users}
     for key, wanted in desired.users.items():
@@ -627,7 +619,7 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
 
 
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
-    """The verdicts of a whole plan."""
+    """Apply a whole plan; returns the verdicts."""
     ledger.journal.begin("apply", "digest")
     start = verify_precondition(
         plan, portal.snapshot(), ledger.snapshot().managed, ledger.journal.creations()
@@ -636,7 +628,7 @@ def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
 
 
 @promise()
-def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, memory_path: Path) -> None:
+def test_applied_plan_leaves_nothing_to_plan(world: World, memory_path: Path) -> None:
     portal = world.portal()
     ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     with ledger.lock.hold("test"):
@@ -654,7 +646,7 @@ def test_what_was_planned_is_what_is_and_nothing_is_left_to_plan(world: World, m
 
 
 @promise()
-def test_a_plan_is_refused_where_what_it_touches_has_moved_and_nowhere_else(desk: Desk) -> None:
+def test_plan_is_stale_only_if_what_it_touches_has_changed(desk: Desk) -> None:
     """Row 9: law 5, on every portal."""
     plan = plan_to(desk.portal, state(user("ann", companies=("2",))))
     assert {str(change.address) for change in plan.changes} == {"user:ann@example.fr"}
@@ -668,24 +660,22 @@ def test_a_plan_is_refused_where_what_it_touches_has_moved_and_nowhere_else(desk
 
 
 @promise(RECEIPTS, CLAIMS, LEASES)
-def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcomes(
-    world: World, memory_path: Path
-) -> None:
-    """Row 7: whoever's call the portal did; the other one's was done already, and he adopts."""
+def test_one_of_two_simultaneous_ledgers_owes_the_welcomes(world: World, memory_path: Path) -> None:
+    """Row 7: the ledger whose call the portal did; the other one gets *already* and adopts."""
     looked = []
     for name in ("one", "two"):
         portal = world.portal()
         ledger = Ledger(SqliteDatabase(memory_path / f"{name}.db"), lambda: NOW)
         plan = plan_to(portal, FIRST, welcomed=FIRST.users)
         looked.append((portal, ledger, plan, verify_precondition(plan, portal.snapshot())))
-    told = []
+    results = []
     for portal, ledger, plan, start in looked:
         with ledger.lock.hold("test"):
             portal.hold(ledger.id, ledger.lock.owner, ledger.lock.fence, 60)
             ledger.journal.begin("apply", "digest")
-            told.append({str(o.verdict) for o in apply_steps(plan, start, portal, ledger, lambda: False)})
+            results.append({str(o.verdict) for o in apply_steps(plan, start, portal, ledger, lambda: False)})
             portal.release()
-    assert told == [{"applied"}, {"already"}]
+    assert results == [{"applied"}, {"already"}]
     owed = [[posted.user for posted in ledger.outbox.letters()] for _, ledger, _, _ in looked]
     assert [sorted(owed[0]), owed[1]] == [["ann@example.fr", "bob@example.fr", "cid@example.fr"], []]
     created = [[known.created for known in ledger.snapshot().managed.values()] for _, ledger, _, _ in looked]
@@ -695,9 +685,7 @@ def test_of_two_ledgers_that_both_looked_before_either_wrote_one_owes_the_welcom
 
 
 @promise(RECEIPTS, CLAIMS, LEASES)
-def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done_by_the_other(
-    world: World, memory_path: Path
-) -> None:
+def test_step_done_by_another_ledger_is_settled_as_already_done(world: World, memory_path: Path) -> None:
     theirs, ours = world.portal(), world.portal()
     ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     step = CreateCompany("1", "Company 1")
@@ -716,12 +704,12 @@ def test_what_an_interrupted_run_meant_and_another_ledger_did_is_settled_as_done
     ledger.close()
 
 
-# the servers that can less keep no other receipts
+# servers with fewer features keep no other receipts
 @pytest.mark.parametrize("driver", [*drivers(RECEIPTS, LEASES), "scim"])
-def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_name_by_now(
+def test_receipt_of_a_renamed_account_is_not_used_for_its_former_email(
     world: World, desk: Desk, memory_path: Path
 ) -> None:
-    """The ledger was lost, or is another workspace's; the account goes by another e-mail since."""
+    """The ledger was lost, or is another workspace's, and the account has another e-mail since."""
     theirs, ours = desk.portal, world.portal()
     ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
@@ -742,7 +730,7 @@ def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_nam
         ledger.journal.intend([intent])
         assert settle_interrupted(ours, ledger, ours.snapshot()) == 1
         assert ledger.snapshot().managed["eve@example.fr"].id == made.id
-        # nor for somebody else who has come to that name by himself
+        # nor for another account that took the e-mail by self-service
         require(desk.do(EditProfile("eve@example.fr", "eve2@example.fr", "Eve", "Martin", None)))
         require(desk.create(user("eve", "2", type="standard")))
         assert verdict(theirs.execute([call])[0]) == ("conflict", "exists")
@@ -750,8 +738,8 @@ def test_whom_another_ledger_created_is_not_taken_for_whoever_is_to_have_his_nam
 
 
 @cache
-def the_story() -> list[str]:
-    """What the samples say on the portal in memory."""
+def reference_story() -> list[str]:
+    """The plans of the samples on the reference portal."""
     with (
         TemporaryDirectory() as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -761,16 +749,16 @@ def the_story() -> list[str]:
 
 
 @promise(WHOLE, VERSIONS, CLAIMS)
-def test_the_samples_give_the_same_plans_and_outcomes_on_every_portal(
+def test_samples_give_the_same_plans_and_outcomes_on_every_portal(
     world: World, memory_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = [but_for_what_it_cannot_guard(text) for text in story(world, memory_path, monkeypatch)]
-    assert "Plan: 25 to add" in told[0]
-    assert told == the_story()
+    results = [without_the_guard_warning(text) for text in story(world, memory_path, monkeypatch)]
+    assert "Plan: 25 to add" in results[0]
+    assert results == reference_story()
 
 
-def but_for_what_it_cannot_guard(text: str) -> str:
-    """A plan without the one warning of a portal that cannot guard against a second run."""
+def without_the_guard_warning(text: str) -> str:
+    """The plan without the warning that the portal has no leases or claims."""
     alone = "Warnings (1)\n  This portal takes one run at a time [unguarded]"
     return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(alone))
 
@@ -784,19 +772,19 @@ def but_for_what_it_cannot_guard(text: str) -> str:
     database=None,
 )
 @given(ends=st.tuples(states(), states()))
-def test_from_anywhere_to_anywhere_the_plan_leads_there(driver: str, ends: tuple[State, State]) -> None:
+def test_plan_leads_from_any_state_to_any_other(driver: str, ends: tuple[State, State]) -> None:
     """Law: apply(plan(a, b)) on a portal at a gives b."""
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         ledger = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: NOW)
         with DRIVERS[driver].world(folder) as world, ledger.lock.hold("test"):
             portal = world.portal()
-            for wanted in map(settled, ends):
+            for wanted in map(simplified, ends):
                 plan = plan_to(portal, wanted)
                 assume(plan.applyable)
                 assert carried_out(plan, portal, ledger) <= {"applied"}
                 assert not plan_to(portal, wanted).changes
-                same_people(
+                same_state(
                     portal.snapshot().state,
                     State(
                         {**portal.snapshot().state.companies, **wanted.companies},
@@ -806,8 +794,8 @@ def test_from_anywhere_to_anywhere_the_plan_leads_there(driver: str, ends: tuple
         ledger.close()
 
 
-def settled(found: State) -> State:
-    """Everybody active, with applications that stay, companies billed: what may be asked for on any day."""
+def simplified(found: State) -> State:
+    """The state with active users, lasting applications and billed companies: legal on any day."""
     users = {
         key: replace(
             someone,
@@ -824,8 +812,8 @@ def settled(found: State) -> State:
 
 @promise(RULES, VERSIONS, RECEIPTS)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_walk_of_random_calls_leads_where_it_leads_on_the_portal_in_memory(world: World, seed: int) -> None:
-    """The same verdicts, versions and states, whatever was asked for in whatever order."""
+def test_random_calls_have_the_same_effect_as_on_the_reference_portal(world: World, seed: int) -> None:
+    """Verdicts, versions and states are the same for any calls in any order."""
     chance = random.Random(seed)
     ours = Desk(world.portal())
     reference = Desk(MemoryPortal(Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW))
@@ -834,20 +822,20 @@ def test_a_walk_of_random_calls_leads_where_it_leads_on_the_portal_in_memory(wor
             desk.company(company(number))
     for turn in range(25):
         here, there = ours.state, reference.state
-        same_people(here, there)
+        same_state(here, there)
         assert [(u.version, bool(u.id)) for u in here.users.values()] == [
             (u.version, True) for u in there.users.values()
         ]
         assert list(here.companies.values()) == list(there.companies.values())
         steps = _some_steps(chance, there)
         stale = chance.random() < 0.2
-        told = [
+        results = [
             desk.portal.execute([_aimed(step, found, f"{seed}.{turn}.{n % 5}", stale) for n, step in steps])
             for desk, found in ((ours, here), (reference, there))
         ]
-        assert [(*verdict(r), r.version) for r in told[0]] == [(*verdict(r), r.version) for r in told[1]], (
-            steps
-        )
+        assert [(*verdict(r), r.version) for r in results[0]] == [
+            (*verdict(r), r.version) for r in results[1]
+        ], steps
     assert len(ours.state.users) > 3
 
 
@@ -855,7 +843,7 @@ NAMES = ("ann", "bob", "cid", "dan", "eve", "fay")
 
 
 def _some_steps(chance: random.Random, found: State) -> list[tuple[int, Step]]:
-    """One to six steps on different resources, allowed or not."""
+    """Draw one to six steps on different resources, legal or not."""
     names = chance.sample(NAMES, chance.randint(1, 5))
     steps: list[Step] = [_some_step(chance, f"{name}@example.fr", found) for name in names]
     if chance.random() < 0.4:
@@ -893,7 +881,7 @@ def _some_step(chance: random.Random, key: str, found: State) -> Step:
 
 
 def _aimed(step: Step, found: State, key: str, stale: bool) -> Call:
-    """The call for a step on a portal that stands so."""
+    """The call for a step on a portal in this state."""
     if isinstance(step, CreateCompany | CreateUser):
         return Call(key, step)
     if isinstance(step, EditCompany | SetBilling):

@@ -1,4 +1,4 @@
-"""A run holds its portal: kept while it works, lost to a later one, and claimed letter by letter."""
+"""A run holds its portal: renewed while it works, lost to a later run; letters are claimed one by one."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 
-class Wakeful(MemoryPortal):
-    """A portal that counts how often it is held, and by which thread."""
+class CountingPortal(MemoryPortal):
+    """A portal that counts the calls of ``hold`` and their threads."""
 
     def __init__(self) -> None:
         super().__init__(Operator.PARTNER, TERMS, "", lambda: NOW)
@@ -55,8 +55,8 @@ class Wakeful(MemoryPortal):
 
 
 @pytest.mark.parametrize("trouble", [None, Locked("not now"), LockLost("gone")])
-def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(trouble: Exception | None) -> None:
-    portal = Wakeful()
+def test_heartbeat_renews_the_lease_until_the_run_ends(trouble: Exception | None) -> None:
+    portal = CountingPortal()
     portal.trouble = trouble
     with hold_portal(portal, "ledger", "ann", 1, 0):
         assert portal.awaited.wait(20)
@@ -69,8 +69,8 @@ def test_a_run_says_that_it_is_alive_until_it_is_done_whatever_it_is_told(troubl
     assert portal.beats == beats
 
 
-def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
-    portal = Wakeful()
+def test_portal_held_by_another_run_is_refused() -> None:
+    portal = CountingPortal()
     portal.another(Operator.PARTNER).hold("ledger", "bob", 1, 60)
     with pytest.raises(Locked, match="bob"), hold_portal(portal, "ledger", "ann", 1, 60):
         raise AssertionError
@@ -81,30 +81,32 @@ def test_a_portal_that_somebody_holds_is_not_worked_on() -> None:
     assert not lease.holder
 
 
-def test_a_run_waits_for_a_portal_that_somebody_holds_for_as_long_as_it_is_patient(
+def test_run_waits_for_the_portal_while_keep_waiting_is_true(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(portal_lease, "POLL_SECONDS", 0)
-    portal = Wakeful()
+    portal = CountingPortal()
     other = portal.another(Operator.PARTNER)
     other.hold("ledger", "bob", 1, 60)
-    asked, told = iter((True, True)), list[str]()
+    asked, said = iter((True, True)), list[str]()
 
-    def patient() -> bool:
+    def keep_waiting() -> bool:
         if not next(asked, False):
             other.release()
         return True
 
-    with hold_portal(portal, "ledger", "ann", 1, 60, keep_waiting=patient, on_wait=told.append) as number:
+    with hold_portal(
+        portal, "ledger", "ann", 1, 60, keep_waiting=keep_waiting, on_wait=said.append
+    ) as number:
         assert number == 2
-    (sentence,) = told
+    (sentence,) = said
     assert "held by bob" in sentence
 
 
-def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_knows(
+def test_restored_ledger_continues_with_the_portal_s_fencing_number(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise a run that is killed would keep those after it waiting until its lease has run out."""
+    """Otherwise the runs after a killed one would wait until its lease has run out."""
     assert firm("apply", "--auto-approve").code == 0
     portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
@@ -118,7 +120,7 @@ def test_a_run_of_a_restored_ledger_counts_on_from_the_number_that_the_portal_kn
 
 @pytest.fixture
 def firm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """Two newcomers, not yet on the portal."""
+    """A workspace with two new users."""
     return Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
 
 
@@ -128,9 +130,7 @@ def embedded(folder: Path) -> SqlPortal:
     return portal
 
 
-def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_by_running_it_again(
-    firm: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_superseded_run_exits_6_and_a_rerun_finishes(firm: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     remember = record_adoptions
 
     def overtaken(*words: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_run_whose_place_on_the_portal_was_taken_ends_with_6_and_is_finished_b
     assert set(verdicts) == {"skipped", "applied"}
 
 
-def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None:
+def test_run_exits_6_while_a_copy_of_its_ledger_holds_the_portal(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
     portal.take_lease(
@@ -170,8 +170,8 @@ def test_while_a_copy_of_the_ledger_works_a_run_ends_with_6(firm: Shell) -> None
     portal.close()
 
 
-def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> None:
-    """Row 7: even two ledgers that both owe a letter send it once."""
+def test_letter_that_another_ledger_sends_is_parked_and_reported(firm: Shell) -> None:
+    """Row 7: two ledgers that both owe a letter send it once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
@@ -198,8 +198,8 @@ def test_a_letter_that_another_ledger_sends_is_parked_and_said(firm: Shell) -> N
     )
 
 
-class Lesser:
-    """The workspace's portal, as if it could do less."""
+class LimitedPortal:
+    """The workspace's portal, with fewer capabilities."""
 
     def __init__(self, portal: Any, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
         self._portal, self._can, self._gaps = portal, can, gaps
@@ -214,48 +214,46 @@ class Lesser:
         return desired, self._gaps
 
 
-def lessen(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
-    """Every portal that is opened for planning can no more than this."""
+def limit(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
+    """Give every portal that is opened only these capabilities."""
 
     def opened(*words: Any, **options: Any) -> Any:
-        return Lesser(open_portal_for(*words, **options), can, gaps)
+        return LimitedPortal(open_portal_for(*words, **options), can, gaps)
 
     patch.setattr(planning_module, "open_portal_for", opened)
 
 
-def test_a_portal_that_cannot_guard_is_told_once_and_in_the_plan(
+def test_missing_version_guard_is_reported_once_and_in_the_plan(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lessen(monkeypatch, Capabilities(versions=False, claims=False))
+    limit(monkeypatch, Capabilities(versions=False, claims=False))
     sentence = "This portal cannot guard against a second run at the same time"
     saved = str(firm.folder / "plan.json")
-    # where no plan is shown it is told beside the answer; the last one has nothing to do any more
+    # without a plan the warning is beside the answer; the last command has nothing to do
     for command, beside in (
         (("plan", "--out", saved), 0), (("plan", "--json"), 1), (("apply", saved), 1),
         (("apply", "--auto-approve"), 0),
     ):  # fmt: skip
         said = firm(*command)
-        told = " ".join((said.err if beside else said.out).split())
+        text = " ".join((said.err if beside else said.out).split())
         assert said.code == 0
-        assert (told.count(sentence), said.err.count(sentence)) == (1, beside)
-        assert "overwrite what somebody else changes meanwhile or send a second welcome" in told
+        assert (text.count(sentence), said.err.count(sentence)) == (1, beside)
+        assert "overwrite what somebody else changes meanwhile or send a second welcome" in text
     monkeypatch.undo()
-    lessen(monkeypatch, Capabilities())
+    limit(monkeypatch, Capabilities())
     assert sentence not in firm("plan").err
 
 
-def test_what_a_portal_cannot_hold_is_said_in_every_plan_also_in_one_from_memory(
-    firm: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_portal_cannot_hold_is_in_every_plan(firm: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     assert firm("apply", "--auto-approve").code == 0
     assert firm("plan").code == firm("plan").code == 0
     gap = warning("portal-missing", "This portal keeps no phones.", "Nothing to do.")
-    lessen(monkeypatch, Capabilities(), [gap])
+    limit(monkeypatch, Capabilities(), [gap])
     for _ in range(2):
         assert "This portal keeps no phones." in firm("plan").out
 
 
-def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_itself(
+def test_portal_sends_the_welcome_only_if_it_makes_no_links(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     firm.edit("provisioner.yaml", "welcome: ours", "welcome: portal")
@@ -266,13 +264,13 @@ def test_the_welcome_is_left_to_the_portal_only_where_it_brings_newcomers_in_its
         assert "provisioner.yaml:37:12  The welcome e-mails are left to the portal" in said.out
         assert "Write welcome: ours, or welcome: none." in said.out
     assert firm.print_of() == before
-    lessen(monkeypatch, Capabilities(activation_links=False))
+    limit(monkeypatch, Capabilities(activation_links=False))
     planned = firm("plan", "--detailed-exitcode")
     assert planned.code == 2
     assert planned.out.endswith(" 0 e-mails to send.\n")
 
 
-def test_the_lease_of_a_run_ends_with_it(firm: Shell) -> None:
+def test_lease_ends_with_its_run(firm: Shell) -> None:
     assert firm("apply", "--auto-approve").code == 0
     portal = embedded(firm.folder)
     lease = portal.lease(read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id)

@@ -1,4 +1,4 @@
-"""What a portal offers to whoever hosts it for several clients: each kind answers alike."""
+"""The interface for several clients of one portal: each kind of host behaves alike."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def names(users: tuple[User, ...]) -> list[str]:
     return [found.first_name.lower() for found in users]
 
 
-def test_pages_are_in_the_order_of_creation_and_lead_to_the_next(desk: Desk) -> None:
+def test_pages_follow_the_order_of_creation(desk: Desk) -> None:
     one = host(desk).page_of_users(limit=2)
     assert one.next is not None
     two = host(desk).page_of_users(after=one.next, limit=2)
@@ -83,8 +83,8 @@ def test_pages_are_in_the_order_of_creation_and_lead_to_the_next(desk: Desk) -> 
     assert host(desk).page_of_companies(after=companies.next).items == (desk.state.companies["2"],)
 
 
-def test_anything_since_a_counter_is_what_was_changed_after_it(desk: Desk) -> None:
-    """A client that read for a while asks what changed meanwhile, and has the portal at one instant."""
+def test_since_a_counter_only_later_changes_are_returned(desk: Desk) -> None:
+    """A client that has read page by page then asks for later changes, to have the portal at one instant."""
     before = host(desk).about()
     assert host(desk).page_of_users(since=before.counter).items == ()
     assert desk.do(CloseUser("eve@example.fr"), "k").verdict is Verdict.APPLIED
@@ -94,14 +94,14 @@ def test_anything_since_a_counter_is_what_was_changed_after_it(desk: Desk) -> No
     assert after.stamp != before.stamp
     assert names(host(desk).page_of_users(since=before.counter).items) == ["dan", "eve"]
     assert names(host(desk).page_of_users(since=before.counter + 1).items) == ["dan"]
-    # R15 marks a company without another version of it
+    # R15 marks a company without a new version
     assert host(desk).page_of_companies(since=before.counter).items == (desk.state.companies["2"],)
     assert host(desk).page_of_companies(since=after.counter).items == ()
     require(desk.do(ReopenUser("dan@example.fr")))
     assert [c.billing_ends for c in host(desk).page_of_companies(since=after.counter).items] == [None]
 
 
-def test_what_changes_nothing_moves_neither_counter_nor_stamp(desk: Desk) -> None:
+def test_counter_and_stamp_change_only_with_the_content(desk: Desk) -> None:
     portal, before = host(desk), host(desk).about()
     ann = desk.find("ann")
     portal.execute([Call("x", EditCompanies("ann@example.fr", remove=("1",)), ann.id, ann.version)])
@@ -117,14 +117,14 @@ def test_what_changes_nothing_moves_neither_counter_nor_stamp(desk: Desk) -> Non
     assert portal.snapshot().terms.staff == frozenset()
 
 
-def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_lease(desk: Desk) -> None:
+def test_one_batch_checks_rights_and_lease_of_each_call(desk: Desk) -> None:
     portal = host(desk)
     lease = portal.take_lease("ledger-A", "ann", "nonce", 7, 60)
     portal.take_lease("ledger-B", "bob", "nonce", 3, 60)
     before = portal.about().counter
     newcomers = [user(name, type="standard") for name in ("fay", "gus", "hal", "ida")]
     calls = [Call(f"k{n}", CreateUser(email_key(u.email), u)) for n, u in enumerate(newcomers)]
-    told = portal.work(
+    receipts = portal.work(
         [
             AuthorisedCall(calls[0], Operator.COLLABORATOR, "ledger-A", 7),
             AuthorisedCall(calls[1], Operator.PARTNER, "ledger-A", 7),
@@ -133,19 +133,19 @@ def test_work_for_several_clients_is_one_batch_with_each_one_s_own_rights_and_le
             AuthorisedCall(calls[3], Operator.PARTNER),
         ]
     )
-    assert [(receipt.verdict.value, receipt.code) for receipt in told] == [
+    assert [(receipt.verdict.value, receipt.code) for receipt in receipts] == [
         ("failed", "no-right"), ("applied", ""), ("fenced", "fenced"), ("fenced", "fenced"), ("applied", ""),
     ]  # fmt: skip
     assert portal.about().counter == before + 1
     assert lease.fence == 7
-    assert portal.user(told[1].id) == desk.find("gus")
-    assert portal.user("nobody") is None
+    assert portal.user(receipts[1].id) == desk.find("gus")
+    assert portal.user("unknown") is None
     assert portal.company("2") == desk.state.companies["2"]
     assert portal.company("99") is None
 
 
-def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer) -> None:
-    """Each is on a machine of its own; leases run by the clock of the server that they share."""
+def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> None:
+    """The runs are on different machines; leases run by the clock of the server they share."""
     place, now = postgres.place(), datetime.now(UTC)
     opened = partial(SqlPortal, place, Operator.PARTNER, TERMS, PUBLIC_URL)
     early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
@@ -159,10 +159,10 @@ def test_a_run_whose_clock_is_fast_takes_nobody_s_place(postgres: PostgresServer
             early.hold("another", "ann", 5, 60)
 
 
-def test_whoever_plans_after_a_killed_run_connectes_the_server_once(
+def test_planning_after_a_killed_run_opens_one_connection(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many of its steps nobody settled."""
+    """Whatever the number of unsettled steps."""
     from provisioner.storage.postgres_connection import PostgresConnection
 
     place = postgres.place()
@@ -184,7 +184,7 @@ def test_whoever_plans_after_a_killed_run_connectes_the_server_once(
     assert len(reached) == 1
 
 
-def test_leases_are_known_by_their_holders(desk: Desk) -> None:
+def test_lease_is_renewed_by_its_holder_only(desk: Desk) -> None:
     portal = host(desk)
     assert portal.lease("ledger") is None
     first = portal.take_lease("ledger", "ann", "a", 5, 60)
@@ -203,7 +203,7 @@ def test_leases_are_known_by_their_holders(desk: Desk) -> None:
     assert (ended.owner, ended.holder) == ("cid", "c")
 
 
-def test_whom_a_link_invites_is_known_until_it_is_used(desk: Desk) -> None:
+def test_link_names_its_user_until_it_is_used(desk: Desk) -> None:
     portal, ann = host(desk), desk.find("ann")
     link = portal.activation_links([ann.id])[ann.id]
     assert portal.invited(link) == portal.invited(link.rpartition("/")[2]) == ann
@@ -243,11 +243,11 @@ def test_every_method_may_be_called_from_any_thread(desk: Desk) -> None:
     assert changed == portal.about().counter - (2 * len(desk.state.companies) + 5)
 
 
-# --- a file that is not what it was ---
+# --- a file that was replaced ---
 
 
-def test_a_file_that_was_removed_or_replaced_while_it_was_open_is_used_no_more(tmp_path: Path) -> None:
-    """Whatever were written there would be gone with the last who has it open."""
+def test_file_removed_or_replaced_while_open_is_not_used_any_more(tmp_path: Path) -> None:
+    """What is written to a removed file is lost when it is closed."""
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     with (
         closing(SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,

@@ -32,7 +32,7 @@ from scim_support import (
     tenant,
 )
 from shell_support import SAMPLES, Shell
-from test_portal_contract import _aimed, _some_steps, but_for_what_it_cannot_guard
+from test_portal_contract import _aimed, _some_steps, without_the_guard_warning
 
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, Operator, Production, State, Status, UserType
@@ -134,7 +134,7 @@ def test_the_samples_are_brought_onto_a_server_as_onto_the_embedded_portal(
             next_month(shell)
         planned = shell("plan", "--out", shell.folder / "plan.json")
         assert planned.code == 0
-        assert but_for_what_it_cannot_guard(planned.out) == embedded[month].plan
+        assert without_the_guard_warning(planned.out) == embedded[month].plan
         applied = shell("apply", shell.folder / "plan.json")
         assert applied.code == 0, applied
         letters.append(shell.letters())
