@@ -1,4 +1,4 @@
-"""Guards: no test reaches the person's home, terminal settings or secrets."""
+"""Shared fixtures, and guards: no test reaches the home folder, terminal settings or secrets of its user."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 MEMORY = Path("/dev/shm")
 ROOM = 2**30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
-    # thousands of syncs cost nothing there; child processes are told too
+    # a file system in memory makes thousands of syncs cheap, also in child processes
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
-# for tests/sabotage and tests/mutate.py: any failure will do, however long its example is
+# for tests/mutate.py: any failing example is enough, shrinking is skipped
 searching = (Phase.explicit, Phase.reuse, Phase.generate)
 settings.register_profile("first", deadline=None, derandomize=True, database=None, phases=searching)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(autouse=True)
-def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, and an environment without colours or CI."""
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def nobody_s_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 
 @pytest.fixture(autouse=True, scope="session")
 def templates_compiled_once() -> None:
-    """Each run of the program compiles the shipped templates; here thousands of runs share one process."""
+    """Compile the shipped templates once for all runs in this process, instead of once a run."""
     from provisioner.mail import template_sandbox
 
     shipped = {file.name: file.read_text("utf-8") for file in (ROOT / "templates" / "mail").glob("*.j2")}
@@ -59,13 +59,13 @@ def templates_compiled_once() -> None:
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Path:
-    """A folder for hundreds of workspaces, one after the other."""
+    """A folder for hundreds of workspaces."""
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def postgres() -> PostgresServer:
-    """A PostgreSQL server, one a process of the tests; it is running, and may be killed and restarted."""
+    """A running PostgreSQL server, one for each test process; tests may kill and restart it."""
     from postgres_support import the_server
 
     return the_server()
@@ -79,7 +79,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture
 def applied(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """The same, applied: once, and copied for each test after the first."""
+    """The program in a copy of the onboarding sample that is applied already."""
     once = tmp_path_factory.getbasetemp() / "applied"
     if once.exists():
         shutil.copytree(once, shell.folder, dirs_exist_ok=True)

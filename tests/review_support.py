@@ -1,4 +1,4 @@
-"""Plans worth reading, made by hand: what golden files and laws of the reviews are about."""
+"""Hand-made plans for the golden files and the properties of the output formats."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def person(
     status: Status = Status.ACTIVE,
     email: str = "",
 ) -> User:
-    """A user whose e-mail follows from his name."""
+    """A user whose e-mail is derived from the name."""
     return User(
         email=email or f"{first}.{last}@example.com".lower(),
         first_name=first,
@@ -71,7 +71,7 @@ def person(
 
 
 def matches(text: str, name: str) -> bool:
-    """Whether the text is the golden file's; with UPDATE_GOLDEN=1 the file becomes the text."""
+    """True if the text equals the golden file; UPDATE_GOLDEN=1 writes the file instead."""
     file = GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN") == "1":
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def plan_between(
     letters: dict[str, str] | None = None,
     reasons: dict[str, str] | None = None,
 ) -> Plan:
-    """The plan, each change with a line of its company's manifest; ``letters`` has languages by key."""
+    """A plan whose changes have a source line; ``letters`` maps user keys to languages."""
     made = planned(current, desired)
     welcomes = letters or {}
     return replace(
@@ -229,7 +229,7 @@ def next_month() -> Plan:
 
 
 def every_notice() -> tuple[Notice, ...]:
-    """One of each kind, as the planner words them."""
+    """One notice of each kind, in the planner's words."""
     return (
         notice(
             NoticeKind.ADOPTED,
@@ -301,7 +301,7 @@ def every_notice() -> tuple[Notice, ...]:
 
 
 def hostile() -> Plan:
-    """Names that act somewhere, if they are let."""
+    """Names that have an effect in an output that does not escape them."""
     fence = "`" * 3
     company = Company(
         "<b>1</b>",
@@ -354,7 +354,7 @@ def blocked() -> Plan:
 
 
 def empty() -> Plan:
-    """Nothing to do, and something to know."""
+    """A plan without changes and with a notice."""
     return Plan(
         "portal",
         adoptions=(Adoption(user_address("zoe@example.com"), "id-zoe"),),
@@ -363,7 +363,7 @@ def empty() -> Plan:
 
 
 def large(number: int = 5_000) -> Plan:
-    """A company and its administrator, again and again; one account in ten closes."""
+    """Many companies with an administrator each; one account in ten closes."""
     changes: list[Change] = []
     for index in range(number):
         company = Company(f"{index:06}", f"Société {index} & Fils", None, CLIENT)

@@ -1,4 +1,4 @@
-"""The samples, copied as a fresh clone has them, and the program run on them as a person runs it."""
+"""The samples as a fresh clone has them, and shell commands run on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEXT_MONTH = "samples/next-month"
 
 
 def copy_samples(destination: Path) -> Path:
-    """``samples/`` beside a ``.venv`` that is the one these tests run in; returns the destination."""
+    """Copy ``samples/`` beside a link to the environment of these tests; returns the destination."""
     made_by_runs = shutil.ignore_patterns("portal.db*", "ledger.db*", "outbox")
     shutil.copytree(ROOT / "samples", destination / "samples", ignore=made_by_runs)
     (destination / ".venv").symlink_to(sys.prefix, target_is_directory=True)
@@ -22,21 +22,21 @@ def copy_samples(destination: Path) -> Path:
 
 
 def run(script: str, folder: Path, *, expected: int = 0) -> str:
-    """What a shell script prints on both streams; its exit code must be the expected one."""
+    """The output of a shell script on both streams; its exit code must be the expected one."""
     done = _run(script, folder)
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def answer(script: str, folder: Path) -> str:
-    """What a shell script that succeeds prints on stdout alone."""
+    """The stdout of a shell script, which must succeed."""
     done = _run(script, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """Nothing of the person who runs the tests: no terminal, no colours, no home."""
+    """An environment without the tester's terminal, colours and home folder."""
     return {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
 
 

@@ -1,4 +1,4 @@
-"""The program at work in a workspace: from the command line, or with a clock of the test's own."""
+"""The program in a workspace: by its command line, or with a fixed clock."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CLAIRE = "claire.martin@boulangerie-martin.fr"
 
 
 def copy_sample(folder: Path, name: str = "onboarding") -> Path:
-    """A sample workspace without what runs leave there."""
+    """Copy a sample workspace without portal, ledger and outbox."""
     shutil.copytree(SAMPLES / name, folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     return folder
 
 
 @dataclass
 class Said:
-    """What one command answered."""
+    """The exit code and output of one command."""
 
     code: int
     out: str
@@ -47,7 +47,7 @@ class Said:
 
 
 class Shell:
-    """The program in one workspace."""
+    """The command line in one workspace."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
@@ -71,11 +71,11 @@ class Shell:
         return len(list(box.iterdir())) if box.exists() else 0
 
     def tables(self) -> dict[str, list[Any]]:
-        """What portal and ledger hold."""
+        """Every row of portal and ledger."""
         return tables(self.folder / "portal.db", self.folder / "ledger.db")
 
     def print_of(self) -> dict[str, str]:
-        """A digest of every file, to see that nothing was touched."""
+        """A digest of every file, which shows whether one was changed."""
         return {
             str(path): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.folder.rglob("*"))
@@ -84,14 +84,14 @@ class Shell:
 
 
 class Clerk:
-    """The commands in one workspace, under a clock that stands where it is put."""
+    """The commands in one workspace, with a clock that the test sets."""
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self.folder = folder
         self.now = now
 
     def __call__(self, command: Callable[..., int], *words: object, **options: Any) -> Said:
-        """Run a command's function; a refusal becomes its exit code, as in the command line."""
+        """Run the function of a command; an error becomes its exit code, as in the command line."""
         out, err = io.StringIO(), io.StringIO()
         try:
             code = command(self.folder, *words, Console(out, err), clock=lambda: self.now, **options)
@@ -111,14 +111,14 @@ class Clerk:
 
 
 def tables(*databases: Path) -> dict[str, list[Any]]:
-    """Every row of every table, to see that nothing was written."""
+    """Every row of every table, which shows whether something was written."""
     found: dict[str, list[Any]] = {}
     for path in databases:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
             for (name,) in names.fetchall():
                 rows = connection.execute(f'SELECT * FROM "{name}"').fetchall()
-                # a stamp says that something was written, which the other rows show; the fence counts runs
+                # stamp and fence also change when nothing else is written
                 passing = (("fact", "stamp"), ("fact", "fence"))
                 kept = [row for row in rows if (name, row[0]) not in passing and name != "lease"]
                 found[f"{path.name}:{name}"] = sorted(kept, key=repr)
@@ -126,7 +126,7 @@ def tables(*databases: Path) -> dict[str, list[Any]]:
 
 
 def process(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A shell script in a process of its own, where ``provisioner`` is the program in this workspace."""
+    """Run a shell script, in which ``provisioner`` is the program in this workspace."""
     named = 'provisioner() { "$PYTHON" -m provisioner -C "$FOLDER" "$@"; }; '
     return subprocess.run(
         ["bash", "-c", named + script],

@@ -1,4 +1,4 @@
-"""The program in a terminal of its own: what it shows, and the keys that somebody presses there."""
+"""The program on a pseudo-terminal: what it shows, and the keys that are pressed there."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CTRL_C = b"\x03"
-"""The key itself: the terminal makes the signal of it."""
+"""The key: the terminal turns it into SIGINT."""
 
 COLUMNS = 80
 
 
 class Shown(NamedTuple):
-    """How a run ended, and everything that its terminal was sent."""
+    """The exit code of a run and everything that was written to its terminal."""
 
     code: int
     text: str

@@ -1,4 +1,4 @@
-"""Apply does exactly the plan: on a real portal file, a real ledger, whatever others do meanwhile."""
+"""Apply does exactly the plan, on a real portal and ledger, also while others write to the portal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class World:
         return self.portal.snapshot().state
 
     def plan(self, desired: State, *, welcome: bool = True) -> Plan:
-        """A plan from the portal as it is to these users, by their e-mails."""
+        """A plan from the portal's state to these users, matched by e-mail."""
         current = self.current()
         users = {}
         for key, wanted in desired.users.items():
@@ -51,7 +51,7 @@ class World:
         return make_plan(resolution, self.portal.snapshot().portal, TERMS, PlanOptions("Cabinet", TODAY))
 
     def apply(self, plan: Plan) -> list[Outcome]:
-        """The whole of apply but for the letters' journey."""
+        """Apply the plan without sending its letters."""
         settle_interrupted(self.portal, self.ledger, self.portal.snapshot())
         start = verify_precondition(plan, self.portal.snapshot())
         self.ledger.journal.begin("apply", "digest")
@@ -108,7 +108,7 @@ def test_the_same_plan_again_does_nothing_more(world: World) -> None:
     assert len(world.letters()) == 2
 
 
-def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) -> None:
+def test_no_welcome_for_a_user_created_by_another_writer(world: World) -> None:
     plan = world.plan(ONBOARDING)
     for planned in plan.steps:
         (receipt,) = world.portal.execute([_call_for(world, planned.step)])
@@ -117,7 +117,7 @@ def test_a_user_whom_somebody_else_created_meanwhile_is_owed_none(world: World) 
     assert world.letters() == []
 
 
-def test_nor_one_whom_somebody_created_between_our_look_and_our_write(world: World) -> None:
+def test_no_welcome_for_a_user_created_between_read_and_write(world: World) -> None:
     world.apply(world.plan(state(user("ann")), welcome=False))
     plan = world.plan(state(user("ann"), user("bob", type="standard")))
     start = verify_precondition(plan, world.portal.snapshot())
@@ -142,7 +142,7 @@ def _call_for(world: World, step: object) -> Call:
     return Call("", step, version=version)  # type: ignore[arg-type]
 
 
-def test_a_touched_resource_that_moved_since_refuses_the_whole_plan(world: World) -> None:
+def test_a_plan_is_refused_when_a_resource_in_it_has_changed(world: World) -> None:
     world.apply(world.plan(ONBOARDING))
     changed = state(
         replace(ONBOARDING.users["ann@example.fr"], first_name="Anne"), user("bob", type="standard")
@@ -155,7 +155,7 @@ def test_a_touched_resource_that_moved_since_refuses_the_whole_plan(world: World
     assert world.current().users["ann@example.fr"].first_name == "Ann"
 
 
-def test_a_resource_that_moved_elsewhere_does_not_spoil_the_plan(world: World) -> None:
+def test_a_plan_is_applied_when_another_resource_has_changed(world: World) -> None:
     world.apply(world.plan(ONBOARDING))
     plan = world.plan(state(replace(ONBOARDING.users["ann@example.fr"], first_name="Anne")))
     bob = world.current().users["bob@example.fr"]
@@ -163,7 +163,7 @@ def test_a_resource_that_moved_elsewhere_does_not_spoil_the_plan(world: World) -
     assert verdicts(world.apply(plan)) == ["applied"]
 
 
-def test_a_write_between_our_read_and_our_write_is_a_conflict_for_that_step_alone(world: World) -> None:
+def test_a_write_between_read_and_write_is_a_conflict_for_that_step(world: World) -> None:
     world.apply(world.plan(ONBOARDING))
     renamed = state(*(replace(someone, first_name="New") for someone in ONBOARDING.users.values()))
     plan = world.plan(renamed)
@@ -176,7 +176,7 @@ def test_a_write_between_our_read_and_our_write_is_a_conflict_for_that_step_alon
     assert world.current().users["bob@example.fr"].first_name == "New"
 
 
-def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World) -> None:
+def test_only_steps_that_depend_on_a_failed_one_are_skipped(world: World) -> None:
     desired = state(user("ann"), user("bob", type="standard"), user("cid", "2"))
     plan = world.plan(desired)
     eve = user("eve", "9", email="ann@example.fr")
@@ -187,13 +187,13 @@ def test_what_depends_on_a_failed_step_is_skipped_and_nothing_else(world: World)
     world.apply(taken)
     world.ledger.journal.begin("apply", "digest")
     outcomes = list(apply_steps(plan, start, world.portal, world.ledger, lambda: False))
-    told = {str(getattr(outcome.step, "user", "")): str(outcome.verdict) for outcome in outcomes}
-    assert told["ann@example.fr"] == "conflict"
-    assert told["bob@example.fr"] == "skipped"
-    assert told["cid@example.fr"] == "applied"
+    verdict_of = {str(getattr(outcome.step, "user", "")): str(outcome.verdict) for outcome in outcomes}
+    assert verdict_of["ann@example.fr"] == "conflict"
+    assert verdict_of["bob@example.fr"] == "skipped"
+    assert verdict_of["cid@example.fr"] == "applied"
 
 
-def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> None:
+def test_an_intent_the_portal_never_received_is_skipped(world: World) -> None:
     plan = world.plan(ONBOARDING)
     step = plan.steps[0].step
     key = step_key(world.portal.snapshot().portal, step, "", 0)
@@ -206,16 +206,16 @@ def test_an_intent_the_portal_never_saw_does_not_happen_later(world: World) -> N
     assert world.current() == State()
 
 
-def test_keys_do_not_depend_on_the_run_or_the_clock() -> None:
+def test_step_keys_do_not_depend_on_the_run_or_the_clock() -> None:
     step = make_plan(Resolution(State(), ONBOARDING), "p", TERMS, PlanOptions("", TODAY)).steps[0].step
     assert step_key("p", step, "", 0) == step_key("p", step, "", 0)
     assert len({step_key("p", step, "", 0), step_key("q", step, "", 0), step_key("p", step, "", 1)}) == 3
 
 
-def test_a_name_that_passes_to_another_account_leaves_what_was_done_to_the_first_one_behind(
+def test_steps_of_the_former_account_do_not_count_for_the_new_one_of_the_same_name(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same step, by the same name and from the same version, yet on somebody else."""
+    """The same step under the same name and from the same version, on another account."""
     ann, paul = user("ann"), user("paul", type="standard", email="compta@example.fr")
     world.apply(world.plan(state(ann, paul)))
     world.apply(world.plan(state(ann, replace(paul, apps=frozenset(SCAN)))))
@@ -239,8 +239,8 @@ def _interrupted(calls: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def test_a_letter_is_known_by_its_reader_and_a_further_one_has_to_be_asked_for(world: World) -> None:
-    """Whoever owes it, and whenever: owed twice, it is one letter."""
+def test_a_letter_has_one_key_per_account_and_generation(world: World) -> None:
+    """A letter that is owed twice has one key, so it is one letter."""
     for name in ("ann", "ann", "bob"):
         key = letter_key("p", f"id of {name}")
         world.ledger.outbox.enqueue(
@@ -269,11 +269,11 @@ def test_a_run_whose_lock_was_taken_writes_nothing_more(world: World) -> None:
         world.ledger.journal.begin("apply", "digest")
 
 
-def test_planning_reads_the_ledger_without_leaving_a_trace(tmp_path: Path) -> None:
+def test_planning_does_not_change_the_ledger(tmp_path: Path) -> None:
     assert read_ledger(SqliteDatabase(tmp_path / "ledger.db")).managed == {}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_files_are_for_their_owner_only(world: World) -> None:
+def test_the_files_are_private(world: World) -> None:
     for name in ("portal.db", "ledger.db"):
         assert (world.folder / name).stat().st_mode & 0o077 == 0

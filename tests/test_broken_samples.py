@@ -1,4 +1,4 @@
-"""Each folder of samples/broken is one situation; tests/golden/broken has what is said of it."""
+"""Each folder of samples/broken is one situation; tests/golden/broken has its problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SITUATIONS = sorted(folder.name for folder in SAMPLES.iterdir() if folder.is_dir
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_each_situation_is_told_as_its_golden_file_has_it(situation: str) -> None:
+def test_the_problems_of_each_broken_sample_match_its_golden_file(situation: str) -> None:
     problems = problems_of(SAMPLES / situation)
     code = ManifestsInvalid.exit_code if any(problem.is_error for problem in problems) else 0
     text = rendered(SAMPLES / situation, problems)
@@ -24,7 +24,7 @@ def test_each_situation_is_told_as_its_golden_file_has_it(situation: str) -> Non
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
-def test_each_problem_says_where_what_and_with_a_known_code(situation: str) -> None:
+def test_each_problem_has_a_place_a_sentence_and_a_known_code(situation: str) -> None:
     problems = problems_of(SAMPLES / situation)
     assert problems
     for problem in problems:

@@ -1,4 +1,4 @@
-"""Secrets and personal data stay where they belong: canaries are let fly, and every byte is searched.
+"""Secrets and personal data stay where they belong: every output and file is searched for known values.
 
 The secrets: the mail password, the activation links, the portal's key. The haystack: everything that any
 command says and every file that it leaves, but for the secret's own place and the letters themselves.
@@ -36,14 +36,14 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def post(authority: trustme.CA) -> ssl.SSLContext:
-    """What a mail server needs to be trusted."""
+    """The certificates of a mail server that the workspace trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     return context
 
 
 def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> None:
-    """The workspace's letters go to this server, with a password from there."""
+    """Configure the workspace for this mail server and password."""
     authority.cert_pem.write_to_path(str(shell.folder / "ca.pem"))
     shell.edit(
         "provisioner.yaml",
@@ -54,7 +54,7 @@ def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> N
 
 
 def spelled(secret: bytes) -> Iterator[bytes]:
-    """A secret as it may stand in a file, a protocol, a log or a traceback."""
+    """The encodings of a secret in files, protocols, logs and tracebacks."""
     text = secret.decode("utf-8", "replace")
     yield secret
     yield secret.hex().encode()
@@ -69,7 +69,7 @@ def spelled(secret: bytes) -> Iterator[bytes]:
 
 
 def files(folder: Path, *but: str) -> dict[str, bytes]:
-    """Every file below a folder, but for some."""
+    """Every file below a folder, except some."""
     return {
         name: path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -101,7 +101,7 @@ def links_in(letters: list[bytes]) -> dict[str, bytes]:
 
 
 def everything_said(shell: Shell) -> dict[str, bytes]:
-    """All commands that tell something, after the fact."""
+    """Run all commands that report on past runs."""
     said = {}
     preview = str(shell.folder / "preview")
     for words in (
@@ -118,10 +118,10 @@ def everything_said(shell: Shell) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("place", ["password_env", "password_file"])
-def test_no_secret_is_said_or_written_anywhere(
+def test_no_secret_is_printed_or_written(
     place: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 27: the login refused first, and accepted then."""
+    """Row 27: a log-in that is refused first and then accepted."""
     secret = "password_env: CANARY_PASSWORD" if place == "password_env" else "password_file: smtp.password"
     if place == "password_env":
         monkeypatch.setenv("CANARY_PASSWORD", PASSWORD)
@@ -169,7 +169,7 @@ def crash(place, name):
     real = getattr(owner, attribute)
     def crashing(*words, **options):
         answer = real(*words, **options)
-        raise RuntimeError("something nobody thought of")
+        raise RuntimeError("an unexpected error")
     setattr(owner, attribute, crashing)
 
 crash(sys.argv.pop(1), sys.argv.pop(1))
@@ -187,10 +187,10 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("when", CRASHES)
-def test_a_crash_nobody_thought_of_tells_no_secret(
+def test_an_unexpected_crash_shows_no_secret(
     when: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext
 ) -> None:
-    """Row 27: an unexpected exception, with the secrets in reach; and the run is finished after it."""
+    """Row 27: an unexpected exception while the secrets are in memory; the next run finishes the job."""
     with smtp_server(tls=post) as server:
         posts(shell, authority, server, "password_env: CANARY_PASSWORD")
         environment = {
@@ -203,7 +203,7 @@ def test_a_crash_nobody_thought_of_tells_no_secret(
             env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
         )  # fmt: skip
         assert crashed.returncode == 1, crashed.stderr
-        assert b"something nobody thought of" in crashed.stderr
+        assert b"an unexpected error" in crashed.stderr
         again = subprocess.run(
             [sys.executable, "-m", "provisioner", *words],
             env=environment, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False,
@@ -216,7 +216,7 @@ def test_a_crash_nobody_thought_of_tells_no_secret(
     searched(secrets, said | files(shell.folder, "portal.db.key") | {"the wire": bytes(server.clear)})
 
 
-def test_a_secret_in_a_manifest_s_error_is_told_by_its_place_alone(shell: Shell) -> None:
+def test_an_error_about_a_secret_shows_its_place_alone(shell: Shell) -> None:
     """Row 27: a password written where its name belongs is not repeated."""
     shell.edit(
         "provisioner.yaml",
@@ -230,11 +230,11 @@ def test_a_secret_in_a_manifest_s_error_is_told_by_its_place_alone(shell: Shell)
         searched({"password": PASSWORD.encode()}, haystack)
 
 
-# --- files for their owner only ---
+# --- private files ---
 
 
 def permissions(folder: Path) -> dict[str, str]:
-    """Every file, with the rights it has, that somebody else may read or write."""
+    """Every file that other users may read or write, with its permissions."""
     return {
         str(path.relative_to(folder)): oct(mode & 0o777)
         for path in folder.rglob("*")
@@ -242,7 +242,7 @@ def permissions(folder: Path) -> dict[str, str]:
     }
 
 
-def test_every_file_we_write_is_for_its_owner_only_whatever_the_umask(shell: Shell, tmp_path: Path) -> None:
+def test_every_written_file_is_private_under_any_umask(shell: Shell, tmp_path: Path) -> None:
     """Row 27: plans, Markdown, portal, key, ledger, letters, previews, exported and first workspaces."""
     given = permissions(shell.folder)
     done = process(
@@ -275,7 +275,7 @@ def test_every_file_we_write_is_for_its_owner_only_whatever_the_umask(shell: She
     assert permissions(shell.folder) == given
 
 
-def test_a_file_that_others_could_read_is_closed_to_them_when_it_is_written_again(shell: Shell) -> None:
+def test_a_readable_file_becomes_private_when_it_is_rewritten(shell: Shell) -> None:
     """Row 27."""
     planfile = shell.folder / "plan.json"
     planfile.write_text("old")
@@ -284,8 +284,8 @@ def test_a_file_that_others_could_read_is_closed_to_them_when_it_is_written_agai
     assert planfile.stat().st_mode & 0o777 == 0o600
 
 
-def test_side_files_of_a_database_at_work_are_for_its_owner_only(shell: Shell) -> None:
-    """Row 27: -wal and -shm, as a run killed in the middle leaves them."""
+def test_side_files_of_an_open_database_are_private(shell: Shell) -> None:
+    """Row 27: -wal and -shm, as a killed run leaves them."""
     given = permissions(shell.folder)
     script = (
         "import os, signal, sys; from provisioner import cli; "
@@ -306,11 +306,11 @@ def test_side_files_of_a_database_at_work_are_for_its_owner_only(shell: Shell) -
     assert permissions(shell.folder) == given
 
 
-def test_history_tells_no_phone(applied: Shell) -> None:
-    """Row 27: who was changed, and not into what."""
+def test_history_shows_no_phone(applied: Shell) -> None:
+    """Row 27: history names the user and the action, not the values."""
     phone = "+33199001234"
     applied.edit(BAKERY, '"+33 1 99 00 10 01"', f'"{phone}"')
     assert applied("apply", "--auto-approve").code == 0
     said = everything_said(applied)
-    told = {name: content for name, content in said.items() if name.startswith(("history", "unlock"))}
-    searched({"phone": phone.encode()}, told)
+    shown = {name: content for name, content in said.items() if name.startswith(("history", "unlock"))}
+    searched({"phone": phone.encode()}, shown)

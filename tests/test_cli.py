@@ -1,4 +1,4 @@
-"""The command line as tired people and pipelines use it: exit codes, sentences, and nothing half-written."""
+"""The command line: exit codes, error sentences, and no partial writes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from smtp_support import CUT, smtp_server
 from provisioner.cli import run
 
 
-def test_the_guards_hold(nobody_s_home: Path) -> None:
-    assert Path.home() == nobody_s_home
+def test_the_home_folder_is_empty(empty_home: Path) -> None:
+    assert Path.home() == empty_home
 
 
 # --- exit codes and the plan's last line ---
@@ -45,7 +45,7 @@ def test_planning_an_existing_portal_writes_nothing_either(applied: Shell) -> No
     assert applied.print_of() == before
 
 
-def test_detailed_exitcode_tells_changes_from_none_and_from_errors(shell: Shell) -> None:
+def test_detailed_exitcode_distinguishes_changes_none_and_errors(shell: Shell) -> None:
     assert shell("plan", "-detailed-exitcode").code == 2
     shell("apply", "--auto-approve")
     assert shell("plan", "--detailed-exitcode").code == 0
@@ -53,7 +53,7 @@ def test_detailed_exitcode_tells_changes_from_none_and_from_errors(shell: Shell)
     assert shell("plan", "--detailed-exitcode").code == 3
 
 
-def test_apply_twice_changes_nothing_and_mails_nobody_again(applied: Shell) -> None:
+def test_a_second_apply_changes_nothing_and_sends_nothing(applied: Shell) -> None:
     letters = applied.letters()
     assert letters == 15
     said = applied("apply", "--auto-approve")
@@ -62,7 +62,7 @@ def test_apply_twice_changes_nothing_and_mails_nobody_again(applied: Shell) -> N
     assert applied.letters() == letters
 
 
-def test_apply_without_anybody_to_ask_wants_to_be_told(shell: Shell) -> None:
+def test_apply_without_a_terminal_requires_auto_approve(shell: Shell) -> None:
     said = shell("apply")
     assert said.code == 64
     assert "--auto-approve" in said.err
@@ -93,7 +93,7 @@ def test_wrong_usage_is_64_and_never_2(shell: Shell, words: list[str]) -> None:
         (["-C"], "To see what it takes: provisioner --help"),
     ],
 )
-def test_wrong_usage_is_told_in_words(shell: Shell, words: list[str], sentence: str) -> None:
+def test_wrong_usage_is_explained_in_a_sentence(shell: Shell, words: list[str], sentence: str) -> None:
     said = shell(*words)
     assert said.code == 64
     assert sentence in said.err
@@ -149,7 +149,9 @@ def test_a_saved_plan_is_shown_and_applied_as_it_is(shell: Shell, tmp_path: Path
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", "not json", '{"format_version": "99"}', "\x00" * 50])
-def test_a_file_that_is_no_plan_is_a_sentence(shell: Shell, tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_plan_is_refused_with_a_sentence(
+    shell: Shell, tmp_path: Path, content: str
+) -> None:
     file = tmp_path / "plan.json"
     file.write_text(content)
     for verb in ("show", "apply"):
@@ -171,41 +173,41 @@ def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
     assert not set(changes) & set(others)
     assert shell("apply", "--auto-approve", "-target", "company:004217").code == 0
     assert shell("apply", "--auto-approve").code == 0
-    # who changes his own e-mail keeps his name in plans
+    # an account keeps its name in plans after its user changed the e-mail
     assert shell("simulate", "user-changes", CLAIRE, "--email", "claire@example.fr").code == 0
     moved = shell("plan", "--target", "user:claire@example.fr")
     assert moved.code == 64
     assert f'Did you mean "{CLAIRE}"?' in moved.err
 
 
-def test_who_is_neither_declared_nor_on_the_portal_can_be_no_target(shell: Shell) -> None:
-    """Nothing to do for a misspelt name would read as if all were done."""
+def test_an_unknown_address_is_refused_as_target_or_exclude(shell: Shell) -> None:
+    """Otherwise a mistyped target would give a plan without changes."""
     said = shell(
         "plan", "--target", "company:4217", "--target", f"user:{CLAIRE}", "--exclude", f"user:x{CLAIRE}"
     )
     assert (said.code, said.out) == (64, "")
     assert 'The plan knows no company:4217. Did you mean "004217"?' in said.err
     assert f'The plan knows no user:x{CLAIRE}. Did you mean "{CLAIRE}"?' in said.err
-    assert shell("apply", "--auto-approve", "--target", "user:nobody@example.fr").code == 64
+    assert shell("apply", "--auto-approve", "--target", "user:unknown@example.fr").code == 64
     assert not (shell.folder / "portal.db").exists()
 
 
-# --- bad surroundings ---
+# --- missing and damaged files ---
 
 
-def test_no_workspace_here(shell: Shell, tmp_path: Path) -> None:
+def test_a_folder_without_a_workspace_is_refused_with_a_remedy(shell: Shell, tmp_path: Path) -> None:
     said = shell("plan", folder=tmp_path)
     assert said.code == 1
     assert "provisioner.yaml" in said.err
     assert "provisioner init" in said.err
 
 
-def test_a_folder_that_does_not_exist(shell: Shell, tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(shell: Shell, tmp_path: Path) -> None:
     assert shell("plan", folder=tmp_path / "nowhere").code == 1
 
 
 @pytest.mark.parametrize("content", [b"just text\n" * 100, b"", b"SQLite format 3\0garbage" * 50])
-def test_a_portal_file_that_is_no_portal(shell: Shell, content: bytes) -> None:
+def test_a_file_that_is_no_portal_is_refused_and_left_unchanged(shell: Shell, content: bytes) -> None:
     path = shell.folder / "portal.db"
     path.write_bytes(content)
     said = shell("plan")
@@ -218,20 +220,20 @@ def test_a_portal_file_that_is_no_portal(shell: Shell, content: bytes) -> None:
         assert said.code == 0  # an empty file is a portal not yet made
 
 
-def test_a_ledger_in_the_portal_s_place(applied: Shell) -> None:
+def test_a_ledger_in_place_of_the_portal_is_refused(applied: Shell) -> None:
     shutil.copy(applied.folder / "ledger.db", applied.folder / "portal.db")
     said = applied("plan")
     assert said.code == 1
     assert "not a portal" in said.err
 
 
-def test_a_folder_in_the_portal_s_place(shell: Shell) -> None:
+def test_a_folder_in_place_of_the_portal_is_refused(shell: Shell) -> None:
     (shell.folder / "portal.db").mkdir()
     assert shell("plan").code == 1
     assert shell("apply", "--auto-approve").code == 1
 
 
-def test_a_place_where_nothing_can_be_written(shell: Shell) -> None:
+def test_a_ledger_that_cannot_be_written_stops_before_the_portal(shell: Shell) -> None:
     shell.edit("provisioner.yaml", "sqlite:///ledger.db", "sqlite:////proc/ledger.db")
     said = shell("apply", "--auto-approve")
     assert said.code == 1
@@ -239,8 +241,8 @@ def test_a_place_where_nothing_can_be_written(shell: Shell) -> None:
     assert not (shell.folder / "portal.db").exists()
 
 
-def as_nobody(folder: Path, *words: str) -> int:
-    """A run by a user without rights here, in a process of its own; everything it imports is loaded."""
+def as_unprivileged_user(folder: Path, *words: str) -> int:
+    """A run in another process, by a system user without rights to this folder."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
@@ -269,9 +271,9 @@ def test_a_folder_that_cannot_be_written_can_be_planned_and_not_applied(applied:
             path.chmod(0o555 if path.is_dir() else 0o444)
         here = Shell(folder, applied._capsys)
         before = here.print_of()
-        assert as_nobody(folder, "plan", "--detailed-exitcode") == 0
-        assert as_nobody(folder, "mail", "send") == 1
-        assert as_nobody(folder, "portal", "configure") == 1
+        assert as_unprivileged_user(folder, "plan", "--detailed-exitcode") == 0
+        assert as_unprivileged_user(folder, "mail", "send") == 1
+        assert as_unprivileged_user(folder, "portal", "configure") == 1
         assert here.print_of() == before
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755)
@@ -306,7 +308,7 @@ def test_an_unreachable_mail_server_leaves_letters_owed(shell: Shell) -> None:
     assert len(server.accepted) == 15
 
 
-def test_an_unset_password_stops_the_letters_not_the_accesses(shell: Shell) -> None:
+def test_an_unset_mail_password_stops_the_letters_alone(shell: Shell) -> None:
     extra = '"smtp://127.0.0.1:25"\n  username: acces\n  password_env: NO_SUCH_PASSWORD'
     shell.edit("provisioner.yaml", '"maildir:outbox"', extra)
     said = shell("apply", "--auto-approve")
@@ -325,7 +327,7 @@ def test_an_unknown_template_variable_stops_before_the_first_write(shell: Shell)
     assert not (shell.folder / "portal.db").exists()
 
 
-def test_a_template_of_the_workspace_overrides_ours(shell: Shell) -> None:
+def test_a_template_of_the_workspace_replaces_the_shipped_one(shell: Shell) -> None:
     folder = shell.folder / "templates" / "mail"
     folder.mkdir(parents=True)
     (folder / "welcome.fr.subject.j2").write_text("Bienvenue chez {{ firm }}\n")
@@ -358,12 +360,12 @@ def test_a_welcome_can_be_sent_to_someone_created_without(applied: Shell) -> Non
     assert applied.letters() == 16
 
 
-def test_nobody_who_cannot_log_in_is_sent_a_welcome(applied: Shell) -> None:
+def test_no_welcome_to_an_account_that_cannot_log_in(applied: Shell) -> None:
     assert applied("mail", "send", "karim.haddad@les-petits-pas.fr").code == 64
-    assert applied("mail", "send", "nobody@example.fr").code == 64
+    assert applied("mail", "send", "unknown@example.fr").code == 64
 
 
-def test_a_letter_whose_fate_is_unknown_waits_for_a_person(shell: Shell) -> None:
+def test_a_letter_in_unknown_state_waits_for_settle(shell: Shell) -> None:
     with smtp_server({"body": CUT}) as server:
         server_url = f'"smtp://127.0.0.1:{server.port}"\n  tls: none\n  connections: 1'
         shell.edit("provisioner.yaml", '"maildir:outbox"', server_url)
@@ -382,7 +384,7 @@ def test_a_letter_whose_fate_is_unknown_waits_for_a_person(shell: Shell) -> None
     assert shell.letters() == 1
 
 
-def test_no_activation_link_stands_in_a_file_or_on_a_screen(shell: Shell, tmp_path: Path) -> None:
+def test_activation_links_appear_in_letters_alone(shell: Shell, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
     said = [
         shell("plan", "--out", plan),
@@ -434,7 +436,7 @@ def test_an_export_plans_to_nothing_and_adopts(applied: Shell, tmp_path: Path) -
 # --- streams ---
 
 
-def test_json_stands_alone_on_stdout(shell: Shell) -> None:
+def test_stdout_has_the_json_alone(shell: Shell) -> None:
     for words in (["plan", "--json"], ["validate", "--json"]):
         json.loads(shell(*words).out)
     shell("apply", "--auto-approve")
@@ -463,7 +465,7 @@ def test_version_and_help_load_nothing_heavy() -> None:
         assert (done.returncode, done.stderr.strip()) == (0, "[]")
 
 
-def test_ctrl_c_finishes_the_step_in_hand_and_says_how_to_go_on(shell: Shell) -> None:
+def test_ctrl_c_finishes_the_current_step_and_names_the_command(shell: Shell) -> None:
     with smtp_server() as server:
         shell.edit("provisioner.yaml", '"maildir:outbox"', f'"smtp://127.0.0.1:{server.port}"\n  tls: none')
         running = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Files of a workspace: nothing outside it, nothing that hangs, nothing half-written."""
+"""Files of a workspace: found inside it, read without blocking, written atomically."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from provisioner.workspace.files import (
     write_private,
 )
 
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that everybody may reach, unlike pytest's own, so that its permissions decide."""
+    """A folder below one that all users may enter, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     try:
@@ -56,11 +56,11 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """As a person for whom permissions count; root is stopped by none."""
+    """Run as an unprivileged user, because permissions do not stop root."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -98,13 +98,13 @@ def test_the_workspace_is_the_nearest_folder_upward(root: Path) -> None:
     assert find_workspace(root) == root
 
 
-def test_no_workspace_is_told_with_the_command_that_makes_one(root: Path) -> None:
+def test_a_missing_workspace_names_the_command_that_makes_one(root: Path) -> None:
     assert "provisioner init" in failure(find_workspace, Path("/proc")).remedy
     assert "There is no folder" in failure(find_workspace, root / "nowhere").sentence
     assert "There is no folder" in failure(find_workspace, root / "provisioner.yaml").sentence
 
 
-def test_a_workspace_that_may_not_be_entered_is_told_in_a_sentence(open_folder: Path) -> None:
+def test_a_workspace_without_access_is_an_error_sentence(open_folder: Path) -> None:
     (open_folder / "closed" / "below").mkdir(parents=True)
     (open_folder / "closed").chmod(0)
     with without_privileges():
@@ -115,7 +115,7 @@ def test_a_workspace_that_may_not_be_entered_is_told_in_a_sentence(open_folder: 
 # --- manifests ---
 
 
-def test_manifests_are_found_in_a_stable_order_and_others_passed_over(root: Path) -> None:
+def test_manifests_are_found_in_a_stable_order(root: Path) -> None:
     (root / "clients" / ".git").mkdir()
     (root / "clients" / ".git" / "x.yaml").write_text("x")
     (root / "clients" / "C.YAML").write_text("c")
@@ -127,7 +127,7 @@ def test_manifests_are_found_in_a_stable_order_and_others_passed_over(root: Path
         assert found_in(root, *entries) == expected
 
 
-def test_a_single_file_may_be_named_and_the_workspace_s_own_file_is_no_manifest(root: Path) -> None:
+def test_a_file_may_be_named_and_provisioner_yaml_is_no_manifest(root: Path) -> None:
     assert found_in(root, "clients/b.yaml") == ["clients/b.yaml"]
     assert found_in(root, "clients/notes.txt") == ["clients/notes.txt"]
     assert found_in(root, ".") == ["clients/b.yaml", "clients/deep/a.yml"]
@@ -161,7 +161,7 @@ def test_an_entry_that_leads_out_or_nowhere_is_refused(root: Path, entry: str, r
     assert reason in problem.detail
 
 
-def test_a_problem_stands_at_the_place_of_its_entry(root: Path) -> None:
+def test_a_problem_has_the_place_of_its_entry(root: Path) -> None:
     assert refused(root, "client/").source == Source("provisioner.yaml", 1, 1)
     sources = [Source("provisioner.yaml", 3, line) for line in range(3)]
     files, problems = manifest_files(root, ["x", "clients", "y"], sources)
@@ -169,7 +169,7 @@ def test_a_problem_stands_at_the_place_of_its_entry(root: Path) -> None:
     assert [problem.source for problem in problems] == [sources[0], sources[2]]
 
 
-def test_a_renamed_folder_is_hinted_at(root: Path) -> None:
+def test_a_missing_folder_gets_a_hint_with_a_similar_name(root: Path) -> None:
     assert refused(root, "client/").detail.endswith('Did you mean "clients"?')
     assert refused(root, "clients/deeep").detail.endswith('Did you mean "deep"?')
     assert refused(root, "clients/bb.yaml").detail.endswith('Did you mean "b.yaml"?')
@@ -183,7 +183,7 @@ def test_a_link_that_leaves_the_workspace_is_refused(
     (root / "clients" / "file.yaml").symlink_to(outside / "x.yaml")
     (root / "clients" / "folder").symlink_to(outside)
     (root / "twin").symlink_to(outside)
-    (root / "clients" / "notes").symlink_to(outside / "x.yaml")  # no manifest by its name: passed over
+    (root / "clients" / "notes").symlink_to(outside / "x.yaml")  # its name is not that of a manifest
     files, problems = manifest_files(root, ["clients/", "twin", "twin/x.yaml"])
     assert files == ["clients/b.yaml", "clients/deep/a.yml"]
     assert [problem.code for problem in problems] == ["file-path"] * 4
@@ -203,7 +203,7 @@ def test_a_folder_beside_the_workspace_with_a_longer_name_is_outside_it(tmp_path
     assert "leaves the workspace" in problem.detail
 
 
-def test_links_within_the_workspace_give_each_file_once_and_may_go_round(root: Path) -> None:
+def test_links_within_the_workspace_give_each_file_once(root: Path) -> None:
     (root / "clients" / "round").symlink_to(root / "clients")
     (root / "clients" / "deep" / "up").symlink_to(root)
     (root / "clients" / "again.yaml").symlink_to(root / "clients" / "b.yaml")
@@ -215,7 +215,7 @@ def test_a_workspace_reached_by_a_link_is_like_any_other(root: Path, tmp_path: P
     assert found_in(tmp_path / "link", "clients") == ["clients/b.yaml", "clients/deep/a.yml"]
 
 
-def test_what_is_no_file_is_told_and_never_waited_for(root: Path) -> None:
+def test_a_path_that_is_no_file_is_refused_without_waiting(root: Path) -> None:
     os.mkfifo(root / "clients" / "pipe.yaml")
     (root / "clients" / "dangling.yaml").symlink_to(root / "nowhere")
     (root / "clients" / "self.yaml").symlink_to(root / "clients" / "self.yaml")
@@ -230,7 +230,7 @@ def test_what_is_no_file_is_told_and_never_waited_for(root: Path) -> None:
     ]
 
 
-def test_folders_may_lie_so_deep_and_no_deeper(root: Path) -> None:
+def test_the_depth_of_folders_is_limited(root: Path) -> None:
     deepest = root / "deep" / "/".join("d" * limits.MAX_FOLDER_DEPTH)
     deepest.mkdir(parents=True)
     (deepest / "x.yaml").write_text("x")
@@ -243,7 +243,7 @@ def test_folders_may_lie_so_deep_and_no_deeper(root: Path) -> None:
     assert "lies more than 32 folders deep" in problem.detail
 
 
-def test_five_thousand_folders_in_one_another_end_in_a_sentence(root: Path) -> None:
+def test_five_thousand_nested_folders_are_an_error_sentence(root: Path) -> None:
     top = root / "abyss"
     top.mkdir()
     folder = os.open(top, os.O_RDONLY)
@@ -259,7 +259,7 @@ def test_five_thousand_folders_in_one_another_end_in_a_sentence(root: Path) -> N
         subprocess.run(["rm", "-rf", str(top)], check=True)  # deeper than Python can remove
 
 
-def test_a_workspace_may_have_so_many_files_and_no_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_files_is_limited(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_FILES", 2)
     assert len(found_in(root, "clients")) == 2
     monkeypatch.setattr(limits, "MAX_FILES", 1)
@@ -303,7 +303,7 @@ def test_a_file_is_read_to_one_byte_beyond_the_limit(root: Path) -> None:
     assert len(read_bytes(path, 1_000_000)) == 300_000
 
 
-def test_a_file_that_does_not_know_its_size_is_read_whole() -> None:
+def test_a_file_that_reports_no_size_is_read_whole() -> None:
     assert Path("/proc/self/limits").stat().st_size == 0
     assert read_bytes(Path("/proc/self/limits"), 100_000) == Path("/proc/self/limits").read_bytes()
 
@@ -322,7 +322,7 @@ def test_a_named_pipe_or_a_device_never_hangs_a_run(root: Path) -> None:
 # --- writing ---
 
 
-def test_a_file_is_written_whole_for_its_owner(root: Path) -> None:
+def test_a_file_is_written_for_its_owner_alone(root: Path) -> None:
     path = root / "plan.json"
     path.write_bytes(b"before")
     path.chmod(0o644)
@@ -336,7 +336,7 @@ def test_a_file_is_written_whole_for_its_owner(root: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_what_cannot_be_written_leaves_nothing_behind(root: Path) -> None:
+def test_a_failed_write_leaves_no_file(root: Path) -> None:
     before = sorted(root.rglob("*"))
     for bad in (
         root / "nowhere" / "x",
@@ -349,7 +349,7 @@ def test_what_cannot_be_written_leaves_nothing_behind(root: Path) -> None:
     assert sorted(root.rglob("*")) == before
 
 
-def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(root: Path) -> None:
+def test_a_full_disk_leaves_the_old_file_and_no_other(root: Path) -> None:
     path = root / "plan.json"
     write_private(path, b"old")
     before = sorted(root.rglob("*"))
@@ -363,10 +363,10 @@ def test_a_disk_that_takes_no_more_leaves_the_old_file_and_no_other(root: Path) 
     assert sorted(root.rglob("*")) == before
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
+def test_a_file_is_synced_before_its_rename_and_its_folder_after(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or else a crash of the machine leaves an empty file under the name of a whole one."""
+    """Otherwise a crash of the machine could leave an empty file under the final name."""
     happened: list[str] = []
     sync, rename = os.fsync, os.replace
 
@@ -385,7 +385,7 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_its_name_is(
     assert happened == ["10000 bytes", "name", "folder"]
 
 
-def test_a_folder_that_may_not_be_written_is_told_in_a_sentence(open_folder: Path) -> None:
+def test_a_read_only_folder_is_an_error_sentence(open_folder: Path) -> None:
     (open_folder / "closed").mkdir()
     (open_folder / "closed").chmod(0o555)
     with without_privileges():
@@ -443,5 +443,5 @@ def test_templates_and_schemas_are_found_in_an_installed_package(tmp_path: Path)
     shutil.copytree(Path(provisioner.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     assert "This installation of provisioner lacks its schemas." in _where(tmp_path)
     (package / "_shipped" / "schemas").mkdir(parents=True)
-    (tmp_path / "schemas").mkdir()  # somebody else's, beside the package in site-packages
+    (tmp_path / "schemas").mkdir()  # of another package, beside this one in site-packages
     assert _where(tmp_path) == str(package / "_shipped" / "schemas")

@@ -1,4 +1,4 @@
-"""Whatever strangers call themselves, a terminal, a build log and a comment only show it (row 26).
+"""Names from outside have no effect on a terminal, in a build log or in a comment (row 26).
 
 What single texts become is in test_review_text.py, test_review_markdown.py and test_problems.py; here the
 whole program speaks, of manifests, of files and of a portal that hold them.
@@ -32,7 +32,7 @@ SHOWN = (
     "=cmd|' /C calc'!A0", "+1+1", "-1", "| a |", "$(reboot) `reboot`", "%0A::error::x", "&lt;b&gt; &#60;",
     "/close", "~~a~~ :tada: $x$",
 )  # fmt: skip
-"""Names that pass validation: every character of them shows."""
+"""Names that pass validation: every character is visible."""
 
 HIDDEN = (
     "\x1b[31mred\x1b[0m", "\x1b]8;;https://evil.example\x1b\\a\x1b]8;;\x1b\\", "\x1b]0;title\x07", "\x9b31m",
@@ -40,26 +40,26 @@ HIDDEN = (
     "\u2066a\u2069", "a\u2028b", "\u200ba", "\ufeffa", "a\x7fb", "\x08\x08x", "\x00a", "\U000e0041",
     "\nsection_start:1:x\r\x1b[0K", "\x0b", "\x85",
 )  # fmt: skip
-"""What only other writers of a portal can put into a name."""
+"""Names that only other writers of a portal can set."""
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("validate",), ("plan", "--out", "plan.json", "--markdown", "plan.md"), ("show", "plan.json"),
     ("apply", "plan.json"), ("plan",), ("history",), ("history", "1"), ("mail", "status"),
     ("mail", "preview", "u0@example.fr"), ("apply", "--auto-approve"), ("unlock",),
-    ("mail", "send", "nobody\x1b[31m@example.fr"), ("mail", "settle", "::error::x", "--sent"),
+    ("mail", "send", "unknown\x1b[31m@example.fr"), ("mail", "settle", "::error::x", "--sent"),
     ("export", "exported"), ("plan", "--target", "user:::error::x\x1b[0m"),
     ("show", "::error::\x1b[31m.json"), ("plan", "--json"), ("history", "--json"),
     ("mail", "status", "--json"),
     ("nothing-\x1b[31m-::error::",), ("plan", "--\x1b[31m::error::"), ("plan", "::error::x"),
 )  # fmt: skip
-"""Every command that shows what the workspace and its portal hold, or what it was given."""
+"""Every command that prints values of the workspace, the portal or its arguments."""
 
 _ORDERS = re.compile(r"::[A-Za-z]|##\[|##vso\[", re.IGNORECASE)
 _HIDDEN_KINDS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def is_only_shown(text: str) -> None:
-    """No escape, nothing hidden, no order to a build system anywhere in a line."""
+    """Assert that the text has no escape, no hidden character and no command of a build system."""
     odd = {c for c in text if c != "\n" and unicodedata.category(c) in _HIDDEN_KINDS}
     assert not odd, sorted(map(ascii, odd))
     order = _ORDERS.search(text)
@@ -67,7 +67,7 @@ def is_only_shown(text: str) -> None:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command says on both streams."""
+    """The output of a command on both streams."""
     capsys.readouterr()
     run(list(words))
     spoken = capsys.readouterr()
@@ -80,7 +80,7 @@ def quoted(text: str) -> str:
 
 
 def all_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
-    """Whatever any command says, and the Markdown of the plan; gives all of it."""
+    """The output of every command and the Markdown of the plan."""
     monkeypatch.chdir(root)
     spoken = ""
     for words in COMMANDS:
@@ -94,7 +94,7 @@ def all_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("ci", [False, True])
-def test_names_that_pass_validation_order_nothing(
+def test_valid_names_have_no_effect_on_a_terminal_or_in_ci(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ci: bool
 ) -> None:
     """Row 26."""
@@ -112,7 +112,7 @@ def test_names_that_pass_validation_order_nothing(
     assert all_is_only_shown(capsys, monkeypatch, root).count("stop") > 10
 
 
-def test_names_that_others_gave_at_the_portal_order_nothing(
+def test_names_from_the_portal_have_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 26."""
@@ -142,10 +142,10 @@ def test_names_that_others_gave_at_the_portal_order_nothing(
 @pytest.mark.parametrize(
     "name", ["\x1b[31mred", "::error::x", "##[error]x", "\u202eevil", "a\nb", "\x9b31m", "\udcff"]
 )
-def test_errors_about_hostile_files_and_values_order_nothing(
+def test_errors_about_hostile_files_have_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Row 26: names of files, keys, values and whole lines, as they are told and quoted."""
+    """Row 26: file names, keys, values and whole lines in errors and quotations."""
     key = name.encode("ascii", "replace").decode()
     root = make_workspace(tmp_path / "firm", manifest().replace("phone:", f"'{key}':"))
     people = user("a@example.fr", "    phone: '::error::x'\n    ::error::y: 1\n")
@@ -157,10 +157,8 @@ def test_errors_about_hostile_files_and_values_order_nothing(
         is_only_shown(text)
 
 
-def test_json_is_the_exact_text_and_orders_nothing_either(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Row 26: what a build log shows of it, too."""
+def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 26: also in a build log."""
     people = user("u0@example.fr", type="administrator").replace(": Martin", ": '::error::stop ##[error]x'")
     root = make_workspace(tmp_path / "firm", manifest(people))
     text = said(capsys, "-C", str(root), "plan", "--json")

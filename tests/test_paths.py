@@ -1,4 +1,4 @@
-"""Paths that lead out, hang, never end or cannot be: a sentence each, and nothing written (row 25).
+"""Paths that lead out of the workspace, block, never end or cannot exist: an error and no write (row 25).
 
 What ``manifests:`` may name is in test_files.py.
 """
@@ -24,12 +24,12 @@ from provisioner.mail.transport import open_transport
 from provisioner.workspace.files import read_texts
 
 MEMORY = 512 * 1024 * 1024
-"""Bytes of address space beyond what the tests have taken already."""
+"""Bytes of address space that a test may use beyond those in use."""
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Nothing inside may read a device without end; what hangs is ended by pytest's own limit."""
+    """Limit the address space, so that reading an endless device fails; pytest's timeout ends what blocks."""
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -66,7 +66,7 @@ def a_binary(path: Path) -> None:
 
 ODD: tuple[Callable[[Path], None], ...] = (a_pipe, a_device, a_folder, a_loop, a_dangling_link, a_binary)
 DEEP = "d/" * 5_000
-"""Longer than any path may be."""
+"""A path longer than the system allows."""
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def firm(tmp_path: Path) -> Path:
 
 
 def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
-    """The exit code of a command, and what it says on stderr."""
+    """The exit code and the stderr of a command."""
     capsys.readouterr()
     with bounded():
         code = run([str(word) for word in words])
@@ -108,7 +108,7 @@ def set_to(firm: Path, key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_thing_in_the_place_of_provisioner_yaml_is_a_sentence(
+def test_an_odd_file_for_provisioner_yaml_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -120,10 +120,10 @@ def test_an_odd_thing_in_the_place_of_provisioner_yaml_is_a_sentence(
 
 
 @pytest.mark.parametrize("folder", ["~", "..", "/dev/null", "/dev/zero", DEEP, "", "-"])
-def test_an_odd_folder_given_with_c_is_a_sentence(
+def test_an_odd_folder_after_chdir_is_an_error_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    """Row 25; ~ is the shell's business, and a name like any other here."""
+    """Row 25; ~ is expanded by the shell alone, here it is a plain name."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     code, err = says(capsys, "-C", folder, "plan")
@@ -136,7 +136,7 @@ def test_an_odd_folder_given_with_c_is_a_sentence(
 
 @pytest.mark.parametrize("key", ["portal.url", "ledger.url"])
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_thing_in_a_database_s_place_is_a_sentence(
+def test_an_odd_file_for_a_database_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], key: str, odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -158,7 +158,7 @@ def test_an_odd_thing_in_a_database_s_place_is_a_sentence(
 @pytest.mark.parametrize(
     "path", [DEEP + "x.db", "nowhere/x.db", "clients/garage-lefevre.yaml/x.db", "~/x.db"]
 )
-def test_a_database_where_none_can_be_is_a_sentence(
+def test_a_database_that_cannot_be_created_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], key: str, path: str
 ) -> None:
     """Row 25."""
@@ -174,7 +174,7 @@ def test_a_database_where_none_can_be_is_a_sentence(
 
 
 @pytest.mark.parametrize("odd", [a_pipe, a_device, a_loop, a_dangling_link, a_binary])
-def test_an_odd_thing_in_the_outbox_s_place_leaves_letters_owed(
+def test_an_odd_file_for_the_outbox_leaves_letters_owed(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -185,7 +185,7 @@ def test_an_odd_thing_in_the_outbox_s_place_leaves_letters_owed(
 
 
 @pytest.mark.parametrize("folder", [DEEP + "x", "clients/garage-lefevre.yaml/x"])
-def test_an_outbox_where_none_can_be_leaves_letters_owed(
+def test_an_outbox_that_cannot_be_created_leaves_letters_owed(
     firm: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
     """Row 25."""
@@ -196,17 +196,17 @@ def test_an_outbox_where_none_can_be_leaves_letters_owed(
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_thing_in_the_place_of_certificates_is_a_sentence(
+def test_an_odd_file_for_certificates_is_an_error_sentence(
     tmp_path: Path, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25: above all, never the system's certificates instead."""
+    """Row 25: the system's certificates are never used instead."""
     odd(tmp_path / "ca.pem")
     with bounded(), pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
         open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"no certificate", b"-----BEGIN CERTIFICATE-----\nx\n"])
-def test_a_file_without_certificates_is_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_certificates_is_an_error_sentence(tmp_path: Path, content: bytes) -> None:
     """Row 25."""
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
@@ -223,7 +223,7 @@ def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_thing_in_the_password_s_place_stops_the_letters_alone(
+def test_an_odd_file_for_the_password_stops_the_letters_alone(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -246,7 +246,7 @@ def own_templates(firm: Path) -> Path:
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_an_odd_thing_among_the_templates_stops_before_the_first_write(
+def test_an_odd_file_among_the_templates_stops_before_a_write(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -261,7 +261,7 @@ def test_an_odd_thing_among_the_templates_stops_before_the_first_write(
 def test_a_template_outside_the_workspace_is_not_read(
     firm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    """Row 25: or else a letter would carry a stranger's file."""
+    """Row 25: otherwise a letter could contain any file of the machine."""
     outside = tmp_path / "outside"
     (outside / "mail").mkdir(parents=True)
     (outside / "mail" / "welcome.fr.txt.j2").write_text("secret")
@@ -290,7 +290,7 @@ def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) ->
 
 
 def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
-    """Row 25, and MAX_TEMPLATE_BYTES at n and at n + 1."""
+    """Row 25; MAX_TEMPLATE_BYTES at n and n + 1."""
     path = tmp_path / "a.j2"
     path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2))
     assert (
@@ -302,7 +302,7 @@ def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
         read_texts(tmp_path, ".j2", MAX_TEMPLATE_BYTES, within=tmp_path)
 
 
-def test_a_folder_of_templates_that_is_none_is_passed_over(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_template_folder_is_ignored(tmp_path: Path) -> None:
     """Row 25."""
     assert read_texts(tmp_path / "nowhere", ".j2", 1, within=tmp_path) == {}
     (tmp_path / "file").write_text("x")
@@ -311,7 +311,7 @@ def test_a_folder_of_templates_that_is_none_is_passed_over(tmp_path: Path) -> No
         read_texts(tmp_path / DEEP, ".j2", 1, within=tmp_path)
 
 
-# --- what commands are given ---
+# --- arguments of commands ---
 
 CLAIRE = "claire.martin@boulangerie-martin.fr"
 INTO_FOLDERS = (["export"], ["init"], ["mail", "preview", CLAIRE, "--out"])
@@ -319,10 +319,10 @@ INTO_FOLDERS = (["export"], ["init"], ["mail", "preview", CLAIRE, "--out"])
 
 @pytest.mark.parametrize("odd", [a_pipe, a_device, a_folder, a_loop, a_dangling_link])
 @pytest.mark.parametrize("option", ["--out", "--markdown"])
-def test_nothing_but_a_file_is_written_over(
+def test_only_regular_files_are_overwritten(
     firm: Path, capsys: pytest.CaptureFixture[str], option: str, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25: a link is replaced by the file, and what it leads to stays as it is."""
+    """Row 25: the file replaces a link, whose target stays unchanged."""
     odd(firm / "odd")
     mode = (firm / "odd").lstat().st_mode
     code, err = says(capsys, "-C", firm, "plan", option, firm / "odd")
@@ -338,7 +338,7 @@ def test_nothing_but_a_file_is_written_over(
 
 @pytest.mark.parametrize("path", [DEEP + "x", "nowhere/x", "/dev/full", "/dev/null", "provisioner.yaml/x"])
 @pytest.mark.parametrize("option", ["--out", "--markdown"])
-def test_a_file_where_none_can_be_is_a_sentence(
+def test_a_file_that_cannot_be_created_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, path: str
 ) -> None:
     """Row 25."""
@@ -350,7 +350,7 @@ def test_a_file_where_none_can_be_is_a_sentence(
 
 @pytest.mark.parametrize("odd", ODD)
 @pytest.mark.parametrize("command", ["apply", "show"])
-def test_a_plan_that_is_none_is_a_sentence(
+def test_an_odd_file_for_a_plan_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], command: str, odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -363,7 +363,7 @@ def test_a_plan_that_is_none_is_a_sentence(
 
 @pytest.mark.parametrize("odd", [a_pipe, a_device, a_loop, a_dangling_link, a_binary])
 @pytest.mark.parametrize("words", INTO_FOLDERS)
-def test_a_folder_that_is_none_is_a_sentence(
+def test_a_file_in_place_of_a_folder_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], words: list[str], odd: Callable[[Path], None]
 ) -> None:
     """Row 25."""
@@ -377,7 +377,7 @@ def test_a_folder_that_is_none_is_a_sentence(
 
 @pytest.mark.parametrize("words", INTO_FOLDERS)
 @pytest.mark.parametrize("path", [DEEP, "provisioner.yaml/x", "/proc/nowhere"])
-def test_a_folder_where_none_can_be_is_a_sentence(
+def test_a_folder_that_cannot_be_created_is_an_error_sentence(
     firm: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

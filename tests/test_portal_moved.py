@@ -1,4 +1,4 @@
-"""The portal moves: after the plan was made, or between our last look and our write."""
+"""The portal changes after the plan was made, or between the last read and a write."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ EDITS = (
     ("type: standard\n    apps: [Documents, Scan]", "type: administrator\n    apps: [Documents, Scan]"),
     ("profile: reader                #", "profile: reader\n    status: closed   #"),
 )
-"""The company, Claire, Julien, Samira and Paul; Léa arrives; Inès is not touched."""
+"""Changes the company, Claire, Julien, Samira and Paul; creates Léa; leaves Inès alone."""
 
 
 def edited(shell: Shell) -> Path:
-    """The bakery edited, and the plan of that saved."""
+    """Edit the bakery's manifest and save the plan."""
     for old, new in EDITS:
         shell.edit(BAKERY, old, new)
     file = shell.folder / BAKERY
@@ -63,8 +63,8 @@ def edited(shell: Shell) -> Path:
     return planfile
 
 
-class Somebody:
-    """Another writer, with a connection of his own."""
+class OtherWriter:
+    """Another writer with its own connection."""
 
     def __init__(self, folder: Path) -> None:
         self.portal = SqlPortal(
@@ -97,22 +97,22 @@ class Somebody:
 
 
 @contextmanager
-def somebody(shell: Shell) -> Iterator[Somebody]:
-    other = Somebody(shell.folder)
+def another_writer(shell: Shell) -> Iterator[OtherWriter]:
+    other = OtherWriter(shell.folder)
     yield other
     other.close()
 
 
-Deed = Callable[[Somebody], Receipt]
+Write = Callable[[OtherWriter], Receipt]
 
 
-def creates_lea(who: Somebody) -> Receipt:
+def creates_lea(who: OtherWriter) -> Receipt:
     julien = who.find(JULIEN)
     lea = replace(julien, email=LEA, first_name="Léa", apps=frozenset())
     return who.portal.client_creates_user(julien.id, lea)
 
 
-OTHERWISE: dict[str, tuple[str, Deed]] = {
+OTHERWISE: dict[str, tuple[str, Write]] = {
     "the company's name": (
         "company:004217",
         lambda who: who.does(EditCompany("004217", "Boulangerie Martin SAS", who.bakery().siren)),
@@ -135,13 +135,13 @@ OTHERWISE: dict[str, tuple[str, Deed]] = {
     ),
     "an account that arrived first": (f"user:{LEA}", creates_lea),
 }
-"""What somebody does to a thing that the plan touches, and that thing's address."""
+"""Writes to resources of the plan, each with the address of its resource."""
 
 
-def test_every_touched_thing_that_moved_since_is_named_and_nothing_is_written(applied: Shell) -> None:
+def test_every_changed_resource_of_a_plan_is_named(applied: Shell) -> None:
     """Row 9."""
     planfile = edited(applied)
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         for _, does in OTHERWISE.values():
             assert does(other).verdict is Verdict.APPLIED
     before, files = applied.tables(), applied.letters()
@@ -157,11 +157,11 @@ def test_every_touched_thing_that_moved_since_is_named_and_nothing_is_written(ap
 
 
 @pytest.mark.parametrize("what", OTHERWISE)
-def test_one_touched_thing_that_moved_since_refuses_the_whole_plan(what: str, applied: Shell) -> None:
+def test_one_changed_resource_refuses_the_whole_plan(what: str, applied: Shell) -> None:
     """Row 9."""
     planfile = edited(applied)
     address, does = OTHERWISE[what]
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         assert does(other).verdict is Verdict.APPLIED
     before = applied.tables()
     said = applied("apply", planfile)
@@ -170,12 +170,12 @@ def test_one_touched_thing_that_moved_since_refuses_the_whole_plan(what: str, ap
     assert applied.tables() == before
 
 
-ELSEWHERE: dict[str, Deed] = {
+ELSEWHERE: dict[str, Write] = {
     "another user's phone": lambda who: who.portal.user_changes_profile(
         who.find(INES).id, phone="+33199001234"
     ),
     "another user closed": lambda who: who.does(CloseUser(INES)),
-    "a user nobody planned": lambda who: who.portal.client_creates_user(
+    "an unplanned user": lambda who: who.portal.client_creates_user(
         who.find(CLAIRE).id, replace(who.find(CLAIRE), email="new@example.fr")
     ),
     "another company": lambda who: who.does(SetBilling("004512", Billing(BillingMode.FIRM, "Confort"))),
@@ -183,34 +183,34 @@ ELSEWHERE: dict[str, Deed] = {
 
 
 @pytest.mark.parametrize("what", ELSEWHERE)
-def test_what_moved_elsewhere_does_not_spoil_an_approved_plan(what: str, applied: Shell) -> None:
+def test_a_change_elsewhere_does_not_refuse_a_plan(what: str, applied: Shell) -> None:
     """Row 9."""
     planfile = edited(applied)
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         assert ELSEWHERE[what](other).verdict is Verdict.APPLIED
         mine = {"ines": other.find(INES), "company": other.portal.snapshot().state.companies["004512"]}
         assert applied("apply", planfile).code == 0
         assert other.find(CLAIRE).first_name == "Clara"
-        # what somebody did there is left as he did it
+        # the other writer's change is kept
         assert mine == {
             "ines": other.find(INES),
             "company": other.portal.snapshot().state.companies["004512"],
         }
 
 
-LIKEWISE: dict[str, Deed] = {
+LIKEWISE: dict[str, Write] = {
     "the company's offer": lambda who: who.does(SetBilling("004217", Billing(BillingMode.CLIENT, "Confort"))),
     "a name": lambda who: who.renames(CLAIRE, "Clara"),
     "a promotion": lambda who: who.does(SetType(SAMIRA, who.find(CLAIRE).type)),
     "a closure": lambda who: who.does(CloseUser(PAUL)),
 }
-"""Somebody does just what the plan wants."""
+"""Writes with the values of the plan."""
 
 
-def test_what_moved_to_the_planned_value_is_done_already(applied: Shell) -> None:
+def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> None:
     """Row 9."""
     planfile = edited(applied)
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         for does in LIKEWISE.values():
             assert does(other).verdict is Verdict.APPLIED
     said = applied("apply", planfile)
@@ -220,7 +220,7 @@ def test_what_moved_to_the_planned_value_is_done_already(applied: Shell) -> None
     assert applied("plan", "--detailed-exitcode").code == 0
 
 
-def test_a_thing_found_between_two_of_its_planned_steps_is_finished(applied: Shell) -> None:
+def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> None:
     """Row 9: law 5, a step in between."""
     applied.edit(
         BAKERY, "first_name: Samira\n    last_name: Benali\n    type: standard",
@@ -228,25 +228,25 @@ def test_a_thing_found_between_two_of_its_planned_steps_is_finished(applied: She
     )  # fmt: skip
     planfile = applied.folder / "plan.json"
     applied("plan", "--out", planfile)
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         assert other.renames(SAMIRA, "Samia").verdict is Verdict.APPLIED
     said = applied("apply", planfile)
     assert said.code == 0
     assert "1 step done" in said.out
 
 
-# --- between our last look and our write ---
+# --- between the last read and a write ---
 
 
 @contextmanager
-def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Deed) -> Iterator[list[Verdict]]:
-    """Somebody commits on a connection of his own just before the first step is handed to the portal."""
+def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Write) -> Iterator[list[Verdict]]:
+    """Another writer commits just before the portal receives the first step."""
     execute = SqlPortal.execute
     ended: list[Verdict] = []
 
     def late(portal: SqlPortal, calls: Sequence[Call]) -> list[Receipt]:
         monkeypatch.setattr(SqlPortal, "execute", execute)
-        with somebody(shell) as other:
+        with another_writer(shell) as other:
             ended.extend(does(other).verdict for does in deeds)
         return execute(portal, calls)
 
@@ -256,7 +256,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Deed) -> It
 
 
 @pytest.mark.parametrize("what", [name for name in OTHERWISE if name != "an account that arrived first"])
-def test_a_write_inside_our_read_is_a_conflict_for_that_step_and_the_others_go_on(
+def test_a_write_after_the_read_is_a_conflict_for_that_step_alone(
     what: str, applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 10."""
@@ -267,18 +267,18 @@ def test_a_write_inside_our_read_is_a_conflict_for_that_step_and_the_others_go_o
     assert ended == [Verdict.APPLIED]
     assert said.code == 7
     assert said.out.endswith("Applied in part: 5 steps done, 1 in conflict, 1 e-mail sent.\n")
-    told = " ".join(said.err.partition("Not done:")[2].split())
-    assert f"conflict, {address} was changed by somebody else meanwhile" in told
-    assert "To finish: provisioner " in told
+    shown = " ".join(said.err.partition("Not done:")[2].split())
+    assert f"conflict, {address} was changed by somebody else meanwhile" in shown
+    assert "To finish: provisioner " in shown
     entries = json.loads(applied("history", "2", "--json").out)
     assert {entry["address"]: entry["verdict"] for entry in entries} == {
         f"user:{email}": "applied" for email in (CLAIRE, JULIEN, SAMIRA, PAUL, LEA)
     } | {"company:004217": "applied"} | {address: "conflict"}
-    # what somebody wrote was not written over
+    # the other writer's value was not overwritten
     assert applied("apply", planfile).code == 5
 
 
-def test_the_same_write_inside_our_read_is_no_conflict(
+def test_the_same_write_after_the_read_is_no_conflict(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 10."""
@@ -291,7 +291,7 @@ def test_the_same_write_inside_our_read_is_no_conflict(
     assert applied("plan", "--detailed-exitcode").code == 0
 
 
-def test_what_depends_on_a_step_in_conflict_is_skipped_and_named(
+def test_steps_that_depend_on_a_conflict_are_skipped_and_named(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 10: a new company whose first administrator's address is taken meanwhile."""
@@ -306,7 +306,7 @@ users:
     )
     applied.edit(BAKERY, "first_name: Claire", "first_name: Clara")
 
-    def takes(who: Somebody) -> Receipt:
+    def takes(who: OtherWriter) -> Receipt:
         julien = who.find(JULIEN)
         return who.portal.client_creates_user(julien.id, replace(julien, email="chef@example.fr"))
 
@@ -315,12 +315,12 @@ users:
         said = applied("apply", "--auto-approve")
     assert ended == [Verdict.APPLIED]
     assert said.code == 7
-    told = " ".join(said.err.partition("Not done:")[2].split())
-    assert "conflict, R1: chef@example.fr already belongs to another account" in told
-    assert "aide@example.fr" in told
-    assert "skipped, R2: Garage Neuf (009001) has 1 user billed to it" in told
-    assert CLAIRE not in told
+    shown = " ".join(said.err.partition("Not done:")[2].split())
+    assert "conflict, R1: chef@example.fr already belongs to another account" in shown
+    assert "aide@example.fr" in shown
+    assert "skipped, R2: Garage Neuf (009001) has 1 user billed to it" in shown
+    assert CLAIRE not in shown
     assert applied.letters() == letters
-    with somebody(applied) as other:
+    with another_writer(applied) as other:
         assert other.find(CLAIRE).first_name == "Clara"
         assert "aide@example.fr" not in other.portal.snapshot().state.users

@@ -1,4 +1,4 @@
-"""Problems as people read them: the caret stands right, and nothing hostile comes through."""
+"""Problems as text: the position of the caret, and hostile text made harmless."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE = '    companies: ["10432"]'
 
 
 def quoted(line: str, column: int, width: int = 80) -> tuple[str, int]:
-    """The source line as shown, and how many columns stand before the caret."""
+    """The quoted source line, and the number of columns before the caret."""
     problem = warning("quote-it", "x.", "", Source("a.yaml", 3, column))
     _, _, shown, under, _, _ = render_problems([problem], lambda *_: line, colour=False, width=width).split(
         "\n"
@@ -70,7 +70,7 @@ def test_the_last_line_counts() -> None:
         assert render_problems(problems, lambda *_: None, colour=False, width=80).endswith(f"\n\n{counted}\n")
 
 
-def test_problems_stand_in_source_order_and_those_without_a_place_last() -> None:
+def test_problems_are_in_source_order_those_without_a_place_last() -> None:
     places = [None, Source("b", 1, 1), Source("a", 10, 1), Source("a", 9, 5)]
     shuffled = [error("R1", f"{number}.", source=place) for number, place in enumerate(places)]
     text = render_problems(shuffled, lambda *_: None, colour=False, width=80)
@@ -79,7 +79,7 @@ def test_problems_stand_in_source_order_and_those_without_a_place_last() -> None
     assert [row["detail"] for row in problems_json(shuffled)] == ["3.", "2.", "1.", "0."]
 
 
-def test_a_problem_without_a_line_goes_without_one() -> None:
+def test_a_problem_without_a_line_shows_none() -> None:
     text = render_problems([PROBLEM], lambda *_: None, colour=False, width=80)
     assert "^" not in text
     text = render_problems([error("no-order", "x.", "Do it.")], lambda *_: LINE, colour=False, width=80)
@@ -116,9 +116,7 @@ def test_a_long_line_is_shown_around_its_column(before: str, after: str) -> None
 
 
 @given(st.text(max_size=60), st.integers(1, 70), st.integers(10, 120))
-def test_the_window_never_leaves_the_width_nor_the_caret_the_window(
-    line: str, column: int, width: int
-) -> None:
+def test_the_quoted_line_fits_the_width_and_shows_the_caret(line: str, column: int, width: int) -> None:
     line = "".join(line.splitlines()) + "x"
     shown, caret = quoted(line, column, max(width, 40))
     assert caret <= columns(shown)
@@ -142,7 +140,7 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_comes_through_seen_and_without_effect(text: str) -> None:
+def test_hostile_text_is_escaped_visibly(text: str) -> None:
     shown = printable(text)
     assert is_harmless(shown)
     assert shown != text

@@ -1,4 +1,4 @@
-"""What the READMEs show is what happens: their commands are run, their links and names are looked up."""
+"""The READMEs are true: their commands are run, their links and names are looked up."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_quick_start_onboards_the_sample_and_a_second_run_does_nothing(clone
     assert letters(clone) == sent
 
 
-def test_the_story_of_the_samples_goes_as_it_is_told(clone: Path) -> None:
+def test_the_commands_of_the_samples_readme_have_its_results(clone: Path) -> None:
     (story,) = blocks(STORY, "console")
     commands = [line.removeprefix("$ ") for line in story.splitlines()]
     outputs = [run(command, clone) for command in commands]
@@ -68,11 +68,11 @@ def test_the_story_of_the_samples_goes_as_it_is_told(clone: Path) -> None:
     assert "No changes" in run(f"provisioner -C {NEXT_MONTH} plan", clone)
 
 
-def test_the_plan_that_is_shown_is_the_plan_that_comes(clone: Path) -> None:
+def test_the_plan_in_the_readme_is_the_plan_of_the_sample(clone: Path) -> None:
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
     run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
     planned = run(f"provisioner -C {NEXT_MONTH} plan", clone)
-    # the days on which it is made differ, and none is shown
+    # the parts shown have no dates, which differ from run to run
     for part in blocks(README, "text")[0].split("…\n"):
         assert all(paragraph in planned for paragraph in part.split("\n\n")), part
 

@@ -1,4 +1,4 @@
-"""The portals of README by its own commands: one line of provisioner.yaml changes, the main job does not."""
+"""The portals of the README, by its own commands: one line of provisioner.yaml changes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clone(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(command: str, clone: Path) -> Iterator[str]:
-    """The service that this command starts, at any free port; where it listens."""
+    """Start the service with this command at any free port; gives its url."""
     talk = clone / "talk.txt"
     with talk.open("wb") as said:
         process = subprocess.Popen(
@@ -57,14 +57,14 @@ def serving(command: str, clone: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port where nobody listens."""
+    """A free port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
 
 
 def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Returns once somebody answers there."""
+    """Wait until the port accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         try:
@@ -78,7 +78,7 @@ def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def change(clone: Path, before: str, after: str) -> None:
-    """One line of the sample's provisioner.yaml."""
+    """Replace a line of the sample's provisioner.yaml."""
     path = clone / ONBOARDING / "provisioner.yaml"
     text = path.read_text(encoding="utf-8")
     assert text.count(before) == 1
@@ -86,7 +86,7 @@ def change(clone: Path, before: str, after: str) -> None:
 
 
 def require_the_main_job(clone: Path, log_in: str = ":") -> None:
-    """The sample is brought onto the portal, once."""
+    """Assert that the sample is applied once, and the second run finds no changes."""
     said = run(f"{log_in}; {APPLY}; echo AGAIN; {APPLY}", clone)
     first, again = said.split("AGAIN\n")
     assert re.search(r"^Plan: 25 to add, 0 to change, 0 to close, 15 e-mails to send\.$", first, re.MULTILINE)
@@ -127,7 +127,7 @@ def test_the_main_job_on_a_scim_server_takes_one_line(clone: Path) -> None:
     try:
         until_it_listens(port, server)
         change(clone, "sqlite:///portal.db", f"scim+http://127.0.0.1:{port}/v2")
-        # where the served portal was tried before, its client is still there
+        # the client of the served portal may still be set from the section before
         require_the_main_job(clone, f"export PROVISIONER_PORTAL_CLIENT=c_1\n{secret.replace('$ ', '')}:")
     finally:
         server.kill()
@@ -142,8 +142,8 @@ def test_every_extra_that_is_named_exists() -> None:
         assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
 
 
-def test_nothing_is_installed_by_a_name_that_is_somebody_else_s() -> None:
-    """PyPI has another provisioner."""
+def test_no_command_installs_the_other_provisioner_of_pypi() -> None:
+    """PyPI has a different program of that name."""
     program = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py"))
     for line in (TEXT + program).splitlines():
         assert not re.search(r"pip install\b.*[ ']provisioner\b", line), line

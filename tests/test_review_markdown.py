@@ -1,4 +1,4 @@
-"""The plan as a comment: read back by a Markdown parser, and within its limit whatever its size."""
+"""The plan as a comment, read back by a Markdown parser, and cut to its limit."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ACTS = re.compile(
     r"@\w|#\w|GH-\d|!\d|https?:|www\.|[<>`*~|$\\\[\]]|:\w+:|::|(^|\n)\s*/\w|\b(?=\w*\d)[0-9a-f]{7,40}\b|&\w+;",
     re.IGNORECASE,
 )
-"""What a platform would make something of, outside code."""
+"""Text that a platform turns into links, mentions or references outside code."""
 
 
 class Reading(HTMLParser):
-    """What a browser would show of a comment, and what of it stands in code."""
+    """The visible text of a comment, and the part of it that is code."""
 
     def __init__(self, markdown: str) -> None:
         super().__init__()
@@ -106,12 +106,12 @@ def test_escaped_text_is_read_back_as_it_was(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_each_hostile_text_is_code_or_nothing_but_words(text: str) -> None:
+def test_hostile_text_becomes_code_or_plain_words(text: str) -> None:
     read(f"- **said**: {escaped(text)} and {escaped(text)}, {escaped(text + text)}\n")
 
 
 @pytest.mark.parametrize("text", ["1) Ann", "0. Ann", "12.", "1) * Ann"])
-def test_a_name_that_begins_like_a_list_is_none(text: str) -> None:
+def test_a_name_that_begins_like_a_list_makes_no_list(text: str) -> None:
     assert "ol" not in read(f"- {escaped(text)}\n  - {escaped(text)}\n").tags
 
 
@@ -128,7 +128,7 @@ def test_plain_words_stay_plain() -> None:
     assert escaped("see ann@example.com, please") == "see `ann@example.com`, please"
 
 
-def test_a_hostile_plan_is_shown_whole_and_does_nothing() -> None:
+def test_a_hostile_plan_is_complete_and_has_no_effect() -> None:
     reading = read(render_markdown(hostile()))
     user = next(change.after for change in hostile().changes if isinstance(change.after, User))
     for value in (user.first_name, user.last_name, user.email, user.billed):
@@ -195,7 +195,7 @@ def test_the_counts_survive_names_as_long_as_the_whole_comment() -> None:
         assert "characters)" in reading.text
 
 
-def test_what_never_gives_way_fits_into_its_reserve() -> None:
+def test_the_uncut_parts_fit_into_their_reserve() -> None:
     many = tuple(notice for notice in every_notice() for _ in range(10_000))
     plan = replace(large(2_000), notices=many, diagnostics=(error("limit-closures", "x"),) * 10_000)
     assert len(render_markdown(plan, limit=2 * SKELETON).encode()) <= 2 * SKELETON

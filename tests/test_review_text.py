@@ -1,4 +1,4 @@
-"""The plan as people read it."""
+"""The plan as text."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_with_colour_the_words_are_the_same() -> None:
 
 @FEW
 @given(plans(), st.integers(40, 200), st.booleans())
-def test_whatever_the_names_the_page_keeps_its_form(plan: Plan, width: int, unicode: bool) -> None:
+def test_hostile_names_do_not_change_the_layout(plan: Plan, width: int, unicode: bool) -> None:
     text = render_plan(plan, width=width, unicode=unicode)
     lines = text.split("\n")
     assert lines.pop() == ""
     assert all(line == line.rstrip(" ") for line in lines)
-    # only a word that is too long by itself stands out
+    # only a single word that is longer exceeds the width
     wide = [line for line in lines[:-1] if columns(line) > width]
     assert all(" " not in re.sub(r"^ *([+~!-] )?", "", line) for line in wide)
     assert LAST_LINE.fullmatch(lines[-1])
@@ -77,7 +77,7 @@ def test_colour_is_decoration(plan: Plan) -> None:
     assert ESCAPES.sub("", render_plan(plan, colour=True)) == render_plan(plan)
 
 
-def test_the_first_column_belongs_to_us() -> None:
+def test_the_first_column_has_no_value_from_outside() -> None:
     starts = {
         re.split(r"[ :,]", line)[0]
         for line in render_plan(SITUATIONS["hostile"](), width=40).splitlines()
@@ -107,7 +107,7 @@ def test_the_last_line_counts_and_agrees_in_number() -> None:
     assert counts(next_month()).startswith("Plan: 1 to reopen, 0 to add, ")
 
 
-def test_no_changes_says_so_and_still_tells_what_is_worth_knowing() -> None:
+def test_a_plan_without_changes_shows_its_notices() -> None:
     lines = render_plan(empty()).splitlines()
     assert lines[0] == "No changes. The portal is as the manifests say."
     assert "Existing accounts, managed from now on (1)" in lines
@@ -122,7 +122,7 @@ def test_a_letter_alone_is_a_change() -> None:
     assert "henri.lefevre@example.com, in French" in text
 
 
-def test_a_plan_without_risks_says_that_too() -> None:
+def test_a_plan_without_risks_says_so() -> None:
     plan = plan_between(state(HENRI), state(replace(HENRI, phone=None)))
     assert "No new administrator, no further company for anybody, " in render_plan(plan)
     assert "READ THIS FIRST" not in render_plan(plan)
@@ -134,7 +134,7 @@ def test_a_plan_that_cannot_be_applied_says_so_first_and_at_the_end() -> None:
     assert "This plan cannot be applied: 2 errors to put right, see above." in lines[-4:]
 
 
-def test_an_account_that_was_waiting_is_told_like_an_arrival() -> None:
+def test_a_validated_account_is_a_risk_like_a_new_one() -> None:
     waiting = replace(HENRI, status=type(HENRI.status).TO_VALIDATE)
     text = render_plan(plan_between(state(waiting), state(HENRI)))
     assert "  ! 1 account is validated. Whoever was waiting" in text
@@ -150,14 +150,14 @@ def test_long_lists_are_cut_and_say_how_much_is_missing() -> None:
     assert sum("max@example.com" in line for line in lines) == 20
 
 
-def test_every_kind_of_notice_is_told() -> None:
+def test_every_kind_of_notice_is_shown() -> None:
     placed = {NoticeKind.ENDING, NoticeKind.BILLING_STOPS, NoticeKind.INTERRUPTED}
     assert {kind for kind, _ in NOTICE_TITLES} | placed == set(NoticeKind)
-    told = render_plan(Plan("p", notices=every_notice()), width=1_000)
-    assert [notice for notice in every_notice() if notice.detail not in told] == []
+    text = render_plan(Plan("p", notices=every_notice()), width=1_000)
+    assert [notice for notice in every_notice() if notice.detail not in text] == []
 
 
-def test_each_thing_that_can_become_of_an_application_has_its_words() -> None:
+def test_each_change_of_an_application_has_its_words() -> None:
     asked, held = Grant("Scan", AppState.REQUESTED), Grant("Image", AppState.ACTIVE)
     ending = Grant("Achats", AppState.ENDING, NOVEMBER)
     before = replace(SOPHIE, type=UserType.ADMINISTRATOR, apps=frozenset({asked, held, ending}))
@@ -198,7 +198,7 @@ def test_dates_phones_and_numbers_read_as_people_write_them() -> None:
     assert format_siren("732829320") == "732 829 320"
 
 
-def test_a_large_plan_is_text_in_seconds() -> None:
+def test_a_large_plan_is_rendered_in_seconds() -> None:
     began = time.process_time()
     lines = render_plan(large()).splitlines()
     assert time.process_time() - began < 10

@@ -1,4 +1,4 @@
-"""The samples do what their comments say, each kind of change once."""
+"""The samples have the results that their comments describe, and each kind of change once."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ EXPECTED = {
     "user:karim.haddad@les-petits-pas.fr": ["ValidateUser"],
     "user:camille.roussel@menuiserie-roussel.fr": ["EditProfile"],
     "user:bruno.roussel@menuiserie-roussel.fr": ["EditApps"],
-    # the one that leaves the list narrows, the one that joins it widens
+    # an application that leaves the list narrows, one that joins it widens
     "user:hugo.lambert@menuiserie-roussel.fr": ["EditApps", "EditApps"],
 }
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Onboarding applied, and Inès closed by a colleague."""
+    """Onboarding applied, and Inès closed by staff."""
     clone = copy_samples(tmp_path_factory.mktemp("clone"))
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
     run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
@@ -62,14 +62,14 @@ def test_next_month_shows_each_kind_of_change_once(plan: dict[str, Any]) -> None
     assert {change["address"] for change in plan["resource_changes"]} == set(EXPECTED)
 
 
-def test_next_month_welcomes_the_newcomer_and_the_one_who_is_validated(plan: dict[str, Any]) -> None:
+def test_next_month_welcomes_the_new_and_the_validated_user(plan: dict[str, Any]) -> None:
     assert sorted(letter["recipient"] for letter in plan["letters"]) == [
         "karim.haddad@les-petits-pas.fr",
         "lea.nguyen@pharmacie-du-port.fr",
     ]
 
 
-def test_next_month_reports_who_left_and_the_billing_that_stops(plan: dict[str, Any]) -> None:
+def test_next_month_reports_undeclared_users_and_ending_billing(plan: dict[str, Any]) -> None:
     assert sorted(notice["kind"] for notice in plan["notices"]) == ["billing_stops", "left_the_manifests"]
 
 

@@ -1,4 +1,4 @@
-"""Secrets, as people save them: with marks, blanks and line ends around them, or not at all."""
+"""Secrets from variables and files: with byte order marks, blanks and line ends, empty or missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ read = partial(secret_of, what="the portal's secret", error=PortalError, usual="
 
 
 @pytest.mark.parametrize("content", [b"word", b"word\n", b"word\r\n", b"\xef\xbb\xbfword\n", b" word "])
-def test_a_secret_is_what_stands_in_its_file_without_what_editors_put_around_it(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_a_secret_file_is_read_without_byte_order_mark_and_newline(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "secret").write_bytes(content)
     assert read(tmp_path, "", "secret") == "word"
 
 
 @pytest.mark.parametrize("named", ["", "NAMED_SECRET"])
-def test_a_secret_is_what_stands_in_its_variable(
+def test_a_secret_is_read_from_its_variable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     monkeypatch.setenv(named or "USUAL_SECRET", "word\r\n")
@@ -38,7 +36,9 @@ def test_a_secret_is_what_stands_in_its_variable(
         ("word".encode("utf-16"), "secret is not UTF-8 text"),
     ],
 )
-def test_a_file_without_a_secret_is_told_in_words(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_a_file_without_a_secret_is_an_error_sentence(
+    tmp_path: Path, content: bytes | None, reason: str
+) -> None:
     if content is not None:
         (tmp_path / "secret").write_bytes(content)
     with pytest.raises(PortalError, match=reason) as refusal:
@@ -47,7 +47,7 @@ def test_a_file_without_a_secret_is_told_in_words(tmp_path: Path, content: bytes
     assert "codec" not in refusal.value.sentence
 
 
-def test_a_variable_that_is_empty_is_told_from_one_that_is_not_set(
+def test_an_empty_variable_and_an_unset_one_have_different_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(PortalError, match=r"NAMED_SECRET.* is not set"):

@@ -1,4 +1,4 @@
-"""Bad surroundings: the program as a real process where little is as it should be."""
+"""The program as a process in unusual environments, with closed streams and on poor terminals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from shell_support import BAKERY, ROOT, SAMPLES, Shell, process
 ENVIRONMENTS: dict[str, dict[str, str]] = {
     "LC_ALL=C": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "LANG=C": {"LANG": "C"},
-    "a language nobody has": {"LANG": "xx_XX.utf8", "LC_ALL": "xx_XX.utf8"},
+    "an unknown language": {"LANG": "xx_XX.utf8", "LC_ALL": "xx_XX.utf8"},
     "ascii streams": {"PYTHONIOENCODING": "ascii"},
     "latin streams, strictly": {"PYTHONIOENCODING": "latin-1:strict"},
     "TERM=dumb": {"TERM": "dumb"},
@@ -77,14 +77,14 @@ def test_a_poor_environment_changes_no_exit_code_and_gives_no_traceback(where: s
         done = process(script, applied.folder, **ENVIRONMENTS[where])
         assert done.returncode == expected, done.stderr
         untroubled(done)
-        # a letter that cannot be shown is spelled out: nothing is silently missing
+        # a character that cannot be shown is escaped, not left out
         assert "Claire" in done.stdout or "lea@example.fr" in done.stderr or expected == 64
     done_once(applied, letters)
 
 
 @pytest.mark.parametrize("how", STREAMS)
-def test_streams_that_are_gone_change_no_exit_code_and_stop_no_run(how: str, applied: Shell) -> None:
-    """Row 29: what is done to the portal does not depend on who reads about it."""
+def test_closed_streams_change_no_exit_code_and_stop_no_run(how: str, applied: Shell) -> None:
+    """Row 29: the writes to the portal do not depend on the reader of the output."""
     pending(applied)
     letters = applied.letters()
     lost = how == "stdout open for reading only"
@@ -101,7 +101,7 @@ def test_streams_that_are_gone_change_no_exit_code_and_stop_no_run(how: str, app
     done_once(applied, letters)
 
 
-def test_an_answer_that_no_disk_takes_is_an_error_and_the_work_is_done(applied: Shell) -> None:
+def test_an_answer_that_cannot_be_written_is_an_error_after_the_work(applied: Shell) -> None:
     """Row 29."""
     pending(applied)
     letters = applied.letters()
@@ -115,8 +115,8 @@ def test_an_answer_that_no_disk_takes_is_an_error_and_the_work_is_done(applied: 
     done_once(applied, letters)
 
 
-def test_a_pipe_that_does_not_wait_is_waited_for(applied: Shell) -> None:
-    """Row 29: another program set the pipe so, and whoever reads it takes his time."""
+def test_a_non_blocking_pipe_is_waited_for(applied: Shell) -> None:
+    """Row 29: another program made the pipe non-blocking, and its reader is slow."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -138,7 +138,7 @@ def test_a_pipe_that_does_not_wait_is_waited_for(applied: Shell) -> None:
 
 
 @pytest.mark.parametrize("environment", ["LC_ALL=C", "ascii streams"])
-def test_problems_are_told_where_only_ascii_can_be_shown(environment: str, tmp_path: Path) -> None:
+def test_problems_are_shown_on_an_ascii_terminal(environment: str, tmp_path: Path) -> None:
     """Row 29: bad manifests, in a folder whose name has an accent."""
     words = ENVIRONMENTS[environment]
     done = process("provisioner plan", SAMPLES / "broken" / "many-at-once", **words)
@@ -152,7 +152,7 @@ def test_problems_are_told_where_only_ascii_can_be_shown(environment: str, tmp_p
     untroubled(done)
 
 
-def test_a_current_folder_that_was_removed(applied: Shell, tmp_path: Path) -> None:
+def test_a_removed_current_folder_gives_no_traceback(applied: Shell, tmp_path: Path) -> None:
     """Row 29."""
     gone = tmp_path / "gone"
     gone.mkdir()
@@ -174,7 +174,7 @@ def test_a_current_folder_that_was_removed(applied: Shell, tmp_path: Path) -> No
     done_once(applied, letters)
 
 
-def test_nothing_at_all_in_the_environment(applied: Shell) -> None:
+def test_an_empty_environment_is_enough_to_plan(applied: Shell) -> None:
     """Row 29."""
     done = process('exec env -i PYTHONPATH="$PYTHONPATH" "$PYTHON" -m provisioner plan', applied.folder)
     assert done.returncode == 0, done.stderr
@@ -182,7 +182,7 @@ def test_nothing_at_all_in_the_environment(applied: Shell) -> None:
 
 
 def on_a_terminal(folder: Path, typed: str, **environment: str) -> tuple[int, str]:
-    """apply on a terminal where somebody types; its exit code and what the screen got."""
+    """Run apply on a terminal and type; returns the exit code and the output."""
     master, slave = pty.openpty()
     running = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "apply"],
@@ -217,7 +217,7 @@ def on_a_terminal(folder: Path, typed: str, **environment: str) -> tuple[int, st
     ],
     ids=["yes on a dumb one", "Yes is not yes", "end of file", "a terminal in CI", "no"],
 )
-def test_a_poor_terminal_asks_or_does_not_and_is_sent_no_escapes(
+def test_a_poor_terminal_is_asked_and_gets_no_escapes(
     environment: dict[str, str], typed: str, expected: int, applied: Shell
 ) -> None:
     """Row 29."""

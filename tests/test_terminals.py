@@ -20,14 +20,14 @@ from provisioner.render.sanitize import columns
 PLAN = (".venv/bin/provisioner", "-C", NEXT_MONTH, "plan")
 UTF8 = {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""Python takes the C locale for UTF-8 unless it is told not to."""
+"""Settings without which Python treats the C locale as UTF-8."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Onboarding applied, and Inès closed by a colleague: next-month changes everything once."""
+    """Onboarding applied, and Inès closed by staff: next-month then has each kind of change."""
     clone = copy_samples(tmp_path_factory.mktemp("clone"))
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
     run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
@@ -35,13 +35,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(clone: Path, extra: dict[str, str]) -> dict[str, str]:
-    """Nothing of the person who runs the tests, but for where the program is."""
+    """An environment without the tester's settings, except the paths of the program."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     return {**kept, "HOME": str(clone), **extra}
 
 
 def on_a_terminal(clone: Path, width: int, *options: str, **extra: str) -> str:
-    """What a terminal of this width is given, escape codes and all, with line ends made plain."""
+    """Everything written to a terminal of this width, with plain line ends."""
     ours, theirs = os.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
@@ -66,7 +66,7 @@ def _read(descriptor: int) -> Iterator[bytes]:
         try:
             data = os.read(descriptor, 65536)
         except OSError:
-            # Linux tells the end of a terminal so
+            # the end of a terminal on Linux
             return
         if not data:
             return
@@ -86,7 +86,7 @@ def widest(text: str) -> int:
 
 
 def answer(text: str) -> str:
-    """From the first line of the plan on: what is drawn before it while it is made is for the eye alone."""
+    """The text from the first line of the plan on, without the progress before it."""
     return text[text.index("In short") :]
 
 
@@ -105,7 +105,7 @@ def test_no_line_is_wider_than_the_terminal_and_a_wide_one_is_used(
     assert COLOUR.sub("", answer(text)).split() == plain.split()
 
 
-def test_colours_are_the_only_escapes_and_say_nothing_that_words_do_not(clone: Path, plain: str) -> None:
+def test_the_answer_has_no_escapes_but_colours(clone: Path, plain: str) -> None:
     text = answer(on_a_terminal(clone, 80, **UTF8))
     assert COLOUR.search(text)
     assert COLOUR.sub("", text) == plain
@@ -122,14 +122,14 @@ def test_colours_are_the_only_escapes_and_say_nothing_that_words_do_not(clone: P
     ],
     ids=["NO_COLOR", "TERM=dumb", "--no-color", "-no-color"],
 )
-def test_who_wants_no_colour_gets_no_escape_at_all(
+def test_without_colour_there_is_no_escape(
     clone: Path, plain: str, options: tuple[str, ...], extra: dict[str, str]
 ) -> None:
     text = on_a_terminal(clone, 80, *options, **extra)
     assert "\x1b" not in answer(text)
     assert answer(text) == plain
     if extra["TERM"] == "dumb":
-        # nothing is drawn over either
+        # no line is drawn over itself either
         assert "\x1b" not in text
         assert "\r" not in text
 
@@ -138,13 +138,13 @@ def test_a_terminal_without_unicode_gets_every_word_in_ascii(clone: Path, plain:
     for text in (answer(on_a_terminal(clone, 80, **ASCII, TERM="dumb")), through_a_pipe(clone, **ASCII)):
         assert text.isascii()
         assert "->" in text
-        # é is spelled out as the terminal is written to, so its line may be a little longer there
+        # é is escaped as it is written, which may make its line longer
         restored = text.encode("ascii").decode("unicode_escape")
         assert widest(restored) <= 80
         assert restored.replace("->", "→").split() == plain.split()
 
 
-def test_the_c_locale_and_columns_in_the_environment_are_taken_as_they_are(clone: Path, plain: str) -> None:
+def test_the_c_locale_and_columns_of_the_environment_are_respected(clone: Path, plain: str) -> None:
     assert through_a_pipe(clone, LANG="C") == plain
     assert 100 < widest(through_a_pipe(clone, **UTF8, COLUMNS="132")) <= 132
 
@@ -159,7 +159,7 @@ LEAVING = re.compile(r"no longer|withdrawn|ending|removed|stops|taken")
 
 @pytest.fixture(scope="module")
 def aloud(clone: Path) -> list[str]:
-    """The plan's lines on a terminal so wide that few are broken, the broken ones joined."""
+    """The lines of the plan on a wide terminal."""
     lines: list[str] = []
     for line in answer(on_a_terminal(clone, 200, "--no-color", **UTF8)).splitlines():
         assert "  " not in line.strip(), "columns are for the eye"
@@ -178,7 +178,7 @@ def test_a_plan_read_aloud_begins_and_ends_with_what_matters(aloud: list[str]) -
     assert aloud[-2].startswith(("To check before you agree:", "  "))
 
 
-def test_every_sign_is_said_in_words_as_well(aloud: list[str]) -> None:
+def test_every_symbol_has_a_word_beside_it(aloud: list[str]) -> None:
     signs = [line for line in aloud if re.match(r" +[-+~] ", line)]
     assert len(signs) > 40
     for line in signs:
@@ -191,8 +191,8 @@ def test_every_sign_is_said_in_words_as_well(aloud: list[str]) -> None:
             assert " → " in words, line
 
 
-def test_each_person_s_block_says_whom_it_is_about_and_why(clone: Path, aloud: list[str]) -> None:
-    """Heard alone, or found by searching, a block needs nothing from the lines before it."""
+def test_each_block_names_its_user_and_its_reason(clone: Path, aloud: list[str]) -> None:
+    """A block heard alone, or found by searching, is complete."""
     blocks: dict[str, list[str]] = {}
     block: list[str] = []
     for line in aloud:
