@@ -65,7 +65,7 @@ def title(answer: httpx2.Response) -> str:
 FRENCH = {"Accept-Language": "fr-FR,fr;q=0.9"}
 
 
-def test_looking_never_uses_a_link_and_confirming_uses_it_once(invited: Invited) -> None:
+def test_get_never_uses_a_link_and_post_uses_it_once(invited: Invited) -> None:
     link = invited.link("ann")
     with httpx2.Client(headers=FRENCH) as web:
         for _ in range(3):
@@ -83,7 +83,7 @@ def test_looking_never_uses_a_link_and_confirming_uses_it_once(invited: Invited)
     portal.close()
 
 
-def test_used_expired_closed_and_made_up_links_get_one_same_page(invited: Invited) -> None:
+def test_used_expired_closed_and_invented_links_get_the_same_page(invited: Invited) -> None:
     used, expiring, closed = invited.link("ann"), invited.link("bob"), invited.link("cid")
     with httpx2.Client(headers=FRENCH) as web:
         web.post(used)
@@ -99,7 +99,7 @@ def test_used_expired_closed_and_made_up_links_get_one_same_page(invited: Invite
     assert "ou il n’est pas complet" in answers[0].text
 
 
-def test_a_confirmation_from_another_site_changes_nothing(invited: Invited) -> None:
+def test_post_from_another_site_changes_nothing(invited: Invited) -> None:
     link = invited.link("ann")
     for site in ("cross-site", "same-site"):
         answer = httpx2.post(link, headers={**FRENCH, "Sec-Fetch-Site": site})
@@ -113,7 +113,7 @@ def test_other_methods_are_refused(invited: Invited) -> None:
     assert answer.headers["allow"] == "GET, HEAD, POST"
 
 
-def test_the_page_speaks_french_and_english(invited: Invited) -> None:
+def test_page_exists_in_french_and_english(invited: Invited) -> None:
     link = invited.link("ann")
     assert title(httpx2.get(link, headers={"Accept-Language": "en-GB,en;q=0.8"})) == "Activate your access"
     french = httpx2.get(f"{link}?lang=fr", headers={"Accept-Language": "en"})
@@ -136,7 +136,7 @@ def test_the_page_speaks_french_and_english(invited: Invited) -> None:
         ("de", "en", "en"),
     ],
 )
-def test_a_language_is_chosen_or_preferred(chosen: str, accepted: str, language: str) -> None:
+def test_language_is_chosen_by_query_or_accept_language(chosen: str, accepted: str, language: str) -> None:
     assert language_of(chosen, accepted) == language
 
 
@@ -153,7 +153,7 @@ def test_a_language_is_chosen_or_preferred(chosen: str, accepted: str, language:
         ("", f"/{'w' * 60}", ""),
     ],
 )
-def test_a_link_lies_under_the_public_address(public_url: str, path: str, token: str) -> None:
+def test_links_are_below_the_public_url(public_url: str, path: str, token: str) -> None:
     """Of a request it is the path with nothing escaped that is known."""
     assert token_of(path, public_url) == token
 
@@ -169,7 +169,7 @@ class _Parts(HTMLParser):
         self.attributes += attrs
 
 
-def test_the_page_asks_nobody_for_anything_and_lets_nobody_in(invited: Invited) -> None:
+def test_page_loads_nothing_and_cannot_be_framed(invited: Invited) -> None:
     for answer in (httpx2.get(invited.link("ann")), httpx2.get(f"{invited.served.url}/activer/made-up")):
         headers = answer.headers
         assert headers["cache-control"] == "no-store"
@@ -190,7 +190,7 @@ def test_the_page_asks_nobody_for_anything_and_lets_nobody_in(invited: Invited) 
         assert "unsafe" not in policy
 
 
-def test_the_page_says_nothing_about_anybody(invited: Invited) -> None:
+def test_page_contains_no_personal_data(invited: Invited) -> None:
     text = httpx2.get(invited.link("ann")).text
     for word in ("ann@", "Ann", "Martin", "Company", invited.ids["ann"]):
         assert word not in text
@@ -213,7 +213,7 @@ def _listen(page: Page, complaints: list[str], asked: list[str]) -> None:
     page.on("request", lambda request: asked.append(request.url))
 
 
-def test_the_page_is_read_and_used_with_ease_on_phone_and_desktop(invited: Invited, browser: Browser) -> None:
+def test_page_is_legible_and_usable_on_phone_and_desktop(invited: Invited, browser: Browser) -> None:
     for name, width, scheme in (("ann", 360, "light"), ("bob", 1280, "dark")):
         page = browser.new_page(
             viewport={"width": width, "height": 740},

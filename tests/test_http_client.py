@@ -172,7 +172,7 @@ FINAL: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
 
 
 @pytest.mark.parametrize("fault", REPEATED)
-def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None:
+def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
     """Row 13."""
     answer, tries = REPEATED[fault]
     with http_server(answer) as server:
@@ -187,7 +187,7 @@ def test_a_reply_that_is_lost_is_asked_for_again_a_few_times(fault: str) -> None
 
 
 @pytest.mark.parametrize("fault", REPEATED)
-def test_a_reply_that_was_lost_once_costs_nothing(fault: str) -> None:
+def test_response_lost_once_has_no_effect(fault: str) -> None:
     """Row 13."""
     faulty, _ = REPEATED[fault]
     with http_server(once(faulty, lambda _: reply(200, {"fine": True}))) as server:
@@ -214,7 +214,7 @@ def once(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", SLOW)
-def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) -> None:
+def test_slow_response_and_slow_call_time_out(fault: str) -> None:
     """Row 13: each read would be in time, the reply is not."""
     with http_server(SLOW[fault]) as server:
         told = ask(server.url)
@@ -225,7 +225,7 @@ def test_a_reply_that_takes_too_long_is_given_up_and_so_is_the_call(fault: str) 
 
 
 @pytest.mark.parametrize("fault", FINAL)
-def test_a_reply_that_would_fill_the_memory_is_refused_at_once(fault: str) -> None:
+def test_oversized_response_is_refused_at_once(fault: str) -> None:
     """Row 13."""
     with http_server(FINAL[fault]) as server:
         told = ask(server.url)
@@ -237,7 +237,7 @@ def test_a_reply_that_would_fill_the_memory_is_refused_at_once(fault: str) -> No
 
 
 @pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
-def test_a_reply_may_have_so_many_bytes_and_not_one_more(
+def test_response_size_is_limited_at_n_and_n_plus_1(
     more: int, fits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_000)
@@ -246,7 +246,7 @@ def test_a_reply_may_have_so_many_bytes_and_not_one_more(
     assert (told.reply is not None) is fits
 
 
-def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be() -> None:
+def test_compression_is_not_requested_and_few_headers_are_sent() -> None:
     with http_server(lambda _: reply(200, {}, "Set-Cookie: a=b; Path=/\r\n")) as server:
         web = HttpClient(server.url)
         for _ in range(2):
@@ -263,7 +263,7 @@ def test_packed_replies_are_not_asked_for_and_nothing_is_told_that_need_not_be()
 
 
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
-def test_who_asks_to_be_left_alone_is(status: int, form: str) -> None:
+def test_retry_after_is_respected(status: int, form: str) -> None:
     """Row 13."""
     arrived: list[float] = []
 
@@ -280,7 +280,7 @@ def test_who_asks_to_be_left_alone_is(status: int, form: str) -> None:
     assert arrived[1] - arrived[0] >= 0.9
 
 
-def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to() -> None:
+def test_retry_after_holds_for_all_concurrent_requests() -> None:
     arrived: list[float] = []
 
     def answer(_: Asked) -> bytes:
@@ -303,7 +303,7 @@ def test_all_who_ask_at_once_leave_it_alone_when_one_of_them_is_told_to() -> Non
 
 
 @pytest.mark.parametrize("when", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "86400"])
-def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
+def test_retry_after_beyond_the_deadline_ends_the_call(when: str) -> None:
     """Row 13."""
     with http_server(lambda _: reply(503, {}, f"Retry-After: {when}\r\n")) as server:
         told = ask(server.url)
@@ -320,7 +320,7 @@ def test_nobody_waits_longer_than_a_call_may_take(when: str) -> None:
         f"Thu, 01 Jan 1970 00:00:00 +{'9' * 23}",
     ],
 )  # fmt: skip
-def test_a_wish_that_is_no_time_is_none(when: str) -> None:
+def test_invalid_retry_after_is_ignored(when: str) -> None:
     with http_server(
         once(lambda _: reply(503, {}, f"Retry-After: {when}\r\n"), lambda _: reply(200, {}))
     ) as server:
@@ -334,7 +334,7 @@ ONCE_ONLY = Request("POST", "/v1/users", {}, b"{}", repeatable=False)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 412, 413, 422, 423, 428, 500, 501])
-def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
+def test_refusal_is_a_response_and_is_not_retried(status: int) -> None:
     with http_server(lambda _: reply(status, {"status": status})) as server:
         told = ask(server.url, WRITING)
     assert told.reply is not None
@@ -345,7 +345,7 @@ def test_a_refusal_is_an_answer_and_not_asked_for_again(status: int) -> None:
 @pytest.mark.parametrize(
     "fault", ["hangs up", "resets", "half a body", "garbage", "bad gateway", "away", "request time-out"]
 )
-def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> None:
+def test_request_without_a_key_is_not_repeated_after_an_unknown_outcome(fault: str) -> None:
     with http_server(REPEATED[fault][0]) as server:
         told = ask(server.url, ONCE_ONLY)
     assert isinstance(told.problem, NoResponse)
@@ -353,7 +353,7 @@ def test_what_may_have_been_done_is_not_sent_twice_without_a_key(fault: str) -> 
     assert len(server.asked) == 1
 
 
-def test_what_was_surely_not_done_is_sent_again_also_without_a_key() -> None:
+def test_request_without_a_key_is_repeated_if_it_was_surely_not_done() -> None:
     with http_server(once(REPEATED["busy"][0], lambda _: reply(200, {}))) as server:
         told = ask(server.url, ONCE_ONLY)
     assert told.reply is not None
@@ -361,7 +361,7 @@ def test_what_was_surely_not_done_is_sent_again_also_without_a_key() -> None:
 
 
 @pytest.mark.parametrize("then", ["refused", "no token"])
-def test_what_an_earlier_try_may_have_done_is_not_forgotten_over_a_token(then: str) -> None:
+def test_unknown_outcome_is_kept_when_the_next_token_fails(then: str) -> None:
     """Row 12: the answer is lost after the effect, then the token has ended, then nobody is there."""
 
     class Other:
@@ -379,7 +379,7 @@ def test_what_an_earlier_try_may_have_done_is_not_forgotten_over_a_token(then: s
     assert told.value.outcome_unknown
 
 
-def test_where_nobody_listens_nothing_was_done() -> None:
+def test_refused_connection_has_a_known_outcome() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     told = ask(f"http://localhost:{port}", ONCE_ONLY)
@@ -388,7 +388,7 @@ def test_where_nobody_listens_nothing_was_done() -> None:
     assert "cannot be reached: Connection refused" in told.sentence
 
 
-def test_a_server_that_does_not_exist_is_named() -> None:
+def test_unknown_host_is_named() -> None:
     told = ask("https://nobody.invalid")
     assert "There is no server nobody.invalid" in told.sentence or "cannot be reached" in told.sentence
 
@@ -398,7 +398,7 @@ def test_a_server_that_does_not_exist_is_named() -> None:
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_redirect_is_named_and_not_followed(status: int, relative: bool) -> None:
+def test_redirect_is_named_and_not_followed(status: int, relative: bool) -> None:
     """Row 13: nobody else hears of the token."""
     with http_server(lambda _: reply(200, {})) as elsewhere:
         where = "/elsewhere" if relative else f"{elsewhere.url}/elsewhere"
@@ -412,7 +412,7 @@ def test_a_redirect_is_named_and_not_followed(status: int, relative: bool) -> No
 
 
 @pytest.mark.parametrize("where", ["http://[", "http://[::1", "", "http://a\u2100b/"])
-def test_a_redirect_to_no_address_leads_nowhere(where: str) -> None:
+def test_redirect_without_an_address_is_reported(where: str) -> None:
     with http_server(lambda _: reply(302, {}, f"Location: {where}\r\n")) as server:
         assert "sends us on to nowhere" in ask(server.url).sentence
 
@@ -449,17 +449,17 @@ def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "url", ["http://portal.example.fr", "http://10.0.0.1", "http://localhost.example.fr", "ftp://localhost"]
 )
-def test_over_http_a_secret_goes_no_further_than_this_machine(url: str) -> None:
+def test_http_is_refused_beyond_this_machine(url: str) -> None:
     with pytest.raises(PortalError, match="would travel unprotected"):
         HttpClient(url)
 
 
-def test_nor_does_it_through_a_proxy() -> None:
+def test_http_through_a_proxy_is_refused() -> None:
     with pytest.raises(PortalError, match="would travel unprotected"):
         HttpClient("http://localhost:8080", proxy="http://proxy.example.fr:3128")
 
 
-def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
+def test_proxy_sees_only_the_host_name(tmp_path: Path) -> None:
     authority = trustme.CA()
     file = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
@@ -474,7 +474,7 @@ def test_through_a_proxy_only_the_host_s_name_is_told(tmp_path: Path) -> None:
     assert not hears(bytes(proxy.heard))
 
 
-def test_a_proxy_that_refuses_is_named() -> None:
+def test_refusing_proxy_is_named() -> None:
     with http_server(lambda _: reply(407, {})) as proxy:
         web = HttpClient("https://portal.example.fr", proxy=f"http://127.0.0.1:{proxy.port}")
         with pytest.raises(PortalError, match=f"The proxy http://127.0.0.1:{proxy.port} does not lead to"):
@@ -483,7 +483,7 @@ def test_a_proxy_that_refuses_is_named() -> None:
     assert not hears(bytes(proxy.clear))
 
 
-def test_what_a_server_says_is_repeated_short_on_one_line_and_without_our_secrets() -> None:
+def test_server_text_is_shortened_and_redacted() -> None:
     web = HttpClient("https://portal.example.fr", secrets=(SECRET, ""))
     web.redact(TOKEN)
     said = web.redacted(f"you said\n{SECRET}\tand {TOKEN} {'x' * 1000}")
@@ -493,14 +493,14 @@ def test_what_a_server_says_is_repeated_short_on_one_line_and_without_our_secret
 
 
 @pytest.mark.parametrize("token", ["two words", "line\r\nX-Other: header", "é", "nul\0"])
-def test_a_token_that_is_none_is_not_repeated(token: str) -> None:
+def test_invalid_token_is_not_repeated_in_the_error(token: str) -> None:
     with http_server(lambda _: reply(200, {})) as server:
         told = ask(server.url, token=token)
     assert "has characters that no token has" in told.sentence
     assert server.asked == []
 
 
-def test_whatever_is_logged_has_no_secret_in_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_logs_contain_no_secret(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with http_server(lambda _: [RESET]) as server:
         ask(server.url)
@@ -542,7 +542,7 @@ FLAWS: dict[str, tuple[Callable[[trustme.CA], ssl.SSLContext], str]] = {
 
 
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_a_server_that_does_not_prove_who_it_is_hears_nothing(flaw: str, tmp_path: Path) -> None:
+def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_path: Path) -> None:
     """Row 23: and it is not asked again, as no further try would mend it."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
@@ -555,7 +555,7 @@ def test_a_server_that_does_not_prove_who_it_is_hears_nothing(flaw: str, tmp_pat
     assert not hears(bytes(server.clear))
 
 
-def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 23."""
     with http_server(lambda _: reply(200, {})) as warm:
         # what is imported for a first call is not waited for in the next one
@@ -572,7 +572,7 @@ def test_a_server_in_clear_on_the_port_for_tls_hears_nothing(monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_client_in_clear_on_the_port_for_tls_ends_in_a_sentence(tmp_path: Path) -> None:
+def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
     """The other way round, on this machine, where plain HTTP is allowed."""
     context = server_context(trustme.CA().issue_cert("localhost"))
     with http_server(lambda _: reply(200, {}), tls=context) as server:
@@ -580,7 +580,7 @@ def test_a_client_in_clear_on_the_port_for_tls_ends_in_a_sentence(tmp_path: Path
     assert isinstance(told.problem, NoResponse)
 
 
-def test_an_authority_of_one_s_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+def test_ca_file_is_trusted(tmp_path: Path) -> None:
     """Row 23: the usual case within a firm; and only there."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
@@ -593,7 +593,7 @@ def test_an_authority_of_one_s_own_is_trusted_where_it_is_named(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no certificate", b"\xff\xfe"])
-def test_a_file_of_certificates_that_has_none_is_named(content: bytes | None, tmp_path: Path) -> None:
+def test_ca_file_without_certificates_is_named(content: bytes | None, tmp_path: Path) -> None:
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -621,7 +621,7 @@ NOT_JSON: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("case", NOT_JSON)
-def test_what_is_no_json_is_told_without_repeating_it(case: str) -> None:
+def test_invalid_json_is_reported_without_its_text(case: str) -> None:
     """Row 13: wrong content type, garbage, bombs."""
     with http_server(lambda _: NOT_JSON[case]) as server:
         told = ask(server.url)
@@ -634,7 +634,7 @@ def test_what_is_no_json_is_told_without_repeating_it(case: str) -> None:
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON; charset=utf-8", "application/scim+json"]
 )
-def test_what_is_json_is_read(kind: str) -> None:
+def test_json_is_decoded(kind: str) -> None:
     with http_server(lambda _: reply(200, '{"a": "é\\ud83d\\ude00"}'.encode(), kind=kind)) as server:
         told = ask(server.url)
     assert told.reply is not None
@@ -644,7 +644,7 @@ def test_what_is_json_is_read(kind: str) -> None:
 # --- threads, and the end ---
 
 
-def test_many_threads_ask_at_once_over_few_connections() -> None:
+def test_many_threads_share_few_connections() -> None:
     found: list[int] = []
     with http_server(lambda asked: reply(200, {"path": asked.path})) as server:
         web = HttpClient(server.url, connections=3)
@@ -665,7 +665,7 @@ def test_many_threads_ask_at_once_over_few_connections() -> None:
     assert server.connections <= 5
 
 
-def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure() -> None:
+def test_gather_limited_keeps_order_and_starts_nothing_after_a_failure() -> None:
     web = HttpClient("https://portal.example.fr")
     begun: list[int] = []
     most = under_way = 0
@@ -694,7 +694,7 @@ def test_side_by_side_gives_results_in_order_and_begins_nothing_after_a_failure(
     web.close()
 
 
-def test_ctrl_c_ends_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_ends_a_hanging_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "REPLY_SECONDS", 60.0)
     monkeypatch.setattr(limits, "CALL_SECONDS", 60.0)
 
@@ -713,7 +713,7 @@ def test_ctrl_c_ends_a_call_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(server.asked) == 1
 
 
-def test_closing_cancels_what_is_under_way_and_leaves_nothing_open(
+def test_close_cancels_running_work_and_leaves_nothing_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     leaks: list[object] = []
@@ -747,7 +747,7 @@ def hears(line: bytes) -> bool:
     return False
 
 
-def test_a_secret_on_the_line_is_heard() -> None:
+def test_relay_would_hear_a_secret_on_the_wire() -> None:
     for words in (SECRET, f"client:{SECRET}", f"some-client:{SECRET}", f"a-client:{SECRET}"):
         assert hears(base64.b64encode(words.encode()))
     with http_server(lambda _: reply(200, {})) as server:

@@ -133,7 +133,7 @@ def scripted() -> Iterator[Scripted]:
 # --- tokens ---
 
 
-def test_a_token_is_fetched_once_however_many_need_it(scripted: Scripted) -> None:
+def test_token_is_fetched_once_for_concurrent_requests(scripted: Scripted) -> None:
     scripted.says["POST /v1/users/id-ann/closing"] = lambda _: reply(
         200, {"verdict": "applied", "id": "id-ann", "version": 4}
     )
@@ -149,7 +149,7 @@ def test_a_token_is_fetched_once_however_many_need_it(scripted: Scripted) -> Non
 
 
 @pytest.mark.parametrize("refusal", ["at first", "in mid run"])
-def test_a_token_that_never_comes_is_waited_for_once_by_all_who_need_it(
+def test_token_timeout_ends_all_waiting_requests(
     refusal: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 13: ten steps hang as long as one does, not one after the other."""
@@ -170,7 +170,7 @@ def test_a_token_that_never_comes_is_waited_for_once_by_all_who_need_it(
     assert 0 < len(logins) <= limits.CALL_TRIES
 
 
-def test_a_token_that_one_is_refused_is_refused_to_all_who_wait(scripted: Scripted) -> None:
+def test_token_refusal_ends_all_waiting_requests(scripted: Scripted) -> None:
     """Nobody's client is locked out for having asked ten times with a wrong secret."""
     scripted.says["POST /oauth/token"] = lambda _: reply(401, {"error": "invalid_client"})
     calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(10)]
@@ -179,7 +179,7 @@ def test_a_token_that_one_is_refused_is_refused_to_all_who_wait(scripted: Script
     assert scripted.server.paths() == ["POST /oauth/token"]
 
 
-def test_a_token_is_renewed_before_its_end(scripted: Scripted) -> None:
+def test_token_is_renewed_before_it_expires(scripted: Scripted) -> None:
     scripted.seconds = 0.2
     with scripted.portal() as portal:
         portal.snapshot()
@@ -191,7 +191,7 @@ def test_a_token_is_renewed_before_its_end(scripted: Scripted) -> None:
     ] == []
 
 
-def test_a_token_that_is_refused_in_mid_run_is_replaced_once_by_one_of_all_who_hold_it(
+def test_rejected_token_is_replaced_once_for_all_requests(
     scripted: Scripted,
 ) -> None:
     done = threading.Event()
@@ -209,7 +209,7 @@ def test_a_token_that_is_refused_in_mid_run_is_replaced_once_by_one_of_all_who_h
     assert scripted.tokens == 2
 
 
-def test_a_token_that_is_refused_again_ends_in_a_sentence(scripted: Scripted) -> None:
+def test_token_rejected_twice_ends_in_a_sentence(scripted: Scripted) -> None:
     scripted.says["GET /v1/portal"] = lambda _: reply(401, {"detail": "you are out"})
     with (
         scripted.portal() as portal,
@@ -252,7 +252,7 @@ LOGINS: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("case", LOGINS)
-def test_a_login_that_fails_ends_in_a_sentence_without_the_secret(case: str, scripted: Scripted) -> None:
+def test_failed_log_in_ends_in_a_sentence_without_the_secret(case: str, scripted: Scripted) -> None:
     answer, sentence = LOGINS[case]
     scripted.says["POST /oauth/token"] = lambda _: answer
     with scripted.portal() as portal, pytest.raises(PortalError) as refused:
@@ -261,14 +261,14 @@ def test_a_login_that_fails_ends_in_a_sentence_without_the_secret(case: str, scr
     assert "s3cret" not in f"{refused.value} {refused.value.remedy}"
 
 
-def test_a_token_that_was_given_is_used_as_it_is(scripted: Scripted) -> None:
+def test_given_token_is_used_as_it_is(scripted: Scripted) -> None:
     scripted.tokens = 5
     with scripted.portal(client_id="", secret=f"{TOKEN}5") as portal:
         assert portal.snapshot().portal == "the portal"
     assert "POST /oauth/token" not in scripted.server.paths()
 
 
-def test_who_may_not_write_is_told_so_by_the_portal_too(scripted: Scripted) -> None:
+def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None:
     """A token that was given says nothing of its scopes; the portal does."""
     scripted.tokens = 5
     scripted.says["GET /v1/portal"] = lambda _: reply(200, scripted.about(scopes=["portal.read"]))
@@ -281,7 +281,7 @@ def test_who_may_not_write_is_told_so_by_the_portal_too(scripted: Scripted) -> N
         portal.snapshot()
 
 
-def test_tokens_that_end_before_their_time_carry_a_whole_run(
+def test_run_completes_with_tokens_that_expire_early(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the real service: again and again its clock leaps over the end of every token that it gave."""
@@ -304,7 +304,7 @@ def test_tokens_that_end_before_their_time_carry_a_whole_run(
         assert len(logins) >= 6
 
 
-def test_a_client_that_is_disabled_in_mid_run_stops_and_what_was_done_is_found_later(
+def test_client_disabled_during_a_run_stops_and_done_steps_are_found(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with firm(memory_path / "firm", monkeypatch) as remote:
@@ -350,7 +350,7 @@ def crowd() -> Iterator[tuple[SqlPortal, State]]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 24, 25, 26])
-def test_pages_of_any_size_make_one_portal_in_its_order(
+def test_pages_of_any_size_give_the_same_portal(
     size: int, crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", size)
@@ -365,7 +365,7 @@ def test_pages_of_any_size_make_one_portal_in_its_order(
     assert (found.portal, found.terms, found.operator) == (embedded.portal, TERMS, Operator.ADMINISTRATOR)
 
 
-def test_rows_that_are_long_come_on_smaller_pages(
+def test_long_rows_come_on_smaller_pages(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is read beyond the bound of a reply, and nothing is missing."""
@@ -378,7 +378,7 @@ def test_rows_that_are_long_come_on_smaller_pages(
         portal.snapshot()
 
 
-def test_a_portal_that_moves_as_it_is_read_is_read_as_of_one_instant(
+def test_portal_that_changes_while_read_is_read_as_of_one_instant(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody writes between pages: changes to what was read already, and newcomers."""
@@ -412,7 +412,7 @@ def test_a_portal_that_moves_as_it_is_read_is_read_as_of_one_instant(
     assert list(found.state.users.values()) == list(staff.snapshot().state.users.values())
 
 
-def test_what_was_read_is_not_read_again_until_something_moves(crowd: tuple[SqlPortal, State]) -> None:
+def test_snapshot_is_reused_until_the_stamp_changes(crowd: tuple[SqlPortal, State]) -> None:
     staff, before = crowd
     with opened() as portal:
         assert portal.snapshot().state == before
@@ -434,7 +434,7 @@ def test_what_was_read_is_not_read_again_until_something_moves(crowd: tuple[SqlP
         assert "u3@example.fr" in before.users
 
 
-def test_a_portal_that_was_restored_and_went_on_is_not_mixed_with_the_one_that_was_read(
+def test_restored_portal_is_not_mixed_with_the_earlier_reading(
     scripted: Scripted,
 ) -> None:
     """Its counter is past the one that was read, and what was undone is in none of the changes since."""
@@ -447,7 +447,7 @@ def test_a_portal_that_was_restored_and_went_on_is_not_mixed_with_the_one_that_w
         assert portal.snapshot().state.users["ann@example.fr"].version == 2
 
 
-def test_another_day_another_portal_and_an_older_copy_are_read_from_the_beginning(
+def test_another_day_portal_or_older_copy_is_read_from_the_beginning(
     scripted: Scripted,
 ) -> None:
     with scripted.portal() as portal:
@@ -471,7 +471,7 @@ def test_another_day_another_portal_and_an_older_copy_are_read_from_the_beginnin
             )
 
 
-def test_what_a_reading_found_that_failed_is_not_mixed_with_the_portal_that_was_restored_then(
+def test_failed_reading_is_not_mixed_with_a_restored_portal(
     scripted: Scripted,
 ) -> None:
     scripted.says["GET /v1/users"] = lambda asked: (
@@ -487,7 +487,7 @@ def test_what_a_reading_found_that_failed_is_not_mixed_with_the_portal_that_was_
         assert portal.snapshot().state.users["ann@example.fr"].version == 2
 
 
-def test_a_day_that_ends_as_the_portal_is_read_begins_the_reading_anew(scripted: Scripted) -> None:
+def test_reading_restarts_when_the_day_ends(scripted: Scripted) -> None:
     """Applications end with it, and no counter says so."""
     days = iter([("2026-11-30", 7), ("2026-12-01", 8), ("2026-12-01", 8)])
     scripted.counter = 8
@@ -505,7 +505,7 @@ def test_a_day_that_ends_as_the_portal_is_read_begins_the_reading_anew(scripted:
         assert portal.snapshot().state.users["ann@example.fr"].version == 9
 
 
-def test_a_portal_that_never_rests_ends_in_a_sentence(
+def test_portal_that_changes_constantly_ends_in_a_sentence(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_READINGS", 5)
@@ -581,7 +581,7 @@ ABSURD: dict[str, tuple[str, object]] = {
 
 
 @pytest.mark.parametrize("case", ABSURD)
-def test_an_absurd_answer_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
+def test_unexpected_response_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
     """Row 13: nothing that a portal may say gets past the driver as something else."""
     where, said = ABSURD[case]
     scripted.says[f"GET /v1/{where}"] = lambda _: reply(200, said)
@@ -589,7 +589,7 @@ def test_an_absurd_answer_ends_in_a_sentence(case: str, scripted: Scripted) -> N
         portal.snapshot()
 
 
-def test_a_list_that_leads_in_circles_ends_in_a_sentence(scripted: Scripted) -> None:
+def test_cyclic_cursor_ends_in_a_sentence(scripted: Scripted) -> None:
     scripted.says["GET /v1/users"] = lambda asked: reply(
         200, page(user_row(), next=5 if "after=0" in asked.path else 3)
     )
@@ -598,7 +598,7 @@ def test_a_list_that_leads_in_circles_ends_in_a_sentence(scripted: Scripted) -> 
     assert sum("/v1/users" in path for path in scripted.server.paths()) <= 2
 
 
-def test_a_name_that_looks_like_the_end_of_a_page_is_a_name(scripted: Scripted) -> None:
+def test_name_that_looks_like_the_end_of_a_page_is_a_name(scripted: Scripted) -> None:
     """The next page is asked for by the last bytes of this one; what stands in a text is no end."""
     odd = 'Ann","version":1}],"next": 5, "counter": 9}'
     said = json.dumps(page(user_row(first_name=odd))).replace(
@@ -636,7 +636,7 @@ RECEIPTS: dict[str, object] = {
 
 
 @pytest.mark.parametrize("case", RECEIPTS)
-def test_an_absurd_receipt_is_none(case: str, scripted: Scripted) -> None:
+def test_unexpected_receipt_is_refused(case: str, scripted: Scripted) -> None:
     scripted.says[AT_CLOSING] = lambda _: reply(200, RECEIPTS[case])
     with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
         portal.execute([CLOSE])
@@ -666,7 +666,7 @@ VERDICTS: dict[str, tuple[bytes, tuple[str, str, str]]] = {
 
 
 @pytest.mark.parametrize("case", VERDICTS)
-def test_a_refusal_is_a_verdict_for_its_step_alone(case: str, scripted: Scripted) -> None:
+def test_refusal_is_the_verdict_of_its_step_alone(case: str, scripted: Scripted) -> None:
     answer, (verdict, code, told) = VERDICTS[case]
     scripted.says[AT_CLOSING] = lambda _: answer
     scripted.says["POST /v1/users/id-bob/closing"] = lambda _: reply(
@@ -689,7 +689,7 @@ FATAL: dict[str, tuple[bytes, type[PortalError] | type[Locked], str]] = {
 
 
 @pytest.mark.parametrize("case", FATAL)
-def test_an_answer_that_concerns_every_step_stops_the_run(case: str, scripted: Scripted) -> None:
+def test_response_that_concerns_all_steps_stops_the_run(case: str, scripted: Scripted) -> None:
     answer, kind, sentence = FATAL[case]
     scripted.says[AT_CLOSING] = lambda _: answer
     with scripted.portal() as portal, pytest.raises(kind) as stopped:
@@ -699,7 +699,7 @@ def test_an_answer_that_concerns_every_step_stops_the_run(case: str, scripted: S
     assert len(scripted.server.asked) <= 1 + 2 * 10
 
 
-def test_a_defect_of_the_portal_is_looked_up_before_it_is_believed(scripted: Scripted) -> None:
+def test_receipt_is_looked_up_after_a_server_error(scripted: Scripted) -> None:
     scripted.says[AT_CLOSING] = lambda _: problem(500, "defect")
     known = {"key": "key", "verdict": "applied", "id": "id-ann", "version": 4}
     scripted.says["GET /v1/receipts/key"] = lambda _: reply(200, known)
@@ -711,7 +711,7 @@ def test_a_defect_of_the_portal_is_looked_up_before_it_is_believed(scripted: Scr
 
 
 @pytest.mark.parametrize("parallelism", [1, 10])
-def test_so_many_steps_are_under_way_at_once_as_were_asked_for(parallelism: int, scripted: Scripted) -> None:
+def test_parallelism_limits_concurrent_steps(parallelism: int, scripted: Scripted) -> None:
     """Nobody is answered before all of them have asked; and never one more than those."""
     together = threading.Barrier(parallelism)
     asking = most = 0
@@ -732,7 +732,7 @@ def test_so_many_steps_are_under_way_at_once_as_were_asked_for(parallelism: int,
     assert most == parallelism
 
 
-def test_a_step_without_a_key_is_not_sent_twice(scripted: Scripted) -> None:
+def test_step_without_a_key_is_not_sent_twice(scripted: Scripted) -> None:
     scripted.says[AT_CLOSING] = lambda _: [RESET]
     with scripted.portal() as portal, pytest.raises(PortalError, match="gave no usable answer"):
         portal.execute([replace(CLOSE, key="")])
@@ -746,20 +746,20 @@ def test_a_step_without_a_key_is_not_sent_twice(scripted: Scripted) -> None:
         ("PUT /v1/leases/l", {}), ("PUT /v1/leases/l", {"fence": "1"}), ("PUT /v1/leases/l", []),
     ],
 )  # fmt: skip
-def test_an_absurd_lease_is_none(where: str, said: object, scripted: Scripted) -> None:
+def test_unexpected_lease_is_refused(where: str, said: object, scripted: Scripted) -> None:
     scripted.says[where] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
         portal.hold("l", "me", 1, 60)
 
 
 @pytest.mark.parametrize("said", [{}, {"holders": "k"}, {"holders": {"k": None}}, []])
-def test_absurd_claims_are_none(said: object, scripted: Scripted) -> None:
+def test_unexpected_claims_are_refused(said: object, scripted: Scripted) -> None:
     scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="cannot be used"):
         portal.claim("r", {"k": ()})
 
 
-def test_letters_that_were_not_asked_for_are_not_granted(scripted: Scripted) -> None:
+def test_letters_that_were_not_claimed_are_ignored(scripted: Scripted) -> None:
     scripted.says["POST /v1/letter-claims"] = lambda _: reply(200, {"holders": {"k": "r", "another": "r"}})
     with scripted.portal() as portal:
         assert portal.claim("r", {"k": (), "l": ()}) == {"k": "r", "l": ""}
@@ -768,13 +768,15 @@ def test_letters_that_were_not_asked_for_are_not_granted(scripted: Scripted) -> 
 @pytest.mark.parametrize(
     "link", [7, "javascript:alert(1)", "https://x y", "https://é.fr", "https://x\n", ["https://x"]]
 )
-def test_a_link_that_is_none_gets_into_no_letter(link: object, scripted: Scripted) -> None:
+def test_invalid_activation_link_is_refused(link: object, scripted: Scripted) -> None:
     scripted.says["POST /v1/invitations"] = lambda _: reply(200, {"links": {"id-ann": link}})
     with scripted.portal() as portal, pytest.raises(PortalError, match="one of its links is none"):
         portal.activation_links(["id-ann"])
 
 
-def test_links_and_claims_go_in_portions(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_links_and_claims_are_requested_in_portions(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_LETTERS", 2)
     scripted.says["POST /v1/invitations"] = lambda asked: reply(
         200, {"links": {id_: f"https://x.fr/{id_}" for id_ in asked.json["users"][:1]}}
@@ -790,7 +792,7 @@ def test_links_and_claims_go_in_portions(scripted: Scripted, monkeypatch: pytest
         assert claims == {"a": "", "b": "b-known", "c": "", "d": "d-known", "e": ""}
 
 
-def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
+def test_driver_opened_for_reading_writes_nothing(scripted: Scripted) -> None:
     with scripted.portal(writing=False) as portal:
         for work in (
             lambda: portal.execute([CLOSE]),
@@ -808,7 +810,7 @@ def test_opened_for_reading_it_writes_nothing(scripted: Scripted) -> None:
 # --- where a portal's paths differ ---
 
 
-def test_a_firm_s_own_paths_are_taken(scripted: Scripted) -> None:
+def test_paths_of_a_firm_are_used(scripted: Scripted) -> None:
     paths = {"token": "/login", "close_user": "/api/{id}/end", "portal": "/about"}
     scripted.says["POST /login"] = scripted.give_token
     scripted.says["GET /about"] = lambda _: reply(200, scripted.about())
@@ -830,14 +832,14 @@ def test_a_firm_s_own_paths_are_taken(scripted: Scripted) -> None:
         ("users", "/us\ners"), ("users", "/usérs"), ("user", "/users/{id"), ("user", "/users/{{id}}"),
     ],
 )  # fmt: skip
-def test_a_path_that_does_not_fit_is_named(name: str, path: str) -> None:
+def test_invalid_path_is_named(name: str, path: str) -> None:
     with pytest.raises(PortalError) as refused:
         endpoints_for({name: path})
     assert "portal: paths:" in str(refused.value)
     assert repr(path) in str(refused.value) or repr(name) in str(refused.value)
 
 
-def test_the_table_is_as_it_is_where_nothing_is_said() -> None:
+def test_default_paths_are_the_endpoint_table() -> None:
     assert endpoints_for({}) == ENDPOINTS
     assert endpoints_for({"user": "/people/{id}"})["user"].path == "/people/{id}"
 
@@ -851,7 +853,7 @@ def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]
         yield mine
 
 
-def test_configure_works_on_a_portal_behind_its_service_and_simulate_does_not(
+def test_configure_works_over_http_and_simulate_does_not(
     remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def said(*words: str) -> tuple[int, str]:
@@ -893,7 +895,7 @@ def test_only_an_administrator_sets_the_terms() -> None:
         portal.configure(TERMS, "")
 
 
-def test_the_program_starts_without_what_only_http_needs(tmp_path: Path) -> None:
+def test_program_starts_without_the_http_extra(tmp_path: Path) -> None:
     from shell_support import process
 
     told = process(
@@ -904,7 +906,7 @@ def test_the_program_starts_without_what_only_http_needs(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("module", ["httpx2", "stamina"])
-def test_without_the_extra_the_program_says_what_to_install(
+def test_program_without_the_http_extra_says_what_to_install(
     module: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
@@ -916,7 +918,7 @@ def test_without_the_extra_the_program_says_what_to_install(
     assert refused.value.remedy.endswith("pip install --editable '.[http]'")
 
 
-def test_with_tls_a_whole_run_works_and_a_stranger_is_not_trusted(
+def test_run_over_tls_works_and_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 23: the real service with a certificate of the firm's own authority."""

@@ -250,7 +250,7 @@ def walk(worlds: Worlds, seed: int, turns: int) -> Counter[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_walk_of_random_requests_ends_where_it_ends_in_memory(worlds: Worlds, seed: int) -> None:
+def test_random_requests_end_as_on_the_reference_portal(worlds: Worlds, seed: int) -> None:
     seen = walk(worlds, seed, 750)
     for kind in STEPS:
         assert seen[kind, "applied"] > 0, seen

@@ -42,7 +42,9 @@ def require_done_once(firm: Firm) -> None:
     assert firm.letters == {EMILY: 1, JAMES: 1}
 
 
-def test_an_undisturbed_run_asks_so_much(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_undisturbed_run_sends_a_known_number_of_requests(
+    remote: Firm, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What the tests below enumerate."""
     assert apply(remote.folder) == 0
     assert remote.count == REQUESTS
@@ -71,7 +73,7 @@ def lost(at: int, mark: bytes) -> Spoil:
 
 
 @pytest.mark.parametrize("at", range(1, REQUESTS + 1))
-def test_an_answer_that_is_lost_after_the_effect_costs_nothing(
+def test_response_lost_after_the_effect_has_no_consequence(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 12, each answer of a run: one effect, the right verdict, one letter each."""
@@ -82,7 +84,7 @@ def test_an_answer_that_is_lost_after_the_effect_costs_nothing(
     require_done_once(remote)
 
 
-def test_each_answer_of_a_run_is_lost_once(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
     """Row 12: the first try of whatever is asked."""
     seen: set[str] = set()
 
@@ -101,7 +103,7 @@ def test_each_answer_of_a_run_is_lost_once(remote: Firm, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("what", ["POST /v1/companies", "PUT /v1/companies", "POST /v1/users"])
-def test_a_step_whose_answer_never_comes_is_looked_up(
+def test_step_without_a_response_is_looked_up(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 12: the portal did it, and every answer that says so is lost; its receipt is asked for."""
@@ -117,7 +119,7 @@ def test_a_step_whose_answer_never_comes_is_looked_up(
 
 
 @pytest.mark.parametrize("receipts", [False, True])
-def test_a_step_of_which_nothing_is_heard_stops_the_run_and_the_next_one_finds_it(
+def test_step_with_unknown_outcome_stops_the_run_and_is_found_by_the_next(
     receipts: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 12: neither an answer nor a receipt; nothing is guessed."""
@@ -193,7 +195,7 @@ SLOW = ("hang", "header drip", "body drip")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_whatever_the_portal_answers_instead_of_its_users_ends_in_a_sentence(
+def test_any_response_instead_of_users_ends_in_a_sentence(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 13: nothing was written, and the same run works once the fault is gone."""
@@ -212,9 +214,9 @@ def test_whatever_the_portal_answers_instead_of_its_users_ends_in_a_sentence(
     assert remote.relay.sent < 10 * limits.MAX_REPLY_BYTES
 
 
-# a reply that never comes is one of test_a_portal_that_dawdles_is_not_lost
+# a reply that never comes is one of test_run_completes_on_a_slow_portal
 @pytest.mark.parametrize("fault", [name for name in FAULTS if name not in SLOW or name == "body drip"])
-def test_whatever_the_portal_answers_instead_of_a_step_s_receipt_loses_nothing(
+def test_any_response_instead_of_a_receipt_loses_nothing(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 13: done in truth, answered with nonsense; run again it is found done, once."""
@@ -239,7 +241,7 @@ def test_whatever_the_portal_answers_instead_of_a_step_s_receipt_loses_nothing(
     assert nothing_to_do(remote.folder, capsys)
 
 
-def test_a_redirect_takes_neither_run_nor_secret_elsewhere(
+def test_redirect_leads_neither_run_nor_secret_elsewhere(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 13: the other host has not even a connection."""
@@ -258,7 +260,7 @@ def test_a_redirect_takes_neither_run_nor_secret_elsewhere(
     assert remote.users == {}
 
 
-def test_a_portal_that_is_busy_now_and_then_is_waited_for(
+def test_run_waits_for_a_portal_that_is_busy_at_times(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 13: 429 and 503 in turn, at every third request."""
@@ -273,7 +275,7 @@ def test_a_portal_that_is_busy_now_and_then_is_waited_for(
     require_done_once(remote)
 
 
-def test_a_portal_that_dawdles_is_not_lost(
+def test_run_completes_on_a_slow_portal(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each answer comes once its call was given up: what was done meanwhile is not done again."""
@@ -296,7 +298,7 @@ def test_a_portal_that_dawdles_is_not_lost(
 # --- planning never writes ---
 
 
-def test_a_plan_sends_no_verb_that_writes(
+def test_plan_sends_get_requests_only(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a client that may only read, and none that could: the relay sees GET, and the log-in."""
@@ -320,7 +322,7 @@ def test_a_plan_sends_no_verb_that_writes(
         assert remote.users == {}
 
 
-def test_who_may_only_read_is_told_before_anything_is_written(
+def test_missing_write_scope_is_reported_before_any_write(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with firm(memory_path / "firm", monkeypatch, role="reader") as remote:
@@ -331,7 +333,7 @@ def test_who_may_only_read_is_told_before_anything_is_written(
         assert {asked.method for asked in remote.relay.asked if asked.path != "/oauth/token"} == {"GET"}
 
 
-def test_no_secret_is_in_what_is_said_or_kept(
+def test_output_and_files_contain_no_secret(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 27: client secret and tokens; also where the portal repeats them."""
@@ -358,7 +360,7 @@ def test_no_secret_is_in_what_is_said_or_kept(
         assert hidden.encode() not in kept
 
 
-def test_without_a_secret_the_program_says_how_to_give_one(
+def test_missing_secret_is_reported_with_its_remedy(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = settle_workspace(tmp_path / "firm", "http://localhost:1")

@@ -70,7 +70,7 @@ def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
 
 
 @pytest.mark.parametrize("at", range(1, REQUESTS + 1))
-def test_a_client_killed_at_any_request_is_finished_by_running_it_again(
+def test_run_killed_at_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1: killed once the portal has done what was asked and before anybody hears of it."""
@@ -82,7 +82,7 @@ def test_a_client_killed_at_any_request_is_finished_by_running_it_again(
 
 
 @pytest.mark.parametrize("at", [6, 10, 11, 12, 17, 18])
-def test_a_client_killed_before_the_portal_heard_of_it_is_finished_by_running_it_again(
+def test_run_killed_before_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1: the lease, each kind of step, the claim of the letters and their links."""
@@ -92,7 +92,7 @@ def test_a_client_killed_before_the_portal_heard_of_it_is_finished_by_running_it
     require_done_once(remote)
 
 
-def test_a_client_killed_again_and_again_gets_there(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
     """Row 3: each run comes one request further than the one before."""
     at = 5
     while killed_by_relay(remote, at, effect=bool(at % 2)):
@@ -104,7 +104,7 @@ def test_a_client_killed_again_and_again_gets_there(remote: Firm, capsys: pytest
 
 
 @pytest.mark.parametrize("boundary", range(1, 60, 4))
-def test_a_client_killed_between_its_own_writes_is_finished_by_running_it_again(
+def test_run_killed_between_ledger_writes_is_finished_by_running_again(
     boundary: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1, as everywhere: at commits of the ledger and renames of letters."""
@@ -120,7 +120,7 @@ def test_a_client_killed_between_its_own_writes_is_finished_by_running_it_again(
 
 @pytest.mark.parametrize("effect", [False, True])
 @pytest.mark.parametrize("what", ["PUT /v1/leases", "POST /v1/users", "POST /v1/letter-claims"])
-def test_a_service_killed_under_a_run_and_started_again_is_waited_for(
+def test_run_waits_for_a_service_that_is_killed_and_restarted(
     what: str, effect: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1 for the other side: tokens, leases and receipts outlive the process."""
@@ -144,7 +144,7 @@ def test_a_service_killed_under_a_run_and_started_again_is_waited_for(
     require_done_once(remote)
 
 
-def test_a_run_whose_service_stays_away_ends_in_a_sentence_and_the_next_one_finishes(
+def test_run_whose_service_stays_down_is_finished_by_the_next_run(
     remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -175,7 +175,7 @@ def test_a_run_whose_service_stays_away_ends_in_a_sentence_and_the_next_one_fini
 
 
 @pytest.mark.parametrize("what", ["POST /v1/users", "POST /v1/letter-claims", "PUT /v1/companies"])
-def test_a_client_that_slept_while_another_took_over_writes_nothing_more(
+def test_suspended_run_writes_nothing_after_another_took_over(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 8: stopped as it writes; its lock is taken away, another run finishes; once awake it is refused."""
@@ -214,7 +214,7 @@ def test_a_client_that_slept_while_another_took_over_writes_nothing_more(
 # --- several machines ---
 
 
-def test_eight_machines_without_a_common_ledger_do_each_thing_once(
+def test_eight_machines_without_a_shared_ledger_apply_each_step_once(
     memory_path: Path, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 7: each with its own folder and ledger; one effect, and each letter from one of them."""

@@ -122,7 +122,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without etag", "scim with nothing"])
-def test_the_samples_are_brought_onto_a_server_as_onto_the_embedded_portal(
+def test_samples_are_applied_as_on_the_embedded_portal(
     profile: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, Month]
 ) -> None:
     """The same plan, but for the warning of what the server cannot guard; the same end."""
@@ -150,7 +150,7 @@ def test_the_samples_are_brought_onto_a_server_as_onto_the_embedded_portal(
     assert letters == [15, 17]
 
 
-def test_what_a_server_without_our_schemas_cannot_hold_is_named_and_not_planned_for_ever(
+def test_unsupported_fields_are_named_and_not_planned_again(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, Month]
 ) -> None:
     url = tenant(server("scim", ours=False))
@@ -179,9 +179,7 @@ def test_what_a_server_without_our_schemas_cannot_hold_is_named_and_not_planned_
     assert shell.letters() == 17
 
 
-def test_things_that_a_server_holds_elsewhere_are_written_and_read_there(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_overridden_attributes_are_written_and_read(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     url = tenant(server("scim", ours=False))
     mapping = {
         "billed": f"{ENTERPRISE}:costCenter",
@@ -221,7 +219,7 @@ def test_things_that_a_server_holds_elsewhere_are_written_and_read_there(
         ({"apps": "userType"}, "userType is no attribute with several values"),
     ],
 )
-def test_a_mapping_that_makes_no_sense_gets_a_sentence(url: str, mapping: dict[str, str], words: str) -> None:
+def test_invalid_override_ends_in_a_sentence(url: str, mapping: dict[str, str], words: str) -> None:
     with opened(url, scim=mapping) as portal, pytest.raises(PortalError, match=words) as refusal:
         portal.snapshot()
     assert refusal.value.remedy
@@ -236,20 +234,20 @@ def test_a_mapping_that_makes_no_sense_gets_a_sentence(url: str, mapping: dict[s
         ({"url": "http://example.com/v2"}, "the secret would travel unprotected"),
     ],
 )
-def test_a_server_that_cannot_be_opened_gets_a_sentence(
+def test_server_that_cannot_be_opened_ends_in_a_sentence(
     url: str, words: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(PortalError, match=sentence), opened(words.pop("url", url), **words) as portal:
         portal.snapshot()
 
 
-def test_a_server_keeps_its_identity_however_its_address_is_written() -> None:
+def test_identity_is_the_same_for_each_spelling_of_the_address() -> None:
     same = {identity(url) for url in ("scim+https://Id.example.fr/v2", "scim+https://id.example.fr:443/v2/")}
     assert len(same) == 1
     assert identity("scim+https://id.example.fr/v3") not in same
 
 
-def test_planning_writes_nothing_and_cannot(url: str) -> None:
+def test_driver_opened_for_planning_cannot_write(url: str) -> None:
     with opened(url, writing=False) as portal:
         portal.snapshot()
         for attempt in (
@@ -261,7 +259,7 @@ def test_planning_writes_nothing_and_cannot(url: str) -> None:
                 attempt()
 
 
-def test_a_plan_only_reads(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_sends_reads_only(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever there is to do, also once a step was cut off."""
     verbs: list[str] = []
 
@@ -293,7 +291,7 @@ def test_a_plan_only_reads(shell: Shell, url: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
-def test_an_account_that_somebody_else_made_is_taken_over_where_it_is_billed(profile: str) -> None:
+def test_existing_billed_account_is_adopted(profile: str) -> None:
     """It has nothing of ours until we write there; of one company only, it is billed to that."""
     url = tenant(server(profile))
     with opened(url) as portal:
@@ -320,7 +318,7 @@ def test_an_account_that_somebody_else_made_is_taken_over_where_it_is_billed(pro
         assert desk.find("eve") == user("eve", apps=("Scan",))
 
 
-def test_what_is_not_ours_is_neither_shown_nor_touched(url: str, desk: Desk) -> None:
+def test_other_users_and_groups_are_neither_shown_nor_changed(url: str, desk: Desk) -> None:
     strangers = [
         ("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup", "title": "Robot"}),
         ("Users", {"schemas": [f"{CORE}User"], "userName": "staff@example.org", "active": True}),
@@ -337,7 +335,7 @@ def test_what_is_not_ours_is_neither_shown_nor_touched(url: str, desk: Desk) -> 
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
-def test_attributes_that_we_do_not_know_survive_our_writes(profile: str) -> None:
+def test_unknown_attributes_survive_writes(profile: str) -> None:
     url = tenant(server(profile))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -370,9 +368,7 @@ def test_attributes_that_we_do_not_know_survive_our_writes(profile: str) -> None
         }
 
 
-def test_whoever_is_switched_off_elsewhere_is_closed_and_switched_on_again_active(
-    url: str, desk: Desk
-) -> None:
+def test_active_false_is_closed_and_active_true_is_active_again(url: str, desk: Desk) -> None:
     bob = desk.find("bob").id
     patch = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}
     for active, status in ((False, Status.CLOSED), (True, Status.ACTIVE)):
@@ -385,7 +381,7 @@ def test_whoever_is_switched_off_elsewhere_is_closed_and_switched_on_again_activ
 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
-def test_a_step_planned_from_what_is_no_more_is_a_conflict_and_its_neighbours_go_on(profile: str) -> None:
+def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> None:
     """Row 10, for every feature that a server may lack."""
     with opened(tenant(server(profile))) as portal:
         desk = furnished(portal)
@@ -408,7 +404,7 @@ def test_a_step_planned_from_what_is_no_more_is_a_conflict_and_its_neighbours_go
         assert not desk.find("bob").is_administrator
 
 
-def test_rules_are_asked_of_what_is_there_now_and_not_of_an_old_reading(url: str, desk: Desk) -> None:
+def test_rules_are_checked_on_current_data(url: str, desk: Desk) -> None:
     """R2: the other administrator was closed by somebody else after we had read, and then this one."""
     require(desk.create(user("dan")))
     call = desk.call(CloseUser("ann@example.fr"))
@@ -425,9 +421,7 @@ def test_rules_are_asked_of_what_is_there_now_and_not_of_an_old_reading(url: str
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
-def test_an_administrator_who_is_gone_meanwhile_counts_for_his_company_no_more(
-    profile: str, moved: bool
-) -> None:
+def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: bool) -> None:
     """R2: the server names him no more among those of the company, and somebody else stays there."""
     url = tenant(server(profile))
     with opened(url) as portal, opened(url) as other:
@@ -444,7 +438,7 @@ def test_an_administrator_who_is_gone_meanwhile_counts_for_his_company_no_more(
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_walk_of_random_steps_leads_where_it_leads_on_the_portal_in_memory(url: str, seed: int) -> None:
+def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> None:
     """The same verdicts and the same states, whatever is asked for."""
     chance = random.Random(seed)
     with opened(url) as portal:
@@ -469,7 +463,7 @@ def test_a_walk_of_random_steps_leads_where_it_leads_on_the_portal_in_memory(url
 # --- time ---
 
 
-def test_an_ending_whose_day_has_passed_is_read_as_it_stands_and_a_plan_takes_it_away(
+def test_past_ending_is_read_as_stored_and_removed_by_a_plan(
     shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R9: a passive server ends nothing by itself."""
@@ -501,7 +495,7 @@ def test_an_ending_whose_day_has_passed_is_read_as_it_stands_and_a_plan_takes_it
 
 
 @pytest.mark.parametrize("page", [1_000, 20])
-def test_more_people_than_a_page_has_are_all_read(page: int) -> None:
+def test_all_pages_of_users_are_read(page: int) -> None:
     """120 users, 50 a page or as many as the server gives; 250 members in a group."""
     url = tenant(server("scim", page=page))
     with opened(url) as portal:
@@ -544,12 +538,12 @@ def test_more_people_than_a_page_has_are_all_read(page: int) -> None:
         ("scim-schemas", server_schemas()),
     ],
 )
-def test_the_published_schemas_are_those_of_the_table(name: str, content: object) -> None:
+def test_published_schemas_equal_the_generated_ones(name: str, content: object) -> None:
     """The last one is RFC 7643's own and ours together, for servers that load everything at once."""
     assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
 
 
-def test_the_published_schemas_are_valid_and_are_what_the_server_serves(url: str) -> None:
+def test_published_schemas_are_valid_and_served(url: str) -> None:
     from scim2_models import ResourceType, Schema
 
     for written in server_schemas():
@@ -563,7 +557,7 @@ def test_the_published_schemas_are_valid_and_are_what_the_server_serves(url: str
         ]
 
 
-def test_a_server_refuses_what_is_switched_off() -> None:
+def test_server_refuses_switched_off_features() -> None:
     """Or the runs without a feature would prove nothing."""
     someone = {"schemas": [f"{CORE}User"], "userName": "x@example.fr"}
     patch = {

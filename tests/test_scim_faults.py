@@ -109,7 +109,7 @@ def content(url: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without etag", "scim with nothing"])
-def test_each_answer_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
+def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
     """Row 12: everything that is asked is answered only when it is asked for the second time."""
     calm, url = tenant(server(profile)), tenant(server(profile))
     lost: Counter[str] = Counter()
@@ -147,7 +147,7 @@ def walk(desk: Desk) -> list[Receipt]:
     return receipts
 
 
-def test_an_account_made_by_a_call_whose_answer_was_lost_is_finished_also_without_our_schemas(
+def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
     no_pauses: None,
 ) -> None:
     """Row 12: externalId says by whom he was made."""
@@ -197,7 +197,7 @@ def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Itera
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
-def test_who_writes_between_our_reading_and_our_writing_is_not_written_over(profile: str) -> None:
+def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
     """Row 10: If-Match."""
     url = tenant(server(profile))
     with opened(url) as other:
@@ -214,7 +214,7 @@ def test_who_writes_between_our_reading_and_our_writing_is_not_written_over(prof
         assert not theirs.find("bob").is_administrator
 
 
-def test_two_who_create_the_same_person_or_company_make_one() -> None:
+def test_concurrent_creations_make_one_user_or_company() -> None:
     """R1, R13: whoever comes second finds it as wanted, or in conflict."""
     for ours in (True, False):
         url = tenant(server("scim", ours=ours))
@@ -234,7 +234,7 @@ def test_two_who_create_the_same_person_or_company_make_one() -> None:
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
-def test_members_that_somebody_else_adds_meanwhile_stay(profile: str) -> None:
+def test_members_added_meanwhile_are_kept(profile: str) -> None:
     """Each membership is written by itself; where the whole group must be written, it is read again."""
     url = tenant(server(profile))
     with opened(url) as other:
@@ -258,7 +258,7 @@ def test_members_that_somebody_else_adds_meanwhile_stay(profile: str) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_server_that_breaks_down_before_or_after_a_write_is_asked_what_it_did(after: bool) -> None:
+def test_outcome_is_read_after_a_server_error(after: bool) -> None:
     """Row 13: HTTP 500 says nothing of whether it took effect."""
     calm, url = tenant(server("scim")), tenant(server("scim"))
     broken: Counter[str] = Counter()
@@ -296,7 +296,7 @@ def refusing(url: str, status: int, where: str) -> Any:
 
 
 @pytest.mark.parametrize("status", [400, 403, 500])
-def test_what_a_server_refuses_fails_alone_and_is_told_in_its_words(status: int) -> None:
+def test_refused_step_fails_alone_with_the_server_text(status: int) -> None:
     url = tenant(server("scim"))
     with opened(url) as portal:
         furnished(portal)
@@ -306,7 +306,7 @@ def test_what_a_server_refuses_fails_alone_and_is_told_in_its_words(status: int)
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["with our schemas", "without"])
-def test_a_step_refused_in_its_middle_is_planned_again_from_what_it_left(ours: bool) -> None:
+def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
     """Nobody takes it for one that was cut off, and whom it was creating is in nobody's way (R5)."""
     url = tenant(server("scim", ours=ours))
     with opened(url) as portal:
@@ -341,9 +341,7 @@ def is_join(asked: Asked) -> bool:
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
-def test_whom_a_broken_server_made_a_member_all_the_same_leaves_no_member_behind(
-    profile: str, no_pauses: None
-) -> None:
+def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: str, no_pauses: None) -> None:
     """HTTP 500 says nothing of whether he has joined: the groups are asked before he is taken away."""
     url = tenant(server(profile))
     with opened(url) as portal:
@@ -363,7 +361,7 @@ def test_whom_a_broken_server_made_a_member_all_the_same_leaves_no_member_behind
     assert sorted(len(one["members"]) for one in everything(url, "Groups")) == before
 
 
-def test_a_newcomer_refused_in_the_middle_holds_up_nobody_and_is_welcomed_later(
+def test_creation_refused_in_the_middle_blocks_no_other_and_is_welcomed_later(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """R5: an account without a company would block every later plan of the whole workspace."""
@@ -387,7 +385,7 @@ def test_a_newcomer_refused_in_the_middle_holds_up_nobody_and_is_welcomed_later(
 
 
 @pytest.mark.parametrize("status", [403, 500])
-def test_a_step_that_a_server_takes_neither_to_its_end_nor_back_is_finished_by_the_next_run(
+def test_step_neither_finished_nor_withdrawn_is_finished_by_the_next_run(
     status: int,
     memory_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -419,7 +417,7 @@ def test_a_step_that_a_server_takes_neither_to_its_end_nor_back_is_finished_by_t
         assert nothing_to_do(folder, capsys)
 
 
-def test_a_company_that_somebody_deletes_meanwhile_is_left_and_cannot_be_joined() -> None:
+def test_company_deleted_meanwhile_is_left_and_cannot_be_joined() -> None:
     url = tenant(server("scim"))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -437,7 +435,7 @@ def test_a_company_that_somebody_deletes_meanwhile_is_left_and_cannot_be_joined(
         assert desk.find("ann").companies == desk.find("bob").companies == {"1"}
 
 
-def test_an_address_that_belongs_to_somebody_who_is_not_shown_is_not_taken() -> None:
+def test_address_of_a_hidden_user_is_not_taken() -> None:
     """R1: the server's own rule, also for accounts that are no client accesses."""
     url = tenant(server("scim"))
     with opened(url) as portal:
@@ -488,7 +486,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
     ],
     ids=["create", "dossiers", "move", "demoting move"],
 )
-def test_a_step_cut_off_at_any_write_is_seen_as_it_ends_and_is_finished_by_the_next_run(
+def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row 1, for the steps that take several requests: at each of them, before and after."""
@@ -578,7 +576,7 @@ def check_that_nobody_sees_too_much(url: str, step: Step) -> None:
         assert people["bob@example.fr"]["id"] not in members["2"]
 
 
-def test_a_step_that_was_cut_off_and_is_then_refused_is_taken_back_and_planned_anew(
+def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1: no traceback, and no welcome for whom there is no account."""
@@ -609,7 +607,7 @@ def test_a_step_that_was_cut_off_and_is_then_refused_is_taken_back_and_planned_a
         assert nothing_to_do(folder, capsys)
 
 
-def test_a_change_of_somebody_whose_creation_was_cut_off_is_made_in_the_run_that_finishes_it(
+def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 1: what was read before he was finished is not what the rest of the plan is held against."""
@@ -629,7 +627,7 @@ def test_a_change_of_somebody_whose_creation_was_cut_off_is_made_in_the_run_that
 
 
 @pytest.mark.parametrize("theirs", ["finished", "taken back"])
-def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> None:
+def test_announcement_of_another_run_is_kept(theirs: str) -> None:
     """Another run ended the step for us, and is in the middle of its own when our last write is due."""
     url = tenant(server("scim"))
     with opened(url) as portal:
@@ -668,7 +666,7 @@ def test_what_another_run_announces_meanwhile_stays_announced(theirs: str) -> No
 
 
 @pytest.mark.timeout(120)
-def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
+def test_run_killed_at_any_write_is_finished_by_running_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rows 1 and 12: SIGKILL before and after each writing request; every newcomer has one welcome."""
@@ -719,7 +717,7 @@ def test_a_run_killed_at_any_write_is_finished_by_running_it_again(
     assert at > 14
 
 
-def test_a_client_that_slept_while_another_took_over_sends_nobody_a_second_welcome(
+def test_suspended_run_sends_no_second_welcome_after_another_took_over(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Row 8: no lease there fences it out, but the ledger does, and versions keep what was written."""

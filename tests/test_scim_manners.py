@@ -92,7 +92,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("words", PEOPLE.values(), ids=PEOPLE)
-def test_the_same_story_on_servers_of_every_manner(words: dict[str, Any], memory_path: Path) -> None:
+def test_same_run_on_servers_of_every_variant(words: dict[str, Any], memory_path: Path) -> None:
     with manners(**words) as server:
         strangers = [
             server.write("Users", {"schemas": [f"{CORE}User"], "userName": "svc-backup"}),
@@ -147,7 +147,7 @@ def nothing_to_do(folder: Path) -> bool:
 # --- lists ---
 
 
-def test_a_list_that_grows_at_its_end_while_it_is_read_is_read_to_its_end() -> None:
+def test_list_that_grows_while_read_is_read_to_its_end() -> None:
     """Whoever comes there moves nobody, and is read as well; there may be one with every page."""
     with manners(page=3) as server, opened(server.url) as portal:
 
@@ -162,7 +162,9 @@ def test_a_list_that_grows_at_its_end_while_it_is_read_is_read_to_its_end() -> N
 
 
 @pytest.mark.parametrize("counted", [True, False])
-def test_a_server_may_list_so_many_and_no_more(counted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listed_resources_are_limited_at_n_and_n_plus_1(
+    counted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(limits, "MAX_LISTED", 6)
     with manners(page=3, lying=not counted) as server, opened(server.url) as portal:
         for _ in range(6):
@@ -173,7 +175,7 @@ def test_a_server_may_list_so_many_and_no_more(counted: bool, monkeypatch: pytes
             portal.snapshot()
 
 
-def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(
+def test_group_of_all_users_is_read_without_members(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with manners() as server, opened(server.url) as portal:
@@ -190,7 +192,7 @@ def test_somebody_else_s_group_with_everybody_in_it_is_in_nobody_s_way(
 # --- versions ---
 
 
-def test_what_somebody_else_writes_meanwhile_stays_also_where_versions_stand_in_headers_alone() -> None:
+def test_versions_in_headers_alone_guard_concurrent_writes() -> None:
     """RFC 7644, section 3.14: ``meta.version`` is a should."""
     with manners(version="") as server, opened(server.url) as portal:
         desk = Desk(portal)
@@ -211,9 +213,7 @@ def test_what_somebody_else_writes_meanwhile_stays_also_where_versions_stand_in_
 @pytest.mark.parametrize(
     ("words", "guarded"), [({"version": ""}, True), ({"version": "", "header": ""}, False)]
 )
-def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without(
-    words: dict[str, Any], guarded: bool
-) -> None:
+def test_versions_are_assumed_until_a_resource_has_none(words: dict[str, Any], guarded: bool) -> None:
     with manners(says={"etag": {"supported": True}}, **words) as server, opened(server.url) as portal:
         portal.snapshot()
         assert portal.capabilities().versions
@@ -221,7 +221,7 @@ def test_a_server_is_believed_to_have_versions_until_it_shows_a_resource_without
         assert portal.capabilities().versions is guarded
 
 
-def test_a_server_that_does_not_know_its_own_versions_again_is_named() -> None:
+def test_server_that_rejects_its_own_versions_is_named() -> None:
     """Weak ones, compared strongly (RFC 9110, section 13.1.1): nobody is changing anything."""
     with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
         with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as told:
@@ -233,7 +233,7 @@ def test_a_server_that_does_not_know_its_own_versions_again_is_named() -> None:
 
 
 @pytest.mark.parametrize("patch", [True, False], ids=["PATCH", "PUT"])
-def test_a_server_that_never_tells_members_is_named_and_no_group_is_emptied(patch: bool) -> None:
+def test_server_without_members_is_named_and_no_group_is_emptied(patch: bool) -> None:
     with manners(patch=patch) as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -248,7 +248,7 @@ def test_a_server_that_never_tells_members_is_named_and_no_group_is_emptied(patc
         assert server.find("Groups", "Company 1")["members"] == members
 
 
-def test_a_member_who_is_not_told_where_the_whole_group_was_written_is_no_success() -> None:
+def test_put_of_a_group_without_returned_members_is_no_success() -> None:
     with manners(patch=False, shown=without_members) as server, opened(server.url) as portal:
         desk = Desk(portal)
         told = desk.create(user("ann"), "key")
@@ -271,7 +271,7 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 
 
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
-def test_whom_a_server_makes_without_what_he_is_is_taken_away_again_and_told(speaks: bool) -> None:
+def test_account_created_without_required_fields_is_deleted_and_reported(speaks: bool) -> None:
     """A standard user in his stead would have all who follow refused (R2), and a letter."""
     with (
         manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
@@ -293,9 +293,7 @@ def test_whom_a_server_makes_without_what_he_is_is_taken_away_again_and_told(spe
         (COMPANY, EditCompany("1", "Company 1", "732829320"), "number"),
     ],
 )
-def test_a_change_that_a_server_says_yes_to_and_does_not_keep_has_failed(
-    dropped: str, step: Step, thing: str
-) -> None:
+def test_accepted_change_that_is_not_stored_has_failed(dropped: str, step: Step, thing: str) -> None:
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -308,7 +306,7 @@ def test_a_change_that_a_server_says_yes_to_and_does_not_keep_has_failed(
 # --- what is refused ---
 
 
-def test_a_mark_that_a_server_refuses_holds_up_neither_a_newcomer_s_welcome_nor_a_closing() -> None:
+def test_refused_billing_end_blocks_neither_welcome_nor_closing() -> None:
     """R15's mark is for whoever bills; the user's own write has been done by then."""
 
     def refuses(asked: Asked) -> int:

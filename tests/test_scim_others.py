@@ -17,7 +17,7 @@ from provisioner.planning.steps import EditApps, EditCompanies, EditProfile, Set
 from provisioner.portals.scim.schema import COMPANY, USER
 
 
-def test_a_group_is_no_company_by_somebody_else_s_name_for_it_where_our_numbers_have_a_place() -> None:
+def test_external_id_is_no_number_where_the_extension_has_one() -> None:
     """Identity systems put their own keys into ``externalId`` of each group that they bring along."""
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
@@ -43,7 +43,7 @@ THEIRS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-def test_what_others_hold_beside_ours_is_neither_read_nor_lost() -> None:
+def test_values_of_other_programs_are_neither_read_nor_lost() -> None:
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -81,7 +81,7 @@ def test_what_others_hold_beside_ours_is_neither_read_nor_lost() -> None:
         ("06 12 34 56 78", "06 12 34 56 78"),
     ],
 )  # fmt: skip
-def test_a_phone_is_a_phone_however_it_is_written(written: str, read: str) -> None:
+def test_phone_is_read_in_any_notation(written: str, read: str) -> None:
     """RFC 7643, section 4.1.2, has servers keep them as RFC 3966 writes them."""
     with manners() as server, opened(server.url) as portal:
         phones = [{"type": "work", "value": written}]
@@ -94,7 +94,7 @@ def test_a_phone_is_a_phone_however_it_is_written(written: str, read: str) -> No
 # --- names ---
 
 
-def test_a_place_may_be_spelled_as_one_likes() -> None:
+def test_attribute_paths_are_case_insensitive() -> None:
     """RFC 7643, section 2.1."""
     wishes = {"type": "usertype", "billed": f"{USER.upper()}:BILLEDCOMPANY", "phone": "NAME.HonorificPrefix"}
     with manners() as server, opened(server.url, scim=wishes) as portal:
@@ -110,7 +110,7 @@ ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 
 
 @pytest.mark.parametrize("silent", ["/Schemas", "/ResourceTypes", "/Schemas /ResourceTypes"])
-def test_where_a_server_does_not_say_what_it_has_a_place_is_taken_at_its_word(silent: str) -> None:
+def test_override_is_trusted_without_schemas(silent: str) -> None:
     def refuses(asked: Asked) -> int:
         return 404 if asked.path.removeprefix("/v2") in silent.split() else 0
 
@@ -125,7 +125,7 @@ def test_where_a_server_does_not_say_what_it_has_a_place_is_taken_at_its_word(si
         assert portal.capabilities().receipts is (silent != "/Schemas /ResourceTypes")
 
 
-def test_where_a_server_says_what_it_has_a_place_that_it_does_not_name_is_refused() -> None:
+def test_override_outside_of_the_schemas_is_refused() -> None:
     wishes = {"billed": "urn:example:User:costCenter"}
     with (
         manners() as server,
@@ -142,7 +142,7 @@ def test_where_a_server_says_what_it_has_a_place_that_it_does_not_name_is_refuse
         {"billed": "id"}, {"billed": "externalId"}, {"number": "members"}, {"phone": "schemas"},
     ],
 )  # fmt: skip
-def test_what_holds_something_else_is_no_place(wish: dict[str, str]) -> None:
+def test_override_to_a_reserved_attribute_is_refused(wish: dict[str, str]) -> None:
     with (
         manners() as server,
         opened(server.url, scim=wish) as portal,

@@ -39,7 +39,7 @@ NOBODY = {"totalResults": 0, "Resources": None}
 """A list of nothing; null is the same as absent (RFC 7643, section 2.5)."""
 
 
-def test_a_server_that_says_nothing_of_itself_is_taken_for_the_least() -> None:
+def test_server_without_a_description_has_the_fewest_features() -> None:
     answers = {"/Users": NOBODY, "/Groups": NOBODY}
     with http_server(scripted(answers)) as bare, opened(f"{bare.url}/v2") as portal:
         can = portal.capabilities()
@@ -72,7 +72,7 @@ FULL = state(
         ({}, "HTTP 404 to /Users: No such thing"),
     ],
 )
-def test_a_server_that_talks_nonsense_gets_a_sentence(answers: dict[str, Any], sentence: str) -> None:
+def test_nonsense_from_a_server_ends_in_a_sentence(answers: dict[str, Any], sentence: str) -> None:
     with (
         http_server(scripted(answers)) as strange,
         opened(f"{strange.url}/v2") as portal,
@@ -81,7 +81,7 @@ def test_a_server_that_talks_nonsense_gets_a_sentence(answers: dict[str, Any], s
         portal.snapshot()
 
 
-def test_a_listing_that_never_stands_still_is_given_up() -> None:
+def test_list_that_changes_constantly_ends_in_a_sentence() -> None:
     turn = itertools.count(60)
 
     def users(asked: Asked) -> Any:
@@ -99,7 +99,7 @@ def test_a_listing_that_never_stands_still_is_given_up() -> None:
 
 
 @pytest.mark.parametrize("comes", [False, True], ids=["goes", "goes, and another comes"])
-def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again(comes: bool) -> None:
+def test_list_with_a_deletion_between_pages_is_read_again(comes: bool) -> None:
     """All that follow move up by one, so that one of them is on neither page."""
     people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
     asked_before: list[str] = []
@@ -123,7 +123,7 @@ def test_a_listing_from_which_somebody_goes_between_two_pages_is_read_again(come
 
 
 @pytest.mark.parametrize("page", [1, 2, 3])
-def test_a_server_that_gives_hardly_anything_a_page_is_read_to_its_end(page: int) -> None:
+def test_server_with_tiny_pages_is_read_to_its_end(page: int) -> None:
     people = [{"id": f"{number}", "userName": f"u{number}@example.fr"} for number in range(7)]
 
     def users(asked: Asked) -> Any:
@@ -154,7 +154,7 @@ JSON = st.recursive(
     st.dictionaries(st.sampled_from(NAMES), JSON),
     st.dictionaries(st.sampled_from(PARTS), JSON),
 )
-def test_whatever_a_resource_holds_it_is_read_and_written_without_a_traceback(
+def test_any_resource_is_read_and_written_without_a_traceback(
     held: dict[str, Any], extension: dict[str, Any]
 ) -> None:
     places = AttributeMap({}, Schemas({}, frozenset((USER, COMPANY))), ["Scan"])

@@ -16,17 +16,17 @@ from provisioner.embedded.server.routes import BY_NAME, ROUTES
 PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"
 
 
-def test_the_published_document_is_the_tables_own_byte_for_byte() -> None:
+def test_published_openapi_document_equals_the_generated_one() -> None:
     compare_with_golden(PUBLISHED, json.dumps(openapi(), ensure_ascii=False, indent=2) + "\n")
 
 
-def test_every_endpoint_that_clients_know_is_in_the_table_once_and_has_a_handler() -> None:
+def test_each_endpoint_has_one_operation_and_one_handler() -> None:
     assert [entry.name for entry in ROUTES] == list(ENDPOINTS)
     assert HANDLERS.keys() == BY_NAME.keys() - {"token"}
     assert len({(entry.method, entry.path) for entry in ROUTES}) == len(ROUTES)
 
 
-def test_what_changes_something_needs_the_scope_to_write() -> None:
+def test_operations_that_write_need_the_write_scope() -> None:
     for entry in ROUTES:
         if entry.path.startswith("/v1/"):
             assert entry.access == ("portal.read" if entry.method == "GET" else "portal.write"), entry.name
@@ -34,7 +34,7 @@ def test_what_changes_something_needs_the_scope_to_write() -> None:
             assert entry.access == "", entry.name
 
 
-def test_the_document_names_the_headers_that_come_and_takes_what_the_service_ignores() -> None:
+def test_document_lists_response_headers_and_ignored_form_fields() -> None:
     document = openapi()
     made = document["paths"]["/v1/users"]["post"]["responses"]
     assert made["201"]["headers"].keys() == {"ETag", "Location"}

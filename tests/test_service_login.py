@@ -48,7 +48,7 @@ def portal(served: Served, token: str) -> httpx2.Response:
     return httpx2.get(f"{served.url}/v1/portal", headers={"Authorization": f"Bearer {token}"})
 
 
-def test_a_client_logs_in_by_basic_or_by_form_and_the_answer_is_kept_nowhere(served: Served) -> None:
+def test_client_logs_in_by_basic_or_form_and_the_response_is_not_cached(served: Served) -> None:
     client = served.clients["partner"]
     by_form = httpx2.post(
         f"{served.url}/oauth/token",
@@ -66,7 +66,7 @@ def test_a_client_logs_in_by_basic_or_by_form_and_the_answer_is_kept_nowhere(ser
         assert about.json()["operator"] == "partner"
 
 
-def test_a_wrong_secret_and_an_unknown_client_are_told_alike(served: Served) -> None:
+def test_wrong_secret_and_unknown_client_get_the_same_error(served: Served) -> None:
     known = served.clients["partner"]
     answers = [
         httpx2.post(f"{served.url}/oauth/token", data={"grant_type": "client_credentials"}, auth=pair)
@@ -78,7 +78,7 @@ def test_a_wrong_secret_and_an_unknown_client_are_told_alike(served: Served) -> 
     assert answers[0].headers["www-authenticate"].startswith("Basic ")
 
 
-def test_what_is_asked_wrongly_is_told_as_the_standard_has_it(served: Served) -> None:
+def test_malformed_token_requests_get_the_errors_of_rfc_6749(served: Served) -> None:
     client = served.clients["reader"]
     url, auth = f"{served.url}/oauth/token", (client.id, client.secret)
     credentials = {"client_id": client.id, "client_secret": client.secret}
@@ -102,7 +102,7 @@ def test_what_is_asked_wrongly_is_told_as_the_standard_has_it(served: Served) ->
         assert (answer.status_code, answer.json()["error"]) == (status, error), request
 
 
-def test_a_token_may_do_less_than_its_client(served: Served) -> None:
+def test_token_may_have_fewer_scopes_than_its_client(served: Served) -> None:
     with served.api("administrator", "portal.read") as narrow:
         assert narrow.get("/v1/portal").json()["scopes"] == ["portal.read"]
         refused = narrow.post("/v1/companies", json={"number": "narrow", "name": "Narrow"})
@@ -112,7 +112,7 @@ def test_a_token_may_do_less_than_its_client(served: Served) -> None:
         assert blind.get("/v1/users").status_code == 403
 
 
-def test_a_token_expires(tmp_path: Path) -> None:
+def test_token_expires(tmp_path: Path) -> None:
     with serving(tmp_path, "--token-seconds", "60", now=NOW) as served:
         token = served.token()
         served.set_clock(NOW + timedelta(seconds=59))
@@ -125,7 +125,7 @@ def test_a_token_expires(tmp_path: Path) -> None:
         assert portal(served, served.token()).status_code == 200
 
 
-def test_a_disabled_client_is_out_with_its_tokens(served: Served) -> None:
+def test_tokens_of_a_disabled_client_are_refused(served: Served) -> None:
     with closing(served.portal()) as direct:
         clients = ApiClients(direct)
         client, secret = clients.add("soon gone", clients.all()[0].role, frozenset({"portal.read"}), NOW)
@@ -147,7 +147,7 @@ def test_a_disabled_client_is_out_with_its_tokens(served: Served) -> None:
     assert portal(served, token).status_code == 401
 
 
-def test_no_token_no_answer(served: Served) -> None:
+def test_request_without_a_valid_token_is_refused(served: Served) -> None:
     for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "x"}):
         answer = httpx2.get(f"{served.url}/v1/portal", headers=headers)
         assert answer.status_code == 401
@@ -156,7 +156,7 @@ def test_no_token_no_answer(served: Served) -> None:
         assert portal(served, token).status_code == 401
 
 
-def test_the_database_holds_nothing_that_opens_the_portal(served: Served) -> None:
+def test_database_contains_no_secret_and_no_token(served: Served) -> None:
     token = served.token("partner")
     content = b"".join(path.read_bytes() for path in served.folder.glob("portal.db*"))
     for secret in (token, *(client.secret for client in served.clients.values())):
@@ -164,7 +164,7 @@ def test_the_database_holds_nothing_that_opens_the_portal(served: Served) -> Non
         assert base64.urlsafe_b64decode(secret + "=") not in content
 
 
-def test_a_token_outlives_the_process_that_gave_it(tmp_path: Path) -> None:
+def test_token_is_valid_after_a_restart_of_the_service(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         token = served.token()
         assert served.stop() == 0
@@ -185,7 +185,7 @@ fields = st.sampled_from(["grant_type", "scope", "client_id", "client_secret", "
     media=st.sampled_from(["application/x-www-form-urlencoded", "application/json", "text/plain", ""]),
     known=st.booleans(),
 )
-def test_the_token_endpoint_gives_nothing_without_the_secret(
+def test_token_endpoint_reveals_nothing_without_the_secret(
     served: Served,
     web: httpx2.Client,
     form: list[tuple[str, str]],
@@ -208,7 +208,7 @@ def test_the_token_endpoint_gives_nothing_without_the_secret(
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_failed_log_ins_are_slowed_down_by_address(tmp_path: Path) -> None:
+def test_failed_log_ins_are_limited_by_address(tmp_path: Path) -> None:
     with serving(tmp_path, "--failed-logins", "3") as served:
         wrong = [
             httpx2.post(

@@ -52,7 +52,7 @@ def found_a_company(api: httpx2.Client) -> None:
     assert api.put("/v1/companies/1/billing", json=billing, headers={"If-Match": '"1"'}).status_code == 200
 
 
-def test_rights_rules_versions_keys_pages_and_links_are_as_on_sqlite(served: Served) -> None:
+def test_service_on_postgresql_behaves_as_on_sqlite(served: Served) -> None:
     with served.api() as api, served.api("collaborator") as collaborator:
         found_a_company(api)
         made = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "k1"})
@@ -117,7 +117,7 @@ def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: P
         assert other.stop() == 0
 
 
-def test_while_the_database_is_dead_it_says_so_and_then_it_goes_on(
+def test_service_answers_503_while_the_database_is_down_and_then_recovers(
     served: Served, postgres: PostgresServer
 ) -> None:
     """Rows 1 and 12: what got no answer is asked again with its key, and is done once."""
@@ -148,9 +148,7 @@ def test_while_the_database_is_dead_it_says_so_and_then_it_goes_on(
             assert time.monotonic() < until
 
 
-def test_a_database_killed_under_a_crowd_does_each_step_once(
-    served: Served, postgres: PostgresServer
-) -> None:
+def test_database_killed_under_load_applies_each_step_once(served: Served, postgres: PostgresServer) -> None:
     """Row 3, with PostgreSQL in the place of the service."""
     with served.api() as api:
         found_a_company(api)
@@ -180,7 +178,7 @@ def test_a_database_killed_under_a_crowd_does_each_step_once(
 
 
 @pytest.mark.parametrize("victim", ["client", "service", "database"])
-def test_a_run_under_which_one_of_the_three_is_killed_is_finished_by_running_it_again(
+def test_run_is_finished_by_running_again_after_any_process_is_killed(
     victim: str,
     memory_path: Path,
     postgres: PostgresServer,

@@ -64,7 +64,7 @@ def program(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 # --- from nothing ---
 
 
-def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
+def test_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     served = Served(tmp_path, "sqlite:///portal.db", {})
     served.start()
     try:
@@ -99,7 +99,7 @@ def test_an_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     assert oct((tmp_path / "portal.db").stat().st_mode)[-3:] == "600"
 
 
-def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
+def test_serve_takes_portal_and_terms_from_the_workspace(tmp_path: Path) -> None:
     folder = copy_sample(tmp_path / "firm")
     added = program(folder, "api-client", "add", "ci", "--role", "partner", "--read-only", "--json")
     client = json.loads(added.stdout)
@@ -127,7 +127,7 @@ def test_a_workspace_gives_its_portal_and_its_terms(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("list",), ("disable", "ci")])
-def test_whoever_looks_at_clients_makes_no_portal(
+def test_listing_or_disabling_clients_creates_no_portal(
     tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A word mistyped would look like a portal that nobody may log in to."""
@@ -136,7 +136,7 @@ def test_whoever_looks_at_clients_makes_no_portal(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_clients_are_listed_and_shut_out(shell: Shell) -> None:
+def test_clients_are_listed_and_disabled(shell: Shell) -> None:
     added = shell("api-client", "add", "runner one", "--role", "customer_manager")
     assert added.code == 0
     assert "export PROVISIONER_PORTAL_SECRET=" in added.out
@@ -167,7 +167,7 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_what_cannot_be_served_is_told_in_a_sentence(
+def test_what_cannot_be_served_ends_in_a_sentence(
     tmp_path: Path, taken: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "noise.pem").write_text("noise")
@@ -204,7 +204,7 @@ def test_what_cannot_be_served_is_told_in_a_sentence(
         assert said.out == ""
 
 
-def test_without_its_extra_it_says_what_to_install(
+def test_serve_without_its_extra_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
@@ -216,7 +216,7 @@ def test_without_its_extra_it_says_what_to_install(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_speaks_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
+def test_service_speaks_tls_with_the_given_certificate(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(tmp_path / "service.pem")
@@ -236,7 +236,7 @@ def test_it_speaks_tls_with_the_certificate_it_is_given(tmp_path: Path) -> None:
         assert served.stop() == 0
 
 
-def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> None:
+def test_behind_a_proxy_the_client_address_is_the_one_the_proxy_saw(tmp_path: Path) -> None:
     with serving(tmp_path, "--behind-proxy", "--failed-logins", "1") as served:
 
         def attempt(seen: str) -> int:
@@ -258,7 +258,7 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(tmp_path: Path) -> Non
         assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
 
 
-def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
+def test_last_of_several_x_forwarded_for_headers_counts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
@@ -285,7 +285,7 @@ def test_behind_a_proxy_that_adds_a_line_of_its_own_the_last_one_counts(
 # --- the end ---
 
 
-def test_a_polite_end_finishes_what_is_in_hand(tmp_path: Path) -> None:
+def test_sigterm_finishes_the_requests_under_way(tmp_path: Path) -> None:
     with serving(tmp_path) as served:
         body = json.dumps({"number": "1", "name": "In hand"}).encode()
         head = (
@@ -327,7 +327,7 @@ def _await_refusal(port: int) -> None:
     raise AssertionError("it goes on listening")
 
 
-def test_an_end_in_the_middle_of_a_crowd_loses_no_answer(tmp_path: Path) -> None:
+def test_sigterm_under_load_loses_no_response(tmp_path: Path) -> None:
     """Whoever got an answer got what was done; whoever got none finds nothing done, or all of it."""
     answered: dict[str, int] = {}
     begun = threading.Event()
@@ -389,7 +389,7 @@ STEPS: Sequence[tuple[str, str, dict[str, Any], int]] = [
 ]
 
 
-def test_a_service_killed_again_and_again_does_each_step_once(tmp_path: Path) -> None:
+def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> None:
     """Rows 1 to 3: killed at one boundary after the other; the client asks again with the same key."""
     served = prepare(tmp_path)
     served.start()
@@ -442,7 +442,7 @@ def test_a_service_killed_again_and_again_does_each_step_once(tmp_path: Path) ->
 # --- what it tells ---
 
 
-def test_neither_log_nor_talk_has_a_name_an_address_or_a_secret(tmp_path: Path) -> None:
+def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -> None:
     """Row 27: canaries in whatever a request can hold."""
     canary = "canary7f3a"
     with serving(tmp_path, now=NOW) as served, served.api() as api:
@@ -509,7 +509,7 @@ class _Away:
         return (lambda: None) if name == "close" else trouble
 
 
-def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -> None:
+def test_response_is_503_without_details_while_the_database_is_away() -> None:
     async def ask() -> list[httpx2.Response]:
         away = cast(Any, _Away())
         service = Service(lambda: away, away, lambda: NOW, time.monotonic)
@@ -540,7 +540,7 @@ def test_while_the_database_is_away_the_answer_is_503_and_says_nothing_of_it() -
     assert healthy.status_code == 200
 
 
-def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Path) -> None:
+def test_response_is_503_until_a_removed_database_file_is_back(tmp_path: Path) -> None:
     served = prepare(tmp_path)
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     minutes = count(step=60)
@@ -574,7 +574,7 @@ def test_a_service_whose_file_was_removed_says_so_until_it_is_back(tmp_path: Pat
         assert asyncio.run(ask(opened, clients)) == [200, 201, 200]
 
 
-def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) -> None:
+def test_reads_are_answered_while_another_process_writes(tmp_path: Path) -> None:
     """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
     served = prepare(tmp_path)
     clients = WriterPortal(served.portal)
@@ -609,7 +609,7 @@ def test_while_somebody_else_writes_whoever_reads_is_answered(tmp_path: Path) ->
     clients.close()
 
 
-def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
     served = prepare(tmp_path)
     clients = WriterPortal(served.portal)
 
@@ -627,7 +627,7 @@ def test_a_client_that_logs_in_too_often_is_told_when_to_come_again(tmp_path: Pa
     clients.close()
 
 
-def test_a_long_body_is_read_while_others_are_answered(
+def test_long_body_is_parsed_outside_of_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand addresses of staff are not looked at in an instant."""
@@ -671,7 +671,7 @@ def _form(served: Served) -> dict[str, str]:
     return {"grant_type": "client_credentials", "client_id": id_, "client_secret": secret}
 
 
-def test_a_portal_that_is_busy_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_busy_portal_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.01)
     served = prepare(tmp_path)
     opened: list[SqlPortal] = []
@@ -699,7 +699,7 @@ def _coming() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
+def test_body_that_does_not_arrive_gets_408() -> None:
     sent: list[dict[str, Any]] = []
 
     async def never() -> dict[str, Any]:
@@ -716,7 +716,7 @@ def test_a_body_that_does_not_come_is_not_waited_for_for_ever() -> None:
     assert json.loads(sent[1]["body"])["type"] == "urn:provisioner:problem:timeout"
 
 
-def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+def test_client_that_disconnects_during_its_body_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
     async def gone() -> dict[str, Any]:
         return {"type": "http.disconnect"}
 
@@ -739,7 +739,7 @@ def test_who_leaves_in_the_middle_of_his_body_is_no_defect(capsys: pytest.Captur
         ("POST", "/oauth/token", 400),
     ],
 )
-def test_strangers_who_ask_too_much_are_told_when_to_come_again(
+def test_requests_without_a_token_are_limited_by_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, path: str, usual: int
 ) -> None:
     monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
@@ -770,7 +770,7 @@ def test_strangers_who_ask_too_much_are_told_when_to_come_again(
     assert others == [200, 200, 200]
 
 
-def test_a_reader_of_the_log_who_does_not_read_stops_nobody() -> None:
+def test_access_log_that_is_not_read_delays_no_request() -> None:
     reading, writing = os.pipe()
     read: list[str] = []
     with os.fdopen(writing, "w") as stuck:
@@ -803,7 +803,7 @@ class _Disk(StringIO):
         return super().write(text)
 
 
-def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
+def test_access_log_continues_once_the_disk_has_room() -> None:
     disk = _Disk()
     log = AccessLog(disk)
     line: dict[str, Any] = {"method": "GET", "path": "/v1/users", "status": 200, "ms": 1.0, "client": "c"}
@@ -815,7 +815,7 @@ def test_the_log_goes_on_once_its_disk_has_room_again() -> None:
     assert json.loads(disk.getvalue())["endpoint"] == "second"
 
 
-def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> None:
+def test_access_log_continues_on_a_stream_that_failed_before(tmp_path: Path) -> None:
     raw = ResilientStream(tmp_path / "access.log", "w")
     raw.problem = OSError(errno.ENOSPC, "No space left on device")
     with TextIOWrapper(BufferedWriter(raw)) as stream:
@@ -830,7 +830,7 @@ def test_the_log_goes_on_also_where_standard_streams_give_up(tmp_path: Path) -> 
 # --- the writer ---
 
 
-def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -> None:
+def test_damaged_row_fails_only_its_own_step(tmp_path: Path) -> None:
     served = prepare(tmp_path)
     portal = served.portal()
     for number in "12":
@@ -867,7 +867,7 @@ def test_a_damaged_row_costs_whoever_asks_with_it_nothing_more(tmp_path: Path) -
     assert second.verdict is Verdict.ALREADY
 
 
-def test_a_writer_outlives_the_loop_that_nobody_waited_for() -> None:
+def test_writer_survives_a_closed_event_loop() -> None:
     begun, end = threading.Event(), threading.Event()
     writers: list[BatchWriter] = []
 

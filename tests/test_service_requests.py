@@ -123,7 +123,7 @@ def problem(answer: httpx2.Response) -> str:
         (json.dumps({"number": "9", "name": "A" * 101}).encode(), "invalid", "/name"),
     ],
 )
-def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, pointer: str | None) -> None:
+def test_body_is_parsed_strictly(api: httpx2.Client, content: bytes, code: str, pointer: str | None) -> None:
     answer = api.post("/v1/companies", content=content, headers=JSON)
     assert problem(answer) == code, answer.text
     assert answer.status_code == (400 if code == "malformed" else 422)
@@ -131,7 +131,7 @@ def test_a_body_is_read_strictly(api: httpx2.Client, content: bytes, code: str, 
     assert api.get("/v1/companies/9").status_code == 404
 
 
-def test_a_body_is_as_deep_and_as_long_as_may_be_and_no_more() -> None:
+def test_body_depth_and_length_are_limited_at_n_and_n_plus_1() -> None:
     for content, fits in (
         (b'{"extra": ' + b"[" * 7 + b"]" * 7 + b"}", True),
         (b'{"extra": ' + b"[{" * 4 + b"}]" * 4 + b"}", False),
@@ -171,7 +171,7 @@ def test_a_body_is_as_deep_and_as_long_as_may_be_and_no_more() -> None:
         ({"id": "mine"}, "/id"),
     ],
 )
-def test_a_person_is_read_strictly(
+def test_user_fields_are_validated(
     api: httpx2.Client, bakery: str, change: dict[str, Any], pointer: str
 ) -> None:
     answer = api.post("/v1/users", json=person("nobody", **change))
@@ -179,7 +179,7 @@ def test_a_person_is_read_strictly(
     assert answer.json()["pointer"] == pointer
 
 
-def test_what_is_written_takes_the_form_that_a_manifest_gives_it(api: httpx2.Client, bakery: str) -> None:
+def test_written_values_are_normalized_as_in_a_manifest(api: httpx2.Client, bakery: str) -> None:
     """Law 9: what was exported is read again as it was."""
     said = person(
         "x", type="standard", email="Noel@Example.FR", first_name="Noe\u0308l", last_name=" de  La Tour "
@@ -205,7 +205,7 @@ def test_what_is_written_takes_the_form_that_a_manifest_gives_it(api: httpx2.Cli
         ({"staff": ["claire"]}, "/staff/0"),
     ],
 )
-def test_the_firm_s_terms_are_read_as_its_workspace_is(
+def test_terms_are_validated_as_in_the_workspace(
     api: httpx2.Client, change: dict[str, Any], pointer: str
 ) -> None:
     about = api.get("/v1/portal").json()
@@ -215,13 +215,13 @@ def test_the_firm_s_terms_are_read_as_its_workspace_is(
     assert answer.json()["pointer"] == pointer
 
 
-def test_every_misfit_is_told_at_once(api: httpx2.Client) -> None:
+def test_all_faults_of_a_body_are_reported_at_once(api: httpx2.Client) -> None:
     answer = api.post("/v1/companies", json={"number": 1, "name": "", "more": 1})
     told = {answer.json()["pointer"], *(other["pointer"] for other in answer.json()["others"])}
     assert told == {"/number", "/name", "/more"}
 
 
-def test_a_rule_that_refuses_is_named(api: httpx2.Client, bakery: str) -> None:
+def test_violated_rule_is_named(api: httpx2.Client, bakery: str) -> None:
     cases = [
         (api.post("/v1/users", json=person("x", email="Claire@example.fr")), 409, "exists", "R1"),
         (api.post("/v1/users", json=person("x", email="helene@example.com")), 422, "R1", "R1"),
@@ -260,7 +260,7 @@ def test_a_rule_that_refuses_is_named(api: httpx2.Client, bakery: str) -> None:
 # --- versions and keys ---
 
 
-def test_a_read_that_is_known_already_is_not_sent_again(api: httpx2.Client, bakery: str) -> None:
+def test_unchanged_resource_gets_304(api: httpx2.Client, bakery: str) -> None:
     for path in (f"/v1/users/{bakery}", "/v1/companies/1", "/v1/portal"):
         first = api.get(path)
         etag = first.headers["etag"]
@@ -273,9 +273,7 @@ def test_a_read_that_is_known_already_is_not_sent_again(api: httpx2.Client, bake
         assert head.headers["content-length"] == first.headers["content-length"]
 
 
-def test_what_is_told_of_the_portal_is_told_to_whoever_asks(
-    served: Served, api: httpx2.Client, bakery: str
-) -> None:
+def test_etag_of_the_portal_depends_on_the_client(served: Served, api: httpx2.Client, bakery: str) -> None:
     """It names his role and his scopes: what another client was told is not known to this one."""
     known = {"If-None-Match": api.get("/v1/portal").headers["etag"]}
     with served.api(scope="portal.read") as reader, served.api("collaborator") as colleague:
@@ -283,7 +281,7 @@ def test_what_is_told_of_the_portal_is_told_to_whoever_asks(
         assert colleague.get("/v1/portal", headers=known).json()["operator"] == "collaborator"
 
 
-def test_an_application_that_ended_with_the_month_is_another_answer(tmp_path: Path) -> None:
+def test_etag_changes_when_an_application_ends_with_the_month(tmp_path: Path) -> None:
     with serving(tmp_path, now=NOW) as served:
         with served.api() as api:
             api.post("/v1/companies", json={"number": "1", "name": "One"})
@@ -300,7 +298,7 @@ def test_an_application_that_ended_with_the_month_is_another_answer(tmp_path: Pa
     assert later.json()["apps"] == []
 
 
-def test_a_change_names_the_version_that_it_changes(api: httpx2.Client, bakery: str) -> None:
+def test_change_needs_the_current_version_in_if_match(api: httpx2.Client, bakery: str) -> None:
     path = "/v1/companies/1"
     missing = api.put(path, json={"name": "Bakery"})
     assert (missing.status_code, problem(missing)) == (428, "version-missing")
@@ -318,7 +316,7 @@ def test_a_change_names_the_version_that_it_changes(api: httpx2.Client, bakery: 
     assert same.json() == {"verdict": "already", "id": "", "version": 3}
 
 
-def test_the_same_key_gives_the_first_answer_again(api: httpx2.Client, bakery: str) -> None:
+def test_same_key_returns_the_first_response(api: httpx2.Client, bakery: str) -> None:
     key = {"Idempotency-Key": "key-of-marc"}
     body = person("marc", type="standard")
     first = api.post("/v1/users", json=body, headers=key)
@@ -334,7 +332,7 @@ def test_the_same_key_gives_the_first_answer_again(api: httpx2.Client, bakery: s
     assert without.json()["verdict"] == "already"
 
 
-def test_twenty_requests_at_once_with_one_key_have_one_effect(api: httpx2.Client, bakery: str) -> None:
+def test_twenty_concurrent_requests_with_one_key_have_one_effect(api: httpx2.Client, bakery: str) -> None:
     """Row 6 over HTTP."""
 
     def send(_: int) -> tuple[int, str]:
@@ -350,7 +348,7 @@ def test_twenty_requests_at_once_with_one_key_have_one_effect(api: httpx2.Client
     assert [one["email"] for one in everyone].count("zoe@example.fr") == 1
 
 
-def test_pages_follow_one_another_and_the_counter_tells_what_is_new(api: httpx2.Client, bakery: str) -> None:
+def test_pages_have_cursors_and_since_returns_changed_rows(api: httpx2.Client, bakery: str) -> None:
     whole = api.get("/v1/users").json()
     pieces, after = [], 0
     while True:
@@ -372,7 +370,7 @@ def test_pages_follow_one_another_and_the_counter_tells_what_is_new(api: httpx2.
 # --- leases and letters ---
 
 
-def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.Client, bakery: str) -> None:
+def test_higher_fence_takes_the_lease_and_fences_the_earlier_run(api: httpx2.Client, bakery: str) -> None:
     """Row 8 over HTTP."""
 
     def take(holder: str, fence: int) -> httpx2.Response:
@@ -398,7 +396,7 @@ def test_a_higher_number_takes_the_lease_and_fences_the_former_run(api: httpx2.C
     assert "holder" not in api.get("/v1/leases/shared").json()
 
 
-def test_a_number_far_above_the_last_one_would_lock_the_ledger_out(api: httpx2.Client) -> None:
+def test_fence_far_above_the_last_one_is_refused(api: httpx2.Client) -> None:
     def take(fence: int) -> httpx2.Response:
         words = {"owner": "ci", "holder": "first", "fence": fence, "seconds": 60}
         return api.put("/v1/leases/own", json=words)
@@ -410,7 +408,7 @@ def test_a_number_far_above_the_last_one_would_lock_the_ledger_out(api: httpx2.C
     assert take(1_000_005).json()["fence"] == 1_000_005
 
 
-def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client) -> None:
+def test_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client) -> None:
     leases = {}
     for ledger in ("one", "two"):
         words = {"owner": ledger, "holder": ledger, "fence": 1, "seconds": 60}
@@ -436,7 +434,7 @@ def test_a_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client)
 # --- what is beside the point ---
 
 
-def test_other_addresses_methods_and_types_are_problems_too(api: httpx2.Client, bakery: str) -> None:
+def test_unknown_paths_methods_and_types_get_problem_details(api: httpx2.Client, bakery: str) -> None:
     cases = [
         (api.get("/nowhere"), 404, "not-found"),
         (api.get("/v1/users/"), 404, "not-found"),
@@ -463,7 +461,7 @@ def test_other_addresses_methods_and_types_are_problems_too(api: httpx2.Client, 
     assert cases[4][0].headers["allow"] == "GET, HEAD, POST"
 
 
-def test_a_body_of_a_mebibyte_is_read_and_one_byte_more_is_not(api: httpx2.Client) -> None:
+def test_body_of_one_mebibyte_is_accepted_and_one_byte_more_refused(api: httpx2.Client) -> None:
     filling = b'{"number": "8", "name": "Eight"}'
     exact = filling + b" " * (MAX_BODY - len(filling))
     assert api.post("/v1/companies", content=exact, headers=JSON).status_code == 201
@@ -488,7 +486,7 @@ def test_a_body_of_a_mebibyte_is_read_and_one_byte_more_is_not(api: httpx2.Clien
         b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
     ],
 )
-def test_what_is_no_http_is_refused_and_the_line_is_cut(served: Served, content: bytes) -> None:
+def test_invalid_http_gets_400_and_the_connection_is_closed(served: Served, content: bytes) -> None:
     with closing(socket.create_connection(("127.0.0.1", served.port), timeout=10)) as line:
         line.sendall(content)
         answer = b""
@@ -498,7 +496,7 @@ def test_what_is_no_http_is_refused_and_the_line_is_cut(served: Served, content:
     assert b"application/problem+json" in answer
 
 
-def test_a_header_that_decides_something_comes_once(served: Served, api: httpx2.Client) -> None:
+def test_repeated_header_is_refused(served: Served, api: httpx2.Client) -> None:
     token = api.headers["authorization"]
     for name, value in (("Authorization", token), ("If-Match", '"1"'), ("Idempotency-Key", "a")):
         headers = [("Authorization", token), ("If-Match", '"1"'), ("Idempotency-Key", "a"), (name, value)]
@@ -509,7 +507,7 @@ def test_a_header_that_decides_something_comes_once(served: Served, api: httpx2.
 # --- rates ---
 
 
-def test_a_client_that_asks_too_much_is_told_when_to_come_again(tmp_path: Path) -> None:
+def test_requests_of_a_client_are_limited(tmp_path: Path) -> None:
     with serving(tmp_path, "--rate", "2") as served, served.api() as greedy, served.api("reader") as modest:
         answers = [greedy.get("/v1/portal") for _ in range(8)]
         assert [answer.status_code for answer in answers][:4] == [200] * 4
@@ -520,7 +518,7 @@ def test_a_client_that_asks_too_much_is_told_when_to_come_again(tmp_path: Path) 
         assert modest.get("/v1/portal").status_code == 200
 
 
-def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+def test_bucket_allows_its_burst_and_then_its_rate() -> None:
     now = [0.0]
     buckets = TokenBuckets(rate=2, burst=4, now=lambda: now[0])
     assert [buckets.take("a") for _ in range(5)] == [0, 0, 0, 0, 1]
@@ -545,7 +543,7 @@ known = st.sampled_from(sorted(person("a")))
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(known, values, min_size=1, max_size=3))
-def test_a_person_with_anything_in_it_is_refused_or_done(
+def test_any_user_body_is_refused_or_applied(
     api: httpx2.Client, bakery: str, changes: dict[str, Any]
 ) -> None:
     content = json.dumps({**person("odd"), **changes}).encode()
@@ -553,7 +551,7 @@ def test_a_person_with_anything_in_it_is_refused_or_done(
     assert answer.status_code in (200, 201, 400, 409, 422), answer.text
 
 
-def test_a_defect_is_answered_as_a_problem_and_told_without_what_was_sent(
+def test_defect_gets_500_and_a_log_line_without_request_data(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def broken(*_: object) -> None:

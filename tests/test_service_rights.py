@@ -153,7 +153,7 @@ def refusal(entry: Operation, role: Operator, scopes: tuple[str, ...]) -> tuple[
 
 
 @pytest.mark.parametrize("entry", PROTECTED, ids=lambda entry: entry.name)
-def test_a_role_may_what_the_portal_lets_it_and_nothing_else(desk: Desk, entry: Operation) -> None:
+def test_each_role_may_do_exactly_its_operations(desk: Desk, entry: Operation) -> None:
     for number, (role, scopes) in enumerate(CASES):
         before = desk.portal.about().counter
         answer = desk.ask(entry, number)
@@ -168,7 +168,7 @@ def test_a_role_may_what_the_portal_lets_it_and_nothing_else(desk: Desk, entry: 
             assert answer.status_code != 404 or entry.name == "receipt"
 
 
-def test_a_collaborator_creates_users_who_wait(desk: Desk) -> None:
+def test_collaborator_creates_pending_users(desk: Desk) -> None:
     number = CASES.index((Operator.COLLABORATOR, tuple(SCOPES)))
     (entry,) = (entry for entry in ROUTES if entry.name == "create_user")
     answer = desk.ask(entry, number, json=newcomer(number, "to_validate"))
@@ -177,7 +177,7 @@ def test_a_collaborator_creates_users_who_wait(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("entry", PROTECTED, ids=lambda entry: entry.name)
-def test_without_a_token_nothing_is_answered_and_nothing_done(desk: Desk, entry: Operation) -> None:
+def test_request_without_a_token_changes_nothing(desk: Desk, entry: Operation) -> None:
     before = desk.portal.about().counter
     for authorization in ("", "Bearer made-up", "Basic YTpi"):
         headers = {**desk._requests(entry.name, 0).get("headers", {}), "Authorization": authorization}
@@ -187,7 +187,7 @@ def test_without_a_token_nothing_is_answered_and_nothing_done(desk: Desk, entry:
     assert desk.portal.about().counter == before
 
 
-def test_what_needs_no_token_tells_nothing_of_anybody(desk: Desk) -> None:
+def test_public_endpoints_reveal_no_personal_data(desk: Desk) -> None:
     for entry in ROUTES:
         if not entry.access and entry.name != "token":
             answer = httpx2.get(f"{desk.served.url}{entry.path}")

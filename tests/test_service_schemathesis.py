@@ -76,9 +76,7 @@ def token(served: Served) -> str:
 
 @schema.parametrize()
 @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
-def test_whatever_is_asked_is_answered_as_the_document_says(
-    case: Any, served: Served, token: str, people: list[str]
-) -> None:
+def test_responses_conform_to_the_document(case: Any, served: Served, token: str, people: list[str]) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         _aim(case, served.url, headers, people)
@@ -99,7 +97,7 @@ def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> Non
             case.headers.pop(name, None)
 
 
-def test_whatever_is_asked_after_what_was_answered_is_answered_as_the_document_says(
+def test_responses_to_request_sequences_conform_to_the_document(
     served: Served, token: str, people: list[str]
 ) -> None:
     """Ids go from answers into further requests, as schemathesis links them."""

@@ -49,9 +49,9 @@ from provisioner.portals.oauth import (
     rejected_token,
 )
 from provisioner.portals.rest.paths import endpoints_for
-from provisioner.portals.rest.requests import NewTerms, step_request
+from provisioner.portals.rest.requests import TermsRequest, step_request
 from provisioner.portals.rest.responses import (
-    Problem,
+    ProblemDetails,
     read_about,
     read_companies,
     read_holders,
@@ -371,8 +371,8 @@ class RestPortal(LeasedPortal, Portal):
     def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Set the portal's catalogue, mail domains, staff and public address."""
         self._require_writing()
-        row = NewTerms(terms.offers, terms.apps, terms.email_domains, terms.staff, public_url)
-        said = writer(NewTerms)(row)
+        row = TermsRequest(terms.offers, terms.apps, terms.email_domains, terms.staff, public_url)
+        said = writer(TermsRequest)(row)
         self._http.run(self._answer("set_terms", said, statuses=(200, 204)))
 
     # --- requests and refusals ---
@@ -418,7 +418,7 @@ class RestPortal(LeasedPortal, Portal):
             given["Content-Type"] = "application/json"
         return Request(method, path + query, given, said.encode())
 
-    def _sentence(self, problem: Problem, reply: HttpResponse) -> str:
+    def _sentence(self, problem: ProblemDetails, reply: HttpResponse) -> str:
         """The portal's own sentence, preceded by the rule."""
         detail = self._http.redacted(problem.detail) or f"the portal gives no reason (HTTP {reply.status})"
         named = not problem.rule or detail.startswith(f"{problem.rule}:")

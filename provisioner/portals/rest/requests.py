@@ -25,7 +25,7 @@ from provisioner.planning.steps import (
 from provisioner.portal import Call
 
 
-class NewTerms(NamedTuple):
+class TermsRequest(NamedTuple):
     """The body that sets a portal's terms and the base of its activation links."""
 
     offers: frozenset[str]

@@ -48,7 +48,7 @@ class _Links(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ProblemDetails:
     """A refusal (RFC 9457); ``code`` is "" if the portal gives no known one."""
 
     code: str
@@ -88,7 +88,7 @@ def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receip
     return Receipt(key, found.verdict, found.id, found.version)
 
 
-def read_problem(reply: HttpResponse) -> Problem:
+def read_problem(reply: HttpResponse) -> ProblemDetails:
     """Why the portal refuses, as far as the answer says so; never raises."""
     try:
         said = reply.json()
@@ -96,7 +96,7 @@ def read_problem(reply: HttpResponse) -> Problem:
         said = None
     members = said if isinstance(said, dict) else {}
     code, detail, rule = (members.get(name) for name in ("type", "detail", "rule"))
-    return Problem(
+    return ProblemDetails(
         code.removeprefix(URN) if isinstance(code, str) and code.startswith(URN) else "",
         detail if isinstance(detail, str) else "",
         rule if isinstance(rule, str) else "",
