@@ -1,4 +1,4 @@
-"""``provisioner serve`` under the clock that a file holds: ``clocked_service.py FILE serve …``."""
+"""``provisioner serve`` with the time in a file: ``clocked_service.py FILE serve …``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provisioner.commands import serve
 
 
 def main() -> int:
-    """The program, with the file's first word as its time."""
+    """Run the program; its clock reads the first word of the file."""
     file = Path(sys.argv[1])
 
     def clock() -> datetime:

@@ -12,7 +12,7 @@ from provisioner.cli import run
 
 
 def main() -> int:
-    """The program, until its boundary comes."""
+    """Run the program until the n-th boundary."""
     left = int(sys.argv[1])
 
     def checkpoint() -> None:

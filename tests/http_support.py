@@ -1,4 +1,4 @@
-"""A web server that answers exactly what a script says, byte for byte, on loopback."""
+"""A scripted web server on loopback, byte for byte."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CUT = b"\0cut"
-"""Hang up here."""
+"""Close the connection here."""
 
 RESET = b"\0reset"
-"""Hang up here, as who does not care (RST)."""
+"""Reset the connection here (RST)."""
 
 SILENCE = b"\0silence"
-"""Say nothing until the other side gives up."""
+"""Send nothing until the client gives up."""
 
 PAUSE = b"\0pause"
-"""Say nothing for a moment."""
+"""Send nothing for a moment."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Asked:
 
     method: str
     path: str
-    """With its query."""
+    """The path with its query."""
     headers: dict[str, str]
     """By lower-case name."""
     content: bytes
@@ -45,7 +45,7 @@ Answer = Callable[[Asked], bytes | Iterable[bytes]]
 
 
 def reply(status: int = 200, content: object = None, headers: str = "", kind: str = "") -> bytes:
-    """A whole reply: JSON, or the bytes that are given."""
+    """A complete response, with JSON or these bytes."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     kind = kind or ("application/json" if status < 400 else "application/problem+json")
     head = f"HTTP/1.1 {status} So\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
@@ -172,7 +172,7 @@ def _say(line: socket.socket, part: bytes, over: threading.Event, server: Server
 
 
 def forwarded(asked: Asked, port: int) -> bytes:
-    """What the server at this port of the machine answers, whole."""
+    """The complete response of the server at this local port."""
     head = "".join(f"{name}: {said}\r\n" for name, said in asked.headers.items() if name != "connection")
     with socket.create_connection(("127.0.0.1", port)) as line:
         first = f"{asked.method} {asked.path} HTTP/1.1\r\n"

@@ -1,4 +1,4 @@
-"""Portals over HTTP: worlds for the contract suite, behind one real service that all of them share."""
+"""Portals over HTTP for the contract suite, behind one real service that they share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 @cache
 def the_service() -> Served:
-    """One process for all worlds of this one, until it ends."""
+    """One service process for all portals of this test process."""
     memory = Path("/dev/shm")
     folder = TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="provisioner-")
     served = prepare(Path(folder.name), now=NOW, public_url=PUBLIC_URL)
@@ -39,7 +39,7 @@ def the_service() -> Served:
 
 
 def empty(path: Path) -> None:
-    """Another portal in the same file: its clients stay."""
+    """Empty the portal in the same file; its clients remain."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         connection.execute("BEGIN IMMEDIATE")
@@ -52,7 +52,7 @@ def empty(path: Path) -> None:
 
 
 def access(served: Served, role: str = "administrator", **more: object) -> Access:
-    """What a driver is given to open this service."""
+    """The access to this service."""
     words: dict[str, object] = {
         "url": served.url, "root": served.folder, "operator": Operator.COLLABORATOR, "terms": TERMS,
         "public_url": "", "clock": lambda: NOW, "writing": True, "client_id": served.clients[role].id,

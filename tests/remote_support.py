@@ -1,4 +1,4 @@
-"""A firm whose portal is behind a real service, with a relay in between that sees and spoils what passes."""
+"""A firm whose portal is behind a real service, with a relay in between that records and spoils traffic."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
-"""What to answer to the n-th request: the portal's answer comes of calling the third argument."""
+"""The response to the n-th request; calling the third argument gives the portal's own response."""
 
 
 def faithful(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
-    """Nothing is spoilt."""
+    """Pass everything on."""
     return answer()
 
 
@@ -47,25 +47,25 @@ class Firm:
 
     @property
     def users(self) -> dict[str, tuple[str, int]]:
-        """Everybody's status and version, by e-mail."""
+        """Status and version of each user by e-mail."""
         with closing(sqlite3.connect(self.served.folder / "portal.db")) as connection:
             rows = connection.execute("SELECT email, status, version FROM client_user")
             return {email: (status, version) for email, status, version in rows}
 
     @property
     def counter(self) -> int:
-        """How often the portal's content was changed."""
+        """The portal's change counter."""
         with closing(sqlite3.connect(self.served.folder / "portal.db")) as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = 'counter'").fetchone()
             return int(row[0])
 
     @property
     def letters(self) -> Counter[str]:
-        """How many each recipient has."""
+        """The number of letters by recipient."""
         return mailed(self.folder)
 
     def spoilt(self, spoil: Spoil) -> None:
-        """From now on, counted from 1."""
+        """Use this rule from now on; requests are counted from 1."""
         self.count, self.spoil = 0, spoil
 
 
@@ -81,7 +81,7 @@ def settle_workspace(folder: Path, url: str, *, clients: str = TWO_NEWCOMERS) ->
 
 @contextmanager
 def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administrator") -> Iterator[Firm]:
-    """A firm with an empty portal; the relay is faithful until it is told otherwise."""
+    """A firm with an empty portal, and a relay that passes everything on."""
     served = the_service()
     served.set_clock(datetime.now(UTC))
     path = served.folder / "portal.db"

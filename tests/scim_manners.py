@@ -1,4 +1,4 @@
-"""A small SCIM server in this process that has the manners of real ones: each is one word to ``manners``.
+"""A small SCIM server in this process with the variants of real ones: each is one argument of ``manners``.
 
 What servers have in common, scim2-server shows; here stands what one has and another has not.
 """
@@ -32,40 +32,40 @@ def as_it_is(kind: str, one: Resource, listed: bool) -> Resource:
 
 @dataclass
 class Manners:
-    """A server; what it holds is in ``held``, by kind and id."""
+    """A server; its resources are in ``held``, by kind and id."""
 
     patch: bool = True
     speaks: bool = True
-    """It says what it can, and has schemas: ours too."""
+    """It describes its features and has schemas, the extensions included."""
     says: Resource = field(default_factory=dict)
-    """Of ServiceProviderConfig, what it says otherwise."""
+    """Differences in ServiceProviderConfig."""
     filters: str = ""
-    """What becomes of a filter that is not of a simple attribute: ``refused``, ``ignored``, or ``empty``."""
+    """The treatment of filters on complex attributes: ``refused``, ``ignored``, or ``empty``."""
     version: str = '"{}"'
-    """Of ``meta.version``; "" for none."""
+    """The value of ``meta.version``; empty for none."""
     header: str = '"{}"'
-    """Of the header ETag; "" for none."""
+    """The value of the ETag header; empty for none."""
     matches: Callable[[str, str], bool] = str.__eq__
-    """Whether what If-Match says is the header."""
+    """The comparison of If-Match with the header."""
     shown: Shown = as_it_is
-    """A resource as it is told: its kind, itself, whether it is in a list."""
+    """A resource as returned; arguments: kind, resource, whether it is in a list."""
     kept: Callable[[Resource], None] = lambda one: None
-    """What becomes of a resource that was written."""
+    """The stored form of a written resource."""
     merges: bool = False
-    """A PUT leaves what it does not name, which it may (RFC 7644, section 3.5.1)."""
+    """A PUT keeps what it does not name (allowed by RFC 7644, section 3.5.1)."""
     brief: bool = False
-    """It says where a new resource is, and no more."""
+    """It returns only the location of a new resource."""
     spells: Callable[[str], str] = str
-    """How it spells names."""
+    """The spelling of names."""
     page: int = 1_000
     lying: bool = False
     """``totalResults`` counts the page."""
     schemas: Callable[[list[Resource]], None] = lambda schemas: None
-    """What becomes of the schemas."""
+    """The returned form of the schemas."""
     refuses: Callable[[Asked], int] = lambda asked: 0
-    """The status of whatever is refused."""
+    """The status of refusals."""
     after: Callable[[Asked], None] = lambda asked: None
-    """Somebody else, once a request was answered."""
+    """Another writer, called after each response."""
     url: str = ""
     held: dict[str, dict[str, Resource]] = field(default_factory=lambda: {"Users": {}, "Groups": {}})
     versions: dict[str, int] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Manners:
     _count: Any = field(default_factory=itertools.count)
 
     def write(self, kind: str, one: Resource) -> Resource:
-        """Hold this, as somebody else writes it or we do."""
+        """Store a resource."""
         self.kept(one)
         id_ = one.setdefault("id", f"id{next(self._count)}")
         one.setdefault("meta", {"created": f"2026-01-01T00:00:{len(self.versions):09}Z"})
@@ -83,7 +83,7 @@ class Manners:
         return self.held[kind][id_]
 
     def find(self, kind: str, name: str) -> Resource:
-        """A copy of whoever is called so."""
+        """A copy of the user with this name."""
         (found,) = [
             one
             for one in self.held[kind].values()
@@ -111,7 +111,7 @@ class Manners:
         if one is None:
             return _no(404, "No such thing")
         if asked.method == "GET":
-            return self._told(kind, one)
+            return self._returned(kind, one)
         matching = asked.headers.get("if-match")
         if matching is not None and not self.matches(matching, self._tag(self.header, one)):
             return _no(412, "It has changed")
@@ -131,7 +131,7 @@ class Manners:
             new = deepcopy(one)
             for operation in asked.json["Operations"]:
                 _patch(new, operation)
-        return self._told(kind, self.write(kind, new))
+        return self._returned(kind, self.write(kind, new))
 
     def _self(self, kind: str) -> bytes:
         can = {
@@ -154,7 +154,7 @@ class Manners:
         one = self.write(kind, one)
         if self.brief:
             return reply(201, b"", f"Location: https://elsewhere.example.org/{kind}/{quote(one['id'])}\r\n")
-        return self._told(kind, one, 201)
+        return self._returned(kind, one, 201)
 
     def _listed(self, kind: str, words: dict[str, str]) -> bytes:
         found = list(self.held[kind].values())
@@ -173,7 +173,7 @@ class Manners:
         shown = [{name: what for name, what in one.items() if name not in hidden} for one in shown]
         return self._ok({"totalResults": len(page if self.lying else found), "Resources": shown})
 
-    def _told(self, kind: str, one: Resource, status: int = 200) -> bytes:
+    def _returned(self, kind: str, one: Resource, status: int = 200) -> bytes:
         header = f"ETag: {self._tag(self.header, one)}\r\n" if self.header else ""
         return self._ok(self._shown(kind, one, listed=False), status, header)
 
@@ -201,7 +201,7 @@ def _no(status: int, why: str) -> bytes:
 
 
 def _fits(one: Resource, asked: str) -> bool:
-    """For filters as we ask them."""
+    """Match the filters that the driver sends."""
     if bracketed := re.fullmatch(r'(\w+)\[(\w+) eq "(\w+)" and (\w+) eq (".*")\]', asked):
         name, by, word, part, wanted = bracketed.groups()
         chosen = [held for held in one.get(name, ()) if held.get(by) == word]
@@ -214,7 +214,7 @@ def _fits(one: Resource, asked: str) -> bool:
 
 
 def _patch(one: Resource, operation: Resource) -> None:
-    """For operations as we write them."""
+    """Apply the operations that the driver sends."""
     path, what = operation["path"], operation.get("value")
     if leaves := re.fullmatch(r'members\[value eq "(.*)"\]', path):
         one["members"] = [member for member in one.get("members", ()) if member["value"] != leaves[1]]
@@ -233,7 +233,7 @@ def _patch(one: Resource, operation: Resource) -> None:
 
 
 def _assigned(one: Resource) -> Resource:
-    """Null and an empty list are nothing (RFC 7643, section 2.5)."""
+    """Remove nulls and empty lists (RFC 7643, section 2.5)."""
     whole = {name: _assigned(what) if isinstance(what, dict) else what for name, what in one.items()}
     return {name: what for name, what in whole.items() if what not in (None, [])}
 
@@ -246,7 +246,7 @@ def _merged(before: Resource, said: Resource) -> Resource:
 
 @contextmanager
 def manners(**words: Any) -> Iterator[Manners]:
-    """A server with these, for this block."""
+    """A server with these variants, for this block."""
     server = Manners(**words)
     with http_server(server) as wire:
         server.url = f"{wire.url}/v2"

@@ -38,13 +38,13 @@ PROFILES: Mapping[str, frozenset[str]] = {
     **{f"scim without {feature}": frozenset(FEATURES) - {feature} for feature in FEATURES},
     "scim with nothing": frozenset(),
 }
-"""What the server of each profile can."""
+"""The features of the server in each profile."""
 
 _tenants = itertools.count(1)
 
 
 def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
-    """What a server loads: RFC 7643's own, as scim2-server brings them along, and ours."""
+    """The schemas that a server loads: those of RFC 7643 and the two extensions."""
     import scim2_server
 
     (folder,) = scim2_server.__path__
@@ -118,7 +118,7 @@ def access(
     terms: PortalTerms = TERMS,
     **more: Any,
 ) -> Access:
-    """What opens a server."""
+    """The access to a server."""
     words = {"secret": TOKEN, "root": Path(), "public_url": PUBLIC_URL, **more}
     return Access(
         url=f"scim+{url}",
@@ -142,7 +142,7 @@ def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
 
 
 def ask(url: str, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-    """One request of somebody else."""
+    """One request of another client."""
     host, _, base = url.removeprefix("http://").partition("/")
     connection = HTTPConnection(host, timeout=20)
     connection.request(
@@ -169,7 +169,7 @@ def everything(url: str, kind: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
-    """A proxy before a server; ``answer`` is given the request and what passes it on."""
+    """A proxy before a server; ``answer`` gets the request and a function that passes it on."""
     host, _, base = url.removeprefix("http://").partition("/")
 
     def passed(asked: Asked) -> bytes:

@@ -31,20 +31,20 @@ START_SECONDS = 30.0
 
 
 class Credentials(NamedTuple):
-    """What a client logs in with."""
+    """The credentials of a client."""
 
     id: str
     secret: str
 
 
 def claims(run: str, *letters: str) -> dict[str, Any]:
-    """What a run asks that no other one of its ledger has asked for."""
+    """The body of a claim of letters, without earlier runs."""
     return {"run": run, "letters": [{"letter": letter, "runs": []} for letter in letters]}
 
 
 @dataclass
 class Served:
-    """A service that runs, and how to reach it."""
+    """A service process, and how to reach it."""
 
     folder: Path
     database: str
@@ -56,23 +56,23 @@ class Served:
     """The file that its clock reads; None for the system's."""
     certified: bool = False
     program: tuple[str, ...] = ("-m", "provisioner")
-    """How Python starts it."""
+    """The arguments of Python that start it."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the service."""
         return f"{'https' if self.certified else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
-        """Every access that it told of."""
+        """The access log."""
         return (self.folder / "access.log").read_text(encoding="utf-8")
 
     @property
     def talk(self) -> str:
-        """What it said on stderr."""
+        """The output on stderr."""
         return (self.folder / "talk.txt").read_text(encoding="utf-8")
 
     def start(self) -> None:
@@ -108,11 +108,11 @@ class Served:
             time.sleep(0.01)
 
     def stop(self) -> int:
-        """End it politely; its exit code."""
+        """Send SIGTERM; returns the exit code."""
         return self._end(signal.SIGTERM)
 
     def kill(self) -> int:
-        """End it at once, as a power cut does."""
+        """Send SIGKILL; returns the exit code."""
         return self._end(signal.SIGKILL)
 
     def _end(self, number: int) -> int:
@@ -121,7 +121,7 @@ class Served:
         return self.process.wait(timeout=40)
 
     def set_clock(self, now: datetime) -> None:
-        """Put its clock."""
+        """Set its clock."""
         assert self.now is not None
         beside = self.now.with_suffix(".new")
         beside.write_text(now.isoformat())
@@ -144,14 +144,14 @@ class Served:
         )
 
     def portal(self) -> SqlPortal:
-        """The same portal, opened directly: as the firm's other staff, its clients and its users see it."""
+        """The same portal, opened directly in this process."""
         return opened(self.database, self.folder)
 
 
 def opened(
     database: str, folder: Path, terms: PortalTerms = TERMS, public_url: str = PUBLIC_URL
 ) -> SqlPortal:
-    """A portal of ours, opened for writing; made under these terms."""
+    """An embedded portal, opened for writing; created with these terms if it is missing."""
     portal = open_portal(
         Access(database, folder, Operator.ADMINISTRATOR, terms, public_url, lambda: NOW, writing=True)
     )
@@ -167,7 +167,7 @@ def prepare(
     terms: PortalTerms = TERMS,
     public_url: str = PUBLIC_URL,
 ) -> Served:
-    """A portal with a client for each role and one that only reads, not served yet."""
+    """A portal with a client for each role and a reader; the service is not started."""
     portal = opened(database, folder, terms, public_url)
     clients = ApiClients(portal)
     credentials: dict[str, Credentials] = {}
@@ -187,7 +187,7 @@ def prepare(
 
 @contextmanager
 def serving(folder: Path, *options: str, **more: Any) -> Iterator[Served]:
-    """A service that runs within this block; see :func:`prepare`."""
+    """A service running within this block; see :func:`prepare`."""
     served = prepare(folder, *options, **more)
     served.start()
     try:

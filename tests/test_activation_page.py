@@ -1,4 +1,4 @@
-"""The page behind an activation link: looking never counts, confirming counts once, on a phone too."""
+"""The page behind an activation link: GET shows it, POST uses the link once; on a phone too."""
 
 from __future__ import annotations
 

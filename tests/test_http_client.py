@@ -41,7 +41,7 @@ SECRET = "s3cret-of-the-client-0123456789"
 TOKEN = "t0ken-given-by-the-portal-0123456789"
 READING = Request("GET", "/v1/portal")
 LONGEST = 20.0
-"""Seconds, far beyond what anything here takes: a call that hangs is seen."""
+"""Seconds, more than any call here takes: a hanging call fails the test."""
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """How a call ended."""
 
     reply: HttpResponse | None
@@ -71,24 +71,24 @@ class Told(NamedTuple):
         return f"{self.problem} {self.problem.remedy}"
 
 
-def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Told:
+def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Outcome:
     """One question, with a token; it ends."""
     web = HttpClient(url, ca_file=ca_file, secrets=(token,))
     began = time.monotonic()
     try:
-        return Told(web.run(web.request(request, BearerToken(token))), None)
+        return Outcome(web.run(web.request(request, BearerToken(token))), None)
     except PortalError as problem:
-        told = Told(None, problem)
+        outcome = Outcome(None, problem)
     finally:
         web.close()
         assert time.monotonic() - began < LONGEST
-    assert token not in f"{told.sentence} {problem_of(told)!r} {problem_of(told).__cause__!r}"
-    return told
+    assert token not in f"{outcome.sentence} {problem_of(outcome)!r} {problem_of(outcome).__cause__!r}"
+    return outcome
 
 
-def problem_of(told: Told) -> PortalError:
-    assert told.problem is not None
-    return told.problem
+def problem_of(outcome: Outcome) -> PortalError:
+    assert outcome.problem is not None
+    return outcome.problem
 
 
 def header_drip(_: Asked) -> Iterator[bytes]:
@@ -176,13 +176,13 @@ def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
     """Row 13."""
     answer, tries = REPEATED[fault]
     with http_server(answer) as server:
-        told = ask(server.url)
-    assert isinstance(told.problem, NoResponse)
-    assert told.problem.outcome_unknown is (fault != "busy")
-    # whoever speaks plain HTTP to TLS is told so by nobody else
-    assert ("https://" in told.problem.remedy) is told.problem.outcome_unknown
+        outcome = ask(server.url)
+    assert isinstance(outcome.problem, NoResponse)
+    assert outcome.problem.outcome_unknown is (fault != "busy")
+    # a plain request to a TLS server gets no other hint
+    assert ("https://" in outcome.problem.remedy) is outcome.problem.outcome_unknown
     assert len(server.asked) == tries
-    assert server.url in told.sentence
+    assert server.url in outcome.sentence
     assert server.sent < 5 * limits.MAX_REPLY_BYTES
 
 
@@ -191,9 +191,9 @@ def test_response_lost_once_has_no_effect(fault: str) -> None:
     """Row 13."""
     faulty, _ = REPEATED[fault]
     with http_server(once(faulty, lambda _: reply(200, {"fine": True}))) as server:
-        told = ask(server.url)
-    assert told.reply is not None
-    assert told.reply.json() == {"fine": True}
+        outcome = ask(server.url)
+    assert outcome.reply is not None
+    assert outcome.reply.json() == {"fine": True}
     assert len(server.asked) == 2
 
 
@@ -217,9 +217,9 @@ def once(
 def test_slow_response_and_slow_call_time_out(fault: str) -> None:
     """Row 13: each read would be in time, the reply is not."""
     with http_server(SLOW[fault]) as server:
-        told = ask(server.url)
-    assert isinstance(told.problem, NoResponse)
-    assert told.problem.outcome_unknown
+        outcome = ask(server.url)
+    assert isinstance(outcome.problem, NoResponse)
+    assert outcome.problem.outcome_unknown
     assert 2 <= len(server.asked) <= limits.CALL_TRIES
     assert server.sent < limits.MAX_REPLY_BYTES
 
@@ -228,9 +228,9 @@ def test_slow_response_and_slow_call_time_out(fault: str) -> None:
 def test_oversized_response_is_refused_at_once(fault: str) -> None:
     """Row 13."""
     with http_server(FINAL[fault]) as server:
-        told = ask(server.url)
-    assert not isinstance(told.problem, NoResponse)
-    assert ("packed" in told.sentence) or ("longer than 10,485,760 bytes" in told.sentence)
+        outcome = ask(server.url)
+    assert not isinstance(outcome.problem, NoResponse)
+    assert ("packed" in outcome.sentence) or ("longer than 10,485,760 bytes" in outcome.sentence)
     assert len(server.asked) == 1
     # what was on its way when the line was cut
     assert server.sent < limits.MAX_REPLY_BYTES + 16 * 1024 * 1024
@@ -242,8 +242,8 @@ def test_response_size_is_limited_at_n_and_n_plus_1(
 ) -> None:
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_000)
     with http_server(lambda _: reply(200, b" " * (1_000 + more))) as server:
-        told = ask(server.url)
-    assert (told.reply is not None) is fits
+        outcome = ask(server.url)
+    assert (outcome.reply is not None) is fits
 
 
 def test_compression_is_not_requested_and_few_headers_are_sent() -> None:
@@ -306,11 +306,11 @@ def test_retry_after_holds_for_all_concurrent_requests() -> None:
 def test_retry_after_beyond_the_deadline_ends_the_call(when: str) -> None:
     """Row 13."""
     with http_server(lambda _: reply(503, {}, f"Retry-After: {when}\r\n")) as server:
-        told = ask(server.url)
+        outcome = ask(server.url)
     assert len(server.asked) == 1
-    assert isinstance(told.problem, NoResponse)
-    assert told.problem.outcome_unknown
-    assert "asks to be left alone" in told.sentence
+    assert isinstance(outcome.problem, NoResponse)
+    assert outcome.problem.outcome_unknown
+    assert "asks to be left alone" in outcome.sentence
 
 
 @pytest.mark.parametrize(
@@ -336,9 +336,9 @@ ONCE_ONLY = Request("POST", "/v1/users", {}, b"{}", repeatable=False)
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 412, 413, 422, 423, 428, 500, 501])
 def test_refusal_is_a_response_and_is_not_retried(status: int) -> None:
     with http_server(lambda _: reply(status, {"status": status})) as server:
-        told = ask(server.url, WRITING)
-    assert told.reply is not None
-    assert told.reply.status == status
+        outcome = ask(server.url, WRITING)
+    assert outcome.reply is not None
+    assert outcome.reply.status == status
     assert len(server.asked) == 1
 
 
@@ -347,22 +347,22 @@ def test_refusal_is_a_response_and_is_not_retried(status: int) -> None:
 )
 def test_request_without_a_key_is_not_repeated_after_an_unknown_outcome(fault: str) -> None:
     with http_server(REPEATED[fault][0]) as server:
-        told = ask(server.url, ONCE_ONLY)
-    assert isinstance(told.problem, NoResponse)
-    assert told.problem.outcome_unknown
+        outcome = ask(server.url, ONCE_ONLY)
+    assert isinstance(outcome.problem, NoResponse)
+    assert outcome.problem.outcome_unknown
     assert len(server.asked) == 1
 
 
 def test_request_without_a_key_is_repeated_if_it_was_surely_not_done() -> None:
     with http_server(once(REPEATED["busy"][0], lambda _: reply(200, {}))) as server:
-        told = ask(server.url, ONCE_ONLY)
-    assert told.reply is not None
+        outcome = ask(server.url, ONCE_ONLY)
+    assert outcome.reply is not None
     assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("then", ["refused", "no token"])
 def test_unknown_outcome_is_kept_when_the_next_token_fails(then: str) -> None:
-    """Row 12: the answer is lost after the effect, then the token has ended, then nobody is there."""
+    """Row 12: the response is lost after the effect, then the token expires, then the server is down."""
 
     class Other:
         async def token(self, refused: str, deadline: float) -> str:
@@ -373,42 +373,42 @@ def test_unknown_outcome_is_kept_when_the_next_token_fails(then: str) -> None:
     answers: Iterator[Any] = iter([[CUT], reply(401, {}), reply(429, {}, "Retry-After: 3600\r\n")])
     with http_server(lambda _: next(answers)) as server:
         web = HttpClient(server.url)
-        with pytest.raises(NoResponse) as told:
+        with pytest.raises(NoResponse) as outcome:
             web.run(web.request(WRITING, Other()))
         web.close()
-    assert told.value.outcome_unknown
+    assert outcome.value.outcome_unknown
 
 
 def test_refused_connection_has_a_known_outcome() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    told = ask(f"http://localhost:{port}", ONCE_ONLY)
-    assert isinstance(told.problem, NoResponse)
-    assert not told.problem.outcome_unknown
-    assert "cannot be reached: Connection refused" in told.sentence
+    outcome = ask(f"http://localhost:{port}", ONCE_ONLY)
+    assert isinstance(outcome.problem, NoResponse)
+    assert not outcome.problem.outcome_unknown
+    assert "cannot be reached: Connection refused" in outcome.sentence
 
 
 def test_unknown_host_is_named() -> None:
-    told = ask("https://nobody.invalid")
-    assert "There is no server nobody.invalid" in told.sentence or "cannot be reached" in told.sentence
+    outcome = ask("https://nobody.invalid")
+    assert "There is no server nobody.invalid" in outcome.sentence or "cannot be reached" in outcome.sentence
 
 
-# --- who is told what ---
+# --- secrets ---
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 @pytest.mark.parametrize("relative", [False, True])
 def test_redirect_is_named_and_not_followed(status: int, relative: bool) -> None:
-    """Row 13: nobody else hears of the token."""
+    """Row 13: no other host receives the token."""
     with http_server(lambda _: reply(200, {})) as elsewhere:
         where = "/elsewhere" if relative else f"{elsewhere.url}/elsewhere"
         with http_server(
             lambda _: reply(status, b"", f"Location: {where}?token={TOKEN}\r\n", kind="text/html")
         ) as server:
-            told = ask(server.url)
+            outcome = ask(server.url)
     assert elsewhere.connections == 0
     assert len(server.asked) == 1
-    assert where in told.sentence
+    assert where in outcome.sentence
 
 
 @pytest.mark.parametrize("where", ["http://[", "http://[::1", "", "http://a\u2100b/"])
@@ -435,8 +435,8 @@ def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
         monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
         with http_server(lambda _: reply(200, {})) as server:
-            told = ask(server.url)
-            assert told.reply is not None
+            outcome = ask(server.url)
+            assert outcome.reply is not None
         assert server.asked[0].headers["authorization"] == f"Bearer {TOKEN}"
         context = server_context(authority.issue_cert("localhost"))
         with http_server(lambda _: reply(200, {}), tls=context) as server:
@@ -495,8 +495,8 @@ def test_server_text_is_shortened_and_redacted() -> None:
 @pytest.mark.parametrize("token", ["two words", "line\r\nX-Other: header", "é", "nul\0"])
 def test_invalid_token_is_not_repeated_in_the_error(token: str) -> None:
     with http_server(lambda _: reply(200, {})) as server:
-        told = ask(server.url, token=token)
-    assert "has characters that no token has" in told.sentence
+        outcome = ask(server.url, token=token)
+    assert "has characters that no token has" in outcome.sentence
     assert server.asked == []
 
 
@@ -548,8 +548,8 @@ def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_
     authority.cert_pem.write_to_path(file)
     make, sentence = FLAWS[flaw]
     with http_server(lambda _: reply(200, {}), tls=make(authority)) as server:
-        told = ask(server.url, ca_file=file)
-    assert sentence in told.sentence
+        outcome = ask(server.url, ca_file=file)
+    assert sentence in outcome.sentence
     assert server.asked == []
     assert server.connections == 1
     assert not hears(bytes(server.clear))
@@ -564,9 +564,9 @@ def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.Mon
     monkeypatch.setattr(limits, "REPLY_SECONDS", 2.0)
     monkeypatch.setattr(limits, "CALL_TRIES", 1)
     with http_server(lambda _: reply(200, {})) as server:
-        told = ask(server.url.replace("http:", "https:"))
-    assert isinstance(told.problem, NoResponse)
-    assert not told.problem.outcome_unknown
+        outcome = ask(server.url.replace("http:", "https:"))
+    assert isinstance(outcome.problem, NoResponse)
+    assert not outcome.problem.outcome_unknown
     assert server.asked == []
     assert not hears(bytes(server.clear))
 
@@ -576,8 +576,8 @@ def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
     """The other way round, on this machine, where plain HTTP is allowed."""
     context = server_context(trustme.CA().issue_cert("localhost"))
     with http_server(lambda _: reply(200, {}), tls=context) as server:
-        told = ask(server.url.replace("https:", "http:"))
-    assert isinstance(told.problem, NoResponse)
+        outcome = ask(server.url.replace("https:", "http:"))
+    assert isinstance(outcome.problem, NoResponse)
 
 
 def test_ca_file_is_trusted(tmp_path: Path) -> None:
@@ -624,10 +624,10 @@ NOT_JSON: dict[str, bytes] = {
 def test_invalid_json_is_reported_without_its_text(case: str) -> None:
     """Row 13: wrong content type, garbage, bombs."""
     with http_server(lambda _: NOT_JSON[case]) as server:
-        told = ask(server.url)
-    assert told.reply is not None
+        outcome = ask(server.url)
+    assert outcome.reply is not None
     with pytest.raises(PortalError, match="gave a reply that cannot be used") as refused:
-        told.reply.json()
+        outcome.reply.json()
     assert "html" not in str(refused.value).replace("text/html", "")
 
 
@@ -636,9 +636,9 @@ def test_invalid_json_is_reported_without_its_text(case: str) -> None:
 )
 def test_json_is_decoded(kind: str) -> None:
     with http_server(lambda _: reply(200, '{"a": "é\\ud83d\\ude00"}'.encode(), kind=kind)) as server:
-        told = ask(server.url)
-    assert told.reply is not None
-    assert told.reply.json() == {"a": "é😀"}
+        outcome = ask(server.url)
+    assert outcome.reply is not None
+    assert outcome.reply.json() == {"a": "é😀"}
 
 
 # --- threads, and the end ---

@@ -1,4 +1,4 @@
-"""The driver of portals over HTTP: tokens, pages, a portal that moves as it is read, and absurd answers."""
+"""The HTTP driver: tokens, pages, a portal that changes while it is read, and unexpected responses."""
 
 from __future__ import annotations
 
@@ -163,15 +163,15 @@ def test_token_timeout_ends_all_waiting_requests(
             scripted.tokens += 1
         before = len(scripted.server.asked)
         scripted.says["POST /oauth/token"] = lambda _: [SILENCE]
-        with pytest.raises(NoResponse) as told:
+        with pytest.raises(NoResponse) as result:
             portal.execute(calls)
-    assert not told.value.outcome_unknown
+    assert not result.value.outcome_unknown
     logins = [asked for asked in scripted.server.asked[before:] if asked.path == "/oauth/token"]
     assert 0 < len(logins) <= limits.CALL_TRIES
 
 
 def test_token_refusal_ends_all_waiting_requests(scripted: Scripted) -> None:
-    """Nobody's client is locked out for having asked ten times with a wrong secret."""
+    """Ten requests with a wrong secret send one log-in, so that the client is not locked out."""
     scripted.says["POST /oauth/token"] = lambda _: reply(401, {"error": "invalid_client"})
     calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(10)]
     with scripted.portal() as portal, pytest.raises(PortalError, match="does not know this client"):
@@ -667,7 +667,7 @@ VERDICTS: dict[str, tuple[bytes, tuple[str, str, str]]] = {
 
 @pytest.mark.parametrize("case", VERDICTS)
 def test_refusal_is_the_verdict_of_its_step_alone(case: str, scripted: Scripted) -> None:
-    answer, (verdict, code, told) = VERDICTS[case]
+    answer, (verdict, code, result) = VERDICTS[case]
     scripted.says[AT_CLOSING] = lambda _: answer
     scripted.says["POST /v1/users/id-bob/closing"] = lambda _: reply(
         200, {"verdict": "applied", "id": "id-bob", "version": 2}
@@ -675,7 +675,7 @@ def test_refusal_is_the_verdict_of_its_step_alone(case: str, scripted: Scripted)
     with scripted.portal() as portal:
         refused, done = portal.execute([CLOSE, Call("other", CloseUser("bob@example.fr"), "id-bob", 1)])
     assert (str(refused.verdict), refused.code) == (verdict, code)
-    assert refused.problem == told if told else len(refused.problem) <= 301
+    assert refused.problem == result if result else len(refused.problem) <= 301
     assert (str(done.verdict), done.version) == ("applied", 2)
 
 
@@ -712,7 +712,7 @@ def test_receipt_is_looked_up_after_a_server_error(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("parallelism", [1, 10])
 def test_parallelism_limits_concurrent_steps(parallelism: int, scripted: Scripted) -> None:
-    """Nobody is answered before all of them have asked; and never one more than those."""
+    """The server answers once so many requests are open, and never sees one more."""
     together = threading.Barrier(parallelism)
     asking = most = 0
 
@@ -898,11 +898,11 @@ def test_only_an_administrator_sets_the_terms() -> None:
 def test_program_starts_without_the_http_extra(tmp_path: Path) -> None:
     from shell_support import process
 
-    told = process(
+    result = process(
         '"$PYTHON" -X importtime -m provisioner --version 2>&1 | grep -cE "httpx2|stamina|asyncio" ; true',
         tmp_path,
     )
-    assert told.stdout.strip() == "0"
+    assert result.stdout.strip() == "0"
 
 
 @pytest.mark.parametrize("module", ["httpx2", "stamina"])

@@ -157,7 +157,7 @@ def a_step(chance: random.Random, state: State) -> Step:
 
 
 def two_calls(chance: random.Random, worlds: Worlds, step: Step) -> tuple[Call, Call]:
-    """The step on the resource as it stands, or as somebody may think that it stands; or one of before."""
+    """The step on the current version, on an older one, or a repetition of an earlier step."""
     if worlds.calls and chance.random() < 0.1:
         return chance.choice(worlds.calls)
     key = chance.choice([f"key-{len(worlds.calls)}"] * 8 + [""])

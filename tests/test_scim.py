@@ -1,4 +1,4 @@
-"""The SCIM driver against scim2-server, a real process: what the contract suite does not ask.
+"""The SCIM driver against scim2-server, a real process: what the contract suite does not cover.
 
 Which features a server lacks, where it holds things, and that it loses nothing of anybody else's.
 """
@@ -168,7 +168,7 @@ def test_unsupported_fields_are_named_and_not_planned_again(
     assert "No changes" in shell("plan").out
     assert shell.letters() == 15
     with opened(url) as portal:
-        # whom somebody is billed to has a place on every server
+        # every server has an attribute for the billed company
         found = portal.snapshot().state.users
     held = embedded["onboarding"].state.users
     assert set(held) - set(found) == {"karim.haddad@les-petits-pas.fr"}
@@ -292,7 +292,7 @@ def test_plan_sends_reads_only(shell: Shell, url: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_existing_billed_account_is_adopted(profile: str) -> None:
-    """It has nothing of ours until we write there; of one company only, it is billed to that."""
+    """It has no extension until the first write; with one company it counts as billed to that one."""
     url = tenant(server(profile))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -327,8 +327,8 @@ def test_other_users_and_groups_are_neither_shown_nor_changed(url: str, desk: De
     before = [ask(url, "POST", f"/{kind}", body)[1] for kind, body in strangers]
     assert list(desk.state.users) == ["ann@example.fr", "bob@example.fr", "cid@example.fr"]
     assert list(desk.state.companies) == ["1", "2"]
-    told = desk.create(user("staff", email="staff@example.org"))
-    assert (told.verdict, told.code) == (Verdict.CONFLICT, "exists")
+    result = desk.create(user("staff", email="staff@example.org"))
+    assert (result.verdict, result.code) == (Verdict.CONFLICT, "exists")
     require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
     for (kind, _), stranger in zip(strangers, before, strict=True):
         assert ask(url, "GET", f"/{kind}/{stranger['id']}")[1] == stranger
@@ -394,8 +394,8 @@ def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> N
         ]
         require(desk.do(EditCompanies("ann@example.fr", add=("2",))))
         require(desk.do(EditProfile("bob@example.fr", "bob@example.fr", "Robert", "Martin", None)))
-        told = [(receipt.verdict, receipt.code) for receipt in portal.execute(stale)]
-        assert told == [
+        result = [(receipt.verdict, receipt.code) for receipt in portal.execute(stale)]
+        assert result == [
             (Verdict.ALREADY, ""),
             (Verdict.CONFLICT, "version-moved"),
             (Verdict.CONFLICT, "not-on-portal"),
@@ -405,24 +405,24 @@ def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> N
 
 
 def test_rules_are_checked_on_current_data(url: str, desk: Desk) -> None:
-    """R2: the other administrator was closed by somebody else after we had read, and then this one."""
+    """R2: another writer closes the other administrator after the read; then this one is closed."""
     require(desk.create(user("dan")))
     call = desk.call(CloseUser("ann@example.fr"))
     with opened(url) as other:
         require(Desk(other).do(CloseUser("dan@example.fr")))
-        (told,) = desk.portal.execute([call])
-        assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+        (result,) = desk.portal.execute([call])
+        assert (result.verdict, result.code) == (Verdict.FAILED, "R2")
         calls = [desk.call(CreateUser("eve@example.fr", user("eve", "2", "standard")))]
         calls.append(desk.call(SetBilledCompany("bob@example.fr", "2", UserType.STANDARD)))
         require(Desk(other).do(CloseUser("cid@example.fr")))
-        for told in desk.portal.execute(calls):
-            assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+        for result in desk.portal.execute(calls):
+            assert (result.verdict, result.code) == (Verdict.FAILED, "R2")
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
 def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: bool) -> None:
-    """R2: the server names him no more among those of the company, and somebody else stays there."""
+    """R2: the server no longer lists the administrator for the company, and a standard user remains."""
     url = tenant(server(profile))
     with opened(url) as portal, opened(url) as other:
         desk = furnished(portal)
@@ -433,8 +433,8 @@ def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: b
             require(Desk(other).do(SetBilledCompany("dan@example.fr", "3", UserType.STANDARD)))
         else:
             assert ask(url, "DELETE", f"/Users/{dan.id}")[0] == 204
-        (told,) = portal.execute([Call("k", CloseUser("ann@example.fr"), ann.id, ann.version)])
-        assert (told.verdict, told.code) == (Verdict.FAILED, "R2")
+        (result,) = portal.execute([Call("k", CloseUser("ann@example.fr"), ann.id, ann.version)])
+        assert (result.verdict, result.code) == (Verdict.FAILED, "R2")
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -452,11 +452,11 @@ def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> Non
             assert dict(here.users) == dict(there.users)
             assert dict(here.companies) == dict(there.companies)
             steps = _some_steps(chance, there)
-            told = [
+            result = [
                 desk.portal.execute([_aimed(step, found, f"{seed}-{turn}-{n}", False) for n, step in steps])
                 for desk, found in ((ours, here), (reference, there))
             ]
-            assert [(r.verdict, r.code) for r in told[0]] == [(r.verdict, r.code) for r in told[1]], steps
+            assert [(r.verdict, r.code) for r in result[0]] == [(r.verdict, r.code) for r in result[1]], steps
         assert len(ours.state.users) > 2
 
 

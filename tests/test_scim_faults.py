@@ -1,4 +1,4 @@
-"""What may go wrong between us and a SCIM server: answers lost, others who are faster, runs killed."""
+"""Faults between driver and SCIM server: lost responses, concurrent writers, killed runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 FIRST_JOIN = 7
-"""Of all writes of a first run, each counted twice: a company, its billing, an account, a membership."""
+"""The writes of a first run, each counted twice: a company, its billing, an account, a membership."""
 NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"), 1)
 
 
@@ -117,11 +117,11 @@ def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
         words = repr((asked.method, asked.path, asked.content, asked.headers.get("if-match")))
-        told = passed()
-        if asked.method != "GET" and told.startswith(b"HTTP/1.1 2"):
+        result = passed()
+        if asked.method != "GET" and result.startswith(b"HTTP/1.1 2"):
             effects[asked.method.encode() + asked.path.encode() + asked.content] += 1
         lost[words] += 1
-        return [told[:20], CUT] if lost[words] % 2 else told
+        return [result[:20], CUT] if lost[words] % 2 else result
 
     with opened(calm) as portal:
         walk(furnished(portal))
@@ -150,25 +150,25 @@ def walk(desk: Desk) -> list[Receipt]:
 def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
     no_pauses: None,
 ) -> None:
-    """Row 12: externalId says by whom he was made."""
+    """Row 12: externalId identifies the call that created the account."""
     url = tenant(server("scim", ours=False))
     with opened(url) as portal:
         require(Desk(portal).create(user("ann")))
     dropped: list[Asked] = []
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
-        told = passed()
+        result = passed()
         if asked.method == "POST" and not dropped:
             dropped.append(asked)
             return CUT
-        return told
+        return result
 
     with between(url, answer) as troubled, opened(troubled) as portal:
         portal.hold(LEDGER, "ann", 1, 60)
         desk = Desk(portal)
-        told = desk.create(user("bob", type="standard", apps=("Scan",)), "key")
+        result = desk.create(user("bob", type="standard", apps=("Scan",)), "key")
     assert dropped
-    assert told.verdict is Verdict.APPLIED
+    assert result.verdict is Verdict.APPLIED
     with opened(url) as portal:
         assert Desk(portal).find("bob") == user("bob", type="standard", apps=("Scan",))
         assert portal.receipts(["key"], LEDGER)
@@ -208,14 +208,14 @@ def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
 
         method = "PATCH" if profile == "scim" else "PUT"
         with interrupted(url, method, meanwhile) as troubled, opened(troubled) as portal:
-            told = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR))
-        assert (told.verdict, told.code) == (Verdict.CONFLICT, "version-moved")
+            result = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR))
+        assert (result.verdict, result.code) == (Verdict.CONFLICT, "version-moved")
         assert theirs.find("bob").first_name == "Robert"
         assert not theirs.find("bob").is_administrator
 
 
 def test_concurrent_creations_make_one_user_or_company() -> None:
-    """R1, R13: whoever comes second finds it as wanted, or in conflict."""
+    """R1, R13: the second one gets *already* or a conflict."""
     for ours in (True, False):
         url = tenant(server("scim", ours=ours))
         with opened(url) as other:
@@ -301,13 +301,13 @@ def test_refused_step_fails_alone_with_the_server_text(status: int) -> None:
     with opened(url) as portal:
         furnished(portal)
     with refusing(url, status, "PATCH /tenant") as troubled, opened(troubled) as portal:
-        told = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR), "key")
-    assert (told.verdict, told.problem) == (Verdict.FAILED, "The server refuses: Not for you")
+        result = Desk(portal).do(SetType("bob@example.fr", UserType.ADMINISTRATOR), "key")
+    assert (result.verdict, result.problem) == (Verdict.FAILED, "The server refuses: Not for you")
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["with our schemas", "without"])
 def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
-    """Nobody takes it for one that was cut off, and whom it was creating is in nobody's way (R5)."""
+    """It does not count as unfinished, and the account that it was creating blocks nothing (R5)."""
     url = tenant(server("scim", ours=ours))
     with opened(url) as portal:
         furnished(portal)
@@ -315,9 +315,9 @@ def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
     with refusing(url, 403, groups["Company 2"]) as troubled, opened(troubled) as portal:
         portal.hold(LEDGER, "ann", 1, 60)
         desk = Desk(portal)
-        told = desk.create(user("eve", type="standard", companies=("2",)), "key 1")
+        result = desk.create(user("eve", type="standard", companies=("2",)), "key 1")
         moved = desk.do(EditCompanies("bob@example.fr", add=("2",)), "key 2")
-    assert [told.verdict, moved.verdict] == [Verdict.FAILED] * 2
+    assert [result.verdict, moved.verdict] == [Verdict.FAILED] * 2
     with opened(url) as portal:
         desk = Desk(portal)
         assert desk.find("bob").companies == {"1"}
@@ -336,23 +336,23 @@ def on_scim(folder: Path, url: str) -> Path:
 
 
 def is_join(asked: Asked) -> bool:
-    """Whether a request makes somebody a member."""
+    """True for a request that adds a member."""
     return asked.method == "PATCH" and "/Groups/" in asked.path and b"members" in asked.content
 
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: str, no_pauses: None) -> None:
-    """HTTP 500 says nothing of whether he has joined: the groups are asked before he is taken away."""
+    """After HTTP 500 the membership is unknown: the groups are read before the account is deleted."""
     url = tenant(server(profile))
     with opened(url) as portal:
         furnished(portal)
     before = sorted(len(one["members"]) for one in everything(url, "Groups"))
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
-        told = passed()
+        result = passed()
         if is_join(asked) and b'"add"' in asked.content:
             return reply(500, {"detail": "Internal error"}, kind="application/scim+json")
-        return told
+        return result
 
     with between(url, answer) as troubled, opened(troubled) as portal:
         portal.hold(LEDGER, "ann", 1, 60)
@@ -392,7 +392,7 @@ def test_step_neither_finished_nor_withdrawn_is_finished_by_the_next_run(
     capsys: pytest.CaptureFixture[str],
     no_pauses: None,
 ) -> None:
-    """Rows 1 and 13: from a join on nothing is taken any more; nobody is forgotten, each has one welcome."""
+    """Rows 1 and 13: from one join on the server refuses all writes; each account gets one welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -442,8 +442,8 @@ def test_address_of_a_hidden_user_is_not_taken() -> None:
         desk = furnished(portal)
         core = "urn:ietf:params:scim:schemas:core:2.0:User"
         assert ask(url, "POST", "/Users", {"schemas": [core], "userName": "staff@example.org"})[0] == 201
-        told = desk.do(EditProfile("bob@example.fr", "staff@example.org", "Bob", "Martin", None))
-        assert (told.verdict, told.code) == (Verdict.CONFLICT, "exists")
+        result = desk.do(EditProfile("bob@example.fr", "staff@example.org", "Bob", "Martin", None))
+        assert (result.verdict, result.code) == (Verdict.CONFLICT, "exists")
         assert desk.find("bob").email == "bob@example.fr"
 
 
@@ -527,18 +527,18 @@ def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
             dying(patched, at)
             with pytest.raises(Killed):
                 run(url)
-        check_that_nobody_sees_too_much(url, step)
+        check_that_no_user_sees_too_much(url, step)
         with opened(url, writing=False) as portal:
             found = portal.snapshot().state
-            told, theirs = (portal.receipts(["key"], ledger).get("key") for ledger in (LEDGER, "2" * 32))
+            result, theirs = (portal.receipts(["key"], ledger).get("key") for ledger in (LEDGER, "2" * 32))
             _, problems = portal.project(found)
-        assert (told is not None) == (dict(found.users) == dict(expected.users))
+        assert (result is not None) == (dict(found.users) == dict(expected.users))
         cut_off = [problem for problem in problems if problem.code == "cut-off"]
         seen += len(cut_off)
         if cut_off:
-            # another ledger may finish it as well, and is told that it did not do it
-            assert told is not None
-        assert theirs == (told and replace(told, verdict=Verdict.ALREADY))
+            # another ledger may finish it as well, and gets *already*
+            assert result is not None
+        assert theirs == (result and replace(result, verdict=Verdict.ALREADY))
         receipt = run(url)
         assert receipt.verdict is Verdict.APPLIED, at
         assert content(url) == left, at
@@ -558,8 +558,8 @@ def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
     return url
 
 
-def check_that_nobody_sees_too_much(url: str, step: Step) -> None:
-    """Who is created cannot log in before all is done; who is demoted is so before he sees more."""
+def check_that_no_user_sees_too_much(url: str, step: Step) -> None:
+    """A new user cannot log in before the step is done; a demoted user is demoted before they see more."""
     people = {one["userName"]: one for one in everything(url, "Users")}
     members = {
         one[next(name for name in one if name.endswith(":Company"))]["number"]: {
@@ -579,7 +579,7 @@ def check_that_nobody_sees_too_much(url: str, step: Step) -> None:
 def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: no traceback, and no welcome for whom there is no account."""
+    """Row 1: no traceback, and no welcome without an account."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refuses = True
@@ -610,7 +610,7 @@ def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
 def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: what was read before he was finished is not what the rest of the plan is held against."""
+    """Row 1: the plan is compared with the user after the unfinished step is finished."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     folder = on_scim(memory_path / "workspace", url)
@@ -637,7 +637,7 @@ def test_announcement_of_another_run_is_kept(theirs: str) -> None:
     said: list[Asked] = []
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
-        told = passed()
+        result = passed()
         if is_join(asked) and not said:
             said.append(asked)
             if theirs == "finished":
@@ -648,16 +648,16 @@ def test_announcement_of_another_run_is_kept(theirs: str) -> None:
             assert (
                 ask(url, "PATCH", f"/Users/{bob}", {"schemas": [PATCH], "Operations": [announced]})[0] < 300
             )
-        return told
+        return result
 
     with between(url, answer) as troubled, opened(troubled) as portal:
         portal.hold(LEDGER, "ann", 1, 60)
         portal.snapshot()
-        told = Desk(portal).do(EditCompanies("bob@example.fr", add=("2",)), "key")
+        result = Desk(portal).do(EditCompanies("bob@example.fr", add=("2",)), "key")
         pending = portal._mapping.pending(ask(url, "GET", f"/Users/{bob}")[1])
     assert said
     if theirs == "finished":
-        assert (told.verdict, pending) == (Verdict.APPLIED, another)
+        assert (result.verdict, pending) == (Verdict.APPLIED, another)
     else:
         # ours is begun again, once theirs is finished
         assert pending is None

@@ -1,4 +1,4 @@
-"""One story on servers of every manner: applied, nothing left to do, one letter each, nobody's data lost.
+"""One run on servers of every variant: applied, nothing left to do, one letter each, no data lost.
 
 What a server does differently is one line here; what we cannot do there is said, and never passed over.
 """
@@ -130,7 +130,7 @@ JAMES = """James
     first_name: Rob
     last_name: Clarke
     type: standard"""
-"""He is called otherwise, and sees another company as a standard user; somebody else comes."""
+"""A user is renamed and sees another company as a standard user; another user is added."""
 
 
 def edit(folder: Path, old: str, new: str) -> None:
@@ -148,7 +148,7 @@ def nothing_to_do(folder: Path) -> bool:
 
 
 def test_list_that_grows_while_read_is_read_to_its_end() -> None:
-    """Whoever comes there moves nobody, and is read as well; there may be one with every page."""
+    """A resource added at the end moves no other, and is read as well; there may be one on every page."""
     with manners(page=3) as server, opened(server.url) as portal:
 
         def after(asked: Asked) -> None:
@@ -222,11 +222,11 @@ def test_versions_are_assumed_until_a_resource_has_none(words: dict[str, Any], g
 
 
 def test_server_that_rejects_its_own_versions_is_named() -> None:
-    """Weak ones, compared strongly (RFC 9110, section 13.1.1): nobody is changing anything."""
+    """Weak versions, compared strongly (RFC 9110, section 13.1.1), while nothing changes."""
     with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
-        with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as told:
+        with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as result:
             Desk(portal).create(user("ann"))
-        assert "supported: false}" in told.value.remedy
+        assert "supported: false}" in result.value.remedy
 
 
 # --- members ---
@@ -251,8 +251,8 @@ def test_server_without_members_is_named_and_no_group_is_emptied(patch: bool) ->
 def test_put_of_a_group_without_returned_members_is_no_success() -> None:
     with manners(patch=False, shown=without_members) as server, opened(server.url) as portal:
         desk = Desk(portal)
-        told = desk.create(user("ann"), "key")
-        assert (told.verdict, told.problem) == (
+        result = desk.create(user("ann"), "key")
+        assert (result.verdict, result.problem) == (
             Verdict.FAILED,
             "The server refuses: It does not say who the members of a group are.",
         )
@@ -272,15 +272,15 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
 def test_account_created_without_required_fields_is_deleted_and_reported(speaks: bool) -> None:
-    """A standard user in his stead would have all who follow refused (R2), and a letter."""
+    """A standard user instead would make all later steps fail (R2), and get a letter."""
     with (
         manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
         opened(server.url) as portal,
     ):
         portal.hold(LEDGER, "ann", 1, 60)
-        told = Desk(portal).create(user("ann", phone="+33612345678"), "key")
-        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
-        assert 'not keep: phone (phoneNumbers[type eq "work"].value), type (roles).' in told.problem
+        result = Desk(portal).create(user("ann", phone="+33612345678"), "key")
+        assert (result.verdict, result.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert 'not keep: phone (phoneNumbers[type eq "work"].value), type (roles).' in result.problem
         assert not server.held["Users"]
 
 
@@ -298,16 +298,16 @@ def test_accepted_change_that_is_not_stored_has_failed(dropped: str, step: Step,
         desk = Desk(portal)
         require(desk.create(user("ann")))
         server.kept = dropping(dropped)
-        told = desk.do(step, "key")
-        assert (told.verdict, told.code) == (Verdict.FAILED, "portal-cannot-hold")
-        assert f"not keep: {thing}" in told.problem
+        result = desk.do(step, "key")
+        assert (result.verdict, result.code) == (Verdict.FAILED, "portal-cannot-hold")
+        assert f"not keep: {thing}" in result.problem
 
 
 # --- what is refused ---
 
 
 def test_refused_billing_end_blocks_neither_welcome_nor_closing() -> None:
-    """R15's mark is for whoever bills; the user's own write has been done by then."""
+    """The end of billing (R15) is written after the user, whose step is done by then."""
 
     def refuses(asked: Asked) -> int:
         return 403 if b"billingEnds" in asked.content else 0

@@ -1,4 +1,4 @@
-"""What other people have on a SCIM server, or spell and understand otherwise, is theirs: read, and left."""
+"""Data of other programs on a SCIM server, and other spellings: read, and preserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SCIM servers say of themselves and of others, sense and nonsense, from a script."""
+"""Scripted SCIM servers: their descriptions of themselves, valid or not, and their lists."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
 
 
 NOBODY = {"totalResults": 0, "Resources": None}
-"""A list of nothing; null is the same as absent (RFC 7643, section 2.5)."""
+"""An empty list; null means absent (RFC 7643, section 2.5)."""
 
 
 def test_server_without_a_description_has_the_fewest_features() -> None:

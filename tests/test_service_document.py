@@ -1,4 +1,4 @@
-"""The OpenAPI document: generated from the table of endpoints, published, and whole."""
+"""The OpenAPI document: generated from the table of operations, published and complete."""
 
 from __future__ import annotations
 

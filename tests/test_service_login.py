@@ -1,4 +1,4 @@
-"""Logging in to the portal's service: credentials, expiring tokens, scopes, and nothing for the rest."""
+"""The token endpoint of the service: credentials, expiry, scopes and limits."""
 
 from __future__ import annotations
 

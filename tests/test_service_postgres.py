@@ -1,4 +1,4 @@
-"""The service on PostgreSQL: the same answers, several services side by side, a database that dies."""
+"""The service on PostgreSQL: the same responses, several services on one database, a killed database."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Rows 1 and 12, portal and ledger on one PostgreSQL: an account was made, and nobody has heard of it."""
+    """Rows 1 and 12, portal and ledger on one PostgreSQL: the response to a creation is lost."""
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.01)
     portal, ledger = postgres.url(postgres.new_schema()), postgres.place()
@@ -229,6 +229,6 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
 
 
 def quietly_applied(folder: Path) -> int:
-    """A run whose talk nobody hears."""
+    """A run without output."""
     write_output_to(folder / "talk.txt")
     return apply(folder)

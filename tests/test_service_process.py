@@ -1,4 +1,4 @@
-"""The service as a process: started from nothing, stopped politely, killed, and what it tells meanwhile."""
+"""The service as a process: started, stopped, killed, without its database, and its output."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def program(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-# --- from nothing ---
+# --- start ---
 
 
 def test_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_empty_folder_becomes_a_served_portal(tmp_path: Path) -> None:
     try:
         hint = re.search(r"provisioner (.* api-client add) NAME (.*)\n", served.talk)
         assert hint is not None
-        # from wherever it is pasted
+        # the hint works in any folder
         made = program(tmp_path / "elsewhere", *shlex.split(hint[1]), "ci", *shlex.split(hint[2]))
         assert "new portal" not in made.stderr
         exported = dict(re.findall(r"^export (\w+)=(\S+)$", made.stdout, re.MULTILINE))
@@ -105,7 +105,7 @@ def test_serve_takes_portal_and_terms_from_the_workspace(tmp_path: Path) -> None
     client = json.loads(added.stdout)
     assert client["scopes"] == ["portal.read"]
     assert f"made a new portal: {folder / 'portal.db'}" in added.stderr
-    # nothing but the workspace says which portal
+    # the portal is named in the workspace only
     process = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "serve", "--port", "0"],
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONPATH": str(ROOT)},
@@ -130,7 +130,7 @@ def test_serve_takes_portal_and_terms_from_the_workspace(tmp_path: Path) -> None
 def test_listing_or_disabling_clients_creates_no_portal(
     tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A word mistyped would look like a portal that nobody may log in to."""
+    """A mistyped path would otherwise create a portal without clients."""
     assert run(["-C", str(tmp_path), "api-client", *words, "--url", "sqlite:///typo.db"]) == 1
     assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -149,7 +149,7 @@ def test_clients_are_listed_and_disabled(shell: Shell) -> None:
     listed = json.loads(shell("api-client", "list", "--json").out)
     assert [(one["role"], one["disabled"] is None) for one in listed] == [("customer_manager", False)]
     assert shell("api-client", "disable", "nobody").code == 64
-    # the list has it still
+    # the list still contains it
     gone = shell("api-client", "disable", "runner one")
     assert gone.code == 0
     assert gone.out.startswith("runner one was shut out already, on 20")
@@ -249,10 +249,10 @@ def test_behind_a_proxy_the_client_address_is_the_one_the_proxy_saw(tmp_path: Pa
             return answer.status_code
 
         assert [attempt("192.0.2.1"), attempt("192.0.2.1")] == [401, 429]
-        # whatever the caller writes there himself does not help him
+        # an X-Forwarded-For header of the client itself has no effect
         assert attempt("198.51.100.9, 192.0.2.1") == 429
         assert attempt("192.0.2.2") == 401
-        # one who has many addresses in IPv6, and what is none
+        # IPv6 addresses of one /64 network count together, and so do invalid ones
         assert [attempt("2001:db8::1"), attempt("2001:db8::2")] == [401, 429]
         assert attempt("2001:db8:0:1::1") == 401
         assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
@@ -294,12 +294,12 @@ def test_sigterm_finishes_the_requests_under_way(tmp_path: Path) -> None:
         )
         with closing(socket.create_connection(("127.0.0.1", served.port), timeout=30)) as line:
             line.sendall(head.encode() + body[:5])
-            # until this request is in hand: a later one on another line was answered
+            # this request is under way once a later one on another connection is answered
             httpx2.get(f"{served.url}/healthz")
             assert served.process is not None
             served.process.terminate()
             _await_refusal(served.port)
-            # it waits for us; a rude one would be gone by now
+            # it waits for the request, instead of ending at once
             with pytest.raises(subprocess.TimeoutExpired):
                 served.process.wait(timeout=0.7)
             line.sendall(body[5:])
@@ -322,13 +322,13 @@ def _await_refusal(port: int) -> None:
         except ConnectionRefusedError:
             return
         except ConnectionError:
-            # it waited to be taken when the listener went
+            # the listener closed before accepting it
             continue
     raise AssertionError("it goes on listening")
 
 
 def test_sigterm_under_load_loses_no_response(tmp_path: Path) -> None:
-    """Whoever got an answer got what was done; whoever got none finds nothing done, or all of it."""
+    """A response means that the step is done; without one it is done or not, never in part."""
     answered: dict[str, int] = {}
     begun = threading.Event()
     with serving(tmp_path) as served, served.api() as api:
@@ -390,7 +390,7 @@ STEPS: Sequence[tuple[str, str, dict[str, Any], int]] = [
 
 
 def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> None:
-    """Rows 1 to 3: killed at one boundary after the other; the client asks again with the same key."""
+    """Rows 1 to 3: killed at each boundary; the client repeats the request with the same key."""
     served = prepare(tmp_path)
     served.start()
     token = served.token()
@@ -439,11 +439,11 @@ def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> Non
     assert state.companies["1"].version == 3
 
 
-# --- what it tells ---
+# --- output ---
 
 
 def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -> None:
-    """Row 27: canaries in whatever a request can hold."""
+    """Row 27: canaries in all parts of requests."""
     canary = "canary7f3a"
     with serving(tmp_path, now=NOW) as served, served.api() as api:
         terms = api.get("/v1/portal").json()
@@ -496,11 +496,11 @@ def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -
     assert {line["endpoint"] for line in lines} >= {"token", "invitation", "user", ""}
 
 
-# --- trouble ---
+# --- failures ---
 
 
 class _Away:
-    """A host whose database is away."""
+    """A portal whose database is away."""
 
     def __getattr__(self, name: str) -> Any:
         def trouble(*_: object, **__: object) -> None:
@@ -575,7 +575,7 @@ def test_response_is_503_until_a_removed_database_file_is_back(tmp_path: Path) -
 
 
 def test_reads_are_answered_while_another_process_writes(tmp_path: Path) -> None:
-    """Forty wait to write meanwhile, and none of them keeps a reader from his answer."""
+    """Forty writes wait meanwhile, and none of them delays a read."""
     served = prepare(tmp_path)
     clients = WriterPortal(served.portal)
     token = _token(clients)
@@ -630,7 +630,7 @@ def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
 def test_long_body_is_parsed_outside_of_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten thousand addresses of staff are not looked at in an instant."""
+    """Validating ten thousand addresses of staff takes time."""
     served, threads = prepare(tmp_path), list[str]()
 
     def reading(content: bytes, model: type[BaseModel]) -> BaseModel:
@@ -758,7 +758,7 @@ def test_requests_without_a_token_are_limited_by_address(
                 assert (await web.get("/v1/portal", headers=token)).status_code == 200
                 said = {"Authorization": "Bearer made-up"} if "invented" in path else {}
                 answers = [await web.request(method, path, headers=said) for _ in range(8)]
-                # who has logged in is none of them; and whoever watches the service is always told
+                # requests with a token and health checks are not limited
                 others = [await web.get("/v1/portal", headers=token)]
                 others += [await web.get(path) for path in ("/healthz", "/readyz")]
             await asyncio.to_thread(service.close)
@@ -788,7 +788,7 @@ def test_access_log_that_is_not_read_delays_no_request() -> None:
 
 
 class _Disk(StringIO):
-    """A disk that is full at first."""
+    """A stream on a disk that is full at first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -796,7 +796,7 @@ class _Disk(StringIO):
         self.room = threading.Event()
 
     def write(self, text: str) -> int:
-        """Nothing, until there is room."""
+        """Raise ENOSPC until ``room`` is set."""
         if not self.room.is_set():
             self.refused.set()
             raise OSError(errno.ENOSPC, "No space left on device")

@@ -1,4 +1,4 @@
-"""Requests to the portal's service: read strictly, answered once, bounded, and refused in words."""
+"""Requests to the service: strict parsing, idempotency keys, limits and problem details."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def api(served: Served) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def bakery(api: httpx2.Client) -> str:
-    """A billed company with an administrator; his id."""
+    """A billed company with an administrator; returns the id of the administrator."""
     assert api.post("/v1/companies", json={"number": "1", "name": "Bakery"}).status_code == 201
     billing = api.put("/v1/companies/1/billing", json=BILLING, headers={"If-Match": '"1"'})
     assert billing.json() == {"verdict": "applied", "id": "", "version": 2}
@@ -217,8 +217,8 @@ def test_terms_are_validated_as_in_the_workspace(
 
 def test_all_faults_of_a_body_are_reported_at_once(api: httpx2.Client) -> None:
     answer = api.post("/v1/companies", json={"number": 1, "name": "", "more": 1})
-    told = {answer.json()["pointer"], *(other["pointer"] for other in answer.json()["others"])}
-    assert told == {"/number", "/name", "/more"}
+    result = {answer.json()["pointer"], *(other["pointer"] for other in answer.json()["others"])}
+    assert result == {"/number", "/name", "/more"}
 
 
 def test_violated_rule_is_named(api: httpx2.Client, bakery: str) -> None:
@@ -274,7 +274,7 @@ def test_unchanged_resource_gets_304(api: httpx2.Client, bakery: str) -> None:
 
 
 def test_etag_of_the_portal_depends_on_the_client(served: Served, api: httpx2.Client, bakery: str) -> None:
-    """It names his role and his scopes: what another client was told is not known to this one."""
+    """The response contains the role and scopes of the client, so clients do not share an ETag."""
     known = {"If-None-Match": api.get("/v1/portal").headers["etag"]}
     with served.api(scope="portal.read") as reader, served.api("collaborator") as colleague:
         assert reader.get("/v1/portal", headers=known).json()["scopes"] == ["portal.read"]

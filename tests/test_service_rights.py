@@ -1,4 +1,4 @@
-"""Who may do what over HTTP: every endpoint, for every role and every scope; nothing that is not allowed."""
+"""The rights of each role and scope at each endpoint."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PROTECTED = [entry for entry in ROUTES if entry.access]
 ON_USERS = ("edit_profile", "set_type", "set_billed_company", "edit_companies", "edit_apps", "close_user")
 
 MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANAGER}
-"""As the portal's help has it: R7, R8."""
+"""From the portal's help: R7, R8."""
 
 
 class Desk:
@@ -60,7 +60,7 @@ class Desk:
         return receipt.id
 
     def ask(self, entry: Operation, number: int, **more: Any) -> httpx2.Response:
-        """A request that is well formed, and right for whoever may send it."""
+        """A valid request of this operation."""
         request = self._requests(entry.name, number)
         request.update(more)
         values = {"number": str(number), "ledger": f"ledger-{number}", "key": "some-key"}

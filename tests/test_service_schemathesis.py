@@ -35,7 +35,7 @@ from provisioner.portal import Call
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 
 REFUSALS = [401, 403, 404, 406, 409, 412, 413, 415, 422, 423, 428, 429]
-"""What may be refused although it is well formed: rules, rights and versions are beyond a schema."""
+"""Statuses for valid requests that violate rules, rights or versions, which a schema cannot express."""
 
 CHECKS = ChecksConfig(
     positive_data_acceptance=PositiveDataAcceptanceConfig(expected_statuses=["2XX", "304", *REFUSALS]),
@@ -84,7 +84,7 @@ def test_responses_conform_to_the_document(case: Any, served: Served, token: str
 
 
 def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> None:
-    """At somebody who exists, in his version: what is well formed gets past the first look-up."""
+    """Use ids and versions that exist, so that valid requests pass the first look-up."""
     kind = "id" if "id" in case.path_parameters else "number"
     if kind not in case.path_parameters:
         return
@@ -122,7 +122,7 @@ def test_responses_to_request_sequences_conform_to_the_document(
                 followed[response.status_code] += 1
             super().validate_response(response, case, *checks, **more)
 
-    # where a walk goes is drawn: the next one is drawn anew, until one asks for whom it has made
+    # sequences are random: draw until one of them requests a user that it has created
     walks = settings(
         max_examples=max(4, EXAMPLES // 2),
         stateful_step_count=8,
@@ -134,7 +134,7 @@ def test_responses_to_request_sequences_conform_to_the_document(
         if followed:
             break
     assert seen["POST /v1/users", 201] >= 1
-    # whoever was made in the walk was asked for by the id of that very answer, and was there
+    # the user created in the sequence was requested by the id in that response, and found
     assert followed
     assert 404 not in followed
 
@@ -144,7 +144,7 @@ def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:
     for name in ("Lease", "Fencing-Token"):
         case.headers.pop(name, None)
     if case.operation.label == "POST /v1/users" and isinstance(case.body, dict):
-        # of all characters drawn, few may stand in a name, and few numbers are somebody's
+        # few of the random strings are valid names, and few numbers exist
         address = f"u{zlib.crc32(repr(case.body).encode())}@example.fr"
         case.body.update(
             email=address,

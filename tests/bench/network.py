@@ -37,7 +37,7 @@ class Service:
 
     @property
     def peak(self) -> int:
-        """The most memory it has had, in bytes."""
+        """The peak memory in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -45,7 +45,7 @@ class Service:
 
     @property
     def processor(self) -> float:
-        """The seconds of processor that it has used."""
+        """The processor time in seconds."""
         words = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -87,7 +87,7 @@ def requests_in(log: Path) -> int:
 
 @contextmanager
 def delayed(url: str, milliseconds: int) -> Iterator[str]:
-    """The same service, each of whose replies takes this much longer."""
+    """The same service with each response delayed by so many milliseconds."""
     port = url.rpartition(":")[2]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.network", "--delay", port, str(milliseconds)],
@@ -143,7 +143,7 @@ def at(folder: Path, url: str) -> None:
 
 
 def edit(folder: Path, changes: int, word: str) -> int:
-    """Give this many users another last name; returns how many it were."""
+    """Change the last name of this many users; returns how many were changed."""
     done = 0
     for path in sorted((folder / "clients").rglob("*.yaml")):
         if done >= changes:
@@ -155,7 +155,7 @@ def edit(folder: Path, changes: int, word: str) -> int:
 
 
 def plans(embedded: Path, remote: Path, service: Service, users: int, times: int) -> None:
-    """A plan without changes, everything read anew."""
+    """A plan without changes, which reads everything."""
     ours = provisioner(remote, "plan", "--detailed-exitcode")
     theirs = provisioner(embedded, "plan", "--detailed-exitcode")
     before = service.processor
@@ -169,7 +169,7 @@ def plans(embedded: Path, remote: Path, service: Service, users: int, times: int
 
 
 def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: int) -> None:
-    """So many people renamed, one step each."""
+    """Rename so many users, one step each."""
     count = edit(embedded, wanted, "Renamed")
     edit(remote, wanted, "Renamed")
     theirs = provisioner(embedded, "apply", "--auto-approve")
