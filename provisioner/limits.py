@@ -32,15 +32,6 @@ MAX_EMAIL_BYTES = 254
 MAX_TEMPLATE_BYTES = 256 * 1024
 """One template of a letter; mail programs cut a letter off at 100 KB."""
 
-MAX_TEMPLATE_NODES = 10_000
-"""Tags, variables and operators in one template: to compile more takes seconds."""
-
-MAX_TEMPLATE_DEPTH = 60
-"""Tags and expressions inside one another in a template."""
-
-MAX_TEMPLATE_PARTS = 200
-"""Templates that one template draws in, counted as often as they are drawn in."""
-
 MAX_RENDERED_CHARACTERS = 512 * 1024
 """One part of a letter, once rendered."""
 

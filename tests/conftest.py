@@ -47,12 +47,13 @@ def templates_compiled_once() -> None:
     from provisioner.mail import template_sandbox
 
     shipped = {file.name: file.read_text("utf-8") for file in (ROOT / "templates" / "mail").glob("*.j2")}
-    fresh, compiled = template_sandbox.environment, template_sandbox.environment(shipped)
+    fresh = template_sandbox.environment
+    compiled = {html: fresh(shipped, autoescape=html) for html in (False, True)}
     for name in shipped:
-        compiled.get_template(name)
+        compiled[name.endswith(template_sandbox.HTML_SUFFIX)].get_template(name)
 
-    def environment(sources: Mapping[str, str]) -> template_sandbox.Sandbox:
-        return compiled if sources == shipped else fresh(sources)
+    def environment(sources: Mapping[str, str], *, autoescape: bool) -> template_sandbox.Sandbox:
+        return compiled[autoescape] if sources == shipped else fresh(sources, autoescape=autoescape)
 
     template_sandbox.environment = environment
 

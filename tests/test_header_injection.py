@@ -23,7 +23,8 @@ from provisioner.cli import run
 from provisioner.errors import MailError
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
-from provisioner.mail.message import Letter, Templates, compose, render
+from provisioner.mail.message import Letter, compose, render
+from provisioner.mail.template_sandbox import Templates
 from provisioner.mail.transport import open_transport
 
 TEMPLATES = Templates({path.name: path.read_text() for path in (ROOT / "templates" / "mail").glob("*.j2")})

@@ -44,23 +44,23 @@ def preview(
 ) -> int:
     """The letter of one user, or all letters of a saved plan: shown, or written as .eml and .html."""
     workspace = load_workspace(folder)
-    sender = load_sender(workspace)
-    letters = list(_letters_about(workspace, subject, clock))
-    linkless = not makes_links(workspace.portal.url)
-    link = "" if linkless else PREVIEW_LINK
-    for letter in letters:
-        rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
-        if out is None:
-            text = "\n".join(map(printable, rendered.text.splitlines()))
-            console.answer(
-                f"To: {printable(letter.recipient)}\nSubject: {printable(rendered.subject)}\n\n{text}\n"
-            )
-        else:
-            name = email_key(letter.recipient).replace("/", "_")
-            make_folder(out)
-            write_private(out / f"{name}.eml", write(letter, link, sender, linkless=linkless))
-            write_private(out / f"{name}.html", rendered.html.encode())
-            console.answer(f"{out / name}.eml\n{out / name}.html")
+    with load_sender(workspace) as sender:
+        letters = list(_letters_about(workspace, subject, clock))
+        linkless = not makes_links(workspace.portal.url)
+        link = "" if linkless else PREVIEW_LINK
+        for letter in letters:
+            rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
+            if out is None:
+                text = "\n".join(map(printable, rendered.text.splitlines()))
+                console.answer(
+                    f"To: {printable(letter.recipient)}\nSubject: {printable(rendered.subject)}\n\n{text}\n"
+                )
+            else:
+                name = email_key(letter.recipient).replace("/", "_")
+                make_folder(out)
+                write_private(out / f"{name}.eml", write(letter, link, sender, linkless=linkless))
+                write_private(out / f"{name}.html", rendered.html.encode())
+                console.answer(f"{out / name}.eml\n{out / name}.html")
     if not letters:
         console.answer("No e-mail would be sent.")
     return 0
@@ -107,15 +107,17 @@ def send(
 ) -> int:
     """Send what is owed; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
-    sender = load_sender(workspace)
-    with writing_session(
-        workspace,
-        "mail send",
-        on_wait=console.say,
-        interruptible=partial(interruptible, console),
-        lock_timeout=lock_timeout,
-        clock=clock,
-    ) as work:
+    with (
+        load_sender(workspace) as sender,
+        writing_session(
+            workspace,
+            "mail send",
+            on_wait=console.say,
+            interruptible=partial(interruptible, console),
+            lock_timeout=lock_timeout,
+            clock=clock,
+        ) as work,
+    ):
         ledger, portal = work.ledger, work.portal
         # what this ledger owes is owed to accounts of its own portal
         ledger.bind_portal(_portal_id(portal))

@@ -7,20 +7,16 @@ still runs in a sandbox, within bounds.
 from __future__ import annotations
 
 import re
-import time
 from binascii import b2a_qp
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from itertools import islice
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from provisioner import limits
 from provisioner.errors import MailError
-from provisioner.limits import MAX_EMAIL_BYTES, MAX_RENDER_SECONDS, MAX_RENDERED_CHARACTERS
-
-if TYPE_CHECKING:
-    from jinja2 import Template
+from provisioner.limits import MAX_EMAIL_BYTES
 
 LANGUAGES = ("fr", "en")
 
@@ -50,62 +46,35 @@ class Rendered:
     html: str
 
 
-class Templates:
-    """The mail templates by file name, compiled when first used."""
+class TemplateRenderer(Protocol):
+    """Renders mail templates by file name."""
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
-        from provisioner.mail.template_sandbox import environment
-
-        self._environment = environment(sources)
-        self._names = frozenset(sources)
-        self._compiled: dict[str, Template] = {}
-
-    def render(self, name: str, context: dict[str, str]) -> str:
+    def render(self, name: str, context: Mapping[str, str]) -> str:
         """One part of a letter. Raises :class:`MailError` with the template's file and line."""
-        from jinja2 import TemplateError, TemplateSyntaxError, UndefinedError
+        ...
 
-        if name not in self._names:
-            raise MailError(
-                f"There is no mail template {name}.", "Templates are looked up in templates/mail/."
-            )
-        try:
-            return _bounded(name, self._pieces(name, context))
-        except TemplateSyntaxError as problem:
-            raise MailError(
-                f"The mail template {problem.name or name}:{problem.lineno} is not a valid template: "
-                f"{problem.message}.",
-                "Correct that line.",
-            ) from problem
-        except UndefinedError as problem:
-            raise MailError(
-                f"The mail template {_where(name, problem)} uses something that does not exist: "
-                f"{problem.message}.",
-                f"A template may use: {', '.join(sorted(context))}.",
-            ) from problem
-        except (
-            TemplateError,
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            LookupError,
-            AttributeError,
-            MemoryError,
-            RecursionError,
-        ) as problem:
-            raise MailError(
-                f"The mail template {_where(name, problem)} cannot be rendered: {problem}.",
-                "Correct that line.",
-            ) from problem
-
-    def _pieces(self, name: str, context: dict[str, str]) -> Iterator[str]:
-        template = self._compiled.get(name)
-        if template is None:
-            template = self._compiled[name] = self._environment.get_template(name)
-        # straight from the compiled function: jinja's own generator around it costs more than the letter
-        return template.root_render_func(template.new_context(dict(context), shared=True))
+    def close(self) -> None:
+        """End what the renderer started; it may render again after that."""
+        return
 
 
-def render(letter: Letter, link: str, templates: Templates, log_in: str | None = None) -> Rendered:
+def within_bounds(name: str, text: str) -> str:
+    """``text`` as rendered from the template ``name``. Raises :class:`MailError` if it is too long."""
+    if len(text) > limits.MAX_RENDERED_CHARACTERS:
+        raise too_much(name)
+    return text
+
+
+def too_much(name: str) -> MailError:
+    """The error of a template that takes more time, memory or room than a letter may."""
+    return MailError(
+        f"The mail template {name} makes too much: over {limits.MAX_RENDERED_CHARACTERS:,} characters "
+        f"or {limits.MAX_RENDER_SECONDS:.0f} seconds.",
+        "Look for a loop that does not end.",
+    )
+
+
+def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str | None = None) -> Rendered:
     """Subject, text and HTML of a letter; ``link`` is empty when its reader needs none.
 
     ``log_in`` is for a portal that makes no links at all: where its readers log in, "" where nobody said.
@@ -306,39 +275,3 @@ def _line(text: str) -> bytes:
 
 
 _usual_line = lru_cache(maxsize=2048)(_line)
-
-
-def _where(name: str, problem: BaseException) -> str:
-    """The template's file and line: of the innermost one, where one draws in another."""
-    where = name
-    trace = problem.__traceback__
-    while trace is not None:
-        template = trace.tb_frame.f_globals.get("__jinja_template__")
-        if template is not None:
-            where = f"{template.name}:{template.get_corresponding_lineno(trace.tb_lineno)}"
-        trace = trace.tb_next
-    return where
-
-
-PIECES = 128
-"""How many pieces of a template are written between two looks at the bounds; a usual letter has fewer."""
-
-
-def _bounded(name: str, pieces: Iterator[str]) -> str:
-    deadline = time.monotonic() + MAX_RENDER_SECONDS
-    written: list[str] = []
-    size = 0
-    more = True
-    while more:
-        some = list(islice(pieces, PIECES))
-        more = len(some) == PIECES
-        text = "".join(some)
-        size += len(text)
-        if size > MAX_RENDERED_CHARACTERS or time.monotonic() > deadline:
-            raise MailError(
-                f"The mail template {name} makes too much: over {MAX_RENDERED_CHARACTERS:,} characters "
-                f"or {MAX_RENDER_SECONDS:.0f} seconds.",
-                "Look for a loop that does not end.",
-            )
-        written.append(text)
-    return "".join(written)

@@ -154,18 +154,18 @@ def apply_plan(
     ``command`` names the run in the ledger. Raises :class:`MailError` for a broken template and
     :class:`StalePlan` before the first write.
     """
-    sender = load_sender(workspace)
-    check_templates(preview_letters(plan, clock()), sender)
-    with writing_session(
-        workspace,
-        command,
-        on_wait=view.waiting,
-        interruptible=view.interruptible,
-        lock_timeout=lock_timeout,
-        clock=clock,
-        parallelism=parallelism,
-    ) as session:
-        report = _run(workspace, plan, sender, session, view, command)
+    with load_sender(workspace) as sender:
+        check_templates(preview_letters(plan, clock()), sender)
+        with writing_session(
+            workspace,
+            command,
+            on_wait=view.waiting,
+            interruptible=view.interruptible,
+            lock_timeout=lock_timeout,
+            clock=clock,
+            parallelism=parallelism,
+        ) as session:
+            report = _run(workspace, plan, sender, session, view, command)
     report.stopped = session.stop()
     return report
 

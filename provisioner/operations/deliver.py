@@ -15,7 +15,7 @@ Activation links are derived as a letter is written and stand in no file of ours
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -25,7 +25,7 @@ from provisioner.ledger.outbox import OutboxEntry
 from provisioner.ledger.outbox_state import OutboxState
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
-from provisioner.mail.message import Letter, Templates, compose, render
+from provisioner.mail.message import Letter, TemplateRenderer, compose, render
 from provisioner.mail.transport import open_transport
 from provisioner.model import Status, User, email_key
 from provisioner.planning.plan import Plan
@@ -52,7 +52,7 @@ class SenderProfile:
     address: str
     """With the display name: ``Cabinet Durand <acces@durand-associes.fr>``."""
     reply_to: str
-    templates: Templates
+    templates: TemplateRenderer
     log_in: str = ""
     """Where readers log in: told where the portal makes no links."""
 
@@ -73,15 +73,28 @@ class DeliveryReport:
     """What stopped the whole delivery, if anything did."""
 
 
-def load_sender(workspace: Workspace) -> SenderProfile:
-    """Who writes, and with which templates: the workspace's own override the program's."""
+@contextmanager
+def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
+    """The sender, with the program's templates and the workspace's own, which replace those of the same name.
+
+    A workspace's own templates are rendered in a second process, which ends with the block.
+    """
     shipped = resource_folder("templates")
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
-    own = workspace.root / "templates" / "mail"
-    sources |= read_texts(own, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
-    return SenderProfile(
-        workspace.mail.sender, workspace.mail.reply_to, Templates(sources), workspace.portal.public_url
-    )
+    folder = workspace.root / "templates" / "mail"
+    own = read_texts(folder, TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=workspace.root)
+    templates: TemplateRenderer
+    if own.items() <= sources.items():
+        from provisioner.mail.template_sandbox import Templates
+
+        templates = Templates(sources)
+    else:
+        from provisioner.mail.template_worker import WorkerTemplates
+
+        templates = WorkerTemplates(sources | own)
+    mail = workspace.mail
+    with closing(templates):
+        yield SenderProfile(mail.sender, mail.reply_to, templates, workspace.portal.public_url)
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:

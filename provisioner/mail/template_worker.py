@@ -1,0 +1,152 @@
+"""A workspace's own templates, rendered in a second process that contains endless loops and floods of text.
+
+The worker limits its own memory and processor time, where the system has such limits (Windows has none).
+The parent limits the time and the size of each reply, and replaces a worker that exceeds them. Requests and
+replies are JSON, each behind its length in four bytes. The worker ends with its standard input, so also when
+the parent is killed. It runs in a session of its own, so that Ctrl-C reaches only the parent.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from typing_extensions import override
+
+from provisioner import limits
+from provisioner.errors import MailError
+from provisioner.mail.message import TemplateRenderer, too_much, within_bounds
+
+MEMORY_BYTES = 512 * 1024 * 1024
+"""Address space of the worker; a letter takes a few kilobytes, the interpreter most of 200 MB."""
+
+_LENGTH = struct.Struct(">I")
+_SOURCES_BYTES = 2**32 - 1
+_REPLY_OVERHEAD = 64 * 1024
+"""Bytes of a reply beside the text: the frame, or the sentence of an error."""
+
+
+class WorkerTemplates(TemplateRenderer):
+    """The mail templates by file name, rendered in a worker process that starts with the first letter."""
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    @override
+    def render(self, name: str, context: Mapping[str, str]) -> str:
+        try:
+            worker = self._worker or self._start()
+        except (OSError, EOFError) as problem:
+            self.close()
+            raise MailError(
+                f"The mail template {name} cannot be rendered: no process for it starts: {problem}.",
+                "Look at the limits of this machine; the letters stay owed: provisioner mail send",
+            ) from problem
+        timer = threading.Timer(limits.MAX_RENDER_SECONDS, worker.kill)
+        timer.start()
+        try:
+            _send(worker.stdin, [name, dict(context)])
+            # a character is four bytes at most, and six where JSON writes it as an escape
+            reply = _receive(worker.stdout, 6 * limits.MAX_RENDERED_CHARACTERS + _REPLY_OVERHEAD)
+        except (OSError, EOFError, ValueError) as problem:
+            self.close()
+            raise too_much(name) from problem
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            timer.cancel()
+        if "text" in reply:
+            return within_bounds(name, reply["text"])
+        raise MailError(reply["sentence"], reply["remedy"])
+
+    @override
+    def close(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.kill()
+            # waits for its end and closes the pipes
+            with suppress(OSError):
+                worker.communicate()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = str(Path(__file__).resolve().parent.parent.parent)
+        main = f"import sys; sys.path.append({root!r}); from {__name__} import main; main()"
+        # -P: no module of the workspace is taken for one of the program
+        self._worker = subprocess.Popen(  # noqa: S603  # this interpreter, with a program of constants
+            [sys.executable, "-P", "-c", main],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _send(self._worker.stdin, dict(self._sources))
+        _receive(self._worker.stdout, _REPLY_OVERHEAD)
+        return self._worker
+
+
+def main() -> None:
+    """Render what standard input asks for until it ends."""
+    from provisioner.mail.template_sandbox import Templates
+
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    _limit_memory()
+    templates = Templates(_receive(requests, _SOURCES_BYTES))
+    _send(replies, {})
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            name, context = _receive(requests, _SOURCES_BYTES)
+            _limit_processor_time()
+            try:
+                _send(replies, {"text": templates.render(name, context)})
+            except MailError as problem:
+                _send(replies, {"sentence": problem.sentence, "remedy": problem.remedy})
+
+
+def _limit_memory() -> None:
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def _limit_processor_time() -> None:
+    """End this process if one letter takes too long, should the parent be killed meanwhile."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+        seconds = int(used.ru_utime + used.ru_stime + limits.MAX_RENDER_SECONDS) + 2
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, hard))
+
+
+def _send(stream: IO[bytes] | None, message: object) -> None:
+    assert stream is not None
+    content = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    stream.write(_LENGTH.pack(len(content)) + content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes] | None, most: int) -> Any:
+    """The next message. Raises ``EOFError`` at the end, ``ValueError`` if it has more than ``most`` bytes."""
+    assert stream is not None
+    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
+    if length > most:
+        raise ValueError(f"{length} bytes")
+    return json.loads(_exactly(stream, length).decode("utf-8", "surrogatepass"))
+
+
+def _exactly(stream: IO[bytes], length: int) -> bytes:
+    content = stream.read(length)
+    if len(content) < length:
+        raise EOFError
+    return content
