@@ -161,6 +161,7 @@ def markup_of(expression: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILTERS))
 def test_no_filter_makes_markup_of_a_name(name: str) -> None:
     """Row 24: every built-in filter, also of later releases of Jinja2."""
@@ -173,6 +174,7 @@ def test_no_filter_makes_markup_of_a_name(name: str) -> None:
     assert found == []
 
 
+@pytest.mark.slow
 def test_no_method_of_escaped_text_makes_markup_of_a_name() -> None:
     methods = [name for name, _ in inspect.getmembers(str, callable) if not name.startswith("_")]
     arguments = ["()", *filter(None, ARGUMENTS), "([name])", "({'a': name})", "(a=name)"]
