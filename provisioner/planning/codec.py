@@ -339,39 +339,50 @@ def _tagged_reader(tag: str, members: Sequence[Any]) -> Callable[[Json], Any]:
 
 
 def _items_reader(hint: Any, collection: Any) -> Callable[[Json], Any]:
-    read = _reader(hint)
-    made: Callable[[Any], Any] = collection
-    keyed: Callable[[Json], Any] = tuple
-    if collection is frozenset and hint is str:
-        made = lru_cache(_REMEMBERED)(lambda items: frozenset(map(read, items)))
-    elif collection is frozenset and _is_record(hint) and all(map(_is_textual, record_fields(hint).values())):
-        # the same texts make the same record
-        parts = record_fields(hint)
-        take, make, width = _taker(parts), _maker(hint), {len(parts)}
-        made = lru_cache(_REMEMBERED)(lambda rows: frozenset(map(make, rows)))
-
-        def keyed(value: Json) -> Any:
-            if value and set(map(len, value)) != width:
-                raise ValueError
-            return tuple(map(take, value))
-
-    else:
-        keyed = lambda value: map(read, value)  # noqa: E731
+    make = _set_maker(hint) if collection is frozenset else _tuple_maker(hint)
 
     def read_items(value: Json) -> Any:
         if type(value) is not list:
             raise InvalidJson("a list")
         try:
-            items = made(keyed(value))
+            items = make(value)
         except _MISFITS:
-            for index, item in enumerate(value):
-                _read_at(f"[{index}]", hint, item)
-            raise
-        if len(items) != len(value):
-            raise InvalidJson("a list of different values")
-        return items
+            pass
+        else:
+            if len(items) == len(value):
+                return items
+        for index, item in enumerate(value):
+            _read_at(f"[{index}]", hint, item)
+        raise InvalidJson("a list of different values")
 
     return read_items
+
+
+def _tuple_maker(hint: Any) -> Callable[[list[Json]], Any]:
+    read = _reader(hint)
+    return lambda value: tuple(map(read, value))
+
+
+def _set_maker(hint: Any) -> Callable[[list[Json]], Any]:
+    """The function that makes a frozen set of a list, once for the same texts."""
+    if hint is str:
+        read = _reader(hint)
+        made = lru_cache(_REMEMBERED)(lambda items: frozenset(map(read, items)))
+        return lambda value: made(tuple(value))
+    parts = record_fields(hint) if _is_record(hint) else {}
+    if not parts or not all(map(_is_textual, parts.values())):
+        read = _reader(hint)
+        return lambda value: frozenset(map(read, value))
+    take, make, width = _taker(parts), _maker(hint), len(parts)
+    made = lru_cache(_REMEMBERED)(lambda rows: frozenset(map(make, rows)))
+
+    def make_set(value: list[Json]) -> Any:
+        rows = tuple(map(take, value))
+        if sum(map(len, value)) != width * len(value):
+            raise ValueError
+        return made(rows)
+
+    return make_set
 
 
 def _is_textual(hint: Any) -> bool:
@@ -401,12 +412,13 @@ def _record_reader(hint: Any) -> Callable[[Json], Any]:
     for name, part in parts.items():
         if TAGS.get(part) == name:
             return _spread_reader(hint, parts, name)
-    take, make = _taker(parts), _maker(hint)
+    take, kind, width = _taker(parts), _class(hint), len(parts)
+    reads = [_reader(part) for part in parts.values()]
 
     def read_record(value: Json) -> Any:
         try:
-            if len(value) == len(parts):
-                return make(take(value))
+            if len(value) == width:
+                return kind(*map(call, reads, take(value)))
         except _MISFITS:
             pass
         raise _misfit(value, parts)

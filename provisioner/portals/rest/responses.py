@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from provisioner.embedded.host import Lease, Page, PortalInfo
@@ -17,6 +18,9 @@ from provisioner.portals.http_messages import HttpResponse, invalid_response
 
 LARGEST = 2**63 - 1
 """The largest counter, cursor or version that a portal has."""
+
+
+_VERSION = attrgetter("version")
 
 
 class _StepReceipt(NamedTuple):
@@ -66,15 +70,15 @@ def read_about(reply: HttpResponse) -> PortalInfo:
 def read_companies(reply: HttpResponse) -> Page[Company]:
     """A page of companies. Raises :class:`PortalError`."""
     page: Page[Company] = _read(reply, Page[Company], "it is no page of companies")
-    _require_counts(reply, page.counter, page.next or 0, *(company.version for company in page.items))
+    _require_counts(reply, page.counter, page.next or 0, *map(_VERSION, page.items))
     return page
 
 
 def read_users(reply: HttpResponse) -> Page[User]:
     """A page of users. Raises :class:`PortalError`."""
     page: Page[User] = _read(reply, Page[User], "it is no page of users")
-    _require_counts(reply, page.counter, page.next or 0, *(user.version for user in page.items))
-    if not all(user.id for user in page.items):
+    _require_counts(reply, page.counter, page.next or 0, *map(_VERSION, page.items))
+    if not all(map(attrgetter("id"), page.items)):
         raise invalid_response(reply.server, "one of its users has no id")
     return page
 
