@@ -276,10 +276,10 @@ def unlock(invocation: Invocation, lock_id: str | None) -> int:
 
 
 @cli.command()
-@click.argument("kind", type=click.Choice(["client", "provisioner"]))
+@click.argument("kind", type=click.Choice(["client", "provisioner", "plan"]))
 @pass_invocation
 def schema(invocation: Invocation, kind: str) -> int:
-    """The JSON Schema of client manifests, or of provisioner.yaml."""
+    """The JSON Schema of client manifests, of provisioner.yaml, or of plans."""
     from provisioner.commands.schema import schema as command
 
     return command(kind, invocation.console())

@@ -9,7 +9,7 @@ from provisioner.workspace.files import resource_folder
 
 
 def schema(kind: str, console: Console) -> int:
-    """Print the JSON Schema of ``client`` manifests or of ``provisioner``.yaml."""
+    """Print the JSON Schema of ``client`` manifests, of ``provisioner``.yaml or of a ``plan``."""
     text = (resource_folder("schemas") / f"{kind}.schema.json").read_text(encoding="utf-8")
     console.answer(json.dumps(json.loads(text), ensure_ascii=False, indent=2))
     return 0
