@@ -1,8 +1,8 @@
-"""What every portal driver promises.
+"""The interface of every portal driver.
 
-A portal holds the state of record and has other writers than us. Drivers translate their
-library's exceptions into :class:`~provisioner.errors.PortalError` at their border; a refusal
-of one step is not an exception but the verdict of its receipt.
+A portal holds the state of record and has other writers than provisioner. Drivers translate their library's
+exceptions into :class:`~provisioner.errors.PortalError`; the refusal of one step is not an exception but the
+verdict of its receipt.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ class Access:
 
     url: str
     root: Path
-    """The workspace: relative files are below it."""
+    """The workspace's folder; relative files are below it."""
     operator: Operator
-    """Whose rights a portal grants that has no log-in of its own."""
+    """The operator whose rights apply on a portal without a log-in of its own."""
     terms: PortalTerms
-    """Those of a portal that this opening creates."""
+    """The terms of a portal that this opening creates."""
     public_url: str
-    """Likewise: the base of its activation links."""
+    """The base of the activation links of a portal that this opening creates."""
     clock: Clock
     writing: bool
-    """Opened without it, a driver makes and changes nothing."""
+    """Whether to open it for writing; otherwise the driver makes and changes nothing."""
     making: bool = True
-    """Opened for writing, a portal that is missing is made; without this, refused."""
+    """Whether opening for writing makes a missing portal; otherwise it is refused."""
     client_id: str = ""
     secret: str = ""
     """The client's secret, the bearer token or the database's password."""
     ca_file: str = ""
-    """Certificates to trust instead of the system's; relative to the workspace."""
+    """A file of certificates to trust instead of the system's; relative to the workspace."""
     proxy: str = ""
-    """The proxy to go through; none is taken from the environment."""
+    """The HTTP proxy to use, "" for none; none is taken from the environment."""
     paths: Mapping[str, str] = field(default_factory=dict)
-    """Where a portal's paths differ from ours, by the names of the endpoint table."""
+    """Paths that differ from those of provisioner's own service, by the names of the endpoint table."""
     scim: Mapping[str, str] = field(default_factory=dict)
-    """Where a SCIM server holds things elsewhere, by the names of the attribute table."""
+    """Attributes that a SCIM server names differently, by the names of the attribute table."""
     parallelism: int = 10
-    """Steps under way at once, at most."""
+    """How many steps may be in progress at once."""
 
 
 class Verdict(StrEnum):
@@ -58,15 +58,15 @@ class Verdict(StrEnum):
     APPLIED = "applied"
     """The portal did it, for this call or for an earlier one with the same key."""
     ALREADY = "already"
-    """Somebody else had done just this; nothing was written."""
+    """The resource was already as wanted, by another writer; nothing was written."""
     CONFLICT = "conflict"
     """The resource is not as expected; nothing was written."""
     FAILED = "failed"
     """A rule or the portal refuses; nothing was written."""
     SKIPPED = "skipped"
-    """Never sent: something it depends on did not happen."""
+    """Not sent, because a step that it depends on did not happen."""
     FENCED = "fenced"
-    """Another run has taken this one's place; nothing was written. Drivers raise :class:`LockLost`."""
+    """Another run holds the lease; nothing was written. Drivers raise :class:`LockLost`."""
 
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
@@ -77,9 +77,9 @@ DONE = (Verdict.APPLIED, Verdict.ALREADY)
 class Call:
     """One step to be done.
 
-    ``id`` and ``version`` are those of the user or company as last read (empty and 0 for what is to be
-    created); the portal refuses with *conflict* when the version has moved. ``key`` makes a repetition
-    harmless: the same key gives the first receipt again.
+    ``id`` and ``version`` are those of the user or company as last read ("" and 0 for a creation); the portal
+    refuses with *conflict* if the version has changed. ``key`` makes a repetition harmless: the same key
+    gives the first receipt again.
     """
 
     key: str
@@ -90,7 +90,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What the portal answers; ``id`` and ``version`` as they stand after the step."""
+    """The portal's answer to a call; ``id`` and ``version`` are those after the step."""
 
     key: str
     verdict: Verdict
@@ -98,22 +98,22 @@ class Receipt:
     version: int = 0
     problem: str = ""
     code: str = ""
-    """Of what refuses, for programs: that of a diagnostic (*R2*), or one of ``decide.CODES``."""
+    """The reason of a refusal, for programs: a diagnostic's code (*R2*), or one of ``decide.CODES``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What this portal can do beyond the least."""
+    """What this portal can do, beyond what every portal can."""
 
     batch: int = 1
-    """How many calls it takes at once, with one commit where it has commits."""
+    """How many calls it takes at once, in one commit if it has commits."""
     receipts: bool = True
     """It remembers keys, so that an interrupted call can be looked up."""
     activation_links: bool = True
-    """It makes the links that our welcomes carry. Without, it brings newcomers in by itself, and may send the
-    welcome too (``welcome: portal``)."""
+    """It makes the links in provisioner's welcomes. Otherwise it lets new users in by itself, and may send
+    the welcome too (``welcome: portal``)."""
     versions: bool = True
-    """It refuses a step when the version has moved. Without, a write is *unguarded*: read, compared, sent."""
+    """It refuses a step whose version has changed. Otherwise a write is *unguarded*: read, compared, sent."""
     claims: bool = True
     """It remembers which run of which ledger sends a letter, and which ledger a step was done for."""
     leases: bool = True
@@ -122,7 +122,7 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the portal holds, read at one instant; users are keyed by ``email_key(email)``."""
+    """Everything the portal holds, at one instant; users are keyed by ``email_key(email)``."""
 
     portal: str
     """The portal's own lasting identity; a plan made for another portal is refused."""
@@ -130,20 +130,17 @@ class Snapshot:
     terms: PortalTerms
     """The catalogue, firm domains and staff addresses that this portal enforces."""
     stamp: str = ""
-    """A new value after each change of anything that a snapshot holds; empty where the portal has none."""
+    """A value that changes with anything in a snapshot; "" if the portal has none."""
     operator: Operator | None = None
-    """Whose rights we have there; None where the portal does not say."""
+    """The operator whose rights this run has; None if the portal does not say."""
 
 
 SENT = "sent"
-"""In the place of a run: the letter is gone."""
+"""In place of a run: the letter was sent."""
 
 
 class Portal(Protocol):
-    """A portal, opened for one operator.
-
-    Whoever writes first holds the portal for its ledger: see :meth:`hold`.
-    """
+    """A portal, opened for one operator. A run that writes first takes its ledger's lease: :meth:`hold`."""
 
     def snapshot(self) -> Snapshot:
         """Everything, in one consistent read. Writes nothing."""
@@ -154,58 +151,57 @@ class Portal(Protocol):
         ...
 
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """What this portal would give back, were it as desired; and what it cannot hold, named.
+        """The desired state as this portal would store it, and a diagnostic for each thing it cannot store.
 
-        A portal that holds everything gives the state itself and nothing else. ``fit`` of what was fitted
-        changes nothing more.
+        A portal that stores everything returns the state itself and no diagnostic. The projection of a
+        projection is the same.
         """
         ...
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
-        """From now on write for this ledger, until ``seconds`` after the last write or call of this.
+        """Take or renew the lease of this ledger, until ``seconds`` after the last write or call of this.
 
-        ``fence`` is the ledger's own growing number of the run: a higher one takes the place of a
-        run that is dead or stopped, whose writes are refused from then on. Called again by the same run it
-        holds on for longer. Returns the number that we have there: ``fence``, or a higher one if the portal
-        knows of later runs. Raises :class:`Locked` while another run with this number or a higher one holds
-        it, :class:`LockLost` when another one has taken our place. Without leases it only remembers the name.
-        It may be called from another thread while the portal works.
+        ``fence`` is the ledger's growing number of the run: a higher one takes the lease of a run that is
+        dead or stopped, whose writes are refused from then on. Returns the run's number on the portal:
+        ``fence``, or a higher one if the portal knows of later runs. Raises :class:`Locked` while another run
+        with this number or a higher one holds the lease, :class:`LockLost` if another run has taken it over.
+        A portal without leases only stores the ledger's id. May be called from another thread during a write.
         """
         ...
 
     def release(self) -> None:
-        """The end of :meth:`hold`; nothing if somebody else holds it by now."""
+        """End the lease; without effect if another run has taken it over."""
         ...
 
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
-        """Do these steps, which touch different resources; one receipt a call, in their order.
+        """Do these steps, which touch different resources; returns one receipt a call, in their order.
 
-        A call that was answered before is answered likewise: *applied* to the ledger that it was done for,
-        *already* to any other, unless whom that one created has given up the name since. Raises
-        :class:`LockLost` when another run has taken our place.
+        A call that was applied before gets *applied* for the ledger it was done for and *already* for any
+        other, unless the account that it created has another e-mail since. Raises :class:`LockLost` if
+        another run has taken over the lease.
         """
         ...
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """What earlier calls with these keys are answered to this ledger; without those never applied."""
+        """The receipts, for this ledger, of applied calls with these keys; others have no entry."""
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """The run that has claimed each of these letters; a run may send only those it has itself.
+        """Claim these letters; returns the run that has each one. A run sends only those that it has itself.
 
         Letters are named by :func:`provisioner.ledger.outbox.letter_key`.
 
-        The first ledger that asks has a letter, for ever; to any other one the answer is "". Within that
-        ledger it passes to ``run`` from one of the runs named with it, which are those that the ledger knows
-        to have asked. Any other run is one of a copy of the ledger: it keeps the letter, and is the answer.
-        :data:`SENT` as the ``run`` ends all this. Without claims every letter is this run's.
+        The first ledger that claims a letter keeps it; any other ledger gets "". Within that ledger it passes
+        to ``run`` from one of the runs named with the letter, which are the ledger's own earlier claimants.
+        A run that is not named is one of a copy of the ledger: it keeps the letter, and is returned. Claiming
+        with :data:`SENT` as the ``run`` ends this. Without claims every letter is this run's.
         """
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """The links that let these users set their passwords; the same until they expire or are used.
+        """The links with which these users set their passwords; the same until they expire or are used.
 
-        Empty for who needs none (already activated) or may have none (closed, to be validated).
+        "" for a user who needs none (already activated) or may have none (closed, to be validated).
         """
         ...
 
@@ -214,10 +210,10 @@ class Portal(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
         ...
 
 
 def read_only() -> PortalError:
-    """What a driver that was opened for reading answers to whoever would write: planning never does."""
+    """The error of a driver that was opened for reading and is asked to write: a defect of the program."""
     return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")
