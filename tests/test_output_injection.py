@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from provisioner.model import Operator, email_key
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.terminal.console import Console
 
 SHOWN = (
     "::error::stop", "##[error]stop", "##vso[task.complete result=Failed]", "a ::set-output name=x::y",
@@ -164,3 +166,12 @@ def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest
     text = said(capsys, "-C", str(root), "plan", "--json")
     assert "::error::stop ##[error]x" in str(json.loads(text.partition("\nError")[0]))
     is_only_shown(text)
+
+
+def test_what_a_console_says_is_printable() -> None:
+    """The owner of a lock, for example, comes from another machine."""
+    stream = StringIO()
+    Console(StringIO(), stream).say("Waiting: held by \x1b]8;;http://x\x1b\\ann on ::error::b\nsecond line")
+    assert stream.getvalue() == (
+        "Waiting: held by \\x1b]8;;http://x\\x1b\\ann on \\x3a:error\\x3a:b\nsecond line\n"
+    )

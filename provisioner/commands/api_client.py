@@ -15,7 +15,7 @@ from provisioner.manifest import fields
 from provisioner.model import Clock, Operator
 from provisioner.operations.open import utc_now
 from provisioner.operations.served import file_to_create, open_served, served_access
-from provisioner.render.sanitize import printable
+from provisioner.render.sanitize import escape_json, printable, printable_json
 from provisioner.terminal.console import Console
 
 
@@ -47,7 +47,7 @@ def add(
         console.say(f"There was no portal there, so this made a new portal: {printable(str(missing))}")
     if as_json:
         words = {"id": client.id, "secret": secret, "name": plain, "role": role, "scopes": sorted(scopes)}
-        console.answer(json.dumps(words, ensure_ascii=False))
+        console.answer(escape_json(json.dumps(words, ensure_ascii=False)))
         return 0
     console.answer(f"export PROVISIONER_PORTAL_CLIENT={client.id}")
     console.answer(f"export PROVISIONER_PORTAL_SECRET={secret}")
@@ -73,7 +73,7 @@ def everyone(
             }
             for client in found
         ]
-        console.answer(json.dumps(words, ensure_ascii=False, indent=2))
+        console.answer(printable_json(words))
         return 0
     for client in found:
         may = "reads and writes" if WRITE in client.scopes else "reads"

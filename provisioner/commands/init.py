@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from provisioner.errors import UsageError
+from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_folder, write_private
 
@@ -20,5 +21,6 @@ def init(folder: Path, console: Console) -> int:
         destination = folder / path.relative_to(source)
         make_folder(destination.parent)
         write_private(destination, path.read_bytes())
-    console.answer(f"A workspace in {folder}: edit {WORKSPACE_FILE} and clients/, then run provisioner plan.")
+    where = printable(str(folder))
+    console.answer(f"A workspace in {where}: edit {WORKSPACE_FILE} and clients/, then run provisioner plan.")
     return 0

@@ -183,8 +183,8 @@ def serve(
     token_seconds: int,
 ) -> int:
     """Serve the embedded portal over HTTP."""
-    from provisioner.commands.serve import Allowed, Listening
     from provisioner.commands.serve import serve as command
+    from provisioner.operations.serve import Allowed, Listening
 
     return command(
         invocation.folder,

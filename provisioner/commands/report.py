@@ -25,7 +25,7 @@ def show_problems(console: Console, workspace_root: Path, problems: Iterable[Dia
         text = render_problems(
             found, _line_reader(workspace_root), colour=console.colour, width=console.width
         )
-        console.say(text)
+        console.say_rendered(text)
 
 
 def _line_reader(root: Path) -> Callable[[str, int], str | None]:

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, TextIO
 
 from provisioner.errors import Cancelled
+from provisioner.render.sanitize import printable_lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,11 @@ class Console:
         self.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def say(self, text: str) -> None:
-        """Write progress, a warning or a question on stderr."""
+        """Write progress or a warning on stderr, made printable line by line."""
+        self.say_rendered(printable_lines(text))
+
+    def say_rendered(self, text: str) -> None:
+        """Write a text on stderr whose values are printable already; it may have colours."""
         self.stderr.write(text if text.endswith("\n") else text + "\n")
         self.stderr.flush()
 
