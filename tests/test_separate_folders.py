@@ -198,7 +198,7 @@ def test_a_stopped_run_writes_nothing_once_another_took_its_place(
         # it may have had nothing left to write
         assert code == 6 or talk.endswith("Applied: 4 steps done, 2 e-mails sent.\n"), (number, talk)
         woken[code] += 1
-        fenced += "taken this one's database on the portal" in talk
+        fenced += "taken this one's place on the portal" in talk
         require_one_effect(SqliteDatabase(folder / "portal.db"), [folder])
         assert read_ledger(SqliteDatabase(folder / "ledger.db")).unsettled == ()
     assert woken[6] >= 10
