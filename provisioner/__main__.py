@@ -6,7 +6,12 @@ being imported.
 
 from __future__ import annotations
 
+import os
 import sys
+
+# pydantic would look through every installed package for plugins, which takes longer than a small plan, and
+# would run what it finds beside the firm's secrets
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 
 def main() -> None:

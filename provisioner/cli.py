@@ -59,6 +59,8 @@ def main() -> None:
     if lost is not None and not isinstance(lost, BrokenPipeError) and code in WITH_ANSWER:
         _say(f"Error: The answer could not be written: {lost.strerror}.", "Check where stdout goes.")
         code = 1
+    # or else the interpreter's last collection would visit every value of the run
+    gc.freeze()
     sys.exit(code)
 
 

@@ -193,9 +193,12 @@ def siren(text: str) -> str:
     return digits
 
 
+# each digit doubled, and the digits of the result summed
+_DOUBLED = str.maketrans("0123456789", "0246813579")
+
+
 def _luhn(digits: str) -> int:
-    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10
+    return sum(map(int, digits[::-2] + digits[-2::-2].translate(_DOUBLED))) % 10
 
 
 def dossier(text: str) -> str:
@@ -238,6 +241,7 @@ def _unusual_name(text: str) -> str:
     return plain
 
 
+@lru_cache(maxsize=4096)
 def is_hidden(character: str) -> bool:
     """True for what shows nothing or disturbs its neighbours: control, bidirectional, zero-width."""
     return unicodedata.category(character) in _REFUSED_CATEGORIES or character in _INVISIBLE

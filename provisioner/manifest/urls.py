@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
@@ -88,6 +87,8 @@ def _place(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
 
 def _meant(scheme: str, kinds: Iterable[str]) -> str:
     """The kind that a mistyped one is near to, or the one that others call so; empty for none."""
+    from difflib import get_close_matches
+
     said = scheme.lower()
     near = get_close_matches({"postgres": "postgresql", "scim": "scim+https"}.get(said, said), list(kinds), 1)
     return near[0] if near else ""

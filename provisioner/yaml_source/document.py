@@ -20,16 +20,16 @@ __all__ = ["Data", "Document", "Positions", "digest_of", "read_document"]
 class Positions:
     """The positions of the keys and values of one text.
 
-    Positions are stored as offsets in the order of the text. They become paths, lines and columns on demand,
-    because most files are read without a diagnostic.
+    Only the text is kept, and it is read again for the first position that is asked for: most files are read
+    without a diagnostic, and their data and marks would take three times the memory of their text.
     """
 
     __slots__ = ("_data", "_marks", "_page", "_tables")
 
-    def __init__(self, page: SourceText, data: Data, marks: Sequence[int]) -> None:
+    def __init__(self, page: SourceText) -> None:
         self._page = page
-        self._data = data
-        self._marks = marks
+        self._data: Data = None
+        self._marks: Sequence[int] = ()
         self._tables: dict[int, dict[str | int, int]] = {}
 
     @property
@@ -58,6 +58,10 @@ class Positions:
 
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int, Data]:
         """The indexes of the marks of the key and the value at a path, and the value if it exists."""
+        if not self._marks:
+            read = EventReader(self._page.file, self._page.text).read()
+            assert read is not None
+            self._data, self._marks = read
         key = mark = 0
         value = self._data
         for part in path:
@@ -117,7 +121,7 @@ def read_document(file: str, content: bytes | str) -> tuple[Document | None, lis
         return None, [text]
     reader = EventReader(file, text)
     read = reader.read()
-    document = read and Document(read[0], Positions(reader.page, *read), reader.unquoted)
+    document = read and Document(read[0], Positions(reader.page), reader.unquoted)
     return document, sorted(reader.problems, key=attrgetter("source"))
 
 

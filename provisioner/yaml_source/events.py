@@ -7,7 +7,6 @@ deeply nested text.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Iterator, Sequence
 from sys import intern
 from typing import Any, NamedTuple, NoReturn
@@ -135,7 +134,7 @@ class EventReader:
         try:
             if self._written != self.page.text:
                 self._refuse_replaced()
-            return self._stream(), array("I", self._marks or (0,))
+            return self._stream(), self._marks or (0,)
         except _Stop:
             pass
         except yaml.MarkedYAMLError as problem:
