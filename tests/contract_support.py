@@ -178,10 +178,10 @@ def postgresql(folder: Path) -> Iterator[World]:
     from provisioner.embedded.portal import SqlPortal
     from provisioner.storage.postgres import PostgresDatabase
 
-    hands, place = Hands(), the_server().place()
+    hands, database = Hands(), the_server().place()
 
     def opened(operator: Operator) -> SqlPortal:
-        return SqlPortal(place, operator, TERMS, PUBLIC_URL, hands)
+        return SqlPortal(database, operator, TERMS, PUBLIC_URL, hands)
 
     others = opened(Operator.PARTNER)
     # leases run by the server's clock, which stands still as well

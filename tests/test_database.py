@@ -47,7 +47,7 @@ OTHER = DatabaseSchema("portal", 0x70720002, 1, TABLES, LedgerError)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """A database that does not exist yet."""
     if request.param == "sqlite":
         return SqliteDatabase(tmp_path / "books.db")
@@ -56,9 +56,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 
 @pytest.fixture
-def shelves(place: Database) -> Iterator[Connection]:
+def shelves(database: Database) -> Iterator[Connection]:
     """A connection to a database with two shelves, not in the order of the alphabet."""
-    with closing(place.connect(OURS)) as connection:
+    with closing(database.connect(OURS)) as connection:
         with transaction(connection):
             connection.executemany(
                 'INSERT INTO shelf (key, "user", size) VALUES (?, ?, ?)', [("b", "ann", 3), ("a", None, 5)]
@@ -73,53 +73,53 @@ def sizes(connection: Connection) -> dict[str, int]:
 # --- creation, layouts, refusals ---
 
 
-def test_reading_a_missing_database_creates_nothing(place: Database, tmp_path: Path) -> None:
-    assert place.read(OURS, sizes) is None
+def test_reading_a_missing_database_creates_nothing(database: Database, tmp_path: Path) -> None:
+    assert database.read(OURS, sizes) is None
     assert list(tmp_path.iterdir()) == []
-    assert place.read(OTHER, sizes) is None
+    assert database.read(OTHER, sizes) is None
 
 
-def test_first_rows_are_written_with_the_tables(place: Database) -> None:
+def test_first_rows_are_written_with_the_tables(database: Database) -> None:
     def found(connection: Connection) -> None:
         connection.execute("INSERT INTO fact VALUES ('id', 'for life')")
 
     for _ in range(2):
-        place.connect(OURS, found).close()
-    facts = place.read(OURS, lambda connection: dict(connection.execute("SELECT * FROM fact")))
+        database.connect(OURS, found).close()
+    facts = database.read(OURS, lambda connection: dict(connection.execute("SELECT * FROM fact")))
     assert facts is not None
     assert facts["id"] == "for life"
 
 
-def test_missing_database_is_refused_unless_it_may_be_made(place: Database, tmp_path: Path) -> None:
+def test_missing_database_is_refused_unless_it_may_be_made(database: Database, tmp_path: Path) -> None:
     with pytest.raises(LedgerError, match="There is no ledger"):
-        place.connect(OURS, None)
+        database.connect(OURS, None)
     assert list(tmp_path.iterdir()) == []
-    if isinstance(place, SqliteDatabase):
-        place.path.touch()
+    if isinstance(database, SqliteDatabase):
+        database.path.touch()
         with pytest.raises(LedgerError, match="There is no ledger"):
-            place.connect(OURS, None)
-    assert place.read(OURS, sizes) is None
-    place.connect(OURS).close()
-    place.connect(OURS, None).close()
+            database.connect(OURS, None)
+    assert database.read(OURS, sizes) is None
+    database.connect(OURS).close()
+    database.connect(OURS, None).close()
 
 
-def test_failed_creation_leaves_no_database(place: Database) -> None:
+def test_failed_creation_leaves_no_database(database: Database) -> None:
     def fails(_: Connection) -> None:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        place.connect(OURS, fails)
-    assert place.read(OURS, sizes) is None
-    place.connect(OTHER).close()
+        database.connect(OURS, fails)
+    assert database.read(OURS, sizes) is None
+    database.connect(OTHER).close()
 
 
-def test_eight_simultaneous_creations_make_one_database(place: Database) -> None:
+def test_eight_simultaneous_creations_make_one_database(database: Database) -> None:
     made: list[int] = []
     begin = threading.Barrier(8)
 
     def make() -> None:
         begin.wait()
-        place.connect(OURS, lambda _: made.append(1)).close()
+        database.connect(OURS, lambda _: made.append(1)).close()
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -129,81 +129,81 @@ def test_eight_simultaneous_creations_make_one_database(place: Database) -> None
     assert made == [1]
 
 
-def test_database_of_another_schema_is_refused_and_unchanged(place: Database, shelves: Connection) -> None:
-    for opened in (lambda: place.connect(OTHER), lambda: place.read(OTHER, sizes)):
+def test_database_of_another_schema_is_refused_and_unchanged(database: Database, shelves: Connection) -> None:
+    for opened in (lambda: database.connect(OTHER), lambda: database.read(OTHER, sizes)):
         with pytest.raises(LedgerError, match=r"is not a portal|and no portal"):
             opened()
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
 def test_foreign_tables_in_a_schema_are_refused(postgres: PostgresServer) -> None:
-    place = postgres.place()
+    database = postgres.place()
     with closing(postgres.session()) as session:
-        session.execute(f"CREATE SCHEMA {place.schema}")
-        assert place.read(OURS, sizes) is None
-        session.execute(f"CREATE TABLE {place.schema}.fact (name TEXT, value TEXT)")
+        session.execute(f"CREATE SCHEMA {database.schema}")
+        assert database.read(OURS, sizes) is None
+        session.execute(f"CREATE TABLE {database.schema}.fact (name TEXT, value TEXT)")
     with pytest.raises(LedgerError, match="holds something else, and no ledger") as caught:
-        place.connect(OURS)
+        database.connect(OURS)
     assert "?schema=NAME" in caught.value.remedy
 
 
 @pytest.mark.parametrize("layout", ["DELETE FROM fact", "UPDATE fact SET value = 'two'"])
 def test_schema_without_layout_number_is_damaged(layout: str, postgres: PostgresServer) -> None:
-    place = postgres.place()
-    with closing(place.connect(OURS)) as connection:
+    database = postgres.place()
+    with closing(database.connect(OURS)) as connection:
         connection.execute(f"{layout} WHERE name = 'layout'")
-    assert "is damaged" in refused(place).sentence
+    assert "is damaged" in refused(database).sentence
 
 
-def test_newer_layout_is_refused(place: Database) -> None:
-    place.connect(NEXT).close()
-    for opened in (lambda: place.connect(OURS), lambda: place.read(OURS, sizes)):
+def test_newer_layout_is_refused(database: Database) -> None:
+    database.connect(NEXT).close()
+    for opened in (lambda: database.connect(OURS), lambda: database.read(OURS, sizes)):
         with pytest.raises(LedgerError, match="newer version"):
             opened()
 
 
 @pytest.mark.parametrize("tables", [NEXT.tables, None])
 def test_other_tables_under_the_same_number_are_refused(
-    tables: str | None, place: Database, shelves: Connection
+    tables: str | None, database: Database, shelves: Connection
 ) -> None:
     with transaction(shelves):
         if tables is None:
             shelves.execute("DELETE FROM fact WHERE name = 'tables'")
     changed = replace(OURS, tables=tables or OURS.tables)
-    for opened in (lambda: place.connect(changed), lambda: place.read(changed, sizes)):
+    for opened in (lambda: database.connect(changed), lambda: database.read(changed, sizes)):
         with pytest.raises(LedgerError, match="unreleased version of this program") as caught:
             opened()
         assert "remove it" in caught.value.remedy
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_older_layout_is_migrated_by_the_next_writer(place: Database, shelves: Connection) -> None:
+def test_older_layout_is_migrated_by_the_next_writer(database: Database, shelves: Connection) -> None:
     def colours(connection: Connection) -> list[str]:
         return [colour for (colour,) in connection.execute("SELECT colour FROM shelf ORDER BY seq")]
 
-    if isinstance(place, SqliteDatabase):
+    if isinstance(database, SqliteDatabase):
         shelves.close()
-        before = place.path.read_bytes()
-        assert place.read(NEXT, colours) == ["red", "red"]
-        assert place.path.read_bytes() == before
+        before = database.path.read_bytes()
+        assert database.read(NEXT, colours) == ["red", "red"]
+        assert database.path.read_bytes() == before
     else:
         with pytest.raises(LedgerError, match="older version"):
-            place.read(NEXT, colours)
-    place.connect(NEXT).close()
-    assert place.read(NEXT, colours) == ["red", "red"]
-    assert place.read(NEXT, sizes) == {"b": 3, "a": 5}
+            database.read(NEXT, colours)
+    database.connect(NEXT).close()
+    assert database.read(NEXT, colours) == ["red", "red"]
+    assert database.read(NEXT, sizes) == {"b": 3, "a": 5}
 
 
 # --- transactions ---
 
 
-def test_writers_take_turns(place: Database, shelves: Connection) -> None:
+def test_writers_take_turns(database: Database, shelves: Connection) -> None:
     """Each one reads what the one before wrote; otherwise some increments would be lost."""
 
     def increment() -> None:
-        with closing(place.reopen(OURS)) as connection:
+        with closing(database.reopen(OURS)) as connection:
             for _ in range(10):
-                with place.translate_errors(OURS), transaction(connection):
+                with database.translate_errors(OURS), transaction(connection):
                     size = sizes(connection)["a"]
                     connection.execute("UPDATE shelf SET size = ? WHERE key = 'a'", (size + 1,))
 
@@ -215,15 +215,15 @@ def test_writers_take_turns(place: Database, shelves: Connection) -> None:
     assert sizes(shelves)["a"] == 45
 
 
-def test_opening_does_not_wait_for_a_writer(place: Database, shelves: Connection) -> None:
+def test_opening_does_not_wait_for_a_writer(database: Database, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 9")
-        with closing(place.connect(OURS)) as another, place.translate_errors(OURS):
+        with closing(database.connect(OURS)) as another, database.translate_errors(OURS):
             assert sizes(another) == {"a": 5, "b": 3}
 
 
 def test_reader_sees_one_instant_while_another_connection_writes(
-    place: Database, shelves: Connection
+    database: Database, shelves: Connection
 ) -> None:
     def twice(connection: Connection) -> tuple[dict[str, int], dict[str, int]]:
         before = sizes(connection)
@@ -231,13 +231,13 @@ def test_reader_sees_one_instant_while_another_connection_writes(
             shelves.execute("UPDATE shelf SET size = size + 1")
         return before, sizes(connection)
 
-    assert place.read(OURS, twice) == ({"b": 3, "a": 5}, {"b": 3, "a": 5})
-    assert place.read(OURS, sizes) == {"b": 4, "a": 6}
+    assert database.read(OURS, twice) == ({"b": 3, "a": 5}, {"b": 3, "a": 5})
+    assert database.read(OURS, sizes) == {"b": 4, "a": 6}
 
 
-def test_failed_transaction_writes_nothing(place: Database, shelves: Connection) -> None:
+def test_failed_transaction_writes_nothing(database: Database, shelves: Connection) -> None:
     def write() -> None:
-        with place.translate_errors(OURS), transaction(shelves):
+        with database.translate_errors(OURS), transaction(shelves):
             shelves.execute("UPDATE shelf SET size = 0")
             shelves.execute("INSERT INTO book VALUES ('nowhere', 'A title')")
 
@@ -247,7 +247,7 @@ def test_failed_transaction_writes_nothing(place: Database, shelves: Connection)
     assert sizes(shelves) == {"b": 3, "a": 5}
 
 
-def test_same_statements_give_same_results(place: Database, shelves: Connection) -> None:
+def test_same_statements_give_same_results(database: Database, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [("b", "100 % ?"), ("b", "a%s")])
         shelves.executemany("INSERT INTO book VALUES (?, ?)", [])
@@ -270,32 +270,32 @@ def test_same_statements_give_same_results(place: Database, shelves: Connection)
 
 
 def test_shared_time_is_close_to_the_real_time_and_never_decreases(
-    place: Database, shelves: Connection
+    database: Database, shelves: Connection
 ) -> None:
-    first = place.shared_time(shelves, time.time)
+    first = database.shared_time(shelves, time.time)
     assert first > 1_700_000_000
-    assert place.shared_time(shelves, time.time) >= first
+    assert database.shared_time(shelves, time.time) >= first
 
 
-def test_file_fingerprint_changes_with_a_write(place: Database, shelves: Connection) -> None:
-    before = place.file_fingerprint()
+def test_file_fingerprint_changes_with_a_write(database: Database, shelves: Connection) -> None:
+    before = database.file_fingerprint()
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 1")
-    assert (place.file_fingerprint() != before) == isinstance(place, SqliteDatabase)
+    assert (database.file_fingerprint() != before) == isinstance(database, SqliteDatabase)
 
 
 # --- damage ---
 
 
-def test_corrupt_value_is_reported_as_damage(place: Database, shelves: Connection) -> None:
+def test_corrupt_value_is_reported_as_damage(database: Database, shelves: Connection) -> None:
     def decode(connection: Connection) -> int:
         ((text,),) = connection.execute("SELECT \"user\" FROM shelf WHERE key = 'b'").fetchall()
         with reject_corrupt_rows():
             return int(text)
 
     with pytest.raises(LedgerError, match=r"ledger .* is damaged"):
-        place.read(OURS, decode)
-    with pytest.raises(LedgerError, match=r"ledger .* is damaged"), place.translate_errors(OURS):
+        database.read(OURS, decode)
+    with pytest.raises(LedgerError, match=r"ledger .* is damaged"), database.translate_errors(OURS):
         decode(shelves)
 
 
@@ -312,22 +312,22 @@ def test_url_gives_its_database(tmp_path: Path) -> None:
 
 
 def test_password_appears_in_no_text(tmp_path: Path) -> None:
-    place = database_at("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
-    assert place == PostgresDatabase("postgresql://u@h/d", "x", "hush@%")
+    database = database_at("postgresql://u:hush%40%25@h/d?schema=x", tmp_path)
+    assert database == PostgresDatabase("postgresql://u@h/d", "x", "hush@%")
     assert database_at("postgresql://u:%40@h/d", tmp_path, "as%40is") == PostgresDatabase(
         "postgresql://u@h/d", "", "as%40is"
     )
-    assert "hush" not in f"{place} {place!r}"
-    assert str(place) == "postgresql://u@h/d?schema=x"
+    assert "hush" not in f"{database} {database!r}"
+    assert str(database) == "postgresql://u@h/d?schema=x"
 
 
 def test_file_without_permission_is_reported_with_the_system_error(memory_path: Path) -> None:
-    place = SqliteDatabase(memory_path / "books.db")
-    place.connect(OURS).close()
-    place.path.chmod(0)
+    database = SqliteDatabase(memory_path / "books.db")
+    database.connect(OURS).close()
+    database.path.chmod(0)
     memory_path.chmod(0o755)
     with _unprivileged():
-        for opened in (lambda: place.connect(OURS), lambda: place.read(OURS, sizes)):
+        for opened in (lambda: database.connect(OURS), lambda: database.read(OURS, sizes)):
             with pytest.raises(LedgerError, match="cannot be opened: Permission denied") as caught:
                 opened()
             assert caught.value.remedy == "Check the permissions of the file and of its folder."
@@ -348,9 +348,9 @@ def _unprivileged() -> Iterator[None]:
 # --- PostgreSQL ---
 
 
-def refused(place: Database) -> LedgerError:
+def refused(database: Database) -> LedgerError:
     with pytest.raises(LedgerError) as caught:
-        place.read(OURS, sizes)
+        database.read(OURS, sizes)
     assert caught.value.remedy
     return caught.value
 
@@ -404,12 +404,12 @@ def test_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
 
 def test_standby_is_reported_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A standby answers that it does not support a transaction that writes."""
-    place = postgres.place()
-    with closing(place.connect(OURS)) as connection:
+    database = postgres.place()
+    with closing(database.connect(OURS)) as connection:
         recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"
         monkeypatch.setattr("provisioner.storage.postgres_connection.BEGIN_WRITING", recovering)
         with pytest.raises(LedgerError, match="it is read-only") as caught:
-            _write_a_fact(connection, place)
+            _write_a_fact(connection, database)
     assert caught.value.remedy == "Use the primary server."
 
 
@@ -433,45 +433,45 @@ def test_password_is_never_sent_in_clear(postgres: PostgresServer, monkeypatch: 
 
 
 def test_text_columns_use_the_c_collation(postgres: PostgresServer) -> None:
-    place = postgres.place()
-    with closing(place.connect(OURS)) as connection:
+    database = postgres.place()
+    with closing(database.connect(OURS)) as connection:
         found = connection.execute(
             "SELECT DISTINCT collation_name FROM information_schema.columns "
             "WHERE table_schema = ? AND data_type = 'text'",
-            (place.schema,),
+            (database.schema,),
         ).fetchall()
     assert found == [("C",)]
 
 
-def test_error_in_the_reader_is_not_reported_as_damage(place: Database, shelves: Connection) -> None:
+def test_error_in_the_reader_is_not_reported_as_damage(database: Database, shelves: Connection) -> None:
     def defective(connection: Connection) -> int:
         return int("no number")
 
     with pytest.raises(ValueError, match="no number"):
-        place.read(OURS, defective)
+        database.read(OURS, defective)
 
 
 def test_missing_right_is_reported(postgres: PostgresServer) -> None:
-    place = postgres.place()
-    stranger = PostgresDatabase(postgres.url(user="stranger"), place.schema)
+    database = postgres.place()
+    stranger = PostgresDatabase(postgres.url(user="stranger"), database.schema)
     with pytest.raises(LedgerError, match="lacks a right there: permission denied for database"):
         stranger.connect(OURS)
-    place.connect(OURS).close()
+    database.connect(OURS).close()
     assert "lacks a right there: permission denied" in refused(stranger).sentence
     with closing(postgres.session()) as session:
-        session.execute(f"GRANT USAGE ON SCHEMA {place.schema} TO stranger")
-        session.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {place.schema} TO stranger")
+        session.execute(f"GRANT USAGE ON SCHEMA {database.schema} TO stranger")
+        session.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA {database.schema} TO stranger")
     assert stranger.read(OURS, sizes) == {}
     with closing(stranger.connect(OURS)) as connection, pytest.raises(LedgerError, match="lacks a right"):
         _write_a_fact(connection, stranger)
 
 
 def test_existing_schema_needs_no_right_to_create_one(postgres: PostgresServer) -> None:
-    place = postgres.place()
+    database = postgres.place()
     with closing(postgres.session()) as session:
-        session.execute(f"CREATE SCHEMA {place.schema} AUTHORIZATION stranger")
-    PostgresDatabase(postgres.url(user="stranger"), place.schema).connect(OURS).close()
-    assert place.read(OURS, sizes) == {}
+        session.execute(f"CREATE SCHEMA {database.schema} AUTHORIZATION stranger")
+    PostgresDatabase(postgres.url(user="stranger"), database.schema).connect(OURS).close()
+    assert database.read(OURS, sizes) == {}
 
 
 def test_missing_psycopg_is_reported_with_the_extra(
@@ -499,65 +499,65 @@ def test_connection_lost_between_transactions_is_reopened(postgres: PostgresServ
 def test_connection_lost_within_a_transaction_is_reported_not_retried(
     postgres: PostgresServer,
 ) -> None:
-    place = postgres.place()
+    database = postgres.place()
 
     def write(name: str, cut_before: str) -> None:
-        with place.translate_errors(OURS):
+        with database.translate_errors(OURS):
             for statement in ("BEGIN IMMEDIATE", f"INSERT INTO fact VALUES ('{name}', '')", "COMMIT"):
                 if statement.startswith(cut_before):
                     _cut_off(postgres)
                 connection.execute(statement)
 
-    with closing(place.connect(OURS)) as connection:
+    with closing(database.connect(OURS)) as connection:
         for number, statement in enumerate(("INSERT", "COMMIT")):
             with pytest.raises(LedgerError, match="was lost"):
                 write(str(number), statement)
         write("2", "BEGIN")
-    facts = place.read(OURS, lambda opened: dict(opened.execute("SELECT * FROM fact")))
+    facts = database.read(OURS, lambda opened: dict(opened.execute("SELECT * FROM fact")))
     assert facts is not None
     assert facts.keys() - {"application", "layout", "tables"} == {"2"}
 
 
 def test_server_restart_is_reported_once_and_then_works(postgres: PostgresServer) -> None:
-    place = postgres.place()
-    with closing(place.connect(OURS)) as connection:
+    database = postgres.place()
+    with closing(database.connect(OURS)) as connection:
         with transaction(connection):
             connection.execute("INSERT INTO fact VALUES ('a', 'b')")
         postgres.kill()
         try:
             with (
                 pytest.raises(LedgerError, match=r"cannot be reached|was lost"),
-                place.translate_errors(OURS),
+                database.translate_errors(OURS),
             ):
                 connection.execute("BEGIN IMMEDIATE")
         finally:
             postgres.start()
-        with place.translate_errors(OURS):
+        with database.translate_errors(OURS):
             assert connection.execute("SELECT value FROM fact WHERE name = 'a'").fetchone() == ("b",)
 
 
 def test_writer_that_waits_too_long_reports_a_busy_database(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = postgres.place()
-    with closing(place.connect(OURS)) as first, closing(place.reopen(OURS)) as second:
+    database = postgres.place()
+    with closing(database.connect(OURS)) as first, closing(database.reopen(OURS)) as second:
         second.execute("SET lock_timeout = '10ms'")
         with transaction(first), pytest.raises(LedgerError, match="is busy"):
-            _write_a_fact(second, place)
+            _write_a_fact(second, database)
         # the failed attempt leaves no open transaction
-        _write_a_fact(second, place)
+        _write_a_fact(second, database)
 
 
 def test_writer_sees_what_was_committed_while_it_waited(postgres: PostgresServer) -> None:
     """Row 8: also if the server's own isolation level would hide it."""
-    place = postgres.place()
+    database = postgres.place()
     seen: list[dict[str, str]] = []
 
     def look() -> None:
         with transaction(second):
             seen.append(dict(second.execute("SELECT * FROM fact")))
 
-    with closing(place.connect(OURS)) as first, closing(place.reopen(OURS)) as second:
+    with closing(database.connect(OURS)) as first, closing(database.reopen(OURS)) as second:
         second.execute("SET default_transaction_isolation = 'repeatable read'")
         second.execute("SET default_transaction_read_only = on")
         thread = threading.Thread(target=look)
@@ -570,8 +570,8 @@ def test_writer_sees_what_was_committed_while_it_waited(postgres: PostgresServer
     assert [found.get("a") for found in seen] == ["b"]
 
 
-def _write_a_fact(connection: Connection, place: Database) -> None:
-    with place.translate_errors(OURS), transaction(connection):
+def _write_a_fact(connection: Connection, database: Database) -> None:
+    with database.translate_errors(OURS), transaction(connection):
         connection.execute("INSERT INTO fact VALUES ('a', 'b')")
 
 

@@ -146,8 +146,8 @@ def test_one_batch_checks_rights_and_lease_of_each_call(desk: Desk) -> None:
 
 def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> None:
     """The runs are on different machines; leases run by the clock of the server they share."""
-    place, now = postgres.place(), datetime.now(UTC)
-    opened = partial(SqlPortal, place, Operator.PARTNER, TERMS, PUBLIC_URL)
+    database, now = postgres.place(), datetime.now(UTC)
+    opened = partial(SqlPortal, database, Operator.PARTNER, TERMS, PUBLIC_URL)
     early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
     with closing(early), closing(late):
         early.hold("ledger", "ann", 5, 60)
@@ -165,9 +165,9 @@ def test_planning_after_a_killed_run_opens_one_connection(
     """Whatever the number of unsettled steps."""
     from provisioner.storage.postgres_connection import PostgresConnection
 
-    place = postgres.place()
+    database = postgres.place()
     reached: list[PostgresConnection] = []
-    with closing(SqlPortal(place, Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW)) as portal:
+    with closing(SqlPortal(database, Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW)) as portal:
         calls = [Call(f"key-{number}", CreateCompany(f"{number}", "x")) for number in range(1, 4)]
         done = portal.execute(calls)
     reach = PostgresConnection._connect
@@ -177,7 +177,7 @@ def test_planning_after_a_killed_run_opens_one_connection(
         return reach(self)
 
     monkeypatch.setattr(PostgresConnection, "_connect", counted)
-    planning = ReadOnlyPortal(place, TERMS, lambda: NOW)
+    planning = ReadOnlyPortal(database, TERMS, lambda: NOW)
     assert planning.receipts(["key-1", "key-2", "key-3", "key-4"], "") == {
         receipt.key: receipt for receipt in done
     }

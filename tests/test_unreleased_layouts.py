@@ -86,15 +86,15 @@ def test_a_file_of_an_unreleased_layout_is_refused_and_left_as_it_is(
 def test_a_server_schema_of_an_unreleased_layout_is_refused(
     schema: DatabaseSchema, layout: str, postgres: PostgresServer
 ) -> None:
-    place = postgres.place()
+    database = postgres.place()
     with closing(postgres.session()) as session:
-        session.execute(f"CREATE SCHEMA {place.schema}")
-        session.execute(f"CREATE TABLE {place.schema}.fact (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
+        session.execute(f"CREATE SCHEMA {database.schema}")
+        session.execute(f"CREATE TABLE {database.schema}.fact (name TEXT PRIMARY KEY, value TEXT NOT NULL)")
         session.execute(
-            f"INSERT INTO {place.schema}.fact VALUES "
+            f"INSERT INTO {database.schema}.fact VALUES "
             f"('application', '{schema.noun} {schema.application_id:08x}'), ('layout', '{layout}')"
         )
-    for opened in (lambda: place.connect(schema), lambda: place.read(schema, lambda _: None)):
+    for opened in (lambda: database.connect(schema), lambda: database.read(schema, lambda _: None)):
         with pytest.raises(ProvisionerError, match="was made by an unreleased version") as caught:
             opened()
         assert "remove it" in caught.value.remedy
