@@ -281,7 +281,7 @@ def unlock(invocation: Invocation, lock_id: str | None) -> int:
 @click.argument("kind", type=click.Choice(["client", "provisioner", "plan"]))
 @pass_invocation
 def schema(invocation: Invocation, kind: str) -> int:
-    """The JSON Schema of client manifests, of provisioner.yaml, or of plans."""
+    """The JSON Schema of manifests, provisioner.yaml or plans."""
     from provisioner.commands.schema import schema as command
 
     return command(kind, invocation.console())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -15,11 +16,12 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
+import click
 import pytest
-from shell_support import BAKERY, CLAIRE, Shell
+from shell_support import BAKERY, CLAIRE, ROOT, Shell
 from smtp_support import CUT, smtp_server
 
-from provisioner.cli import run
+from provisioner.cli import cli, run
 
 
 def test_the_home_folder_is_empty(empty_home: Path) -> None:
@@ -125,6 +127,23 @@ def test_single_dash_options_are_accepted_and_hidden_from_help(
         said = shell(*command, f"-{name}")
         assert "No such option" not in said.err
     assert "No such option" in shell(*command, "-nonsense").err
+
+
+COMMAND = re.compile(r"(?:^|[:;,] )provisioner ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+
+
+def test_every_command_that_a_sentence_names_exists() -> None:
+    named = set()
+    title = "provisioner portal"  # of the OpenAPI document, no command
+    for path in sorted((ROOT / "provisioner").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value != title:
+                # after a colon, or alone as a remedy
+                named.update(COMMAND.findall(node.value))
+    assert len(named) > 12
+    for verb, word in sorted(named):
+        command = cli.commands[verb]
+        assert not isinstance(command, click.Group) or word in command.commands, (verb, word)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +473,7 @@ def test_history_names_each_run_and_each_step(applied: Shell) -> None:
 
 def test_version_and_help_load_nothing_heavy() -> None:
     program = (
-        "import sys; from provisioner.cli import run; code = run([sys.argv[1]]); "
+        "import sys; from provisioner.cli import cli, run; code = run([sys.argv[1]]); "
         "heavy = {'pydantic', 'jinja2', 'aiosmtplib', 'yaml', 'sqlite3', 'asyncio', 'rich', 'phonenumbers'}; "
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr); sys.exit(code)"
     )

@@ -883,7 +883,7 @@ def test_configure_works_over_http_and_simulate_does_not(
     ):
         code, text = said("simulate", *words)
         assert code == 64
-        assert "provisioner simulate works on an embedded portal alone." in text
+        assert "simulate works on an embedded portal alone." in text
     assert remote.users == before
 
 

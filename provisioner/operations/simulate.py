@@ -81,7 +81,7 @@ def _embedded(workspace: Workspace, clock: Clock, remedy: str = ELSEWHERE) -> It
     portal = open_portal_for(workspace, writing=True, clock=clock)
     try:
         if not isinstance(portal, SqlPortal):
-            raise UsageError("provisioner simulate works on an embedded portal alone.", remedy)
+            raise UsageError("simulate works on an embedded portal alone.", remedy)
         yield portal
     finally:
         portal.close()
