@@ -1,7 +1,7 @@
 """scim2-server as its command starts it, which keeps the classes that it makes of its resource types.
 
-pydantic forgets them as soon as nobody holds one, and the server spends two thirds of its time on making the
-same ones again for each request. What it says and does is the same.
+pydantic drops them as soon as nothing references one, and the server then spends two thirds of its time on
+making them again for each request. Its responses are the same.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from provisioner.planning.steps import (
     CreateUser,
     address_of,
 )
-from provisioner.portal import Access, Call, Capabilities, Portal, Receipt, Snapshot, Verdict, read_only
+from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.http import Credential
 from provisioner.portals.http_messages import (
     HttpResponse,
@@ -86,7 +86,7 @@ class _Reading:
     """The portal's identity and day."""
 
 
-class RestPortal(LeasedPortal, Portal):
+class RestPortal(LeasedPortal):
     """The portal behind a service; opened without ``writing`` it sends GET requests only."""
 
     def __init__(self, access: Access) -> None:
