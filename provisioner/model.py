@@ -1,4 +1,4 @@
-"""The words of the program: companies, users, and the state that holds them.
+"""Companies, users, and the state that holds them.
 
 Current and desired are both a :class:`State`: two variables, not two classes, so that a
 difference is ``!=``. Every value is frozen.
@@ -129,7 +129,7 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A client user. ``id`` and ``version`` are the portal's and ride along uncompared."""
+    """A client user. ``id`` and ``version`` are the portal's and are not compared."""
 
     email: str
     first_name: str
@@ -151,12 +151,12 @@ class User:
 
     @property
     def is_open(self) -> bool:
-        """Not closed: counts for R2 and R15, whether or not he may log in yet."""
+        """True unless the account is closed: it counts for R2 and R15, also before it can log in."""
         return self.status is not Status.CLOSED
 
     @property
     def is_administrator(self) -> bool:
-        """Sees every document of his companies, bank and payroll included."""
+        """True if the user sees every document of their companies, bank and payroll included."""
         return self.type is UserType.ADMINISTRATOR
 
 
@@ -192,7 +192,7 @@ class Managed(NamedTuple):
     """What the ledger knows of a user we manage.
 
     ``email`` and ``phone`` are the values as we last applied them (None: never applied by us; ""
-    for no phone), so that a value the user changed himself is recognised. ``created`` is true
+    for no phone), so that a user's own change is recognised. ``created`` is true
     when the account exists through us, false when it was adopted.
     """
 
@@ -231,7 +231,7 @@ class Notice(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The welcome a user earns if this plan activates him."""
+    """The welcome letter that a user gets if this plan activates the account."""
 
     language: str
 

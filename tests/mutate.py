@@ -180,7 +180,7 @@ def _joins_types(value: ast.BinOp) -> bool:
 
 
 class _Mutated(MetaPathFinder, Loader):
-    """Gives one module its changed code, whoever imports it."""
+    """Gives one module its changed code, for every import."""
 
     def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
         self._name, self._path, self._tree = name, path, tree

@@ -53,7 +53,7 @@ def user(
     id: str = "",
     version: int = 0,
 ) -> User:
-    """A user called after his e-mail."""
+    """A user named after their e-mail."""
     return User(
         email=email or f"{name}@example.fr",
         first_name=name.capitalize(),
@@ -71,7 +71,7 @@ def user(
 
 
 def state(*resources: Company | User) -> State:
-    """These resources; companies that users need and nobody gave are added."""
+    """These resources; missing companies that users need are added."""
     users = [resource for resource in resources if isinstance(resource, User)]
     companies = {resource.number: resource for resource in resources if isinstance(resource, Company)}
     for someone in users:

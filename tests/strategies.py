@@ -162,7 +162,7 @@ def states(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> Stat
 
 @st.composite
 def changes(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> tuple[State, State]:
-    """A state and another: nobody is deleted, nobody goes back to waiting. The second may break R2."""
+    """Two states: no user is deleted or goes back to waiting. The second may break R2."""
     current = draw(states(names))
     desired = draw(states(names))
     kept = {key: _later(current.users.get(key), user) for key, user in desired.users.items()}

@@ -1,4 +1,4 @@
-"""A mass change that nobody meant: refused, with the offenders named, at the limit and one beyond it."""
+"""An unintended mass change: refused, with the offenders named, at the limit and one beyond it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def firm(shell: Shell) -> Shell:
 
 
 def refused(shell: Shell, *named: str) -> str:
-    """Plan and apply refuse, name them, and write nothing, not even a plan file; returns what is told."""
+    """Plan and apply refuse, name them, and write nothing, not even a plan file; returns the message."""
     before, planfile = shell.tables(), shell.folder / "plan.json"
     for words in (
         ("plan",),
@@ -84,10 +84,10 @@ def refused(shell: Shell, *named: str) -> str:
 def test_thirty_one_closures_in_a_hundred_are_refused_and_each_is_named(firm: Shell) -> None:
     """Row 16."""
     closed = close(firm, 31)
-    told = refused(firm, *closed, "max_closures_percent")
-    assert "31 of 100 managed accounts would be closed, and at most 10 % may be in one plan" in told
-    assert "user10@example.fr" in told
-    assert "and 21 more" in told
+    message = refused(firm, *closed, "max_closures_percent")
+    assert "31 of 100 managed accounts would be closed, and at most 10 % may be in one plan" in message
+    assert "user10@example.fr" in message
+    assert "and 21 more" in message
 
 
 def test_users_who_left_the_manifests_count_like_closed_ones(firm: Shell) -> None:
@@ -95,8 +95,8 @@ def test_users_who_left_the_manifests_count_like_closed_ones(firm: Shell) -> Non
     firm.edit("provisioner.yaml", "absent: report", "absent: close")
     for file in ("000003.yaml", "000004.yaml"):
         (firm.folder / "clients" / file).unlink()
-    told = refused(firm, *(f"user{index}@example.fr" for index in range(60, 100)))
-    assert "40 of 100" in told
+    message = refused(firm, *(f"user{index}@example.fr" for index in range(60, 100)))
+    assert "40 of 100" in message
 
 
 @pytest.mark.parametrize(
@@ -124,8 +124,8 @@ def test_as_many_closures_as_the_limit_says_pass_and_one_more_does_not(most: int
     crowd(shell, 100)
     shell.edit("provisioner.yaml", "max_closures: 5", f"max_closures: {most}")
     assert shell("apply", "--auto-approve").code == 0
-    told = refused(shell, *close(shell, most + 1))
-    assert f"at most {most} may be in one plan" in told
+    message = refused(shell, *close(shell, most + 1))
+    assert f"at most {most} may be in one plan" in message
     close(shell, most)
     assert shell("apply", "--auto-approve").code == 0
 
@@ -171,12 +171,12 @@ def test_an_empty_manifest_folder_is_refused_and_tells_who_is_known(absent: str,
     firm.edit("provisioner.yaml", "absent: report", f"absent: {absent}")
     for file in (firm.folder / "clients").iterdir():
         file.unlink()
-    told = refused(firm, "user0@example.fr", "user5@example.fr")
-    assert "The manifests declare nobody, while 100 managed accounts are known" in told
+    message = refused(firm, "user0@example.fr", "user5@example.fr")
+    assert "The manifests declare nobody, while 100 managed accounts are known" in message
 
 
 def test_a_folder_renamed_beside_an_empty_one_is_refused(firm: Shell) -> None:
-    """Row 16: the manifests moved away, and something made the folder anew."""
+    """Row 16: the manifests moved away, and the folder was created again."""
     (firm.folder / "clients").rename(firm.folder / "kunden")
     (firm.folder / "clients").mkdir()
     refused(firm, "user0@example.fr")
@@ -197,7 +197,7 @@ def test_a_renamed_folder_is_refused_and_hinted_at(firm: Shell) -> None:
 
 
 def test_an_empty_firm_whose_manifests_are_empty_is_no_accident(shell: Shell) -> None:
-    """Row 16: nobody is managed yet."""
+    """Row 16: no user is managed yet."""
     for file in (shell.folder / "clients").iterdir():
         file.unlink()
     assert shell("plan", "--detailed-exitcode").code == 0

@@ -48,7 +48,7 @@ def test_the_last_administrator_leaves_after_the_users_of_his_company() -> None:
     assert steps_of(plan_of(current, desired)) == ["CloseUser bob@example.fr", "CloseUser ann@example.fr"]
 
 
-def test_several_administrators_leave_after_the_last_standard_user_whatever_the_order() -> None:
+def test_administrators_leave_after_the_last_standard_user() -> None:
     everybody = ("ann", "bob", "cid")
     current = state(user("ann", type="standard"), user("bob"), user("cid"))
     desired = state(
@@ -90,7 +90,7 @@ def waves_of(plan: Plan) -> dict[str, int]:
     return {planned.address.key.partition("@")[0]: planned.wave for planned in plan.steps}
 
 
-def test_nobody_moves_into_a_company_side_by_side_with_its_administrators_leaving_and_arriving() -> None:
+def test_no_move_into_company_in_the_wave_that_swaps_its_administrators() -> None:
     """In another order than the one that was tried, Bob would be there before Cid and after Ann (R2)."""
     people = (
         user("ann", "1"), user("cid", "2"), user("dan", "2"), user("bob", "3", "standard"), user("eve", "3")
@@ -117,7 +117,7 @@ def test_who_has_to_wait_holds_up_nobody_else() -> None:
     assert waves_of(plan_of(current, desired)) == {"ann": 0, "zoe": 0, "eve": 0, "bob": 1}
 
 
-def test_two_accounts_that_would_be_given_one_address_are_refused_with_those_who_wait_for_them() -> None:
+def test_two_accounts_given_one_address_are_refused_with_dependents() -> None:
     """R1: either may have it alone; and who was to take over an address finds it not given up."""
     current = state(user("ann"), user("bob"), user("cid"), user("dan"))
     users = dict(current.users)
@@ -171,7 +171,7 @@ def test_a_problem_of_another_company_is_no_echo() -> None:
     assert codes_of(plan_of(State(), desired)) == ["R14", "R2"]
 
 
-def test_who_cannot_leave_a_company_is_the_reason_that_its_administrator_cannot_either() -> None:
+def test_user_who_cannot_leave_keeps_the_administrator_from_leaving() -> None:
     current = state(user("ann"), user("bob", type="standard"), user("cid", "2"))
     users = dict(current.users)
     users["ann@example.fr"] = user("ann", "2")
@@ -280,7 +280,7 @@ def transitions(draw: st.DrawFn) -> tuple[State, State]:
     for key, someone in desired.users.items():
         before = current.users.get(key)
         if before is None and not someone.is_open:
-            continue  # nobody is created closed
+            continue  # no user is created closed
         if before is not None and someone.status == "to_validate" and before.status != "to_validate":
             someone = user(
                 someone.id, someone.billed, str(someone.type), companies=tuple(someone.companies),
@@ -293,14 +293,14 @@ def transitions(draw: st.DrawFn) -> tuple[State, State]:
 
 
 def _reachable(someone: User, before: User | None) -> Iterator[Grant]:
-    """An application that nobody has cannot end: it is granted instead."""
+    """An application without users cannot end: it is granted instead."""
     had = {grant.app for grant in before.apps} if before else set()
     for grant in someone.apps:
         yield grant if grant.app in had else Grant(grant.app, AppState.ACTIVE)
 
 
 def test_whoever_is_validated_is_so_whatever_else_becomes_of_him() -> None:
-    """A step that came after one of a later phase was never done, and nobody was told."""
+    """A step that followed one of a later phase was never done, without a message."""
     current = state(user("ann"), user("bob", companies=("2",), status="to_validate"))
     desired = state(user("ann"), user("bob", phone="+33612345678"))
     plan = plan_of(current, State(current.companies, desired.users))

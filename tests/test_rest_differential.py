@@ -85,7 +85,7 @@ class Worlds:
     def ids(self, found: User | None) -> tuple[str, str]:
         """A user's id on both."""
         if found is None:
-            return "nobody", "nobody"
+            return "no-such-user", "no-such-user"
         return self.staff_here.snapshot().state.users[email_key(found.email)].id, found.id
 
 

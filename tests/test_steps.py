@@ -63,7 +63,7 @@ CHANGES: dict[str, tuple[Resource | None, Resource, list[Phased]]] = {
         company("1", siren="732829320"),
         [(COMPANIES, CreateCompany("1", "Company 1", "732829320")), (COMPANIES, SetBilling("1", ESSENTIEL))],
     ),
-    "a company that nobody is billed for": (
+    "a company without billed users": (
         None,
         company("1", billing=None),
         [(COMPANIES, CreateCompany("1", "Company 1"))],
@@ -122,7 +122,7 @@ CHANGES: dict[str, tuple[Resource | None, Resource, list[Phased]]] = {
             (WIDEN, EditCompanies(KEY, add=("3",))),
         ],
     ),
-    "an administrator is validated as he moves": (
+    "an administrator is validated while moving": (
         ann(phone="+33612345678", status="to_validate"),
         ann(billed="2"),
         [

@@ -173,7 +173,7 @@ def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, plann
     assert applied("portal", "users").out == "Nobody is on this portal yet.\n"
 
 
-def test_a_plan_for_a_portal_that_was_to_be_made_is_refused_where_there_is_another_one(
+def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
     shell: Shell,
 ) -> None:
     """Row 28: planned beside no portal, and done to one that has people of its own."""
@@ -221,7 +221,7 @@ def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tm
     assert here.tables() == before
 
 
-def test_a_portal_that_is_not_there_is_not_planned_from_nothing_beside_the_ledger_of_one_that_was(
+def test_missing_portal_with_an_existing_ledger_is_not_planned(
     applied: Shell,
 ) -> None:
     """A typo in its url, or a file that was moved away, is no portal to fill."""

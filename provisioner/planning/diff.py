@@ -24,7 +24,7 @@ def changes_between(
     reasons: Mapping[Address, str],
     source_of: Callable[[Address], Source | None],
 ) -> Iterator[Change]:
-    """Every resource that is not as desired: companies by number, then users by company and key."""
+    """Every resource that differs: companies by number, then users by company and key."""
     for number in sorted(desired.companies):
         company = current.companies.get(number)
         if company is not desired.companies[number] and company != desired.companies[number]:
@@ -51,7 +51,7 @@ def changes_between(
 def letters_for(
     changes: tuple[Change, ...], desired: State, welcomes: Mapping[str, Welcome], firm: str
 ) -> Iterator[PlannedLetter]:
-    """One welcome for each user whom these changes activate and who shall have one."""
+    """One welcome for each user that these changes activate and that ``welcomes`` names."""
     for change in changes:
         after = change.after
         if not isinstance(after, User) or change.address.key not in welcomes or not _activates(change):
@@ -66,26 +66,26 @@ def letters_for(
 
 
 class Person(Protocol):
-    """Whoever a letter is to: an account of the portal, or a user of the manifests."""
+    """The recipient of a letter: an account of the portal, or a user of the manifests."""
 
     @property
     def first_name(self) -> str:
-        """As he is addressed."""
+        """The first name."""
         ...
 
     @property
     def last_name(self) -> str:
-        """Likewise."""
+        """The last name."""
         ...
 
     @property
     def email(self) -> str:
-        """Under which he logs in."""
+        """The log-in."""
         ...
 
 
 def letter_context(person: Person, company: str, firm: str) -> dict[str, str]:
-    """What the template of a letter is told; ``company`` and ``firm`` are names."""
+    """The values that the template of a letter can use; ``company`` and ``firm`` are names."""
     return {
         "first_name": person.first_name,
         "last_name": person.last_name,

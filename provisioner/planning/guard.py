@@ -19,7 +19,7 @@ NAMED = 10
 
 
 def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:
-    """What the limits refuse; ``managed`` and ``declared`` count users, in the ledger and the manifests."""
+    """The limits that a plan exceeds; ``managed`` and ``declared`` are numbers of users."""
     closures = [change for change in changes if change.action is Action.CLOSE]
     yield from _vanished_manifests(managed, declared)
     yield from _too_many_closures(closures, limits)
@@ -51,7 +51,7 @@ def _too_large_a_share(closures: Sequence[Change], limits: Limits, managed: int)
     if managed < MIN_EXISTING or len(closures) * 100 <= limits.max_closures_percent * managed:
         return
     if len(closures) > limits.max_closures:
-        return  # told already, with the same names
+        return  # reported already, with the same names
     yield error(
         "limit-closures",
         f"{len(closures)} of {managed} managed accounts would be closed, "

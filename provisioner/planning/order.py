@@ -1,10 +1,10 @@
-"""The order of a plan's steps, found by walking them: every state on the way is legal.
+"""The order of a plan's steps, found by simulation: every intermediate state is legal.
 
-A phase is done in waves. A step joins a wave if it is legal by itself at the wave's start and
-also after the steps that joined before it; so the steps of a wave may run side by side, and
-whatever could not join is tried again in the next one. That is how a company's last
-administrator comes to leave after its other users, and how a chain of moves unrolls. What can
-never join is a problem, told with the rule it would break.
+A phase is done in waves. A step joins a wave if it is legal by itself at the start of the wave and
+also after the steps that joined before it. So the steps of a wave may run side by side, and a step
+that could not join is tried again in the next wave: a company's last administrator leaves after its
+other users, and moves that depend on one another follow in order. A step that can never join is
+reported with the rule that it would break.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from provisioner.rules import StateIndex, administrator_standing
 
 @dataclass(slots=True)
 class _Queue:
-    """What is left to do for one resource."""
+    """The remaining steps of one resource."""
 
     change: Change
     steps: deque[tuple[Phase, Step]]
@@ -31,9 +31,12 @@ class _Queue:
 
 
 def order_steps(
-    changes: Iterable[Change], current: State, terms: PortalTerms, tell: ProgressCallback = ignore_progress
+    changes: Iterable[Change],
+    current: State,
+    terms: PortalTerms,
+    progress: ProgressCallback = ignore_progress,
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
-    """The steps of these changes in apply order, and what stands in their way."""
+    """The steps of these changes in apply order, and the problems of those that have no legal order."""
     census = StateIndex(current, terms)
     queues = [
         _Queue(change, deque(steps_between(change.address, change.before, change.after)), [])
@@ -46,7 +49,7 @@ def order_steps(
     for phase in PHASES:
         ready = [queue for queue in queues if _head(queue) is phase]
         while ready:
-            wave = _wave(ready, census, lambda steps: tell(len(planned) + steps, total))
+            wave = _wave(ready, census, lambda steps: progress(len(planned) + steps, total))
             if not wave:
                 stuck.extend(ready)
                 queues = [queue for queue in queues if not queue.faults]
@@ -61,7 +64,7 @@ def _head(queue: _Queue) -> Phase | None:
     return queue.steps[0][0] if queue.steps else None
 
 
-def _wave(ready: list[_Queue], census: StateIndex, tell: Callable[[int], object]) -> list[Step]:
+def _wave(ready: list[_Queue], census: StateIndex, progress: Callable[[int], object]) -> list[Step]:
     candidates = [queue for queue in ready if _legal_alone(queue, census)]
     balance = _Balance(census, (queue.change for queue in candidates))
     wave: list[Step] = []
@@ -77,7 +80,7 @@ def _wave(ready: list[_Queue], census: StateIndex, tell: Callable[[int], object]
         else:
             queue.steps.popleft()
             wave.append(step)
-            tell(len(wave))
+            progress(len(wave))
     return wave
 
 
@@ -94,7 +97,7 @@ class _Balance:
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
-        """Whether this step may join the wave; what joins is counted."""
+        """Whether this step may join the wave; one that joins is counted."""
         was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
@@ -125,7 +128,7 @@ def _legal_alone(queue: _Queue, census: StateIndex) -> bool:
 
 
 def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
-    """The faults of what never joined, at the line that asks for it; a fault's echoes are left out."""
+    """The violations of the steps that never joined, without those that follow from others."""
     for queue in stuck:
         census.put(queue.change.address, queue.change.after)
     impossible = {(fault.code, fault.address) for queue in stuck for fault in _end_faults(queue, census)}
@@ -148,14 +151,14 @@ def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
 
 
 def _end_faults(queue: _Queue, census: StateIndex) -> list[Diagnostic]:
-    """Broken at the very end too, when everything has been done?"""
+    """The violations that remain after all steps."""
     address: Address = queue.change.address
     census.put(address, queue.change.before)
     return census.put(address, queue.change.after)
 
 
 def _companies_waiting_for(queue: _Queue) -> Iterator[str]:
-    """Companies that may lack an administrator only because this user stays where he is."""
+    """Companies that may lack an administrator only because this user does not move."""
     if any(fault.code != "R2" for fault in queue.faults):
         for resource in (queue.change.before, queue.change.after):
             if isinstance(resource, User):

@@ -17,7 +17,7 @@ from provisioner.planning.steps import Phase, Step, address_of
 
 
 class Action(StrEnum):
-    """What happens to one resource; the symbol is how a reader sees it."""
+    """What happens to one resource."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -26,7 +26,7 @@ class Action(StrEnum):
 
     @property
     def symbol(self) -> str:
-        """``+`` arrives, ``~`` changes, ``-`` leaves."""
+        """``+`` for new and reopened, ``~`` for changed, ``-`` for closed."""
         return {"create": "+", "update": "~", "close": "-", "reopen": "+"}[self.value]
 
 
@@ -54,7 +54,7 @@ class Change:
 
     @property
     def new_administrator(self) -> bool:
-        """Somebody will see every document of his companies who does not today."""
+        """True if the user sees every document of their companies after this change and not before."""
         return (
             isinstance(self.after, User)
             and self.after.is_open
@@ -64,7 +64,7 @@ class Change:
 
     @property
     def _sees_everything_today(self) -> bool:
-        """An administrator who may log in; one who awaits validation sees nothing yet (R7)."""
+        """True for an administrator who can log in; before validation they see nothing (R7)."""
         before, after = self.before, self.after
         if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
             return False
@@ -72,7 +72,7 @@ class Change:
 
     @property
     def new_companies(self) -> frozenset[str]:
-        """Dossiers that somebody who has an account today, open or closed, will see and does not see now."""
+        """Dossiers that an existing account, open or closed, sees after this change and not before."""
         if not isinstance(self.before, User) or not isinstance(self.after, User) or not self.after.is_open:
             return frozenset()
         seen = self.before.companies if self.before.is_open else frozenset()
@@ -105,10 +105,10 @@ class PlannedLetter:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What the ledger shall remember of an account that exists already; the portal is not touched.
+    """What the ledger records of an account that exists already; the portal is not touched.
 
     ``email`` and ``phone`` are the values as declared and found ("" for no phone, None for never
-    applied by us); ``known`` is true where the ledger knew the account and only what it remembers moves on.
+    applied by us); ``known`` is true if the ledger knew the account and only its record is updated.
     """
 
     user: Address
@@ -129,7 +129,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes, the steps in apply order, letters, and what a reviewer must know."""
+    """Changes, steps in apply order, letters, notices and diagnostics."""
 
     portal: str
     changes: tuple[Change, ...] = ()
@@ -144,12 +144,12 @@ class Plan:
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """What keeps this plan from being applied."""
+        """The diagnostics that keep this plan from being applied."""
         return tuple(problem for problem in self.diagnostics if problem.is_error)
 
     @property
     def applyable(self) -> bool:
-        """True when nothing stands in the way."""
+        """True if there are no errors."""
         return not self.errors
 
     @property

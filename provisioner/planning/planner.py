@@ -1,4 +1,4 @@
-"""``make_plan``: two states in, one plan out."""
+"""``make_plan``: compares two states and returns a plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The two states that a plan compares, on the same keys, and what is worth saying about them."""
+    """The two states that a plan compares, on the same keys, with notices and diagnostics."""
 
     current: State
     desired: State
@@ -63,15 +63,15 @@ def make_plan(
     portal: str,
     terms: PortalTerms,
     options: PlanOptions,
-    tell: ProgressCallback = ignore_progress,
+    progress: ProgressCallback = ignore_progress,
 ) -> Plan:
-    """The changes from current to desired, their steps in order, the letters earned, and what to know.
+    """The changes from current to desired, their steps in order, letters, notices and diagnostics.
 
     ``portal`` is the identity of the portal that the plan is for, ``terms`` are those that it enforces.
     """
     current, desired = resolution.current, resolution.desired
     changes = tuple(changes_between(current, desired, resolution.reasons, resolution.source_of))
-    steps, problems = order_steps(changes, current, terms, tell) if changes else ((), ())
+    steps, problems = order_steps(changes, current, terms, progress) if changes else ((), ())
     exceeded = guard(changes, options.limits, managed=resolution.managed, declared=resolution.declared)
     return Plan(
         portal=portal,

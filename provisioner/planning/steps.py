@@ -1,8 +1,9 @@
-"""What a portal does, one step at a time, named as its users name it; and the one fold.
+"""The steps that a portal does, named as its users name them, and their effects.
 
-``after(resource, step)`` is what a step does to the resource it touches. The guard, the
-embedded portal, the simulation and the tests are all made of it. ``steps_between`` is its
-inverse: the steps that lead from before to after, each with the phase it belongs to.
+``after(resource, step)`` returns the resource as the step leaves it; the order of steps, the embedded
+portal and the tests all use it. ``steps_between`` is its inverse: the steps that lead from before to
+after, each with its phase. To add a step: its class here with its cases in ``_user_after`` or
+``_company_after`` and in ``steps_between``, and its request in each driver.
 
 Phases of a whole plan (order.py walks them):
 
@@ -12,7 +13,7 @@ Phases of a whole plan (order.py walks them):
                              arrive    changes withdrawals and applications
 
 A leaver loses access even if a later step fails, and no company is without an administrator in
-between (R2). An account that is reopened is first made what it shall be, while it is closed.
+between (R2). An account that is reopened gets its other changes first, while it is closed.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class ReopenUser:
 
 @dataclass(frozen=True, slots=True)
 class ValidateUser:
-    """Validate a user who waits (R7)."""
+    """Validate a user who awaits validation (R7)."""
 
     user: str
 
@@ -112,7 +113,7 @@ class CloseUser:
 
 @dataclass(frozen=True, slots=True)
 class EditProfile:
-    """*Informations*: name, e-mail and phone, as they shall read."""
+    """*Informations*: the new name, e-mail and phone."""
 
     user: str
     email: str
@@ -131,9 +132,9 @@ class SetType:
 
 @dataclass(frozen=True, slots=True)
 class SetBilledCompany:
-    """Move a user to another billed company; his type there is said in the same step (R2, R4).
+    """Move a user to another billed company, with the type they have there (R2, R4).
 
-    The new company joins his companies (R5); the old one stays until it is withdrawn.
+    The new company joins the user's companies (R5); the old one stays until it is withdrawn.
     """
 
     user: str
@@ -353,7 +354,7 @@ def _user_steps(key: str, before: User | None, desired: User) -> Iterator[Phased
         edits = list(_edits(key, before, desired))
         validated = before.status is Status.TO_VALIDATE and desired.status is Status.ACTIVE
         if validated and arrival is Phase.ARRIVE:
-            # he cannot log in yet: what he shall not have is withdrawn before he can
+            # before validation the user cannot log in: access is withdrawn before they can
             if not any(phase is Phase.MOVE for phase, _ in edits):
                 edits = [(Phase.ARRIVE if phase is Phase.NARROW else phase, step) for phase, step in edits]
             yield from (edit for edit in edits if edit[0] in (Phase.PROFILES, Phase.ARRIVE))
