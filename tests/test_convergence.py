@@ -2,7 +2,7 @@
 
 A state machine edits manifests, lets the portal's other writers write (also inside our runs), changes
 operator, settings and clock, plans, applies, and lets runs die at any commit of ledger or portal. What must
-hold is watched at every commit, and told apart from what others did.
+hold is watched at every commit, and distinguished from other writers' changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from provisioner.commands.history import unlock
 from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import read_snapshot
-from provisioner.ledger import ledger
+from provisioner.ledger import lock, store
 from provisioner.ledger.lock import read_lock
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.snapshot import read_ledger
@@ -73,7 +73,7 @@ class Firm:
         self.declared: dict[str, dict[str, Any]] = {}
         self.words = {"operator": "partner", "absent": "report", "self_service": "keep"}
         self.created: dict[str, str] = {}
-        """Whom a run of ours created, by id: the name he was declared under."""
+        """The declared name of each account that a run created, by id."""
         self.welcomed: set[str] = set()
         """Whom we owe one welcome."""
         self.state = State()
@@ -138,7 +138,7 @@ class Firm:
                 assert user.email == f"{name}@example.fr"
                 self.created[user.id] = name
             elif was != user:
-                # law 8: nobody is touched who is neither declared nor managed
+                # law 8: an account neither declared nor managed is not touched
                 assert user.id in managed or was.email.partition("@")[0] in self.declared
             if user.status is Status.ACTIVE and (was is None or was.status is not Status.ACTIVE):
                 assert self.may_validate  # R7, R8
@@ -146,7 +146,7 @@ class Firm:
                 if arrived and user.id in self.created and self.declared[name]["welcome_email"]:
                     self.welcomed.add(user.id)
 
-    # --- a run of ours ---
+    # --- runs of the program ---
 
     def run(
         self, command: Callable[[], Said], death: int = 0, batch: int = 100,
@@ -173,9 +173,9 @@ class Firm:
 
     @contextmanager
     def _watched(self, batch: int, meanwhile: Sequence[Callable[[], None]]) -> Iterator[None]:
-        journal, embedded = vars(ledger), vars(portal)
+        ledgers, embedded = (vars(store), vars(lock)), vars(portal)
         execute, capabilities = SqlPortal.execute, SqlPortal.capabilities
-        transaction = journal["transaction"]
+        transaction = embedded["transaction"]
         late = list(meanwhile)
 
         def watching(observe: Callable[[], None]) -> Any:
@@ -196,14 +196,16 @@ class Firm:
             return execute(portal, calls)
 
         patched: Any = SqlPortal
-        journal["transaction"] = watching(lambda: None)
+        for module in ledgers:
+            module["transaction"] = watching(lambda: None)
         embedded["transaction"] = watching(self.observe)
         patched.execute = later
         patched.capabilities = lambda portal: Capabilities(batch=batch)
         try:
             yield
         finally:
-            journal["transaction"] = embedded["transaction"] = transaction
+            for module in (*ledgers, embedded):
+                module["transaction"] = transaction
             patched.execute, patched.capabilities = execute, capabilities
 
     # --- the others ---
@@ -406,7 +408,7 @@ class Convergence(RuleBasedStateMachine):
             assert self._world() == before
             return
         if said.code == 7:
-            # who was closed before his owed letter went out: it is parked, and said once
+            # an account closed before its owed letter went out: it is parked, and reported once
             assert "Not done" not in said.err
             assert "E-mail not sent (failed)" in said.err
         self._as_declared()
