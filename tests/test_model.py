@@ -15,8 +15,8 @@ from people import user
 import provisioner
 from provisioner.model import PRODUCTION_APPS, Production
 
-ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "ResourceProgress"}
-"""What a run counts up as it goes."""
+ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "Invocation", "ResourceProgress"}
+"""Classes that a run or the command line fills in step by step."""
 
 
 def values() -> Iterator[type[Any]]:
@@ -44,7 +44,7 @@ def test_no_attribute_of_a_value_can_be_set_or_deleted() -> None:
     for kind in kinds:
         made = object.__new__(kind)
         for part in fields(kind):
-            with pytest.raises(FrozenInstanceError):
+            with pytest.raises(FrozenInstanceError, match=part.name):
                 setattr(made, part.name, None)
             with pytest.raises(FrozenInstanceError):
                 delattr(made, part.name)
