@@ -246,7 +246,7 @@ def every_notice() -> tuple[Notice, ...]:
         notice(
             NoticeKind.DRIFT,
             "eva",
-            "eva@example.com changed the phone himself: +33199000001 became +33199000002; his change is "
+            "eva@example.com changed their own phone: +33199000001 became +33199000002; the change is "
             "kept. To follow, write +33199000002 in the manifest.",
         ),
         notice(

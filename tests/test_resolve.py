@@ -144,7 +144,7 @@ def test_r10_what_the_client_asked_for_waits_until_it_is_declared() -> None:
     assert granted.apps == {Grant("Scan", AppState.ACTIVE)}
 
 
-def test_a_phone_the_user_changed_himself_is_reported_and_kept() -> None:
+def test_a_phone_that_the_user_changed_is_reported_and_kept() -> None:
     current = state(user("ann", phone="+33699999999"))
     people = declared(declared_user("ann", phone="+33611111111", phone_declared=True))
     known = managed("ann", phone="+33611111111")
@@ -162,7 +162,7 @@ def test_a_phone_the_firm_changed_is_applied_whatever_the_user_did() -> None:
     assert after.phone == "+33622222222"
 
 
-def test_an_account_is_found_again_under_an_e_mail_the_user_gave_himself() -> None:
+def test_an_account_is_found_under_an_e_mail_that_the_user_changed() -> None:
     moved = user("ann", email="ann.new@example.fr")
     current = state(moved)
     resolution = resolve(declared(declared_user("ann")), current, managed("ann"), POLICY)

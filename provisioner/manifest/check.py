@@ -75,7 +75,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
             yield error(
                 "R1",
                 f"{user.email} is declared already at {first.source}, for {_full_name(first)}.",
-                "Keep one of the two, or give each person an address of his own.",
+                "Keep one of the two, or give each person an address of their own.",
                 user.source,
                 str(user_address(key)),
             )
@@ -83,8 +83,8 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
             yield error(
                 "R4",
                 f"{user.email}, billed to {user.billed} here, is billed to {first.billed} at {first.source}.",
-                "A user is billed to one company. Keep him in one manifest and give him the other dossier "
-                f'there, companies: ["{user.billed}"] or ["{first.billed}"].',
+                "A user is billed to one company. Keep the user in one manifest and give them the other "
+                f'dossier there, companies: ["{user.billed}"] or ["{first.billed}"].',
                 user.source,
                 str(user_address(key)),
             )
@@ -109,7 +109,7 @@ def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Di
         elif user.previous_key == email_key(user.email):
             yield warning(
                 "wrong-value",
-                f"The previous_email of {user.email} is his address of today.",
+                f"The previous_email of {user.email} is the address of today.",
                 "Remove previous_email.",
                 user.source,
                 str(user_address(email_key(user.email))),

@@ -41,7 +41,7 @@ def export_workspace(
 
     The catalogue has the portal's terms and whatever is in use beside them. ``access`` is whatever else
     reaching the portal takes, under the keys of provisioner.yaml; what is empty is left out. The urls are
-    written as they come, so they shall name no secret.
+    written as they come, so they must name no secret.
     """
     settings = [
         "# Written by provisioner export: the portal as it was, so that planning it changes nothing.",
@@ -89,7 +89,7 @@ def _manifests(state: State) -> Iterator[tuple[str, str]]:
 
 
 def _place(user: User) -> tuple[str, str, str]:
-    """Where a user stands in his file: names hardly change, so neither do the lines around them."""
+    """The sort key of a user in a file. Names hardly change, so neither do the lines around them."""
     return user.last_name.casefold(), user.first_name.casefold(), email_key(user.email)
 
 

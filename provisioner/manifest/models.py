@@ -60,7 +60,7 @@ class _Entry(BaseModel):
 
 
 class Preset(_Entry):
-    """What a profile or `defaults:` may say for a user. What the user says himself wins."""
+    """What a profile or `defaults:` may say for a user. What the user's own entry says wins."""
 
     type: Omittable[UserType] = Field(
         None,
@@ -102,7 +102,8 @@ class User(Preset):
         examples=["claire.martin@example.fr"],
     )
     previous_email: Omittable[Email] = Field(
-        None, description="Ancien e-mail : the address under which he was declared before, when it changes."
+        None,
+        description="Ancien e-mail : the address under which the user was declared before, when it changes.",
     )
     first_name: Name = Field(description="Prénom.")
     last_name: Name = Field(description="Nom.")
@@ -150,7 +151,7 @@ class Firm(_Entry):
     """Le cabinet."""
 
     name: Name = Field(description="Nom du cabinet, as it reads in letters.")
-    language: Language = Field("fr", description="Langue des emails, where a user has none of his own.")
+    language: Language = Field("fr", description="Langue des emails, where a user has none of their own.")
     email_domains: tuple[MailDomain, ...] = Field(
         (), description="Domaines de messagerie du cabinet: never a client's address."
     )
@@ -268,7 +269,7 @@ class Safety(_Entry):
         "report", description="A user who left the manifests: reported, or closed."
     )
     self_service: Literal["keep", "restore"] = Field(
-        "keep", description="An e-mail or phone that the user changed himself: kept, or restored."
+        "keep", description="An e-mail or phone that the user changed: kept, or restored."
     )
     generic_addresses: Literal["warn", "error"] = Field(
         "warn", description="An address such as contact@ instead of a person's."
@@ -289,7 +290,7 @@ class WorkspaceFile(_Entry):
     manifests: tuple[str, ...] = Field(("clients/",), description="Folders or files with client manifests.")
     catalogue: Catalogue = Field(default_factory=_nothing, validate_default=True)
     defaults: Preset = Field(
-        default_factory=_nothing, validate_default=True, description="For every user, under his profile."
+        default_factory=_nothing, validate_default=True, description="For every user, under their profile."
     )
     portal: PortalAccess = Field(default_factory=_nothing, validate_default=True)
     ledger: LedgerPlace = Field(default_factory=_nothing, validate_default=True)

@@ -4,7 +4,7 @@ The desired state is the current one as the manifests edit it: what they do not 
 copied, so that planning needs no notion of *unmanaged* and a difference is ``!=``.
 
 Each declared user is first matched to an account: by the portal id that the ledger remembers,
-then by the e-mail he was declared under before, then by his e-mail. Both states come out keyed
+then by the former declared e-mail, then by the e-mail. Both states come out keyed
 by the declared e-mail, whatever the portal's side reads today.
 """
 
@@ -47,13 +47,13 @@ class Policy:
     close_absent: bool = False
     """``safety: {absent: close}``: a user who left the manifests is closed."""
     restore: bool = False
-    """``safety: {self_service: restore}``: what the user changed himself is undone."""
+    """``safety: {self_service: restore}``: what the user changed is undone."""
     welcome: bool = True
     """``mail: {welcome: ours}``: this program sends the welcome."""
 
 
 def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], policy: Policy) -> Resolution:
-    """What the portal shall be, given what it is, what is declared and what we did before.
+    """Both states, from the portal, the manifests and what the ledger remembers.
 
     ``current`` is keyed by the portal's e-mails, ``managed`` by the declared ones.
     """
@@ -169,7 +169,7 @@ class _Reading:
         self.notices: list[Notice] = []
 
     def desired_user(self, key: str, declared: DeclaredUser, before: User | None) -> User | None:
-        """The user as he shall be; None for one declared closed who has no account."""
+        """The desired user; None for a user declared closed who has no account."""
         if before is None:
             return None if declared.closed else self._newcomer(key, declared)
         known = self._managed_ids.get(before.id)
@@ -305,8 +305,8 @@ class _Reading:
         self._say(
             NoticeKind.DRIFT,
             key,
-            f"{key} changed the {field} himself: {declared} became {current}; "
-            f"{'the declared value' if self._policy.restore else 'his change'} {outcome}.{advice}",
+            f"{key} changed their own {field}: {declared} became {current}; "
+            f"{'the declared value' if self._policy.restore else 'the change'} {outcome}.{advice}",
         )
         return kept
 

@@ -120,7 +120,7 @@ def read_manifests(
 
     ``digests`` says whether a plan is to be saved, which needs them. What takes all manifests
     together is :func:`provisioner.manifest.check.check`.
-    ``tell`` is told how many files of how many are read.
+    ``tell`` is called with the number of files read and their total.
     """
     files, problems = manifest_files(workspace.root, workspace.settings.manifests)
     if problems:
@@ -180,7 +180,7 @@ def _documents(
     problems: list[Diagnostic],
     tell: ProgressCallback,
 ) -> Iterator[Document]:
-    """One after the other, so that one is in memory at a time; what cannot be read is told."""
+    """The documents of these files, as a stream; files that cannot be read become ``problems``."""
     if files:
         problems.extend(_slow_reader())
     folder = os.path.join(root, "")
