@@ -25,7 +25,7 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
 from provisioner.mail.message import Letter, compose, render
 from provisioner.mail.template_sandbox import Templates
-from provisioner.mail.transport import open_transport
+from provisioner.mail.transport import TransportOptions, open_transport
 
 TEMPLATES = Templates({path.name: path.read_text() for path in (ROOT / "templates" / "mail").glob("*.j2")})
 HEADERS = {
@@ -110,7 +110,8 @@ def delivered(server: Server, messages: Sequence[Message]) -> list[Delivery]:
     """All over one connection, and what became of each."""
     told: list[Delivery] = []
     carrier = open_transport(
-        f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", timeout=20, connections=1
+        f"smtp://127.0.0.1:{server.port}",
+        TransportOptions(root=Path(), tls="none", timeout=20, connections=1),
     )
     carrier.deliver(messages, record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False)
     return told

@@ -20,7 +20,7 @@ from samples_support import ROOT
 from provisioner.cli import run
 from provisioner.errors import MailError, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES, MAX_TEMPLATE_BYTES
-from provisioner.mail.transport import open_transport
+from provisioner.mail.transport import TransportOptions, open_transport
 from provisioner.workspace.files import read_texts
 
 MEMORY = 512 * 1024 * 1024
@@ -202,7 +202,7 @@ def test_an_odd_file_for_certificates_is_an_error_sentence(
     """Row 25: the system's certificates are never used instead."""
     odd(tmp_path / "ca.pem")
     with bounded(), pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
-        open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+        open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"no certificate", b"-----BEGIN CERTIFICATE-----\nx\n"])
@@ -210,7 +210,7 @@ def test_a_file_without_certificates_is_an_error_sentence(tmp_path: Path, conten
     """Row 25."""
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
-        open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+        open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
 
 
 def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
     pem = trustme.CA().cert_pem.bytes()
     path = tmp_path / "ca.pem"
     path.write_bytes(pem + b"\n" * (MAX_FILE_BYTES - len(pem)))
-    open_transport("smtps://localhost", root=tmp_path, ca_file="ca.pem")
+    open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
     assert ssl.create_default_context(cafile=str(path)).cert_store_stats()["x509_ca"] == 1
 
 

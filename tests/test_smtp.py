@@ -18,7 +18,7 @@ from provisioner.errors import MailError
 from provisioner.mail import group_commit, smtp, smtp_connection
 from provisioner.mail.delivery import Delivery, Message
 from provisioner.mail.group_commit import GroupCommit
-from provisioner.mail.transport import open_transport
+from provisioner.mail.transport import TransportOptions, open_transport
 
 
 @dataclass
@@ -58,7 +58,7 @@ def deliver(
 ) -> Log:
     log = Log()
     settings: dict[str, object] = {"tls": "none", "timeout": 2.0, "connections": 1, **options}
-    transport = open_transport(f"{scheme}://{host}:{server.port}", root=Path(), **settings)  # type: ignore[arg-type]
+    transport = open_transport(f"{scheme}://{host}:{server.port}", TransportOptions(root=Path(), **settings))  # type: ignore[arg-type]
     try:
         transport.deliver(letters(count), record=log.record, stop=lambda: False)
     except MailError as trouble:
@@ -163,7 +163,9 @@ def test_data_waits_600_seconds_and_other_commands_as_long_as_the_setting_says(
     monkeypatch.setattr(SMTP, "data", watched)
     with smtp_server() as server:
         assert deliver(server, timeout=7.0).states == ["sent"]
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none")
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none")
+        )
         transport.deliver(letters(), record=Log().record, stop=lambda: False)
     assert waits == [(7.0, 600.0), (60.0, 600.0)]
 
@@ -206,7 +208,9 @@ def test_a_lone_dot_does_not_end_the_message() -> None:
     )
     log = Log()
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none")
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none")
+        )
         transport.deliver([smuggled], record=log.record, stop=lambda: False)
     assert log.states == ["sent"]
     assert len(server.accepted) == 1
@@ -257,7 +261,9 @@ def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
         committed.update(bodies)
 
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=4)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=4)
+        )
         transport.deliver(with_keys(60), record=record, stop=lambda: False)
     assert Counter(log.states) == {"sent": 60}
     assert sorted(log.bodies) == sorted(started) == sorted(letter.key for letter in letters(60))
@@ -282,7 +288,9 @@ def test_no_body_is_sent_after_a_commit_has_failed(broken: int, monkeypatch: pyt
         committed.update(bodies)
 
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=3)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=3)
+        )
         with pytest.raises(Lost):
             transport.deliver(with_keys(20), record=record, stop=lambda: False)
     assert set(started) == committed
@@ -293,7 +301,9 @@ def test_no_body_is_sent_after_a_commit_has_failed(broken: int, monkeypatch: pyt
 def test_a_letter_whose_connection_closes_before_data_is_sent_over_another() -> None:
     log = Log()
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=1)
+        )
 
         def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
             log.record(bodies, deliveries)
@@ -317,7 +327,9 @@ def test_a_letter_recorded_as_body_whose_data_was_not_called_is_owed_at_the_end(
 
     monkeypatch.setattr(GroupCommit, "body_started", interrupted)
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=1)
+        )
         with pytest.raises(KeyboardInterrupt):
             transport.deliver(letters(2), record=log.record, stop=lambda: False)
     assert log.bodies == ["k0"]
@@ -366,7 +378,9 @@ def test_an_address_that_is_not_plain_is_refused_before_it_is_sent(recipient: st
     """Row 22."""
     log = Log()
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=1)
+        )
         hostile, *others = letters(3)
         messages = [hostile._replace(recipient=recipient), *others]
         transport.deliver(messages, record=log.record, stop=lambda: False)
@@ -400,7 +414,9 @@ def test_many_letters_share_few_connections() -> None:
 def test_stop_finishes_the_letter_in_hand_and_begins_no_other() -> None:
     log = Log()
     with smtp_server() as server:
-        transport = open_transport(f"smtp://127.0.0.1:{server.port}", root=Path(), tls="none", connections=1)
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=1)
+        )
         transport.deliver(letters(50), record=log.record, stop=lambda: len(server.accepted) >= 3)
     assert log.states == ["sent"] * 3
 

@@ -1,7 +1,12 @@
-"""How letters travel: into a maildir, or to a mail server."""
+"""The transports that letters can take, by the scheme of ``mail: transport:``.
+
+To add one, write a class that implements :class:`~provisioner.mail.delivery.Transport` and add its scheme.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,42 +20,69 @@ if TYPE_CHECKING:
     import ssl
 
 
-def open_transport(
-    url: str,
-    *,
-    root: Path,
-    username: str = "",
-    password: str = "",
-    tls: str = "required",
-    ca_file: str = "",
-    connections: int = 16,
-    timeout: float = 60.0,
-) -> Transport:
-    """The transport behind ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``."""
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """How a transport connects; a maildir uses only ``root``."""
+
+    root: Path
+    """The workspace; relative paths start there."""
+    username: str = ""
+    password: str = ""
+    tls: str = "required"
+    """``required`` or ``none``."""
+    ca_file: str = ""
+    """The certificates to trust; empty for those of the system."""
+    connections: int = 16
+    timeout: float = 60.0
+    """Seconds."""
+
+
+def _maildir(url: str, options: TransportOptions) -> Transport:
+    from provisioner.mail.maildir import Maildir
+
+    return Maildir(options.root / url.partition(":")[2])
+
+
+def _smtp(url: str, options: TransportOptions) -> Transport:
+    from provisioner.mail.smtp import Smtp
+    from provisioner.mail.smtp_connection import Server
+
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise MailError(f"{url} names no mail server.", "Write smtp://mail.example.com:587")
+    implicit = parts.scheme == "smtps"
+    starttls = not implicit and options.tls == "required"
+    server = Server(
+        host=parts.hostname,
+        port=parts.port or (465 if implicit else 587),
+        implicit_tls=implicit,
+        starttls=starttls,
+        context=_tls_context(options.root, options.ca_file) if implicit or starttls else None,
+        username=options.username,
+        password=options.password,
+        timeout=options.timeout,
+    )
+    return Smtp(server, options.connections)
+
+
+TRANSPORTS: Mapping[str, Callable[[str, TransportOptions], Transport]] = {
+    "maildir": _maildir,
+    "smtp": _smtp,
+    "smtps": _smtp,
+}
+
+
+def open_transport(url: str, options: TransportOptions) -> Transport:
+    """The transport behind ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``.
+
+    Raises :class:`MailError`.
+    """
     scheme, _, rest = url.partition(":")
-    if scheme == "maildir" and rest:
-        from provisioner.mail.maildir import Maildir
-
-        return Maildir(root / rest)
-    if scheme in ("smtp", "smtps"):
-        from provisioner.mail.smtp import Smtp
-        from provisioner.mail.smtp_connection import Server
-
-        parts = urlsplit(url)
-        if not parts.hostname:
-            raise MailError(f"{url} names no mail server.", "Write smtp://mail.example.com:587")
-        server = Server(
-            host=parts.hostname,
-            port=parts.port or (465 if scheme == "smtps" else 587),
-            implicit_tls=scheme == "smtps",
-            starttls=scheme == "smtp" and tls == "required",
-            context=_tls_context(root, ca_file) if scheme == "smtps" or tls == "required" else None,
-            username=username,
-            password=password,
-            timeout=timeout,
+    if scheme not in TRANSPORTS or not rest:
+        raise MailError(
+            f"No transport for {url}.", "Use maildir:PATH, smtp://HOST:PORT or smtps://HOST:PORT."
         )
-        return Smtp(server, connections)
-    raise MailError(f"No transport for {url}.", "Use maildir:PATH, smtp://HOST:PORT or smtps://HOST:PORT.")
+    return TRANSPORTS[scheme](url, options)
 
 
 def _tls_context(root: Path, ca_file: str) -> ssl.SSLContext:
@@ -60,7 +92,7 @@ def _tls_context(root: Path, ca_file: str) -> ssl.SSLContext:
         return ssl.create_default_context()
     try:
         certificates = read_bytes(root / ca_file, MAX_FILE_BYTES).decode("ascii")
-        # without a text, the system's certificates would be trusted instead
+        # an empty text would mean the certificates of the system
         return ssl.create_default_context(cadata=certificates or "none")
     except (WorkspaceError, ValueError, ssl.SSLError) as problem:
         raise MailError(

@@ -26,7 +26,7 @@ from provisioner.ledger.outbox_state import OutboxState
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, TemplateRenderer, compose, render
-from provisioner.mail.transport import open_transport
+from provisioner.mail.transport import TransportOptions, open_transport
 from provisioner.model import Status, User, email_key
 from provisioner.planning.plan import Plan
 from provisioner.portal import SENT, Portal
@@ -98,19 +98,16 @@ def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:
-    """How letters travel; secrets are read from where the workspace names them."""
+    """The transport of the settings; reads the password from where the workspace names it."""
     mail = workspace.mail
+    password = secret_of(
+        workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
+    )
     return open_transport(
         mail.transport,
-        root=workspace.root,
-        username=mail.username,
-        password=secret_of(
-            workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
+        TransportOptions(
+            workspace.root, mail.username, password, mail.tls, mail.ca_file, mail.connections, mail.timeout
         ),
-        tls=mail.tls,
-        ca_file=mail.ca_file,
-        connections=mail.connections,
-        timeout=mail.timeout,
     )
 
 
