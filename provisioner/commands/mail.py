@@ -1,4 +1,4 @@
-"""``provisioner mail``: letters previewed, counted, sent and settled."""
+"""``provisioner mail``: preview, list, send and settle letters."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent
 def preview(
     folder: Path, subject: str, console: Console, *, out: Path | None = None, clock: Clock = utc_now
 ) -> int:
-    """The letter of one user, or all letters of a saved plan: shown, or written as .eml and .html."""
+    """Print the letter of one user, or all letters of a saved plan; ``out`` is a folder for files instead."""
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
         letters = list(_letters_about(workspace, subject, clock))
@@ -67,29 +67,28 @@ def preview(
 
 
 def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """How far each letter got; 0 however that is."""
+    """Print the state of each letter; returns 0 for any state."""
     letters = read_letters(ledger_location(load_workspace(folder)))
     if as_json:
         rows = [
             {
-                "user": posted.user,
-                "recipient": posted.letter.recipient,
-                "state": posted.state,
-                "attempts": posted.attempts,
-                "changed": posted.changed,
-                "detail": posted.detail,
+                "user": entry.user,
+                "recipient": entry.letter.recipient,
+                "state": entry.state,
+                "attempts": entry.attempts,
+                "changed": entry.changed,
+                "detail": entry.detail,
             }
-            for posted in letters
+            for entry in letters
         ]
         console.answer(printable_json(rows))
         return 0
     counts: dict[OutboxState, int] = {}
-    for posted in letters:
-        counts[posted.state] = counts.get(posted.state, 0) + 1
-        detail = f" ({printable(posted.detail)})" if posted.detail else ""
+    for entry in letters:
+        counts[entry.state] = counts.get(entry.state, 0) + 1
+        detail = f" ({printable(entry.detail)})" if entry.detail else ""
         console.answer(
-            f"{posted.state:<10} {posted.changed}  "
-            f"{printable(posted.letter.recipient)}{detail}{_advice(posted)}"
+            f"{entry.state:<10} {entry.changed}  {printable(entry.letter.recipient)}{detail}{_advice(entry)}"
         )
     words = ", ".join(f"{number} {state}" for state, number in sorted(counts.items()))
     console.answer(words + "." if words else "No e-mail has been owed so far.")
@@ -105,7 +104,7 @@ def send(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Send what is owed; for one user, also a welcome that was never owed."""
+    """Send the owed letters; for one user, also a welcome that was never owed."""
     workspace = load_workspace(folder)
     with (
         load_sender(workspace) as sender,
@@ -116,34 +115,38 @@ def send(
             interruptible=partial(interruptible, console),
             lock_timeout=lock_timeout,
             clock=clock,
-        ) as work,
+        ) as session,
     ):
-        ledger, portal = work.ledger, work.portal
-        # what this ledger owes is owed to accounts of its own portal
+        ledger, portal = session.ledger, session.portal
+        # the letters of this ledger belong to accounts of its own portal
         ledger.bind_portal(_portal_id(portal))
         parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
         owed = ledger.outbox.letters(OutboxState.OWED)
-        check_templates((posted.letter for posted in owed), sender)
+        check_templates((entry.letter for entry in owed), sender)
         if only is not None:
-            owed = [posted for posted in owed if posted.letter.key == only]
-        tally = deliver(workspace, ledger, portal, sender, owed, partial(letter_progress, console), work.stop)
-    return _concluded(tally, parked, console, stopped=work.stop())
+            owed = [entry for entry in owed if entry.letter.key == only]
+        outcome = deliver(
+            workspace, ledger, portal, sender, owed, partial(letter_progress, console), session.stop
+        )
+    return _concluded(outcome, parked, console, stopped=session.stop())
 
 
-def _concluded(tally: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool) -> int:
-    """Say what was sent and what was not; the exit code."""
-    if tally.problem is not None:
-        console.say(f"{tally.problem.sentence}\n  {tally.problem.remedy}")
+def _concluded(
+    outcome: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool
+) -> int:
+    """Print what was sent and what was not; returns the exit code."""
+    if outcome.problem is not None:
+        console.say(f"{outcome.problem.sentence}\n  {outcome.problem.remedy}")
     for delivery in parked:
         console.say(f"E-mail not sent ({delivery.state}): {printable(delivery.detail)}")
     if stopped:
         rest = console.invocation or "provisioner mail send"
         console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
-    console.answer(f"{count_of(tally.sent, 'e-mail')} sent.")
+    console.answer(f"{count_of(outcome.sent, 'e-mail')} sent.")
     if stopped:
         return Cancelled.exit_code
-    return Partial.exit_code if parked or tally.trouble or tally.problem else 0
+    return Partial.exit_code if parked or outcome.trouble or outcome.problem else 0
 
 
 def settle(
@@ -155,45 +158,43 @@ def settle(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Decide what became of a letter whose fate is unknown: it arrived, or it is to go once more."""
+    """Decide about a letter in an unknown state: it arrived, or it is owed once more."""
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,
         ledger.lock.hold("mail settle", lock_timeout, on_wait=console.say),
     ):
         ledger.outbox.reset_interrupted()
-        found = [posted for posted in _letters_to(ledger, user) if posted.state is OutboxState.UNKNOWN]
+        found = [entry for entry in _letters_to(ledger, user) if entry.state is OutboxState.UNKNOWN]
         if not found:
             raise UsageError(
                 f"No e-mail to {user} is in an unknown state.",
                 "To see the e-mails: provisioner mail status",
             )
-        for posted in found:
+        for entry in found:
             if arrived:
-                ledger.outbox.mark([posted.letter.key], OutboxState.SENT, "settled by hand")
+                ledger.outbox.mark([entry.letter.key], OutboxState.SENT, "settled by hand")
             else:
-                ledger.outbox.resend(posted.letter.key)
+                ledger.outbox.resend(entry.letter.key)
     word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
     console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {word}")
     return 0
 
 
 def _letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """Those to the account that has this name, also under one that it had before; else to this address."""
+    """The letters of the account with this e-mail, also under an earlier one; else those to this address."""
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
-        return [posted for posted in ledger.outbox.letters() if posted.user_id == known.id]
+        return [entry for entry in ledger.outbox.letters() if entry.user_id == known.id]
     return [
-        posted
-        for posted in ledger.outbox.letters()
-        if key in (posted.user, email_key(posted.letter.recipient))
+        entry for entry in ledger.outbox.letters() if key in (entry.user, email_key(entry.letter.recipient))
     ]
 
 
-def _advice(posted: OutboxEntry) -> str:
-    if posted.state is OutboxState.UNKNOWN:
-        return f"\n           to decide: provisioner mail settle {posted.user} --sent, or --resend"
+def _advice(entry: OutboxEntry) -> str:
+    if entry.state is OutboxState.UNKNOWN:
+        return f"\n           to decide: provisioner mail settle {entry.user} --sent, or --resend"
     return ""
 
 
@@ -217,21 +218,21 @@ def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator
 def _owed_to(
     workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
 ) -> str:
-    """The key of the letter owed to this user, which is put into the outbox. Raises :class:`UsageError`."""
+    """Put this user's letter into the outbox, owed; returns its key. Raises :class:`UsageError`."""
     mine = _letters_to(ledger, user)
-    waiting = next((posted for posted in mine if posted.state is OutboxState.OWED), None)
+    waiting = next((entry for entry in mine if entry.state is OutboxState.OWED), None)
     if waiting is not None:
         return waiting.letter.key
-    if any(posted.state is OutboxState.UNKNOWN for posted in mine):
+    if any(entry.state is OutboxState.UNKNOWN for entry in mine):
         raise UsageError(
             f"Whether the welcome e-mail to {user} arrived is not known.",
             f"Decide first: provisioner mail settle {user} --sent, or --resend",
         )
-    failed = next((posted for posted in mine if posted.state is OutboxState.FAILED), None)
+    failed = next((entry for entry in mine if entry.state is OutboxState.FAILED), None)
     if failed is not None and not again:
         ledger.outbox.mark([failed.letter.key], OutboxState.OWED)
         return failed.letter.key
-    sent = [posted for posted in mine if posted.state is OutboxState.SENT]
+    sent = [entry for entry in mine if entry.state is OutboxState.SENT]
     if sent and not again:
         raise UsageError(
             f"{user} was sent a welcome e-mail already ({sent[-1].changed}).",
@@ -250,8 +251,8 @@ def _owed_to(
 
 
 def _generation(ledger: Ledger, user_id: str) -> int:
-    """The number of this account's next letter, whatever name it goes by."""
-    return 1 + sum(posted.user_id == user_id for posted in ledger.outbox.letters())
+    """The number of this account's next letter, under any e-mail."""
+    return 1 + sum(entry.user_id == user_id for entry in ledger.outbox.letters())
 
 
 def _portal_id(portal: Portal) -> str:

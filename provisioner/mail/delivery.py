@@ -1,4 +1,4 @@
-"""What a transport takes, and what it tells of it."""
+"""What a transport takes, and what it reports of each letter."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ class Delivery(NamedTuple):
 
 
 Record = Callable[[Sequence[str], Sequence[Delivery]], None]
-"""Writes down, in one commit, whose bodies are about to leave, and what became of others.
+"""Records in one commit the letters whose bodies are about to be sent, and the deliveries of others.
 
-It has returned before the first byte of any of these bodies leaves: from then on nobody can tell.
+A transport sends none of these bodies before it has returned: from then on a lost connection is ambiguous.
 """
 
 
 class Transport(Protocol):
-    """Takes letters and tells each one's fate."""
+    """Takes letters and records the delivery of each."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver; each message has one delivery, recorded with others or alone.
+        """Deliver the messages; records one delivery for each, alone or with others.
 
-        A transport where delivering a letter twice leaves one records no bodies. When ``stop`` says so the
-        letters in hand are finished and no more are taken. Raises :class:`~provisioner.errors.MailError` at
-        the end when something concerns them all: no connection, a refused password, a certificate that does
-        not hold, a full disk.
+        A transport where delivering a letter twice leaves one records no bodies. Once ``stop`` returns true,
+        the letters in hand are finished and no others are taken. Raises
+        :class:`~provisioner.errors.MailError` at the end for what concerns all letters: no connection, a
+        refused password, an invalid certificate, a full disk.
         """
         ...

@@ -1,9 +1,9 @@
-"""A folder in the maildir format; a letter's file is named by its key, so a second finds the first.
+"""A folder in the maildir format. A letter's file is named by its key, so that a letter is stored once.
 
-    written into tmp/  ─▶  on the disk  ─▶  renamed into new/  ─▶  the names on the disk  ─▶  recorded
+    written into tmp/  ─▶  synced  ─▶  renamed into new/  ─▶  the folder synced  ─▶  recorded
 
-Letters pass each stage a batch at a time. Wherever a run ends, a letter is owed still, or it is
-there under its own name, or both: then the next run finds it there and records it.
+Letters pass each stage in batches. Wherever a run ends, a letter is still owed, or stored under its own name,
+or both: then the next run finds it and records it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
 
+from typing_extensions import override
+
 from provisioner.errors import MailError
-from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record
+from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 
 BATCH = 1_000
-"""Letters that reach the disk together: one wait for a thousand, instead of one for each."""
+"""Letters that are synced together: one wait for a thousand, instead of one for each."""
 
 
-class Maildir:
-    """Letters become files, for their owner's eyes only."""
+class Maildir(Transport):
+    """Stores letters as files that only their owner can read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @override
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """See :class:`~provisioner.mail.delivery.Transport`."""
         try:
             self._prepare()
             there = self._present()
@@ -62,13 +64,13 @@ class Maildir:
     def _store(
         self, batch: Sequence[Message], there: set[str], record: Record, helper: Executor
     ) -> Iterator[None]:
-        """A batch, stage by stage, with a pause while it reaches the disk. Raises :class:`MailError` last.
+        """Store a batch; yields once while it is being synced. Raises :class:`MailError` at the end.
 
-        Letters that nothing is told of stay owed.
+        Letters without a delivery stay owed.
         """
         unfinished, box = str(self._path / "tmp"), str(self._path / "new")
         arrived = [message.key for message in batch if _name(message) in there]
-        told: list[Delivery] = []
+        deliveries: list[Delivery] = []
         trouble: OSError | None = None
         written: list[Message] = []
         try:
@@ -79,9 +81,9 @@ class Maildir:
                     try:
                         _write(f"{unfinished}/{_name(message)}", message.content)
                     except OSError as problem:
-                        # whatever was written before is finished first
+                        # the letters written before it are finished first
                         trouble = problem
-                        told.append(_owed(message, problem))
+                        deliveries.append(_owed(message, problem))
                         break
                     written.append(message)
                 files = [f"{unfinished}/{_name(message)}" for message in written]
@@ -95,11 +97,11 @@ class Maildir:
                 os.fsync(folder)
         except OSError as problem:
             trouble = problem
-            told += [_owed(message, problem) for message in written]
+            deliveries += [_owed(message, problem) for message in written]
         else:
             arrived += [message.key for message in written]
-            told += [Delivery(key, DeliveryState.SENT) for key in arrived]
-        record((), told)
+            deliveries += [Delivery(key, DeliveryState.SENT) for key in arrived]
+        record((), deliveries)
         if trouble is not None:
             raise MailError(
                 f"The maildir {self._path} cannot be written: {trouble.strerror or trouble}.",
@@ -135,9 +137,9 @@ def _opened(folder: str) -> Iterator[int]:
 
 
 def _sync(disk: int, files: Sequence[str]) -> None:
-    """Have these files on the disk; ``disk`` is a folder beside them, opened before they were written.
+    """Sync these files; ``disk`` is a folder beside them, opened before they were written.
 
-    Raises ``OSError``, also for a write that failed only when it got there.
+    Raises ``OSError``, also for a write that fails only now.
     """
     import ctypes
 

@@ -1,8 +1,4 @@
-"""A letter, from what is known of its reader to the bytes that travel. Pure: no clock, no file, no chance.
-
-Values are data to the templates and are never compiled; a template is the firm's own text, but
-still runs in a sandbox, within bounds.
-"""
+"""A letter, from the facts about its recipient to the bytes that are sent. No clock, file or randomness."""
 
 from __future__ import annotations
 
@@ -25,8 +21,8 @@ LANGUAGES = ("fr", "en")
 class Letter:
     """One owed letter, as the outbox holds it.
 
-    ``key`` makes a second one impossible and gives the Message-ID; ``dated`` is fixed when the
-    letter is first owed, so that a second copy has the same bytes.
+    ``key`` is unique in the outbox and gives the Message-ID; ``dated`` is fixed when the letter is first
+    owed, so that a second copy has the same bytes.
     """
 
     key: str
@@ -39,7 +35,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A letter as it reads."""
+    """The texts of a letter."""
 
     subject: str
     text: str
@@ -75,9 +71,9 @@ def too_much(name: str) -> MailError:
 
 
 def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str | None = None) -> Rendered:
-    """Subject, text and HTML of a letter; ``link`` is empty when its reader needs none.
+    """Subject, text and HTML of a letter; ``link`` is empty when its recipient needs none.
 
-    ``log_in`` is for a portal that makes no links at all: where its readers log in, "" where nobody said.
+    ``log_in`` is given for a portal that makes no links: where users log in, "" if it is not configured.
     Raises :class:`MailError`.
     """
     context = {**letter.context, "link": link, "language": letter.language}
@@ -92,10 +88,10 @@ def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str |
 
 
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
-    """The message as it travels: the same input gives the same bytes. Raises :class:`MailError`.
+    """The message as it is sent: the same input gives the same bytes. Raises :class:`MailError`.
 
-    Written straight, because the library's message costs two milliseconds; whatever parses mail
-    reads the same fields back (test_letters.py).
+    Written directly, because a message of the ``email`` package costs two milliseconds; tests/test_letters.py
+    parses each field back.
     """
     try:
         # quoted-printable text never has "=_" in it, so no body holds the boundary
@@ -130,7 +126,7 @@ def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = 
 
 
 def message_id(key: str, sender: str) -> str:
-    """Stable: a second copy of a letter is recognised by its Message-ID."""
+    """The Message-ID, by which a second copy of a letter is recognised."""
     return f"<{key[:40]}@{_domain(sender)}>"
 
 
@@ -193,7 +189,7 @@ def _written_mailbox(text: str) -> str:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Name and address of ``Name <address>``, whose name may have commas and colons; or an address alone."""
+    """Name and address of ``Name <address>``, where the name may have commas and colons, or of an address."""
     if not text.endswith(">"):
         return "", text
     name, _, address = text[:-1].rpartition("<")
@@ -203,7 +199,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _unstructured(text: str) -> str:
-    """Text for a header such as the subject; control characters are left out."""
+    """Text for a header such as the subject, without control characters."""
     text = _CONTROLS.sub("", text)
     if text.isascii() and len(text) <= _LINE - 9 and "=?" not in text and text == " ".join(text.split()):
         return text
@@ -248,16 +244,16 @@ def _q_encoded_character(character: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A value that stands in a header as it is. Raises ``ValueError`` where it could end its line."""
+    """A value that is written to a header unchanged. Raises ``ValueError`` if it could end its line."""
     if not text.isascii() or not text.isprintable():
         raise ValueError(f"{text!r} cannot stand in a header")
     return text
 
 
 def _quoted_printable(text: str) -> bytes:
-    """A part's body, in lines that mail allows.
+    """A part's body in quoted-printable lines.
 
-    Bare carriage returns and exotic line ends become plain ones (no smuggled end of message).
+    Bare carriage returns and other line ends become CRLF, so that no text ends the message.
     """
     lines = text.replace("\x00", "").splitlines() or [""]
     return b"\r\n".join(
@@ -266,7 +262,7 @@ def _quoted_printable(text: str) -> bytes:
 
 
 LONG_LINE = 1_000
-"""Characters of a line that is not worth keeping; letters differ in few of their lines."""
+"""Characters from which an encoded line is not cached; letters differ in few of their lines."""
 
 
 def _line(text: str) -> bytes:

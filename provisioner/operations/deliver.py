@@ -1,15 +1,14 @@
-"""The outbox, emptied: each letter owed is sent once, or parked where a person decides.
+"""Delivery of the outbox: each letter owed is sent once, or parked for a person to decide.
 
     owed ─▶ connecting ─▶ body ─▶ sent
       ▲         │           ├──▶ failed     refused for good (5xx)
       └─────────┴───────────┤               refused for now, or no connection: owed again
-                            └──▶ unknown    cut off between the body's first byte and the answer
+                            └──▶ unknown    lost between the call of DATA and the answer
 
-It goes to where its reader has his mail by then: the address that it was written for may have been corrected.
-A letter that another ledger sends is parked as *failed*: the portal knows whose it is, for ever. Where it is
-a run of a copy of this ledger that has it, the letter is parked as *unknown* until the portal is told by that
-run that it is sent, which it is then here as well.
-Activation links are derived as a letter is written and stand in no file of ours.
+A letter goes to the address that the account has when it is sent: the one it was written for may have been
+corrected. A letter whose claim another ledger holds on the portal is parked as *failed*. One whose claim a
+run of a copy of this ledger holds is parked as *unknown* until that run records on the portal that it is
+sent. Activation links are derived when a letter is written; no file of provisioner contains one.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace
 
 CLAIM = 1_000
-"""How many letters are claimed, and given their links, in one commit each."""
+"""How many letters are claimed and get their links at a time."""
 
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
 
@@ -47,14 +46,14 @@ LetterProgress = Callable[[int], AbstractContextManager[Callable[[Delivery, str]
 
 @dataclass(frozen=True, slots=True)
 class SenderProfile:
-    """Whom the letters come from, and what they are made of."""
+    """The sender of the letters, and their templates."""
 
     address: str
     """With the display name: ``Cabinet Durand <acces@durand-associes.fr>``."""
     reply_to: str
     templates: TemplateRenderer
     log_in: str = ""
-    """Where readers log in: told where the portal makes no links."""
+    """Where users log in; letters contain it if the portal makes no links."""
 
     @property
     def envelope(self) -> str:
@@ -127,75 +126,75 @@ def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
 
 
 def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = False) -> bytes:
-    """The letter as it travels; ``linkless`` where the portal makes no links."""
+    """The letter as it is sent; ``linkless`` if the portal makes no links."""
     rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
-    """Settle what a killed run left; under ``on_unknown: resend`` owe each unknown letter once more.
+    """Settle what an interrupted run left; under ``on_unknown: resend`` owe each unknown letter once more.
 
-    Returns the letters that are parked by this.
+    Returns the letters that this parks.
     """
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
     if resend_unknown:
-        for posted in ledger.outbox.letters(OutboxState.UNKNOWN):
-            if not posted.resent:
-                ledger.outbox.resend(posted.letter.key)
-        cut_off = [posted for posted in cut_off if posted.resent]
+        for entry in ledger.outbox.letters(OutboxState.UNKNOWN):
+            if not entry.resent:
+                ledger.outbox.resend(entry.letter.key)
+        cut_off = [entry for entry in cut_off if entry.resent]
     return [
         Delivery(
-            posted.letter.key,
+            entry.letter.key,
             DeliveryState.UNKNOWN,
-            f"{posted.letter.recipient}: the program was stopped while the mail server was taking it; "
-            f"to decide: provisioner mail settle {posted.user} --sent, or --resend",
+            f"{entry.letter.recipient}: the program was stopped while the mail server was taking it; "
+            f"to decide: provisioner mail settle {entry.user} --sent, or --resend",
         )
-        for posted in cut_off
+        for entry in cut_off
     ]
 
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:
-    """Tell the portal which letters are gone: a copy of the ledger may know us as one of its own runs."""
+    """Record on the portal which letters are sent, for copies of this ledger that ask for their claims."""
     if sent := ledger.outbox.sent_claims():
         portal.claim(SENT, sent)
         ledger.outbox.end_claims(sent)
 
 
-def _not_ours(posted: OutboxEntry, holder: str) -> Delivery:
-    """What becomes of a letter that is with this holder, and not with us."""
-    key, recipient = posted.letter.key, posted.letter.recipient
+def _not_ours(entry: OutboxEntry, holder: str) -> Delivery:
+    """The delivery of a letter whose claim this holder has, and not this run."""
+    key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")
     if holder:
         return Delivery(
             key,
             DeliveryState.UNKNOWN,
-            f"{recipient}: {COPIED}; to decide: provisioner mail settle {posted.user} --sent, or --resend",
+            f"{recipient}: {COPIED}; to decide: provisioner mail settle {entry.user} --sent, or --resend",
         )
     return Delivery(
         key,
         DeliveryState.FAILED,
         f"{recipient}: another workspace, with a ledger of its own, sends this e-mail; "
-        f"should it not: provisioner mail send {posted.user} --again",
+        f"should it not: provisioner mail send {entry.user} --again",
     )
 
 
-def _cannot_log_in(posted: OutboxEntry) -> Delivery:
+def _cannot_log_in(entry: OutboxEntry) -> Delivery:
     return Delivery(
-        posted.letter.key,
+        entry.letter.key,
         DeliveryState.FAILED,
-        f"{posted.letter.recipient}: the account is closed, or waits for validation; "
-        f"once it is open: provisioner mail send {posted.user}",
+        f"{entry.letter.recipient}: the account is closed, or waits for validation; "
+        f"once it is open: provisioner mail send {entry.user}",
     )
 
 
-def _gone_elsewhere(posted: OutboxEntry, account: User) -> Delivery:
+def _sent_elsewhere(entry: OutboxEntry, account: User) -> Delivery:
     return Delivery(
-        posted.letter.key,
+        entry.letter.key,
         DeliveryState.UNKNOWN,
-        f"{posted.letter.recipient}: whether it arrived there is not known, and {account.email} is the "
-        f"account's address now; to send it there: provisioner mail settle {posted.user} --sent, "
+        f"{entry.letter.recipient}: whether it arrived there is not known, and {account.email} is the "
+        f"account's address now; to send it there: provisioner mail settle {entry.user} --sent, "
         f"and then provisioner mail send {account.email} --again",
     )
 
@@ -203,22 +202,22 @@ def _gone_elsewhere(posted: OutboxEntry, account: User) -> Delivery:
 def _ready(
     claimed: Sequence[OutboxEntry], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
 ) -> list[OutboxEntry]:
-    """Those that may go, each to where its reader has his mail now; the others are parked."""
+    """The letters that may be sent, each to the present address of its account; parks the others."""
     accounts = portal.users(list(links))
     ready, moved, parked = list[OutboxEntry](), list[Letter](), list[Delivery]()
-    for posted in claimed:
-        account, letter = accounts.get(posted.user_id), posted.letter
-        # without a link: who has his password already, and also whoever cannot log in
-        if not links[posted.user_id] and (account is None or account.status is not Status.ACTIVE):
-            parked.append(_cannot_log_in(posted))
+    for entry in claimed:
+        account, letter = accounts.get(entry.user_id), entry.letter
+        # no link: the account has a password, or it cannot log in
+        if not links[entry.user_id] and (account is None or account.status is not Status.ACTIVE):
+            parked.append(_cannot_log_in(entry))
         elif account is None or email_key(account.email) == email_key(letter.recipient):
-            ready.append(posted)
-        elif posted.resent:
-            parked.append(_gone_elsewhere(posted, account))
+            ready.append(entry)
+        elif entry.resent:
+            parked.append(_sent_elsewhere(entry, account))
         else:
             there = {**letter.context, "email": account.email}
             moved.append(replace(letter, recipient=account.email, context=there))
-            ready.append(posted._replace(letter=moved[-1]))
+            ready.append(entry._replace(letter=moved[-1]))
     if parked:
         record((), parked)
     if moved:
@@ -257,12 +256,12 @@ def deliver_outbox(
     stop: Callable[[], bool],
     on_letter: Callable[[Delivery, str], None],
 ) -> DeliveryReport:
-    """Send these letters, which the outbox owes; each ends in a state of the outbox.
+    """Send these owed letters; each ends in a state of the outbox.
 
-    ``on_letter`` is told what became of each, and the address that it went to.
+    ``on_letter`` takes each delivery and the address that it went to.
     """
-    tally = DeliveryReport()
-    recipients = {posted.letter.key: posted.letter.recipient for posted in owed}
+    outcome = DeliveryReport()
+    recipients = {entry.letter.key: entry.letter.recipient for entry in owed}
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
         ledger.outbox.record(
@@ -271,31 +270,31 @@ def deliver_outbox(
                 *((delivery.key, OutboxState(delivery.state), delivery.detail) for delivery in deliveries),
             ]
         )
-        tell(deliveries)
+        report(deliveries)
 
-    def tell(deliveries: Sequence[Delivery]) -> None:
+    def report(deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             if delivery.state is not DeliveryState.SENT:
-                tally.trouble.append(delivery)
+                outcome.trouble.append(delivery)
             elif not delivery.detail:
-                tally.sent += 1
+                outcome.sent += 1
             on_letter(delivery, recipients[delivery.key])
 
     def messages() -> Iterator[Message]:
-        for message in _messages(owed, ledger, portal, sender, record, tell):
+        for message in _messages(owed, ledger, portal, sender, record, report):
             recipients[message.key] = message.recipient
             yield message
 
     try:
         transport.deliver(messages(), record=record, stop=stop)
     except MailError as problem:
-        tally.problem = problem
+        outcome.problem = problem
     finally:
         ledger.outbox.release_claims()
-    # the letters are gone all the same; the next run says it
+    # the letters are sent in any case; the next run records it on the portal
     with suppress(ProvisionerError):
         close_claims(ledger, portal)
-    return tally
+    return outcome
 
 
 def _messages(
@@ -304,20 +303,18 @@ def _messages(
     portal: Portal,
     sender: SenderProfile,
     record: Record,
-    tell: Callable[[Sequence[Delivery]], None],
+    report: Callable[[Sequence[Delivery]], None],
 ) -> Iterator[Message]:
     linkless = not portal.capabilities().activation_links
     for start in range(0, len(owed), CLAIM):
         wanted = owed[start : start + CLAIM]
-        ledger.outbox.begin_delivery([posted.letter.key for posted in wanted])
-        holders = portal.claim(
-            ledger.outbox.claimant, {posted.letter.key: posted.claims for posted in wanted}
-        )
-        claimed = [posted for posted in wanted if holders[posted.letter.key] == ledger.outbox.claimant]
+        ledger.outbox.begin_delivery([entry.letter.key for entry in wanted])
+        holders = portal.claim(ledger.outbox.claimant, {entry.letter.key: entry.claims for entry in wanted})
+        claimed = [entry for entry in wanted if holders[entry.letter.key] == ledger.outbox.claimant]
         refused = [
-            _not_ours(posted, holders[posted.letter.key])
-            for posted in wanted
-            if holders[posted.letter.key] != ledger.outbox.claimant
+            _not_ours(entry, holders[entry.letter.key])
+            for entry in wanted
+            if holders[entry.letter.key] != ledger.outbox.claimant
         ]
         ledger.outbox.record_claims(
             holders,
@@ -326,12 +323,12 @@ def _messages(
                 for key, state, detail in refused
             ],
         )
-        tell(refused)
-        links = portal.activation_links([posted.user_id for posted in claimed])
-        for posted in _ready(claimed, links, portal, ledger, record):
-            key, recipient = posted.letter.key, posted.letter.recipient
+        report(refused)
+        links = portal.activation_links([entry.user_id for entry in claimed])
+        for entry in _ready(claimed, links, portal, ledger, record):
+            key, recipient = entry.letter.key, entry.letter.recipient
             try:
-                content = write(posted.letter, links[posted.user_id], sender, linkless=linkless)
+                content = write(entry.letter, links[entry.user_id], sender, linkless=linkless)
             except MailError as problem:
                 record((), [Delivery(key, DeliveryState.FAILED, problem.sentence)])
             else:
