@@ -1,4 +1,4 @@
-"""A firm with one newcomer whose welcome is owed, sent by the whole program to whatever server a test has."""
+"""A firm with one user whose welcome is owed, and which the whole program sends to a test's server."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Outbox:
 
 
 def owed_letter(folder: Path) -> Outbox:
-    """Everybody is created; the mail server could not be reached."""
+    """All users are created; the mail server could not be reached."""
     shutil.copytree(
         SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox", "clients")
     )

@@ -24,7 +24,7 @@ from needs import lack, need
 
 USERNAME = "acces@durand-associes.fr"
 PASSWORD = "mot de passe Postfix №1"
-NOBODY = 65534
+MAIL_UID = 65534
 SECONDS = 30
 
 MAIN = """\
@@ -59,8 +59,8 @@ virtual_mailbox_domains = static:all
 virtual_mailbox_base = {home}/boxes
 virtual_mailbox_maps = texthash:{home}/users
 virtual_mailbox_limit = 0
-virtual_uid_maps = static:{nobody}
-virtual_gid_maps = static:{nobody}
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{uid}
 """
 
 # these processes do one thing and end, so that the next one reads the tables as they are then
@@ -104,7 +104,7 @@ class Postfix:
         return self.home / "ca.pem"
 
     def give_mailboxes(self, users: Iterable[str]) -> None:
-        """From the next connection on these have a mailbox, and nobody else."""
+        """From the next connection on, only these have a mailbox."""
         _write_table(self.home / "users", {user: f"{user}/" for user in users})
 
     def refuse(self, answers: Mapping[str, str]) -> None:
@@ -158,7 +158,7 @@ def running_postfix(*, size: int = 10_240_000) -> Iterator[Postfix]:
 
 def _configure(instance: Postfix, size: int) -> None:
     home = instance.home
-    values = {"home": home, "port": instance.port, "size": size, "nobody": NOBODY}
+    values = {"home": home, "port": instance.port, "size": size, "uid": MAIL_UID}
     for folder in ("etc/sasl", "queue", "data"):
         (home / folder).mkdir(parents=True)
     shutil.chown(home / "data", "postfix")
@@ -168,7 +168,7 @@ def _configure(instance: Postfix, size: int) -> None:
     authority.cert_pem.write_to_path(instance.ca_file)
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(home / "server.pem")
     (home / "boxes").mkdir()
-    os.chown(home / "boxes", NOBODY, NOBODY)
+    os.chown(home / "boxes", MAIL_UID, MAIL_UID)
     instance.give_mailboxes([])
     instance.refuse({})
     user, _, domain = USERNAME.partition("@")

@@ -108,13 +108,15 @@ def written_address(mailbox: str) -> str:
 
 def delivered(server: Server, messages: Sequence[Message]) -> list[Delivery]:
     """All over one connection, and what became of each."""
-    told: list[Delivery] = []
+    recorded: list[Delivery] = []
     carrier = open_transport(
         f"smtp://127.0.0.1:{server.port}",
         TransportOptions(root=Path(), tls="none", timeout=20, connections=1),
     )
-    carrier.deliver(messages, record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False)
-    return told
+    carrier.deliver(
+        messages, record=lambda bodies, deliveries: recorded.extend(deliveries), stop=lambda: False
+    )
+    return recorded
 
 
 def messages_as_the_most_lenient_server_counts_them(stream: bytes) -> int:
@@ -138,14 +140,14 @@ def test_no_field_makes_a_second_header_nor_a_second_message() -> None:
     letters = [(case, content) for case in CASES if (content := content_of(case)) is not None]
     assert len(letters) > len(HOSTILE) * 6
     with smtp_server() as server:
-        told = delivered(
+        recorded = delivered(
             server,
             [
                 Message(f"{at}", "acces@durand-associes.fr", case.letter.recipient, content)
                 for at, (case, content) in enumerate(letters)
             ],
         )
-    assert [delivery.state for delivery in told] == [DeliveryState.SENT] * len(letters)
+    assert [delivery.state for delivery in recorded] == [DeliveryState.SENT] * len(letters)
     assert server.accepted == [content for _, content in letters]
     assert messages_as_the_most_lenient_server_counts_them(bytes(server.clear)) == len(letters)
     assert len(server.recipients) == len(letters)
@@ -203,11 +205,11 @@ def test_a_hostile_recipient_is_refused_or_the_only_one() -> None:
             assert f"{reader.username}@{reader.domain}" == written_address(address)
     body = b"Subject: x\r\n\r\nx\r\n"
     with smtp_server() as server:
-        told = delivered(
+        recorded = delivered(
             server,
             [Message(f"{at}", "acces@example.com", address, body) for at, address in enumerate(addresses)],
         )
-    states = {delivery.key: delivery.state for delivery in told}
+    states = {delivery.key: delivery.state for delivery in recorded}
     sent = [address for at, address in enumerate(addresses) if states.pop(f"{at}") is DeliveryState.SENT]
     assert not states
     # nothing that aiosmtplib would read as a comment, a list or a quoted name
@@ -222,8 +224,8 @@ def test_a_hostile_sender_never_reaches_the_server() -> None:
     """Row 22."""
     senders = [text for text in HOSTILE if re.search(r"[\s<>\x00-\x1f]", text)]
     with smtp_server() as server:
-        told = delivered(server, [Message(text, text, "a@example.fr", b"x\r\n") for text in senders])
-    assert [delivery.state for delivery in told] == [DeliveryState.FAILED] * len(senders)
+        recorded = delivered(server, [Message(text, text, "a@example.fr", b"x\r\n") for text in senders])
+    assert [delivery.state for delivery in recorded] == [DeliveryState.FAILED] * len(senders)
     assert not server.accepted
     assert b"MAIL" not in server.clear
 

@@ -22,7 +22,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-"""It draws, and asks nobody for anything."""
+"""A browser without network access."""
 
 LONG = letter(
     first_name="Marie-Antoinette-Wilhelmine",

@@ -1,4 +1,4 @@
-"""A letter says what it should, in both languages, and nothing in a name can make it say more."""
+"""Letters in both languages: their texts, and names that cannot add to them; the maildir transport."""
 
 from __future__ import annotations
 
@@ -101,21 +101,19 @@ def test_the_same_letter_has_the_same_bytes_within_the_lines_that_mail_allows() 
 
 @pytest.mark.parametrize("language", ["fr", "en"])
 @pytest.mark.parametrize("log_in", ["https://portail.example.fr", ""])
-def test_where_the_portal_makes_no_links_a_newcomer_is_told_where_to_log_in(
-    language: str, log_in: str
-) -> None:
+def test_a_letter_without_a_link_says_where_to_log_in(language: str, log_in: str) -> None:
     rendered = render(letter(language=language), "", TEMPLATES, log_in)
     usual = render(letter(language=language), "", TEMPLATES)
-    for told, known in ((rendered.text, usual.text), (rendered.html, usual.html)):
-        assert told != known
-        assert ("https://portail.example.fr" in told) == bool(log_in)
-        assert "oubli" in told or "Forgotten" in told
+    for linkless, known in ((rendered.text, usual.text), (rendered.html, usual.html)):
+        assert linkless != known
+        assert ("https://portail.example.fr" in linkless) == bool(log_in)
+        assert "oubli" in linkless or "Forgotten" in linkless
     # an address that a reader's program makes a link of is a line of its own
     assert ("https://portail.example.fr" in rendered.text.splitlines()) == bool(log_in)
     assert "\n\n\n" not in rendered.text
 
 
-def test_someone_with_a_password_is_given_no_link() -> None:
+def test_a_letter_to_an_account_with_a_password_has_no_link() -> None:
     body = written(letter(), link="").get_body(("plain",))
     assert body is not None
     assert "mot de passe que vous avez déjà choisi" in body.get_content()
@@ -304,7 +302,7 @@ def test_a_maildir_holds_each_letter_once_for_its_owner_only(tmp_path: Path) -> 
     for _ in range(2):
         box.deliver(
             [Message("k" * 64, "a@b.fr", "c@d.fr", b"Subject: x\r\n\r\nBonjour\r\n")],
-            record=lambda bodies, deliveries: states.extend(str(told.state) for told in deliveries),
+            record=lambda bodies, deliveries: states.extend(str(delivery.state) for delivery in deliveries),
             stop=lambda: False,
         )
     (file,) = (tmp_path / "outbox" / "new").iterdir()
@@ -333,14 +331,14 @@ def test_a_full_maildir_keeps_the_letter_owed_and_leaves_no_half_of_it(tmp_path:
     with pytest.raises(MailError, match="No space left"):
         Maildir(box).deliver(
             [Message(key, "a@b.fr", "c@d.fr", b"x" * 10_000)],
-            record=lambda bodies, deliveries: states.extend(str(told.state) for told in deliveries),
+            record=lambda bodies, deliveries: states.extend(str(delivery.state) for delivery in deliveries),
             stop=lambda: False,
         )
     assert states == ["owed"]
     assert list((box / "new").iterdir()) == []
 
 
-def test_a_maildir_that_cannot_be_is_a_sentence(tmp_path: Path) -> None:
+def test_an_unusable_maildir_is_reported_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "outbox").write_text("a file")
     with pytest.raises(MailError, match="cannot be used"):
         Maildir(tmp_path / "outbox").deliver([], record=nothing, stop=lambda: False)
@@ -353,14 +351,14 @@ def three() -> list[Message]:
 
 
 @pytest.mark.parametrize("size", [1, 3])
-def test_a_batch_is_on_the_disk_before_it_has_its_names_and_has_them_before_it_is_recorded(
+def test_a_batch_is_synced_before_it_is_renamed_and_renamed_before_it_is_recorded(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Law 6 for files: written, synced, renamed, the folder synced, recorded; each for the whole batch."""
     monkeypatch.setattr(maildir_module, "BATCH", size)
     stages: list[str] = []
 
-    def told(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*words: Any) -> Any:
             done = work(*words)
             stages.append(name)
@@ -369,9 +367,9 @@ def test_a_batch_is_on_the_disk_before_it_has_its_names_and_has_them_before_it_i
         return watched
 
     for name in ("_write", "_sync"):
-        monkeypatch.setattr(maildir_module, name, told(name, getattr(maildir_module, name)))
+        monkeypatch.setattr(maildir_module, name, recorded(name, getattr(maildir_module, name)))
     for name in ("rename", "fsync"):
-        monkeypatch.setattr(os, name, told(name, getattr(os, name)))
+        monkeypatch.setattr(os, name, recorded(name, getattr(os, name)))
     states: list[str] = []
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
@@ -418,33 +416,33 @@ def test_a_disk_that_fails_when_the_batch_gets_there_leaves_it_owed(
 ) -> None:
     """Row 4: the error comes with the sync, not with the write."""
     monkeypatch.setattr(ctypes, "CDLL", lambda *words, **names: BrokenDisk())
-    told: list[Delivery] = []
+    seen: list[Delivery] = []
     with pytest.raises(MailError, match="Input/output error"):
         Maildir(tmp_path / "outbox").deliver(
-            three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False
+            three(), record=lambda bodies, deliveries: seen.extend(deliveries), stop=lambda: False
         )
-    assert [delivery.state for delivery in told] == ["owed"] * 3
+    assert [delivery.state for delivery in seen] == ["owed"] * 3
     assert list((tmp_path / "outbox" / "new").iterdir()) == []
 
 
-def test_a_letter_whose_file_cannot_be_written_does_not_take_those_before_it_along(tmp_path: Path) -> None:
+def test_letters_written_before_a_disk_is_full_are_delivered(tmp_path: Path) -> None:
     """Row 4: what is written before the disk is full arrives; what comes after it is not tried."""
     box = tmp_path / "outbox"
     (box / "tmp").mkdir(parents=True)
     (box / "tmp" / f"{'b' * 64}.provisioner").symlink_to("/dev/full")
-    told: list[Delivery] = []
+    seen: list[Delivery] = []
     with pytest.raises(MailError, match="No space left"):
         Maildir(box).deliver(
-            three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=lambda: False
+            three(), record=lambda bodies, deliveries: seen.extend(deliveries), stop=lambda: False
         )
-    assert {delivery.key[0]: str(delivery.state) for delivery in told} == {"a": "sent", "b": "owed"}
+    assert {delivery.key[0]: str(delivery.state) for delivery in seen} == {"a": "sent", "b": "owed"}
     assert [file.name[0] for file in (box / "new").iterdir()] == ["a"]
 
 
 def test_stopped_a_maildir_finishes_the_batch_in_hand(tmp_path: Path) -> None:
-    told: list[Delivery] = []
+    seen: list[Delivery] = []
     Maildir(tmp_path / "outbox").deliver(
-        three(), record=lambda bodies, deliveries: told.extend(deliveries), stop=iter([False, True]).__next__
+        three(), record=lambda bodies, deliveries: seen.extend(deliveries), stop=iter([False, True]).__next__
     )
-    assert [delivery.key[0] for delivery in told] == ["a"]
+    assert [delivery.key[0] for delivery in seen] == ["a"]
     assert len(list((tmp_path / "outbox" / "new").iterdir())) == 1

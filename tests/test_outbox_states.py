@@ -1,7 +1,7 @@
-"""Whatever a mail server does, the letter ends in its state, and the next run does what that state says.
+"""For each fault of a mail server, the letter's state, and what the next run does with it.
 
 Row 14, with the whole program: ``provisioner mail send`` twice, first against the fault, then against a
-server that is well again.
+server without faults.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ TOLD_ELSEWHERE = {"greeting silence"}
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS | FURTHER if fault not in TOLD_ELSEWHERE])
-def test_each_fault_ends_in_its_state_of_the_outbox_and_nobody_gets_a_second_letter(
-    fault: str, outbox: Outbox
-) -> None:
+def test_each_fault_ends_in_its_outbox_state_and_no_letter_is_sent_twice(fault: str, outbox: Outbox) -> None:
     script, state, body = (FAULTS | FURTHER)[fault]
     lines = "  tls: none\n  timeout: 1\n"
     with smtp_server(script) as ill:

@@ -1,4 +1,4 @@
-"""A letter that is owed, when the world moved on before it was sent: another portal, name or state."""
+"""An owed letter whose portal, account or address changed before it was sent."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_letter_that_one_portal_owes_is_not_sent_with_the_links_of_another(owi
     assert mailed(owing.folder) == {EMILY: 1, JAMES: 1}
 
 
-def test_who_was_closed_before_his_letter_went_out_is_not_told_of_a_password_he_never_chose(
+def test_no_letter_to_an_account_that_was_closed_before_it_was_sent(
     owing: Shell,
 ) -> None:
     (file,) = (owing.folder / "clients").glob(TWO_NEWCOMERS)
@@ -84,8 +84,8 @@ def test_who_was_closed_before_his_letter_went_out_is_not_told_of_a_password_he_
 
 
 @pytest.mark.parametrize("state", [OutboxState.OWED, OutboxState.FAILED])
-def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, state: OutboxState) -> None:
-    """A slip in the first address is corrected: whoever has that one must not get the link."""
+def test_a_letter_goes_to_the_present_address_of_the_account(owing: Shell, state: OutboxState) -> None:
+    """A mistyped address was corrected: the holder of the mistyped one must not get the link."""
     mark_emily(owing, state)
     rename_emily(owing)
     said = owing("apply", "--auto-approve")
@@ -98,7 +98,7 @@ def test_a_letter_goes_to_where_its_reader_has_his_mail_by_now(owing: Shell, sta
     assert (emily.letter.recipient, emily.letter.context["email"]) == (RENAMED, RENAMED)
 
 
-def test_a_letter_that_may_have_arrived_elsewhere_is_parked_and_sent_anew_by_whoever_decides_it(
+def test_a_letter_that_may_have_arrived_at_a_former_address_is_parked(
     owing: Shell,
 ) -> None:
     mark_emily(owing, OutboxState.UNKNOWN)
@@ -115,7 +115,7 @@ def test_a_letter_that_may_have_arrived_elsewhere_is_parked_and_sent_anew_by_who
     assert mailed(owing.folder) == {RENAMED: 1, JAMES: 1}
 
 
-def test_a_letter_is_found_under_the_name_that_its_reader_has_now(owing: Shell) -> None:
+def test_a_letter_is_found_under_the_present_email_of_the_account(owing: Shell) -> None:
     assert owing("mail", "send").code == 0
     rename_emily(owing)
     assert owing("apply", "--auto-approve").code == 0

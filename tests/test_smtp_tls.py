@@ -1,7 +1,7 @@
-"""No password goes over a line that somebody may listen to or has taken over.
+"""No password is sent over a line that is overheard or changed.
 
-Row 23, with the whole program: a tap stands between it and the mail server, keeps every byte, and may change
-what the server says, as whoever sits in the middle can.
+Row 23, with the whole program: a tap between it and the mail server keeps every byte, and may change what the
+server sends.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def heard(line: bytes, secret: str = PASSWORD) -> bool:
         PASSWORD.encode(),
     ],
 )
-def test_a_password_on_the_line_is_heard(line: bytes) -> None:
+def test_a_password_on_the_line_is_found(line: bytes) -> None:
     assert heard(b"AUTH PLAIN " + line + b"\r\n")
     assert not heard(b"AUTH PLAIN " + base64.b64encode(b"\0somebody\0else") + b"\r\n")
 
@@ -116,7 +116,7 @@ def tapped(port: int, change: Callable[[bytes], bytes] = bytes) -> Iterator[Line
 
 @dataclass(frozen=True)
 class Authority:
-    """Whom the program trusts."""
+    """The certificate authority that the program trusts."""
 
     ca: trustme.CA
     file: Path
@@ -167,8 +167,8 @@ def send(
     return said
 
 
-def require_nothing_told(outbox: Outbox, line: Line) -> None:
-    """The letter waits, and whoever listens learned neither the password nor who writes to whom."""
+def require_no_secret(outbox: Outbox, line: Line) -> None:
+    """The letter is owed, and the line had neither the password nor an address."""
     assert outbox.state() == "owed"
     assert line.sent
     for secret in (PASSWORD, USERNAME, "nadia.lefevre@garage-lefevre.fr"):
@@ -196,14 +196,14 @@ MIDDLEMEN: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("middleman", MIDDLEMEN)
-def test_a_middleman_who_strips_starttls_from_postfix_gets_nothing(middleman: str, outbox: Outbox) -> None:
+def test_stripping_starttls_from_postfix_yields_no_secret(middleman: str, outbox: Outbox) -> None:
     with running_postfix() as postfix, tapped(postfix.port, MIDDLEMEN[middleman]) as line:
         send(outbox, line, postfix.ca_file)
-        require_nothing_told(outbox, line)
+        require_no_secret(outbox, line)
         assert postfix.mails(0) == {}
 
 
-def test_with_nobody_in_the_middle_the_letter_goes_and_the_listener_still_hears_nothing(
+def test_a_letter_is_sent_over_an_unchanged_line_without_a_word_in_clear(
     outbox: Outbox,
 ) -> None:
     with running_postfix() as postfix, tapped(postfix.port) as line:
@@ -225,7 +225,7 @@ def old_protocol(authority: Authority) -> ssl.SSLContext:
     context = authority.server("localhost")
     context.set_ciphers("ALL:@SECLEVEL=0")
     with warnings.catch_warnings(action="ignore"):
-        # Python advises against it, and so do we
+        # Python warns about it
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1
     return context
 
@@ -244,43 +244,41 @@ FLAWS: dict[str, Callable[[Authority], ssl.SSLContext]] = {
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
 @pytest.mark.parametrize("flaw", FLAWS)
-def test_a_server_that_does_not_prove_who_it_is_gets_nothing(
+def test_a_server_without_a_valid_certificate_gets_no_secret(
     flaw: str, scheme: str, authority: Authority, outbox: Outbox
 ) -> None:
     context = FLAWS[flaw](authority)
     with smtp_server(tls=context, implicit=scheme == "smtps") as server, tapped(server.port) as line:
         said = send(outbox, line, authority.file, scheme=scheme)
-        require_nothing_told(outbox, line)
+        require_no_secret(outbox, line)
     assert "cannot be used" in said
 
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtps"])
-def test_without_a_file_of_certificates_only_those_that_the_system_trusts_are_good(
+def test_without_ca_file_only_the_certificates_of_the_system_are_trusted(
     scheme: str, authority: Authority, outbox: Outbox
 ) -> None:
     """The usual case; this server is who it says, but only its own authority says so."""
     context = authority.server("localhost")
     with smtp_server(tls=context, implicit=scheme == "smtps") as server, tapped(server.port) as line:
         said = send(outbox, line, None, scheme=scheme)
-        require_nothing_told(outbox, line)
+        require_no_secret(outbox, line)
     assert "cannot be used" in said
 
 
-def test_a_certificate_for_the_name_is_none_for_the_address(authority: Authority, outbox: Outbox) -> None:
+def test_a_certificate_for_a_name_is_not_valid_for_its_address(authority: Authority, outbox: Outbox) -> None:
     with smtp_server(tls=authority.server("localhost")) as server, tapped(server.port) as line:
         send(outbox, line, authority.file, host="127.0.0.1")
-        require_nothing_told(outbox, line)
+        require_no_secret(outbox, line)
 
 
 def test_smtps_with_a_server_that_speaks_in_clear_gets_nothing(authority: Authority, outbox: Outbox) -> None:
     with smtp_server({"EHLO": b"250-me\r\n250 AUTH PLAIN LOGIN\r\n"}) as server, tapped(server.port) as line:
         send(outbox, line, authority.file, scheme="smtps")
-        require_nothing_told(outbox, line)
+        require_no_secret(outbox, line)
 
 
-def test_words_slipped_in_before_tls_are_not_taken_for_the_server_s(
-    authority: Authority, outbox: Outbox
-) -> None:
+def test_replies_injected_before_tls_are_discarded(authority: Authority, outbox: Outbox) -> None:
     """What follows 220 in clear is a middleman's; taken for answers it would put the others out of step."""
     slipped = {"STARTTLS": b"220 go\r\n250-me\r\n250 AUTH PLAIN\r\n550 no\r\n550 no\r\n550 no\r\n"}
     with smtp_server(slipped, tls=authority.server("localhost")) as server, tapped(server.port) as line:

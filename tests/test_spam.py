@@ -1,4 +1,4 @@
-"""The welcome e-mails as a spam filter sees them: SpamAssassin with its own rules, asking nobody."""
+"""The welcome e-mails as a spam filter sees them: SpamAssassin with its own rules, without network access."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ AT_MOST = 2.0
 EXPLAINED = {
     "HTML_MESSAGE": "there is an HTML part, beside a plain one that says the same; it scores nothing",
 }
-"""What may be remarked about a letter of ours. Anything else is to be read, and mended or explained here."""
+"""The rules that a letter may match. A match of another rule is corrected, or explained here."""
 
-# from an address that is nobody's: those of documentation are "illegal" to SpamAssassin
+# from an address without a user: those of documentation are "illegal" to SpamAssassin
 RELAY = (
     b"Received: from mail.durand-associes.fr (mail.durand-associes.fr [192.88.99.25])\n"
     b"\tby mx.example.com (Postfix) with ESMTPS id 0123456789\n"
