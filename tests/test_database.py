@@ -215,6 +215,16 @@ def test_writers_take_turns(database: Database, shelves: Connection) -> None:
     assert sizes(shelves)["a"] == 45
 
 
+def test_second_sqlite_writer_waits_before_it_reads(tmp_path: Path) -> None:
+    """Row 30: one that has read before it waits cannot write any more and fails."""
+    database = SqliteDatabase(tmp_path / "books.db")
+    with closing(database.connect(OURS)) as first, closing(database.reopen(OURS)) as second:
+        second.execute("PRAGMA busy_timeout = 0")
+        busy = pytest.raises(LedgerError, match="is busy")
+        with transaction(first), busy, database.translate_errors(OURS), transaction(second):
+            pytest.fail("the second transaction began")
+
+
 def test_opening_does_not_wait_for_a_writer(database: Database, shelves: Connection) -> None:
     with transaction(shelves):
         shelves.execute("UPDATE shelf SET size = 9")
