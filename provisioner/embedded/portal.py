@@ -61,7 +61,6 @@ from provisioner.storage.database import (
     Connection,
     Database,
     chunks,
-    content_stamp,
     placeholders,
     transaction,
 )
@@ -108,7 +107,7 @@ class SqlPortal(LeasedPortal, PortalHost):
         with self.read_transaction() as connection:
             return About(
                 load_fact(connection, "id") or "",
-                content_stamp(connection, "").strip(),
+                load_fact(connection, "stamp") or "",
                 load_counter(connection),
                 self._today(),
                 load_terms(connection),
@@ -117,10 +116,8 @@ class SqlPortal(LeasedPortal, PortalHost):
 
     @override
     def snapshot(self) -> Snapshot:
-        # before the content is read: a write in between would pass for part of it
-        fingerprint = self._database.file_fingerprint()
         with self.read_transaction() as connection:
-            return load_snapshot(connection, fingerprint, self._today())
+            return load_snapshot(connection, self._today())
 
     @override
     def users(self, ids: Collection[str]) -> dict[str, User]:

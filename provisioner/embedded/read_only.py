@@ -27,10 +27,9 @@ from provisioner.storage.database import Database
 
 def read_snapshot(database: Database, terms: PortalTerms, clock: Clock) -> Snapshot:
     """The portal in one consistent view; a missing file is an empty portal under ``terms``."""
-    today, fingerprint = paris_date(clock()), database.file_fingerprint()
-    return database.read(
-        PORTAL_SCHEMA, lambda connection: load_snapshot(connection, fingerprint, today)
-    ) or Snapshot("", State(), terms)
+    today = paris_date(clock())
+    found = database.read(PORTAL_SCHEMA, lambda connection: load_snapshot(connection, today))
+    return found or Snapshot("", State(), terms)
 
 
 class ReadOnlyPortal(Portal):

@@ -33,7 +33,6 @@ from provisioner.portal import Receipt, Snapshot
 from provisioner.storage.database import (
     Connection,
     chunks,
-    content_stamp,
     placeholders,
     reject_corrupt_rows,
 )
@@ -104,16 +103,16 @@ def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[
     return found
 
 
-def load_snapshot(connection: Connection, fingerprint: str, today: date) -> Snapshot:
-    """Return everything the portal holds; ``fingerprint`` is from ``Database.file_fingerprint``."""
+def load_snapshot(connection: Connection, today: date) -> Snapshot:
+    """Return everything the portal holds."""
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
     }
     users = {email_key(user.email): user for user in _load_users(connection, "", (), today)}
     state = State(companies, users)
-    stamp = content_stamp(connection, fingerprint)
-    return Snapshot(load_fact(connection, "id") or "", state, load_terms(connection), stamp)
+    facts = load_fact(connection, "id"), load_fact(connection, "stamp")
+    return Snapshot(facts[0] or "", state, load_terms(connection), facts[1] or "")
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"

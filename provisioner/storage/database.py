@@ -1,18 +1,15 @@
-"""The interface of every database: connections, transactions, failures.
-
-Readers and writers use the same statements for all of them. What only one kind has (a file that can be
-replaced, a server that can close a connection) is part of the interface and has no effect in the other.
-"""
+"""The interface of every database: connections, transactions, failures."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from provisioner.errors import ProvisionerError
-from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
+from provisioner.storage.schema import FINGERPRINT, DatabaseSchema
 
 CHUNK = 500
 """How many values one statement asks for; SQLite takes 999 in old builds."""
@@ -64,97 +61,148 @@ def no_rows(_: Connection) -> None:
     """The ``initialise`` of a database that needs no more than its tables."""
 
 
-class Database(Protocol):
+class Database(ABC):
     """Where a database is. It is opened with the schema of what it should hold; ``str()`` names it for users.
 
-    To add a kind: implement this protocol in one module and add it to :mod:`provisioner.storage.registry`.
+    Errors of the library and of the system become the schema's error.
     """
 
-    has_sessions: ClassVar[bool]
+    has_sessions: ClassVar[bool] = False
     """Whether a server keeps a session for each connection, so that it knows which connections are open."""
 
     @classmethod
+    @abstractmethod
     def from_url(cls, url: str, root: Path, secret: str) -> Database:
         """The database behind a url with one of this kind's schemes. Opens nothing.
 
         A relative path is below ``root``. A password in the url counts as the secret and is shown nowhere.
         """
-        ...
 
     def connect(
         self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
     ) -> Connection:
         """Open it for writing. Makes it if it is missing, and migrates an older layout.
 
-        ``initialise`` writes the first rows in the transaction that makes the tables, so that no other
-        program sees the database without them. With None a missing database is refused. A commit that
-        returned has reached the disk. Raises the schema's error.
+        ``initialise`` writes the first rows in the transaction that makes the tables. With None a missing
+        database is refused. A commit that returned has reached the disk.
         """
-        ...
+        with self.translate_errors(schema):
+            connection = self._open(schema, making=initialise is not None)
+            try:
+                self._prepare(connection, schema, initialise)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
 
+    def _prepare(
+        self,
+        connection: Connection,
+        schema: DatabaseSchema,
+        initialise: Callable[[Connection], None] | None,
+    ) -> None:
+        """Make the tables, or migrate them, unless they are as this program has them."""
+        # the first look waits for no writer
+        connection.execute("BEGIN")
+        try:
+            current = self.layout(connection, schema) == schema.version
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        if current:
+            return
+        with transaction(connection):
+            layout = self.layout(connection, schema)
+            if layout is None and initialise is None:
+                raise schema.missing(self)
+            scripts = (schema.tables,) if layout is None else schema.migrations[layout - 1 :]
+            self.define(connection, schema, ";".join(scripts))
+            connection.execute(
+                "INSERT INTO fact (name, value) VALUES (?, ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (FINGERPRINT, schema.fingerprint),
+            )
+            if layout is None and initialise is not None:
+                initialise(connection)
+
+    def has_tables(self, connection: Connection, schema: DatabaseSchema) -> bool:
+        """False for an empty database. Refuses an older layout, which only a writer migrates."""
+        layout = self.layout(connection, schema)
+        if layout is not None and layout < schema.version:
+            raise schema.error(
+                f"The {schema.noun} {self} was written by an older version of this program.",
+                "Whoever writes to it next brings it up to date: provisioner apply",
+            )
+        return layout is not None
+
+    @abstractmethod
+    def _open(self, schema: DatabaseSchema, *, making: bool) -> Connection:
+        """Open a connection for writing, without looking at the tables."""
+
+    @abstractmethod
     def reopen(self, schema: DatabaseSchema) -> Connection:
         """Open one more connection to a database that this process opened for writing; checks nothing.
 
-        For writes that need not survive the loss of power. Raises the schema's error.
+        It is for writes that need not survive the loss of power.
         """
-        ...
 
+    @abstractmethod
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
         """What ``reader`` returns in one consistent view; None if the database is missing. Writes nothing.
 
-        The reader may be called again if another program writes meanwhile; it always sees the newest
-        layout. Raises the schema's error.
+        The reader may be called again if another program writes meanwhile. An older layout is refused.
         """
-        ...
 
+    @abstractmethod
     def translate_errors(self, schema: DatabaseSchema) -> AbstractContextManager[None]:
         """Turn the library's and the system's errors, and corrupt values, into the schema's error."""
-        ...
+
+    @abstractmethod
+    def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
+        """The number of the layout, None for an empty database. Refuses the tables of anything else."""
+
+    @abstractmethod
+    def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
+        """Run the statements that make or change tables, and record the schema's kind and layout."""
+
+    # --- what a file and a server do differently: by default nothing is asked of a server ---
 
     def shared_time(self, connection: Connection, local: Callable[[], float]) -> float:
-        """Seconds since 1970 by a clock that all users of the database share.
-
-        That is the server's, or ``local`` where there is no server.
-        """
-        ...
-
-    # --- what only a file has ---
+        """Seconds since 1970 by the server's clock, which all users share; ``local`` without a server."""
+        return local()
 
     def file_identity(self) -> tuple[int, int] | None:
-        """Which file it is: a different value once the file was replaced. None without a file."""
-        ...
+        """A value that differs once the file was replaced by another one; None without a file."""
+        return None
 
     def require_same(self, schema: DatabaseSchema, identity: tuple[int, int] | None) -> None:
         """Raise the schema's error if the open file is no longer the one at its path."""
-        ...
-
-    def file_fingerprint(self) -> str:
-        """A value that changes when anything writes to the file, "" without a file.
-
-        Take it before the content is read: a write in between would otherwise pass for part of the content.
-        """
-        ...
+        # A removed file goes on taking writes and is gone once it is closed. A file in its place is not
+        # opened either: SQLite would take the log that the former one left beside it for its own.
+        if self.file_identity() != identity:
+            raise schema.error(
+                f"The {schema.noun} {self} was removed or replaced while it was open.",
+                "Put it back; or, with no program at work on it, run the same command again.",
+            )
 
     def side_file(self, suffix: str) -> Path | None:
         """The path of a file beside it that copies of the database do not include; None on a server."""
-        ...
-
-    # --- what only a server has ---
+        return None
 
     def session_of(self, connection: Connection) -> tuple[int, str]:
         """The server's process for this connection and when it began; (0, "") without a server."""
-        ...
+        return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
         """Whether the server still has that session; None without a server.
 
         True also while the server has not noticed yet that the program at the other end is gone.
         """
-        ...
+        return None
 
     def is_cut_off(self, connection: Connection) -> bool:
         """Whether the server has closed this connection, found without asking it."""
-        ...
+        return False
 
 
 class CorruptValue(Exception):
@@ -209,86 +257,6 @@ def transaction(connection: Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-class Tables(Protocol):
-    """How one kind of database records which tables it has."""
-
-    def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
-        """The number of the layout, None for an empty database. Raises the schema's error for any other."""
-        ...
-
-    def create(self, connection: Connection, schema: DatabaseSchema) -> None:
-        """Make the tables, without rows."""
-        ...
-
-    def mark(self, connection: Connection, schema: DatabaseSchema) -> None:
-        """Record the schema's kind and layout in a database whose tables were just made or migrated."""
-        ...
-
-    def define(self, connection: Connection, statement: str) -> None:
-        """Run a statement that makes or changes a table."""
-        ...
-
-
-def prepare(
-    tables: Tables,
-    connection: Connection,
-    schema: DatabaseSchema,
-    initialise: Callable[[Connection], None] | None,
-    name: object,
-) -> None:
-    """Make the tables, or migrate them, unless they are as this program has them.
-
-    Raises the schema's error, also for a database without tables if ``initialise`` is None.
-    """
-    # the first look waits for no writer
-    connection.execute("BEGIN")
-    try:
-        current = tables.layout(connection, schema) == schema.version
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    if current:
-        return
-    with transaction(connection):
-        layout = tables.layout(connection, schema)
-        if layout is not None:
-            migrate(tables, connection, schema, layout)
-            return
-        if initialise is None:
-            raise schema.missing(name)
-        tables.create(connection, schema)
-        _mark(tables, connection, schema)
-        initialise(connection)
-
-
-def migrate(tables: Tables, connection: Connection, schema: DatabaseSchema, layout: int) -> None:
-    """Bring the tables from an older layout to the schema's, within a transaction."""
-    if layout == schema.version:
-        return
-    for script in schema.migrations[layout - 1 :]:
-        for statement in statements(script):
-            tables.define(connection, statement)
-    _mark(tables, connection, schema)
-
-
-def _mark(tables: Tables, connection: Connection, schema: DatabaseSchema) -> None:
-    tables.mark(connection, schema)
-    connection.execute(
-        "INSERT INTO fact (name, value) VALUES (?, ?) "
-        "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        (FINGERPRINT, schema.fingerprint),
-    )
-
-
-def content_stamp(connection: Connection, fingerprint: str) -> str:
-    """A value that changes with each change of the content.
-
-    ``fingerprint`` is from :meth:`Database.file_fingerprint`.
-    """
-    row = connection.execute("SELECT value FROM fact WHERE name = 'stamp'").fetchone()
-    return f"{row[0] if row else ''} {fingerprint}"
 
 
 def chunks(values: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:

@@ -7,16 +7,16 @@ needs no driver until a database is opened: psycopg is an extra.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from typing_extensions import override
 
 from provisioner.errors import install_hint
-from provisioner.storage.database import Connection, CorruptValue, Database, Tables, no_rows, prepare
+from provisioner.storage.database import Connection, CorruptValue, Database
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresDatabase(Database, Tables):
+class PostgresDatabase(Database):
     """A schema on a PostgreSQL server."""
 
     url: str
@@ -57,48 +57,43 @@ class PostgresDatabase(Database, Tables):
         return self.schema or f"provisioner_{schema.noun}"
 
     @override
-    def connect(
-        self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
-    ) -> PostgresConnection:
-        with self.translate_errors(schema):
-            connection = self._open(schema)
-            try:
-                prepare(self, connection, schema, initialise, self)
-            except BaseException:
-                connection.close()
-                raise
-            return connection
+    def _open(self, schema: DatabaseSchema, *, making: bool) -> PostgresConnection:
+        from provisioner.storage.postgres_connection import PostgresConnection
+
+        connection = PostgresConnection(self.url, self.schema_name(schema), self.secret)
+        if (encoding := connection.other_encoding) is not None:
+            connection.close()
+            raise schema.error(
+                f"The database of the {schema.noun} {self} holds texts in {encoding}, which cannot write "
+                "every name.",
+                "Have one made that holds any: createdb --encoding=UTF8 --template=template0 NAME",
+            )
+        return connection
 
     @override
     def reopen(self, schema: DatabaseSchema) -> PostgresConnection:
         with self.translate_errors(schema):
-            return self._open(schema)
+            return self._open(schema, making=False)
 
     @override
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
-        with self.translate_errors(schema):
-            connection = self._open(schema)
-            try:
-                connection.execute("BEGIN")
-                layout = self.layout(connection, schema)
-                if layout is None:
-                    return None
-                if layout < schema.version:
-                    raise schema.error(
-                        f"The {schema.noun} {self} was written by an older version of this program.",
-                        "Whoever writes to it next brings it up to date: provisioner apply",
-                    )
-                return reader(connection)
-            finally:
-                connection.close()
+        with self.translate_errors(schema), closing(self._open(schema, making=False)) as connection:
+            connection.execute("BEGIN")
+            return reader(connection) if self.has_tables(connection, schema) else None
 
     @override
     @contextmanager
     def translate_errors(self, schema: DatabaseSchema) -> Iterator[None]:
-        with _requires_psycopg(schema):
+        try:
             import psycopg
 
             from provisioner.storage.postgres_errors import cause_of, sentence_of
+        except ImportError as problem:
+            raise schema.error(
+                f"A {schema.noun} on PostgreSQL needs a part of this program that is not installed "
+                f"({problem.name or 'psycopg'}).",
+                install_hint("postgres"),
+            ) from problem
         try:
             yield
         except CorruptValue as problem:
@@ -114,24 +109,8 @@ class PostgresDatabase(Database, Tables):
         return float(seconds)
 
     @override
-    def file_identity(self) -> None:
-        return None
-
-    @override
-    def require_same(self, schema: DatabaseSchema, identity: tuple[int, int] | None) -> None:
-        pass
-
-    @override
-    def file_fingerprint(self) -> str:
-        return ""
-
-    @override
-    def side_file(self, suffix: str) -> None:
-        return None
-
-    @override
     def session_of(self, connection: Connection) -> tuple[int, str]:
-        return _ours(connection).session()
+        return cast("PostgresConnection", connection).session()
 
     @override
     def has_session(self, connection: Connection, pid: int, began: str) -> bool:
@@ -144,7 +123,7 @@ class PostgresDatabase(Database, Tables):
 
     @override
     def is_cut_off(self, connection: Connection) -> bool:
-        return _ours(connection).is_cut_off()
+        return cast("PostgresConnection", connection).is_cut_off()
 
     @override
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
@@ -180,61 +159,22 @@ class PostgresDatabase(Database, Tables):
         return int(written)
 
     @override
-    def create(self, connection: Connection, schema: DatabaseSchema) -> None:
+    def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
+        from provisioner.storage.postgres_connection import in_postgres_types
+
         name = self.schema_name(schema)
         there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (name,)).fetchone()
         if there is None:
             # only where it is needed: a user who may write need not have the right to make schemas
             connection.execute(f'CREATE SCHEMA "{name}"')
-        for statement in statements(schema.tables):
-            self.define(connection, statement)
-
-    @override
-    def mark(self, connection: Connection, schema: DatabaseSchema) -> None:
+        for statement in statements(script):
+            connection.execute(in_postgres_types(statement))
         connection.executemany(
             "INSERT INTO fact (name, value) VALUES (?, ?) "
             "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
             [("application", _application(schema)), ("layout", str(schema.version))],
         )
 
-    @override
-    def define(self, connection: Connection, statement: str) -> None:
-        from provisioner.storage.postgres_connection import in_postgres_types
-
-        connection.execute(in_postgres_types(statement))
-
-    def _open(self, schema: DatabaseSchema) -> PostgresConnection:
-        from provisioner.storage.postgres_connection import PostgresConnection
-
-        connection = PostgresConnection(self.url, self.schema_name(schema), self.secret)
-        if (encoding := connection.other_encoding) is not None:
-            connection.close()
-            raise schema.error(
-                f"The database of the {schema.noun} {self} holds texts in {encoding}, which cannot write "
-                "every name.",
-                "Have one made that holds any: createdb --encoding=UTF8 --template=template0 NAME",
-            )
-        return connection
-
-
-def _ours(connection: Connection) -> PostgresConnection:
-    from provisioner.storage.postgres_connection import PostgresConnection
-
-    assert isinstance(connection, PostgresConnection)
-    return connection
-
 
 def _application(schema: DatabaseSchema) -> str:
     return f"{schema.noun} {schema.application_id:08x}"
-
-
-@contextmanager
-def _requires_psycopg(schema: DatabaseSchema) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as problem:
-        raise schema.error(
-            f"A {schema.noun} on PostgreSQL needs a part of this program that is not installed "
-            f"({problem.name or 'psycopg'}).",
-            install_hint("postgres"),
-        ) from problem

@@ -11,24 +11,15 @@ import sqlite3
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import TypeVar
 
 from typing_extensions import override
 
 from provisioner.errors import ProvisionerError
-from provisioner.storage.database import (
-    Busy,
-    Connection,
-    CorruptValue,
-    Database,
-    Tables,
-    migrate,
-    no_rows,
-    prepare,
-)
+from provisioner.storage.database import Busy, Connection, CorruptValue, Database
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 BUSY_SECONDS = 10.0
@@ -63,12 +54,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteDatabase(Database, Tables):
+class SqliteDatabase(Database):
     """A SQLite file."""
 
     path: Path
-
-    has_sessions: ClassVar[bool] = False
 
     def __str__(self) -> str:
         return str(self.path)
@@ -79,35 +68,35 @@ class SqliteDatabase(Database, Tables):
         return cls(root / url.partition(":")[2].removeprefix("///"))
 
     @override
-    def connect(
-        self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
-    ) -> sqlite3.Connection:
+    def _open(self, schema: DatabaseSchema, *, making: bool) -> sqlite3.Connection:
         # WAL with FULL sync: a commit that returned has reached the disk
-        with self.translate_errors(schema):
-            if initialise is None and not self.path.exists():
-                raise schema.missing(self)
-            self._make_private(schema)
-            connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            try:
-                if _switch_to_wal(connection) != "wal":
-                    # SQLite would go on with a journal of weaker promises
-                    raise schema.error(
-                        f"The {schema.noun} {self} cannot be kept safely: its folder takes no "
-                        "write-ahead log.",
-                        "Check the disk and the space left, keep the file on a local disk, then run the same "
-                        "command again.",
-                    )
-                connection.execute("PRAGMA synchronous = FULL")
-                self._require_sound(connection, schema)
-                prepare(self, connection, schema, initialise, self)
-                # only now: a migration may drop a table while others still refer to it
-                connection.execute("PRAGMA foreign_keys = ON")
-            except BaseException:
-                connection.close()
-                raise
-            return connection
+        if self.path.exists():
+            self._require_file(schema, self.path.stat())
+        elif making:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
+        else:
+            raise schema.missing(self)
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            if _switch_to_wal(connection) != "wal":
+                # SQLite would go on with a journal of weaker promises
+                raise schema.error(
+                    f"The {schema.noun} {self} cannot be kept safely: its folder takes no write-ahead log.",
+                    "Check the disk and the space left, keep the file on a local disk, then run the same "
+                    "command again.",
+                )
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            # about 6 µs a user; SQLite has no checksums of its pages
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise schema.damaged(self)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     @override
     def reopen(self, schema: DatabaseSchema) -> sqlite3.Connection:
@@ -135,13 +124,9 @@ class SqliteDatabase(Database, Tables):
                     ) as connection:
                         connection.execute("PRAGMA cell_size_check = ON")
                         connection.execute("BEGIN")
-                        layout = self.layout(connection, schema)
-                        if layout is None:
+                        if not self.has_tables(connection, schema):
                             return None
-                        if layout < schema.version:
-                            found = self._read_older(connection, schema, layout, reader)
-                        else:
-                            found = reader(connection)
+                        found = reader(connection)
                 except (sqlite3.DatabaseError, CorruptValue):
                     if at_rest and _moved(path, before):
                         continue
@@ -165,10 +150,6 @@ class SqliteDatabase(Database, Tables):
             raise self._cannot_open(schema, problem) from problem
 
     @override
-    def shared_time(self, connection: Connection, local: Callable[[], float]) -> float:
-        return local()
-
-    @override
     def file_identity(self) -> tuple[int, int] | None:
         try:
             status = self.path.stat()
@@ -177,40 +158,8 @@ class SqliteDatabase(Database, Tables):
         return status.st_dev, status.st_ino
 
     @override
-    def require_same(self, schema: DatabaseSchema, identity: tuple[int, int] | None) -> None:
-        # A removed file goes on taking writes and is gone once it is closed. A file in its place is not
-        # opened either: SQLite would take the log that the former one left beside it for its own.
-        if self.file_identity() != identity:
-            raise schema.error(
-                f"The {schema.noun} {self} was removed or replaced while it was open.",
-                "Put it back; or, with no program at work on it, run the same command again.",
-            )
-
-    @override
-    def file_fingerprint(self) -> str:
-        words = []
-        for part in (self.path, _wal(self.path)):
-            # the read that follows reports a file that cannot be seen
-            with suppress(OSError):
-                status = part.stat()
-                words.append(f"{status.st_size}:{status.st_mtime_ns}:{status.st_ino}")
-        return " ".join(words)
-
-    @override
     def side_file(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
-
-    @override
-    def session_of(self, connection: Connection) -> tuple[int, str]:
-        return (0, "")
-
-    @override
-    def has_session(self, connection: Connection, pid: int, began: str) -> None:
-        return None
-
-    @override
-    def is_cut_off(self, connection: Connection) -> bool:
-        return False
 
     @override
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
@@ -228,37 +177,11 @@ class SqliteDatabase(Database, Tables):
         return int(version)
 
     @override
-    def create(self, connection: Connection, schema: DatabaseSchema) -> None:
-        for statement in statements(schema.tables):
-            self.define(connection, statement)
-
-    @override
-    def mark(self, connection: Connection, schema: DatabaseSchema) -> None:
+    def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
+        for statement in statements(script):
+            connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {schema.application_id}")
         connection.execute(f"PRAGMA user_version = {schema.version}")
-
-    @override
-    def define(self, connection: Connection, statement: str) -> None:
-        connection.execute(statement)
-
-    def _read_older(
-        self,
-        connection: sqlite3.Connection,
-        schema: DatabaseSchema,
-        layout: int,
-        reader: Callable[[Connection], T],
-    ) -> T:
-        """What ``reader`` returns for a file with an older layout, which only a writer migrates."""
-        with closing(sqlite3.connect(":memory:", isolation_level=None)) as copy:
-            connection.backup(copy)
-            migrate(self, copy, schema, layout)
-            return reader(copy)
-
-    def _make_private(self, schema: DatabaseSchema) -> None:
-        if self.path.exists():
-            self._require_file(schema, self.path.stat())
-        else:
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
 
     def _require_file(self, schema: DatabaseSchema, status: os.stat_result) -> None:
         """Refuse a pipe, for which SQLite would wait, and a device, which it would read, without end."""
@@ -268,12 +191,6 @@ class SqliteDatabase(Database, Tables):
             raise schema.error(
                 f"{self} is not a regular file.", f"Point the {schema.noun}'s url at another file."
             )
-
-    def _require_sound(self, connection: sqlite3.Connection, schema: DatabaseSchema) -> None:
-        """Refuse a damaged file; about 6 µs a user, as SQLite has no checksums of its pages."""
-        (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-        if verdict != "ok":
-            raise schema.damaged(self)
 
     def _sentence(self, schema: DatabaseSchema, problem: sqlite3.Error) -> ProvisionerError:
         name = getattr(problem, "sqlite_errorname", "") or ""
