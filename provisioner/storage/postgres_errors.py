@@ -32,11 +32,6 @@ NOT_CONNECTED = (
         "Check the {noun}'s url, or have the database made: createdb NAME",
     ),
     (
-        r"no pg_hba\.conf entry|permission denied for database",
-        "The server does not let this user in to the {noun} {place}.",
-        "Ask whoever looks after the server.",
-    ),
-    (
         r"certificate|SSL|TLS",
         "No safe connection to the {noun} {place}: {words}.",
         "Check the certificates (PGSSLROOTCERT, PGSSLMODE).",
@@ -46,14 +41,7 @@ NOT_CONNECTED = (
         "The host of the {noun} {place} is not known.",
         "Check the {noun}'s url.",
     ),
-    (
-        r"too many clients|remaining connection slots",
-        "The server of the {noun} {place} has no connection left.",
-        "Try again in a moment.",
-    ),
-    (r"starting up|shutting down|recovery mode", "The server of the {noun} {place} is starting or stopping.",
-     "Try again in a moment."),
-)  # fmt: skip
+)
 
 REFUSED = (
     "The server of the {noun} {place} refuses the connection: {words}.",
@@ -84,16 +72,10 @@ SENTENCES = {
         "The {noun} {place} took longer than {statement} seconds for one statement.",
         "Try again in a moment, or ask whoever looks after the server.",
     ),
-    "40": ("The {noun} {place} is busy: another program writes to it.", "Try again in a moment."),
     "53100": (
         "The disk is full: the {noun} {place} could not be written.",
         "Free some space on the server, then run the same command again.",
     ),
-    "53": ("The server of the {noun} {place} is overloaded: {words}.", "Try again in a moment."),
-    "58": ("Reading or writing the {noun} {place} failed on the server's disk.", "Check the server."),
-    "XX": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
-    "42P01": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
-    "42703": ("The {noun} {place} is damaged: {words}.", "Restore it from a backup."),
 }
 
 AWAY = ("08", "57P")
