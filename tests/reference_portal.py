@@ -29,8 +29,8 @@ from provisioner.embedded.decide import (
     with_contact,
     with_requested_app,
 )
-from provisioner.embedded.host import About, AuthorisedCall, Lease, Page, PortalHost, R
 from provisioner.embedded.leased import LeasedPortal, superseded
+from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo, R
 from provisioner.model import (
     Address,
     Clock,
@@ -85,7 +85,7 @@ class _Content:
     lock: RLock = field(default_factory=RLock)
 
 
-class MemoryPortal(LeasedPortal, PortalHost):
+class MemoryPortal(LeasedPortal):
     """The portal, opened by one operator. A new one is empty; :meth:`another` opens the same once more."""
 
     def __init__(
@@ -116,13 +116,13 @@ class MemoryPortal(LeasedPortal, PortalHost):
     def capabilities(self) -> Capabilities:
         return Capabilities(batch=BATCH)
 
-    @override
-    def about(self) -> About:
+    def about(self) -> PortalInfo:
         content = self._content
         with content.lock:
-            return About(
-                content.id, content.stamp, content.counter, self._today(), content.terms, content.public_url
-            )
+            return PortalInfo(
+                content.id, content.stamp, content.counter, self._today(), self._operator, frozenset(),
+                content.terms, content.public_url,
+            )  # fmt: skip
 
     @override
     def snapshot(self) -> Snapshot:
@@ -136,23 +136,19 @@ class MemoryPortal(LeasedPortal, PortalHost):
     def users(self, ids: Collection[str]) -> dict[str, User]:
         return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
-    @override
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         with self._content.lock:
             companies = self._content.index.companies.values()
             return self._page(companies, lambda found: company_address(found.number), after, limit, since)
 
-    @override
     def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
         with self._content.lock:
             return self._page(self._users(), lambda found: user_address(found.id), after, limit, since)
 
-    @override
     def company(self, number: str) -> Company | None:
         with self._content.lock:
             return self._content.index.companies.get(number)
 
-    @override
     def user(self, user_id: str) -> User | None:
         with self._content.lock:
             user = self._content.index.users.get(user_id)
@@ -167,15 +163,9 @@ class MemoryPortal(LeasedPortal, PortalHost):
 
     @override
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        found = {key: self.receipt(key, ledger) for key in keys}
-        return {key: receipt for key, receipt in found.items() if receipt is not None}
+        given = self._content.receipts
+        return {key: repeated(key, given[key], ledger) for key in keys if key in given}
 
-    @override
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        given = self._content.receipts.get(key)
-        return None if given is None else repeated(key, given, ledger)
-
-    @override
     def lease(self, ledger: str) -> Lease | None:
         held = self._content.leases.get(ledger)
         return held[0] if held else None
@@ -226,7 +216,6 @@ class MemoryPortal(LeasedPortal, PortalHost):
                 links[user_id] = f"{base}/{token}"
         return links
 
-    @override
     def invited(self, link: str) -> User | None:
         hashed, now = hash_of(link), int(self._clock().timestamp())
         with self._content.lock:
@@ -236,7 +225,6 @@ class MemoryPortal(LeasedPortal, PortalHost):
                     return user if user is not None and user.status is Status.ACTIVE else None
         return None
 
-    @override
     def consume(self, link: str) -> bool:
         with self._content.lock:
             user = self.invited(link)
@@ -246,7 +234,6 @@ class MemoryPortal(LeasedPortal, PortalHost):
             self._content.invitations[user.id] = (known, True)
             return True
 
-    @override
     def configure(self, terms: PortalTerms, public_url: str) -> None:
         content = self._content
         with content.lock:
@@ -257,7 +244,6 @@ class MemoryPortal(LeasedPortal, PortalHost):
             content.has_changed = True
             self._raise_counter()
 
-    @override
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
         with self._content.lock:
             step = created_by_client(self.user(administrator_id), profile)
@@ -266,13 +252,11 @@ class MemoryPortal(LeasedPortal, PortalHost):
             (receipt,) = self.work([AuthorisedCall(Call("", step), self._operator)])
             return receipt
 
-    @override
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
-    @override
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
         return self._edit(user_id, lambda user: with_requested_app(user, app))
 

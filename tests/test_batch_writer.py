@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from service_support import prepare
 
-from provisioner.embedded.host import AuthorisedCall
+from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.embedded.server.batch_writer import BatchWriter
 from provisioner.errors import PortalError
 from provisioner.model import Operator

@@ -17,8 +17,8 @@ from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
 from people import NOW, TERMS, user
 from reference_portal import MemoryPortal
 
-from provisioner.embedded.host import AuthorisedCall, PortalHost
 from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.errors import Locked, LockLost, PortalError
 from provisioner.model import Operator, User, UserType, email_key
@@ -56,7 +56,6 @@ def desk(world: World) -> Desk:
 
 def host(desk: Desk) -> MemoryPortal | SqlPortal:
     assert isinstance(desk.portal, MemoryPortal | SqlPortal)
-    _: PortalHost = desk.portal
     return desk.portal
 
 

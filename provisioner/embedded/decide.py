@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.errors import Locked
 from provisioner.model import (
     Address,
@@ -198,7 +198,7 @@ def with_requested_app(user: User | None, app: str) -> User | Receipt:
 def acquire_lease(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """The lease that ``LeaseHost.take_lease`` gives. Raises :class:`Locked`."""
+    """The lease that ``LeasedPortal.take_lease`` gives. Raises :class:`Locked`."""
     # whole seconds, which every portal can store
     now = now.astimezone(UTC).replace(microsecond=0)
     expires = now + timedelta(seconds=seconds)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 
 from typing_extensions import override
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.host import AuthorisedCall, LeaseHost
+from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.errors import Locked, LockLost
 from provisioner.model import Operator, State
 from provisioner.portal import Call, Portal, Receipt, Verdict
@@ -22,8 +23,34 @@ def superseded() -> LockLost:
     )
 
 
-class LeasedPortal(Portal, LeaseHost):
+class LeasedPortal(Portal):
     """The base of drivers whose portal keeps leases: the lease of this run, and what is written under it."""
+
+    @abstractmethod
+    def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
+        """Do these calls in one transaction; a refused one does not affect the others.
+
+        A call under a lease that is not the latest gets the verdict *fenced*.
+        """
+
+    @abstractmethod
+    def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
+        """Give this holder the ledger's lease, with the number ``fence`` or a higher one.
+
+        The current holder keeps the lease and its number, for ``seconds`` more. Another holder takes it at
+        once with a *higher* number, otherwise after its end and with the next number. Raises :class:`Locked`
+        before that.
+        """
+
+    @abstractmethod
+    def drop_lease(self, ledger: str, holder: str) -> None:
+        """End the lease if this holder has it. Its number stays, so that later ones are higher."""
+
+    @abstractmethod
+    def claim_letters(
+        self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
+    ) -> Mapping[str, str]:
+        """``Portal.claim`` under this lease. Raises :class:`LockLost` if it is not the latest."""
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator

@@ -25,8 +25,8 @@ from provisioner.embedded.decide import (
     with_contact,
     with_requested_app,
 )
-from provisioner.embedded.host import About, AuthorisedCall, Lease, Page, PortalHost
 from provisioner.embedded.leased import LeasedPortal, superseded
+from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.tables import (
     BATCH,
     PORTAL_SCHEMA,
@@ -70,7 +70,7 @@ KEY_BYTES = 32
 """The length of the key that activation links are derived with."""
 
 
-class SqlPortal(LeasedPortal, PortalHost):
+class SqlPortal(LeasedPortal):
     """The embedded portal, opened by one operator for writing.
 
     A missing one is made under ``terms``; without terms (None) it is refused. Every method may be called from
@@ -102,14 +102,16 @@ class SqlPortal(LeasedPortal, PortalHost):
     def capabilities(self) -> Capabilities:
         return Capabilities(batch=BATCH)
 
-    @override
-    def about(self) -> About:
+    def about(self) -> PortalInfo:
+        """The portal's identity and settings, for this operator."""
         with self.read_transaction() as connection:
-            return About(
+            return PortalInfo(
                 load_fact(connection, "id") or "",
                 load_fact(connection, "stamp") or "",
                 load_counter(connection),
                 self._today(),
+                self._operator,
+                frozenset(),
                 load_terms(connection),
                 load_fact(connection, "public_url") or "",
             )
@@ -124,23 +126,26 @@ class SqlPortal(LeasedPortal, PortalHost):
         with self.read_transaction() as connection:
             return users_by_id(connection, ids, self._today())
 
-    @override
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
+        """At most ``limit`` companies created after number ``after``.
+
+        With ``since``, only those that changed after the counter stood at that value.
+        """
         with self.read_transaction() as connection:
             return load_page_of_companies(connection, after, limit, since)
 
-    @override
     def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
+        """At most ``limit`` users; ``after`` and ``since`` as for companies."""
         with self.read_transaction() as connection:
             return load_page_of_users(connection, after, limit, since, self._today())
 
-    @override
     def company(self, number: str) -> Company | None:
+        """The company with this number, or None."""
         with self.read_transaction() as connection:
             return companies_by_number(connection, [number]).get(number)
 
-    @override
     def user(self, user_id: str) -> User | None:
+        """The user with this id, or None."""
         with self.read_transaction() as connection:
             return load_user(connection, user_id, self._today())
 
@@ -166,12 +171,8 @@ class SqlPortal(LeasedPortal, PortalHost):
         with self.read_transaction() as connection:
             return load_receipts(connection, keys, ledger)
 
-    @override
-    def receipt(self, key: str, ledger: str) -> Receipt | None:
-        return self.receipts([key], ledger).get(key)
-
-    @override
     def lease(self, ledger: str) -> Lease | None:
+        """The latest lease of a ledger, also after its end; None if there was none."""
         with self.read_transaction() as connection:
             return load_lease(connection, ledger)
 
@@ -219,15 +220,15 @@ class SqlPortal(LeasedPortal, PortalHost):
                 )
         return holders
 
-    @override
     def configure(self, terms: PortalTerms, public_url: str) -> None:
+        """Set the portal's catalogue, domains, staff and public address."""
         with self.write_transaction() as connection:
             if (terms, public_url) != (load_terms(connection), load_fact(connection, "public_url")):
                 store_terms(connection, terms, public_url)
                 bump_counter(connection)
 
-    @override
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
+        """R11: a client administrator creates a user, billed to their own company, to be validated."""
         with self.write_transaction() as connection:
             step = created_by_client(load_user(connection, administrator_id, self._today()), profile)
             if isinstance(step, Receipt):
@@ -239,14 +240,14 @@ class SqlPortal(LeasedPortal, PortalHost):
             unit.store()
             return receipt
 
-    @override
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
+        """*Mon compte*: a user changes their own e-mail or phone ("" for none, None to keep it)."""
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
-    @override
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
+        """The Store: an application the client asks for waits for the firm (R10)."""
         return self._edit(user_id, lambda user: with_requested_app(user, app))
 
     @override
@@ -272,16 +273,16 @@ class SqlPortal(LeasedPortal, PortalHost):
             )
         return links
 
-    @override
     def invited(self, link: str) -> User | None:
+        """The user who can set a password with this activation link or token; None if it does not work."""
         with self.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
             ).fetchone()
             return load_user(connection, row[0], self._today()) if row else None
 
-    @override
     def consume(self, link: str) -> bool:
+        """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
         with self.write_transaction() as connection:
             used = connection.execute(
                 f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())

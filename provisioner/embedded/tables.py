@@ -12,7 +12,7 @@ from provisioner.embedded.decide import (
     billing_transfer,
     repeated,
 )
-from provisioner.embedded.host import Lease, Page
+from provisioner.embedded.portal_types import Lease, Page
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -199,7 +199,7 @@ def users_where(connection: Connection, column: str, values: Sequence[str], toda
 
 
 def load_page_of_companies(connection: Connection, after: int, limit: int, since: int) -> Page[Company]:
-    """Return companies: see :meth:`~provisioner.embedded.host.PortalHost.page_of_companies`."""
+    """Return at most ``limit`` companies created after number ``after`` and changed after ``since``."""
     counter = load_counter(connection)
     last, more = _page_span(connection, "company", after, limit, since)
     rows = connection.execute(
@@ -210,7 +210,7 @@ def load_page_of_companies(connection: Connection, after: int, limit: int, since
 
 
 def load_page_of_users(connection: Connection, after: int, limit: int, since: int, today: date) -> Page[User]:
-    """Return users: see :meth:`~provisioner.embedded.host.PortalHost.page_of_users`."""
+    """Return at most ``limit`` users created after number ``after`` and changed after ``since``."""
     counter = load_counter(connection)
     last, more = _page_span(connection, "client_user", after, limit, since)
     users = _load_users(connection, "seq > ? AND seq <= ? AND changed > ?", (after, last, since), today)

@@ -14,7 +14,7 @@ from provisioner.embedded.decide import (
     next_version,
     refused,
 )
-from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.embedded.tables import (
     bump_counter,
     companies_by_number,

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from provisioner.embedded.host import AuthorisedCall
+from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.errors import ProvisionerError
 from provisioner.portal import Receipt
 from provisioner.storage.database import is_damage

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date
 from functools import cache
 from hashlib import sha256
 from typing import Any
 
-from provisioner.embedded.host import AuthorisedCall, Lease, Page, PortalHost, PortalInfo
+from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.server import schemas
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
 from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse
@@ -62,15 +64,11 @@ def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = Non
 async def _portal(service: Service, request: CheckedRequest) -> ServiceResponse:
     about = await service.read(lambda host: host.about())
     assert request.session is not None
-    answer = PortalInfo(
-        about.portal,
-        _etag_text(about.stamp or about.portal),
-        about.counter,
-        about.today,
-        request.session.role,
-        frozenset(request.session.scopes),
-        about.terms,
-        about.public_url,
+    answer = replace(
+        about,
+        stamp=_etag_text(about.stamp or about.portal),
+        operator=request.session.role,
+        scopes=frozenset(request.session.scopes),
     )
     text = writer(PortalInfo)(answer)
     # the ETag covers the role and scopes of the client as well
@@ -82,14 +80,14 @@ def _etag_text(stamp: str) -> str:
 
 
 async def _companies(service: Service, request: CheckedRequest) -> ServiceResponse:
-    def read(host: PortalHost) -> bytes:
+    def read(host: SqlPortal) -> bytes:
         return writer(Page[Company])(host.page_of_companies(*_cursor(request))).encode()
 
     return ServiceResponse(body=await service.read(read))
 
 
 async def _users(service: Service, request: CheckedRequest) -> ServiceResponse:
-    def read(host: PortalHost) -> bytes:
+    def read(host: SqlPortal) -> bytes:
         return writer(Page[User])(host.page_of_users(*_cursor(request))).encode()
 
     return ServiceResponse(body=await service.read(read))
@@ -133,7 +131,7 @@ def _unless_unchanged(request: CheckedRequest, etag: str, text: Callable[[], str
 
 async def _receipt(service: Service, request: CheckedRequest) -> ServiceResponse:
     key, ledger = request.path["key"], request.query.get("ledger", "")
-    found = await service.read(lambda host: host.receipt(key, ledger))
+    found = await service.read(lambda host: host.receipts([key], ledger).get(key))
     if found is None:
         raise Problem("not-on-portal", "No step was ever done with this key.")
     return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
@@ -189,7 +187,7 @@ async def _invitations(service: Service, request: CheckedRequest) -> ServiceResp
 async def _take_lease(service: Service, request: CheckedRequest) -> ServiceResponse:
     ledger, body = request.path["ledger"], request.body
 
-    def take(host: PortalHost) -> Lease:
+    def take(host: SqlPortal) -> Lease:
         known = host.lease(ledger)
         if body.fence > (known.fence if known else 0) + MAX_FENCE_STEP:
             # a fence never decreases: one near the largest number would lock the ledger out

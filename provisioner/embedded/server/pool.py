@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from typing_extensions import override
 
-from provisioner.embedded.host import PortalHost
+from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server.api_clients import ClientStore
 from provisioner.errors import PortalError
 from provisioner.storage.database import Connection, still_usable
@@ -20,23 +20,19 @@ from provisioner.storage.database import Connection, still_usable
 T = TypeVar("T")
 
 
-class Opened(PortalHost, ClientStore, Protocol):
-    """An open portal with the store of its clients."""
-
-
 class ReaderPool:
     """Open portals for concurrent reads, each used by one thread at a time; a broken one is replaced."""
 
-    def __init__(self, open_portal: Callable[[], Opened], most: int) -> None:
+    def __init__(self, open_portal: Callable[[], SqlPortal], most: int) -> None:
         self._open_portal = open_portal
-        self._idle: SimpleQueue[Opened] = SimpleQueue()
+        self._idle: SimpleQueue[SqlPortal] = SimpleQueue()
         self._threads = ThreadPoolExecutor(most, thread_name_prefix="portal")
 
-    async def ask(self, query: Callable[[Opened], T]) -> T:
+    async def ask(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a query on one of them. Raises :class:`PortalError` and what ``query`` raises."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
 
-    def _ask(self, query: Callable[[Opened], T]) -> T:
+    def _ask(self, query: Callable[[SqlPortal], T]) -> T:
         try:
             host = self._idle.get_nowait()
         except Empty:
@@ -47,7 +43,7 @@ class ReaderPool:
             # the database may have been away while this one was idle; a new one may reach it
             return self._answer(self._open_portal(), query)
 
-    def _answer(self, host: Opened, query: Callable[[Opened], T]) -> T:
+    def _answer(self, host: SqlPortal, query: Callable[[SqlPortal], T]) -> T:
         try:
             answer = query(host)
         except PortalError:
@@ -71,12 +67,12 @@ class ReaderPool:
 class WriterPortal(ClientStore):
     """One portal for all writes; reopened after its database was away."""
 
-    def __init__(self, open_portal: Callable[[], Opened]) -> None:
+    def __init__(self, open_portal: Callable[[], SqlPortal]) -> None:
         self._open_portal = open_portal
         self._lock = threading.Lock()
-        self._host: Opened | None = open_portal()
+        self._host: SqlPortal | None = open_portal()
 
-    def ask(self, query: Callable[[Opened], T]) -> T:
+    def ask(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a call. Raises :class:`PortalError` and what ``query`` raises."""
         with self._held() as host:
             return query(host)
@@ -99,7 +95,7 @@ class WriterPortal(ClientStore):
             self._host.close()
 
     @contextmanager
-    def _held(self) -> Iterator[Opened]:
+    def _held(self) -> Iterator[SqlPortal]:
         with self._lock:
             host = self._host = self._host or self._open_portal()
         try:

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from provisioner.embedded.host import AuthorisedCall, Lease
+from provisioner.embedded.portal import SqlPortal
+from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.embedded.server.api_clients import ApiClient, ApiClients, ClientSession, digest
 from provisioner.embedded.server.batch_writer import BatchWriter
-from provisioner.embedded.server.pool import Opened, ReaderPool, WriterPortal
+from provisioner.embedded.server.pool import ReaderPool, WriterPortal
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Operation
 from provisioner.model import Clock
@@ -58,7 +59,7 @@ class Service:
 
     def __init__(
         self,
-        open_portal: Callable[[], Opened],
+        open_portal: Callable[[], SqlPortal],
         clients: ApiClients,
         clock: Clock,
         monotonic: Callable[[], float],
@@ -93,11 +94,11 @@ class Service:
         self._readers.close()
         self._portal.close()
 
-    async def read(self, query: Callable[[Opened], T]) -> T:
+    async def read(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a query on one of the readers."""
         return await self._readers.ask(query)
 
-    async def write(self, query: Callable[[Opened], T]) -> T:
+    async def write(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a call of the writing portal, for anything but steps."""
         return await asyncio.get_running_loop().run_in_executor(self._write_pool, self._portal.ask, query)
 

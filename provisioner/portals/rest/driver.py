@@ -19,8 +19,8 @@ from urllib.parse import quote
 
 from typing_extensions import override
 
-from provisioner.embedded.host import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.leased import LeasedPortal, superseded
+from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, WRITE
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Company, PortalTerms, State, User, email_key

@@ -8,7 +8,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from provisioner.embedded.host import Lease, Page, PortalInfo
+from provisioner.embedded.portal_types import Lease, Page, PortalInfo
 from provisioner.embedded.server.endpoints import URN
 from provisioner.errors import PortalError
 from provisioner.model import Company, User

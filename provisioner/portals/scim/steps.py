@@ -9,7 +9,7 @@ from datetime import date
 from functools import partial
 
 from provisioner.embedded.decide import StoredReceipt, applied, billing_transfer, decide, refused, repeated
-from provisioner.embedded.host import AuthorisedCall
+from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.model import (
     Company,
     Status,
