@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from provisioner.diagnostics import Diagnostic
     from provisioner.embedded.decide import StoredReceipt
-    from provisioner.embedded.host import AuthorisedCall
+    from provisioner.embedded.portal_types import AuthorisedCall
     from provisioner.ledger.journal import Intent, Journal, LedgerEffect
     from provisioner.ledger.outbox import Outbox, OutboxEntry
     from provisioner.mail.message import Letter
@@ -89,14 +89,14 @@ def no_full_sync() -> None:
     """A commit that returned is lost in a power failure."""
     from provisioner.storage.sqlite import SqliteDatabase
 
-    connect = SqliteDatabase.connect
+    open_database = SqliteDatabase._open
 
-    def connect_without_sync(self: SqliteDatabase, *arguments: Any, **named: Any) -> Any:
-        connection = connect(self, *arguments, **named)
+    def open_without_sync(self: SqliteDatabase, *arguments: Any, **named: Any) -> Any:
+        connection = open_database(self, *arguments, **named)
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    replace_in(SqliteDatabase, SqliteDatabase.connect, connect_without_sync)
+    replace_in(SqliteDatabase, SqliteDatabase._open, open_without_sync)
 
 
 @seen_by("test_killed.py")
