@@ -1,8 +1,7 @@
-"""The entry point: runs one command and maps errors to exit codes; declares the commands on a workspace.
+"""The entry point: runs one command and maps errors to exit codes; declares all commands.
 
-``--version`` and ``--help`` load click alone; each command imports what it needs. To add a command, declare
-it here, or in :mod:`provisioner.commands.portal_cli` if it concerns the portal, and write its module in
-:mod:`provisioner.commands`.
+``--version`` and ``--help`` load click alone. To add a command, declare it here and write the function that
+it calls in :mod:`provisioner.commands`.
 """
 
 from __future__ import annotations
@@ -14,21 +13,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click import Argument, Choice, Option
 
 from provisioner import __version__
 from provisioner.commands.options import (
+    AS_JSON,
     COUNT,
+    DATABASE_URL,
+    EXCLUDES,
     FILE,
+    LOCK_TIMEOUT,
+    MARKDOWN,
+    TARGETS,
     Group,
     Invocation,
+    Number,
+    TerraformOption,
     WholeNumber,
-    json_option,
-    lock_timeout_option,
-    pass_invocation,
-    selection_options,
-    terraform_option,
 )
-from provisioner.commands.portal_cli import api_client, portal, serve, simulate
 from provisioner.terminal.streams import install_resilient_streams
 
 if TYPE_CHECKING:
@@ -124,223 +126,228 @@ def _report(problem: ProvisionerError, invocation: Invocation) -> None:
 @click.option(
     "-C", "--chdir", "chdir", default=".", metavar="FOLDER", help="The workspace, or a folder in it."
 )
-@terraform_option("--no-color", "no_color", is_flag=True, help="No colour (NO_COLOR does the same).")
-@pass_invocation
+@click.option("--no-color", cls=TerraformOption, is_flag=True, help="No colour (NO_COLOR does the same).")
+@click.pass_obj
 def cli(invocation: Invocation, chdir: str, no_color: bool) -> None:
     """Client accesses to the portal, declared in YAML, planned and applied."""
     invocation.folder = Path(chdir)
     invocation.no_color = no_color
 
 
-@cli.command()
-@click.argument("folder", required=False, default=None, type=FILE)
-@pass_invocation
-def init(invocation: Invocation, folder: Path | None) -> int:
-    """Make a first workspace in FOLDER (here, without one)."""
-    from provisioner.commands.init import init as command
-
-    return command(folder or invocation.folder, invocation.console())
-
-
-@cli.command()
-@json_option
-@pass_invocation
-def validate(invocation: Invocation, as_json: bool) -> int:
-    """Check the manifests, without asking the portal."""
-    from provisioner.commands.validate import validate as command
-
-    return command(invocation.folder, invocation.console(), as_json=as_json)
-
-
-@cli.command()
-@json_option
-@selection_options
-@click.option("--markdown", "markdown", type=FILE, metavar="FILE", help="Also as Markdown.")
-@terraform_option("--out", "out", type=FILE, metavar="FILE", help="Save it for apply.")
-@terraform_option("--detailed-exitcode", is_flag=True, help="Exit 2 when there are changes.")
-@pass_invocation
-def plan(
-    invocation: Invocation,
-    as_json: bool,
-    targets: tuple[str, ...],
-    excludes: tuple[str, ...],
-    markdown: Path | None,
-    out: Path | None,
-    detailed_exitcode: bool,
-) -> int:
-    """Show what would change. Writes nothing to the portal."""
-    from provisioner.commands.plan import Outputs
-    from provisioner.commands.plan import plan as command
-    from provisioner.operations.pipeline import Selection, parse_addresses
-
-    return command(
-        invocation.folder,
-        invocation.console(),
-        outputs=Outputs(as_json, markdown, out),
-        selection=Selection(parse_addresses(targets), parse_addresses(excludes)),
-        detailed_exitcode=detailed_exitcode,
-    )
-
-
-@cli.command()
-@click.argument("planfile", type=FILE)
-@json_option
-@click.option("--markdown", "markdown", type=FILE, metavar="FILE", help="Also as Markdown.")
-@pass_invocation
-def show(invocation: Invocation, planfile: Path, as_json: bool, markdown: Path | None) -> int:
-    """Show a saved plan."""
-    from provisioner.commands.plan import Outputs
-    from provisioner.commands.plan import show as command
-
-    return command(planfile, invocation.console(), outputs=Outputs(as_json, markdown))
-
-
-@cli.command()
-@click.argument("planfile", required=False, default=None, type=FILE)
-@selection_options
-@terraform_option("--auto-approve", is_flag=True, help="Do not ask.")
-@terraform_option("--input", "may_ask", type=bool, default=True, help="--input=false: never ask.")
-@lock_timeout_option
-@terraform_option(
-    "--parallelism",
-    default=10,
-    show_default=True,
-    type=WholeNumber(1, 100),
-    metavar="N",
-    help="Steps under way at once, on a portal that is reached over the network.",
+cli.declare(
+    "init",
+    "init:init",
+    "Make a first workspace in FOLDER (here, without one).",
+    Argument(["target"], required=False, metavar="[FOLDER]", type=FILE),
 )
-@pass_invocation
-def apply(
-    invocation: Invocation,
-    planfile: Path | None,
-    targets: tuple[str, ...],
-    excludes: tuple[str, ...],
-    auto_approve: bool,
-    may_ask: bool,
-    lock_timeout: float,
-    parallelism: int,
-) -> int:
-    """Do what PLANFILE says; or plan, show, ask and do it."""
-    from provisioner.commands.apply import apply as command
-    from provisioner.operations.pipeline import Selection, parse_addresses
-
-    return command(
-        invocation.folder,
-        planfile,
-        invocation.console(no_input=not may_ask),
-        selection=Selection(parse_addresses(targets), parse_addresses(excludes)),
-        auto_approve=auto_approve,
-        lock_timeout=lock_timeout,
-        parallelism=parallelism,
-    )
-
-
-@cli.command()
-@click.argument("destination", metavar="FOLDER", type=FILE)
-@pass_invocation
-def export(invocation: Invocation, destination: Path) -> int:
-    """Write the portal as it is into FOLDER, as a workspace."""
-    from provisioner.commands.export import export as command
-
-    return command(invocation.folder, destination, invocation.console())
-
-
-@cli.command()
-@click.argument("run_number", required=False, default=None, type=COUNT, metavar="[RUN]")
-@click.option("--most", default=20, type=COUNT, metavar="N", show_default=True, help="How many runs.")
-@json_option
-@pass_invocation
-def history(invocation: Invocation, run_number: int | None, most: int, as_json: bool) -> int:
-    """Who applied what and when; or each step of one RUN."""
-    from provisioner.commands.history import history as command
-
-    return command(invocation.folder, run_number, invocation.console(), most=most, as_json=as_json)
-
-
-@cli.command()
-@json_option
-@pass_invocation
-def lock(invocation: Invocation, as_json: bool) -> int:
-    """Who holds the lock of the ledger, since when and until when."""
-    from provisioner.commands.history import lock as command
-
-    return command(invocation.folder, invocation.console(), as_json=as_json)
-
-
-@cli.command()
-@click.argument("lock_id", required=False, default=None)
-@pass_invocation
-def unlock(invocation: Invocation, lock_id: str | None) -> int:
-    """Say who holds the lock; with LOCK_ID, take it away."""
-    from provisioner.commands.history import unlock as command
-
-    return command(invocation.folder, lock_id, invocation.console())
-
-
-@cli.command()
-@click.argument("kind", type=click.Choice(["client", "provisioner", "plan"]))
-@pass_invocation
-def schema(invocation: Invocation, kind: str) -> int:
-    """The JSON Schema of manifests, provisioner.yaml or plans."""
-    from provisioner.commands.schema import schema as command
-
-    return command(kind, invocation.console())
-
-
-@cli.group(cls=Group)
-def mail() -> None:
-    """Welcome e-mails: preview, status, send, settle."""
-
-
-@mail.command("preview")
-@click.argument("subject", metavar="USER|PLANFILE")
-@terraform_option("--out", type=FILE, metavar="FOLDER", help="Write .eml and .html.")
-@pass_invocation
-def mail_preview(invocation: Invocation, subject: str, out: Path | None) -> int:
-    """Show the e-mail of a declared user, or all those of a saved plan."""
-    from provisioner.commands.mail import preview as command
-
-    return command(invocation.folder, subject, invocation.console(), out=out)
-
-
-@mail.command("status")
-@json_option
-@pass_invocation
-def mail_status(invocation: Invocation, as_json: bool) -> int:
-    """How far each e-mail got."""
-    from provisioner.commands.mail import status as command
-
-    return command(invocation.folder, invocation.console(), as_json=as_json)
-
-
-@mail.command("send")
-@click.argument("user", required=False, default=None)
-@click.option("--again", is_flag=True, help="Even though one was sent already.")
-@lock_timeout_option
-@pass_invocation
-def mail_send(invocation: Invocation, user: str | None, again: bool, lock_timeout: float) -> int:
-    """Send what is owed, or the welcome of one USER.
-
-    The latter is what the portal calls *Envoyer l'email de bienvenue*.
-    """
-    from provisioner.commands.mail import send as command
-
-    return command(invocation.folder, user, invocation.console(), again=again, lock_timeout=lock_timeout)
-
-
-@mail.command("settle")
-@click.argument("user")
-@click.option(
-    "--sent/--resend", "arrived", required=True, default=None, help="It arrived, or send it once more."
+cli.declare("validate", "validate:validate", "Check the manifests, without asking the portal.", AS_JSON)
+cli.declare(
+    "plan",
+    "plan:plan",
+    "Show what would change. Writes nothing to the portal.",
+    AS_JSON,
+    TARGETS,
+    EXCLUDES,
+    MARKDOWN,
+    TerraformOption(["--out"], type=FILE, metavar="FILE", help="Save it for apply."),
+    TerraformOption(["--detailed-exitcode"], is_flag=True, help="Exit 2 when there are changes."),
 )
-@lock_timeout_option
-@pass_invocation
-def mail_settle(invocation: Invocation, user: str, arrived: bool, lock_timeout: float) -> int:
-    """Decide what became of an e-mail whose fate is unknown."""
-    from provisioner.commands.mail import settle as command
+cli.declare("show", "plan:show", "Show a saved plan.", Argument(["planfile"], type=FILE), AS_JSON, MARKDOWN)
+cli.declare(
+    "apply",
+    "apply:apply",
+    "Do what PLANFILE says; or plan, show, ask and do it.",
+    Argument(["planfile"], required=False, type=FILE),
+    TARGETS,
+    EXCLUDES,
+    TerraformOption(["--auto-approve"], is_flag=True, help="Do not ask."),
+    TerraformOption(["--input", "may_ask"], type=bool, default=True, help="--input=false: never ask."),
+    LOCK_TIMEOUT,
+    TerraformOption(
+        ["--parallelism"],
+        default=10,
+        show_default=True,
+        type=WholeNumber(1, 100),
+        metavar="N",
+        help="Steps under way at once, on a portal that is reached over the network.",
+    ),
+)
+cli.declare(
+    "export",
+    "export:export",
+    "Write the portal as it is into FOLDER, as a workspace.",
+    Argument(["destination"], metavar="FOLDER", type=FILE),
+)
+cli.declare(
+    "history",
+    "history:history",
+    "Who applied what and when; or each step of one RUN.",
+    Argument(["run"], required=False, type=COUNT, metavar="[RUN]"),
+    Option(["--most"], default=20, type=COUNT, metavar="N", show_default=True, help="How many runs."),
+    AS_JSON,
+)
+cli.declare("lock", "history:lock", "Who holds the lock of the ledger, since when and until when.", AS_JSON)
+cli.declare(
+    "unlock",
+    "history:unlock",
+    "Say who holds the lock; with LOCK_ID, take it away.",
+    Argument(["lock_id"], required=False),
+)
+cli.declare(
+    "schema",
+    "schema:schema",
+    "The JSON Schema of manifests, provisioner.yaml or plans.",
+    Argument(["kind"], type=Choice(["client", "provisioner", "plan"])),
+)
 
-    return command(invocation.folder, user, invocation.console(), arrived=arrived, lock_timeout=lock_timeout)
+mail = Group("mail", help="Welcome e-mails: preview, status, send, settle.")
+cli.add_command(mail)
+mail.declare(
+    "preview",
+    "mail:preview",
+    "Show the e-mail of a declared user, or all those of a saved plan.",
+    Argument(["subject"], metavar="USER|PLANFILE"),
+    TerraformOption(["--out"], type=FILE, metavar="FOLDER", help="Write .eml and .html."),
+)
+mail.declare("status", "mail:status", "How far each e-mail got.", AS_JSON)
+mail.declare(
+    "send",
+    "mail:send",
+    "Send what is owed, or the welcome of one USER.\n\n"
+    "The latter is what the portal calls *Envoyer l'email de bienvenue*.",
+    Argument(["user"], required=False),
+    Option(["--again"], is_flag=True, help="Even though one was sent already."),
+    LOCK_TIMEOUT,
+)
+mail.declare(
+    "settle",
+    "mail:settle",
+    "Decide what became of an e-mail whose fate is unknown.",
+    Argument(["user"]),
+    Option(
+        ["--sent/--resend", "arrived"], required=True, default=None, help="It arrived, or send it once more."
+    ),
+    LOCK_TIMEOUT,
+)
 
+portal = Group("portal", help="The portal itself: users, configure.")
+cli.add_command(portal)
+portal.declare("users", "portal:users", "Who is on the portal.", AS_JSON)
+portal.declare("configure", "portal:configure", "Take catalogue, domains and staff from provisioner.yaml.")
 
-for command in (portal, simulate, serve, api_client):
-    cli.add_command(command)
+simulate = Group("simulate", help="Play the other writers of the embedded portal. Not for provisioning.")
+cli.add_command(simulate)
+AT_ONCE = "This changes the portal at once, without asking."
+EMAIL = Argument(["email"])
+for verb, words in (
+    ("close", "The firm's staff closes a user by hand."),
+    ("reopen", "The firm's staff reopens a user by hand (R8)."),
+    ("validate", "The firm's staff validates a user by hand (R7)."),
+):
+    simulate.declare(verb, "simulate:staff", f"{words}\n\n{AT_ONCE}", EMAIL, verb=verb)
+simulate.declare(
+    "client-creates",
+    "simulate:client_creates",
+    f"A client's ADMINISTRATOR creates a user.\n\nThe new user awaits validation (R11). {AT_ONCE}",
+    Argument(["administrator"]),
+    EMAIL,
+    Argument(["first_name"]),
+    Argument(["last_name"]),
+)
+simulate.declare(
+    "user-changes",
+    "simulate:user_changes",
+    f"A user changes their own e-mail or phone (*Mon compte*).\n\n{AT_ONCE}",
+    EMAIL,
+    Option(["--email", "new_email"], help="The new e-mail."),
+    Option(["--phone", "new_phone"], help="The new phone; empty for none."),
+)
+simulate.declare(
+    "requests-app",
+    "simulate:requests_app",
+    f"A user asks for an application in the Store (R10).\n\n{AT_ONCE}",
+    EMAIL,
+    Argument(["app"]),
+)
+simulate.declare(
+    "activate",
+    "simulate:activate",
+    f"Follow the LINK of a welcome e-mail.\n\n{AT_ONCE}",
+    Argument(["link"]),
+)
+
+cli.declare(
+    "serve",
+    "serve:serve",
+    "Serve the embedded portal over HTTP.",
+    DATABASE_URL,
+    Option(
+        ["--host"],
+        default="127.0.0.1",
+        show_default=True,
+        metavar="ADDRESS",
+        help="The address to listen at.",
+    ),
+    Option(
+        ["--port"],
+        default=8080,
+        show_default=True,
+        type=WholeNumber(0, 65535),
+        metavar="N",
+        help="0: any that is free.",
+    ),
+    Option(["--certificate"], type=FILE, metavar="FILE", help="Speak TLS, with this PEM file."),
+    Option(["--key"], type=FILE, metavar="FILE", help="The certificate's key."),
+    Option(["--behind-proxy"], is_flag=True, help="A proxy before it speaks TLS and says who asks."),
+    Option(["--public-url"], metavar="URL", help="What activation links begin with."),
+    Option(
+        ["--rate"],
+        default=2000,
+        show_default=True,
+        type=Number(min=0.1),
+        metavar="N",
+        help="Requests a second from one client.",
+    ),
+    Option(
+        ["--failed-logins"],
+        default=30,
+        show_default=True,
+        type=Number(min=1),
+        metavar="N",
+        help="Failed log-ins a minute from one address.",
+    ),
+    Option(
+        ["--token-seconds"],
+        default=900,
+        show_default=True,
+        type=WholeNumber(1, 86400),
+        metavar="N",
+        help="How long an access token lasts.",
+    ),
+)
+
+api_client = Group("api-client", help="Who may log in to the served portal: add, list, disable.")
+cli.add_command(api_client)
+api_client.declare(
+    "add",
+    "api_client:add",
+    "Make a client; its secret is shown once, for the shell to eval.",
+    Argument(["name"]),
+    Option(
+        ["--role"],
+        required=True,
+        type=Choice(["administrator", "partner", "customer_manager", "collaborator"]),
+        help="Whose rights it has.",
+    ),
+    Option(["--read-only"], is_flag=True, help="It may read, as plan does, and write nothing."),
+    DATABASE_URL,
+    AS_JSON,
+)
+api_client.declare("list", "api_client:everyone", "Who may log in.", DATABASE_URL, AS_JSON)
+api_client.declare(
+    "disable",
+    "api_client:disable",
+    "Shut a client out, at once; NAME or id.",
+    Argument(["name"]),
+    DATABASE_URL,
+)

@@ -20,9 +20,8 @@ import pytest
 
 from provisioner.cli import run
 from provisioner.commands.apply import apply
-from provisioner.commands.plan import Outputs, plan
+from provisioner.commands.plan import plan
 from provisioner.errors import ProvisionerError
-from provisioner.operations.pipeline import Selection
 from provisioner.terminal.console import Console
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,11 +102,11 @@ class Clerk:
 
     def plan(self, out: Path | None = None) -> Said:
         """``plan --detailed-exitcode``."""
-        return self(plan, outputs=Outputs(out=out), selection=Selection(), detailed_exitcode=True)
+        return self(plan, out=out, detailed_exitcode=True)
 
     def apply(self, planfile: Path | None = None) -> Said:
         """``apply --auto-approve``."""
-        return self(apply, planfile, selection=Selection(), auto_approve=True)
+        return self(apply, planfile, auto_approve=True)
 
 
 def tables(*databases: Path) -> dict[str, list[Any]]:

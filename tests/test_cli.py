@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -22,6 +24,7 @@ from shell_support import BAKERY, CLAIRE, ROOT, Shell
 from smtp_support import CUT, smtp_server
 
 from provisioner.cli import cli, run
+from provisioner.commands.options import Command, Group
 
 
 def test_the_home_folder_is_empty(empty_home: Path) -> None:
@@ -144,6 +147,24 @@ def test_every_command_that_a_sentence_names_exists() -> None:
     for verb, word in sorted(named):
         command = cli.commands[verb]
         assert not isinstance(command, click.Group) or word in command.commands, (verb, word)
+
+
+def commands_of(group: click.Group) -> Iterator[Command]:
+    for command in group.commands.values():
+        if isinstance(command, Group):
+            yield from commands_of(command)
+        else:
+            assert isinstance(command, Command)
+            yield command
+
+
+@pytest.mark.parametrize("command", list(commands_of(cli)), ids=lambda command: command.target)
+def test_a_command_gives_its_function_exactly_the_arguments_it_takes(command: Command) -> None:
+    given = {"folder", "console", *command.fixed}
+    given |= {param.name for param in command.params if param.expose_value and param.name}
+    taken = inspect.signature(command.function()).parameters
+    required = {name for name, parameter in taken.items() if parameter.default is parameter.empty}
+    assert required <= given <= set(taken) - {"clock"}
 
 
 @pytest.mark.parametrize(

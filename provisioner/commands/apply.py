@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from provisioner.mail.delivery import Delivery
 from provisioner.model import Clock, NoticeKind
 from provisioner.operations.apply import ApplyReport, ApplyView, Outcome, apply_plan
 from provisioner.operations.open import PARALLELISM, utc_now
-from provisioner.operations.pipeline import Selection, plan_workspace
+from provisioner.operations.pipeline import plan_workspace, select_addresses
 from provisioner.operations.saved_plan import load_saved_plan
 from provisioner.planning.plan import Plan
 from provisioner.portal import Verdict
@@ -34,13 +34,16 @@ def apply(
     planfile: Path | None,
     console: Console,
     *,
-    selection: Selection,
+    targets: Sequence[str] = (),
+    excludes: Sequence[str] = (),
     auto_approve: bool = False,
+    may_ask: bool = True,
     lock_timeout: float = 0,
     parallelism: int = PARALLELISM,
     clock: Clock = utc_now,
 ) -> int:
     """Apply a saved plan; or plan, show the plan, ask and apply it."""
+    selection = select_addresses(targets, excludes)
     workspace = load_workspace(folder)
     reading = partial(counting, console)
     if planfile is None:
@@ -55,8 +58,8 @@ def apply(
         )
     if not _anything_to_do(planned.plan):
         return 0
-    if planfile is None:
-        _ask(planned.plan, console, auto_approve)
+    if planfile is None and not auto_approve and planned.plan.has_changes:
+        _ask(console, may_ask)
     report = apply_plan(
         workspace,
         planned.plan,
@@ -77,10 +80,8 @@ def _anything_to_do(plan: Plan) -> bool:
     )
 
 
-def _ask(plan: Plan, console: Console, auto_approve: bool) -> None:
-    if auto_approve or not plan.has_changes:
-        return
-    if not console.interactive:
+def _ask(console: Console, may_ask: bool) -> None:
+    if not (may_ask and console.interactive):
         raise UsageError(
             "Nobody is here to confirm this plan.",
             "Add --auto-approve, or save it with provisioner plan --out FILE and apply FILE once reviewed.",

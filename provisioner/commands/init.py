@@ -11,11 +11,12 @@ from provisioner.terminal.console import Console
 from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_folder, write_private
 
 
-def init(folder: Path, console: Console) -> int:
-    """Write provisioner.yaml and one example client into ``folder``; never overwrites."""
-    target = folder / WORKSPACE_FILE
-    if os.path.lexists(target):
-        raise UsageError(f"{target} exists already.", "Go on with: provisioner validate")
+def init(folder: Path, console: Console, *, target: Path | None = None) -> int:
+    """Write provisioner.yaml and one example client into ``target`` or ``folder``; never overwrites."""
+    folder = target or folder
+    file = folder / WORKSPACE_FILE
+    if os.path.lexists(file):
+        raise UsageError(f"{file} exists already.", "Go on with: provisioner validate")
     source = resource_folder("templates") / "workspace"
     for path in sorted(source.rglob("*.yaml")):
         destination = folder / path.relative_to(source)

@@ -1,4 +1,4 @@
-"""Options, groups and parameter types that the click commands share. Loads click alone."""
+"""Commands, groups and options for click. Loads click alone."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import copy
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from provisioner.terminal.console import Console
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(slots=True)
@@ -34,39 +33,47 @@ class Invocation:
 
         return printable(shlex.join(["provisioner", *self.arguments]))
 
-    def console(self, *, no_input: bool = False) -> Console:
+    def console(self) -> Console:
         """The console of this process."""
         from provisioner.terminal.console import system_console
 
-        return system_console(no_color=self.no_color, no_input=no_input, invocation=self.command)
-
-
-pass_invocation = click.make_pass_decorator(Invocation, ensure=True)
+        return system_console(no_color=self.no_color, invocation=self.command)
 
 
 class TerraformOption(click.Option):
     """An option that is also accepted with Terraform's single dash; the help shows two dashes alone."""
 
-    def __init__(self, param_decls: Sequence[str] | None = None, **attributes: Any) -> None:
-        declared = list(param_decls or ())
-        twins = [name[1:] for name in declared if name.startswith("--")]
-        super().__init__([*declared, *twins], **attributes)
+    def __init__(self, names: Sequence[str], **attributes: Any) -> None:
+        twins = [name[1:] for name in names if name.startswith("--")]
+        super().__init__([*names, *twins], **attributes)
 
+    @override
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The line of the help, without the single-dash names."""
         shown = copy.copy(self)
         shown.opts = [name for name in self.opts if name.startswith("--")]
         return click.Option.get_help_record(shown, ctx)
 
 
-terraform_option = partial(click.option, cls=TerraformOption)
-
-
 class Command(click.Command):
-    """A command whose own help is named by every usage error in its arguments."""
+    """A command that calls a function of a module in ``provisioner.commands``, imported at the call.
 
+    ``target`` is ``module:function``. The function takes the folder, the console, the values in ``fixed`` and
+    one argument for each of ``params``, all by name; it returns the exit code.
+    """
+
+    def __init__(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
+        super().__init__(name, params=[*params, _NO_COLOR], help=help, callback=self._call)
+        self.target = target
+        self.fixed = fixed
+
+    def function(self) -> Callable[..., int]:
+        """The function that this command calls."""
+        module, _, name = self.target.partition(":")
+        function: Callable[..., int] = getattr(import_module(f"provisioner.commands.{module}"), name)
+        return function
+
+    @override
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse the arguments; a usage error always has a context."""
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as problem:
@@ -74,32 +81,38 @@ class Command(click.Command):
             problem.ctx = problem.ctx or ctx
             raise
 
+    def _call(self, **options: object) -> int:
+        invocation = click.get_current_context().ensure_object(Invocation)
+        return self.function()(
+            folder=invocation.folder, console=invocation.console(), **self.fixed, **options
+        )
+
 
 class Group(click.Group):
-    """Commands in the order of their declaration; each takes the options that all of them take."""
+    """Commands in the order of their declaration."""
 
-    command_class = Command
+    def declare(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
+        """Add a command; the parameters are those of :class:`Command`."""
+        self.add_command(Command(name, target, help, *params, **fixed))
 
+    @override
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names of the commands in the order of their declaration."""
         return list(self.commands)
-
-    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
-        """Add a command, with the option ``--no-color``."""
-        if not isinstance(cmd, click.Group):
-            # accepted after the verb as well as before it
-            cmd.params.append(
-                TerraformOption(
-                    ["--no-color"], is_flag=True, expose_value=False, callback=_without_colour,
-                    help="No colour (NO_COLOR does the same).",
-                )
-            )  # fmt: skip
-        super().add_command(cmd, name)
 
 
 def _without_colour(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
     invocation = context.ensure_object(Invocation)
     invocation.no_color = invocation.no_color or chosen
+
+
+# accepted after the verb as well as before it
+_NO_COLOR = TerraformOption(
+    ["--no-color"],
+    is_flag=True,
+    expose_value=False,
+    callback=_without_colour,
+    help="No colour (NO_COLOR does the same).",
+)
 
 
 class WholeNumber(click.IntRange):
@@ -119,8 +132,8 @@ class Seconds(Number):
 
     name = "number of seconds"
 
+    @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number of seconds as a float."""
         seconds = super().convert(value, param, ctx)
         if seconds != seconds:
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
@@ -130,23 +143,27 @@ class Seconds(Number):
 FILE = click.Path(path_type=Path)
 COUNT = WholeNumber(1, 1_000_000_000)
 
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON on stdout, for programs.")
-lock_timeout_option = terraform_option(
-    "--lock-timeout",
+AS_JSON = click.Option(["--json", "as_json"], is_flag=True, help="JSON on stdout, for programs.")
+MARKDOWN = click.Option(["--markdown"], type=FILE, metavar="FILE", help="Also as Markdown.")
+TARGETS = TerraformOption(
+    ["--target", "targets"],
+    multiple=True,
+    metavar="ADDRESS",
+    help="Only this company, with its users, or this user; repeatable.",
+)
+EXCLUDES = TerraformOption(
+    ["--exclude", "excludes"],
+    multiple=True,
+    metavar="ADDRESS",
+    help="Leave this company or user out (company:NUMBER, user:E-MAIL); repeatable.",
+)
+LOCK_TIMEOUT = TerraformOption(
+    ["--lock-timeout"],
     default=0.0,
     type=Seconds(min=0),
     metavar="SECONDS",
     help="Wait this long for another run to end.",
 )
-
-
-def selection_options(function: F) -> F:
-    """``--target`` and ``--exclude``, as plan and apply take them."""
-    for name, words in (
-        ("exclude", "Leave this company or user out (company:NUMBER, user:E-MAIL); repeatable."),
-        ("target", "Only this company, with its users, or this user; repeatable."),
-    ):
-        function = terraform_option(f"--{name}", f"{name}s", multiple=True, metavar="ADDRESS", help=words)(
-            function
-        )
-    return function
+DATABASE_URL = click.Option(
+    ["--url"], metavar="URL", help="The portal's database; that of the workspace here, without one."
+)

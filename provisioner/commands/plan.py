@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from provisioner.errors import Blocked
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
-from provisioner.operations.pipeline import Selection, plan_workspace
+from provisioner.operations.pipeline import plan_workspace, select_addresses
 from provisioner.operations.saved_plan import plan_json, read_plan
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import escape_json, printable
@@ -23,50 +23,46 @@ CHANGES_PRESENT = 2
 """The exit code of ``--detailed-exitcode``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """The formats in which a plan is written, beside the text."""
-
-    as_json: bool = False
-    markdown: Path | None = None
-    out: Path | None = None
-
-
 def plan(
     folder: Path,
     console: Console,
     *,
-    outputs: Outputs,
-    selection: Selection,
+    targets: Sequence[str] = (),
+    excludes: Sequence[str] = (),
+    as_json: bool = False,
+    markdown: Path | None = None,
+    out: Path | None = None,
     detailed_exitcode: bool = False,
     clock: Clock = utc_now,
 ) -> int:
-    """Show what apply would do; writes only the files that ``outputs`` names."""
+    """Show what apply would do; writes only the files ``out`` and ``markdown``."""
     planned = plan_workspace(
         load_workspace(folder),
-        selection,
+        select_addresses(targets, excludes),
         clock,
-        digests=outputs.as_json or outputs.out is not None,
+        digests=as_json or out is not None,
         progress=partial(counting, console),
     )
-    if outputs.out is not None and planned.plan.applyable:
-        write_private(outputs.out, plan_json(planned).encode())
-    _show(planned.plan, plan_json(planned) if outputs.as_json else "", console, outputs.markdown)
-    if outputs.as_json:
+    if out is not None and planned.plan.applyable:
+        write_private(out, plan_json(planned).encode())
+    _show(planned.plan, plan_json(planned) if as_json else "", console, markdown)
+    if as_json:
         warn_if_unguarded(planned.plan, console)
-    if outputs.out is not None and planned.plan.applyable:
-        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(outputs.out))}")
+    if out is not None and planned.plan.applyable:
+        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(out))}")
     if not planned.plan.applyable:
-        if outputs.out is not None:
+        if out is not None:
             console.say("Not saved, because it cannot be applied.")
         return Blocked.exit_code
     return CHANGES_PRESENT if detailed_exitcode and planned.plan.has_changes else 0
 
 
-def show(file: Path, console: Console, *, outputs: Outputs) -> int:
+def show(
+    folder: Path, console: Console, *, planfile: Path, as_json: bool = False, markdown: Path | None = None
+) -> int:
     """Show a saved plan; needs neither workspace nor portal."""
-    text, saved = read_plan(file)
-    _show(saved.plan, text if outputs.as_json else "", console, outputs.markdown)
+    text, saved = read_plan(planfile)
+    _show(saved.plan, text if as_json else "", console, markdown)
     return 0
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from provisioner.terminal.console import Console
 from provisioner.workspace.files import resource_folder
 
 
-def schema(kind: str, console: Console) -> int:
+def schema(folder: Path, console: Console, *, kind: str) -> int:
     """Print the JSON Schema of ``client`` manifests, of ``provisioner``.yaml or of a ``plan``."""
     text = (resource_folder("schemas") / f"{kind}.schema.json").read_text(encoding="utf-8")
     console.answer(json.dumps(json.loads(text), ensure_ascii=False, indent=2))

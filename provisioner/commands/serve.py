@@ -20,9 +20,15 @@ def serve(
     console: Console,
     *,
     url: str | None,
-    listening: Listening,
-    allowed: Allowed,
+    host: str,
+    port: int,
+    certificate: Path | None,
+    key: Path | None,
+    behind_proxy: bool,
     public_url: str | None,
+    rate: float,
+    failed_logins: float,
+    token_seconds: int,
     clock: Clock = utc_now,
 ) -> int:
     """Serve until SIGTERM or Ctrl-C; prints the address on stderr once ready."""
@@ -37,8 +43,8 @@ def serve(
     serve_portal(
         folder,
         url=url,
-        listening=listening,
-        allowed=allowed,
+        listening=Listening(host, port, certificate, key, behind_proxy),
+        allowed=Allowed(rate, token_seconds, failed_logins),
         public_url=public_url,
         clock=clock,
         open_log=partial(AccessLog, console.stdout, partial(forget_failure, console.stdout)),

@@ -57,8 +57,13 @@ class PlannedWorkspace:
     complete: bool
 
 
-def parse_addresses(words: Iterable[str]) -> frozenset[Address]:
-    """``company:004217`` and ``user:claire@example.fr`` as addresses. Raises :class:`UsageError`."""
+def select_addresses(targets: Iterable[str], excludes: Iterable[str]) -> Selection:
+    """The selection that ``--target`` and ``--exclude`` name. Raises :class:`UsageError`."""
+    return Selection(_parse_addresses(targets), _parse_addresses(excludes))
+
+
+def _parse_addresses(words: Iterable[str]) -> frozenset[Address]:
+    """``company:004217`` and ``user:claire@example.fr`` as addresses."""
     addresses = set()
     for word in words:
         kind, colon, key = word.partition(":")

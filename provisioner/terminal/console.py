@@ -60,7 +60,7 @@ class Console:
         return answer.strip() == "yes"
 
 
-def system_console(*, no_color: bool = False, no_input: bool = False, invocation: str = "") -> Console:
+def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
     """The console of this process; respects NO_COLOR, CI, TERM=dumb and pipes."""
     environment = os.environ
     terminal = sys.stdout.isatty()
@@ -78,7 +78,7 @@ def system_console(*, no_color: bool = False, no_input: bool = False, invocation
         colour=terminal and not plain,
         unicode=encoding.startswith("utf"),
         width=_width(environment, terminal),
-        interactive=can_ask and not no_input,
+        interactive=can_ask,
         bar=sys.stderr.isatty() and environment.get("TERM") != "dumb" and not environment.get("CI"),
         invocation=invocation,
     )
