@@ -395,17 +395,17 @@ def test_portal_that_changes_while_read_is_read_as_of_one_instant(
         written.append(staff.snapshot().state)
 
     with opened() as portal:
-        original, count = portal._page, 0
+        original, count = portal._answer, 0
 
-        async def page_and_write(name: str, *rest: Any) -> Any:
+        async def answer_and_write(name: str, **words: Any) -> Any:
             nonlocal count
-            found = await original(name, *rest)
+            found = await original(name, **words)
             if name == "users" and count < 6:
                 write(count)
                 count += 1
             return found
 
-        monkeypatch.setattr(portal, "_page", page_and_write)
+        monkeypatch.setattr(portal, "_answer", answer_and_write)
         found = portal.snapshot()
     assert len(written) == 6
     assert found.state == staff.snapshot().state

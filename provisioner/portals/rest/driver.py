@@ -6,12 +6,11 @@ verdicts. Each step has its key and the version it starts from, so it may be sen
 
 from __future__ import annotations
 
+import asyncio
 import gc
-import re
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import TypeVar
@@ -70,21 +69,6 @@ BATCH = 1_000
 MAX_READINGS = 100
 """Attempts at reading a portal that changes while it is read."""
 
-_TAIL = re.compile(rb'"next":\s*(null|[0-9]{1,18})\s*(?:,\s*"counter":\s*[0-9]{1,18}\s*)?\}\s*\Z')
-"""The end of a page, from which the next page is requested before this one is parsed."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    """The rows read so far; the next round reads only rows that have changed since."""
-
-    companies: dict[str, Company] = field(default_factory=dict)
-    users: dict[str, User] = field(default_factory=dict)
-    since: int = 0
-    """The change counter up to which the rows are complete."""
-    of: tuple[str, date] | None = None
-    """The portal's identity and day."""
-
 
 class RestPortal(LeasedPortal):
     """The portal behind a service; opened without ``writing`` it sends GET requests only."""
@@ -121,65 +105,54 @@ class RestPortal(LeasedPortal):
     def snapshot(self) -> Snapshot:
         """Everything, in one consistent read.
 
-        Rows are added or changed, never deleted, and the portal counts its changes: rows changed since their
-        page was read are read again, until all pages have the same counter. An earlier snapshot is reused
-        while the stamp and the day are the same. The counter alone would not do: a portal restored from a
-        backup counts on from an older number.
+        An earlier snapshot is reused while the stamp and the day are the same. The counter alone would not
+        do: a portal restored from a backup counts on from an older number.
         """
-        about = None
         if self._last_snapshot is not None:
             about, (last, day) = self._http.run(self._about()), self._last_snapshot
             if (about.portal, about.stamp, about.today) == (last.portal, last.stamp, day):
                 return replace(last, terms=about.terms, operator=about.operator)
-            self._last_snapshot = None
         with _no_garbage_collection():
-            snapshot, day = self._read(about)
-        self._last_snapshot = snapshot, day
-        return snapshot
+            self._last_snapshot = self._read()
+        return self._last_snapshot[0]
 
-    def _read(self, info: PortalInfo | None) -> tuple[Snapshot, date]:
-        """Everything, and the portal's day; ``info`` as below."""
-        known = _Reading()
+    def _read(self) -> tuple[Snapshot, date]:
+        """Everything, and the portal's day.
+
+        Rows are added or changed, never deleted, and the portal counts its changes: rows that have changed
+        since their page was read are read again, until all pages have the same counter.
+        """
+        companies: dict[str, Company] = {}
+        users: dict[str, User] = {}
+        since, source = 0, None
         for _ in range(MAX_READINGS):
-            about, counters = self._read_on(known, info)
-            info = None
-            if counters == {about.counter}:
-                return self._snapshot(known, about), about.today
-            if not counters:
-                known = _Reading()
+            about, some_companies, some_users = self._http.run(self._read_since(since))
+            if since and ((about.portal, about.today) != source or about.counter < since):
+                # another portal, an older copy of it, or another day, on which applications may have ended
+                companies, users, since = {}, {}, 0
+                continue
+            companies.update((company.number, company) for page in some_companies for company in page.items)
+            users.update((user.id, user) for page in some_users for user in page.items)
+            counters = {about.counter}
+            counters.update(page.counter for page in some_companies)
+            counters.update(page.counter for page in some_users)
+            if len(counters) == 1:
+                return self._snapshot(companies, users, about), about.today
+            since, source = min(counters), (about.portal, about.today)
         raise PortalError(
             f"{self._http.server} changes faster than it can be read.",
             "Try again when less is going on there.",
         )
 
-    def _read_on(self, known: _Reading, info: PortalInfo | None) -> tuple[PortalInfo, set[int]]:
-        """Read the rows that have changed, and return the counter at each page.
+    async def _read_since(self, since: int) -> tuple[PortalInfo, list[Page[Company]], list[Page[User]]]:
+        """The portal's description, and the pages of rows that have changed after this counter."""
+        return await asyncio.gather(
+            self._about(),
+            self._pages("companies", since, read_companies),
+            self._pages("users", since, read_users),
+        )
 
-        No counters if the rows read before are useless. ``info`` is the portal's description, if it has just
-        been read.
-        """
-        asked = self._http.start(self._about()) if info is None else None
-        companies = self._pages("companies", known.since, read_companies)
-        users = self._pages("users", known.since, read_users)
-        about = asked.result() if asked else info
-        assert about is not None
-        counters = {about.counter}
-        if known.since and ((about.portal, about.today) != known.of or about.counter < known.since):
-            # another portal, an older copy of it, or another day, on which applications may have ended
-            companies.close()
-            users.close()
-            return about, set()
-        for some_companies in companies:
-            counters.add(some_companies.counter)
-            known.companies.update((company.number, company) for company in some_companies.items)
-        for some_users in users:
-            counters.add(some_users.counter)
-            known.users.update((user.id, user) for user in some_users.items)
-        known.of, known.since = (about.portal, about.today), min(counters)
-        return about, counters
-
-    def _snapshot(self, known: _Reading, about: PortalInfo) -> Snapshot:
-        companies, users = known.companies, known.users
+    def _snapshot(self, companies: dict[str, Company], users: dict[str, User], about: PortalInfo) -> Snapshot:
         by_email = {email_key(user.email): user for user in users.values()}
         if len(by_email) < len(users):
             raise invalid_response(self._http.server, "two of its users have one e-mail address")
@@ -194,44 +167,25 @@ class RestPortal(LeasedPortal):
             raise missing_scope(self._http.server, scope)
         return about
 
-    def _pages(self, name: str, since: int, read: Callable[[HttpResponse], Page[R]]) -> Generator[Page[R]]:
-        """Each page; the first page is requested at once."""
-        return self._following(name, since, read, self._http.start(self._page(name, 0, MAX_PAGE, since)))
-
-    def _following(
-        self, name: str, since: int, read: Callable[[HttpResponse], Page[R]], coming: Coming
-    ) -> Generator[Page[R]]:
-        after = 0
-        while True:
-            reply, limit = coming.result()
-            tail = _TAIL.search(reply.content, max(0, len(reply.content) - 200))
-            cursor = (None if tail[1] == b"null" else int(tail[1])) if tail else read(reply).next
-            if cursor is not None:
-                if cursor <= after:
-                    raise invalid_response(
-                        self._http.server, f"its list of {name} leads back to where it was"
-                    )
-                after = cursor
-                # requested while this page is parsed
-                coming = self._http.start(self._page(name, after, limit, since))
-            try:
-                yield read(reply)
-            except BaseException:
-                coming.cancel()
-                raise
-            if cursor is None:
-                return
-
-    async def _page(self, name: str, after: int, limit: int, since: int) -> tuple[HttpResponse, int]:
-        """One page, and the limit of rows, which is reduced if rows are long."""
+    async def _pages(self, name: str, since: int, read: Callable[[HttpResponse], Page[R]]) -> list[Page[R]]:
+        """All pages of a list; the limit of rows is reduced if rows are long."""
+        pages: list[Page[R]] = []
+        after, limit = 0, MAX_PAGE
         while True:
             query = f"?after={after}&limit={limit}" + (f"&since={since}" if since else "")
             try:
-                return await self._answer(name, query=query), limit
+                page = read(await self._answer(name, query=query))
             except ResponseTooLarge:
                 if limit == 1:
                     raise
                 limit = max(1, limit // 8)
+                continue
+            pages.append(page)
+            if page.next is None:
+                return pages
+            if page.next <= after:
+                raise invalid_response(self._http.server, f"its list of {name} leads back to where it was")
+            after = page.next
 
     @override
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
@@ -457,8 +411,6 @@ def _no_garbage_collection() -> Iterator[None]:
         if enabled:
             gc.enable()
 
-
-Coming = Future[tuple[HttpResponse, int]]
 
 _CODES = {"forbidden": "no-right"}
 """Codes of receipts that differ from those of problems."""
