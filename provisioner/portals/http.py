@@ -17,8 +17,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -120,38 +119,29 @@ class HttpClient:
         self._ca_file = ca_file
         self._connections = connections
         self._secrets = {secret for secret in secrets if secret}
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._retry_at = 0.0
         self._transport = self._open_transport(parts.scheme)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"web {self.server}", daemon=True)
+        self._thread.start()
 
     # --- from synchronous code ---
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop's thread and return its result. Not to be called from the loop."""
-        future = self.start(work)
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine in the loop's thread; the future can be waited for and cancelled."""
-        return asyncio.run_coroutine_threadsafe(work, self._running_loop())
-
     def close(self) -> None:
         """Cancel running coroutines, close the connections and end the thread."""
-        with self._lock:
-            loop, self._loop = self._loop, None
-            thread, self._thread = self._thread, None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(self._close_connections(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+        if not self._loop.is_closed():
+            self.run(self._close_connections())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
     def redact(self, secret: str) -> None:
         """Replace this text in messages from now on."""
@@ -241,7 +231,8 @@ class HttpClient:
                 return False
             if problem.wait is None:
                 return loop.time() < deadline
-            wait = problem.wait + _jitter()
+            # clients that are rejected together do not come back together
+            wait = problem.wait + random.random() * limits.RETRY_JITTER_SECONDS  # noqa: S311
             return wait if loop.time() + wait < deadline else False
 
         with suppress(_Retryable):
@@ -253,7 +244,6 @@ class HttpClient:
                 wait_jitter=limits.RETRY_JITTER_SECONDS,
             ):
                 with attempt:
-                    await self._respect_retry_after(deadline)
                     return await self._try(request, token, deadline)
         how = "gave no usable answer" if attempts.outcome_unknown else "cannot be reached"
         remedy = "Try again in a while."
@@ -262,14 +252,6 @@ class HttpClient:
         raise NoResponse(
             f"{self.server} {how}: {last}.", remedy, outcome_unknown=attempts.outcome_unknown
         ) from None
-
-    async def _respect_retry_after(self, deadline: float) -> None:
-        """Wait until the time that the server gave in Retry-After."""
-        loop = asyncio.get_running_loop()
-        while (rest := self._retry_at - loop.time()) > 0:
-            if self._retry_at >= deadline:
-                raise _Retryable("it is busy", outcome_unknown=False, wait=rest)
-            await asyncio.sleep(rest + _jitter())
 
     async def _try(self, request: Request, token: str, deadline: float) -> HttpResponse:
         import anyio
@@ -295,8 +277,6 @@ class HttpClient:
         """Raise for a status that is no response to the request."""
         if reply.status in _BUSY:
             pause = reply.retry_after()
-            if pause is not None and pause < limits.CALL_SECONDS:
-                self._retry_at = max(self._retry_at, asyncio.get_running_loop().time() + pause)
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
             why = f"it is busy (HTTP {reply.status}){asks}"
             raise _Retryable(why, outcome_unknown=reply.status != _TOO_MANY, wait=pause)
@@ -328,28 +308,22 @@ class HttpClient:
         )
 
     async def _send(self, asked: httpx2.Request) -> HttpResponse:
-        response = await self._transport.handle_async_request(asked)
-        try:
-            return await self._read(response)
-        finally:
-            await response.aclose()
-
-    async def _read(self, response: httpx2.Response) -> HttpResponse:
         """The complete response, within the limit of bytes."""
-        given = {name.lower(): said for name, said in response.headers.items()}
-        coding = given.get("content-encoding", "identity").strip().lower()
-        if coding != "identity":
-            raise invalid_response(
-                self.server, f"it is packed ({self.redacted(coding)[:20]}), which was not asked for"
-            )
-        content = bytearray()
-        async for part in response.aiter_raw():
-            content += part
-            if len(content) > limits.MAX_REPLY_BYTES:
-                raise ResponseTooLarge(
-                    f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
+        async with aclosing(await self._transport.handle_async_request(asked)) as response:
+            headers = {name.lower(): text for name, text in response.headers.items()}
+            coding = headers.get("content-encoding", "identity").strip().lower()
+            if coding != "identity":
+                raise invalid_response(
+                    self.server, f"it is packed ({self.redacted(coding)[:20]}), which was not asked for"
                 )
-        return HttpResponse(response.status_code, given, bytes(content), self.server)
+            content = bytearray()
+            async for part in response.aiter_raw():
+                content += part
+                if len(content) > limits.MAX_REPLY_BYTES:
+                    raise ResponseTooLarge(
+                        f"{self.server} gave a reply that is longer than {limits.MAX_REPLY_BYTES:,} bytes."
+                    )
+        return HttpResponse(response.status_code, headers, bytes(content), self.server)
 
     # --- errors ---
 
@@ -405,16 +379,6 @@ class HttpClient:
 
     # --- thread, loop and connections ---
 
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name=f"web {self.server}", daemon=True
-                )
-                self._thread.start()
-            return self._loop
-
     async def _close_connections(self) -> None:
         left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         if left:
@@ -439,23 +403,20 @@ class HttpClient:
             self._trust(context, self._ca_file)
         elif scheme == "https":
             context = httpx2.create_ssl_context(trust_env=False)
+        proxy = None
+        if self._proxy:
+            tls = context if self._proxy.startswith("https:") else None
+            proxy = httpx2.Proxy(self._proxy, ssl_context=tls)
         # two more than steps: the lease is renewed while all steps are under way
         most = self._connections + 2
         return httpx2.AsyncHTTPTransport(
             verify=context,
             trust_env=False,
-            proxy=self._proxy_settings(context),
+            proxy=proxy,
             limits=httpx2.Limits(
                 max_connections=most, max_keepalive_connections=most, keepalive_expiry=_KEEPALIVE_SECONDS
             ),
         )
-
-    def _proxy_settings(self, context: ssl.SSLContext) -> httpx2.Proxy | None:
-        import httpx2
-
-        if not self._proxy:
-            return None
-        return httpx2.Proxy(self._proxy, ssl_context=context if self._proxy.startswith("https:") else None)
 
     def _trust(self, context: ssl.SSLContext, file: Path) -> None:
         try:
@@ -477,8 +438,3 @@ def _causes(problem: BaseException | None) -> list[BaseException]:
             causes.extend(problem.exceptions)
         problem = problem.__cause__ or problem.__context__
     return causes
-
-
-def _jitter() -> float:
-    """Random seconds, so that clients rejected together do not come back together."""
-    return random.random() * limits.RETRY_JITTER_SECONDS  # noqa: S311

@@ -7,14 +7,13 @@ verdicts. Each step has its key and the version it starts from, so it may be sen
 from __future__ import annotations
 
 import asyncio
-import gc
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date
 from functools import partial
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from typing_extensions import override
 
@@ -24,11 +23,7 @@ from provisioner.embedded.server.endpoints import MAX_LETTERS, MAX_PAGE, READ, W
 from provisioner.errors import Locked, PortalError
 from provisioner.model import Company, PortalTerms, State, User, email_key
 from provisioner.planning.codec import canonical, writer
-from provisioner.planning.steps import (
-    CreateCompany,
-    CreateUser,
-    address_of,
-)
+from provisioner.planning.steps import CreateCompany, CreateUser, address_of
 from provisioner.portal import Access, Call, Capabilities, Receipt, Snapshot, Verdict, read_only
 from provisioner.portals.http import Credential
 from provisioner.portals.http_messages import (
@@ -112,8 +107,7 @@ class RestPortal(LeasedPortal):
             about, (last, day) = self._http.run(self._about()), self._last_snapshot
             if (about.portal, about.stamp, about.today) == (last.portal, last.stamp, day):
                 return replace(last, terms=about.terms, operator=about.operator)
-        with _no_garbage_collection():
-            self._last_snapshot = self._read()
+        self._last_snapshot = self._read()
         return self._last_snapshot[0]
 
     def _read(self) -> tuple[Snapshot, date]:
@@ -194,7 +188,7 @@ class RestPortal(LeasedPortal):
         return {receipt.key: receipt for receipt in found if receipt is not None}
 
     async def _stored_receipt(self, key: str, ledger: str) -> Receipt | None:
-        query = _query(ledger=ledger) if ledger else ""
+        query = f"?{urlencode({'ledger': ledger})}" if ledger else ""
         reply = await self._answer("receipt", key=key, query=query, statuses=(200, 404))
         if reply.status == 200:
             return read_receipt(reply, key, kept=True)
@@ -291,7 +285,7 @@ class RestPortal(LeasedPortal):
     @override
     def drop_lease(self, ledger: str, holder: str) -> None:
         self._require_writing()
-        query = _query(holder=holder)
+        query = f"?{urlencode({'holder': holder})}"
         self._http.run(self._answer("drop_lease", ledger=ledger, query=query, statuses=(200, 204)))
 
     @override
@@ -400,25 +394,9 @@ class RestPortal(LeasedPortal):
         )
 
 
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """The garbage collector off: everything read stays alive, so its passes would free nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 _CODES = {"forbidden": "no-right"}
 """Codes of receipts that differ from those of problems."""
 
 
 def _lease(ledger: str, fence: int) -> dict[str, str]:
     return {"Lease": ledger, "Fencing-Token": str(fence)}
-
-
-def _query(**words: str) -> str:
-    return "?" + "&".join(f"{name}={quote(said, safe='')}" for name, said in words.items())
