@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from provisioner.diagnostics import Diagnostic, Source, in_source_order
+from provisioner.diagnostics import Diagnostic, in_source_order
 from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.check import check
-from provisioner.manifest.declared import Declared, FixedSource
+from provisioner.manifest.declared import Declared
 from provisioner.manifest.load import load
 from provisioner.manifest.models import WorkspaceFile
 from provisioner.render.diagnostics import render_problems
@@ -109,7 +109,7 @@ def loaded(
     documents: Iterable[Document], settings: WorkspaceFile | None = None
 ) -> tuple[Declared, list[Diagnostic]]:
     """What these documents declare, beside the least provisioner.yaml."""
-    return load(documents, settings or settings_of(), FixedSource(Source("provisioner.yaml", 1, 1)))
+    return load(documents, settings or settings_of(), document_of("", "provisioner.yaml").positions)
 
 
 def document_of(text: str, file: str = "clients/a.yaml") -> Document:

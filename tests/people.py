@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from functools import cache
 
-from provisioner.diagnostics import Source
-from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser, FixedSource
+from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
 from provisioner.model import (
     AppState,
     Billing,
@@ -20,6 +20,8 @@ from provisioner.model import (
     UserType,
     email_key,
 )
+from provisioner.yaml_source.document import Positions
+from provisioner.yaml_source.source_text import SourceText
 
 TODAY = date(2026, 11, 24)
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -89,6 +91,13 @@ def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) 
     )
 
 
+@cache
+def _manifest(number: str) -> Positions:
+    """A manifest that has its dossier number in line 2 and its first user in line 5."""
+    text = f'company:\n  number: "{number}"\n  name: X\nusers:\n  - email: x@example.fr\n'
+    return Positions(SourceText(f"clients/{number}.yaml", text))
+
+
 def declared_company(number: str, name: str = "", billing: Billing | None = ESSENTIEL) -> DeclaredCompany:
     """A declared dossier."""
     return DeclaredCompany(
@@ -96,7 +105,7 @@ def declared_company(number: str, name: str = "", billing: Billing | None = ESSE
         name or f"Company {number}",
         None,
         billing,
-        FixedSource(Source(f"clients/{number}.yaml", 2, 11)),
+        _manifest(number),
     )
 
 
@@ -135,6 +144,6 @@ def declared_user(
         welcome=welcome,
         language="fr",
         closed=closed,
-        places=FixedSource(Source(f"clients/{billed}.yaml", 5, 12)),
+        positions=_manifest(billed),
         at=0,
     )

@@ -198,22 +198,6 @@ def test_places_in_flow_in_blocks_and_in_quotes() -> None:
     assert document.key_source("c")[1:] == (2, 1)
 
 
-def test_quoted_and_block_scalars_are_told_from_plain_ones() -> None:
-    document = read(
-        "a: x\nb: 'x'\nc: \"x\"\nd: |\n  x\ne: >\n  x\nf: [1, '1']\ng: true\nh: 'true'\ni:\nj: {}\n"
-    )
-    quoted = [key for key in document.data if document.was_quoted(key)]
-    assert quoted == ["b", "c", "d", "e", "h"]
-    assert [document.was_quoted("f", n) for n in range(3)] == [False, True, False]
-    assert not document.was_quoted("nothing")
-
-
-def test_an_empty_value_before_a_quoted_key_is_not_taken_for_quoted() -> None:
-    document = read('? a\n"b": c\n')
-    assert document.data == {"a": None, "b": "c"}
-    assert not document.was_quoted("a")
-
-
 def test_lines_are_counted_alike_in_short_and_long_texts() -> None:
     short = "é: 1\n\n  b\n"
     pages = [SourceText("x", short), SourceText("x", short + "c" * 10_000)]
@@ -520,9 +504,7 @@ def test_every_place_is_the_one_that_a_composer_finds(data: Any, layout: dict[st
     assert set(nodes) == set(_paths(document.data))
     for path, found in nodes.items():
         mark = found.start_mark
-        assert document.source(*path) == ("f.yaml".replace("f", "clients/x"), mark.line + 1, mark.column + 1)
-        if isinstance(found, yaml.ScalarNode) and isinstance(data, dict | list):
-            assert document.was_quoted(*path) == bool(found.style)
+        assert document.source(*path) == ("clients/x.yaml", mark.line + 1, mark.column + 1)
 
 
 _SCRAPS = (

@@ -39,9 +39,9 @@ def as_an_editor_sees(document: Document) -> Any:
             return {key: seen(item, *path, key) for key, item in value.items()}
         if isinstance(value, list):
             return [seen(item, *path, position) for position, item in enumerate(value)]
-        plain = isinstance(value, str) and not document.was_quoted(*path)
-        return int(value) if plain and re.fullmatch("[-+]?[0-9]+", value) else value
+        return int(value) if path in plain and re.fullmatch("[-+]?[0-9]+", value) else value
 
+    plain = {unquoted.path for unquoted in document.unquoted}
     return seen(document.data)
 
 

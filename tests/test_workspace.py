@@ -112,7 +112,7 @@ def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None
     assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
     assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)
     assert (workspace.safety.max_closures, workspace.safety.max_closures_percent) == (0, 100)
-    profiles = Profiles(workspace.settings, workspace.places)
+    profiles = Profiles(workspace.settings)
     chief = profiles.by_name["gérant"]
     assert (chief.type, chief.production) == (UserType.ADMINISTRATOR, Production.FULL)
     assert (chief.apps, chief.companies) == (("Scan",), ("0042",))

@@ -42,12 +42,12 @@ def _composed(text: str) -> tuple[str, list[Any]]:
     # libyaml begins a line of its own at an end without a line feed
     end = (text.count("\n") + 1, len(text) - text.rfind("\n"))
     beyond = (end[0] + 1, 1)
-    told = [(path, *(end if place == beyond else place for place in places), q) for path, *places, q in told]
-    return repr(data), told or [((), (1, 1), (1, 1), False)]
+    told = [(path, *(end if place == beyond else place for place in places)) for path, *places in told]
+    return repr(data), told or [((), (1, 1), (1, 1))]
 
 
 def _collect(node: yaml.Node, key: yaml.Node, path: tuple[str | int, ...], told: list[Any]) -> Any:
-    told.append((path, _place(node), _place(key), isinstance(node, yaml.ScalarNode) and bool(node.style)))
+    told.append((path, _place(node), _place(key)))
     if isinstance(node, yaml.SequenceNode):
         return [_collect(child, child, (*path, at), told) for at, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
@@ -70,8 +70,7 @@ def _place(node: yaml.Node) -> tuple[int, int]:
 
 def _said(document: Document) -> tuple[str, list[Any]]:
     places = [
-        (path, document.source(*path)[1:], document.key_source(*path)[1:], document.was_quoted(*path))
-        for path in paths_of(document.data)
+        (path, document.source(*path)[1:], document.key_source(*path)[1:]) for path in paths_of(document.data)
     ]
     return repr(document.data), places
 

@@ -414,7 +414,7 @@ def everything_said(document: Document | None, problems: list[Diagnostic]) -> tu
 
 
 def _place(document: Document, path: tuple[str | int, ...]) -> tuple[Any, ...]:
-    return path, document.source(*path), document.key_source(*path), document.was_quoted(*path)
+    return path, document.source(*path), document.key_source(*path)
 
 
 def paths_of(data: Any, *above: str | int) -> Iterator[tuple[str | int, ...]]:

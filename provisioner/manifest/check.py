@@ -54,7 +54,7 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
     index = StateIndex(declared.state(), terms)
     for number, company in declared.companies.items():
         for violation in offer_known(index.companies[number], terms):
-            yield replace(violation, source=company.places.source("billing", "offer"))
+            yield replace(violation, source=company.positions.source("billing", "offer"))
         if number not in declared.remainder.incomplete:
             for violation in index.missing_administrator(number):
                 yield replace(violation, source=company.source)
@@ -255,7 +255,7 @@ _FIRST_WORD = re.compile("[a-z]+")
 
 def _app_source(user: DeclaredUser, app: str) -> Source:
     """The position of an application in the user's own list."""
-    return user.places.source("users", user.at, "apps", (user.apps or ()).index(app))
+    return user.positions.source("users", user.at, "apps", (user.apps or ()).index(app))
 
 
 def _domain_above(domain: str, domains: Collection[str]) -> str:

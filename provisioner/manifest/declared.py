@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.diagnostics import Source
 from provisioner.model import (
@@ -25,39 +25,14 @@ from provisioner.model import (
     UserType,
 )
 
+if TYPE_CHECKING:
+    from provisioner.yaml_source.document import Positions
+
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
     """These applications, active. One set for all users with the same applications."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
-
-
-class SourceMap(Protocol):
-    """Returns the source of a value, such as :class:`~provisioner.yaml_source.document.Positions`."""
-
-    @property
-    def file(self) -> str:
-        """The file, as shown to people."""
-        ...
-
-    def source(self, *path: str | int) -> Source:
-        """The start of the value at a path."""
-        ...
-
-
-class FixedSource(NamedTuple):
-    """One position, already found."""
-
-    place: Source
-
-    @property
-    def file(self) -> str:
-        """The file."""
-        return self.place.file
-
-    def source(self, *path: str | int) -> Source:
-        """The place."""
-        return self.place
 
 
 class Activation(StrEnum):
@@ -76,13 +51,13 @@ class DeclaredCompany(NamedTuple):
     """None: unmanaged."""
     billing: Billing | None
     """None: unmanaged."""
-    places: SourceMap
-    """Of the file. Lines are counted on demand, because most resources have no diagnostic."""
+    positions: Positions
+    """The file. Lines are counted on demand, because most resources have no diagnostic."""
 
     @property
     def source(self) -> Source:
         """The position of the number."""
-        return self.places.source("company", "number")
+        return self.positions.source("company", "number")
 
 
 class DeclaredUser(NamedTuple):
@@ -109,14 +84,14 @@ class DeclaredUser(NamedTuple):
     language: str
     closed: bool
     """``status: closed``."""
-    places: SourceMap
+    positions: Positions
     at: int
     """The position among the file's users."""
 
     @property
     def source(self) -> Source:
         """The position of the e-mail."""
-        return self.places.source("users", self.at, "email")
+        return self.positions.source("users", self.at, "email")
 
 
 class CompanyReference(NamedTuple):
@@ -124,13 +99,13 @@ class CompanyReference(NamedTuple):
 
     number: str
     email: str
-    places: SourceMap
-    path: tuple[str | int, ...] = ()
+    positions: Positions
+    path: tuple[str | int, ...]
 
     @property
     def source(self) -> Source:
         """The position of the reference."""
-        return self.places.source(*self.path)
+        return self.positions.source(*self.path)
 
 
 @dataclass(frozen=True, slots=True)

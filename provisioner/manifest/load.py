@@ -1,4 +1,4 @@
-"""From documents to what they declare. Each document is read once, as one of a stream, and not kept.
+"""From documents to what they declare.
 
 Problems that one manifest shows by itself are reported here: its shape, an unknown profile, a missing type.
 Rules are for :mod:`provisioner.manifest.check`.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from provisioner.diagnostics import Diagnostic, Source, error
+from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest.declared import (
     Activation,
     CompanyReference,
@@ -16,8 +16,6 @@ from provisioner.manifest.declared import (
     Declared,
     DeclaredCompany,
     DeclaredUser,
-    FixedSource,
-    SourceMap,
 )
 from provisioner.manifest.models import ClientManifest, Preset, User, WorkspaceFile
 from provisioner.manifest.profiles import Profiles
@@ -26,18 +24,22 @@ from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, email_key, user_address
 from provisioner.rules import choice
 from provisioner.spelling import did_you_mean
-from provisioner.yaml_source.document import Document, digest_of
+from provisioner.yaml_source.document import Document, Positions, digest_of
 
 
 def load(
-    documents: Iterable[Document], settings: WorkspaceFile, places: SourceMap, *, digests: bool = True
+    documents: Iterable[Document],
+    settings: WorkspaceFile,
+    settings_positions: Positions,
+    *,
+    digests: bool = True,
 ) -> tuple[Declared, list[Diagnostic]]:
     """Everything that the manifests declare, and every problem that one of them shows by itself.
 
-    ``places`` has the positions of provisioner.yaml. The usable part of a faulty document is declared, so
-    that the checks see it; its errors prevent a plan.
+    ``settings_positions`` are those of provisioner.yaml. The usable part of a faulty document is
+    declared, so that the checks see it; its errors prevent a plan.
     """
-    loader = _Loader(settings, places, digests)
+    loader = _Loader(settings, settings_positions, digests)
     for document in documents:
         loader.add(document)
     return loader.declared(), loader.problems
@@ -46,10 +48,11 @@ def load(
 class _Loader:
     """Collects manifests one by one."""
 
-    def __init__(self, settings: WorkspaceFile, places: SourceMap, digests: bool) -> None:
+    def __init__(self, settings: WorkspaceFile, settings_positions: Positions, digests: bool) -> None:
         self._digesting = digests
         self.problems: list[Diagnostic] = []
-        self._profiles = Profiles(settings, places)
+        self._settings_positions = settings_positions
+        self._profiles = Profiles(settings)
         self._companies: dict[str, DeclaredCompany] = {}
         self._users: dict[str, DeclaredUser] = {}
         self._digests: dict[str, str] = {}
@@ -60,7 +63,7 @@ class _Loader:
         self._unread = False
         self._sets: dict[tuple[str, ...], frozenset[str]] = {}
         self._lists: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._inherited_mentions: set[tuple[str, Source]] = set()
+        self._inherited_mentions: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
         """Read one manifest."""
@@ -102,7 +105,7 @@ class _Loader:
             entry.name,
             entry.siren,
             Billing(billing.mode, billing.offer) if billing is not None else None,
-            document.places,
+            document.positions,
         )
         if self._companies.setdefault(entry.number, company) is not company:
             self._more_companies.append(company)
@@ -139,7 +142,7 @@ class _Loader:
                 (below.welcome_email if welcome is None else welcome) is True,
                 entry.language or below.language or "fr",
                 entry.status == "closed",
-                document.places,
+                document.positions,
                 at,
             )
             if users.setdefault(email_key(user.email), user) is not user:
@@ -189,15 +192,15 @@ class _Loader:
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
                 path = ("users", at, "companies", position)
-                self._mentions.append(CompanyReference(other, entry.email, document.places, path))
+                self._mentions.append(CompanyReference(other, entry.email, document.positions, path))
         return self._shared((*entry.companies, number))
 
     def _mention(self, number: str, entry: User, position: int) -> None:
         """A dossier that a profile gives is mentioned once, by its first user."""
-        source = self._profiles.company_source(entry.profile, position)
-        if (number, source) not in self._inherited_mentions:
-            self._inherited_mentions.add((number, source))
-            self._mentions.append(CompanyReference(number, entry.email, FixedSource(source)))
+        path = self._profiles.company_path(entry.profile, position)
+        if path not in self._inherited_mentions:
+            self._inherited_mentions.add(path)
+            self._mentions.append(CompanyReference(number, entry.email, self._settings_positions, path))
 
     def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
         """One set for all users with the same list, to save memory."""

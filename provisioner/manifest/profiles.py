@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from provisioner.diagnostics import Source
-from provisioner.manifest.declared import Activation, SourceMap
+from provisioner.manifest.declared import Activation
 from provisioner.manifest.fields import nfc
 from provisioner.manifest.models import Preset, WorkspaceFile
 
@@ -17,8 +16,7 @@ class Profiles:
     ``type``, ``production``, ``apps`` and ``companies`` of a merged preset may be None; the rest is set.
     """
 
-    def __init__(self, settings: WorkspaceFile, places: SourceMap) -> None:
-        self._places = places
+    def __init__(self, settings: WorkspaceFile) -> None:
         profiles = settings.catalogue.profiles
         bottom = {
             "removal": "month_end",
@@ -34,11 +32,11 @@ class Profiles:
             nfc(name): name for name, preset in profiles.items() if preset.companies is not None
         }
 
-    def company_source(self, profile: str | None, position: int) -> Source:
-        """Where provisioner.yaml names a dossier that users of this profile (None: no profile) inherit."""
+    def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
+        """The path in provisioner.yaml of a dossier that users of this profile (None: no profile) inherit."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
-        return self._places.source(*path, "companies", position)
+        return *path, "companies", position
 
     def digestible(self) -> Iterator[Any]:
         """The merged presets as JSON values, independent of the order of lists."""

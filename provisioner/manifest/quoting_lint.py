@@ -29,5 +29,5 @@ def missing_quotes(document: Document) -> Iterator[Diagnostic]:
                 f"{key}: {text} lacks its quotes. It is read as this very text here, but an editor sees "
                 "a number, a date or a yes there.",
                 f'Write "{text}", within quotes.',
-                document.places.at(offset),
+                document.positions.at(offset),
             )

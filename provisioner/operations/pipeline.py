@@ -251,7 +251,7 @@ def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterat
             "welcome-by-portal",
             "The welcome e-mails are left to the portal, and this portal sends none.",
             "Write welcome: ours, or welcome: none.",
-            workspace.places.source("mail", "welcome"),
+            workspace.positions.source("mail", "welcome"),
         )
 
 

@@ -37,11 +37,9 @@ class Workspace:
     """A folder and everything that its provisioner.yaml says."""
 
     root: Path
-    written: bytes
-    """provisioner.yaml as it was read."""
     settings: models.WorkspaceFile
-    places: Positions
-    """Of provisioner.yaml."""
+    positions: Positions
+    """The positions in provisioner.yaml."""
 
     @property
     def firm(self) -> models.Firm:
@@ -76,7 +74,7 @@ class Workspace:
     @property
     def manifest_sources(self) -> tuple[Source, ...]:
         """The position of each entry of ``manifests:``."""
-        return tuple(self.places.source("manifests", at) for at in range(len(self.settings.manifests)))
+        return tuple(self.positions.source("manifests", at) for at in range(len(self.settings.manifests)))
 
 
 def path_of(url: str, root: Path) -> Path:
@@ -102,7 +100,7 @@ def load_workspace(start: Path) -> Workspace:
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
-            workspace = Workspace(root, content, reading.model, document.places)
+            workspace = Workspace(root, reading.model, document.positions)
     if workspace is None or any(problem.is_error for problem in problems):
         raise ManifestsInvalid(
             f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
@@ -150,7 +148,7 @@ def declare_files(
     problems: list[Diagnostic] = []
     documents = _in_batches(_documents(workspace.root, files, problems, tell))
     with _no_garbage_collection():
-        declared, found = load(documents, workspace.settings, workspace.places, digests=digests)
+        declared, found = load(documents, workspace.settings, workspace.positions, digests=digests)
     return declared, in_source_order(_with(problems, found))
 
 
@@ -163,7 +161,7 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
         [workspace.firm.name, workspace.firm.language, workspace.portal.operator, workspace.mail.welcome],
         [safety.absent, safety.self_service],
         [sorted(part) for part in (terms.offers, terms.apps, terms.email_domains, terms.staff)],
-        [*Profiles(workspace.settings, workspace.places).digestible()],
+        [*Profiles(workspace.settings).digestible()],
     ]
     return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(parts)})
 

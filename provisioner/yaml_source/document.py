@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import NamedTuple
 
 from provisioner.diagnostics import Diagnostic, Source
 from provisioner.yaml_source.events import Data, EventReader, Unquoted, positions
 from provisioner.yaml_source.source_text import SourceText, decode
-
-__all__ = ["Data", "Document", "Positions", "digest_of", "read_document"]
 
 
 class Positions:
@@ -39,25 +38,20 @@ class Positions:
 
     def source(self, *path: str | int) -> Source:
         """The start of the value at a path, or of its nearest ancestor if the value is missing."""
-        _, mark, _ = self._find(path)
+        mark = self._find(path)[1]
         return self._page.at(self._marks[mark])
 
     def key_source(self, *path: str | int) -> Source:
         """The start of the key of the value at a path. The key of a list item is the item."""
-        mark, _, _ = self._find(path)
+        mark = self._find(path)[0]
         return self._page.at(self._marks[mark])
-
-    def was_quoted(self, *path: str | int) -> bool:
-        """True for a scalar in quotes or in block style, False for a plain or missing one."""
-        _, mark, value = self._find(path)
-        return isinstance(value, str) and self._page.text.startswith(("'", '"', "|", ">"), self._marks[mark])
 
     def at(self, offset: int) -> Source:
         """Line and column of a character of the text."""
         return self._page.at(offset)
 
-    def _find(self, path: tuple[str | int, ...]) -> tuple[int, int, Data]:
-        """The indexes of the marks of the key and the value at a path, and the value if it exists."""
+    def _find(self, path: tuple[str | int, ...]) -> tuple[int, int]:
+        """The indexes of the marks of the key and of the value at a path, or at its nearest ancestor."""
         if not self._marks:
             read = EventReader(self._page.file, self._page.text).read()
             assert read is not None
@@ -65,50 +59,38 @@ class Positions:
         key = mark = 0
         value = self._data
         for part in path:
-            found = self._child(mark, value, part)
-            if found < 0:
-                return key, mark, None
-            key = found
-            mark = found + 1 if type(value) is dict else found
+            if type(value) not in (dict, list):
+                break
+            table = self._tables.get(mark)
+            if table is None:
+                table = self._tables[mark] = positions(self._marks, mark, value)
+            if part not in table:
+                break
+            key = table[part]
+            mark = key + 1 if type(value) is dict else key
             value = value[part]
-        return key, mark, value
-
-    def _child(self, mark: int, collection: Data, part: str | int) -> int:
-        """The mark of a key or an item; -1 if there is none."""
-        table = self._tables.get(mark)
-        if table is None:
-            if type(collection) not in (dict, list):
-                return -1
-            table = self._tables[mark] = positions(self._marks, mark, collection)
-        return table.get(part, -1)
+        return key, mark
 
 
-class Document:
+class Document(NamedTuple):
     """One file: its data, the positions of its keys and values, and its texts that need quotes."""
 
-    __slots__ = ("data", "places", "unquoted")
-
-    def __init__(self, data: Data, places: Positions, unquoted: Sequence[Unquoted] = ()) -> None:
-        self.data = data
-        self.places = places
-        self.unquoted = unquoted
+    data: Data
+    positions: Positions
+    unquoted: Sequence[Unquoted]
 
     @property
     def file(self) -> str:
         """The displayed path."""
-        return self.places.file
+        return self.positions.file
 
     def source(self, *path: str | int) -> Source:
-        """The start of the value at a path."""
-        return self.places.source(*path)
+        """The start of the value at a path, or of its nearest ancestor if the value is missing."""
+        return self.positions.source(*path)
 
     def key_source(self, *path: str | int) -> Source:
         """The start of the key of the value at a path."""
-        return self.places.key_source(*path)
-
-    def was_quoted(self, *path: str | int) -> bool:
-        """True for a scalar in quotes or in block style."""
-        return self.places.was_quoted(*path)
+        return self.positions.key_source(*path)
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
