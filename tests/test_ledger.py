@@ -373,12 +373,12 @@ HOLD = (
     "import sys, time; from datetime import datetime, UTC; from pathlib import Path; "
     "from provisioner.storage.registry import database_at; from provisioner.ledger.ledger import Ledger; "
     "ledger = Ledger(database_at(sys.argv[1], Path('/')), lambda: datetime.now(UTC)); "
-    "ledger.lock.acquire('apply', 0); print('held', flush=True); time.sleep(600)"
+    "held = ledger.lock.hold('apply'); held.__enter__(); print('held', flush=True); time.sleep(600)"
 )
 
 
 def _url(database: Database) -> str:
-    return str(database) if database.has_sessions else f"sqlite:///{database}"
+    return f"sqlite:///{database}" if isinstance(database, SqliteDatabase) else str(database)
 
 
 class _KillOnClose:
@@ -395,7 +395,7 @@ def test_a_killed_holder_is_succeeded_before_its_lease_runs_out(database: Databa
         assert process.stdout is not None
         assert process.stdout.readline() == b"held\n"
         with opened(database) as ledger:
-            if database.has_sessions:
+            if not isinstance(database, SqliteDatabase):
                 # looks like another machine's lock
                 with closing(database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
                     connection.execute("UPDATE lock SET host = 'elsewhere', process_start = '', pid = 1")
@@ -420,7 +420,8 @@ def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path
                     "UPDATE lock SET pid = ?, process_start = ?", (gone.pid, start)
                 )
             if taken:
-                second.lock.acquire("x", 0)
+                with second.lock.hold("x"):
+                    pass
             else:
                 _assert_locked(second)
 

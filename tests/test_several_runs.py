@@ -122,7 +122,7 @@ def test_the_lock_of_a_killed_run_is_taken_over_at_once(tmp_path: Path) -> None:
         "from provisioner.ledger.ledger import Ledger; "
         "from provisioner.storage.sqlite import SqliteDatabase; "
         "ledger = Ledger(SqliteDatabase(Path(sys.argv[1])), lambda: datetime.now(UTC)); "
-        "ledger.lock.acquire('apply', 0); os.kill(os.getpid(), signal.SIGKILL)"
+        "held = ledger.lock.hold('apply'); held.__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(folder / "ledger.db")], check=False)
     assert killed.returncode == -9

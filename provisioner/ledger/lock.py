@@ -77,7 +77,6 @@ class Lock:
         self._store = store
         self.owner = f"{process_owner()} on {host_name()} (process {os.getpid()})"
         self.fence = 0
-        self._heartbeat_connection: Connection | None = None
         self._disconnected: tuple[str, float] = ("", 0)
 
     @contextmanager
@@ -88,11 +87,13 @@ class Lock:
 
         ``on_wait`` is called once, with a sentence that names the holder.
         """
-        with self._dedicated_connection():
-            self.acquire(command, timeout, on_wait)
-            is_cut_off = self._is_cut_off if self._heartbeat_connection is not None else None
+        # on a server it shows that this run is alive; the connection that works may idle while a portal or a
+        # mail server answers, and be cut for it
+        with closing(self._store.database.reopen(LEDGER_SCHEMA)) as own:
+            self._acquire(command, timeout, on_wait, own)
+            renew = partial(self._renew, own, self._store.lock_id)
             try:
-                with heartbeat(partial(self._renew, self._store.lock_id), self._store.lease, is_cut_off):
+                with heartbeat(renew, self._store.lease, partial(self._store.database.is_cut_off, own)):
                     yield
             except BaseException:
                 # the first error is raised, not a failed release that it caused
@@ -128,10 +129,8 @@ class Lock:
             connection.execute("DELETE FROM lock")
         return holder
 
-    def acquire(
-        self, command: str, timeout: float = 0, on_wait: Callable[[str], None] = lambda sentence: None
-    ) -> None:
-        """Take the lock without a heartbeat: it is kept for one lease, see :meth:`hold`."""
+    def _acquire(self, command: str, timeout: float, on_wait: Callable[[str], None], own: Connection) -> None:
+        """Take the lock for one lease; ``own`` is the connection that shows that this run is alive."""
         deadline = time.monotonic() + timeout
         holder: LockInfo | None = None
 
@@ -141,11 +140,11 @@ class Lock:
         def attempt() -> None:
             nonlocal holder
             try:
-                holder = self._try_acquire(command)
+                holder = self._try_acquire(command, own)
                 # a holder that lost its connection is given a moment to reconnect
                 while holder is not None and holder.id == self._disconnected[0]:
                     time.sleep(POLL_SECONDS)
-                    holder = self._try_acquire(command)
+                    holder = self._try_acquire(command, own)
             except LedgerError as problem:
                 # a server that goes away while this run waits may come back
                 if holder is None or not is_unreachable(problem) or not keep_waiting():
@@ -163,10 +162,10 @@ class Lock:
 
         wait_for_lease(attempt, keep_waiting=keep_waiting, on_wait=announce, poll_seconds=POLL_SECONDS)
 
-    def _try_acquire(self, command: str) -> LockInfo | None:
+    def _try_acquire(self, command: str, own: Connection) -> LockInfo | None:
         """Take the lock if it is free or its holder is known to be gone; None on success, else the holder."""
         try:
-            return self._acquire_once(command)
+            return self._acquire_once(command, own)
         except LedgerError as problem:
             # a holder whose transaction lasts longer than this one waits is at work
             holder = read_lock(self._store.database) if is_busy(problem) else None
@@ -174,7 +173,7 @@ class Lock:
                 raise
             return holder
 
-    def _acquire_once(self, command: str) -> LockInfo | None:
+    def _acquire_once(self, command: str, own: Connection) -> LockInfo | None:
         store = self._store
         with store.unguarded_write() as connection:
             now = store.server_time()
@@ -184,7 +183,7 @@ class Lock:
             with reject_corrupt_rows():
                 fence = int(read_fact(connection, "fence") or "0") + 1
             pid = os.getpid()
-            session = store.database.session_of(self._heartbeat_connection or connection)
+            session = store.database.session_of(own)
             taken = LockInfo(
                 os.urandom(6).hex(), process_owner(), host_name(), pid, process_start(pid), storable(command),
                 store.timestamp(), fence, store.expiry(now), *session,
@@ -215,44 +214,16 @@ class Lock:
             self._disconnected = (holder.id, time.monotonic())
         return time.monotonic() - self._disconnected[1] >= RECONNECT_SECONDS
 
-    @contextmanager
-    def _dedicated_connection(self) -> Iterator[None]:
-        """On a server, a connection for the heartbeat alone, which shows that this run is alive.
-
-        The one that works may idle while a portal or a mail server answers, and be cut for it.
-        """
-        if not self._store.database.has_sessions:
-            yield
-            return
-        with closing(self._store.reopen()) as self._heartbeat_connection:
-            try:
-                yield
-            finally:
-                self._heartbeat_connection = None
-
-    def _renew(self, lock_id: str) -> bool:
+    def _renew(self, connection: Connection, lock_id: str) -> bool:
         """Renew the lease, in the heartbeat's thread; False if this run no longer holds the lock."""
         database = self._store.database
-        with database.translate_errors(LEDGER_SCHEMA), self._heartbeat_session() as connection:
-            with transaction(connection):
-                expires = self._store.expiry(self._store.server_time(connection))
-                renewed = connection.execute(
-                    "UPDATE lock SET expires = ?, session_pid = ?, session_start = ? WHERE id = ?",
-                    (expires, *database.session_of(connection), lock_id),
-                ).rowcount
-            return bool(renewed)
-
-    def _is_cut_off(self) -> bool:
-        connection = self._heartbeat_connection
-        return connection is not None and self._store.database.is_cut_off(connection)
-
-    @contextmanager
-    def _heartbeat_session(self) -> Iterator[Connection]:
-        if self._heartbeat_connection is not None:
-            yield self._heartbeat_connection
-        else:
-            with closing(self._store.reopen()) as connection:
-                yield connection
+        with database.translate_errors(LEDGER_SCHEMA), transaction(connection):
+            expires = self._store.expiry(self._store.server_time(connection))
+            renewed = connection.execute(
+                "UPDATE lock SET expires = ?, session_pid = ?, session_start = ? WHERE id = ?",
+                (expires, *database.session_of(connection), lock_id),
+            )
+            return bool(renewed.rowcount)
 
     def _release(self) -> None:
         try:

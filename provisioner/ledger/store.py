@@ -70,10 +70,6 @@ class Store:
         """Close the connection."""
         self.connection.close()
 
-    def reopen(self) -> Connection:
-        """A further connection to the same database."""
-        return self.database.reopen(LEDGER_SCHEMA)
-
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """The connection, with the database's errors as :class:`LedgerError`."""
@@ -106,10 +102,8 @@ class Store:
 
     def is_superseded(self) -> bool:
         """True if the lock is known not to be held by this run any more."""
-        if not self.database.has_sessions:
-            return False
         try:
-            return self.database.read(LEDGER_SCHEMA, _lock_id) != self.lock_id
+            return self.database.read(LEDGER_SCHEMA, _lock_id) not in (None, self.lock_id)
         except ProvisionerError:
             return False
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from provisioner.errors import ProvisionerError
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema
@@ -66,9 +66,6 @@ class Database(ABC):
 
     Errors of the library and of the system become the schema's error.
     """
-
-    has_sessions: ClassVar[bool] = False
-    """Whether a server keeps a session for each connection, so that it knows which connections are open."""
 
     @classmethod
     @abstractmethod

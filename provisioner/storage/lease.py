@@ -53,7 +53,7 @@ def wait_for_lease(
 
 @contextmanager
 def heartbeat(
-    renew: Callable[[], bool], seconds: float, is_cut_off: Callable[[], bool] | None = None
+    renew: Callable[[], bool], seconds: float, is_cut_off: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
     """Renew a lease of so many seconds in a thread for as long as this block lasts.
 
@@ -78,10 +78,8 @@ def heartbeat(
         thread.join()
 
 
-def _wait_for_beat(ended: threading.Event, seconds: float, is_cut_off: Callable[[], bool] | None) -> bool:
+def _wait_for_beat(ended: threading.Event, seconds: float, is_cut_off: Callable[[], bool]) -> bool:
     """Wait until the next beat is due or the connection is gone; True once the block has ended."""
-    if is_cut_off is None:
-        return ended.wait(seconds)
     due = time.monotonic() + seconds
     while (left := due - time.monotonic()) > 0:
         if ended.wait(min(left, CONNECTION_CHECK_SECONDS)):

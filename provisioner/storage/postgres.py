@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from typing_extensions import override
@@ -35,8 +35,6 @@ class PostgresDatabase(Database):
     """The name of the schema; by default that of the tables' noun."""
     secret: str = field(default="", repr=False)
     """The password; without one, libpq looks where it always does (PGPASSWORD, ~/.pgpass)."""
-
-    has_sessions: ClassVar[bool] = True
 
     def __str__(self) -> str:
         return f"{self.url}?schema={self.schema}" if self.schema else self.url

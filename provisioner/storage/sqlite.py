@@ -102,7 +102,9 @@ class SqliteDatabase(Database):
     def reopen(self, schema: DatabaseSchema) -> sqlite3.Connection:
         with self.translate_errors(schema):
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
-            return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            return sqlite3.connect(
+                uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
 
     @override
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
