@@ -99,14 +99,6 @@ def test_used_expired_closed_and_invented_links_get_the_same_page(invited: Invit
     assert "ou il n’est pas complet" in answers[0].text
 
 
-def test_post_from_another_site_changes_nothing(invited: Invited) -> None:
-    link = invited.link("ann")
-    for site in ("cross-site", "same-site"):
-        answer = httpx2.post(link, headers={**FRENCH, "Sec-Fetch-Site": site})
-        assert (answer.status_code, title(answer)) == (403, "Ouvrez le lien depuis votre e-mail")
-    assert httpx2.post(link, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
-
-
 def test_other_methods_are_refused(invited: Invited) -> None:
     answer = httpx2.delete(invited.link("ann"))
     assert answer.status_code == 405

@@ -260,28 +260,23 @@ def test_violated_rule_is_named(api: httpx2.Client, bakery: str) -> None:
 # --- versions and keys ---
 
 
-def test_unchanged_resource_gets_304(api: httpx2.Client, bakery: str) -> None:
-    for path in (f"/v1/users/{bakery}", "/v1/companies/1", "/v1/portal"):
+def test_head_has_the_headers_of_get_and_no_body(api: httpx2.Client, bakery: str) -> None:
+    for path in (f"/v1/users/{bakery}", "/v1/companies/1"):
         first = api.get(path)
-        etag = first.headers["etag"]
-        for known in (etag, f'"x", {etag}', f"W/{etag}", "*"):
-            again = api.get(path, headers={"If-None-Match": known})
-            assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
-        assert api.get(path, headers={"If-None-Match": '"other"'}).json() == first.json()
+        assert first.headers["etag"] == f'"{first.json()["version"]}"'
         head = api.head(path)
-        assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", etag)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["etag"] == first.headers["etag"]
         assert head.headers["content-length"] == first.headers["content-length"]
 
 
-def test_etag_of_the_portal_depends_on_the_client(served: Served, api: httpx2.Client, bakery: str) -> None:
-    """The response contains the role and scopes of the client, so clients do not share an ETag."""
-    known = {"If-None-Match": api.get("/v1/portal").headers["etag"]}
+def test_about_says_role_and_scopes_of_each_client(served: Served, bakery: str) -> None:
     with served.api(scope="portal.read") as reader, served.api("collaborator") as colleague:
-        assert reader.get("/v1/portal", headers=known).json()["scopes"] == ["portal.read"]
-        assert colleague.get("/v1/portal", headers=known).json()["operator"] == "collaborator"
+        assert reader.get("/v1/portal").json()["scopes"] == ["portal.read"]
+        assert colleague.get("/v1/portal").json()["operator"] == "collaborator"
 
 
-def test_etag_changes_when_an_application_ends_with_the_month(tmp_path: Path) -> None:
+def test_application_that_ends_with_the_month_disappears(tmp_path: Path) -> None:
     with serving(tmp_path, now=NOW) as served:
         with served.api() as api:
             api.post("/v1/companies", json={"number": "1", "name": "One"})
@@ -289,11 +284,10 @@ def test_etag_changes_when_an_application_ends_with_the_month(tmp_path: Path) ->
             ending = [{"app": "Scan", "state": "ending", "ends": "2026-11-30"}]
             made = api.post("/v1/users", json=person("paul", apps=ending))
             path = f"/v1/users/{made.json()['id']}"
-            known = {"If-None-Match": api.get(path).headers["etag"]}
-            assert api.get(path, headers=known).status_code == 304
+            assert api.get(path).json()["apps"] == ending
         served.set_clock(NOW + timedelta(days=10))
         with served.api() as api:
-            later = api.get(path, headers=known)
+            later = api.get(path)
     assert later.status_code == 200
     assert later.json()["apps"] == []
 
@@ -323,8 +317,7 @@ def test_same_key_returns_the_first_response(api: httpx2.Client, bakery: str) ->
     again = api.post("/v1/users", json=body, headers=key)
     assert first.status_code == again.status_code == 201
     assert first.json() == again.json()
-    known = {"If-None-Match": first.headers["etag"]}
-    assert api.get(first.headers["location"], headers=known).status_code == 304
+    assert api.get(first.headers["location"]).headers["etag"] == first.headers["etag"]
     kept = api.get("/v1/receipts/key-of-marc")
     assert kept.json() == {"key": "key-of-marc", **first.json()}
     assert api.get("/v1/receipts/never-seen").status_code == 404
@@ -442,8 +435,6 @@ def test_unknown_paths_methods_and_types_get_problem_details(api: httpx2.Client,
         (api.get("/v1/companies/" + "9" * 300), 404, "not-on-portal"),
         (api.delete("/v1/users"), 405, "method"),
         (api.request("PATCH", "/v1/companies/1"), 405, "method"),
-        (api.get("/v1/users", headers={"Accept": "text/html"}), 406, "not-acceptable"),
-        (api.get("/v1/users", headers={"Accept": "application/json;q=0"}), 406, "not-acceptable"),
         (api.post("/v1/companies", content=b"{}", headers={"Content-Type": "text/plain"}), 415, "media-type"),
         (api.post("/v1/companies", content=b"{}"), 415, "media-type"),
         (api.get("/v1/users?limit=5001"), 400, "malformed"),

@@ -50,6 +50,7 @@ class Desk:
                 if verb == "reopen_user":
                     self._do(CloseUser(name), self.ids[name], 1)
             self.portal.take_lease(f"ledger-{number}", str(role), "us", 7, 3600)
+            self.portal.take_lease(f"letters-{number}", str(role), "us", 7, 3600)
 
     def _create(self, someone: User) -> None:
         self.ids[someone.id] = self._do(CreateUser(someone.email, replace(someone, id="")))
@@ -91,7 +92,7 @@ class Desk:
             case "create_user":
                 return {"json": newcomer(number, "active")}
             case "claim_letters":
-                lease = {"Lease": f"ledger-{number}", "Fencing-Token": "7"}
+                lease = {"Lease": f"letters-{number}", "Fencing-Token": "7"}
                 return {"json": claims("run", f"letter-{number}"), "headers": lease}
             case "invitations":
                 return {"json": {"users": [self.ids[f"boss-{number}"]]}}

@@ -1,7 +1,7 @@
 """The page behind an activation link: GET shows it, and only POST uses the link.
 
-Mail scanners open links, so GET changes nothing. The link is the credential: a request forged by another site
-would have to contain it. Sec-Fetch-Site is checked nevertheless.
+Mail scanners open links, so GET changes nothing. The link is the only credential: a request that another
+site forges would have to contain it.
 """
 
 from __future__ import annotations
@@ -86,11 +86,6 @@ _PAGES: dict[str, dict[str, _Words]] = {
             "complet. Si vous avez déjà activé votre accès, connectez-vous comme d’habitude. "
             "Sinon, demandez un nouveau lien à votre cabinet.",
         ),
-        "elsewhere": _Words(
-            "Ouvrez le lien depuis votre e-mail",
-            "Cette demande est venue d’un autre site et n’a rien changé. "
-            "Ouvrez le lien reçu par e-mail, puis confirmez.",
-        ),
         "away": _Words(
             "Un instant, s’il vous plaît",
             "Le service n’est pas disponible pour le moment. "
@@ -113,11 +108,6 @@ _PAGES: dict[str, dict[str, _Words]] = {
             "It was used already, it has expired, a newer one has replaced it, or it is not complete. "
             "If you have activated your access before, log in as usual. "
             "Otherwise ask your firm for a new link.",
-        ),
-        "elsewhere": _Words(
-            "Open the link from your e-mail",
-            "This request came from another site and changed nothing. "
-            "Open the link in your e-mail, then confirm.",
         ),
         "away": _Words(
             "One moment, please",
@@ -162,8 +152,6 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
         if request.method != "POST":
             works = await service.read(lambda host: host.invited(token) is not None)
             return ("open", 200) if works else ("gone", 410)
-        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return "elsewhere", 403
         done = await service.write(lambda host: host.consume(token))
         return ("done", 200) if done else ("gone", 410)
     except PortalError:
@@ -171,7 +159,7 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 
 
 def page(kind: str, language: str) -> bytes:
-    """One page: ``open``, ``done``, ``gone``, ``elsewhere`` or ``away``."""
+    """One page: ``open``, ``done``, ``gone`` or ``away``."""
     words = _PAGES[language][kind]
     # the link is used, so this page cannot be shown in the other language
     other, name = _OTHER[language] if kind != "done" else ("", "")

@@ -1,7 +1,7 @@
 """The ASGI application: checks every request, in one order, before its handler runs.
 
-found? ─▶ acceptable? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
- 404        400, 406      401      429       403           413, 408      400, 428     415, 400, 422
+found? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
+ 404       401      429       403           413, 408      400, 428     415, 400, 422
  405
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import re
 import sys
 import time
 import traceback
@@ -167,7 +166,6 @@ class PortalApp:
     async def _answer(self, operation: Operation, request: Request) -> ServiceResponse:
         try:
             headers = read_headers(request.scope["headers"])
-            _require_acceptable(headers.get("accept"))
             if operation.name == "token":
                 async with asyncio.timeout(self._limits.body_seconds + ANSWER_SECONDS):
                     return await self._log_in(request, headers)
@@ -323,8 +321,7 @@ def _parameters(operation: Operation, request: Request, headers: Any) -> dict[st
         else:
             text = headers.get(name.lower())
         if text is not None:
-            value = _version(text) if name == "If-Match" else read_parameter(parameter, text)
-            values[parameter.place][name] = value
+            values[parameter.place][name] = read_parameter(parameter, text)
         elif parameter.required:
             missing.append(parameter)
     if query:
@@ -350,14 +347,6 @@ def _read_content(operation: Operation, headers: Any, content: bytes) -> Any:
     return read_body(content, operation.takes)
 
 
-def _version(text: str) -> int:
-    """The version in If-Match, which is the ETag of a read or the version alone."""
-    found = re.fullmatch(r'"([0-9]{1,15})(?:\.[0-9-]*)?"', text)
-    if found is None:
-        raise Problem("malformed", 'If-Match names one version, such as "3".')
-    return int(found[1])
-
-
 def _network(text: str) -> str:
     """The key of an address for rate limits: the address itself, or the first 64 bits of IPv6.
 
@@ -379,18 +368,6 @@ def _rate_limited(sentence: str, wait: int) -> Problem:
 
 def _too_large() -> Problem:
     return Problem("too-large", f"The body has more than {MAX_BODY} bytes.", headers={"Connection": "close"})
-
-
-def _require_acceptable(accept: str | None) -> None:
-    if accept is None or not accept.strip():
-        return
-    for part in accept.split(","):
-        kind, _, rest = part.strip().partition(";")
-        if kind.strip().lower() in ("*/*", "application/*", "application/json"):
-            weight = rest.replace(" ", "").lower()
-            if not (weight.startswith("q=0") and not weight.strip("q=0.")):
-                return
-    raise Problem("not-acceptable", "Answers are application/json.")
 
 
 def _problem_of(problem: BaseException) -> Problem:
@@ -424,7 +401,7 @@ def _response(answer: ServiceResponse | Problem) -> Response:
     headers = dict(answer.headers)
     if answer.body:
         headers.setdefault("Content-Type", "application/json")
-    headers.setdefault("Cache-Control", "private, no-cache" if "ETag" in headers else "no-store")
+    headers.setdefault("Cache-Control", "no-store")
     return Response(answer.body, answer.status, headers={**_ALWAYS, **headers})
 
 

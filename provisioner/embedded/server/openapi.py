@@ -126,7 +126,7 @@ def _answer(entry: Operation, status: int) -> dict[str, Any]:
     return answer
 
 
-_SUCCESSES = {200: "Done", 201: "Created", 204: "Done", 304: "As you know it"}
+_SUCCESSES = {200: "Done", 201: "Created", 204: "Done"}
 
 
 def _header(words: str, schema: dict[str, Any]) -> dict[str, Any]:

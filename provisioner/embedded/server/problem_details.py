@@ -18,7 +18,6 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "not-found": (404, "There is nothing at this address"),
     "not-on-portal": (404, "Not on this portal"),
     "method": (405, "The address does not take this method"),
-    "not-acceptable": (406, "Only JSON is on offer"),
     "timeout": (408, "The request took too long to arrive"),
     "exists": (409, "It exists already, otherwise than wanted"),
     "month-turned": (409, "The month has turned"),

@@ -172,8 +172,7 @@ def _form(content: bytes, what: str) -> dict[str, str]:
 
 
 _UNREPEATED = frozenset(
-    b"authorization content-type if-match if-none-match idempotency-key lease fencing-token accept "
-    b"content-length host origin sec-fetch-site".split()
+    b"authorization content-type if-match idempotency-key lease fencing-token content-length host".split()
 )
 
 
@@ -183,9 +182,6 @@ def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
     for name, value in raw:
         key = name.decode("latin-1").lower()
         if key in headers and name.lower() in _UNREPEATED:
-            if key == "accept":
-                headers[key] += ", " + value.decode("latin-1")
-                continue
             raise Problem("malformed", f"The header {key} comes twice.")
         headers[key] = value.decode("latin-1").strip()
     if "content-length" in headers and "transfer-encoding" in headers:

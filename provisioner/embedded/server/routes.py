@@ -67,11 +67,10 @@ IDEMPOTENCY_KEY = Parameter(
 IF_MATCH = Parameter(
     "If-Match",
     "header",
-    'The version that is changed, `"3"`, or the ETag it was read with.',
-    r'^"[0-9]{1,15}(\.[0-9-]*)?"$',
+    'The version that is changed, `"3"`.',
+    '^"[0-9]{1,15}"$',
     required=True,
 )
-IF_NONE_MATCH = Parameter("If-None-Match", "header", "The ETag that is known already.", "^[ -~]+$")
 LEASE = Parameter("Lease", "header", "The ledger that this is done for.", LEDGER)
 FENCING_TOKEN = Parameter("Fencing-Token", "header", "The number of its lease.")
 MUST_LEASE = Parameter("Lease", "header", LEASE.words, LEDGER, required=True)
@@ -112,7 +111,7 @@ class Operation:
     @property
     def statuses(self) -> frozenset[int]:
         """All possible statuses of responses."""
-        refused = {400, 404, 405, 406, 408, 413, 429, 503, *self.refuses}
+        refused = {400, 404, 405, 408, 413, 429, 503, *self.refuses}
         if self.access:
             refused |= {401, 403}
             if self.takes is not None:
@@ -156,8 +155,7 @@ ROUTES: tuple[Operation, ...] = (
         schemas.TokenRequest, refuses=(401,),
     ),
     Operation(
-        "portal", "The portal, and who asks", {200: schemas.PortalBody, 304: None}, access=READ,
-        parameters=(IF_NONE_MATCH,), etag=True,
+        "portal", "The portal, and who asks", {200: schemas.PortalBody}, access=READ,
     ),
     Operation(
         "set_terms", "Set catalogue, mail domains, staff and public address", {204: None},
@@ -171,8 +169,8 @@ ROUTES: tuple[Operation, ...] = (
     ),
     _create("create_company", "Create a company", schemas.NewCompany, "*Administration › Entreprises › +*"),
     Operation(
-        "company", "A company", {200: schemas.CompanyBody, 304: None}, access=READ,
-        parameters=(NUMBER, IF_NONE_MATCH), etag=True,
+        "company", "A company", {200: schemas.CompanyBody}, access=READ,
+        parameters=(NUMBER,), etag=True,
     ),
     _change("edit_company", "Set a company's name and SIREN", schemas.CompanyEdit, NUMBER),
     _change("set_billing", "Set billing mode and offer", schemas.BillingBody, NUMBER, "R6."),
@@ -185,8 +183,8 @@ ROUTES: tuple[Operation, ...] = (
         "The whole wizard. To create them active needs the right to validate (R7).",
     ),
     Operation(
-        "user", "A user", {200: schemas.UserBody, 304: None}, access=READ,
-        parameters=(ID, IF_NONE_MATCH), etag=True,
+        "user", "A user", {200: schemas.UserBody}, access=READ,
+        parameters=(ID,), etag=True,
     ),
     _change("edit_profile", "Set name, e-mail and phone", schemas.ProfileEdit, ID, "R1, R14."),
     _change("set_type", "Make administrator or standard", schemas.TypeEdit, ID, "R2."),
