@@ -1,4 +1,4 @@
-"""The batch writer: damaged rows and closed event loops."""
+"""Batches of steps: one transaction, damaged rows, and a closed event loop."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from service_support import prepare
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall
-from provisioner.embedded.server.batch_writer import BatchWriter
+from provisioner.embedded.server.batch_writer import BATCH, BatchWriter
+from provisioner.embedded.server.pool import PortalPool
 from provisioner.errors import PortalError
 from provisioner.model import Operator
 from provisioner.planning.steps import CreateCompany, EditCompany
@@ -28,26 +31,19 @@ def test_damaged_row_fails_only_its_own_step(tmp_path: Path) -> None:
         portal.work([AuthorisedCall(Call(key=f"made {number}", step=step), Operator.ADMINISTRATOR)])
     with closing(sqlite3.connect(tmp_path / "portal.db")) as other, other:
         other.execute("UPDATE company SET billing_ends = 'no day' WHERE number = '1'")
-    begin = threading.Event()
 
-    def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        begin.wait(20)
+    async def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
         return portal.work(jobs)
 
     async def ask() -> list[Any]:
-        writer = BatchWriter(work, asyncio.get_running_loop())
+        writer = BatchWriter(work)
         edits = [
             Call(key=f"k{number}", step=EditCompany(company, "Renamed", None), version=1)
             for number, company in enumerate("2121")
         ]
-        asked = [
-            asyncio.create_task(writer.do(AuthorisedCall(call, Operator.ADMINISTRATOR))) for call in edits
-        ]
-        await asyncio.sleep(0)
-        begin.set()
-        done = await asyncio.gather(*asked, return_exceptions=True)
-        writer.close()
-        return done
+        # all calls wait before the first batch begins
+        calls = [writer.do(AuthorisedCall(call, Operator.ADMINISTRATOR)) for call in edits]
+        return await asyncio.gather(*calls, return_exceptions=True)
 
     first, damaged, second, damaged_again = asyncio.run(ask())
     portal.close()
@@ -57,22 +53,39 @@ def test_damaged_row_fails_only_its_own_step(tmp_path: Path) -> None:
     assert second.verdict is Verdict.ALREADY
 
 
-def test_writer_survives_a_closed_event_loop() -> None:
-    begun, end = threading.Event(), threading.Event()
-    writers: list[BatchWriter] = []
+def test_waiting_steps_share_one_transaction() -> None:
+    batches: list[int] = []
 
-    def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        begun.set()
-        end.wait(20)
+    async def work(jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
+        batches.append(len(jobs))
         return [Receipt("", Verdict.APPLIED)] * len(jobs)
 
     async def ask() -> None:
-        writers.append(BatchWriter(work, asyncio.get_running_loop()))
-        task = asyncio.create_task(writers[0].do(cast(Any, None)))
+        writer = BatchWriter(work)
+        await asyncio.gather(*(writer.do(cast(Any, None)) for _ in range(BATCH + 1)))
+        await writer.do(cast(Any, None))
+
+    asyncio.run(ask())
+    assert batches == [BATCH, 1, 1]
+
+
+def test_call_ends_quietly_after_its_event_loop_is_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    served = prepare(tmp_path)
+    begun, end = threading.Event(), threading.Event()
+    pool = PortalPool(served.portal, 1)
+
+    def query(_: SqlPortal) -> None:
+        begun.set()
+        end.wait(20)
+
+    async def ask() -> None:
+        task = asyncio.create_task(pool.ask(query))
         await asyncio.to_thread(begun.wait, 20)
         task.cancel()
 
     asyncio.run(ask())
     end.set()
-    # pytest makes an error of what a thread raises
-    writers[0].close()
+    pool.close()
+    assert caplog.text == ""

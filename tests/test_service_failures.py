@@ -22,9 +22,9 @@ from service_support import Served, prepare
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server import app
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.api_clients import ApiClients, ClientStore
+from provisioner.embedded.server.api_clients import ApiClients
 from provisioner.embedded.server.app import PortalApp, ServerLimits
-from provisioner.embedded.server.pool import WriterPortal
+from provisioner.embedded.server.pool import PortalPool
 from provisioner.embedded.server.request_body import read_body
 from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
@@ -44,8 +44,7 @@ class _Away:
 def test_response_is_503_without_details_while_the_database_is_away() -> None:
     async def ask() -> list[httpx2.Response]:
         away = cast(Any, _Away())
-        service = Service(lambda: away, away, lambda: NOW, time.monotonic)
-        service.start()
+        service = Service(lambda: away, lambda: NOW, time.monotonic)
         app = PortalApp(service, ServerLimits(), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
@@ -77,13 +76,12 @@ def test_response_is_503_until_a_removed_database_file_is_back(tmp_path: Path) -
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     minutes = count(step=60)
 
-    async def ask(opened: SqlPortal, clients: WriterPortal) -> list[int]:
-        service = Service(opened.reopen, ApiClients(clients), lambda: NOW, lambda: next(minutes))
-        service.start()
+    async def ask(opened: SqlPortal) -> list[int]:
+        service = Service(opened.reopen, lambda: NOW, lambda: next(minutes))
         transport = httpx2.ASGITransport(
             app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
         )
-        bearer = {"Authorization": f"Bearer {_token(clients)}"}
+        bearer = {"Authorization": f"Bearer {_token(opened)}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
 
             async def answers() -> list[int]:
@@ -102,19 +100,18 @@ def test_response_is_503_until_a_removed_database_file_is_back(tmp_path: Path) -
         await asyncio.to_thread(service.close)
         return found
 
-    with closing(served.portal()) as opened, closing(WriterPortal(opened.reopen)) as clients:
-        assert asyncio.run(ask(opened, clients)) == [200, 201, 200]
+    with closing(served.portal()) as opened:
+        assert asyncio.run(ask(opened)) == [200, 201, 200]
 
 
 def test_reads_are_answered_while_another_process_writes(tmp_path: Path) -> None:
     """Forty writes wait meanwhile, and none of them delays a read."""
     served = prepare(tmp_path)
-    clients = WriterPortal(served.portal)
-    token = _token(clients)
+    with closing(served.portal()) as portal:
+        token = _token(portal)
 
     async def ask() -> None:
-        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
-        service.start()
+        service = Service(served.portal, lambda: NOW, time.monotonic)
         app = PortalApp(service, ServerLimits(), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
@@ -138,16 +135,13 @@ def test_reads_are_answered_while_another_process_writes(tmp_path: Path) -> None
         assert {answer.status_code for answer in done} == {200}
 
     asyncio.run(ask())
-    clients.close()
 
 
 def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
     served = prepare(tmp_path)
-    clients = WriterPortal(served.portal)
 
     async def ask() -> list[int]:
-        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
-        service.start()
+        service = Service(served.portal, lambda: NOW, time.monotonic)
         app = PortalApp(service, ServerLimits(logins=2), AccessLog(StringIO()))
         transport = httpx2.ASGITransport(app=cast(Any, app))
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal") as web:
@@ -156,7 +150,6 @@ def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
         return [answer.status_code for answer in answers]
 
     assert asyncio.run(ask()) == [200, 200, 429]
-    clients.close()
 
 
 def test_long_body_is_parsed_outside_of_the_event_loop(
@@ -171,13 +164,12 @@ def test_long_body_is_parsed_outside_of_the_event_loop(
 
     monkeypatch.setattr("provisioner.embedded.server.app.read_body", reading)
 
-    async def ask(clients: WriterPortal) -> list[int]:
-        service = Service(served.portal, ApiClients(clients), lambda: NOW, time.monotonic)
-        service.start()
+    async def ask(portal: SqlPortal) -> list[int]:
+        service = Service(served.portal, lambda: NOW, time.monotonic)
         transport = httpx2.ASGITransport(
             app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
         )
-        bearer = {"Authorization": f"Bearer {_token(clients)}"}
+        bearer = {"Authorization": f"Bearer {_token(portal)}"}
         async with httpx2.AsyncClient(transport=transport, base_url="http://portal", headers=bearer) as web:
             answers = [
                 await web.post("/v1/companies", json={"number": "1", "name": name})
@@ -186,14 +178,14 @@ def test_long_body_is_parsed_outside_of_the_event_loop(
         await asyncio.to_thread(service.close)
         return [answer.status_code for answer in answers]
 
-    with closing(WriterPortal(served.portal)) as clients:
-        assert asyncio.run(ask(clients)) == [201, 422]
+    with closing(served.portal()) as portal:
+        assert asyncio.run(ask(portal)) == [201, 422]
     assert threads[0] == "MainThread"
     assert threads[1] != "MainThread"
 
 
-def _token(books: ClientStore) -> str:
-    clients = ApiClients(books)
+def _token(portal: SqlPortal) -> str:
+    clients = ApiClients(portal)
     client = next(one for one in clients.all() if one.name == "administrator")
     return clients.issue(client, client.scopes, NOW, 900)
 
@@ -212,13 +204,17 @@ def test_busy_portal_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         opened.append(served.portal())
         return opened[-1]
 
-    lasting = WriterPortal(opening)
+    pool = PortalPool(opening, 1)
+
+    async def drop() -> None:
+        await pool.ask(lambda portal: portal.drop_lease("ledger", "holder"))
+
     with closing(sqlite3.connect(tmp_path / "portal.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(PortalError, match="busy"):
-            lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
-    lasting.ask(lambda portal: portal.drop_lease("ledger", "holder"))
-    lasting.close()
+            asyncio.run(drop())
+    asyncio.run(drop())
+    pool.close()
     assert len(opened) == 1
 
 
@@ -276,12 +272,10 @@ def test_requests_without_a_token_are_limited_by_address(
 ) -> None:
     monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
     served = prepare(tmp_path)
-    with closing(WriterPortal(served.portal)) as portal:
+    with closing(served.portal()) as portal:
 
         async def ask() -> tuple[list[httpx2.Response], list[int]]:
-            clients = ApiClients(portal)
-            service = Service(served.portal, clients, lambda: NOW, time.monotonic)
-            service.start()
+            service = Service(served.portal, lambda: NOW, time.monotonic)
             token = {"Authorization": f"Bearer {_token(portal)}"}
             transport = httpx2.ASGITransport(
                 app=cast(Any, PortalApp(service, ServerLimits(), AccessLog(StringIO())))
@@ -307,7 +301,7 @@ def test_last_of_several_x_forwarded_for_headers_counts(
 ) -> None:
     monkeypatch.setattr(app, "ANONYMOUS_RATE", 1.0)
     away = cast(Any, _Away())
-    service = Service(lambda: away, away, lambda: NOW, time.monotonic)
+    service = Service(lambda: away, lambda: NOW, time.monotonic)
     asgi = PortalApp(service, ServerLimits(behind_proxy=True), AccessLog(StringIO()))
 
     async def ask() -> list[int]:

@@ -78,7 +78,6 @@ def serve_portal(
         ) from problem
     from provisioner.embedded.server.api_clients import ApiClients
     from provisioner.embedded.server.app import PortalApp, ServerLimits
-    from provisioner.embedded.server.pool import WriterPortal
     from provisioner.embedded.server.service import Service
 
     access = served_access(folder, url, clock=clock, public_url=public_url)
@@ -88,13 +87,13 @@ def serve_portal(
         token_seconds=allowed.token_seconds,
         behind_proxy=listening.behind_proxy,
     )
-    with closing(open_served(access)) as opened, closing(WriterPortal(opened.reopen)) as portal:
-        about = portal.ask(lambda host: host.about())
+    with closing(open_served(access)) as portal:
+        about = portal.about()
         if public_url is not None and about.public_url != public_url:
-            portal.ask(lambda host: host.configure(about.terms, public_url))
+            portal.configure(about.terms, public_url)
         clients = ApiClients(portal)
         with closing(_listen(listening)) as listener, closing(open_log()) as log:
-            service = Service(opened.reopen, clients, clock, time.monotonic)
+            service = Service(portal.reopen, clock, time.monotonic)
             where = _address(listening, listener)
 
             def ready() -> None:

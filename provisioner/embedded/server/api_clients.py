@@ -9,29 +9,16 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import UsageError
 from provisioner.model import Operator
-from provisioner.storage.database import Connection
 
 SECRET_BYTES = 32
-
-
-class ClientStore(Protocol):
-    """The portal's database, for clients and tokens."""
-
-    def write_transaction(self) -> AbstractContextManager[Connection]:
-        """One write transaction."""
-        ...
-
-    def read_transaction(self) -> AbstractContextManager[Connection]:
-        """One read transaction."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +48,14 @@ class ClientSession:
 class ApiClients:
     """The clients of one portal."""
 
-    def __init__(self, store: ClientStore) -> None:
-        self._store = store
+    def __init__(self, portal: SqlPortal) -> None:
+        self._portal = portal
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
         """A new client and its secret, which is not stored. Raises :class:`UsageError`."""
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        with self._store.write_transaction() as connection:
+        with self._portal.write_transaction() as connection:
             if connection.execute("SELECT 1 FROM api_client WHERE name = ?", (name,)).fetchone():
                 raise UsageError(
                     f"There is a client called {name} already.",
@@ -83,13 +70,13 @@ class ApiClients:
 
     def all(self) -> list[ApiClient]:
         """All clients, by name."""
-        with self._store.read_transaction() as connection:
+        with self._portal.read_transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
         """Disable a client by name or id, which frees its name. Raises :class:`UsageError`."""
-        with self._store.write_transaction() as connection:
+        with self._portal.write_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
             ).fetchone()
@@ -108,7 +95,7 @@ class ApiClients:
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
         """The client with these credentials, unless it is disabled."""
-        with self._store.read_transaction() as connection:
+        with self._portal.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
             ).fetchone()
@@ -123,7 +110,7 @@ class ApiClients:
         """A new token for this client; expired tokens are deleted."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
-        with self._store.write_transaction() as connection:
+        with self._portal.write_transaction() as connection:
             connection.execute("DELETE FROM api_token WHERE expires <= ?", (instant,))
             connection.execute(
                 "INSERT INTO api_token (hash, client, scopes, expires) VALUES (?, ?, ?, ?)",
@@ -133,7 +120,7 @@ class ApiClients:
 
     def session(self, token_hash: str) -> ClientSession | None:
         """The session of a token by its :func:`digest`; None if unknown, or if its client is disabled."""
-        with self._store.read_transaction() as connection:
+        with self._portal.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
                 "JOIN api_client c ON c.id = t.client WHERE t.hash = ? AND c.disabled IS NULL",

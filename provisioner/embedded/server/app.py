@@ -146,7 +146,6 @@ class PortalApp:
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
-        self._service.start()
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await asyncio.to_thread(self._service.close)

@@ -7,10 +7,7 @@ the next transaction.
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Sequence
 
 from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.errors import ProvisionerError
@@ -20,71 +17,44 @@ from provisioner.storage.database import is_damage
 BATCH = 500
 """Steps in one transaction, at most."""
 
-WriteJob = Callable[[Sequence[AuthorisedCall]], list[Receipt]]
-
-_Answer = Receipt | BaseException
-_Waiting = tuple[AuthorisedCall, "asyncio.Future[Receipt]"]
-
 
 class BatchWriter:
-    """A thread that does queued calls in batches."""
+    """Does the waiting calls in batches, one batch at a time. Used from one event loop."""
 
-    def __init__(self, work: WriteJob, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, work: Callable[[Sequence[AuthorisedCall]], Awaitable[list[Receipt]]]) -> None:
+        """``work`` does some calls in one transaction."""
         self._work = work
-        self._loop = loop
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
-        self._thread.start()
+        self._waiting: list[tuple[AuthorisedCall, asyncio.Future[Receipt]]] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def do(self, job: AuthorisedCall) -> Receipt:
         """The job's receipt, once it is committed. Raises what the transaction raised."""
-        waiting: asyncio.Future[Receipt] = self._loop.create_future()
-        self._queue.put((job, waiting))
-        return await waiting
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, receipt))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+        return await receipt
 
-    def close(self) -> None:
-        """Finish what waits, then end."""
-        self._queue.put(None)
-        self._thread.join()
+    async def _write(self) -> None:
+        while self._waiting:
+            # the client sends a request again that timed out before its call began
+            batch = [one for one in self._waiting[:BATCH] if not one[1].done()]
+            del self._waiting[:BATCH]
+            answers = await self._answers([job for job, _ in batch])
+            for (_, receipt), answer in zip(batch, answers, strict=True):
+                if receipt.done():
+                    # the client has gone; a repeated request finds the receipt
+                    continue
+                if isinstance(answer, Exception):
+                    receipt.set_exception(answer)
+                else:
+                    receipt.set_result(answer)
 
-    def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch: list[_Waiting] = []
-            while len(batch) < BATCH:
-                # wait for the first call only, and take what else is queued
-                try:
-                    found = self._queue.get(block=not batch)
-                except queue.Empty:
-                    break
-                if found is None:
-                    ended = True
-                    break
-                # a request that timed out before its call began is sent again by its client
-                if not found[1].done():
-                    batch.append(found)
-            if batch:
-                answers = self._answers([job for job, _ in batch])
-                # after a forced end the loop is closed
-                with suppress(RuntimeError):
-                    self._loop.call_soon_threadsafe(_settle, [waiting for _, waiting in batch], answers)
-
-    def _answers(self, jobs: Sequence[AuthorisedCall]) -> Sequence[_Answer]:
+    async def _answers(self, jobs: Sequence[AuthorisedCall]) -> Sequence[Receipt | Exception]:
         try:
-            return self._work(jobs)
-        except Exception as problem:  # noqa: BLE001  (the writer outlives whatever one request does to it)
+            return await self._work(jobs)
+        except Exception as problem:  # noqa: BLE001  (a defect in one call does not end the writer)
             if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not is_damage(problem)):
                 return [problem] * len(jobs)
             # one call fails or meets a damaged row: do each alone, so that the others succeed
-            return [answer for job in jobs for answer in self._answers([job])]
-
-
-def _settle(waiting: Sequence[asyncio.Future[Receipt]], answers: Sequence[_Answer]) -> None:
-    for future, answer in zip(waiting, answers, strict=True):
-        if future.done():
-            # the client has gone; a repeated request finds the receipt
-            continue
-        if isinstance(answer, BaseException):
-            future.set_exception(answer)
-        else:
-            future.set_result(answer)
+            return [answer for job in jobs for answer in await self._answers([job])]

@@ -1,10 +1,9 @@
-"""The portal behind the service: readers, the writer, and the sessions of tokens."""
+"""The portal behind the service: its readers, its writer, and the sessions of tokens."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,7 +11,7 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.embedded.server.api_clients import ApiClient, ApiClients, ClientSession, digest
 from provisioner.embedded.server.batch_writer import BatchWriter
-from provisioner.embedded.server.pool import ReaderPool, WriterPortal
+from provisioner.embedded.server.pool import PortalPool
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Operation
 from provisioner.model import Clock
@@ -58,49 +57,31 @@ class Service:
     """One portal, its readers, its writer and its clients."""
 
     def __init__(
-        self,
-        open_portal: Callable[[], SqlPortal],
-        clients: ApiClients,
-        clock: Clock,
-        monotonic: Callable[[], float],
+        self, open_portal: Callable[[], SqlPortal], clock: Clock, monotonic: Callable[[], float]
     ) -> None:
-        self.clients = clients
         self.clock = clock
         self._monotonic = monotonic
-        self._portal = WriterPortal(open_portal)
-        self._readers = ReaderPool(open_portal, READERS)
-        self._batches: BatchWriter | None = None
-        # separate threads: waiting for the database's write lock holds up neither readers nor log-ins
-        self._write_pool = ThreadPoolExecutor(1, thread_name_prefix="writes")
-        self._token_pool = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+        # a write that waits for the database's write lock holds up neither reads nor wrong log-ins
+        self._readers = PortalPool(open_portal, READERS)
+        self._writer = PortalPool(open_portal, 1)
+        self._tokens = PortalPool(open_portal, 1)
+        self._batches = BatchWriter(lambda jobs: self.write(lambda host: host.work(jobs)))
         self._sessions: dict[str, tuple[ClientSession, float]] = {}
         self._readiness: asyncio.Future[Lease | None] | None = None
         self._ready_until = 0.0
 
-    def start(self) -> None:
-        """Start the writer, in the running event loop."""
-        self._batches = BatchWriter(
-            lambda jobs: self._portal.ask(lambda host: host.work(jobs)), asyncio.get_running_loop()
-        )
-
     def close(self) -> None:
         """Finish the calls under way and close the databases."""
-        for threads in (self._write_pool, self._token_pool):
-            threads.shutdown(wait=False, cancel_futures=True)
-        if self._batches is not None:
-            self._batches.close()
-        for threads in (self._write_pool, self._token_pool):
-            threads.shutdown()
-        self._readers.close()
-        self._portal.close()
+        for pool in (self._writer, self._tokens, self._readers):
+            pool.close()
 
     async def read(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a query on one of the readers."""
         return await self._readers.ask(query)
 
     async def write(self, query: Callable[[SqlPortal], T]) -> T:
-        """The result of a call of the writing portal, for anything but steps."""
-        return await asyncio.get_running_loop().run_in_executor(self._write_pool, self._portal.ask, query)
+        """The result of a call that writes, for anything but steps."""
+        return await self._writer.ask(query)
 
     async def log_in(self, client_id: str, secret: str) -> ApiClient | None:
         """The client with these credentials, unless it is disabled."""
@@ -109,9 +90,7 @@ class Service:
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
         """A new token for this client, valid for so many seconds."""
         now = self.clock()
-        token = await asyncio.get_running_loop().run_in_executor(
-            self._token_pool, self.clients.issue, client, scopes, now, seconds
-        )
+        token = await self._tokens.ask(lambda host: ApiClients(host).issue(client, scopes, now, seconds))
         self._remember(
             digest(token), ClientSession(client.id, client.role, scopes, int(now.timestamp()) + seconds)
         )
@@ -123,7 +102,6 @@ class Service:
 
     async def work(self, job: AuthorisedCall) -> Receipt:
         """The receipt of a step, which shares a transaction with other waiting steps."""
-        assert self._batches is not None
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:
