@@ -25,7 +25,7 @@ sys.exit(code)
 BROKEN = {
     "nothing": "",
     "pydantic": "pydantic.BaseModel.model_validate = classmethod(broken)",
-    "yaml": "yaml.parse = broken",
+    "yaml": "yaml.CSafeLoader.get_event = yaml.SafeLoader.get_event = broken",
 }
 
 
