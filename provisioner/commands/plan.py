@@ -10,7 +10,6 @@ from provisioner.errors import Blocked
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
 from provisioner.operations.pipeline import plan_workspace, select_addresses
-from provisioner.operations.saved_plan import plan_json, read_plan
 from provisioner.planning.plan import Plan
 from provisioner.render.sanitize import escape_json, printable
 from provisioner.render.text import render_plan
@@ -43,13 +42,19 @@ def plan(
         digests=as_json or out is not None,
         progress=partial(counting, console),
     )
-    if out is not None and planned.plan.applyable:
-        write_private(out, plan_json(planned).encode())
-    _show(planned.plan, plan_json(planned) if as_json else "", console, markdown)
+    saved = out if planned.plan.applyable else None
+    text = ""
+    if as_json or saved is not None:
+        from provisioner.operations.saved_plan import plan_json
+
+        text = plan_json(planned)
+    if saved is not None:
+        write_private(saved, text.encode())
+    _show(planned.plan, text if as_json else "", console, markdown)
     if as_json:
         warn_if_unguarded(planned.plan, console)
-    if out is not None and planned.plan.applyable:
-        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(out))}")
+    if saved is not None:
+        console.say(f"Saved. To do exactly this: provisioner apply {printable(str(saved))}")
     if not planned.plan.applyable:
         if out is not None:
             console.say("Not saved, because it cannot be applied.")
@@ -61,6 +66,8 @@ def show(
     folder: Path, console: Console, *, planfile: Path, as_json: bool = False, markdown: Path | None = None
 ) -> int:
     """Show a saved plan; needs neither workspace nor portal."""
+    from provisioner.operations.saved_plan import read_plan
+
     text, saved = read_plan(planfile)
     _show(saved.plan, text if as_json else "", console, markdown)
     return 0

@@ -1,18 +1,15 @@
-"""The tables of the embedded portal, and the conversion of its rows to values and back."""
+"""The tables of the embedded portal, and the conversion of its rows to values and back.
+
+A plan reads users and companies alone: what else is read imports its values where it makes them.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from provisioner.embedded.decide import (
-    StoredReceipt,
-    billing_transfer,
-    repeated,
-)
-from provisioner.embedded.portal_types import Lease, Page
 from provisioner.errors import PortalError
 from provisioner.model import (
     AppState,
@@ -37,6 +34,9 @@ from provisioner.storage.database import (
     reject_corrupt_rows,
 )
 from provisioner.storage.schema import DatabaseSchema
+
+if TYPE_CHECKING:
+    from provisioner.embedded.portal_types import Lease, Page
 
 BATCH = 1_000
 """How many calls one transaction takes: one commit for each call costs ten times one for a hundred."""
@@ -200,6 +200,8 @@ def users_where(connection: Connection, column: str, values: Sequence[str], toda
 
 def load_page_of_companies(connection: Connection, after: int, limit: int, since: int) -> Page[Company]:
     """Return at most ``limit`` companies created after number ``after`` and changed after ``since``."""
+    from provisioner.embedded.portal_types import Page
+
     counter = load_counter(connection)
     last, more = _page_span(connection, "company", after, limit, since)
     rows = connection.execute(
@@ -211,6 +213,8 @@ def load_page_of_companies(connection: Connection, after: int, limit: int, since
 
 def load_page_of_users(connection: Connection, after: int, limit: int, since: int, today: date) -> Page[User]:
     """Return at most ``limit`` users created after number ``after`` and changed after ``since``."""
+    from provisioner.embedded.portal_types import Page
+
     counter = load_counter(connection)
     last, more = _page_span(connection, "client_user", after, limit, since)
     users = _load_users(connection, "seq > ? AND seq <= ? AND changed > ?", (after, last, since), today)
@@ -309,6 +313,8 @@ def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
     """R15: billing of a company stops at month end once no open user is billed to it, else goes on."""
+    from provisioner.embedded.decide import billing_transfer
+
     passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
     connection.executemany(
         "UPDATE company SET billing_ends = NULL, changed = ? WHERE number = ? AND billing_ends IS NOT NULL",
@@ -344,6 +350,8 @@ def bump_counter(connection: Connection) -> int:
 
 def load_lease(connection: Connection, ledger: str) -> Lease | None:
     """Return the latest lease of a ledger, or None."""
+    from provisioner.embedded.portal_types import Lease
+
     row = connection.execute(
         "SELECT owner, fence, expires, holder FROM lease WHERE ledger = ?", (ledger,)
     ).fetchone()
@@ -371,6 +379,8 @@ def load_fact(connection: Connection, name: str) -> str | None:
 
 def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
     """Return what earlier calls with these keys are answered to this ledger, by key."""
+    from provisioner.embedded.decide import StoredReceipt, repeated
+
     return {
         key: repeated(key, StoredReceipt(*words), ledger)
         for some in chunks(keys)

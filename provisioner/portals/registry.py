@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.errors import PortalError, install_hint
 from provisioner.portal import Access, Portal
@@ -15,6 +14,8 @@ from provisioner.storage.registry import DATABASES, database_at
 def _open_embedded(access: Access) -> Portal:
     database = database_at(access.url, access.root, access.secret)
     if access.writing:
+        from provisioner.embedded.portal import SqlPortal
+
         terms = access.terms if access.making else None
         return SqlPortal(database, access.operator, terms, access.public_url, access.clock)
     return ReadOnlyPortal(database, access.terms, access.clock)

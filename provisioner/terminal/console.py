@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -87,7 +86,9 @@ def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
 def _width(environment: Mapping[str, str], terminal: bool) -> int:
     if not terminal and not environment.get("COLUMNS"):
         return 80
-    return max(40, min(shutil.get_terminal_size().columns, 200))
+    from shutil import get_terminal_size
+
+    return max(40, min(get_terminal_size().columns, 200))
 
 
 class Interruption:
