@@ -51,7 +51,6 @@ SUMMARIES: dict[str, str] = {
     "no-manifests": "No manifest found",
     "no-user": "Company billed to nobody",
     "pending-administrator": "Company whose only administrator is still to be validated",
-    "no-libyaml": "Slow YAML reader",
     # what the plan meets
     "portal-cannot-hold": "The portal has no place for this",
     "cut-off": "Step cut off in the middle",

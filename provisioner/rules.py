@@ -165,20 +165,12 @@ class StateIndex:
             return self._put_company(address.key, resource if isinstance(resource, Company) else None)
         return self._put_user(address.key, resource if isinstance(resource, User) else None)
 
-    def all_violations(self) -> Iterator[Diagnostic]:
-        """Every violation in the whole state, R1 to R14."""
-        for company in self.companies.values():
-            yield from self._company_violations(company)
-            yield from self.missing_administrator(company.number)
-        for key, user in self.users.items():
-            yield from self._user_violations(key, user)
-
     def _put_company(self, number: str, company: Company | None) -> list[Diagnostic]:
         if company is None:
             self.companies.pop(number, None)
             return []
         self.companies[number] = company
-        return list(self._company_violations(company))
+        return list(offer_known(company, self._terms))
 
     def _put_user(self, key: str, user: User | None) -> list[Diagnostic]:
         before = self.users.get(key)
@@ -205,9 +197,6 @@ class StateIndex:
             tally = self._tally.setdefault(user.billed, [0, 0])
             tally[0] += sign
             tally[1] += sign if user.is_administrator else 0
-
-    def _company_violations(self, company: Company) -> Iterator[Diagnostic]:
-        yield from offer_known(company, self._terms)
 
     def _user_violations(self, key: str, user: User) -> Iterator[Diagnostic]:
         yield from self._email_taken(key, user)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import get_args
 
 import atheris
 
 with atheris.instrument_imports(include=["provisioner.manifest", "provisioner.yaml_source"]):
     from provisioner.diagnostics import SUMMARIES
-    from provisioner.manifest.models import Kind
+    from provisioner.manifest.models import MODELS
     from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document
-
-KINDS = get_args(Kind)
 
 
 def read(content: bytes) -> None:
@@ -27,8 +24,8 @@ def read(content: bytes) -> None:
     document, problems = read_document("fuzz.yaml", content)
     assert document is not None or problems
     if document is not None:
-        for kind in KINDS:
-            problems.extend(read_model(kind, document).problems)
+        for model in MODELS.values():
+            problems.extend(read_model(model, document).problems)
     assert all(problem.code in SUMMARIES and problem.detail for problem in problems)
 
 

@@ -121,13 +121,14 @@ def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, wri
 def main() -> None:
     """Report on every bomb, by name, on standard output."""
     # before the fork, so that it takes time once
+    from provisioner.manifest.models import ClientManifest
     from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document
 
     def report_on(content: bytes) -> dict[str, Any]:
         document, problems = read_document("bomb.yaml", content)
         if document is not None:
-            problems.extend(read_model("client", document).problems)
+            problems.extend(read_model(ClientManifest, document).problems)
         return {
             "codes": [problem.code for problem in problems],
             "sentences": [problem.detail for problem in problems],

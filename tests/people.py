@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from functools import cache
 
+from provisioner.diagnostics import Diagnostic
 from provisioner.manifest.declared import Activation, Declared, DeclaredCompany, DeclaredUser
 from provisioner.model import (
     AppState,
@@ -18,8 +20,11 @@ from provisioner.model import (
     Status,
     User,
     UserType,
+    company_address,
     email_key,
+    user_address,
 )
+from provisioner.rules import StateIndex
 from provisioner.yaml_source.document import Positions
 from provisioner.yaml_source.source_text import SourceText
 
@@ -147,3 +152,12 @@ def declared_user(
         positions=_manifest(billed),
         at=0,
     )
+
+
+def all_violations(index: StateIndex) -> Iterator[Diagnostic]:
+    """Every violation in a whole state, R1 to R14."""
+    for number, company in list(index.companies.items()):
+        yield from index.put(company_address(number), company)
+        yield from index.missing_administrator(number)
+    for key, user in list(index.users.items()):
+        yield from index.put(user_address(key), user)

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from people import NOW
+from people import NOW, all_violations
 from shell_support import Clerk, Said, tables
 
 from provisioner.commands.history import unlock
@@ -115,7 +115,7 @@ class Firm:
     def observe(self) -> None:
         """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
         state = self.look()
-        assert list(StateIndex(state, TERMS).all_violations()) == []
+        assert list(all_violations(StateIndex(state, TERMS))) == []
         for user in state.users.values():
             for grant in user.apps:
                 assert (grant.ends is not None) is (grant.state is AppState.ENDING)

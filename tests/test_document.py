@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from provisioner.diagnostics import Diagnostic
 from provisioner.limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.yaml_source.document import Document, read_document
-from provisioner.yaml_source.events import HAS_LIBYAML
 from provisioner.yaml_source.source_text import HIDDEN, SourceText, shows
 
 CLIENT = """\
@@ -586,8 +585,8 @@ _WITHOUT_LIBYAML = """
 import sys
 sys.modules["yaml._yaml"] = None
 from provisioner.yaml_source.document import read_document
-from provisioner.yaml_source.events import HAS_LIBYAML
-assert not HAS_LIBYAML
+import yaml
+assert not yaml.__with_libyaml__
 for text in sys.stdin.read().split("\\0"):
     document, problems = read_document("f.yaml", text)
     print(ascii(document and document.data), *sorted({problem.code for problem in problems}))
@@ -595,7 +594,7 @@ for text in sys.stdin.read().split("\\0"):
 
 
 def test_without_libyaml_the_answers_are_the_same_but_slower() -> None:
-    assert HAS_LIBYAML
+    assert yaml.__with_libyaml__
     texts = [
         CLIENT, "", "a: 0612345670\nb: no\nc: true\n", "a: 1\na: 2\n", "a: &x 1\nb: *x\n", "a: ! 1\n",
         "? [a]\n: b\n", "a:\n\tb: 1\n", 'a: "b\n', "a: [b\nc: d\n", "a: b: c\n", "a:\n  b: 1\n   c: 2\n",

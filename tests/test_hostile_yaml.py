@@ -9,14 +9,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.diagnostics import SUMMARIES
-from provisioner.manifest.models import Kind
+from provisioner.manifest.models import MODELS
 from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import read_document
 
@@ -44,8 +43,8 @@ def holds(content: bytes | str) -> None:
     document, problems = read_document("f.yaml", content)
     assert document is not None or problems
     if document is not None:
-        for kind in get_args(Kind):
-            problems.extend(read_model(kind, document).problems)
+        for model in MODELS.values():
+            problems.extend(read_model(model, document).problems)
     assert all(problem.code in SUMMARIES and problem.detail for problem in problems)
 
 

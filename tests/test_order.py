@@ -8,7 +8,7 @@ from itertools import groupby, permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people import TERMS, TODAY, company, state, user
+from people import TERMS, TODAY, all_violations, company, state, user
 
 from provisioner.diagnostics import Source
 from provisioner.model import AppState, Grant, State, Status, User, user_address
@@ -256,7 +256,7 @@ def legal_states(draw: st.DrawFn, least: Sequence[str] = ()) -> State:
         if email not in found:
             found[email] = user(email.partition("@")[0], status="closed")
     world = state(*(company(number) for number in "123"), *found.values())
-    if list(StateIndex(world, TERMS).all_violations()):
+    if list(all_violations(StateIndex(world, TERMS))):
         # the first open user of each company without an administrator becomes one
         users = dict(world.users)
         for number in "123":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from people import TERMS, company, state, user
+from people import TERMS, all_violations, company, state, user
 from strategies import planned, plans, states, texts
 
 from provisioner.diagnostics import Source, error, warning
@@ -139,7 +139,7 @@ def test_equal_values_have_equal_text_whatever_the_order_of_their_sets() -> None
 @settings(max_examples=50)
 @given(states())
 def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
-    assert list(StateIndex(drawn, TERMS).all_violations()) == []
+    assert list(all_violations(StateIndex(drawn, TERMS))) == []
     assert all(email_key(one.email) == key for key, one in drawn.users.items())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from people import TERMS, company, state, user
+from people import TERMS, all_violations, company, state, user
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import (
@@ -165,12 +165,12 @@ ILLEGAL: dict[str, tuple[State, list[tuple[str, str, str, str]]]] = {
 @pytest.mark.parametrize("rule", ILLEGAL)
 def test_a_broken_rule_names_the_resource_and_the_remedy(rule: str) -> None:
     illegal, expected = ILLEGAL[rule]
-    assert words(StateIndex(illegal, TERMS).all_violations()) == expected
+    assert words(all_violations(StateIndex(illegal, TERMS))) == expected
 
 
 def test_a_legal_state_has_no_violations() -> None:
     legal = state(user("ann", companies=("2",), apps=("Scan",)), user("bob", type="standard"), company("3"))
-    assert list(StateIndex(legal, TERMS).all_violations()) == []
+    assert list(all_violations(StateIndex(legal, TERMS))) == []
 
 
 def test_put_returns_only_the_violations_that_the_change_causes() -> None:

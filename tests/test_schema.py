@@ -23,7 +23,7 @@ from manifest_support import (
     validated,
 )
 
-from provisioner.manifest.models import Kind, json_schema
+from provisioner.manifest.models import MODELS, ClientManifest, Kind, json_schema
 from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import Document, read_document
 
@@ -115,13 +115,13 @@ def test_an_editor_and_we_refuse_the_same_shapes() -> None:
         assert before in good
         document = document_of(good.replace(before, after))
         assert schema_errors("client", document.data) != [], after
-        assert read_model("client", document).problems, after
+        assert read_model(ClientManifest, document).problems, after
 
 
 def test_a_dossier_number_without_quotes_is_a_mistake_in_an_editors_eyes() -> None:
     document = document_of(manifest().replace('"004217"', "004217"))
     assert schema_errors("client", as_an_editor_sees(document)) != []
-    assert read_model("client", document).model is not None
+    assert read_model(ClientManifest, document).model is not None
 
 
 # --- implicit typing: the exact text, or a named error ---
@@ -285,7 +285,7 @@ def test_whatever_a_file_holds_it_is_read_or_told(data: Any, kind: Kind) -> None
     if document is None:
         assert problems
         return
-    reading = read_model(kind, document)
+    reading = read_model(MODELS[kind], document)
     assert reading.model is not None or reading.problems
     for problem in reading.problems:
         assert problem.source is not None

@@ -283,21 +283,27 @@ def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
     assert gc.isenabled()
 
 
+WRITE_SQLITE = (
+    "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path."
+)
+WRITE_POSTGRESQL = "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for a schema of your own."
+
+
 @pytest.mark.parametrize(
     ("url", "remedy"),
     [
         ("scim+http://id.example.fr/v2", "Write scim+https://id.example.fr/v2"),
-        ("htps://portal.example.fr", "Did you mean https://…?"),
-        ("HTTPS://portal.example.fr", "Did you mean https://…?"),
-        ("sqllite:///portal.db", "Did you mean sqlite:///…?"),
-        ("postgres://user:pass@db/access", "Did you mean postgresql://…?"),
-        ("scim://id.example.fr/v2", "Did you mean scim+https://…?"),
+        ("htps://portal.example.fr", WRITE_SQLITE),
+        ("HTTPS://portal.example.fr", WRITE_SQLITE),
+        ("sqllite:///portal.db", WRITE_SQLITE),
+        ("postgres://user:pass@db/access", WRITE_SQLITE),
+        ("scim://id.example.fr/v2", WRITE_SQLITE),
         (
             "https://user:pass@portal.example.fr",
             "Name them: client_id: and secret_env: or secret_file: beside url.",
         ),
-        ("postgresql://user@db/access?sslmode=require", "Write ?schema=NAME, or nothing."),
-        ("postgresql://user@db:port/access", "Write postgresql://USER@HOST:5432/DATABASE"),
+        ("postgresql://user@db/access?sslmode=require", WRITE_POSTGRESQL),
+        ("postgresql://user@db:port/access", WRITE_POSTGRESQL),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_what_was_meant(url: str, remedy: str) -> None:

@@ -1,8 +1,8 @@
-"""The checks over all manifests together. Each yields what it finds and decides nothing.
+"""The checks over all manifests together. Each check yields diagnostics and does not stop the run.
 
-Rules that a state can break are asked of :mod:`provisioner.rules`, and the position of what breaks them is
-added here. The other checks concern what a state cannot express: double declarations, former addresses,
-shared mailboxes, dossiers of which only the portal knows.
+Rules over a state are asked of :mod:`provisioner.rules`, and their violations get a position here. The other
+checks concern what a state cannot express: double declarations, former addresses, shared mailboxes, and
+dossiers that only the portal has.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
@@ -33,22 +34,22 @@ GENERIC = frozenset({
     "rh", "sav", "secretaire", "secretariat", "service", "services", "siege", "social", "standard",
     "support", "syndic", "technique", "tresorerie", "vente", "ventes", "webmaster",
 })  # fmt: skip
-"""First words of addresses of shared mailboxes (S1)."""
+"""The first words of the addresses of shared mailboxes (S1)."""
 
 
 def check(
     declared: Declared, settings: WorkspaceFile, known_companies: Collection[str] | None = None
 ) -> list[Diagnostic]:
-    """All violations, in source order. ``known_companies`` are the portal's; None if it was not read."""
+    """All violations in source order. ``known_companies``: the portal's, None if it was not read."""
     found = [problem for check in CHECKS for problem in check(declared, settings)]
     found.extend(unknown_companies(declared, known_companies))
     return in_source_order(found)
 
 
 def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """The portal's rules R1 (staff), R2, R3, R14, and the catalogue (A9), over the declared state.
+    """The portal's rules R1 (staff), R2, R3 and R14 and the catalogue (A9), over the declared state.
 
-    R2 is not asked of companies with users that could not be read.
+    R2 is not checked for companies that have an unreadable user.
     """
     terms = settings.terms
     index = StateIndex(declared.state(), terms)
@@ -91,7 +92,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
 
 
 def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """A former address belongs to one user, and to no other user now: it identifies the account."""
+    """A former address identifies one account: no other user declares it, as previous or current e-mail."""
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
         if user.previous_key is None:
@@ -131,19 +132,14 @@ def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R14: a domain below one of the firm's own is probably the firm's too. The firm decides: a warning."""
+    """R14: a warning for a subdomain of one of the firm's mail domains, which is probably the firm's too."""
     own = settings.terms.email_domains
-    if not own:
-        return
-    domains = {key.rpartition("@")[2] for key in declared.users}
-    above = {domain: _domain_above(domain, own) for domain in domains - own}
-    below = {domain for domain, known in above.items() if known}
-    for key, user in declared.users.items() if below else ():
+    for key, user in declared.users.items() if own else ():
         domain = key.rpartition("@")[2]
-        if domain in below:
+        if domain not in own and (above := _domain_above(domain, own)):
             yield warning(
                 "R14",
-                f"{user.email} is at {domain}, which lies below the firm's own domain {above[domain]}.",
+                f"{user.email} is at {domain}, which lies below the firm's own domain {above}.",
                 "If that is the firm's too, add it to firm: email_domains: in provisioner.yaml.",
                 user.source,
                 str(user_address(key)),
@@ -151,7 +147,7 @@ def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagn
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """S1: a person's address, not a shared mailbox."""
+    """S1: an address belongs to a person, not to a shared mailbox."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -208,7 +204,7 @@ def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Ite
 def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
-    """Access is given to dossiers that exist in a manifest, or in the portal if it was read."""
+    """Users have access to dossiers that a manifest declares or, if the portal was read, that it has."""
     if declared.remainder.unread:
         return
     for mention in declared.remainder.mentions:
@@ -248,7 +244,7 @@ CHECKS: tuple[Check, ...] = (
     generic_addresses,
     companies_without_access,
 )
-"""All checks but that of unknown companies, which alone needs the portal."""
+"""All checks except :func:`unknown_companies`, the only one that needs the portal."""
 
 _FIRST_WORD = re.compile("[a-z]+")
 
@@ -258,8 +254,9 @@ def _app_source(user: DeclaredUser, app: str) -> Source:
     return user.positions.source("users", user.at, "apps", (user.apps or ()).index(app))
 
 
-def _domain_above(domain: str, domains: Collection[str]) -> str:
-    """The firm's domain below which this one lies, or nothing."""
+@lru_cache(maxsize=4096)
+def _domain_above(domain: str, domains: frozenset[str]) -> str:
+    """The one of ``domains`` of which ``domain`` is a subdomain, or "" if there is none."""
     while (dot := domain.find(".")) >= 0:
         domain = domain[dot + 1 :]
         if domain in domains:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, ValidationError
 
 from provisioner.diagnostics import Diagnostic, error
-from provisioner.manifest import fields, urls
+from provisioner.manifest.fields import InvalidField
 from provisioner.spelling import did_you_mean, unaccented
 from provisioner.yaml_source.document import Document
 
@@ -43,17 +43,6 @@ _IN_FRENCH = {
     "charge de clientele": "customer_manager", "collaborateur": "collaborator",
 }  # fmt: skip
 """The portal's French words for keys and values."""
-
-_EXPECTED = {
-    fields.DOSSIER_PATTERN: (
-        "a dossier number is 1 to 20 digits or letters, with . - _ inside",
-        "Copy the number that the portal shows under Administration › Entreprises.",
-    ),
-    urls.VARIABLE_PATTERN: (
-        "it is to be the name of an environment variable, in capitals, and not the secret itself",
-        "Write, for example: password_env: SMTP_PASSWORD",
-    ),
-}
 
 
 def faults_of(invalid: ValidationError) -> list[Fault]:
@@ -102,10 +91,8 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
         )
     value = value_at(document.data, path)
     if kind == "value_error":
-        refusal: fields.InvalidField = context["error"]
+        refusal: InvalidField = context["error"]
         code, reason, remedy = refusal.code, refusal.reason, refusal.remedy
-    elif kind == "string_pattern_mismatch":
-        code, (reason, remedy) = "wrong-value", _EXPECTED[context["pattern"]]
     elif kind in ("enum", "literal_error"):
         code, reason, remedy = _not_among(path, value, context["expected"], guess)
     else:

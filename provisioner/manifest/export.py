@@ -1,9 +1,8 @@
 """A portal's state, written as a workspace: provisioner.yaml and one manifest a company.
 
-Planning what is written here changes nothing. What an account may see is written out, down to the
-empty list, so that a later difference shows; what the manifests cannot say (an ending application, a
-requested one) is left out, which leaves it as it is. Closed accounts are written as closed, and
-those to be validated as ``activation: later``.
+A plan of the exported workspace has no changes. Applications and companies of an account are written even
+if the list is empty, so that a later difference shows. Ending and requested applications cannot be declared
+and are left out. Closed accounts get ``status: closed``, pending ones ``activation: later``.
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ from provisioner.manifest import fields
 from provisioner.model import AppState, Company, PortalTerms, State, Status, User, email_key
 
 _MAX_SLUG = 40
-# begins with a letter and holds nothing that YAML reads, alone or beside a space
+# begins with a letter and has no character that has a meaning in YAML, alone or beside a space
 _PLAIN = re.compile(r"[^\W\d_](?:[\w '&+@./()-]*[\w'&+@./()-])?")
 _WORDS_OF_YAML = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "null"})
-_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
 def export_workspace(
@@ -34,14 +32,12 @@ def export_workspace(
     operator: str = "partner",
     public_url: str = "",
     access: Mapping[str, str | Mapping[str, str]] = MappingProxyType({}),
-    ledger_url: str = "sqlite:///ledger.db",
-    transport: str = "maildir:outbox",
 ) -> dict[str, str]:
     """The files of a workspace that declares this state: relative path to text, in stable order.
 
-    The catalogue has the portal's terms and whatever is in use beside them. ``access`` is whatever else
-    reaching the portal takes, under the keys of provisioner.yaml; what is empty is left out. The urls are
-    written as they come, so they must name no secret.
+    The catalogue has the portal's terms and the offers and applications in use. ``access`` has further keys
+    of the section ``portal:``; empty ones are left out. The URLs are written unchanged, so they must not
+    contain a secret.
     """
     settings = [
         "# Written by provisioner export: the portal as it was, so that planning it changes nothing.",
@@ -65,10 +61,10 @@ def export_workspace(
         *([f"  public_url: {quoted(public_url)}"] if public_url else []),
         *(f"  {key}: {_setting(entry)}" for key, entry in access.items() if entry),
         "",
-        f"ledger: {{url: {quoted(ledger_url)}}}",
+        'ledger: {url: "sqlite:///ledger.db"}',
         "",
         "mail:",
-        f"  transport: {quoted(transport)}",
+        '  transport: "maildir:outbox"',
         f"  from: {quoted(mail_from)}",
         "  welcome: ours",
         "",
@@ -85,11 +81,11 @@ def _manifests(state: State) -> Iterator[tuple[str, str]]:
     for number in sorted(state.companies.keys() | billed.keys()):
         company = state.companies.get(number) or Company(number, number)
         path = _free_path(company, taken)
-        yield path, _text(_manifest(company, sorted(billed.get(number, []), key=_place)))
+        yield path, _text(_manifest(company, sorted(billed.get(number, []), key=_sort_key)))
 
 
-def _place(user: User) -> tuple[str, str, str]:
-    """The sort key of a user in a file. Names hardly change, so neither do the lines around them."""
+def _sort_key(user: User) -> tuple[str, str, str]:
+    """Orders the users of a file by name. Names change rarely, so exports of two days compare well."""
     return user.last_name.casefold(), user.first_name.casefold(), email_key(user.email)
 
 
@@ -127,7 +123,7 @@ def _user(user: User) -> Iterator[str]:
 
 
 def _checked(indent: str, key: str, value: str, form: Callable[[str], str], shown: str) -> Iterator[str]:
-    """A field that may be left out, left out where a manifest could not give this very value back."""
+    """An optional field, or a comment in its place if a manifest does not accept the value."""
     try:
         accepted = form(value) == value
     except fields.InvalidField:
@@ -139,7 +135,7 @@ def _checked(indent: str, key: str, value: str, form: Callable[[str], str], show
 
 
 def _spaced(phone: str) -> str:
-    """A French number as people write it: ``+33 6 12 34 56 78``."""
+    """A French number in groups of digits: ``+33 6 12 34 56 78``."""
     if re.fullmatch(r"\+33[1-9][0-9]{8}", phone) is None:
         return phone
     return " ".join([phone[:3], phone[3], *(phone[at : at + 2] for at in range(4, 12, 2))])
@@ -154,7 +150,7 @@ def _apps_in_use(state: State) -> frozenset[str]:
 
 
 def _free_path(company: Company, taken: set[str]) -> str:
-    """``clients/004217-boulangerie-martin.yaml``, made unique where file names ignore case."""
+    """``clients/004217-boulangerie-martin.yaml``, unique without regard to case."""
     number = re.sub(r"[^0-9A-Za-z._-]", "_", company.number).strip("._-")
     stem = "-".join(filter(None, (number, _slug(company.name)))) or "company"
     name, count = stem, 1
@@ -166,7 +162,7 @@ def _free_path(company: Company, taken: set[str]) -> str:
 
 
 def _slug(name: str) -> str:
-    """The name in small ASCII letters, digits and dashes."""
+    """The name in lower-case ASCII letters, digits and dashes."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_.lower())[:_MAX_SLUG].strip("-")
 
@@ -181,32 +177,22 @@ def _text(lines: Iterable[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- YAML, as much of it as is written here ---
+# --- YAML ---
 
 
 def scalar(text: str) -> str:
-    """A text as YAML 1.1 and 1.2 both read it back: bare where that is safe, else in quotes."""
+    """A text that YAML 1.1 and 1.2 read back unchanged: plain if that is safe, else in quotes."""
     if _PLAIN.fullmatch(text) is not None and text.casefold() not in _WORDS_OF_YAML and text.isprintable():
         return text
     return quoted(text)
 
 
 def quoted(text: str) -> str:
-    """A text within double quotes; what would not show is written as an escape."""
-    return '"' + "".join(_escaped(character) for character in text) + '"'
+    """A text within double quotes; invisible characters become escapes, which YAML and Python share."""
+    plain = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain) + '"'
 
 
 def flow(texts: Iterable[str], form: Callable[[str], str] = scalar) -> str:
     """A list on one line, sorted: ``[Documents, Scan]``."""
     return f"[{', '.join(form(text) for text in sorted(texts))}]"
-
-
-def _escaped(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isprintable():
-        return character
-    point = ord(character)
-    if point <= 0xFF:
-        return f"\\x{point:02X}"
-    return f"\\u{point:04X}" if point <= 0xFFFF else f"\\U{point:08X}"

@@ -7,6 +7,7 @@ Rules are for :mod:`provisioner.manifest.check`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest.declared import (
@@ -61,14 +62,12 @@ class _Loader:
         self._mentions: list[CompanyReference] = []
         self._incomplete: set[str] = set()
         self._unread = False
-        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
-        self._lists: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._inherited_mentions: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
         """Read one manifest."""
         self._digests[document.file] = digest_of(document.data) if self._digesting else ""
-        reading = read_model("client", document)
+        reading = read_model(ClientManifest, document)
         self.problems.extend(reading.problems)
         self.problems.extend(missing_quotes(document))
         if reading.model is None:
@@ -136,7 +135,7 @@ class _Loader:
                 production or Production.CONSULTATION,
                 number,
                 self._folders(document, at, entry, number, below),
-                self._order(below.apps if entry.apps is None else entry.apps),
+                below.apps if entry.apps is None else entry.apps,
                 (entry.removal or below.removal) == "immediate",
                 entry.activation or below.activation or Activation.IMMEDIATE,
                 (below.welcome_email if welcome is None else welcome) is True,
@@ -188,12 +187,12 @@ class _Loader:
                 return None
             for position, other in enumerate(preset.companies):
                 self._mention(other, entry, position)
-            return self._shared((*preset.companies, number))
+            return _dossiers((*preset.companies, number))
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
                 path = ("users", at, "companies", position)
                 self._mentions.append(CompanyReference(other, entry.email, document.positions, path))
-        return self._shared((*entry.companies, number))
+        return _dossiers((*entry.companies, number))
 
     def _mention(self, number: str, entry: User, position: int) -> None:
         """A dossier that a profile gives is mentioned once, by its first user."""
@@ -202,13 +201,8 @@ class _Loader:
             self._inherited_mentions.add(path)
             self._mentions.append(CompanyReference(number, entry.email, self._settings_positions, path))
 
-    def _shared(self, names: tuple[str, ...]) -> frozenset[str]:
-        """One set for all users with the same list, to save memory."""
-        found = self._sets.get(names)
-        if found is None:
-            found = self._sets[names] = frozenset(names)
-        return found
 
-    def _order(self, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        """One tuple for all users with the same list, to save memory."""
-        return None if names is None else self._lists.setdefault(names, names)
+@lru_cache(maxsize=4096)
+def _dossiers(numbers: tuple[str, ...]) -> frozenset[str]:
+    """One set for all users with the same dossiers, to save memory."""
+    return frozenset(numbers)

@@ -1,18 +1,18 @@
-"""Where things are and who writes: the urls, addresses and names that provisioner.yaml holds.
+"""The normal form of the URLs, mail domains, senders and variable names that provisioner.yaml holds.
 
 Each function returns the normalized text or raises :class:`~provisioner.manifest.fields.InvalidField`.
-A URL holds no secret, and no reason repeats one.
+A URL that contains a secret is refused, and the error does not repeat the secret.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
-"""An environment variable's name. In capitals, so that a password put in its place is noticed."""
+"""The name of an environment variable, in capitals: a password written there by mistake is refused."""
 
 _MAILBOX = re.compile(r"(?:(?P<name>[^<>@\"]*|\"[^<>@\"\\]*\")\s*<(?P<inside>[^<>]*)>|(?P<bare>[^<>]*))")
 _SERVER = re.compile(
@@ -26,8 +26,18 @@ _NO_SECRETS = "Secrets are named, never written: use username: with password_env
 _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.example.com:465"
 
 
+def variable(text: str) -> str:
+    """The name of an environment variable."""
+    if re.fullmatch(VARIABLE_PATTERN, text) is None:
+        raise InvalidField(
+            "it is to be the name of an environment variable, in capitals, and not the secret itself",
+            "Write, for example: password_env: SMTP_PASSWORD",
+        )
+    return text
+
+
 def domain(text: str) -> str:
-    """A mail domain, in its ASCII form and lower case."""
+    """A mail domain in ASCII and lower case."""
     if "@" in text:
         raise InvalidField("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
     try:
@@ -37,7 +47,7 @@ def domain(text: str) -> str:
 
 
 def mailbox(text: str) -> str:
-    """``Name <address>`` or an address alone, without anything that could end a mail header."""
+    """``Name <address>`` or a bare address, without characters that could end a mail header."""
     found = _MAILBOX.fullmatch(text)
     if found is None:
         raise InvalidField(
@@ -52,16 +62,16 @@ def mailbox(text: str) -> str:
 
 def database(text: str) -> str:
     """``sqlite:///FILE`` relative to the workspace, ``sqlite:////FILE`` absolute, or ``postgresql://…``."""
-    return _place(text, _DATABASES)
+    return _checked_url(text, _DATABASES)
 
 
 def portal(text: str) -> str:
-    """Like :func:`database`, or ``https://…`` for a portal's service, or ``scim+https://…``."""
-    return _place(text, _PORTALS)
+    """A URL that :func:`database` accepts, or ``https://…`` (a portal's service), or ``scim+https://…``."""
+    return _checked_url(text, _PORTALS)
 
 
 def proxy(text: str) -> str:
-    """``http://HOST:PORT``, the proxy to go through; no user and no password."""
+    """The URL of an HTTP proxy, ``http://HOST:PORT``, without a user name and a password."""
     scheme, colon, rest = text.partition("://")
     if "@" in rest:
         raise InvalidField("it contains a user name or a password", "Use a proxy that asks for none.")
@@ -70,28 +80,15 @@ def proxy(text: str) -> str:
     return text.removesuffix("/")
 
 
-def _place(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
+def _checked_url(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in kinds:
-        meant = _meant(scheme, kinds) if colon else ""
+        # the rest is not repeated: it may hold a password
         raise InvalidField(
             f"the kinds supported are: {', '.join(kinds)}",
-            # no more of it is repeated: there may be a password in it
-            f"Did you mean {meant}:{'///' if meant == 'sqlite' else '//'}…?"
-            if meant
-            else "Write sqlite:///FILE for a file beside provisioner.yaml, "
-            "sqlite:////FILE for an absolute path.",
+            "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
         )
     return kinds[scheme](text, rest)
-
-
-def _meant(scheme: str, kinds: Iterable[str]) -> str:
-    """The kind that a mistyped one is near to, or the one that others call so; empty for none."""
-    from difflib import get_close_matches
-
-    said = scheme.lower()
-    near = get_close_matches({"postgres": "postgresql", "scim": "scim+https"}.get(said, said), list(kinds), 1)
-    return near[0] if near else ""
 
 
 def _sqlite(text: str, rest: str) -> str:
@@ -110,12 +107,6 @@ def _postgresql(text: str, rest: str) -> str:
     if found is None or not (found["server"] == "" or _is_server(found["server"])):
         if "@" in rest and ":" in rest.rpartition("@")[0]:
             raise InvalidField("it contains a password", "Name it: secret_env: or secret_file: beside url.")
-        if found := _POSTGRESQL.fullmatch(rest.partition("?")[0]):
-            if _is_server(found["server"]) or not found["server"]:
-                raise InvalidField(
-                    "of its parameters only schema is known", "Write ?schema=NAME, or nothing."
-                )
-            raise InvalidField("its server or port is none", "Write postgresql://USER@HOST:5432/DATABASE")
         raise InvalidField(
             "it does not name a server and a database",
             "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for a schema of your own.",
@@ -141,7 +132,7 @@ _PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
 
 
 def transport(text: str) -> str:
-    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``; no user and no password."""
+    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``, without credentials."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
         raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
@@ -156,9 +147,10 @@ def transport(text: str) -> str:
 
 
 def web_address(text: str, what: str = "activation links", prefix: str = "") -> str:
-    """An ``https://`` address without its last slash; ``http://`` for this very machine only.
+    """An ``https://`` address without its last slash; ``http://`` is accepted for this machine only.
 
-    ``what`` would travel unprotected over the latter; ``prefix`` stood before it.
+    ``what`` names the data that must not travel unencrypted, for the error. ``prefix`` (``scim+``) is put
+    before the addresses that the error suggests.
     """
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]

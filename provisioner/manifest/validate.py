@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.manifest.explain import Fault, explain, faults_of, value_at
-from provisioner.manifest.models import MODELS, ClientManifest, Kind, WorkspaceFile
 from provisioner.yaml_source.document import Document
 
-M = TypeVar("M")
+M = TypeVar("M", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +31,13 @@ class Validated(Generic[M]):
     lost: bool = False
 
 
-@overload
-def read_model(kind: Literal["client"], document: Document) -> Validated[ClientManifest]: ...
-@overload
-def read_model(kind: Literal["provisioner"], document: Document) -> Validated[WorkspaceFile]: ...
-def read_model(kind: Kind, document: Document) -> Validated[Any]:
+def read_model(model: type[M], document: Document) -> Validated[M]:
     """Validate a whole document at once."""
     try:
-        found = MODELS[kind].model_validate(document.data)
+        found = model.model_validate(document.data)
     except ValidationError as invalid:
         faults = faults_of(invalid)
-        return _recover(MODELS[kind], document.data, faults, explain(MODELS[kind], document, faults))
+        return _recover(model, document.data, faults, explain(model, document, faults))
     return Validated(found, users=range(len(getattr(found, "users", ()))))
 
 
@@ -57,8 +52,8 @@ _MOST_LEVELS = 10
 
 
 def _recover(
-    model: type[BaseModel], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
-) -> Validated[Any]:
+    model: type[M], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
+) -> Validated[M]:
     """The model of what remains of a document without its faults.
 
     The checks over all manifests see the rest of a faulty document. What follows from a removal is not

@@ -94,9 +94,10 @@ def load_workspace(start: Path) -> Workspace:
     document, problems = read_document(WORKSPACE_FILE, content)
     workspace = None
     if document is not None:
+        from provisioner.manifest.models import WorkspaceFile
         from provisioner.manifest.validate import read_model
 
-        reading = read_model("provisioner", document)
+        reading = read_model(WorkspaceFile, document)
         problems = _with(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_disagreements(document, reading.model, root))
@@ -120,35 +121,17 @@ def read_manifests(
     together is :func:`provisioner.manifest.check.check`.
     ``tell`` is called with the number of files read and their total.
     """
-    files, problems = manifest_files(workspace.root, workspace.settings.manifests)
-    if problems:
-        # once more, to say where: hardly ever, and lines are counted only for this
-        files, problems = manifest_files(
-            workspace.root, workspace.settings.manifests, workspace.manifest_sources
-        )
+    from provisioner.manifest.load import load
+
+    files, problems = manifest_files(workspace.root, workspace.settings.manifests, workspace.manifest_sources)
     misplaced = bool(problems)
     if not files and not problems:
         problems.append(_no_manifests(workspace))
-    declared, found = declare_files(workspace, files, digests=digests, tell=tell)
-    if misplaced or len(declared.digests) < len(files):
-        declared = replace(declared, remainder=replace(declared.remainder, unread=True))
-    return declared, in_source_order([*problems, *found])
-
-
-def declare_files(
-    workspace: Workspace,
-    files: Sequence[str],
-    *,
-    digests: bool,
-    tell: ProgressCallback = ignore_progress,
-) -> tuple[Declared, list[Diagnostic]]:
-    """What these files of the workspace declare."""
-    from provisioner.manifest.load import load
-
-    problems: list[Diagnostic] = []
     documents = _in_batches(_documents(workspace.root, files, problems, tell))
     with _no_garbage_collection():
         declared, found = load(documents, workspace.settings, workspace.positions, digests=digests)
+    if misplaced or len(declared.digests) < len(files):
+        declared = replace(declared, remainder=replace(declared.remainder, unread=True))
     return declared, in_source_order(_with(problems, found))
 
 
@@ -179,8 +162,6 @@ def _documents(
     tell: ProgressCallback,
 ) -> Iterator[Document]:
     """The documents of these files, as a stream; files that cannot be read become ``problems``."""
-    if files:
-        problems.extend(_slow_reader())
     folder = os.path.join(root, "")
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
@@ -222,20 +203,6 @@ def _no_manifests(workspace: Workspace) -> Diagnostic:
         "Add one file a client, or name their folder under manifests: in provisioner.yaml.",
         workspace.manifest_sources[0] if workspace.manifest_sources else Source(WORKSPACE_FILE, 1, 1),
     )
-
-
-def _slow_reader() -> list[Diagnostic]:
-    from provisioner.yaml_source.events import HAS_LIBYAML
-
-    if HAS_LIBYAML:
-        return []
-    return [
-        warning(
-            "no-libyaml",
-            "This PyYAML came without libyaml, so some manifests are read eight times slower.",
-            "Install one that has it: pip install --force-reinstall --only-binary :all: pyyaml",
-        )
-    ]
 
 
 # --- what is valid by itself and wrong beside the rest of provisioner.yaml ---

@@ -28,13 +28,11 @@ from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.yaml_source.source_text import HIDDEN, SourceText, in_words, shows
 from provisioner.yaml_source.syntax_errors import explain_syntax_error
 
-HAS_LIBYAML: bool = yaml.__with_libyaml__
-"""False where PyYAML has no libyaml: the same results, eight times slower."""
-
 Data = Any
 """``dict[str, Data] | list[Data] | str | bool | None``."""
 
-_LOADER: Any = yaml.CSafeLoader if HAS_LIBYAML else yaml.SafeLoader
+# without libyaml the results are the same, eight times slower
+_LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -327,10 +325,10 @@ class EventReader:
     def _syntax(self, problem: yaml.MarkedYAMLError) -> Diagnostic:
         at, opened = problem.problem_mark, problem.context_mark
         index = at.index if at else self._index
-        said = explain_syntax_error(
+        sentence, remedy, offset = explain_syntax_error(
             problem.problem or "", self.page.text, index, opened.index if opened else index
         )
-        return self._problem("yaml-syntax", said.sentence, said.remedy, said.offset)
+        return self._problem("yaml-syntax", sentence, remedy, offset)
 
     def _problem(self, code: str, detail: str, remedy: str, index: int) -> Diagnostic:
         return error(code, detail, remedy, self.page.at(index))
