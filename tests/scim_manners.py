@@ -13,12 +13,10 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from http_support import Asked, http_server, reply
-from scim_support import server_schemas
-
-from provisioner.portals.scim.schema import resource_types
+from scim_support import resource_types, server_schemas
 
 Resource = dict[str, Any]
 Shown = Callable[[str, Resource, bool], Resource]
@@ -51,17 +49,9 @@ class Manners:
     """A resource as returned; arguments: kind, resource, whether it is in a list."""
     kept: Callable[[Resource], None] = lambda one: None
     """The stored form of a written resource."""
-    merges: bool = False
-    """A PUT keeps what it does not name (allowed by RFC 7644, section 3.5.1)."""
-    brief: bool = False
-    """It returns only the location of a new resource."""
-    spells: Callable[[str], str] = str
-    """The spelling of names."""
     page: int = 1_000
     lying: bool = False
     """``totalResults`` counts the page."""
-    schemas: Callable[[list[Resource]], None] = lambda schemas: None
-    """The returned form of the schemas."""
     refuses: Callable[[Asked], int] = lambda asked: 0
     """The status of refusals."""
     after: Callable[[Asked], None] = lambda asked: None
@@ -119,7 +109,7 @@ class Manners:
             del self.held[kind][id_[0]]
             return reply(204)
         new = {
-            **(_merged(one, asked.json) if self.merges else asked.json),
+            **asked.json,
             "id": one["id"],
             "meta": one["meta"],
         }
@@ -144,17 +134,13 @@ class Manners:
             said = {"Resources": resource_types()}
         elif kind == "Schemas":
             said = {"Resources": server_schemas()}
-            self.schemas(said["Resources"])
         return self._ok(said) if self.speaks or kind == "ServiceProviderConfig" else _no(404, "No such thing")
 
     def _created(self, kind: str, one: Resource) -> bytes:
         names = [other.get("userName") for other in self.held[kind].values()]
         if kind == "Users" and one["userName"] in names:
             return _no(409, "Taken")
-        one = self.write(kind, one)
-        if self.brief:
-            return reply(201, b"", f"Location: https://elsewhere.example.org/{kind}/{quote(one['id'])}\r\n")
-        return self._returned(kind, one, 201)
+        return self._returned(kind, self.write(kind, one), 201)
 
     def _listed(self, kind: str, words: dict[str, str]) -> bytes:
         found = list(self.held[kind].values())
@@ -184,16 +170,10 @@ class Manners:
         return self.shown(kind, one, listed)
 
     def _ok(self, said: object, status: int = 200, headers: str = "") -> bytes:
-        return reply(status, _spelled(said, self.spells), headers, kind="application/scim+json")
+        return reply(status, said, headers, kind="application/scim+json")
 
     def _tag(self, form: str, one: Resource) -> str:
         return form.format(self.versions[one["id"]])
-
-
-def _spelled(said: Any, spells: Callable[[str], str]) -> Any:
-    if isinstance(said, dict):
-        return {spells(name): _spelled(what, spells) for name, what in said.items()}
-    return [_spelled(one, spells) for one in said] if isinstance(said, list) else said
 
 
 def _no(status: int, why: str) -> bytes:
@@ -236,12 +216,6 @@ def _assigned(one: Resource) -> Resource:
     """Remove nulls and empty lists (RFC 7643, section 2.5)."""
     whole = {name: _assigned(what) if isinstance(what, dict) else what for name, what in one.items()}
     return {name: what for name, what in whole.items() if what not in (None, [])}
-
-
-def _merged(before: Resource, said: Resource) -> Resource:
-    both = {name: _merged(before[name], said[name]) for name in said if isinstance(before.get(name), dict)
-            and isinstance(said[name], dict)}  # fmt: skip
-    return {**before, **said, **both}
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from people import TERMS
 from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.scim.driver import ScimPortal, open_scim
+from provisioner.portals.scim.path import CORE
+from provisioner.portals.scim.schema import COMPANY, TABLE, USER
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = ROOT / "schemas"
@@ -50,6 +52,23 @@ def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
     (folder,) = scim2_server.__path__
     core = json.loads((Path(folder) / "resources" / "default-schemas.json").read_text())
     return [*core, *(_published("scim-user.schema", "scim-company.schema") if ours else [])]
+
+
+def resource_types() -> list[dict[str, Any]]:
+    """The resource types (RFC 7643, section 6) of a server with both extensions."""
+    owners = {USER: ("User", "/Users"), COMPANY: ("Group", "/Groups")}
+    return [
+        {
+            "schemas": [f"{CORE}ResourceType"],
+            "id": name,
+            "name": name,
+            "endpoint": endpoint,
+            "description": TABLE[urn][1],
+            "schema": f"{CORE}{name}",
+            "schemaExtensions": [{"schema": urn, "required": False}],
+        }
+        for urn, (name, endpoint) in owners.items()
+    ]
 
 
 def _published(*names: str) -> list[dict[str, Any]]:

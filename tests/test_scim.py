@@ -27,6 +27,7 @@ from scim_support import (
     between,
     everything,
     opened,
+    resource_types,
     server,
     server_schemas,
     tenant,
@@ -48,7 +49,8 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Verdict
 from provisioner.portals.scim.driver import ScimPortal, identity
-from provisioner.portals.scim.schema import COMPANY, USER, resource_types, schema_resource
+from provisioner.portals.scim.pending import Pending
+from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -270,13 +272,13 @@ def test_plan_sends_reads_only(shell: Shell, url: str, monkeypatch: pytest.Monke
     with between(url, answer) as watched:
         on_scim(shell, watched, monkeypatch)
         assert shell("plan", "--detailed-exitcode").code == 2
-        pending = {"key": "k", "ledger": "l", "add": ["004217"], "status": "active", "billed": "004217"}
+        pending = Pending("k", "l", add=("004217",), status=Status.ACTIVE, billed="004217")
         group = {"schemas": [f"{CORE}Group", COMPANY], "displayName": "B", COMPANY: {"number": "004217"}}
         someone = {
             "schemas": [f"{CORE}User", USER],
             "userName": "claire.martin@boulangerie-martin.fr",
             "active": False,
-            USER: {"status": "to_validate", "pending": json.dumps(pending)},
+            USER: {"status": "to_validate", "pending": pending.to_json()},
         }
         for kind, body in (("Groups", group), ("Users", someone)):
             assert ask(url, "POST", f"/{kind}", body)[0] == 201

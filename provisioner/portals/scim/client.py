@@ -8,24 +8,19 @@ would lose all their results; and a step needs a read just before it.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
 from provisioner import limits
 from provisioner.errors import PortalError
 from provisioner.portals.http import HttpClient
-from provisioner.portals.http_messages import (
-    HttpResponse,
-    Request,
-    invalid_response,
-)
+from provisioner.portals.http_messages import HttpResponse, Request, invalid_response
 from provisioner.portals.oauth import BearerToken
-from provisioner.portals.scim.discovery import Features, discover, is_true
-from provisioner.portals.scim.names import Names
-from provisioner.portals.scim.path import CORE, Path, Resource, attributes
+from provisioner.portals.scim.discovery import Features, discover
+from provisioner.portals.scim.path import Path, Resource, attributes
 
 PAGE = 50
 """Resources on a page; a server may return fewer."""
@@ -62,7 +57,6 @@ class ScimClient:
     def __init__(self, web: HttpClient, token: str) -> None:
         self._http = web
         self._credential = BearerToken(token) if token else None
-        self._names = Names()
         self._features: Features | None = None
 
     @property
@@ -71,7 +65,7 @@ class ScimClient:
         if self._features is None:
             config = self._read_description("/ServiceProviderConfig")
             kinds, schemas = self._read_list("/ResourceTypes"), self._read_list("/Schemas")
-            self._features = discover(config, kinds, schemas, self._names)
+            self._features = discover(config, kinds, schemas)
         return self._features
 
     def close(self) -> None:
@@ -92,12 +86,10 @@ class ScimClient:
             "Somebody is writing there; try again once that is over.",
         )
 
-    def search(
-        self, endpoint: str, place: Path, wanted: str, parts: Sequence[str] = ()
-    ) -> list[Resource] | None:
-        """The resources whose attribute has this value, with only the attributes in ``parts``.
+    def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
+        """The resources whose attribute has this value, ``without`` one attribute.
 
-        None if the server has no such filter; the caller then searches by itself.
+        None if the server has no such filter; the caller then searches the last reading.
         """
         if not self.features.filter:
             return None
@@ -105,7 +97,7 @@ class ScimClient:
         words = f"{place} eq {word}"
         if place.by:
             words = f'{place.attribute}[{place.by} eq "{place.word}" and {place.part} eq {word}]'
-        asked = f"&attributes={quote(','.join(parts))}" if parts else ""
+        asked = f"&excludedAttributes={without}" if without else ""
         return self._pages(endpoint, f"&filter={quote(words)}{asked}", refusable=True)
 
     def read(self, endpoint: str, id_: str) -> Resource | None:
@@ -121,15 +113,7 @@ class ScimClient:
 
     def create(self, endpoint: str, resource: Resource) -> Resource:
         """The new resource as the server stores it."""
-        reply = self._write("POST", endpoint, resource)
-        if reply.content:
-            return self._resource(reply)
-        # a server need only return the location (RFC 7644, section 3.3)
-        place = urlsplit(reply.headers.get("location", "")).path.rpartition("/")[2]
-        found = self.read(endpoint, unquote(place)) if place else None
-        if found is None:
-            raise invalid_response(self._http.server, "it does not say what it made")
-        return found
+        return self._resource(self._write("POST", endpoint, resource))
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
         """Change a resource from ``before`` to ``wanted``; returns the resource as it is then.
@@ -143,19 +127,9 @@ class ScimClient:
         if self.features.patch:
             reply = self._write("PATCH", where, {"schemas": [_PATCH], "Operations": operations}, before)
         else:
-            reply = self._write("PUT", where, self._put_body(endpoint, before, wanted), before)
+            body = {name: held for name, held in wanted.items() if name not in ("meta", "groups")}
+            reply = self._write("PUT", where, body, before)
         return self._read_back(endpoint, reply, wanted)
-
-    def _put_body(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
-        """The body of a PUT, with schemas even if the server left them out.
-
-        Removed attributes are sent as null: a server may keep what is not named (RFC 7644, section 3.5.1).
-        """
-        core = f"{CORE}{'User' if endpoint == self.features.users else 'Group'}"
-        others = [urn for urn in wanted.get("schemas", []) if self._names[str(urn)] != core]
-        said = _with_nulls(before, wanted)
-        kept = {name: held for name, held in said.items() if name not in ("meta", "groups")}
-        return {**kept, "schemas": [core, *others]}
 
     def join(self, endpoint: str, group: str, member: str) -> None:
         """Add one member to a group, unless they are one."""
@@ -253,7 +227,7 @@ class ScimClient:
 
     def _parse(self, reply: HttpResponse) -> Any:
         try:
-            return self._names.normalized(reply.json())
+            return without_nulls(reply.json())
         except RecursionError:
             raise invalid_response(self._http.server, "it is nested without end") from None
 
@@ -273,18 +247,15 @@ class ScimClient:
             and isinstance(found.get("schemas", []), list)
         ):
             raise invalid_response(self._http.server, "it is no SCIM resource")
-        if "active" in found:
-            found["active"] = is_true(found["active"])
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None if the list changed while it was read, or was rejected and ``refusable``.
+        """All pages; None if the list got shorter while it was read, or was rejected and ``refusable``.
 
-        Each page begins with the last resource of the page before: if one resource is deleted and another one
-        added between two pages, the total stays, but that resource is no longer where it was.
+        A resource that is deleted while another one is added is not noticed; a write reads what it changes.
         """
         found: dict[str, Resource] = {}
-        start, total, last = 1, 0, ""
+        start, total = 1, 0
         while True:
             reply = self._ask(
                 "GET",
@@ -294,10 +265,7 @@ class ScimClient:
             if reply.status != 200:
                 return None
             page, of = self._page_of(reply)
-            if last:
-                if not page or page[0]["id"] != last:
-                    return None
-            elif found and of != total:
+            if of < total:
                 return None
             total, known = of, len(found)
             found |= {resource["id"]: resource for resource in page}
@@ -306,14 +274,10 @@ class ScimClient:
                     f"{self._http.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}."
                 )
             start += len(page)
-            # some servers return the size of the page as the total: if that is possible, ask for another page
-            counted = total > len(page) or len(page) == 1 or refusable
+            # a server that returns the size of the page as the total is refused at its next page
+            counted = total > len(page) or refusable
             if len(found) == known or (start > total and counted):
                 return list(found.values()) if len(found) >= total else None
-            last = ""
-            if len(page) > 1:
-                # with one resource a page the overlap would never end
-                start, last = start - 1, page[-1]["id"]
 
     def _page_of(self, reply: HttpResponse) -> tuple[list[Resource], int]:
         said = self._parse(reply)
@@ -338,17 +302,13 @@ class ScimClient:
         return [one for one in held if isinstance(one, dict)]
 
 
-def _with_nulls(before: Resource, wanted: Resource) -> Resource:
-    """``wanted``, with null or [] for each attribute that only ``before`` has (RFC 7643, section 2.5)."""
-    gone: Resource = {
-        name: [] if isinstance(held, list) else None for name, held in before.items() if name not in wanted
-    }
-    inside = {
-        name: _with_nulls(before[name], held)
-        for name, held in wanted.items()
-        if isinstance(held, dict) and isinstance(before.get(name), dict)
-    }
-    return {**wanted, **gone, **inside}
+def without_nulls(found: Any) -> Any:
+    """JSON without nulls, which mean absent (RFC 7643, section 2.5)."""
+    if isinstance(found, dict):
+        return {name: without_nulls(held) for name, held in found.items() if held is not None}
+    if isinstance(found, list):
+        return [without_nulls(one) for one in found if one is not None]
+    return found
 
 
 def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:

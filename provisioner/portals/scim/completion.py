@@ -17,9 +17,7 @@ from typing import TypeVar
 
 from provisioner.errors import PortalError
 from provisioner.model import Status
-from provisioner.portals.http_messages import (
-    NoResponse,
-)
+from provisioner.portals.http_messages import NoResponse
 from provisioner.portals.scim.client import ScimClient, ScimError
 from provisioner.portals.scim.directory import Directory
 from provisioner.portals.scim.path import Resource

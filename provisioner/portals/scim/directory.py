@@ -27,9 +27,7 @@ from provisioner.model import (
     Resource as Held,
 )
 from provisioner.planning.codec import canonical
-from provisioner.portals.http_messages import (
-    ResponseTooLarge,
-)
+from provisioner.portals.http_messages import ResponseTooLarge
 from provisioner.portals.scim.client import ScimClient, version_of
 from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.path import Path, Resource
@@ -56,7 +54,6 @@ class Directory:
         self._members_of: dict[str, set[str]] = {}
         self._index = StateIndex(State(), terms)
         self._read = False
-        self._finds_members = True
 
     @property
     def state(self) -> State:
@@ -98,8 +95,7 @@ class Directory:
         if found is None:
             self.evict_user(id_)
             return None
-        numbers = self._read_companies(id_)
-        self.update_membership(id_, numbers, self.companies_of(id_) - numbers)
+        self._read_companies(id_)
         self.cache_user(found)
         return found
 
@@ -138,7 +134,8 @@ class Directory:
 
     def find_groups(self, number: str, *, reread: bool) -> list[Resource]:
         """The groups with this number, the oldest first; at most one is expected."""
-        found = self._client.search(self._client.features.groups, self.mapping.path_of("number"), number)
+        place = self.mapping.path_of("number")
+        found = self._client.search(self._client.features.groups, place, number, without="members")
         if found is None:
             if reread:
                 self.read_everything()
@@ -318,25 +315,14 @@ class Directory:
         single = {group["id"]: self._client.read(endpoint, group["id"]) for group in companies}
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
-    def _read_companies(self, id_: str) -> set[str]:
-        parts = ["displayName", str(self.mapping.path_of("number"))]
-        found = None
-        if self._finds_members:
-            found = self._client.search(self._client.features.groups, _MEMBER, id_, parts)
-        if found is not None:
-            numbers = {number for group in found if (number := self.mapping.number(group))}
-            if all(self._confirms(number, id_, numbers) for number in numbers ^ self.companies_of(id_)):
-                return numbers
-            self._finds_members = False
-        # without filters only the known memberships are read; one that was added meanwhile is not seen
-        for number in self.companies_of(id_):
+    def _read_companies(self, id_: str) -> None:
+        """Read the memberships of a user."""
+        found = self._client.search(self._client.features.groups, _MEMBER, id_, without="members")
+        named = {number for group in found or () if (number := self.mapping.number(group))}
+        # some servers ignore this filter or find nothing by it, so the groups themselves decide; without
+        # filters only the known memberships are read, and one that was added meanwhile is not seen
+        for number in named ^ self.companies_of(id_):
             self.group(number, reread=False)
-        return set(self.companies_of(id_))
-
-    def _confirms(self, number: str, id_: str, numbers: Collection[str]) -> bool:
-        """True if a group is as the filter says: some servers ignore the filter, or find nothing by it."""
-        group = self.group(number, reread=False)
-        return group is None or (number in self.companies_of(id_)) == (number in numbers)
 
 
 def _age(resource: Resource) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The mapping between the fields of the model and the SCIM attributes of one server, in both directions.
 
-Fields have the names that ``portal: {scim: …}`` uses. Each field has several possible paths, best first; a
-server has a field if its schemas contain one of them.
+Fields have the names that ``portal: {scim: …}`` uses. A field is stored at the first of its paths
+that the schemas of the server contain; without any of them the server lacks the field.
 
     fields of users      names, phone, type, apps, production, billed …     ─▶ User
     fields of companies  number, siren, billing_mode, offer …               ─▶ Group
@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import replace
 from datetime import date
 from typing import Any
 
@@ -42,7 +41,7 @@ USER_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "last_name": ("name.familyName",),
     "work_email": ('emails[type eq "work"].value',),
     "phone": ('phoneNumbers[type eq "work"].value',),
-    "type": ("roles", "userType"),
+    "type": ("roles",),
     "apps": ("entitlements",),
     "production": ('entitlements[type eq "production"].value',),
     "billed": (f"{USER}:billedCompany", 'entitlements[type eq "billed"].value'),
@@ -87,7 +86,7 @@ class AttributeMap:
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
-        self._paths: dict[str, tuple[Path, ...]] = {}
+        self._paths: dict[str, Path] = {}
         known = {**USER_ATTRIBUTES, **COMPANY_ATTRIBUTES}
         for name in overrides:
             if name not in known:
@@ -98,15 +97,12 @@ class AttributeMap:
         for name, places in known.items():
             core = f"{CORE}{'User' if name in USER_ATTRIBUTES else 'Group'}"
             if name in overrides:
-                self._paths[name] = self._overridden_path(name, overrides[name], core)
+                found = self._overridden_path(name, overrides[name], core)
             else:
-                paths = tuple(place for place in map(path, places) if self._is_writable(place, core))
-                # other programs use externalId as well: it has numbers only if nothing else does
-                self._paths[name] = paths[:1] if name == "number" else paths
-        if not any(self._has_types(place) for place in self._paths["apps"]):
-            # the type of an entitlement says that it is ending
-            self._paths["endings"] = ()
-        missing = [name for name in NEEDED if not self._paths[name]]
+                found = next((place for place in map(path, places) if self._is_writable(place, core)), None)
+            if found is not None:
+                self._paths[name] = found
+        missing = [name for name in NEEDED if name not in self._paths]
         if missing:
             raise PortalError(
                 f"This SCIM server has no place for: {', '.join(missing)}.",
@@ -116,11 +112,11 @@ class AttributeMap:
 
     def has(self, name: str) -> bool:
         """True if the server has this field."""
-        return bool(self._paths[name])
+        return name in self._paths
 
     def path_of(self, name: str) -> Path:
         """The path where a field is written; only for fields that the server has."""
-        return self._paths[name][0]
+        return self._paths[name]
 
     @property
     def enforces_unique_numbers(self) -> bool:
@@ -199,8 +195,8 @@ class AttributeMap:
         if not key:
             return None
         id_ = str(resource.get("id", "")) if name == "receipts" else ""
-        for place in self._paths[name]:
-            for receipt in place.elements(resource):
+        if self.has(name):
+            for receipt in self.path_of(name).elements(resource):
                 if receipt.get("value") == key:
                     said = str(receipt.get("version", ""))
                     then = int(said) if said.isascii() and said.isdigit() else version
@@ -292,14 +288,14 @@ class AttributeMap:
 
     # --- details ---
 
-    def _overridden_path(self, name: str, override_: str, core: str) -> tuple[Path, ...]:
+    def _overridden_path(self, name: str, override_: str, core: str) -> Path | None:
         if override_.strip() in ("", "none"):
             if name in NEEDED:
                 raise PortalError(
                     f"portal: scim: {name} cannot be left out: without it there are no client accesses.",
                     "Name the attribute that holds it.",
                 )
-            return ()
+            return None
         try:
             place = path(override_)
         except InvalidPath:
@@ -307,8 +303,6 @@ class AttributeMap:
                 f"portal: scim: {name}: {override_} is no attribute path.",
                 'Write it like phoneNumbers[type eq "work"].value or urn:…:User:costCenter.',
             ) from None
-        self._schemas.names.learn((place.urn, place.name, place.by, place.part))
-        place = self._schemas.names.path(place)
         if not place.urn and place.name in _TAKEN[core]:
             raise PortalError(
                 f"portal: scim: {name}: {place} holds something else.",
@@ -322,7 +316,7 @@ class AttributeMap:
             )
         # without a schema the override is trusted; a value that is not stored is reported after the write
         _require_shape(name, place, None if is_undescribed else self._definition(place, core))
-        return (place,)
+        return place
 
     def _definition(self, place: Path, core: str) -> Definition:
         if not place.urn and place.name == "externalId":
@@ -335,14 +329,8 @@ class AttributeMap:
         definition = self._definition(place, core)
         return definition.writable and {place.part, place.by} - {""} <= definition.parts
 
-    def _has_types(self, place: Path) -> bool:
-        core = f"{CORE}User"
-        return self._schemas.is_undescribed(place.urn or core) or self._is_writable(
-            replace(place, part="type"), core
-        )
-
     def _read(self, name: str, resource: Resource) -> Any:
-        return next((held for place in self._paths[name] if (held := place.read(resource))), None)
+        return self._paths[name].read(resource) if self.has(name) else None
 
     def _text(self, name: str, resource: Resource) -> str:
         held = self._read(name, resource)

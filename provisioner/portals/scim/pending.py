@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
 from provisioner.model import Status, User, UserType
+from provisioner.planning.codec import parse_json, reader, writer
 from provisioner.portal import Call
 
 
@@ -26,11 +26,7 @@ class Pending:
 
     def to_json(self) -> str:
         """The announcement as stored on the server."""
-        words: dict[str, Any] = {"add": self.add, "remove": self.remove, "billed": self.billed}
-        words |= {"status": self.status and str(self.status), "type": self.type and str(self.type)}
-        words["created"] = self.created
-        said = {name: word for name, word in words.items() if word}
-        return json.dumps({"key": self.key, "ledger": self.ledger, **said}, sort_keys=True)
+        return writer(Pending)(self)
 
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
         """The user as the step leaves them; other changes made meanwhile are preserved.
@@ -53,21 +49,10 @@ class Pending:
 def parse_pending(written: Any) -> Pending | None:
     """Parse the result of :meth:`Pending.to_json`; None for anything else."""
     try:
-        words = json.loads(written) if isinstance(written, str) else None
-        if not isinstance(words, dict):
-            return None
-        return Pending(
-            str(words["key"]),
-            str(words["ledger"]),
-            tuple(map(str, words.get("add", ()))),
-            tuple(map(str, words.get("remove", ()))),
-            Status(words["status"]) if "status" in words else None,
-            str(words.get("billed", "")),
-            UserType(words["type"]) if "type" in words else None,
-            words.get("created") is True,
-        )
-    except (ValueError, KeyError, TypeError):
+        found: Pending | None = reader(Pending)(parse_json(written)) if isinstance(written, str) else None
+    except ValueError:
         return None
+    return found
 
 
 def pending_for(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:

@@ -16,7 +16,6 @@ USER = "urn:provisioner:schemas:portal:1.0:User"
 COMPANY = "urn:provisioner:schemas:portal:1.0:Company"
 
 SCHEMA = f"{CORE}Schema"
-RESOURCE_TYPE = f"{CORE}ResourceType"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +79,6 @@ TABLE: dict[str, tuple[str, str, tuple[Attribute, ...]]] = {
     ),
 }
 
-_OWNERS = {USER: ("User", "/Users", f"{CORE}User"), COMPANY: ("Group", "/Groups", f"{CORE}Group")}
-
 
 def schema_resource(urn: str) -> dict[str, Any]:
     """The Schema resource (RFC 7643, section 7) of one extension."""
@@ -93,22 +90,6 @@ def schema_resource(urn: str) -> dict[str, Any]:
         "description": description,
         "attributes": [_definition(attribute) for attribute in attributes],
     }
-
-
-def resource_types() -> list[dict[str, Any]]:
-    """The resource types (RFC 7643, section 6) of a server with both extensions."""
-    return [
-        {
-            "schemas": [RESOURCE_TYPE],
-            "id": name,
-            "name": name,
-            "endpoint": endpoint,
-            "description": TABLE[urn][1],
-            "schema": core,
-            "schemaExtensions": [{"schema": urn, "required": False}],
-        }
-        for urn, (name, endpoint, core) in _OWNERS.items()
-    ]
 
 
 def _definition(attribute: Attribute) -> dict[str, Any]:

@@ -30,9 +30,7 @@ from provisioner.planning.steps import (
     address_of,
 )
 from provisioner.portal import Access, Call, Receipt, Verdict
-from provisioner.portals.http_messages import (
-    NoResponse,
-)
+from provisioner.portals.http_messages import NoResponse
 from provisioner.portals.scim.client import ScimClient, ScimError
 from provisioner.portals.scim.completion import TRIES, StepCompletion, retry_write
 from provisioner.portals.scim.directory import Directory
