@@ -25,10 +25,10 @@ TESTS = Path(__file__).resolve().parents[1]
 HOOK = Path(__file__).resolve().parent / "hook"
 
 TIMEOUT = 300
-"""Seconds for one run of pytest; tests that hang have failed too."""
+"""Seconds for one run of pytest, which itself ends a test that hangs."""
 
 TEST_FAILED = 1
-"""pytest's exit code if a test failed; others mean that no test ran."""
+"""pytest's exit code if a test failed; others mean that the tests have no result."""
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?(\w+\.py::.+)", re.MULTILINE)
 
@@ -43,7 +43,7 @@ class Run(NamedTuple):
 
 
 class NotRun(Exception):
-    """pytest ran no test; the message is its output."""
+    """pytest came to no result; the message is its output."""
 
 
 def run_tests(sabotage: Sabotage, *, unchanged: bool) -> Run:
@@ -69,8 +69,8 @@ def run_tests(sabotage: Sabotage, *, unchanged: bool) -> Run:
             output, _ = process.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return Run(True, f"FAILED {sabotage.file}::stopped after {TIMEOUT} s", time.monotonic() - began)
+            output, _ = process.communicate()
+            raise NotRun(f"{output}Stopped after {TIMEOUT} s.") from None
     if process.returncode not in (0, TEST_FAILED):
         raise NotRun(output)
     return Run(process.returncode == TEST_FAILED, output, time.monotonic() - began)
@@ -81,7 +81,7 @@ def attempt(sabotage: Sabotage, *, verbose: bool, unchanged: bool) -> bool:
     try:
         run = run_tests(sabotage, unchanged=unchanged)
     except NotRun as problem:
-        print(f"ERROR {sabotage.name}: no test was run.\n{problem}", flush=True)
+        print(f"ERROR {sabotage.name}: the tests have no result.\n{problem}", flush=True)
         return False
     if verbose:
         print(run.output)

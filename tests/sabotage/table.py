@@ -99,7 +99,7 @@ def no_full_sync() -> None:
     replace_in(SqliteDatabase, SqliteDatabase._open, open_without_sync)
 
 
-@seen_by("test_killed.py")
+@seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def call_before_intent() -> None:
     """A run that is killed after the portal call does not know that it made one."""
     from provisioner.ledger.journal import Journal
@@ -119,7 +119,7 @@ def call_before_intent() -> None:
     replace_in(Journal, Journal.settle, settle_both)
 
 
-@seen_by("test_killed.py")
+@seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def letters_settled_apart() -> None:
     """A run that is killed between the two commits has settled a step and lost the letter it earned."""
     from provisioner.ledger import outbox
@@ -394,7 +394,7 @@ def any_certificate() -> None:
     replace_in(transport, transport._tls_context, unverified)
 
 
-@seen_by("test_templates.py")
+@seen_by("test_templates.py", "test_a_payload_is_refused_with_a_sentence")
 def sandbox_off() -> None:
     """A template of a letter reaches inside values, and a name becomes markup."""
     from provisioner.mail.template_sandbox import Sandbox
