@@ -111,13 +111,13 @@ class _View(ApplyView):
     @override
     @contextmanager
     def applying(self, total: int) -> Iterator[Callable[[Outcome], None]]:
-        with progress(self.console, "Applying", total) as shown:
+        with progress(self.console, "Applying", total) as show:
             done = 0
 
             def on_outcome(outcome: Outcome) -> None:
                 nonlocal done
                 done += 1
-                shown.advance(_line(outcome, done, total), good=outcome.done)
+                show(_line(outcome, done, total))
 
             yield on_outcome
 

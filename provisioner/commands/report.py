@@ -49,18 +49,17 @@ def _line_reader(root: Path) -> Callable[[str, int], str | None]:
 def letter_progress(console: Console, total: int) -> Iterator[Callable[[Delivery, str], None]]:
     """Show the letters of a run; the callback takes each delivery and its recipient."""
     sent = 0
-    with progress(console, "Sending", total) as shown:
+    with progress(console, "Sending", total) as show:
 
         def on_letter(delivery: Delivery, address: str) -> None:
             nonlocal sent
             recipient = printable(address)
             if delivery.state is DeliveryState.SENT and delivery.detail:
-                shown.advance(f"welcome e-mail to {recipient}: {delivery.detail}")
+                show(f"welcome e-mail to {recipient}: {delivery.detail}")
             elif delivery.state is DeliveryState.SENT:
                 sent += 1
-                shown.advance(f"[{sent}/{total}] welcome e-mail to {recipient}: sent")
+                show(f"[{sent}/{total}] welcome e-mail to {recipient}: sent")
             else:
-                line = f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})"
-                shown.advance(line, good=False)
+                show(f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})")
 
         yield on_letter
