@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
-
-from typing_extensions import override
 
 from provisioner.commands.plan import show_text, warn_if_unguarded
 from provisioner.commands.report import letter_progress
-from provisioner.diagnostics import count_of
 from provisioner.errors import Blocked, Cancelled, Partial, UsageError
-from provisioner.mail.delivery import Delivery
 from provisioner.model import Clock, NoticeKind
-from provisioner.operations.apply import ApplyReport, ApplyView, Outcome, apply_plan
+from provisioner.operations.apply import ApplyReport, Outcome, apply_plan
 from provisioner.operations.open import PARALLELISM, utc_now
 from provisioner.operations.pipeline import plan_workspace, select_addresses
 from provisioner.operations.saved_plan import load_saved_plan
@@ -63,8 +59,11 @@ def apply(
     report = apply_plan(
         workspace,
         planned.plan,
-        _View(console),
         command="apply" if planfile is None else f"apply {planfile}",
+        say=console.say,
+        interruptible=partial(interruptible, console),
+        step_progress=partial(_step_progress, console),
+        letter_progress=partial(letter_progress, console),
         lock_timeout=lock_timeout,
         parallelism=parallelism,
         clock=clock,
@@ -90,44 +89,11 @@ def _ask(console: Console, may_ask: bool) -> None:
         raise Cancelled("Cancelled; nothing was written.")
 
 
-@dataclass(frozen=True, slots=True)
-class _View(ApplyView):
-    """The run on a console: a line a step and a letter, or a count on a terminal."""
-
-    console: Console
-
-    @override
-    def waiting(self, sentence: str) -> None:
-        self.console.say(sentence)
-
-    @override
-    def interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
-        return interruptible(self.console)
-
-    @override
-    def recovered(self, steps: int) -> None:
-        self.console.say(f"{count_of(steps, 'step')} of an interrupted run had reached the portal; settled.")
-
-    @override
-    @contextmanager
-    def applying(self, total: int) -> Iterator[Callable[[Outcome], None]]:
-        with progress(self.console, "Applying", total) as show:
-            done = 0
-
-            def on_outcome(outcome: Outcome) -> None:
-                nonlocal done
-                done += 1
-                show(_line(outcome, done, total))
-
-            yield on_outcome
-
-    @override
-    def sending(self, total: int) -> AbstractContextManager[Callable[[Delivery, str], None]]:
-        return letter_progress(self.console, total)
-
-    @override
-    def aborted(self, report: ApplyReport) -> None:
-        self.console.say(f"Stopped after {count_of(report.done, 'step')}.")
+@contextmanager
+def _step_progress(console: Console, total: int) -> Iterator[Callable[[Outcome], None]]:
+    with progress(console, "Applying", total) as show:
+        numbers = count(1)
+        yield lambda outcome: show(_line(outcome, next(numbers), total))
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Protocol
 
 from provisioner.diagnostics import count_of
 from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox_state import OutboxState
-from provisioner.mail.delivery import Delivery
 from provisioner.model import (
     Address,
     Clock,
@@ -29,7 +27,7 @@ from provisioner.model import (
 )
 from provisioner.operations.deliver import (
     DeliveryReport,
-    SenderProfile,
+    LetterProgress,
     check_templates,
     deliver,
     load_sender,
@@ -43,7 +41,7 @@ from provisioner.operations.precondition import (
     unconverged_changes,
     verify_precondition,
 )
-from provisioner.operations.session import Session, writing_session
+from provisioner.operations.session import writing_session
 from provisioner.planning.codec import canonical, writer
 from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
 from provisioner.planning.planfile import digest
@@ -111,102 +109,81 @@ class ApplyReport:
         return ", ".join(words)
 
 
-class ApplyView(Protocol):
-    """What a run shows while it works."""
-
-    def waiting(self, sentence: str) -> None:
-        """Another run holds the ledger or the portal."""
-        ...
-
-    def interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
-        """Entered once the ledger is locked; its function says whether the user asked to stop."""
-        ...
-
-    def recovered(self, steps: int) -> None:
-        """So many steps of an interrupted run had reached the portal."""
-        ...
-
-    def applying(self, total: int) -> AbstractContextManager[Callable[[Outcome], None]]:
-        """Entered before the first of ``total`` steps; its callback takes each outcome."""
-        ...
-
-    def sending(self, total: int) -> AbstractContextManager[Callable[[Delivery, str], None]]:
-        """Entered before the first of ``total`` letters; its callback takes a delivery and its recipient."""
-        ...
-
-    def aborted(self, report: ApplyReport) -> None:
-        """An error ends the run after the steps of this report."""
-        ...
+StepProgress = Callable[[int], AbstractContextManager[Callable[[Outcome], None]]]
+"""Entered before the first step with the number of steps; its callback takes each outcome."""
 
 
 def apply_plan(
     workspace: Workspace,
     plan: Plan,
-    view: ApplyView,
     *,
     command: str,
+    say: Callable[[str], None],
+    interruptible: Callable[[], AbstractContextManager[Callable[[], bool]]],
+    step_progress: StepProgress,
+    letter_progress: LetterProgress,
     lock_timeout: float,
     parallelism: int,
     clock: Clock,
 ) -> ApplyReport:
     """Apply the plan and send its letters, as the only run at the ledger and the portal.
 
-    ``command`` names the run in the ledger. Raises :class:`MailError` for a broken template and
-    :class:`StalePlan` before the first write.
+    ``command`` names the run in the ledger; ``say`` takes a sentence for the user. Raises
+    :class:`MailError` for a broken template and :class:`StalePlan` before the first write.
     """
+    report = ApplyReport()
     with load_sender(workspace) as sender:
         check_templates(preview_letters(plan, clock()), sender)
         with writing_session(
             workspace,
             command,
-            on_wait=view.waiting,
-            interruptible=view.interruptible,
+            on_wait=say,
+            interruptible=interruptible,
             lock_timeout=lock_timeout,
             clock=clock,
             parallelism=parallelism,
         ) as session:
-            report = _run(workspace, plan, sender, session, view, command)
+            ledger, portal, stop = session.ledger, session.portal, session.stop
+            snapshot = _read_settled(portal, ledger, say)
+            parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+            report.letters.trouble += parked
+            start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
+            with _recorded_run(ledger, command, plan, report, say):
+                record_adoptions(plan, ledger)
+                with step_progress(len(plan.steps)) as on_outcome:
+                    for outcome in apply_steps(plan, start, portal, ledger, stop):
+                        report.outcomes.append(outcome)
+                        on_outcome(outcome)
+                report.stopped = stop()
+                if not report.stopped:
+                    unconverged = unconverged_changes(plan, portal.snapshot())
+                    report.differing = [str(change.address) for change in unconverged]
+                    owed = ledger.outbox.letters(OutboxState.OWED)
+                    report.letters = deliver(workspace, ledger, portal, sender, owed, letter_progress, stop)
+                    report.letters.trouble[:0] = parked
+                    report.stopped = stop()
     report.stopped = session.stop()
     return report
 
 
-def _run(
-    workspace: Workspace, plan: Plan, sender: SenderProfile, session: Session, view: ApplyView, command: str
-) -> ApplyReport:
-    ledger, portal, stop = session.ledger, session.portal, session.stop
-    report = ApplyReport()
-    snapshot = _read_settled(portal, ledger, view)
-    parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
-    report.letters.trouble += parked
-    start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
+@contextmanager
+def _recorded_run(
+    ledger: Ledger, command: str, plan: Plan, report: ApplyReport, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Record the beginning of the run in the ledger, and its end, also after an error."""
     ledger.journal.begin(command, digest(plan))
     try:
-        record_adoptions(plan, ledger)
-        with view.applying(len(plan.steps)) as on_outcome:
-            for outcome in apply_steps(plan, start, portal, ledger, stop):
-                report.outcomes.append(outcome)
-                on_outcome(outcome)
-        report.stopped = stop()
-        if not report.stopped:
-            report.differing = [
-                str(change.address) for change in unconverged_changes(plan, portal.snapshot())
-            ]
-            report.letters = deliver(
-                workspace, ledger, portal, sender, ledger.outbox.letters(OutboxState.OWED), view.sending, stop
-            )
-            report.letters.trouble[:0] = parked
-            report.stopped = stop()
+        yield
     except ProvisionerError as problem:
-        view.aborted(report)
+        say(f"Stopped after {count_of(report.done, 'step')}.")
         # a ledger that cannot be written either would hide the error that ends the run
         with suppress(ProvisionerError):
             ledger.journal.end(f"{report.in_words()}; {problem.sentence}")
         raise
     ledger.journal.end(report.in_words())
-    return report
 
 
-def _read_settled(portal: Portal, ledger: Ledger, view: ApplyView) -> Snapshot:
+def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) -> Snapshot:
     """The portal's snapshot, once the steps of an interrupted run are settled."""
     snapshot = portal.snapshot()
     ledger.bind_portal(snapshot.portal)
@@ -214,7 +191,7 @@ def _read_settled(portal: Portal, ledger: Ledger, view: ApplyView) -> Snapshot:
         return snapshot
     recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
-        view.recovered(recovered)
+        say(f"{count_of(recovered, 'step')} of an interrupted run had reached the portal; settled.")
     # a driver may finish or undo an interrupted step when its receipt is asked for
     return portal.snapshot()
 

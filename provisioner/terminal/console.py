@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
@@ -91,39 +91,32 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
     return max(40, min(get_terminal_size().columns, 200))
 
 
-class Interruption:
-    """True once the user pressed Ctrl-C: the current batch is finished first. A second one ends at once."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-
-    def __call__(self) -> bool:
-        """Whether to stop before the next step."""
-        return self.wanted
-
-
 @contextmanager
-def interruptible(console: Console) -> Iterator[Interruption]:
-    """Within this block Ctrl-C and SIGTERM set the interruption instead of raising."""
+def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
+    """Yields a function that is True once the user pressed Ctrl-C or SIGTERM arrived.
+
+    Within this block only the second of them raises.
+    """
     import signal
     import threading
 
-    interruption = Interruption()
+    wanted = False
     if threading.current_thread() is not threading.main_thread():
-        yield interruption
+        yield lambda: wanted
         return
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if interruption.wanted:
+        nonlocal wanted
+        if wanted:
             signal.default_int_handler(number, frame)
-        interruption.wanted = True
+        wanted = True
         # straight to the descriptor: the signal may interrupt a write of the stream
         with suppress(OSError, ValueError):
             os.write(console.stderr.fileno(), b"\nStopping after the step in hand ...\n")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield interruption
+        yield lambda: wanted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
