@@ -1,24 +1,72 @@
-"""``provisioner export``: the portal as it is, as a workspace."""
+"""``provisioner export``: the portal as it is, written as a workspace."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from provisioner.diagnostics import count_of
+from provisioner.errors import UsageError
+from provisioner.manifest.export import export_workspace
 from provisioner.model import Clock
-from provisioner.operations.export import export_portal
-from provisioner.operations.open import utc_now
+from provisioner.operations.open import read_snapshot, utc_now
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
-from provisioner.workspace.settings import load_workspace
+from provisioner.workspace.files import is_taken, make_folder, write_private
+from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 
 def export(folder: Path, destination: Path, console: Console, *, clock: Clock = utc_now) -> int:
-    """Write the portal into ``destination``, as a workspace whose plan is empty."""
-    state, files = export_portal(load_workspace(folder), destination, clock)
+    """Write the portal into ``destination``, as a workspace whose plan is empty.
+
+    Raises :class:`UsageError` unless the folder is empty or missing.
+    """
+    workspace = load_workspace(folder)
+    if is_taken(destination):
+        raise UsageError(f"{destination} is not an empty folder.", "Name a folder that does not exist yet.")
+    snapshot = read_snapshot(workspace, clock)
+    files = export_workspace(
+        snapshot.state,
+        snapshot.terms,
+        firm_name=workspace.firm.name,
+        language=workspace.firm.language,
+        portal_url=_absolute_url(workspace),
+        operator=str(workspace.portal.operator),
+        public_url=workspace.portal.public_url,
+        access=_access(workspace),
+        mail_from=workspace.mail.sender,
+    )
+    for name, text in sorted(files.items()):
+        path = destination / name
+        make_folder(path.parent)
+        write_private(path, text.encode())
     where = printable(str(destination))
     console.answer(
-        f"{count_of(len(files), 'file')} with {count_of(len(state.users), 'user')} "
+        f"{count_of(len(files), 'file')} with {count_of(len(snapshot.state.users), 'user')} "
         f"written to {where}. To compare: provisioner -C {where} plan"
     )
     return 0
+
+
+def _absolute_url(workspace: Workspace) -> str:
+    """The url of the portal, valid from any folder."""
+    url = workspace.portal.url
+    return f"sqlite:///{path_of(url, workspace.root).resolve()}" if url.startswith("sqlite:") else url
+
+
+def _access(workspace: Workspace) -> dict[str, str | Mapping[str, str]]:
+    """The portal's settings besides its url, with absolute files."""
+    portal = workspace.portal
+
+    def absolute(file: str) -> str:
+        return str((workspace.root / file).resolve()) if file else ""
+
+    return {
+        "client_id": portal.client_id,
+        "secret_env": portal.secret_env,
+        "secret_file": absolute(portal.secret_file),
+        "ca_file": absolute(portal.ca_file),
+        "proxy": portal.proxy,
+        "paths": portal.paths,
+        "scim": portal.scim,
+    }

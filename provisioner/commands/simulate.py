@@ -1,23 +1,38 @@
-"""``provisioner simulate``: an embedded portal, changed as its other writers change it."""
+"""``provisioner simulate``: the other writers of an embedded portal: staff, client administrators, users.
+
+They let a demonstration or a test change a portal as other people do. None of them is a way to provision.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Partial, PortalError, UsageError
 from provisioner.manifest.fields import InvalidField, phone
-from provisioner.model import Clock
-from provisioner.operations import simulate
-from provisioner.operations.open import utc_now
-from provisioner.portal import Receipt, Verdict
+from provisioner.model import Clock, Status, User, email_key
+from provisioner.operations.open import open_portal_for, utc_now
+from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
+from provisioner.portal import DONE, Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
+STAFF_STEPS: dict[str, Callable[[str], Step]] = {
+    "close": CloseUser,
+    "reopen": ReopenUser,
+    "validate": ValidateUser,
+}
+
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """The staff closes, reopens or validates a user by hand."""
-    receipt = simulate.staff_acts(load_workspace(folder), verb, email, clock)
+    """The staff closes, reopens or validates a user by hand; ``verb`` is a key of :data:`STAFF_STEPS`."""
+    with _embedded_portal(folder, clock) as portal:
+        user = _user(portal, email)
+        step = STAFF_STEPS[verb](email_key(email))
+        (receipt,) = portal.execute([Call("", step, user.id, user.version)])
     return _conclude(receipt, f"{verb}: {email}", console)
 
 
@@ -31,10 +46,22 @@ def client_creates(
     *,
     clock: Clock = utc_now,
 ) -> int:
-    """A client administrator creates a user, who then awaits validation (R11)."""
-    receipt = simulate.client_creates(
-        load_workspace(folder), administrator, email, first_name, last_name, clock
-    )
+    """A client administrator creates a user like themselves, who then awaits validation (R11)."""
+    with _embedded_portal(folder, clock) as portal:
+        creator = _user(portal, administrator)
+        profile = User(
+            email=email,
+            first_name=first_name,
+            last_name=last_name,
+            phone=None,
+            type=creator.type,
+            billed=creator.billed,
+            companies=creator.companies,
+            production=creator.production,
+            apps=frozenset(),
+            status=Status.TO_VALIDATE,
+        )
+        receipt = portal.client_creates_user(creator.id, profile)
     return _conclude(receipt, f"{email}, created by {administrator}, awaits validation", console)
 
 
@@ -47,31 +74,54 @@ def user_changes(
     new_phone: str | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """A user changes their own e-mail or phone (*Mon compte*)."""
+    """A user changes their own e-mail or phone (*Mon compte*); None leaves a field, "" empties the phone."""
     try:
         number = phone(new_phone) if new_phone else new_phone
     except InvalidField as refused:
         raise UsageError(f"{new_phone} is no phone number: {refused.reason}.", refused.remedy) from refused
-    receipt = simulate.user_changes(load_workspace(folder), email, new_email, number, clock)
+    with _embedded_portal(folder, clock) as portal:
+        receipt = portal.user_changes_profile(_user(portal, email).id, email=new_email, phone=number)
     return _conclude(receipt, f"{email} changed their own profile", console)
 
 
 def requests_app(folder: Path, email: str, app: str, console: Console, *, clock: Clock = utc_now) -> int:
     """A user asks for an application in the Store (R10)."""
-    receipt = simulate.requests_app(load_workspace(folder), email, app, clock)
+    with _embedded_portal(folder, clock) as portal:
+        receipt = portal.client_requests_app(_user(portal, email).id, app)
     return _conclude(receipt, f"{email} asks for {app}", console)
 
 
 def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_now) -> int:
     """The reader of a welcome e-mail follows its link."""
-    if not simulate.activate(load_workspace(folder), link, clock):
+    with _embedded_portal(folder, clock) as portal:
+        activated = portal.consume(link)
+    if not activated:
         raise UsageError("This link is used, expired, replaced by a newer one, or not of this portal.")
     console.answer("Activated.")
     return 0
 
 
+@contextmanager
+def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
+    """The workspace's portal. Raises :class:`UsageError` if it is not embedded."""
+    with closing(open_portal_for(load_workspace(folder), writing=True, clock=clock)) as portal:
+        if not isinstance(portal, SqlPortal):
+            raise UsageError(
+                "simulate works on an embedded portal alone.",
+                "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
+            )
+        yield portal
+
+
+def _user(portal: Portal, email: str) -> User:
+    user = portal.snapshot().state.users.get(email_key(email))
+    if user is None:
+        raise PortalError(f"Nobody has the e-mail {email} on this portal.", "provisioner portal users")
+    return user
+
+
 def _conclude(receipt: Receipt, action: str, console: Console) -> int:
-    if receipt.verdict in (Verdict.APPLIED, Verdict.ALREADY):
+    if receipt.verdict in DONE:
         console.answer(f"Done: {printable(action)}.")
         return 0
     console.say(f"Refused: {printable(receipt.problem)}")

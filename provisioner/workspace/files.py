@@ -14,6 +14,7 @@ from typing import Literal
 from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.errors import WorkspaceError
+from provisioner.spelling import did_you_mean
 
 WORKSPACE_FILE = "provisioner.yaml"
 SUFFIXES = (".yaml", ".yml")
@@ -312,10 +313,7 @@ def _similar(path: str) -> str:
     """A hint with the most similar name in the folder; empty if there is none."""
     folder, name = os.path.split(path)
     with suppress(OSError):
-        from difflib import get_close_matches
-
-        if close := get_close_matches(name, sorted(os.listdir(folder)), n=1):
-            return f' Did you mean "{close[0]}"?'
+        return did_you_mean(name, os.listdir(folder))
     return ""
 
 

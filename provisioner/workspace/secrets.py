@@ -19,15 +19,11 @@ def secret_of(
     Raises ``error`` for a named secret that is missing or empty.
     """
     if variable:
-        if variable not in os.environ:
-            raise error(
-                f"The environment variable {variable}, which holds {what}, is not set.",
-                f"Set it, for example: export {variable}=…",
-            )
-        secret = os.environ[variable].strip()
+        secret = os.environ.get(variable, "").strip()
         if not secret:
+            state = "empty" if variable in os.environ else "not set"
             raise error(
-                f"The environment variable {variable}, which holds {what}, is empty.",
+                f"The environment variable {variable}, which holds {what}, is {state}.",
                 f"Set it, for example: export {variable}=…",
             )
         return secret
