@@ -30,6 +30,7 @@ from provisioner.commands.options import (
     Number,
     TerraformOption,
     WholeNumber,
+    number_option,
 )
 from provisioner.terminal.streams import install_resilient_streams
 
@@ -163,13 +164,12 @@ cli.declare(
     TerraformOption(["--auto-approve"], is_flag=True, help="Do not ask."),
     TerraformOption(["--input", "may_ask"], type=bool, default=True, help="--input=false: never ask."),
     LOCK_TIMEOUT,
-    TerraformOption(
-        ["--parallelism"],
-        default=10,
-        show_default=True,
-        type=WholeNumber(1, 100),
-        metavar="N",
-        help="Steps under way at once, on a portal that is reached over the network.",
+    number_option(
+        "--parallelism",
+        10,
+        WholeNumber(1, 100),
+        "Steps under way at once, on a portal that is reached over the network.",
+        TerraformOption,
     ),
 )
 cli.declare(
@@ -183,7 +183,7 @@ cli.declare(
     "history:history",
     "Who applied what and when; or each step of one RUN.",
     Argument(["run"], required=False, type=COUNT, metavar="[RUN]"),
-    Option(["--most"], default=20, type=COUNT, metavar="N", show_default=True, help="How many runs."),
+    number_option("--most", 20, COUNT, "How many runs."),
     AS_JSON,
 )
 cli.declare("lock", "history:lock", "Who holds the lock of the ledger, since when and until when.", AS_JSON)
@@ -288,42 +288,14 @@ cli.declare(
         metavar="ADDRESS",
         help="The address to listen at.",
     ),
-    Option(
-        ["--port"],
-        default=8080,
-        show_default=True,
-        type=WholeNumber(0, 65535),
-        metavar="N",
-        help="0: any that is free.",
-    ),
+    number_option("--port", 8080, WholeNumber(0, 65535), "0: any that is free."),
     Option(["--certificate"], type=FILE, metavar="FILE", help="Speak TLS, with this PEM file."),
     Option(["--key"], type=FILE, metavar="FILE", help="The certificate's key."),
     Option(["--behind-proxy"], is_flag=True, help="A proxy before it speaks TLS and says who asks."),
     Option(["--public-url"], metavar="URL", help="What activation links begin with."),
-    Option(
-        ["--rate"],
-        default=2000,
-        show_default=True,
-        type=Number(min=0.1),
-        metavar="N",
-        help="Requests a second from one client.",
-    ),
-    Option(
-        ["--failed-logins"],
-        default=30,
-        show_default=True,
-        type=Number(min=1),
-        metavar="N",
-        help="Failed log-ins a minute from one address.",
-    ),
-    Option(
-        ["--token-seconds"],
-        default=900,
-        show_default=True,
-        type=WholeNumber(1, 86400),
-        metavar="N",
-        help="How long an access token lasts.",
-    ),
+    number_option("--rate", 2000, Number(min=0.1), "Requests a second from one client."),
+    number_option("--failed-logins", 30, Number(min=1), "Failed log-ins a minute from one address."),
+    number_option("--token-seconds", 900, WholeNumber(1, 86400), "How long an access token lasts."),
 )
 
 api_client = Group("api-client", help="Who may log in to the served portal: add, list, disable.")

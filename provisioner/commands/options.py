@@ -164,6 +164,15 @@ LOCK_TIMEOUT = TerraformOption(
     metavar="SECONDS",
     help="Wait this long for another run to end.",
 )
+
+
+def number_option(
+    name: str, default: int, kind: click.ParamType[Any], help: str, cls: type[click.Option] = click.Option
+) -> click.Option:
+    """An option that takes a number and shows its default."""
+    return cls([name], default=default, show_default=True, type=kind, metavar="N", help=help)
+
+
 DATABASE_URL = click.Option(
     ["--url"], metavar="URL", help="The portal's database; that of the workspace here, without one."
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 from provisioner.embedded.server.access_log import AccessLog
 from provisioner.model import Clock
 from provisioner.operations.open import utc_now
-from provisioner.operations.serve import Allowed, Listening, serve_portal
+from provisioner.operations.serve import Listening, serve_portal
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.terminal.streams import forget_failure
@@ -44,7 +44,9 @@ def serve(
         folder,
         url=url,
         listening=Listening(host, port, certificate, key, behind_proxy),
-        allowed=Allowed(rate, token_seconds, failed_logins),
+        rate=rate,
+        failed_logins=failed_logins,
+        token_seconds=token_seconds,
         public_url=public_url,
         clock=clock,
         open_log=partial(AccessLog, console.stdout, partial(forget_failure, console.stdout)),

@@ -29,26 +29,15 @@ BACKLOG = 2_048
 class Listening:
     """The address of the service and its certificate."""
 
-    host: str = "127.0.0.1"
-    port: int = 8080
+    host: str
+    port: int
     """0 takes any free port."""
-    certificate: Path | None = None
+    certificate: Path | None
     """A PEM file with its chain; None for plain HTTP."""
-    key: Path | None = None
+    key: Path | None
     """A PEM file; None if the key is in the certificate's file."""
-    behind_proxy: bool = False
+    behind_proxy: bool
     """A proxy in front of the service terminates TLS and forwards the client's address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Allowed:
-    """The limits of one client."""
-
-    rate: float = 2_000
-    """Requests a second."""
-    token_seconds: int = 900
-    failed_logins: float = 30
-    """Per minute, from one address."""
 
 
 def serve_portal(
@@ -56,7 +45,9 @@ def serve_portal(
     *,
     url: str | None,
     listening: Listening,
-    allowed: Allowed,
+    rate: float,
+    failed_logins: float,
+    token_seconds: int,
     public_url: str | None,
     clock: Clock,
     open_log: Callable[[], AccessLog],
@@ -82,9 +73,9 @@ def serve_portal(
 
     access = served_access(folder, url, clock=clock, public_url=public_url)
     limits = ServerLimits(
-        rate=allowed.rate,
-        failed_logins=allowed.failed_logins,
-        token_seconds=allowed.token_seconds,
+        rate=rate,
+        failed_logins=failed_logins,
+        token_seconds=token_seconds,
         behind_proxy=listening.behind_proxy,
     )
     with closing(open_served(access)) as portal:

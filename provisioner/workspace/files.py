@@ -19,7 +19,6 @@ from provisioner.spelling import did_you_mean
 WORKSPACE_FILE = "provisioner.yaml"
 SUFFIXES = (".yaml", ".yml")
 
-_CHUNK = 64 * 1024
 _READING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _PLAIN_FILE = "Put a plain file in its place."
 _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
@@ -51,10 +50,10 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
         # non-blocking: opening a named pipe would wait for its writer
         descriptor = os.open(path, _READING)
         try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
-            return _read(descriptor, status.st_size + 1, limit + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(limit + 1)
         finally:
             os.close(descriptor)
     except OSError as problem:
@@ -86,14 +85,6 @@ def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[s
         except UnicodeDecodeError as problem:
             raise WorkspaceError(f"{path} is not UTF-8 text.", "Save it as UTF-8.") from problem
     return texts
-
-
-def _read(descriptor: int, expected: int, most: int) -> bytes:
-    """Up to ``most`` bytes; ``expected`` is the size that the system reports."""
-    content = os.read(descriptor, min(expected, most))
-    while len(content) < most and (more := os.read(descriptor, min(most - len(content), _CHUNK))):
-        content += more
-    return content
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -251,17 +242,14 @@ class _Search:
         real = os.path.join(real, "")
         for child in visible:
             own = child.name
+            is_manifest = own.lower().endswith(SUFFIXES)
             try:
-                if child.is_symlink():
-                    if own.lower().endswith(SUFFIXES) or child.is_dir():
-                        self._visit(prefix + own, depth + 1)
-                elif child.is_dir():
+                if child.is_dir(follow_symlinks=False):
                     self._visit_folder(prefix + own, real + own, depth + 1)
-                elif own.lower().endswith(SUFFIXES):
-                    if child.is_file():
-                        self._add(prefix + own, real + own)
-                    else:
-                        self._visit(prefix + own, depth + 1)
+                elif is_manifest and child.is_file(follow_symlinks=False):
+                    self._add(prefix + own, real + own)
+                elif is_manifest or (child.is_symlink() and child.is_dir()):
+                    self._visit(prefix + own, depth + 1)
             except OSError as problem:
                 self._unreadable(prefix + own, problem)
 
