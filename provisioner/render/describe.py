@@ -50,11 +50,6 @@ SEES_ALL = "sees every document, bank and payroll included"
 TRIO = "Compta, Fiscalité, Paie"
 PRODUCTIONS = {Production.FULL: "full", Production.CONSULTATION: "consultation, which is read only"}
 BILLED = {BillingMode.CLIENT: "the client is billed", BillingMode.FIRM: "the firm is billed"}
-STATUSES = {
-    Status.TO_VALIDATE: "only once somebody validates the account",
-    Status.ACTIVE: "possible",
-    Status.CLOSED: "not possible, the account is closed",
-}
 LOGINS = {
     (None, Status.ACTIVE): ("+", "possible at once"),
     (None, Status.TO_VALIDATE): ("+", "only once somebody validates the account"),
@@ -76,26 +71,15 @@ Names = Mapping[str, str]
 """Company names by dossier number."""
 
 
-class Heading(NamedTuple):
-    """The first line of a change; ``subject`` is empty for a change of the company itself."""
-
-    symbol: str
-    words: str
-    subject: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.words}: {self.subject}" if self.subject else self.words
-
-
-class FieldChange(NamedTuple):
-    """One attribute of a change: ``+`` gained, ``~`` changed, ``-`` lost."""
+class DescriptionLine(NamedTuple):
+    """One line of a change: its heading, or one attribute: ``+`` gained, ``~`` changed, ``-`` lost."""
 
     symbol: str
     label: str
-    value: str
+    value: str = ""
 
     def __str__(self) -> str:
-        return f"{self.label}: {self.value}"
+        return f"{self.label}: {self.value}" if self.value else self.label
 
 
 def format_day(day: date) -> str:
@@ -145,21 +129,21 @@ def format_siren(siren: str | None) -> str:
     return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
 
 
-def format_origin(change: Change) -> FieldChange | None:
+def format_origin(change: Change) -> DescriptionLine | None:
     """The reason of the change and the line of the manifest that declares it."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
-        return FieldChange("", "why", f"{reason} ({place})" if place else reason)
-    return FieldChange("", "declared in", place) if place else None
+        return DescriptionLine("", "why", f"{reason} ({place})" if place else reason)
+    return DescriptionLine("", "declared in", place) if place else None
 
 
-def heading_of(change: Change) -> Heading:
+def heading_of(change: Change) -> DescriptionLine:
     """The first line of a change: what happens, and to which user or company."""
     symbol = change.action.symbol
     if isinstance(change.after, Company):
-        return Heading(symbol, "New company" if change.before is None else "Company changes")
-    return Heading(symbol, _user_words(change, change.after), format_person(change.after))
+        return DescriptionLine(symbol, "New company" if change.before is None else "Company changes")
+    return DescriptionLine(symbol, _user_words(change, change.after), format_person(change.after))
 
 
 def _user_words(change: Change, after: User) -> str:
@@ -180,7 +164,9 @@ def _user_words(change: Change, after: User) -> str:
     assert_never(change.action)
 
 
-def field_changes(change: Change, names: Names, letter: PlannedLetter | None = None) -> Iterator[FieldChange]:
+def field_changes(
+    change: Change, names: Names, letter: PlannedLetter | None = None
+) -> Iterator[DescriptionLine]:
     """One entry for each attribute that is given, changed or taken away."""
     before, after = change.before, change.after
     if isinstance(after, Company):
@@ -193,17 +179,17 @@ def field_changes(change: Change, names: Names, letter: PlannedLetter | None = N
         yield from _edits(was, after, names)
     yield from _login(was, after, names)
     if letter is not None:
-        yield FieldChange("+", "welcome e-mail", format_language(letter.language))
+        yield DescriptionLine("+", "welcome e-mail", format_language(letter.language))
     elif was is None and after.status is Status.ACTIVE:
-        yield FieldChange("+", "welcome e-mail", "none")
+        yield DescriptionLine("+", "welcome e-mail", "none")
 
 
-def _company_changes(before: Company | None, after: Company) -> Iterator[FieldChange]:
+def _company_changes(before: Company | None, after: Company) -> Iterator[DescriptionLine]:
     if before is None:
         # the heading right above has its name
         if after.siren:
-            yield FieldChange("+", "SIREN", format_siren(after.siren))
-        yield FieldChange("+", "billing", format_billing(after.billing))
+            yield DescriptionLine("+", "SIREN", format_siren(after.siren))
+        yield DescriptionLine("+", "billing", format_billing(after.billing))
         return
     yield from _changed("name", before.name, after.name)
     yield from _changed("SIREN", format_siren(before.siren), format_siren(after.siren))
@@ -214,39 +200,41 @@ def _company_changes(before: Company | None, after: Company) -> Iterator[FieldCh
         yield from _changed("offer", before.billing.offer, after.billing.offer)
 
 
-def _changed(label: str, before: str, after: str) -> Iterator[FieldChange]:
+def _changed(label: str, before: str, after: str) -> Iterator[DescriptionLine]:
     if before != after:
-        yield FieldChange("~", label, f"{before} {ARROW} {after}")
+        yield DescriptionLine("~", label, f"{before} {ARROW} {after}")
 
 
 def _format_type(user: User) -> str:
     return f"{TYPES[user.type]}, {SEES_ALL}" if user.is_administrator else TYPES[user.type]
 
 
-def _arrival(before: User | None, after: User, names: Names) -> Iterator[FieldChange]:
+def _arrival(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
     """Everything that a new or reopened account has; for a reopened one, differences show both values."""
     if before is not None:
         yield from _person(before, after)
     if before is None or before.type is after.type:
-        yield FieldChange("+", "type", _format_type(after))
+        yield DescriptionLine("+", "type", _format_type(after))
     else:
         yield from _changed("type", TYPES[before.type], _format_type(after))
     if before is not None:
         yield from _changed(
             "billed company", format_company(before.billed, names), format_company(after.billed, names)
         )
-    yield FieldChange("+", "companies", _companies_of(after, names))
+    yield DescriptionLine("+", "companies", _companies_of(after, names))
     if before is not None and before.companies - after.companies:
-        yield FieldChange("-", "no longer sees", format_companies(before.companies - after.companies, names))
+        yield DescriptionLine(
+            "-", "no longer sees", format_companies(before.companies - after.companies, names)
+        )
     if before is None or before.production is after.production:
-        yield FieldChange("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
+        yield DescriptionLine("+", "production", f"{PRODUCTIONS[after.production]} ({TRIO})")
     else:
         yield from _production(before, after)
-    yield FieldChange("+", "applications", _format_apps(after.apps))
+    yield DescriptionLine("+", "applications", _format_apps(after.apps))
     if before is not None and (lost := _apps(before) - _apps(after)):
-        yield FieldChange("-", "no longer uses", ", ".join(sorted(lost)))
+        yield DescriptionLine("-", "no longer uses", ", ".join(sorted(lost)))
     if before is None and after.phone:
-        yield FieldChange("+", "phone", format_phone(after.phone))
+        yield DescriptionLine("+", "phone", format_phone(after.phone))
 
 
 def _companies_of(user: User, names: Names) -> str:
@@ -278,7 +266,7 @@ def _on(day: date | None) -> str:
     return f" on {format_day(day)}" if day else ""
 
 
-def _edits(before: User, after: User, names: Names) -> Iterator[FieldChange]:
+def _edits(before: User, after: User, names: Names) -> Iterator[DescriptionLine]:
     yield from _person(before, after)
     if before.type is not after.type:
         yield from _changed("type", TYPES[before.type], _format_type(after))
@@ -286,19 +274,19 @@ def _edits(before: User, after: User, names: Names) -> Iterator[FieldChange]:
         "billed company", format_company(before.billed, names), format_company(after.billed, names)
     )
     if given := after.companies - before.companies:
-        yield FieldChange("+", _label("company given", len(given)), format_companies(given, names))
+        yield DescriptionLine("+", _label("company given", len(given)), format_companies(given, names))
     if withdrawn := before.companies - after.companies:
-        yield FieldChange(
+        yield DescriptionLine(
             "-", _label("company withdrawn", len(withdrawn)), format_companies(withdrawn, names)
         )
     yield from _production(before, after)
     yield from _app_edits(before, after)
 
 
-def _production(before: User, after: User) -> Iterator[FieldChange]:
+def _production(before: User, after: User) -> Iterator[DescriptionLine]:
     if before.production is not after.production:
         was, will = PRODUCTIONS[before.production], PRODUCTIONS[after.production]
-        yield FieldChange("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
+        yield DescriptionLine("~", "production", f"{was} {ARROW} {will} ({TRIO}, all at once)")
 
 
 def _label(words: str, number: int) -> str:
@@ -307,13 +295,13 @@ def _label(words: str, number: int) -> str:
     return f"{plural(number, noun, PLURALS[noun])} {rest}"
 
 
-def _person(before: User, after: User) -> Iterator[FieldChange]:
+def _person(before: User, after: User) -> Iterator[DescriptionLine]:
     yield from _changed("name", before.name, after.name)
     yield from _changed("e-mail, which is the log-in", before.email, after.email)
     yield from _changed("phone", format_phone(before.phone), format_phone(after.phone))
 
 
-def _app_edits(before: User, after: User) -> Iterator[FieldChange]:
+def _app_edits(before: User, after: User) -> Iterator[DescriptionLine]:
     """Applications grouped by what happens to them, one entry for each kind."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
@@ -322,7 +310,7 @@ def _app_edits(before: User, after: User) -> Iterator[FieldChange]:
         if was.get(app) != wanted.get(app):
             lines.setdefault(_becomes(was.get(app), wanted.get(app)), []).append(app)
     for (symbol, label), apps in sorted(lines.items(), key=lambda line: (line[0][0] != "+", line[0][1])):
-        yield FieldChange(symbol, _label(label, len(apps)), ", ".join(apps))
+        yield DescriptionLine(symbol, _label(label, len(apps)), ", ".join(apps))
 
 
 def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
@@ -340,17 +328,15 @@ def _becomes(was: Grant | None, wanted: Grant | None) -> tuple[str, str]:
     return "+", "application kept, which was to end"
 
 
-def _login(before: User | None, after: User, names: Names) -> Iterator[FieldChange]:
+def _login(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
     status = before.status if before else None
     if status is after.status:
         return
     if (status, after.status) in LOGINS:
         symbol, words = LOGINS[(status, after.status)]
-        yield FieldChange(symbol, "log-in", words)
-    elif status is not None:
-        yield from _changed("log-in", STATUSES[status], STATUSES[after.status])
+        yield DescriptionLine(symbol, "log-in", words)
     if before is not None and before.is_open and not after.is_open:
-        yield FieldChange("-", "no longer sees", format_companies(before.companies, names))
+        yield DescriptionLine("-", "no longer sees", format_companies(before.companies, names))
 
 
 def describe_step(step: Step) -> str:

@@ -243,8 +243,8 @@ def _summary(group: Group, names: Names) -> str:
 
 def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) -> str:
     title = heading_of(change)
-    subject = f": {escaped(title.subject)}" if title.subject else ""
-    lines = [f"- `{title.symbol}` **{title.words}**{subject}\n"]
+    subject = f": {escaped(title.value)}" if title.value else ""
+    lines = [f"- `{title.symbol}` **{title.label}**{subject}\n"]
     origin = format_origin(change)
     if origin:
         lines.append(f"  - {origin.label}: {escaped(origin.value)}\n")

@@ -6,7 +6,6 @@ Like ``describe``, it holds values from outside unchanged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
 
@@ -44,8 +43,7 @@ class Section(NamedTuple):
     entries: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """The changes of one company: the company itself, and the users billed to it afterwards."""
 
     number: str
@@ -107,7 +105,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
     people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
     administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
     widened = [
-        f"{format_person(user)}: {format_companies(c.new_companies, names)}{_as_administrator(user)}"
+        _access(user, c.new_companies, names)
         for c, user in people
         if c.new_companies and c.action is not Action.REOPEN
     ]
@@ -117,11 +115,7 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
         if isinstance(c.before, User)
         and (c.before.status, user.status) == (Status.TO_VALIDATE, Status.ACTIVE)
     ]
-    reopened = [
-        f"{format_person(user)}: {format_companies(user.companies, names)}{_as_administrator(user)}"
-        for c, user in people
-        if c.action is Action.REOPEN
-    ]
+    reopened = [_access(user, user.companies, names) for c, user in people if c.action is Action.REOPEN]
     closed = [
         f"{format_person(user)}: {format_companies(user.companies, names)}"
         for c, user in people
@@ -130,54 +124,54 @@ def risks(plan: Plan, names: Names) -> list[Risk]:
     stopping = _dated(_notices(plan, NoticeKind.BILLING_STOPS))
     interrupted = [notice.detail for notice in _notices(plan, NoticeKind.INTERRUPTED)]
     found = (
-        _risk(
+        (
             administrators,
             "new administrator",
             "new administrators",
             "An administrator sees every document of the company, bank and payroll included.",
         ),
-        _risk(
+        (
             widened,
             "person will see further companies",
             "people will see further companies",
             "They have an account already, and do not see these companies today.",
         ),
-        _risk(
+        (
             validated,
             "account is validated",
             "accounts are validated",
             "Whoever was waiting for validation can log in from now on.",
         ),
-        _risk(
+        (
             reopened,
             "closed account reopens",
             "closed accounts reopen",
             "The owner can log in again, and sees the documents of these companies.",
         ),
-        _risk(
+        (
             closed,
             "account closes",
             "accounts close",
             "The owner can no longer log in. Nothing is deleted, and the account can be reopened.",
         ),
-        _risk(
+        (
             stopping,
             "company stops being billed",
             "companies stop being billed",
             "The portal stops billing on the date given.",
         ),
-        _risk(
+        (
             interrupted,
             "step of an earlier run was interrupted",
             "steps of an earlier run were interrupted",
             "Whether it was done is found out before anything else is.",
         ),
     )
-    return [risk for risk in found if risk.entries]
-
-
-def _risk(entries: list[str], one: str, many: str, meaning: str) -> Risk:
-    return Risk(count_of(len(entries), one, many), meaning, tuple(entries))
+    return [
+        Risk(count_of(len(entries), one, many), meaning, tuple(entries))
+        for entries, one, many, meaning in found
+        if entries
+    ]
 
 
 def _administrator(change: Change, user: User, names: Names) -> str:
@@ -191,8 +185,9 @@ def _administrator(change: Change, user: User, names: Names) -> str:
     return f"{format_person(user)}{until_now}{pending}: {format_companies(user.companies, names)}"
 
 
-def _as_administrator(user: User) -> str:
-    return ", as administrator" if user.is_administrator else ""
+def _access(user: User, companies: Iterable[str], names: Names) -> str:
+    as_administrator = ", as administrator" if user.is_administrator else ""
+    return f"{format_person(user)}: {format_companies(companies, names)}{as_administrator}"
 
 
 def _notices(plan: Plan, kind: NoticeKind) -> Iterator[Notice]:
