@@ -1,18 +1,18 @@
-"""The exceptions, and the exit code each one ends the program with.
+"""The exceptions, and the exit code with which each one ends the program.
 
-ProvisionerError                 1   something went wrong; the sentence says what, the remedy says what to do
-├── UsageError                  64   the command line asks for something that makes no sense
-├── WorkspaceError               1   no provisioner.yaml here, or a file that cannot be read or written
-├── ManifestsInvalid             3   carries every diagnostic of the run
-├── Blocked                      4   a safety limit or a policy stands in the way
-├── StalePlan                    5   the portal or the manifests moved since the plan was made
-├── Locked                       6   another run holds the ledger or the portal
-│   └── LockLost                 6   another run has taken this one's place while it was working
-├── Partial                      7   applied in part, or a letter not sent
-├── Cancelled                    8   the person said no, or pressed Ctrl-C
-├── PortalError                  1   the portal cannot be opened, read or written
-├── LedgerError                  1   likewise for the ledger
-└── MailError                    1   likewise for letters: transport or templates
+ProvisionerError                 1
+├── UsageError                  64
+├── WorkspaceError               1
+├── ManifestsInvalid             3
+├── Blocked                      4
+├── StalePlan                    5
+├── Locked                       6
+│   └── LockLost                 6
+├── Partial                      7
+├── Cancelled                    8
+├── PortalError                  1
+├── LedgerError                  1
+└── MailError                    1
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ProvisionerError(Exception):
-    """A problem told to the person in one sentence, with the command or edit that mends it."""
+    """A problem: one sentence for the user, and the command or edit that resolves it."""
 
     exit_code = 1
 
@@ -37,7 +37,7 @@ class ProvisionerError(Exception):
 
 
 class UsageError(ProvisionerError):
-    """The command line asks for something that makes no sense."""
+    """The command line is wrong, or asks a question that cannot be answered without a terminal."""
 
     exit_code = 64
 
@@ -47,44 +47,44 @@ class WorkspaceError(ProvisionerError):
 
 
 class ManifestsInvalid(ProvisionerError):
-    """The manifests have errors; ``diagnostics`` holds all of them, in source order."""
+    """The manifests have errors; ``diagnostics`` holds all problems of the run, in source order."""
 
     exit_code = 3
 
 
 class Blocked(ProvisionerError):
-    """A safety limit, a policy or a rule of the portal stands in the way; nothing was written."""
+    """A safety limit, a policy or a portal rule forbids the plan; nothing was written."""
 
     exit_code = 4
 
 
 class StalePlan(ProvisionerError):
-    """The portal or the manifests are no longer what the plan was made from; nothing was written."""
+    """The portal or the manifests have changed since the plan was made; nothing was written."""
 
     exit_code = 5
 
 
 class Locked(ProvisionerError):
-    """Another run holds the ledger, or writes to the portal for a copy of it; nothing was written."""
+    """Another run holds the lock of the ledger or the lease of the portal; nothing was written."""
 
     exit_code = 6
 
 
 class LockLost(Locked):
-    """Another run has this one's place, on the ledger or on the portal: it must write nothing more.
+    """The run lost its lock or its lease, and must write nothing more.
 
-    Somebody took the lock away (``provisioner unlock``), or this run stood still for longer than its lease.
+    A user removed the lock (``provisioner unlock``), or it was suspended for longer than its lease.
     """
 
 
 class Partial(ProvisionerError):
-    """Some of the work is done and some is not; the output names each."""
+    """Steps or letters of the run are left; the output names each."""
 
     exit_code = 7
 
 
 class Cancelled(ProvisionerError):
-    """Stopped by the person, between two steps."""
+    """The user answered no, or stopped the run between two steps."""
 
     exit_code = 8
 
@@ -98,14 +98,14 @@ class LedgerError(ProvisionerError):
 
 
 class MailError(ProvisionerError):
-    """Letters cannot be rendered or handed over."""
+    """Letters cannot be rendered, or the mail transport cannot be used."""
 
 
 UPGRADE_HINT = "Take a newer version of it, from where this one came."
-"""The remedy where this program is older than a file it reads."""
+"""The remedy for a file that a newer version of the program has written."""
 
 
 def install_hint(extra: str) -> str:
-    """The remedy where a package of an extra of pyproject.toml is not installed."""
-    # not by name: on PyPI another program is called provisioner
+    """The remedy for a missing package that belongs to this extra of pyproject.toml."""
+    # the name does not work: on PyPI it belongs to another program
     return f"Where the program's source is: .venv/bin/pip install --editable '.[{extra}]'"
