@@ -41,7 +41,7 @@ def app_violations(key: str, user: User, terms: PortalTerms) -> Iterator[tuple[s
 
 
 def app_violation(owner: str, app: str, catalogue: Collection[str], address: str = "") -> Diagnostic:
-    """R3: the production trio is one field; no production application stands on its own. Otherwise A9."""
+    """The violation for an application that an account or a profile may not have: R3 if built in, else A9."""
     if is_production(app):
         return error(
             "R3",
@@ -65,7 +65,7 @@ def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, .
 
 
 def choice(what: str, words: Collection[str]) -> str:
-    """The remedy for a word that a list of the catalogue does not have."""
+    """The remedy for a name that the catalogue does not have in its list ``what``."""
     known = ", ".join(sorted(words))
     if not known:
         return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
@@ -86,7 +86,7 @@ def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
 
 
 def known_companies(key: str, user: User, companies: Collection[str]) -> Iterator[Diagnostic]:
-    """Folder access means access to companies that exist."""
+    """Users have access only to companies that exist."""
     for number in sorted({number for number in (*user.companies, user.billed) if number not in companies}):
         if number:
             yield error(
@@ -98,7 +98,7 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
 
 
 def firm_address(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """R1: the firm's staff have accounts of their own. R14: an address at its mail domains is no client's."""
+    """R1: an address of the firm's staff is taken. R14: an address at the firm's domains is refused."""
     own_key = email_key(user.email)
     if own_key in terms.staff:
         yield error(
@@ -147,7 +147,7 @@ class StateIndex:
 
     @property
     def state(self) -> State:
-        """A copy of the state as it stands."""
+        """A copy of the current state."""
         return State(dict(self.companies), dict(self.users))
 
     def get(self, address: Address) -> Resource | None:
@@ -214,7 +214,7 @@ class StateIndex:
         return self._holders_by_email
 
     def _email_taken(self, key: str, user: User) -> Iterator[Diagnostic]:
-        """R1: one account an e-mail in the whole portal, closed accounts included."""
+        """R1: an e-mail belongs to one account in the whole portal, closed accounts included."""
         others = sorted(self._holders().get(email_key(user.email), set()) - {key})
         if others:
             holder = self.users[others[0]]
@@ -242,7 +242,7 @@ class StateIndex:
 
 
 def administrator_standing(resource: Resource | None) -> tuple[str, bool] | None:
-    """The company for which an open user counts under R2, and whether as an administrator."""
+    """The billed company of an open user, and whether the user counts as its administrator (R2)."""
     if isinstance(resource, User) and resource.is_open:
         return resource.billed, resource.is_administrator
     return None

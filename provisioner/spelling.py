@@ -1,4 +1,4 @@
-"""Hints at the word or the dossier number that was meant."""
+"""Suggestions for misspelt words and dossier numbers."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def unaccented(text: str) -> str:
 
 
 def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """The same sentence for dossier numbers, if exactly one known number is one typing slip away.
+    """The same sentence for a dossier number, if exactly one known number differs by one typing mistake.
 
-    Looks up the few hundred slips instead of comparing every number: there may be a hundred thousand.
-    Neighbours in a series differ in one digit, so a slip with two possible numbers is no hint.
+    The function looks up the few hundred possible mistakes, because there may be a hundred thousand numbers.
+    Several matches give no suggestion: numbers of a series differ in one digit.
     """
     if len(number) > 20:
         return ""
-    for slips in (_padded, _swapped, _mistyped, _lost_or_doubled):
-        found = {slip for slip in slips(number) if slip in numbers and slip != number}
+    for mistakes in (_padded, _swapped, _mistyped, _lost_or_doubled):
+        found = {other for other in mistakes(number) if other in numbers and other != number}
         if len(found) == 1:
             return f' Did you mean "{found.pop()}"?'
     return ""

@@ -1,4 +1,4 @@
-"""Inputs that atheris makes of the samples, read and validated; ends with 1 at the first surprise.
+"""Fuzzes reading and validation with inputs derived from the samples; exits with 1 at a failure.
 
     python tests/fuzz_documents.py RUNS CORPUS
 
@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["provisioner.manifest", "provisioner.ya
 
 
 def read(content: bytes) -> None:
-    """Only data and our own problems may come of it."""
+    """Assert that reading and validating the content give data or diagnostics."""
     document, problems = read_document("fuzz.yaml", content)
     assert document is not None or problems
     if document is not None:
@@ -30,7 +30,7 @@ def read(content: bytes) -> None:
 
 
 def main(runs: str, corpus: str) -> None:
-    """Read so many inputs."""
+    """Fuzz with this number of inputs."""
     samples = Path(__file__).resolve().parent.parent / "samples"
     for number, path in enumerate(sorted(samples.rglob("*.yaml"))):
         Path(corpus, str(number)).write_bytes(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Texts made to hurt a YAML reader, each with the code of the problem that must come of it.
+"""Hostile texts for a YAML reader, each with the code of the expected problem.
 
 Run as a program, this reads and validates them all, each in a process of its own with bounded memory and
 processor time, and reports on them.
@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 MEBIBYTE = 1024 * 1024
 MEMORY = 512 * MEBIBYTE
-"""Address space of the child, interpreter and libraries included."""
+"""The address space of the child in bytes, including interpreter and libraries."""
 
 PROCESSOR = 20
-"""Seconds of processor time after which the system kills a child; none takes one."""
+"""Processor seconds after which the system kills a child. Each child needs less than one."""
 
 
 def _fill(unit: str, size: int = MEBIBYTE) -> bytes:
@@ -103,7 +103,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 
 
 def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, writing: int) -> NoReturn:
-    """The child's part."""
+    """Run in the child."""
     status = 1
     try:
         os.close(reading)
@@ -112,15 +112,15 @@ def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, wri
         with os.fdopen(writing, "w") as pipe:
             json.dump(report_on(content), pipe)
         status = 0
-    except BaseException:  # noqa: BLE001  # or else the child would go on as if it were the parent
+    except BaseException:  # noqa: BLE001  # otherwise the child would continue as the parent
         traceback.print_exc()
     finally:
         os._exit(status)
 
 
 def main() -> None:
-    """Report on every bomb, by name, on standard output."""
-    # before the fork, so that it takes time once
+    """Write a report on each hostile text to standard output, by name."""
+    # imported once, before the fork
     from provisioner.manifest.models import ClientManifest
     from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document

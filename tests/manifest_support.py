@@ -1,4 +1,4 @@
-"""Workspaces as files, everything that is said of them, and golden files kept up to date."""
+"""Makes workspaces on disk, loads them with all their problems, and compares golden files."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ CLAIRE = """\
 
 
 def manifest(users: str = CLAIRE, number: str = "004217", head: str = "") -> str:
-    """A client manifest with these users."""
+    """The text of a client manifest with these users."""
     return f'company:\n  number: "{number}"\n  name: Boulangerie Martin\n{head}users:\n{users}'
 
 
 def user(email: str, more: str = "", *, type: str = "standard") -> str:
-    """One user of a manifest."""
+    """The text of one user of a manifest."""
     name = email.partition("@")[0].partition(".")[0].capitalize() or "X"
     lines = f"  - email: {email}\n    first_name: {name}\n    last_name: Martin\n    type: {type}\n"
     return f"{lines}    production: full\n{more}"
@@ -61,7 +61,7 @@ def make_workspace(root: Path, *manifests: str, settings: str = SETTINGS) -> Pat
 def validated(
     root: Path, known_companies: Iterable[str] | None = None
 ) -> tuple[Declared | None, list[Diagnostic]]:
-    """What validate sees: what is declared, and every problem in source order."""
+    """The declarations and every problem in source order, as the command validate has them."""
     try:
         workspace = load_workspace(root)
     except ManifestsInvalid as invalid:
@@ -72,17 +72,17 @@ def validated(
 
 
 def problems_of(root: Path, known_companies: Iterable[str] | None = None) -> list[Diagnostic]:
-    """Every problem of a workspace."""
+    """Every problem of a workspace in source order."""
     return validated(root, known_companies)[1]
 
 
 def codes(problems: Iterable[Diagnostic]) -> list[str]:
-    """The codes alone."""
+    """The code of each problem."""
     return [problem.code for problem in problems]
 
 
 def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> str:
-    """The problems as a person reads them."""
+    """The problems as they are printed."""
 
     def line_of(file: str, line: int) -> str | None:
         lines = (root / file).read_text(encoding="utf-8").splitlines()
@@ -94,7 +94,7 @@ def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> st
 def settings_of(
     *, offers: Iterable[str] = (), apps: Iterable[str] = (), domains: Iterable[str] = ()
 ) -> WorkspaceFile:
-    """The least provisioner.yaml, with this catalogue and these mail domains of the firm."""
+    """Minimal settings with this catalogue and these mail domains of the firm."""
     return WorkspaceFile.model_validate(
         {
             "version": "1",
@@ -108,12 +108,12 @@ def settings_of(
 def loaded(
     documents: Iterable[Document], settings: WorkspaceFile | None = None
 ) -> tuple[Declared, list[Diagnostic]]:
-    """What these documents declare, beside the least provisioner.yaml."""
+    """The declarations of these documents under minimal settings."""
     return load(documents, settings or settings_of(), document_of("", "provisioner.yaml").positions)
 
 
 def document_of(text: str, file: str = "clients/a.yaml") -> Document:
-    """A document that reads without problems."""
+    """The document of a text that has no problems."""
     document, problems = read_document(file, text)
     assert document is not None, problems
     assert not problems
@@ -121,7 +121,7 @@ def document_of(text: str, file: str = "clients/a.yaml") -> Document:
 
 
 def compare_with_golden(path: Path, text: str) -> None:
-    """The text is what the file holds; ``UPDATE_GOLDEN=1`` writes the file instead."""
+    """Assert that the text equals the file's; ``UPDATE_GOLDEN=1`` writes the file instead."""
     if os.environ.get("UPDATE_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="")

@@ -1,4 +1,4 @@
-"""Rules over all manifests together: each is broken in one place and told in that place."""
+"""The checks over all manifests: each violation has its code and position."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def place(problem: Diagnostic) -> str:
 # --- R1, R4, R13 ---
 
 
-def test_an_email_is_declared_once_and_both_places_are_named(tmp_path: Path) -> None:
+def test_repeated_email_is_refused_with_both_positions(tmp_path: Path) -> None:
     root = make_workspace(tmp_path, manifest(ADMINISTRATOR + user("Claire@Boulangerie.FR")))
     problem = only(problems_of(root))
     assert (problem.code, place(problem)) == ("R1", "clients/0.yaml:10:12")
@@ -49,17 +49,17 @@ def test_an_email_is_declared_once_and_both_places_are_named(tmp_path: Path) -> 
     assert problem.address == "user:claire@boulangerie.fr"
 
 
-def test_the_email_of_a_closed_user_is_taken_too(tmp_path: Path) -> None:
+def test_email_of_a_closed_user_is_taken(tmp_path: Path) -> None:
     twin = user("claire@boulangerie.fr", "    status: closed\n")
     assert codes(problems_of(make_workspace(tmp_path, manifest(ADMINISTRATOR + twin)))) == ["R1"]
 
 
-def test_three_declarations_of_one_email_are_two_problems(tmp_path: Path) -> None:
+def test_three_declarations_of_one_email_give_two_problems(tmp_path: Path) -> None:
     users = ADMINISTRATOR + 2 * user("claire@boulangerie.fr")
     assert codes(problems_of(make_workspace(tmp_path, manifest(users)))) == ["R1", "R1"]
 
 
-def test_a_person_in_two_manifests_is_told_to_use_companies(tmp_path: Path) -> None:
+def test_user_in_two_manifests_gets_companies_as_remedy(tmp_path: Path) -> None:
     root = make_workspace(tmp_path, manifest(ADMINISTRATOR, "004217"), manifest(ADMINISTRATOR, "004218"))
     problem = only(problems_of(root))
     assert (problem.code, place(problem)) == ("R4", "clients/1.yaml:5:12")
@@ -67,7 +67,7 @@ def test_a_person_in_two_manifests_is_told_to_use_companies(tmp_path: Path) -> N
     assert 'companies: ["004218"]' in problem.remedy
 
 
-def test_a_dossier_number_is_declared_once_and_both_places_are_named(tmp_path: Path) -> None:
+def test_repeated_dossier_number_is_refused_with_both_positions(tmp_path: Path) -> None:
     other = user("paul@example.fr", type="administrator")
     problem = only(problems_of(make_workspace(tmp_path, manifest(ADMINISTRATOR), manifest(other))))
     assert (problem.code, place(problem)) == ("R13", "clients/1.yaml:2:11")
@@ -75,7 +75,7 @@ def test_a_dossier_number_is_declared_once_and_both_places_are_named(tmp_path: P
 
 
 @pytest.mark.parametrize("email", ["helene@example.com", "Helene@Example.COM"])
-def test_the_firms_own_people_are_no_clients(tmp_path: Path, email: str) -> None:
+def test_staff_of_the_firm_cannot_be_clients(tmp_path: Path, email: str) -> None:
     problem = only(problems_of(make_workspace(tmp_path, manifest(ADMINISTRATOR + user(email)))))
     assert (problem.code, place(problem)) == ("R1", "clients/0.yaml:10:12")
 
@@ -94,13 +94,13 @@ def test_the_firms_own_people_are_no_clients(tmp_path: Path, email: str) -> None
         (user("ann@x.fr", "    activation: later\n", type="administrator") + ADMINISTRATOR, []),
     ],
 )
-def test_a_company_has_an_open_administrator_among_those_billed_to_it(
+def test_company_needs_an_open_administrator_billed_to_it(
     tmp_path: Path, users: str, expected: list[str]
 ) -> None:
     assert codes(problems_of(make_workspace(tmp_path, manifest(users)))) == expected
 
 
-def test_an_administrator_billed_elsewhere_does_not_count_for_a_company_he_sees(tmp_path: Path) -> None:
+def test_administrator_billed_elsewhere_does_not_count(tmp_path: Path) -> None:
     chief = user("ann@x.fr", '    companies: ["004218"]\n', type="administrator")
     root = make_workspace(tmp_path, manifest(chief, "004217"), manifest(user("paul@x.fr"), "004218"))
     problem = only(problems_of(root))
@@ -109,14 +109,14 @@ def test_an_administrator_billed_elsewhere_does_not_count_for_a_company_he_sees(
 
 
 @pytest.mark.parametrize("users", ["", user("paul@x.fr", "    status: closed\n")])
-def test_a_billed_company_without_an_open_user_is_a_warning(tmp_path: Path, users: str) -> None:
+def test_billed_company_without_open_user_is_a_warning(tmp_path: Path, users: str) -> None:
     head = "billing: {mode: firm, offer: Confort}\n"
     text = manifest(users, head=head) if users else manifest("", head=head).replace("users:\n", "")
     problem = only(problems_of(make_workspace(tmp_path, text)))
     assert (problem.code, problem.severity) == ("no-user", Severity.WARNING)
 
 
-def test_a_company_that_is_not_billed_needs_nobody(tmp_path: Path) -> None:
+def test_company_that_is_not_billed_needs_no_user(tmp_path: Path) -> None:
     assert problems_of(make_workspace(tmp_path, manifest("").replace("users:\n", ""))) == []
 
 
@@ -126,13 +126,13 @@ def test_a_company_that_is_not_billed_needs_nobody(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "app", ["Production Compta", "Production Paie (Consultation)", "production fiscalité"]
 )
-def test_a_production_application_is_not_one_among_others(tmp_path: Path, app: str) -> None:
+def test_production_application_is_refused_in_apps(tmp_path: Path, app: str) -> None:
     users = user("ann@x.fr", f"    apps: [Scan, {app}]\n", type="administrator")
     problem = only(problems_of(make_workspace(tmp_path, manifest(users))))
     assert (problem.code, place(problem)) == ("R3", "clients/0.yaml:10:18")
 
 
-def test_the_billed_company_is_always_among_the_companies(tmp_path: Path) -> None:
+def test_billed_company_is_always_among_the_companies(tmp_path: Path) -> None:
     for position, (line, expected) in enumerate(
         [
             ("", None),
@@ -155,7 +155,7 @@ def test_the_billed_company_is_always_among_the_companies(tmp_path: Path) -> Non
         ("[Scan]", "[Scan, Scam]", "unknown-app", "clients/0.yaml:10:18"),
     ],
 )
-def test_a_word_the_catalogue_does_not_have_is_told_where_it_stands_with_a_guess(
+def test_name_outside_the_catalogue_is_reported_with_a_suggestion(
     tmp_path: Path, before: str, after: str, code: str, where: str
 ) -> None:
     head = "billing: {mode: client, offer: Essentiel}\n"
@@ -169,7 +169,7 @@ def test_a_word_the_catalogue_does_not_have_is_told_where_it_stands_with_a_guess
     assert "Did you mean" in problem.detail
 
 
-def test_an_accent_typed_on_another_system_is_the_same_word(tmp_path: Path) -> None:
+def test_accents_in_another_unicode_form_are_equal(tmp_path: Path) -> None:
     person = "  - email: ann@x.fr\n    first_name: Ann\n    last_name: Lee\n    profile: gérant\n"
     apart = "ge\u0301rant"
     one, other = manifest(person.replace("gérant", apart)), SETTINGS.replace("gérant", apart)
@@ -184,14 +184,14 @@ def mentioning(number: str) -> str:
     return manifest(user("ann@x.fr", f'    companies: ["{number}"]\n', type="administrator"))
 
 
-def test_a_dossier_in_no_manifest_is_a_doubt_without_a_portal(tmp_path: Path) -> None:
+def test_undeclared_dossier_is_a_warning_if_the_portal_was_not_read(tmp_path: Path) -> None:
     problem = only(problems_of(make_workspace(tmp_path, mentioning("004299"))))
     assert (problem.code, problem.severity) == ("unknown-company", Severity.WARNING)
     assert "plan will ask" in problem.detail
     assert place(problem) == "clients/0.yaml:10:17"
 
 
-def test_a_dossier_that_the_portal_does_not_have_either_is_an_error(tmp_path: Path) -> None:
+def test_dossier_unknown_to_manifests_and_portal_is_an_error(tmp_path: Path) -> None:
     root = make_workspace(tmp_path, mentioning("004271"))
     problem = only(problems_of(root, known_companies=["000001"]))
     assert (problem.code, problem.severity) == ("unknown-company", Severity.ERROR)
@@ -199,14 +199,14 @@ def test_a_dossier_that_the_portal_does_not_have_either_is_an_error(tmp_path: Pa
     assert problems_of(root, known_companies=["004271"]) == []
 
 
-def test_a_dossier_declared_in_a_later_file_is_known(tmp_path: Path) -> None:
+def test_dossier_declared_in_a_later_file_is_known(tmp_path: Path) -> None:
     root = make_workspace(
         tmp_path, mentioning("004218"), manifest(user("b@x.fr", type="administrator"), "004218")
     )
     assert problems_of(root) == []
 
 
-def test_a_dossier_named_by_a_profile_is_told_once_and_where_the_profile_names_it(tmp_path: Path) -> None:
+def test_unknown_dossier_of_a_profile_is_reported_once_in_the_profile(tmp_path: Path) -> None:
     settings = SETTINGS.replace("production: full,", 'production: full, companies: ["0099"],')
     people = "".join(
         f"  - email: {name}@x.fr\n    first_name: A\n    last_name: B\n    profile: gérant\n"
@@ -230,7 +230,7 @@ def test_a_dossier_named_by_a_profile_is_told_once_and_where_the_profile_names_i
         ("paul@durand-associes.fr.example.com", None),
     ],
 )
-def test_an_address_at_the_firms_domains_is_no_clients(
+def test_address_at_a_domain_of_the_firm_is_refused(
     tmp_path: Path, email: str, severity: Severity | None
 ) -> None:
     problems = problems_of(make_workspace(tmp_path, manifest(ADMINISTRATOR + user(email))))
@@ -245,7 +245,7 @@ def test_an_address_at_the_firms_domains_is_no_clients(
         ("infante@x.fr", False), ("rh@x.fr", True), ("r.hernandez@x.fr", False),
     ],
 )  # fmt: skip
-def test_a_generic_address_is_a_warning_which_the_firm_may_raise(
+def test_generic_address_is_a_warning_or_an_error_by_setting(
     tmp_path: Path, email: str, generic: bool
 ) -> None:
     text = manifest(ADMINISTRATOR + user(email))
@@ -267,7 +267,9 @@ def test_a_generic_address_is_a_warning_which_the_firm_may_raise(
         ("Paul@x.fr", ["wrong-value"]),
     ],
 )
-def test_a_former_address_is_nobodys_today(tmp_path: Path, former: str, expected: list[str]) -> None:
+def test_former_address_must_not_be_declared_as_current(
+    tmp_path: Path, former: str, expected: list[str]
+) -> None:
     text = manifest(ADMINISTRATOR + user("paul@x.fr", f"    previous_email: {former}\n"))
     declared, problems = validated(make_workspace(tmp_path, text))
     assert codes(problems) == expected
@@ -275,7 +277,7 @@ def test_a_former_address_is_nobodys_today(tmp_path: Path, former: str, expected
     assert declared.users["paul@x.fr"].previous_key == former.lower()
 
 
-def test_two_people_have_not_one_former_address(tmp_path: Path) -> None:
+def test_two_users_cannot_have_the_same_former_address(tmp_path: Path) -> None:
     line = "    previous_email: old@x.fr\n"
     text = manifest(ADMINISTRATOR + user("paul@x.fr", line) + user("ann@x.fr", line))
     problem = only(problems_of(make_workspace(tmp_path, text)))
@@ -285,7 +287,7 @@ def test_two_people_have_not_one_former_address(tmp_path: Path) -> None:
 # --- profiles and defaults ---
 
 
-def test_a_users_own_words_win_over_his_profile_and_these_over_the_defaults(tmp_path: Path) -> None:
+def test_user_values_override_profile_and_profile_overrides_defaults(tmp_path: Path) -> None:
     settings = (
         SETTINGS
         + "defaults: {type: standard, production: consultation, activation: later, language: en, "
@@ -317,7 +319,7 @@ def test_a_users_own_words_win_over_his_profile_and_these_over_the_defaults(tmp_
     }
 
 
-def test_without_a_word_about_it_a_user_is_activated_welcomed_and_written_to_in_the_firms_language(
+def test_default_is_immediate_activation_and_welcome_in_the_firms_language(
     tmp_path: Path,
 ) -> None:
     settings = SETTINGS.replace("name: Cabinet", "language: en, name: Cabinet")
@@ -335,7 +337,7 @@ def test_without_a_word_about_it_a_user_is_activated_welcomed_and_written_to_in_
 
 
 @pytest.mark.parametrize("key", ["type", "production"])
-def test_type_and_production_are_given_by_somebody(tmp_path: Path, key: str) -> None:
+def test_type_and_production_are_required(tmp_path: Path, key: str) -> None:
     lines = [line for line in ADMINISTRATOR.splitlines(keepends=True) if not line.startswith(f"    {key}:")]
     problem = only(problems_of(make_workspace(tmp_path, manifest("".join(lines)))))
     assert (problem.code, place(problem)) == ("missing-key", "clients/0.yaml:5:12")
@@ -345,7 +347,7 @@ def test_type_and_production_are_given_by_somebody(tmp_path: Path, key: str) -> 
 # --- digests ---
 
 
-def test_a_digest_covers_the_data_and_neither_comments_nor_layout() -> None:
+def test_digest_covers_data_but_not_comments_and_layout() -> None:
     text = manifest(ADMINISTRATOR)
     same = "# Bakery\n" + text.replace("Boulangerie Martin", '"Boulangerie Martin"').replace(
         "    first", "\n    first"
@@ -355,12 +357,12 @@ def test_a_digest_covers_the_data_and_neither_comments_nor_layout() -> None:
         assert digest_of(document_of(text).data) != digest_of(document_of(text.replace(before, after)).data)
 
 
-def test_a_digest_tells_a_text_from_a_truth() -> None:
+def test_digest_of_a_text_differs_from_that_of_a_boolean() -> None:
     assert digest_of(document_of('a: "true"').data) != digest_of(document_of("a: true").data)
     assert digest_of(document_of('a: ""').data) != digest_of(document_of("a:").data)
 
 
-# --- laws ---
+# --- all together ---
 
 FAULTS = {
     "email": ("u{n}", ""),
@@ -380,7 +382,7 @@ FAULTS = {
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(sorted(FAULTS)), max_size=6), min_size=1, max_size=4))
-def test_every_problem_is_told_in_one_run_in_source_order(
+def test_all_problems_are_reported_in_source_order(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]
 ) -> None:
     texts, expected, count = [], [], 0

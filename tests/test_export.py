@@ -1,4 +1,4 @@
-"""What export writes: readable, stable, and read back as the values that the portal has."""
+"""The exported workspace: readable, stable, and read back as the portal's state."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def state_of(companies: list[Company], users: list[User]) -> State:
     )
 
 
-def test_a_manifest_reads_as_a_person_would_write_it() -> None:
+def test_exported_manifest_is_readable() -> None:
     paul = User(
         "paul@example.fr", "Paul", "Girard", None, UserType.STANDARD, "004217", frozenset({"004217"}),
         Production.CONSULTATION, frozenset(), Status.CLOSED,
@@ -138,7 +138,7 @@ company:
     )
 
 
-def test_the_settings_carry_the_firms_terms_and_what_is_in_use_beside_them() -> None:
+def test_exported_catalogue_has_the_terms_and_what_is_in_use() -> None:
     archaic = Company("1", "A", billing=Billing(BillingMode.FIRM, "Tarif 2019"))
     assert (
         exported(state_of([archaic], []))["provisioner.yaml"]
@@ -175,7 +175,7 @@ safety: {absent: report}
     )
 
 
-def test_the_settings_carry_what_reaching_the_portal_takes(tmp_path: Path) -> None:
+def test_exported_settings_have_the_access_to_the_portal(tmp_path: Path) -> None:
     access: dict[str, str | Mapping[str, str]] = {
         "client_id": "ci",
         "secret_env": "SECRET",
@@ -192,7 +192,7 @@ def test_the_settings_carry_what_reaching_the_portal_takes(tmp_path: Path) -> No
     assert (place.ca_file, dict(place.paths), dict(place.scim)) == ("", {"users": "/people"}, {})
 
 
-def test_an_account_to_be_validated_is_left_for_somebody_to_validate() -> None:
+def test_pending_account_is_exported_with_activation_later() -> None:
     waiting = User(
         "a@example.fr", "A", "B", None, UserType.STANDARD, "1", frozenset({"1"}),
         Production.FULL, frozenset(), Status.TO_VALIDATE,
@@ -201,7 +201,7 @@ def test_an_account_to_be_validated_is_left_for_somebody_to_validate() -> None:
     assert user["activation"] == "later"
 
 
-def test_a_phone_or_a_siren_that_no_manifest_can_say_is_left_unmanaged_and_told() -> None:
+def test_phone_or_siren_that_is_invalid_becomes_a_comment() -> None:
     odd = User(
         "a@example.fr", "A", "B", "poste 12\n", UserType.STANDARD, "1", frozenset({"1"}),
         Production.FULL, frozenset(), Status.ACTIVE,
@@ -213,12 +213,12 @@ def test_a_phone_or_a_siren_that_no_manifest_can_say_is_left_unmanaged_and_told(
     assert '# phone: the portal has "poste 12\\n", which is not in the form of a phone' in text
 
 
-def test_a_user_billed_to_a_dossier_that_the_portal_does_not_list_is_not_lost() -> None:
+def test_user_billed_to_an_unlisted_dossier_is_exported() -> None:
     files = exported(state_of([], [CLAIRE]))
     assert [user["email"] for user in read(files["clients/004217-004217.yaml"])["users"]] == [CLAIRE.email]
 
 
-def test_the_order_of_what_the_portal_answers_does_not_show() -> None:
+def test_export_does_not_depend_on_the_portals_order() -> None:
     users = [
         User(
             f"{name}@example.fr", name, name, None, UserType.ADMINISTRATOR, "1", frozenset({"1", "2", "3"}),
@@ -243,11 +243,11 @@ def test_the_order_of_what_the_portal_answers_does_not_show() -> None:
         ("\0", "/", "clients/company.yaml"),
     ],
 )
-def test_a_file_is_named_for_its_company_and_stays_in_its_folder(number: str, name: str, path: str) -> None:
+def test_manifest_file_is_named_after_its_company(number: str, name: str, path: str) -> None:
     assert list(exported(state_of([Company(number, name)], [])))[1:] == [path]
 
 
-def test_companies_whose_file_names_would_collide_get_one_each() -> None:
+def test_colliding_file_names_get_a_number() -> None:
     names = list(exported(state_of([Company("a1", "X"), Company("A1", "x"), Company("A1-x", "")], [])))[1:]
     assert names == ["clients/A1-x.yaml", "clients/A1-x-2.yaml", "clients/a1-x-3.yaml"]
 
@@ -262,19 +262,19 @@ def test_companies_whose_file_names_would_collide_get_one_each() -> None:
         "\u202eevil", "a\u0085b", " a", "a ", "a  b", "l'été", "Æsir & Œuvre (2)", "\U0001f950", "e\u0301",
     ],
 )  # fmt: skip
-def test_a_text_survives_whatever_yaml_would_make_of_it(text: str) -> None:
+def test_any_text_is_read_back_unchanged(text: str) -> None:
     written = f"a: {scalar(text)}\nb: {flow([text])}\nc: {quoted(text)}\n"
     if HIDDEN.search(text) is None:
         assert read(written) == {"a": text, "b": [text], "c": text}
     else:
-        # what does not show is never in the file itself, and is refused by name when it is read
+        # hidden characters are escaped in the file, and refused when it is read
         assert HIDDEN.search(written) is None
-    # the judgement of a reader of YAML 1.1, with all its surprises
+    # a YAML 1.1 reader reads the same text
     assert yaml.load(written, Loader=yaml.CSafeLoader) == {"a": text, "b": [text], "c": text}  # noqa: TID251
 
 
 @pytest.mark.parametrize("text", ["Boulangerie Martin SARL", "Lefèvre & Fils", "l'Été", "a.b@example.fr"])
-def test_usual_names_are_written_without_quotes(text: str) -> None:
+def test_ordinary_names_are_written_without_quotes(text: str) -> None:
     assert scalar(text) == text
 
 
@@ -317,7 +317,7 @@ def states(draw: st.DrawFn) -> State:
 
 @settings(max_examples=60, deadline=None)
 @given(states())
-def test_whatever_the_portal_holds_is_read_back_as_it_is(state: State) -> None:
+def test_any_portal_state_is_read_back_unchanged(state: State) -> None:
     files = exported(state)
     found = [read(text) for path, text in files.items() if path != "provisioner.yaml"]
     assert {data["company"]["number"] for data in found} == set(state.companies)
@@ -357,7 +357,7 @@ def _expected(user: User) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-# what a firm may really be called, chosen for what YAML would like to read into it
+# possible names that contain characters or words with a meaning in YAML
 NAMES = st.sampled_from(
     [
         "Martin", "No", "Null", "O'Brien: Fils", "# Rue", "- Tiret", "12:30", "1e3", "007", "Été & Cie",
@@ -370,7 +370,7 @@ LOCALS = st.sampled_from(["no", "1e3", "0x1f", "007", "o'brien", "a+b", "true", 
 
 @st.composite
 def portals(draw: st.DrawFn) -> State:
-    """What a portal may hold: legal as a whole, in any of its lifecycles."""
+    """A legal state with accounts of every status."""
     numbers = draw(st.lists(NUMBER, min_size=1, max_size=4, unique=True))
     billing = st.builds(Billing, st.sampled_from(BillingMode), st.sampled_from(sorted(TERMS.offers)))
     companies = {
@@ -387,7 +387,7 @@ def portals(draw: st.DrawFn) -> State:
     managers: set[str] = set()
     for position in range(draw(st.integers(0, 8))):
         billed = draw(st.sampled_from(numbers))
-        # the first one of a company is its administrator (R2)
+        # the first user of a company is its administrator (R2)
         first = billed not in managers
         managers.add(billed)
         chosen = draw(st.fixed_dictionaries({}, optional=grants))
@@ -410,7 +410,7 @@ def portals(draw: st.DrawFn) -> State:
 
 @settings(max_examples=60, deadline=None)
 @given(portals())
-def test_planning_an_export_changes_nothing(state: State) -> None:
+def test_plan_of_an_export_has_no_changes(state: State) -> None:
     files = exported(state)
     documents = [read_document(name, text) for name, text in files.items() if name != "provisioner.yaml"]
     known = settings_of(offers=TERMS.offers, apps=TERMS.apps, domains=TERMS.email_domains)
@@ -423,7 +423,7 @@ def test_planning_an_export_changes_nothing(state: State) -> None:
     assert resolution.welcomes == {}
 
 
-def test_a_company_of_a_thousand_users_stays_within_the_bound_of_a_file() -> None:
+def test_manifest_of_a_thousand_users_is_within_the_size_limit() -> None:
     users = [
         User(
             f"prenom.nom{number}@boulangerie-martin.fr", "Maximilienne", f"de la Rochefoucauld {number}",

@@ -1,4 +1,4 @@
-"""YAML made to hurt: data or a sentence in the end, in bounded memory and time (row 19)."""
+"""Hostile YAML gives data or diagnostics, in bounded memory and time (row 19)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 IN_CI = bool(os.environ.get("CI"))
 
 
-def test_every_bomb_ends_in_a_sentence_in_bounded_memory_and_time() -> None:
+def test_hostile_files_are_refused_in_bounded_memory_and_time() -> None:
     """Row 19."""
     done = subprocess.run(
         [sys.executable, str(HERE / "hostile_support.py")], capture_output=True, timeout=100, check=False
@@ -33,13 +33,13 @@ def test_every_bomb_ends_in_a_sentence_in_bounded_memory_and_time() -> None:
     assert len(reports) > 50
     for bomb, report in reports.items():
         assert "ended" not in report, (bomb, done.stderr[-2000:])
-        # some builds of libyaml stop at a depth of their own, with a syntax error of their own
+        # some builds of libyaml have a lower limit of depth and report a syntax error
         assert {report["expected"], "yaml-syntax"} & set(report["codes"]), (bomb, report)
         assert all(report["sentences"]), bomb
 
 
 def holds(content: bytes | str) -> None:
-    """Whatever it is, it is read or told in our own words, and so is what the schema makes of it."""
+    """Assert that reading and validating the content give data or diagnostics, without an exception."""
     document, problems = read_document("f.yaml", content)
     assert document is not None or problems
     if document is not None:
@@ -50,20 +50,20 @@ def holds(content: bytes | str) -> None:
 
 @settings(max_examples=10_000 if IN_CI else 300)
 @given(st.binary(max_size=300))
-def test_noise_ends_in_data_or_in_our_own_problems(content: bytes) -> None:
+def test_random_bytes_give_data_or_diagnostics(content: bytes) -> None:
     """Row 19."""
     holds(content)
 
 
 @settings(max_examples=10_000 if IN_CI else 300)
 @given(st.text(max_size=300))
-def test_noise_of_characters_ends_in_data_or_in_our_own_problems(content: str) -> None:
-    """Row 19; half characters among them, which no bytes can spell."""
+def test_random_characters_give_data_or_diagnostics(content: str) -> None:
+    """Row 19; the characters include lone surrogates, which UTF-8 cannot encode."""
     holds(content)
 
 
-def test_what_a_fuzzer_finds_ends_in_data_or_in_our_own_problems(tmp_path: Path) -> None:
-    """Row 19: inputs that atheris makes of the samples, looking for branches not taken yet."""
+def test_fuzzed_files_give_data_or_diagnostics(tmp_path: Path) -> None:
+    """Row 19: atheris derives the inputs from the samples, guided by branch coverage."""
     if find_spec("atheris") is None:
         sentence = "atheris is not installed: pip install atheris"
         if IN_CI and sys.platform == "linux" and platform.machine() == "x86_64":

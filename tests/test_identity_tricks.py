@@ -1,4 +1,4 @@
-"""Two writings of one address are one account; what only looks like it is refused or another one (row 21)."""
+"""Two spellings of an address are one account; look-alikes are refused or another account (row 21)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TWINS = {
     "mathematical letter": "klara@exa\U0001d424ple.fr",
     "small capital domain": "klara@exakple.FR",
 }
-"""Writings that a manifest may have of one address."""
+"""Spellings of one address in a manifest."""
 
 BORDER_TWINS = {
     **TWINS,
@@ -38,7 +38,7 @@ BORDER_TWINS = {
     "wide letters before the @": "\uff4blara@exakple.fr",
     "mathematical letters before the @": "\U0001d424lara@exakple.fr",
 }
-"""Others write to the portal than we, and with less care."""
+"""Spellings of the address in a portal, which other programs write too."""
 
 INTERNATIONAL = {
     "NFC and NFD": ("klara@caf\u00e9.fr", "klara@cafe\u0301.fr"),
@@ -65,16 +65,16 @@ LOOK_ALIKES = {
     "quotes": '"klara"@exakple.fr',
     "a name before it": "Klara <klara@exakple.fr>",
 }
-"""None of these is an address that we write to."""
+"""Texts that look like an address and are refused."""
 
 
 def written(email: str) -> str:
-    """The address in double quotes, with escapes for what does not show."""
+    """The address in double quotes, with escapes for hidden characters."""
     return '"' + email.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
 def two(first: str, second: str) -> str:
-    """A manifest with these two."""
+    """A manifest with these two users."""
     paul = user("paul@example.fr").replace("paul@example.fr", written(second))
     return manifest(user(first, type="administrator") + paul)
 
@@ -83,7 +83,7 @@ def two(first: str, second: str) -> str:
 
 
 @pytest.mark.parametrize("trick", TWINS)
-def test_another_writing_in_a_manifest_is_a_declared_duplicate(tmp_path: Path, trick: str) -> None:
+def test_other_spelling_in_a_manifest_is_a_duplicate(tmp_path: Path, trick: str) -> None:
     """Row 21."""
     root = make_workspace(tmp_path, two(KNOWN, TWINS[trick]))
     (problem,) = problems_of(root)
@@ -94,7 +94,7 @@ def test_another_writing_in_a_manifest_is_a_declared_duplicate(tmp_path: Path, t
 
 
 @pytest.mark.parametrize("trick", INTERNATIONAL)
-def test_so_is_another_writing_of_an_international_domain(tmp_path: Path, trick: str) -> None:
+def test_other_spelling_of_an_international_domain_is_a_duplicate(tmp_path: Path, trick: str) -> None:
     """Row 21."""
     first, second = INTERNATIONAL[trick]
     root = make_workspace(tmp_path, two("a@example.fr", first).replace("a@example.fr", written(second)))
@@ -102,17 +102,15 @@ def test_so_is_another_writing_of_an_international_domain(tmp_path: Path, trick:
 
 
 @pytest.mark.parametrize("trick", LOOK_ALIKES)
-def test_what_only_looks_like_an_address_is_refused_in_a_manifest(tmp_path: Path, trick: str) -> None:
+def test_look_alike_address_in_a_manifest_is_refused(tmp_path: Path, trick: str) -> None:
     """Row 21."""
     (problem,) = problems_of(make_workspace(tmp_path, two(KNOWN, LOOK_ALIKES[trick])))
     assert problem.is_error
     assert problem.code in ("wrong-value", "email", "yaml-unsafe")
 
 
-def test_a_dotless_i_in_a_domain_is_another_domain_and_shows_as_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Row 21: Unicode keeps ı apart, and nobody who reads the plan can overlook it."""
+def test_dotless_i_makes_another_domain_in_ascii(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row 21: Unicode does not fold ı into i, and the plan shows the domain in ASCII."""
     root = make_workspace(tmp_path, two("klara@exikple.fr", "klara@ex\u0131kple.fr"))
     assert run(["-C", str(root), "plan"]) == 0
     said = capsys.readouterr().out
@@ -120,7 +118,7 @@ def test_a_dotless_i_in_a_domain_is_another_domain_and_shows_as_one(
     assert "\u0131" not in said
 
 
-# --- plan: what the portal holds under another writing ---
+# --- plan: an account with another spelling ---
 
 
 def portal_at(root: Path) -> SqlPortal:
@@ -142,7 +140,7 @@ def create(portal: SqlPortal, someone: User) -> Receipt:
 
 
 @pytest.mark.parametrize("trick", BORDER_TWINS)
-def test_an_account_under_another_writing_is_adopted_and_not_created_again(
+def test_account_with_another_spelling_is_adopted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], trick: str
 ) -> None:
     """Row 21."""
@@ -159,12 +157,12 @@ def test_an_account_under_another_writing_is_adopted_and_not_created_again(
     portal.close()
 
 
-# --- the portal's border ---
+# --- the portal ---
 
 
 @pytest.fixture
 def portal(tmp_path: Path) -> Iterator[SqlPortal]:
-    """Klara is its only administrator, and bob her colleague."""
+    """A portal with one administrator, Klara, and one standard user, Bob."""
     made = portal_at(tmp_path)
     open_with(made, person("klara", "004217", email=KNOWN), person("bob", "004217", "standard"))
     yield made
@@ -177,10 +175,10 @@ def is_r1(receipt: Receipt) -> bool:
 
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("trick", BORDER_TWINS)
-def test_the_portal_takes_no_second_account_under_another_writing(
+def test_portal_refuses_a_second_account_with_another_spelling(
     portal: SqlPortal, trick: str, closed: bool
 ) -> None:
-    """Row 21: neither from us, nor from a client administrator, nor by a user's own change."""
+    """Row 21: from the program, from a client administrator, or by a user's own change."""
     twin = BORDER_TWINS[trick]
     users = portal.snapshot().state.users
     klara, bob = users[KNOWN], users["bob@example.fr"]
@@ -201,8 +199,8 @@ def test_the_portal_takes_no_second_account_under_another_writing(
 
 
 @pytest.mark.parametrize("trick", BORDER_TWINS)
-def test_a_user_may_write_his_own_address_differently(portal: SqlPortal, trick: str) -> None:
-    """Row 21: it stays his."""
+def test_user_may_change_the_spelling_of_their_own_email(portal: SqlPortal, trick: str) -> None:
+    """Row 21: the account stays the same."""
     klara = portal.snapshot().state.users[KNOWN]
     assert portal.user_changes_profile(klara.id, email=BORDER_TWINS[trick]).verdict is Verdict.APPLIED
     assert portal.snapshot().state.users[KNOWN].id == klara.id
@@ -212,8 +210,8 @@ def test_a_user_may_write_his_own_address_differently(portal: SqlPortal, trick: 
     st.text(max_size=20),
     st.sampled_from(["", "@exakple.fr", "@caf\u00e9.fr", "@xn--caf-dma.fr", "@\u0130.fr"]),
 )
-def test_a_key_is_its_own_key_and_knows_neither_case_nor_composition(local: str, domain: str) -> None:
-    """Row 21: or else an account would be found under one of its writings and not under another."""
+def test_email_key_ignores_case_and_unicode_form(local: str, domain: str) -> None:
+    """Row 21: otherwise an account would be found under only one of its spellings."""
     email = local + domain
     key = email_key(email)
     assert email_key(key) == key

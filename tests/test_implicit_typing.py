@@ -1,4 +1,4 @@
-"""What other readers of YAML take for numbers, dates and truths: a text, to the portal and back (row 20)."""
+"""Texts that other YAML readers take for numbers, dates or booleans stay texts (row 20)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from provisioner.workspace.settings import load_workspace
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")
 NO_NAMES = ("=", "<<")
 NAMES = [text for text in LOOKALIKES if text not in NO_TEXTS + NO_NAMES]
-"""What a person may be called, as far as we are concerned."""
+"""Names that the program accepts."""
 
 
 def portal_of(root: Path) -> State:
-    """What the embedded portal holds."""
+    """The state of the embedded portal."""
     workspace = load_workspace(root)
     portal = SqlPortal(SqliteDatabase(root / "portal.db"), Operator.PARTNER, workspace.terms, "", _never)
     try:
@@ -39,8 +39,8 @@ def _never() -> Any:
     return NOW
 
 
-def test_a_name_is_the_exact_text_from_the_manifest_to_the_portal_and_back(tmp_path: Path) -> None:
-    """Row 20: written without quotes, applied, exported, and read again by a reader that types."""
+def test_name_stays_the_exact_text_from_manifest_to_portal_and_back(tmp_path: Path) -> None:
+    """Row 20: written without quotes, applied, exported, and read again by a YAML 1.1 reader."""
     people = CLAIRE + "".join(
         user(f"u{at}@example.fr").replace("last_name: Martin", f"last_name: {text}")
         for at, text in enumerate(NAMES)
@@ -58,7 +58,7 @@ def test_a_name_is_the_exact_text_from_the_manifest_to_the_portal_and_back(tmp_p
 
 
 @pytest.mark.parametrize("text", [*NO_TEXTS, *NO_NAMES])
-def test_what_is_no_name_is_an_error_with_its_place(tmp_path: Path, text: str) -> None:
+def test_invalid_name_is_an_error_with_its_position(tmp_path: Path, text: str) -> None:
     """Row 20."""
     person = CLAIRE.replace("last_name: Martin", f"last_name: {text}")
     (problem,) = problems_of(make_workspace(tmp_path, manifest(person)))
@@ -82,10 +82,10 @@ def test_what_is_no_name_is_an_error_with_its_place(tmp_path: Path, text: str) -
         ("name", "null", None), ("name", "3.10", "3.10"), ("name", ".inf", ".inf"),
     ],
 )  # fmt: skip
-def test_a_company_s_values_are_the_exact_text_or_an_error_that_names_them(
+def test_company_values_stay_the_exact_text_or_give_an_error(
     tmp_path: Path, field: str, written: str, kept: str | None
 ) -> None:
-    """Row 20: numbers keep their zeros and dots; what is none is named."""
+    """Row 20: numbers keep their zeros and dots; other values give an error."""
     values = {"number": '"004217"', "name": "Boulangerie Martin", "siren": '"732829320"', field: written}
     text = "company:\n" + "".join(f"  {key}: {value}\n" for key, value in values.items())
     root = make_workspace(tmp_path, text + "users:\n" + CLAIRE)
@@ -109,9 +109,7 @@ def test_a_company_s_values_are_the_exact_text_or_an_error_that_names_them(
         ("0612345678.0", None), ("6.12345678e8", None), ("2024-11-30", None), ("true", None),
     ],
 )  # fmt: skip
-def test_a_phone_is_the_number_that_is_written_or_an_error_that_names_it(
-    tmp_path: Path, written: str, kept: str | None
-) -> None:
+def test_phone_is_the_written_number_or_an_error(tmp_path: Path, written: str, kept: str | None) -> None:
     """Row 20."""
     root = make_workspace(tmp_path, manifest(CLAIRE.replace('"+33 6 12 34 56 78"', written)))
     if kept is None:
@@ -123,7 +121,7 @@ def test_a_phone_is_the_number_that_is_written_or_an_error_that_names_it(
     assert claire.phone == kept
 
 
-def test_the_catalogue_and_the_firm_are_texts_too(tmp_path: Path) -> None:
+def test_names_of_firm_and_catalogue_stay_texts(tmp_path: Path) -> None:
     """Row 20: an offer called 1.10, an application called on, a firm called 1000."""
     settings = (
         "version: 1\nfirm: {name: 1_000}\ncatalogue: {offers: [1.10, 007], apps: [on, 0x1F, 12:30]}\n"

@@ -1,4 +1,4 @@
-"""What the portal shall be, given what it is, what is declared, and what we did before."""
+"""The desired state, from the current state, the manifests and the ledger."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ def after_of(
     return resolve(people, current, known, policy).desired.users[key]
 
 
-def test_a_newcomer_is_active_at_once_and_earns_a_welcome() -> None:
+def test_new_user_is_active_and_gets_a_welcome() -> None:
     resolution = resolve(declared(declared_user("ann")), State(), {}, POLICY)
     assert resolution.desired.users[ANN].status is Status.ACTIVE
     assert resolution.welcomes == {ANN: Welcome("fr")}
 
 
-def test_a_newcomer_for_later_awaits_validation_and_earns_none_yet() -> None:
+def test_new_user_with_activation_later_is_pending_without_welcome() -> None:
     resolution = resolve(declared(declared_user("ann", activation="later")), State(), {}, POLICY)
     assert resolution.desired.users[ANN].status is Status.TO_VALIDATE
     assert resolution.welcomes == {}
     assert kinds(resolution) == [NoticeKind.AWAITS_VALIDATION]
 
 
-def test_r7_a_collaborator_creates_users_who_await_whoever_may_validate() -> None:
+def test_r7_collaborator_creates_pending_users() -> None:
     policy = replace(POLICY, operator=Operator.COLLABORATOR)
     resolution = resolve(declared(declared_user("ann")), State(), {}, policy)
     assert resolution.desired.users[ANN].status is Status.TO_VALIDATE
     assert "partner" in resolution.notices[0].detail
 
 
-def test_r8_a_collaborator_does_not_reopen() -> None:
+def test_r8_collaborator_does_not_reopen() -> None:
     current = state(user("ann", status="closed"))
     policy = replace(POLICY, operator=Operator.COLLABORATOR)
     resolution = resolve(declared(declared_user("ann")), current, managed("ann"), policy)
@@ -71,19 +71,19 @@ def test_r8_a_collaborator_does_not_reopen() -> None:
     assert NoticeKind.AWAITS_REOPENING in kinds(resolution)
 
 
-def test_a_declared_closed_account_is_reopened_not_created() -> None:
+def test_closed_account_that_is_declared_open_is_reopened() -> None:
     current = state(user("ann", status="closed"))
     assert after_of(declared(declared_user("ann")), current, managed("ann")).status is Status.ACTIVE
 
 
-def test_somebody_we_created_for_later_is_welcomed_once_validated_through_us() -> None:
+def test_pending_user_of_ours_gets_a_welcome_when_validated() -> None:
     current = state(user("ann", status="to_validate"))
     resolution = resolve(declared(declared_user("ann")), current, managed("ann"), POLICY)
     assert resolution.desired.users[ANN].status is Status.ACTIVE
     assert resolution.welcomes == {ANN: Welcome("fr")}
 
 
-def test_somebody_else_s_user_is_validated_but_never_welcomed() -> None:
+def test_pending_user_of_another_writer_is_validated_without_welcome() -> None:
     current = state(user("ann", status="to_validate"))
     resolution = resolve(declared(declared_user("ann")), current, {}, POLICY)
     assert resolution.welcomes == {}
@@ -117,7 +117,7 @@ def test_absent_fields_are_unmanaged_and_empty_ones_emptied() -> None:
         (date(2026, 12, 31), date(2026, 12, 31)),
     ],
 )
-def test_r9_an_application_ends_with_the_month(today: date, ends: date) -> None:
+def test_r9_application_ends_at_month_end(today: date, ends: date) -> None:
     current = state(user("ann", apps=("Scan",)))
     after = after_of(
         declared(declared_user("ann", apps=())), current, managed("ann"), replace(POLICY, today=today)
@@ -125,7 +125,7 @@ def test_r9_an_application_ends_with_the_month(today: date, ends: date) -> None:
     assert after.apps == {Grant("Scan", AppState.ENDING, ends)}
 
 
-def test_r9_a_scheduled_ending_is_a_state_and_declaring_the_application_cancels_it() -> None:
+def test_r9_declaring_an_ending_application_cancels_its_end() -> None:
     ending = Grant("Scan", AppState.ENDING, date(2026, 11, 30))
     current = state(user("ann", grants=(ending,)))
     resolution = resolve(declared(declared_user("ann", apps=())), current, managed("ann"), POLICY)
@@ -135,7 +135,7 @@ def test_r9_a_scheduled_ending_is_a_state_and_declaring_the_application_cancels_
     assert again.apps == {Grant("Scan", AppState.ACTIVE)}
 
 
-def test_r10_what_the_client_asked_for_waits_until_it_is_declared() -> None:
+def test_r10_requested_application_waits_until_it_is_declared() -> None:
     current = state(user("ann", grants=(Grant("Scan", AppState.REQUESTED),)))
     resolution = resolve(declared(declared_user("ann", apps=())), current, managed("ann"), POLICY)
     assert resolution.desired == resolution.current
@@ -144,7 +144,7 @@ def test_r10_what_the_client_asked_for_waits_until_it_is_declared() -> None:
     assert granted.apps == {Grant("Scan", AppState.ACTIVE)}
 
 
-def test_a_phone_that_the_user_changed_is_reported_and_kept() -> None:
+def test_phone_changed_by_the_user_is_reported_and_kept() -> None:
     current = state(user("ann", phone="+33699999999"))
     people = declared(declared_user("ann", phone="+33611111111", phone_declared=True))
     known = managed("ann", phone="+33611111111")
@@ -155,14 +155,14 @@ def test_a_phone_that_the_user_changed_is_reported_and_kept() -> None:
     assert restored.phone == "+33611111111"
 
 
-def test_a_phone_the_firm_changed_is_applied_whatever_the_user_did() -> None:
+def test_phone_changed_in_the_manifest_is_applied() -> None:
     current = state(user("ann", phone="+33699999999"))
     people = declared(declared_user("ann", phone="+33622222222", phone_declared=True))
     after = after_of(people, current, managed("ann", phone="+33611111111"))
     assert after.phone == "+33622222222"
 
 
-def test_an_account_is_found_under_an_e_mail_that_the_user_changed() -> None:
+def test_account_is_found_after_the_user_changed_the_email() -> None:
     moved = user("ann", email="ann.new@example.fr")
     current = state(moved)
     resolution = resolve(declared(declared_user("ann")), current, managed("ann"), POLICY)
@@ -170,7 +170,7 @@ def test_an_account_is_found_under_an_e_mail_that_the_user_changed() -> None:
     assert kinds(resolution) == [NoticeKind.DRIFT]
 
 
-def test_following_the_user_s_own_change_in_the_manifest_changes_nothing_more() -> None:
+def test_declaring_the_email_that_the_user_chose_changes_nothing() -> None:
     current = state(user("ann", email="ann.new@example.fr"))
     people = declared(declared_user("ann", email="ann.new@example.fr"))
     resolution = resolve(people, current, managed("ann"), POLICY)
@@ -179,28 +179,28 @@ def test_following_the_user_s_own_change_in_the_manifest_changes_nothing_more() 
     assert (record.email, known) == ("ann.new@example.fr", True)
 
 
-def test_declaring_the_former_and_the_new_address_of_one_account_is_said() -> None:
+def test_two_declarations_of_one_account_are_reported() -> None:
     current = state(user("ann", email="ann.new@example.fr"))
     people = declared(declared_user("ann"), declared_user("ann2", email="ann.new@example.fr"))
     resolution = resolve(people, current, managed("ann"), POLICY)
     assert [problem.code for problem in resolution.diagnostics] == ["ambiguous-user"]
 
 
-def test_a_rename_in_the_manifest_changes_the_address_of_the_same_account() -> None:
+def test_previous_email_renames_the_same_account() -> None:
     current = state(user("ann"))
     people = declared(declared_user("ann", email="ann.martin@example.fr", previous=ANN))
     after = after_of(people, current, managed("ann"), key="ann.martin@example.fr")
     assert (after.id, after.email) == ("ann", "ann.martin@example.fr")
 
 
-def test_an_account_we_never_managed_is_reported_and_left_alone() -> None:
+def test_unmanaged_account_is_reported_and_unchanged() -> None:
     current = state(user("eve"))
     resolution = resolve(declared(), current, {}, replace(POLICY, close_absent=True))
     assert resolution.desired == resolution.current
     assert kinds(resolution) == [NoticeKind.UNMANAGED]
 
 
-def test_who_left_the_manifests_is_closed_only_where_the_workspace_says_so() -> None:
+def test_user_who_left_the_manifests_is_closed_only_by_setting() -> None:
     current = state(user("ann"))
     kept = resolve(declared(), current, managed("ann"), POLICY)
     assert kept.desired == kept.current
@@ -215,12 +215,12 @@ def test_status_closed_closes_and_changes_nothing_else() -> None:
     assert after == replace(current.users[ANN], status=Status.CLOSED)
 
 
-def test_somebody_declared_closed_who_has_no_account_is_nobody() -> None:
+def test_user_declared_closed_without_account_is_ignored() -> None:
     assert resolve(declared(declared_user("ann", closed=True)), State(), {}, POLICY).desired.users == {}
 
 
-def test_what_we_remember_never_runs_ahead_of_what_was_done() -> None:
+def test_ledger_record_keeps_the_old_email_until_it_has_changed() -> None:
     current = state(user("ann", phone="+33600000000"))
     people = declared(declared_user("ann", phone="+33611111111", phone_declared=True))
     resolution = resolve(people, current, managed("ann", phone="+33600000000"), POLICY)
-    assert ANN not in resolution.records  # the new phone is remembered when it has been written
+    assert ANN not in resolution.records  # the ledger gets the new phone once it is written

@@ -1,4 +1,4 @@
-"""The violations of each rule, to the letter, and those that one change causes."""
+"""The exact violations of each rule, and those that one change causes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two files' models, their published schemas, and what implicit typing does not do."""
+"""The models of the two files, their published schemas, and the diagnostics of invalid files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])
 
 
 def as_an_editor_sees(document: Document) -> Any:
-    """The data with plain numbers made numbers, as YAML 1.2 does."""
+    """The data with plain numbers as integers, as YAML 1.2 has them."""
 
     def seen(value: Any, *path: str | int) -> Any:
         if isinstance(value, dict):
@@ -54,13 +54,13 @@ def schema_errors(kind: Kind, data: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_published_schema_is_the_models_own_byte_for_byte(kind: Kind) -> None:
+def test_published_schema_equals_the_generated_one(kind: Kind) -> None:
     text = json.dumps(json_schema(kind), ensure_ascii=False, indent=2) + "\n"
     compare_with_golden(ROOT / "schemas" / f"{kind}.schema.json", text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_published_schema_is_a_schema_with_every_field_explained(kind: Kind) -> None:
+def test_published_schema_is_valid_and_describes_every_field(kind: Kind) -> None:
     schema = json_schema(kind)
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["$id"]
@@ -86,7 +86,7 @@ def test_the_schema_names_fields_as_the_wizard_does() -> None:
 
 
 @pytest.mark.parametrize("folder", ["onboarding", "next-month"])
-def test_the_samples_are_valid_for_us_and_in_an_editors_eyes(folder: str) -> None:
+def test_samples_are_valid_for_the_program_and_for_editors(folder: str) -> None:
     root = ROOT / "samples" / folder
     assert [problem for problem in problems_of(root) if problem.is_error] == []
     files: list[tuple[Kind, Path]] = [("provisioner", root / "provisioner.yaml")]
@@ -98,7 +98,7 @@ def test_the_samples_are_valid_for_us_and_in_an_editors_eyes(folder: str) -> Non
         assert schema_errors(kind, as_an_editor_sees(document)) == []
 
 
-def test_an_editor_and_we_refuse_the_same_shapes() -> None:
+def test_editors_and_the_program_refuse_the_same_shapes() -> None:
     good = manifest(CLAIRE, head="billing: {mode: client, offer: Essentiel}\n")
     assert schema_errors("client", document_of(good).data) == []
     for before, after in (
@@ -118,13 +118,13 @@ def test_an_editor_and_we_refuse_the_same_shapes() -> None:
         assert read_model(ClientManifest, document).problems, after
 
 
-def test_a_dossier_number_without_quotes_is_a_mistake_in_an_editors_eyes() -> None:
+def test_dossier_number_without_quotes_is_an_error_in_editors() -> None:
     document = document_of(manifest().replace('"004217"', "004217"))
     assert schema_errors("client", as_an_editor_sees(document)) != []
     assert read_model(ClientManifest, document).model is not None
 
 
-# --- implicit typing: the exact text, or a named error ---
+# --- plain scalars: the exact text or an error ---
 
 TYPED_BY_OTHERS = [
     "0612345670", "01000", "000000000", "00", "1_000", "0x1F", "0o17", "0b11", "1e3", "6.02", ".5", "+33",
@@ -134,7 +134,7 @@ TYPED_BY_OTHERS = [
 
 
 @pytest.mark.parametrize("text", TYPED_BY_OTHERS)
-def test_a_plain_scalar_is_the_exact_text_that_is_written(tmp_path: Path, text: str) -> None:
+def test_plain_scalar_is_the_exact_text(tmp_path: Path, text: str) -> None:
     root = make_workspace(tmp_path, manifest(CLAIRE.replace("last_name: Martin", f"last_name: {text}")))
     declared, problems = validated(root)
     assert declared is not None
@@ -146,7 +146,7 @@ def test_a_plain_scalar_is_the_exact_text_that_is_written(tmp_path: Path, text: 
 
 
 @pytest.mark.parametrize("text", ["true", "False", "null", "~", ""])
-def test_what_is_no_text_is_refused_where_a_text_belongs(tmp_path: Path, text: str) -> None:
+def test_null_and_booleans_are_refused_as_texts(tmp_path: Path, text: str) -> None:
     root = make_workspace(tmp_path, manifest(CLAIRE.replace("last_name: Martin", f"last_name: {text}")))
     (problem,) = problems_of(root)
     assert problem.code == "wrong-value"
@@ -155,7 +155,7 @@ def test_what_is_no_text_is_refused_where_a_text_belongs(tmp_path: Path, text: s
 
 
 @pytest.mark.parametrize("number", ["004217", "4217", "0042170", "1e3", "0x1F", "12.30", "2024-01-01", "no"])
-def test_a_dossier_number_keeps_its_zeros_with_quotes_or_without(tmp_path: Path, number: str) -> None:
+def test_dossier_number_keeps_its_zeros_with_and_without_quotes(tmp_path: Path, number: str) -> None:
     for position, text in enumerate((number, f'"{number}"', f"'{number}'")):
         written = manifest().replace('"004217"', text)
         declared, problems = validated(make_workspace(tmp_path / str(position), written))
@@ -175,9 +175,7 @@ def test_a_dossier_number_keeps_its_zeros_with_quotes_or_without(tmp_path: Path,
         ("", None),
     ],
 )
-def test_a_phone_without_quotes_is_the_number_that_is_written(
-    tmp_path: Path, written: str, meant: str | None
-) -> None:
+def test_phone_without_quotes_is_the_written_number(tmp_path: Path, written: str, meant: str | None) -> None:
     declared, problems = validated(
         make_workspace(tmp_path, manifest(CLAIRE.replace('"+33 6 12 34 56 78"', written)))
     )
@@ -187,7 +185,7 @@ def test_a_phone_without_quotes_is_the_number_that_is_written(
     assert set(codes(problems)) <= {"quote-it"}
 
 
-def test_a_phone_that_is_not_mentioned_is_not_managed(tmp_path: Path) -> None:
+def test_absent_phone_is_unmanaged(tmp_path: Path) -> None:
     declared, _ = validated(
         make_workspace(tmp_path, manifest(CLAIRE.replace('    phone: "+33 6 12 34 56 78"\n', "")))
     )
@@ -197,17 +195,17 @@ def test_a_phone_that_is_not_mentioned_is_not_managed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["yes", "on", "1", '"true"', "vrai"])
-def test_only_true_and_false_are_true_and_false(tmp_path: Path, word: str) -> None:
+def test_only_true_and_false_are_booleans(tmp_path: Path, word: str) -> None:
     root = make_workspace(tmp_path, manifest(CLAIRE + f"    welcome_email: {word}\n"))
     (problem,) = problems_of(root)
     assert problem.code == "wrong-value"
     assert "true or false" in problem.detail
 
 
-# --- what is told of a faulty file ---
+# --- diagnostics of an invalid file ---
 
 
-def test_a_faulty_user_does_not_hide_the_others_faults(tmp_path: Path) -> None:
+def test_faulty_user_does_not_hide_faults_of_others(tmp_path: Path) -> None:
     users = (
         user("claire@example.fr", type="administrator")
         + user("paul.example.fr")
@@ -218,7 +216,7 @@ def test_a_faulty_user_does_not_hide_the_others_faults(tmp_path: Path) -> None:
     assert codes(problems) == ["email", "unknown-app", "phone", "S1", "wrong-value", "unknown-key"]
 
 
-def test_a_list_with_a_faulty_item_moves_no_other_problem_to_a_wrong_place(tmp_path: Path) -> None:
+def test_faulty_list_item_does_not_shift_other_positions(tmp_path: Path) -> None:
     users = user("claire@example.fr", '    companies: ["0 0", "9999"]\n', type="administrator")
     users += user("contact@example.fr")
     problems = problems_of(make_workspace(tmp_path, manifest(users)))
@@ -228,13 +226,13 @@ def test_a_list_with_a_faulty_item_moves_no_other_problem_to_a_wrong_place(tmp_p
     assert problems[0].source.column == 17
 
 
-def test_a_consequence_of_a_fault_is_not_told_as_another(tmp_path: Path) -> None:
+def test_consequences_of_a_fault_are_not_reported(tmp_path: Path) -> None:
     broken = manifest(user("claire@example.fr", type="administratr"), "004217")
     other = manifest(user("paul@example.fr", '    companies: ["004217"]\n', type="administrator"), "004218")
     assert codes(problems_of(make_workspace(tmp_path, broken, other))) == ["wrong-value"]
 
 
-def test_a_dossier_of_an_unreadable_file_is_not_called_unknown(tmp_path: Path) -> None:
+def test_dossier_of_an_unreadable_file_is_not_reported_unknown(tmp_path: Path) -> None:
     broken = "company: [\n"
     other = manifest(user("paul@example.fr", '    companies: ["004217"]\n', type="administrator"), "004218")
     assert codes(problems_of(make_workspace(tmp_path, broken, other))) == ["yaml-syntax"]
@@ -245,20 +243,20 @@ def test_a_dossier_of_an_unreadable_file_is_not_called_unknown(tmp_path: Path) -
     [("emial", "email"), ("firstname", "first_name"), ("prénom", "first_name"), ("Téléphone", "phone"),
      ("dossiers", "companies"), ("lastName", "last_name"), ("welcome-email", "welcome_email")],
 )  # fmt: skip
-def test_an_unknown_key_is_answered_with_the_one_that_was_meant(tmp_path: Path, key: str, meant: str) -> None:
+def test_unknown_key_gets_a_suggestion(tmp_path: Path, key: str, meant: str) -> None:
     (problem,) = problems_of(make_workspace(tmp_path, manifest(CLAIRE + f"    {key}: x\n")))
     assert problem.code == "unknown-key"
     assert f'Did you mean "{meant}"?' in problem.detail
 
 
 @pytest.mark.parametrize("text", ["", "[]", "- a\n", "hello", "{}", "true", "company: x", "users: {}", "~"])
-def test_a_file_of_another_shape_is_told_in_words(tmp_path: Path, text: str) -> None:
+def test_file_of_another_shape_is_reported(tmp_path: Path, text: str) -> None:
     problems = problems_of(make_workspace(tmp_path, text))
     assert problems
     assert {"wrong-value", "missing-key"} >= set(codes(problems))
 
 
-def test_a_hundred_thousand_unknown_keys_are_told_in_bounded_time(tmp_path: Path) -> None:
+def test_many_unknown_keys_are_reported_in_bounded_time(tmp_path: Path) -> None:
     text = manifest() + "".join(f"k{position}: x\n" for position in range(20_000))
     problems = problems_of(make_workspace(tmp_path, text))
     assert codes(problems) == ["unknown-key"] * 20_000
@@ -280,7 +278,7 @@ ANYTHING: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(ANYTHING, st.sampled_from(KINDS))
-def test_whatever_a_file_holds_it_is_read_or_told(data: Any, kind: Kind) -> None:
+def test_any_file_is_read_or_reported(data: Any, kind: Kind) -> None:
     document, problems = read_document("a.yaml", json.dumps(data))
     if document is None:
         assert problems

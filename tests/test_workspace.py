@@ -1,4 +1,4 @@
-"""provisioner.yaml as plain values, and manifests read as a stream."""
+"""The settings of provisioner.yaml, and the reading of manifests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def loaded(root: Path, settings: str) -> Workspace:
 
 
 def told(root: Path, settings: str) -> list[str]:
-    """``code line:column`` of every problem of a provisioner.yaml."""
+    """``code line:column`` of each problem of a provisioner.yaml."""
     with pytest.raises(ManifestsInvalid) as caught:
         loaded(root, settings)
     assert caught.value.exit_code == 3
@@ -50,7 +50,7 @@ def told(root: Path, settings: str) -> list[str]:
 # --- settings ---
 
 
-def test_three_lines_are_a_workspace_and_the_rest_has_sensible_defaults(tmp_path: Path) -> None:
+def test_minimal_settings_have_defaults(tmp_path: Path) -> None:
     workspace = loaded(tmp_path, MINIMAL)
     assert workspace.root == tmp_path
     assert workspace.settings.manifests == ("clients/",)
@@ -99,7 +99,7 @@ safety: {absent: close, self_service: restore, max_closures: 0, max_closures_per
 """
 
 
-def test_everything_that_is_said_arrives_as_plain_values(tmp_path: Path) -> None:
+def test_all_settings_are_read(tmp_path: Path) -> None:
     workspace = loaded(tmp_path, FULL)
     assert workspace.terms.email_domains == {"durand-associes.fr"}
     assert workspace.terms.staff == {"helene.durand@example.com"}
@@ -127,17 +127,17 @@ def test_pydantic_is_imported_only_when_a_file_is_read() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_the_nearest_folder_upward_is_the_workspace(tmp_path: Path) -> None:
+def test_workspace_is_found_in_a_parent_folder(tmp_path: Path) -> None:
     make_workspace(tmp_path, manifest())
     assert load_workspace(tmp_path / "clients").root == tmp_path
 
 
-def test_no_workspace_is_no_problem_of_manifests(tmp_path: Path) -> None:
+def test_missing_workspace_is_a_workspace_error(tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError):
         load_workspace(tmp_path)
 
 
-def test_every_problem_of_provisioner_yaml_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_provisioner_yaml_are_reported(tmp_path: Path) -> None:
     settings = """\
 version: 3
 firm: {name: "", languages: fr, email_domains: [durand], staff: [helene]}
@@ -170,9 +170,7 @@ safety: {max_closures: many, generic_addresses: raise}
         ("tls: none", []),
     ],
 )
-def test_a_password_is_named_once_with_its_user_and_never_travels_in_clear(
-    tmp_path: Path, mail: str, expected: list[str]
-) -> None:
+def test_password_needs_one_source_a_username_and_tls(tmp_path: Path, mail: str, expected: list[str]) -> None:
     settings = MINIMAL.replace("{from: acces@example.fr}", f"{{from: acces@example.fr, {mail}}}")
     root = make_workspace(tmp_path, manifest(), settings=settings)
     assert codes(problems_of(root)) == expected
@@ -189,7 +187,7 @@ def test_a_password_is_named_once_with_its_user_and_never_travels_in_clear(
         "token: hunter2",
     ],
 )
-def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path, line: str) -> None:
+def test_misplaced_secret_is_refused_and_not_repeated(tmp_path: Path, line: str) -> None:
     settings = MINIMAL.replace("mail: {from: acces@example.fr}\n", "") if line.startswith("mail") else MINIMAL
     root = make_workspace(tmp_path, manifest(), settings=settings + line + "\n")
     problems = problems_of(root)
@@ -198,7 +196,7 @@ def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(tmp_path: Path,
     assert "hunter2" not in str(problems)
 
 
-def test_portal_and_ledger_are_two_files(tmp_path: Path) -> None:
+def test_portal_and_ledger_in_the_same_file_are_refused(tmp_path: Path) -> None:
     settings = MINIMAL + 'portal: {url: "sqlite:///a.db"}\nledger: {url: "sqlite:///a.db"}\n'
     assert told(tmp_path, settings) == ["wrong-value 5:15"]
 
@@ -213,21 +211,21 @@ def test_portal_and_ledger_are_two_files(tmp_path: Path) -> None:
         ("maildir:/var/outbox", "/var/outbox"),
     ],
 )
-def test_a_relative_url_is_below_the_workspace(url: str, path: str) -> None:
+def test_relative_url_starts_at_the_workspace(url: str, path: str) -> None:
     assert path_of(url, Path("/w")) == Path(path)
 
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "version: 1", "firm: [\n", "\tversion: 1", "version: 1\nversion: 1\n"]
 )
-def test_a_provisioner_yaml_that_makes_no_sense_is_told_in_words(tmp_path: Path, text: str) -> None:
+def test_unusable_provisioner_yaml_is_reported(tmp_path: Path, text: str) -> None:
     assert told(tmp_path, text)
 
 
 # --- manifests ---
 
 
-def test_a_file_that_cannot_be_read_hides_nothing_in_the_others(tmp_path: Path) -> None:
+def test_unreadable_file_does_not_hide_problems_of_others(tmp_path: Path) -> None:
     root = make_workspace(tmp_path, manifest(), manifest(user("paul@x.fr"), "004218"))
     (root / "clients" / "broken.yaml").symlink_to(root / "clients" / "nowhere.yaml")
     (root / "clients" / "latin.yaml").write_bytes("company: {name: Société}".encode("latin-1"))
@@ -237,7 +235,7 @@ def test_a_file_that_cannot_be_read_hides_nothing_in_the_others(tmp_path: Path) 
     assert any("broken.yaml" in problem.detail for problem in problems)
 
 
-def test_an_entry_that_leads_nowhere_is_told_where_it_is_written(tmp_path: Path) -> None:
+def test_missing_manifest_folder_is_reported_at_its_entry(tmp_path: Path) -> None:
     settings = SETTINGS + "manifests: [clients/, client/, ../elsewhere]\n"
     problems = problems_of(make_workspace(tmp_path, manifest(), settings=settings))
     urls = [(p.code, p.source.line, p.source.column) for p in problems if p.source]
@@ -245,23 +243,23 @@ def test_an_entry_that_leads_nowhere_is_told_where_it_is_written(tmp_path: Path)
     assert urls == [("file-path", line, 23), ("file-path", line, 32)]
 
 
-def test_a_file_named_twice_is_read_once(tmp_path: Path) -> None:
+def test_file_listed_twice_is_read_once(tmp_path: Path) -> None:
     settings = SETTINGS + "manifests: [clients/, clients/0.yaml, clients]\n"
     assert problems_of(make_workspace(tmp_path, manifest(), settings=settings)) == []
 
 
-def test_no_manifest_at_all_is_a_warning(tmp_path: Path) -> None:
+def test_workspace_without_manifests_gives_a_warning(tmp_path: Path) -> None:
     problems = problems_of(make_workspace(tmp_path))
     assert codes(problems) == ["no-manifests"]
     assert not problems[0].is_error
 
 
-def test_what_the_reader_of_yaml_refused_is_told_once(tmp_path: Path) -> None:
+def test_problem_of_yaml_is_not_reported_again_by_the_schema(tmp_path: Path) -> None:
     text = manifest(CLAIRE.replace("type: administrator", "type: !!str administrator"))
     assert codes(problems_of(make_workspace(tmp_path, text))) == ["yaml-unsafe"]
 
 
-def test_documents_are_let_go_as_the_stream_goes_on() -> None:
+def test_documents_are_released_while_manifests_are_read() -> None:
     most = 0
 
     def stream() -> Iterator[Document]:
@@ -276,7 +274,7 @@ def test_documents_are_let_go_as_the_stream_goes_on() -> None:
     assert most <= 2
 
 
-def test_the_collector_works_again_after_reading(tmp_path: Path) -> None:
+def test_garbage_collection_is_enabled_after_reading(tmp_path: Path) -> None:
     workspace = load_workspace(make_workspace(tmp_path, manifest()))
     assert gc.isenabled()
     read_manifests(workspace)
@@ -306,7 +304,7 @@ WRITE_POSTGRESQL = "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for
         ("postgresql://user@db:port/access", WRITE_POSTGRESQL),
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_with_what_was_meant(url: str, remedy: str) -> None:
+def test_unusable_url_is_refused_with_a_remedy(url: str, remedy: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         urls.portal(url)
     assert refusal.value.remedy == remedy

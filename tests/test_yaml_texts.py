@@ -1,4 +1,4 @@
-"""Manifest-like texts by the thousand: read as a composer reads them, or refused with our own problems."""
+"""Thousands of manifest-like texts are read as PyYAML composes them, or refused with diagnostics."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import yaml
 from hypothesis import given, settings
-from yaml_texts import everything_said, manifest_texts, many_texts, paths_of, shortest
+from yaml_texts import comparable, manifest_texts, many_texts, paths_of, shortest
 
 from provisioner.diagnostics import SUMMARIES
 from provisioner.yaml_source.document import Document, read_document
 from provisioner.yaml_source.source_text import HIDDEN, decode
 
 COUNT = 20_000 if os.environ.get("CI") else 4_000
-"""Texts of each run."""
+"""The number of texts in one run."""
 
 _MEANINGS: dict[str, bool | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -23,41 +23,41 @@ _MEANINGS: dict[str, bool | None] = {
 }
 
 
-class _Surprise(Exception):
-    """What we refuse by name although it is YAML."""
+class _Unsupported(Exception):
+    """The text has a valid YAML construct that the program refuses."""
 
 
 def _composed(text: str) -> tuple[str, list[Any]]:
-    """Data and places as libyaml's composer has them. Raises ``yaml.YAMLError`` or :class:`_Surprise`."""
+    """Data and positions from libyaml's composer. Raises ``yaml.YAMLError`` or :class:`_Unsupported`."""
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
         if (
             isinstance(event, yaml.AliasEvent)
             or getattr(event, "anchor", None)
             or getattr(event, "tag", None)
         ):
-            raise _Surprise(event)
+            raise _Unsupported(event)
     node = yaml.compose(text, Loader=yaml.CSafeLoader)
-    told: list[Any] = []
-    data = None if node is None else _collect(node, node, (), told)
-    # libyaml begins a line of its own at an end without a line feed
+    found: list[Any] = []
+    data = None if node is None else _collect(node, node, (), found)
+    # libyaml puts the end of a text without a last line feed on the next line
     end = (text.count("\n") + 1, len(text) - text.rfind("\n"))
     beyond = (end[0] + 1, 1)
-    told = [(path, *(end if place == beyond else place for place in places)) for path, *places in told]
-    return repr(data), told or [((), (1, 1), (1, 1))]
+    found = [(path, *(end if place == beyond else place for place in places)) for path, *places in found]
+    return repr(data), found or [((), (1, 1), (1, 1))]
 
 
-def _collect(node: yaml.Node, key: yaml.Node, path: tuple[str | int, ...], told: list[Any]) -> Any:
-    told.append((path, _place(node), _place(key)))
+def _collect(node: yaml.Node, key: yaml.Node, path: tuple[str | int, ...], found: list[Any]) -> Any:
+    found.append((path, _place(node), _place(key)))
     if isinstance(node, yaml.SequenceNode):
-        return [_collect(child, child, (*path, at), told) for at, child in enumerate(node.value)]
+        return [_collect(child, child, (*path, at), found) for at, child in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         data: dict[str, Any] = {}
         for name, child in node.value:
             if not isinstance(name, yaml.ScalarNode) or name.value in data:
-                raise _Surprise(name)
+                raise _Unsupported(name)
             if name.value == "<<" and not name.style:
-                raise _Surprise(name)
-            data[name.value] = _collect(child, name, (*path, name.value), told)
+                raise _Unsupported(name)
+            data[name.value] = _collect(child, name, (*path, name.value), found)
         return data
     assert isinstance(node, yaml.ScalarNode)
     value: str = node.value
@@ -76,7 +76,7 @@ def _said(document: Document) -> tuple[str, list[Any]]:
 
 
 def _is_wrong(text: str) -> bool:
-    """Whether a text is neither read as the composer reads it nor refused with our own problems."""
+    """True if a text is not refused with diagnostics and not read as the composer reads it either."""
     try:
         document, problems = read_document("f.yaml", text)
     except Exception:  # noqa: BLE001
@@ -89,36 +89,36 @@ def _is_wrong(text: str) -> bool:
     assert isinstance(plain, str)
     try:
         return HIDDEN.search(plain) is not None or _composed(plain) != _said(document)
-    except (yaml.YAMLError, _Surprise):
+    except (yaml.YAMLError, _Unsupported):
         return True
 
 
-def test_a_text_is_read_as_a_composer_reads_it_or_refused_in_our_own_words() -> None:
-    """Row 19, for texts such as people write, and for what may happen to them."""
+def test_texts_are_read_as_pyyaml_composes_them_or_refused() -> None:
+    """Row 19, for ordinary and for damaged texts."""
     for text in many_texts(COUNT):
         assert not _is_wrong(text), shortest(text, _is_wrong)
 
 
 @settings(max_examples=200)
 @given(manifest_texts)
-def test_so_are_the_texts_that_hypothesis_finds(text: str) -> None:
+def test_texts_of_hypothesis_are_read_as_pyyaml_composes_them(text: str) -> None:
     """Row 19."""
     assert not _is_wrong(text)
 
 
-def test_bytes_and_text_and_every_line_ending_are_read_alike() -> None:
+def test_line_endings_and_encoding_do_not_change_the_result() -> None:
     """Row 19."""
     for text in many_texts(COUNT // 10, seed=1):
         plain = text.replace("\r", "\n")
-        expected = everything_said(*read_document("f.yaml", plain))
+        expected = comparable(*read_document("f.yaml", plain))
         for ending in ("\n", "\r", "\r\n"):
             ended = plain.replace("\n", ending)
-            assert everything_said(*read_document("f.yaml", ended)) == expected
-            assert everything_said(*read_document("f.yaml", ended.encode())) == expected
+            assert comparable(*read_document("f.yaml", ended)) == expected
+            assert comparable(*read_document("f.yaml", ended.encode())) == expected
 
 
-def test_enough_of_the_texts_are_such_as_people_write() -> None:
-    """Or else the tests above would compare refusals alone."""
+def test_many_generated_texts_are_valid() -> None:
+    """Otherwise the tests above would only compare refusals."""
     read = [read_document("f.yaml", text) for text in many_texts(500)]
     assert 200 < sum(document is not None and not problems for document, problems in read) < 450
     assert len({problem.code for _, problems in read for problem in problems}) >= 4

@@ -1,4 +1,4 @@
-"""YAML texts like people's manifests, usual and odd, to compare one reading of them with another.
+"""Generates ordinary and unusual YAML texts, to compare two ways of reading them.
 
 One generator with two ways to drive it: ``manifest_texts`` for Hypothesis, which makes a failing text
 short, and ``many_texts`` for as many as wanted, a hundred times as fast; ``shortest`` shortens what
@@ -23,7 +23,7 @@ SAMPLE_TEXTS = tuple(
     for path in sorted((ROOT / "samples").rglob("*.yaml"))
     if not {"broken", "outbox"} & set(path.parts) or path.stat().st_size < 2_000
 )
-"""The files that our users see first, the broken ones among them."""
+"""The samples, including the broken ones."""
 
 _SAMPLE_DATA = tuple(
     document.data
@@ -32,7 +32,7 @@ _SAMPLE_DATA = tuple(
 )
 
 INDICATORS = tuple("#:-?,{}[]&*!|>'\"%@`")
-"""Each of these means something somewhere."""
+"""Characters that have a meaning in YAML."""
 
 LOOKALIKES = (
     "null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "tRUE", "nULL", "",
@@ -40,7 +40,7 @@ LOOKALIKES = (
     "004217", "0612345670", "01000", "0x1F", "0o17", "0b11", "1_000", "1e3", "1.0", "-1", "+33612345678",
     ".inf", "-.INF", ".nan", "12:30", "190:20:30", "2024-11-30", "2024-11-30 10:00:00", "=", "<<",
 )  # fmt: skip
-"""Words that other readers take for numbers, dates and truths."""
+"""Words that other YAML readers take for numbers, dates and booleans."""
 
 _WORDS = (
     "Claire", "Le Goff", "O'Brien-Lefèvre", "Boulangerie Martin SARL", "Durand & Associés", "gérant",
@@ -55,7 +55,7 @@ _WORDS = (
 _HIDDEN = tuple(
     "\x00\x01\x07\x0b\x0c\x1b\x7f\x80\x85\x9f\xad\u061c\u200b\u200e\u2028\u2029\u202e\u2066\ufdd0\ufeff\ufffd\ufffe\uffff\U0001fffe"
 )
-"""Controls, line ends that are none, marks that turn text round, non-characters, and some that may pass."""
+"""Control characters, Unicode line ends, bidirectional marks, non-characters, some accepted ones."""
 
 _ESCAPES = (
     "\\n", "\\t", "\\\\", '\\"', "\\/", "\\0", "\\a", "\\e", "\\r", "\\N", "\\_", "\\L", "\\P",
@@ -78,14 +78,14 @@ _SCRAPS = (
     "? ", ", ", "[", "]", "{", "}", "[]", "{}", "a", "é", "a: b", "\n---\n", "\n...\n", "''", '""', "\\",
     "|\n", ">-\n", "&a ", "*a", "!!str ", "<<: ", "~", "\r\n", "\r", *_HIDDEN, *_ESCAPES,
 )  # fmt: skip
-"""What an edit may put in anywhere."""
+"""Texts that an edit inserts at any position."""
 
 
 # --- texts written from data ---
 
 
 class _Writer:
-    """Writes data as YAML in the ways that people do, and now and then in one that nobody should."""
+    """Writes data as YAML in ordinary styles, and sometimes in an unusual one."""
 
     def __init__(self, choose: random.Random, odd: float) -> None:
         self._choose = choose
@@ -98,7 +98,7 @@ class _Writer:
         return self._choose.choice(others) if self._is_odd() else usual
 
     def block(self, data: Any, indent: int) -> str:
-        """Lines of a mapping or a list, each indented; a scalar is one line."""
+        """The indented lines of a mapping or a list, or the one line of a scalar."""
         if not isinstance(data, dict | list) or not data:
             return " " * indent + self._flow(data) + self._end()
         lines = []
@@ -116,7 +116,7 @@ class _Writer:
         if key is None:
             lead = self._one("- ", ("-  ", "-\t", "-\n" + " " * (indent + 2), "- - ", "-"))
             if isinstance(child, dict | list) and child and not self._is_odd():
-                # as people do: the first key beside the dash
+                # the first key is beside the dash
                 return lead + self.block(child, indent + len(lead)).lstrip(" ")
             return lead + self._inline(child, indent + 2)
         name = self._key(key)
@@ -133,7 +133,7 @@ class _Writer:
         return f"{name}{colon}{self._inline(child, indent + 2)}"
 
     def _inline(self, data: Any, indent: int) -> str:
-        """What stands behind a colon or a dash, with the end of its line."""
+        """The text after a colon or a dash, up to the end of its line."""
         if isinstance(data, str) and self._is_odd() and self._choose.random() < 0.3:
             return self._literal(data, indent)
         text = self._flow(data, indent)
@@ -208,7 +208,7 @@ class _Writer:
 
 
 def _some_data(choose: random.Random) -> Any:
-    """A part of a sample's data: no more than two of its users, in a different order at times."""
+    """Part of a sample's data: at most two of its users, sometimes in another order."""
     data = dict(choose.choice(_SAMPLE_DATA))
     users = data.get("users")
     if isinstance(users, list) and users:
@@ -241,7 +241,7 @@ def _put_in(choose: random.Random, text: str) -> str:
 
 
 def _put_around(choose: random.Random, text: str) -> str:
-    """Something where it means most: beside a colon, a dash, a bracket, a quote, the end of a line."""
+    """Insert or remove a character beside a colon, a dash, a bracket, a quote or a line end."""
     places = [at for at, character in enumerate(text) if character in ":-[]{},'\"\n#"]
     at = choose.choice(places or [0]) + choose.randint(0, 1)
     return text[:at] + choose.choice(_SCRAPS) + text[at:]
@@ -258,7 +258,7 @@ def _take_out(choose: random.Random, text: str) -> str:
 
 
 def _replace_value(choose: random.Random, text: str) -> str:
-    """Another value behind a colon or a dash, or another word for a key."""
+    """Replace a value after a colon or a dash, or a key."""
     lines = text.split("\n")
     at = choose.randrange(len(lines))
     head, colon, _ = lines[at].partition(choose.choice((": ", "- ")))
@@ -318,7 +318,7 @@ _EDITS: tuple[Callable[[random.Random, str], str], ...] = (
 )  # fmt: skip
 
 
-# --- texts of loose lines, as no file would have them ---
+# --- texts of random lines ---
 
 _LEADS = ("", "  ", "- ", "    ", "  - ", "- - ", "? ", "  ? ", ": ", "\t", " ", "--- ", "... ")
 _KEYS = (
@@ -353,11 +353,11 @@ def _loose(choose: random.Random) -> str:
     return "\n".join(lines) + "\n"
 
 
-# --- all of them ---
+# --- all kinds of texts ---
 
 
 def a_text(choose: random.Random) -> str:
-    """One text: half of them such as people write, the others with whatever may happen to a text."""
+    """One text: ordinary in half of the cases, edited or random otherwise."""
     kind = choose.randrange(10)
     if kind < 5:
         text = _written(choose)
@@ -375,17 +375,17 @@ def a_text(choose: random.Random) -> str:
 
 
 manifest_texts = st.randoms(use_true_random=False).map(a_text)
-"""The same for Hypothesis, which shortens what fails."""
+"""A Hypothesis strategy for the same texts."""
 
 
 def many_texts(count: int, seed: int = 0) -> Iterator[str]:
-    """So many texts, the same ones for the same seed."""
+    """This number of texts, always the same for a seed."""
     choose = random.Random(seed)
     return islice(iter(lambda: a_text(choose), None), count)
 
 
 def shortest(text: str, fails: Callable[[str], bool]) -> str:
-    """A shorter text that still fails: without the lines, then the characters, that have no part in it."""
+    """A shorter text that still fails: lines, then characters, are removed while it fails."""
     for parts, glue in ((text.split("\n"), "\n"), (None, "")):
         pieces = parts if parts is not None else list(text)
         size = max(1, len(pieces) // 2)
@@ -402,14 +402,14 @@ def shortest(text: str, fails: Callable[[str], bool]) -> str:
     return text
 
 
-# --- what is compared ---
+# --- comparison ---
 
 
-def everything_said(document: Document | None, problems: list[Diagnostic]) -> tuple[Any, ...]:
-    """All that a reading tells, to be compared with ==: problems, data, and every place."""
+def comparable(document: Document | None, problems: list[Diagnostic]) -> tuple[Any, ...]:
+    """The problems, the data and all positions of a document, to compare with ``==``."""
     if document is None:
         return (problems,)
-    # Python takes 1 for True; the text of the data does not
+    # 1 == True in Python, so the data is compared as text
     return (problems, repr(document.data), [_place(document, path) for path in paths_of(document.data)])
 
 
@@ -418,7 +418,7 @@ def _place(document: Document, path: tuple[str | int, ...]) -> tuple[Any, ...]:
 
 
 def paths_of(data: Any, *above: str | int) -> Iterator[tuple[str | int, ...]]:
-    """The path of each value, from the root down."""
+    """The path of each value, parents first."""
     yield above
     children = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for part, child in children:

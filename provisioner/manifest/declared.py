@@ -1,7 +1,4 @@
-"""What the manifests declare, as plain values: profiles and defaults merged in, everything normalized.
-
-None means *not declared, so unmanaged* where a field's comment says so.
-"""
+"""The content of the manifests as plain values: normalized, with profiles and defaults merged in."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
-    """These applications, active. One set for all users with the same applications."""
+    """Active grants of these applications, one set for all users with the same applications."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
@@ -43,7 +40,7 @@ class Activation(StrEnum):
 
 
 class DeclaredCompany(NamedTuple):
-    """A dossier as its manifest declares it."""
+    """A company as its manifest declares it."""
 
     number: str
     name: str
@@ -52,7 +49,7 @@ class DeclaredCompany(NamedTuple):
     billing: Billing | None
     """None: unmanaged."""
     positions: Positions
-    """The file. Lines are counted on demand, because most resources have no diagnostic."""
+    """The positions in the manifest."""
 
     @property
     def source(self) -> Source:
@@ -75,18 +72,18 @@ class DeclaredUser(NamedTuple):
     production: Production
     billed: str
     companies: frozenset[str] | None
-    """With the billed company added; None: unmanaged (but for the billed company)."""
+    """Includes the billed company. None: unmanaged, except that the billed company is added."""
     apps: tuple[str, ...] | None
-    """In the order of the manifest. None: unmanaged."""
+    """In the order of the manifest; None: unmanaged."""
     immediate_removal: bool
     activation: Activation
     welcome: bool
     language: str
     closed: bool
-    """``status: closed``."""
+    """``status: closed`` is declared."""
     positions: Positions
     at: int
-    """The position among the file's users."""
+    """The index among the users of the manifest."""
 
     @property
     def source(self) -> Source:
@@ -95,7 +92,7 @@ class DeclaredUser(NamedTuple):
 
 
 class CompanyReference(NamedTuple):
-    """A dossier among the ``companies`` of a user."""
+    """A dossier number in the ``companies`` of a user or a profile."""
 
     number: str
     email: str
@@ -110,23 +107,23 @@ class CompanyReference(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """What the mappings of :class:`Declared` cannot hold; the checks report it."""
+    """Declarations that the mappings of :class:`Declared` cannot hold. The checks report them."""
 
     users: tuple[DeclaredUser, ...] = ()
-    """Declared under an e-mail that is declared already (R1, R4)."""
+    """Users whose e-mail is declared by an earlier user (R1, R4)."""
     companies: tuple[DeclaredCompany, ...] = ()
-    """Declared under a dossier number that is declared already (R13)."""
+    """Companies whose dossier number is declared by an earlier file (R13)."""
     mentions: tuple[CompanyReference, ...] = ()
-    """Dossiers given to users and declared in no manifest."""
+    """References to dossiers that no manifest declares."""
     incomplete: frozenset[str] = frozenset()
-    """Dossiers with users that could not be read."""
+    """Numbers of the dossiers that have an unreadable user."""
     unread: bool = False
-    """True if the dossier number of a file is unknown: any number may be declared in it."""
+    """True if the dossier number of a file is unreadable: the file may declare any number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """Everything that the manifests say: companies by dossier number, users by ``email_key``.
+    """Everything that the manifests declare: companies by dossier number, users by ``email_key``.
 
     ``digests`` has a SHA-256 over the data of each manifest file, for the precondition of a saved plan.
     """
@@ -142,7 +139,7 @@ class Declared:
         return declared.source if declared is not None else None
 
     def state(self) -> State:
-        """The declared part as a state, for the rules: unmanaged fields are empty.
+        """The declarations as a state, for the rules. Unmanaged fields are empty.
 
         A second declaration of an e-mail is kept under a key of its own.
         """

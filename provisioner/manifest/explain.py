@@ -1,4 +1,4 @@
-"""The diagnostics for a document that its model refuses."""
+"""Turns the validation errors of pydantic into diagnostics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Path = tuple[Any, ...]
 
 
 class Fault(NamedTuple):
-    """One of pydantic's errors, in its words: kinds are listed in its documentation of validation errors."""
+    """One validation error: its path, and pydantic's type and context of the error."""
 
     path: Path
     kind: str
@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
 
 _MOST_GUESSES = 100
-"""Problems of one file that get a "did you mean", which is slow: a file may have 100,000 unknown keys."""
+"""The number of problems of a file that get a "did you mean", which is slow for 100,000 unknown keys."""
 
 _IN_FRENCH = {
     # keys
@@ -46,13 +46,13 @@ _IN_FRENCH = {
 
 
 def faults_of(invalid: ValidationError) -> list[Fault]:
-    """The errors of one validation, in the order of the model's fields."""
+    """The errors of a validation in the order of the model's fields."""
     errors = invalid.errors(include_url=False, include_input=False)
     return [Fault(found["loc"], found["type"], found.get("ctx", {})) for found in errors]
 
 
 def explain(model: type[BaseModel], document: Document, faults: Sequence[Fault]) -> list[Diagnostic]:
-    """One diagnostic a fault."""
+    """One diagnostic for each fault."""
     return [_diagnostic(model, document, fault, at < _MOST_GUESSES) for at, fault in enumerate(faults)]
 
 
@@ -96,7 +96,7 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
     elif kind in ("enum", "literal_error"):
         code, reason, remedy = _not_among(path, value, context["expected"], guess)
     else:
-        code, reason, remedy = "wrong-value", f"it must be {_KINDS[kind]}", _way_out(value, kind)
+        code, reason, remedy = "wrong-value", f"it must be {_KINDS[kind]}", _type_remedy(value, kind)
     return error(
         code,
         f"{_name(path)}{_quoted(path, value)} is not accepted: {reason}.",
@@ -116,7 +116,7 @@ def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str,
     return code, f"it must be {choices}", hint.strip()
 
 
-def _way_out(value: Any, kind: str) -> str:
+def _type_remedy(value: Any, kind: str) -> str:
     if isinstance(value, bool):
         return f'Put it within quotes: "{str(value).lower()}".' if kind == "string_type" else ""
     if value is None:

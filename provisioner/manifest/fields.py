@@ -1,7 +1,7 @@
-"""The form that each kind of value takes: e-mail, phone, SIREN, name, dossier number.
+"""The normal form of each kind of value: e-mail, phone, SIREN, name, dossier number.
 
-Each function returns the value in its one normal form or raises :class:`InvalidField` with a clause.
-A pattern settles the usual forms; the libraries, ten to a hundred times slower, settle the rest.
+Each function returns the value in its normal form or raises :class:`InvalidField`. A pattern accepts the
+usual values. The others are passed to libraries, which are ten to a hundred times slower.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.rules import is_production
 
 MAX_NAME = 100
-"""Characters in a first name, a last name or a company's name."""
+"""The maximal length of a first name, a last name or a company's name, in characters."""
 
 MAX_PHONE = 32
-"""Characters in a phone number as written."""
+"""The maximal length of a phone number before it is normalized, in characters."""
 
 DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
-"""Digits and letters, with dots, dashes and underscores inside; 20 characters at most."""
+"""Up to 20 digits and letters, with dots, dashes and underscores between them."""
 
 
 class InvalidField(ValueError):
-    """A value that is not accepted: ``reason`` is a clause ("it mixes …"), ``remedy`` a sentence."""
+    """A value that is not accepted. ``reason`` is a clause such as "it is empty", ``remedy`` a sentence."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class InvalidField(ValueError):
 
 
 def described(character: str) -> str:
-    """A character that may be invisible, by code point and name: ``U+200B ZERO WIDTH SPACE``."""
+    """The code point and the name of a character: ``U+200B ZERO WIDTH SPACE``."""
     return f"U+{ord(character):04X} {unicodedata.name(character, 'control character')}"
 
 
@@ -46,15 +46,15 @@ _LABEL = r"(?=[A-Za-z0-9-]{1,63}\.)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\."
 _USUAL_EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL})+([A-Za-z]{{2,20}}))")
 _RESERVED = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test"})
 _ASK_FOR_EMAIL = "Write the bare address, such as claire.martin@example.fr."
-# one writing system that is made of several scripts
+# scripts that one writing system uses together
 _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 def email(text: str) -> str:
-    """The address as letters travel to it: domain in lower case and in ASCII, at most 254 bytes.
+    """The address with its domain in lower case and in ASCII, at most 254 bytes.
 
-    An international domain becomes ``xn--…``, so that no look-alike letter hides in a plan; one that
-    mixes scripts is refused. What stands before the @ is ASCII and keeps its case.
+    An international domain becomes ``xn--…``, so that a plan shows look-alike letters. A domain that mixes
+    scripts is refused. The part before the @ is ASCII and keeps its case.
     """
     if len(text) > MAX_EMAIL_BYTES:
         raise InvalidField(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
@@ -88,7 +88,7 @@ def _as_clause(sentence: str) -> str:
 
 
 def _refuse_mixed_scripts(domain: str) -> None:
-    """One script for the whole domain: all-Cyrillic letters before ``.com`` imitate a Latin name."""
+    """Raise :class:`InvalidField` for a domain with letters of several scripts, which may imitate another."""
     scripts = {_script(character) for character in domain if character.isalpha()}
     if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
         mixture = " and ".join(sorted(script.capitalize() for script in scripts))
@@ -104,7 +104,7 @@ def _script(character: str) -> str:
 # --- phone numbers ---
 
 _SEPARATORS = str.maketrans("", "", " .-/()")
-# ranges that are France's own beyond doubt; all others are left to the library
+# number ranges that only France uses; the library decides on the others
 _USUAL_PHONE = re.compile(r"(?:\+33|0)((?:[13][0-9]|2[0-57-9]|4[1-9]|5[0-8]|6[0-24-8]|7[3-9])[0-9]{7})")
 _PHONE_CHARACTERS = re.compile(r"\+?[0-9 .\-/()]+")
 _REGIONS = ("FR", "RE", "GP", "MQ", "GF", "YT", "NC", "PF", "PM", "WF")
@@ -115,9 +115,9 @@ _ASK_FOR_PHONE = 'Write it with its country code, such as "+33 6 12 34 56 78"; n
 
 
 def phone(text: str) -> str:
-    """The number in E.164 (A16): French national writing, then that of the overseas territories.
+    """The number in E.164 (A16). National numbers of France and its overseas territories are accepted.
 
-    A number that two territories could claim is refused rather than guessed.
+    A national number that is valid in two territories is refused.
     """
     if len(text) <= MAX_PHONE:
         usual = _USUAL_PHONE.fullmatch(text.translate(_SEPARATORS))
@@ -177,9 +177,9 @@ _DOSSIER = re.compile(DOSSIER_PATTERN)
 
 
 def siren(text: str) -> str:
-    """Nine digits whose Luhn sum holds (A13); the usual spaces between groups of three are dropped.
+    """Nine digits with a valid Luhn checksum (A13), without the usual spaces between groups of three.
 
-    La Poste's exception concerns the SIRET only: its SIREN, 356000000, obeys Luhn.
+    The exception for La Poste concerns SIRETs only: its SIREN, 356000000, has a valid checksum.
     """
     digits = text.replace(" ", "")
     if re.fullmatch(r"[0-9]{14}", digits):
@@ -202,7 +202,7 @@ def _luhn(digits: str) -> int:
 
 
 def dossier(text: str) -> str:
-    """A dossier number, exactly as written: leading zeros and case count."""
+    """The dossier number, unchanged: leading zeros and case are significant."""
     if _DOSSIER.fullmatch(text) is None:
         raise InvalidField(
             "a dossier number is 1 to 20 digits or letters, with . - _ inside",
@@ -215,7 +215,7 @@ def dossier(text: str) -> str:
 
 _ALNUM = "0-9A-Za-zÀ-ÖØ-öø-ÿ"
 _USUAL_NAME = re.compile(rf"[{_ALNUM}](?:[{_ALNUM} '&,().-]{{0,{MAX_NAME - 2}}}[{_ALNUM}.)])?")
-# letters and marks by category that show nothing or rearrange what is shown
+# characters that are letters or marks by category, and invisible
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
     chr(point) for point in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 }
@@ -223,7 +223,7 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def name(text: str) -> str:
-    """A person's or a company's name: NFC, trimmed, single plain spaces, nothing invisible."""
+    """A person's or a company's name: in NFC, trimmed, with single spaces, without invisible characters."""
     if _USUAL_NAME.fullmatch(text) is not None and "  " not in text:
         return text
     return _unusual_name(text)
@@ -243,17 +243,17 @@ def _unusual_name(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def is_hidden(character: str) -> bool:
-    """True for what shows nothing or disturbs its neighbours: control, bidirectional, zero-width."""
+    """True for a character that is invisible or reorders others: control, bidirectional, zero-width."""
     return unicodedata.category(character) in _REFUSED_CATEGORIES or character in _INVISIBLE
 
 
 def nfc(text: str) -> str:
-    """The composed form: an accent typed on another system compares equal."""
+    """The text in NFC, so that accented letters compare equal however they are encoded."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def other_app(text: str) -> str:
-    """An application's name, not one of the production trio: that is ``production:``, never a mix (R3)."""
+    """The name of an application. Production applications are refused: ``production:`` gives them (R3)."""
     plain = name(text)
     if is_production(plain):
         raise InvalidField(

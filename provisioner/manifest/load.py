@@ -1,7 +1,7 @@
-"""From documents to what they declare.
+"""Turns documents into declarations, and reports the problems of single manifests.
 
-Problems that one manifest shows by itself are reported here: its shape, an unknown profile, a missing type.
-Rules are for :mod:`provisioner.manifest.check`.
+Such problems are an invalid shape, an unknown profile or a missing type; the rules over all
+manifests are in :mod:`provisioner.manifest.check`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load(
     *,
     digests: bool = True,
 ) -> tuple[Declared, list[Diagnostic]]:
-    """Everything that the manifests declare, and every problem that one of them shows by itself.
+    """Everything that the manifests declare, and the problems of single manifests.
 
     ``settings_positions`` are those of provisioner.yaml. The usable part of a faulty document is
     declared, so that the checks see it; its errors prevent a plan.
@@ -181,7 +181,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: User, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """The dossiers that the user sees, including the billed one (R5); None: unmanaged."""
+        """The dossiers that the user sees, including the billed one (R5). None: unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -195,7 +195,7 @@ class _Loader:
         return _dossiers((*entry.companies, number))
 
     def _mention(self, number: str, entry: User, position: int) -> None:
-        """A dossier that a profile gives is mentioned once, by its first user."""
+        """Record a dossier that a profile gives, once, for the first user of the profile."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited_mentions:
             self._inherited_mentions.add(path)

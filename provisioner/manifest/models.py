@@ -1,8 +1,7 @@
 """The two files that users write, as pydantic models, and the JSON Schemas of both.
 
-The models are frozen and the rest of the program uses them as they are. Their data is text
-(:mod:`provisioner.yaml_source`). Descriptions carry the names that the portal's wizard uses, for editors.
-To add a setting, add a field here and regenerate ``schemas/`` (tests/test_schema.py).
+The models are frozen, and the rest of the program uses them directly. They validate the texts that
+:mod:`provisioner.yaml_source` reads. The descriptions, which editors show, have the portal's French names.
 """
 
 from __future__ import annotations
@@ -42,20 +41,20 @@ Kind = Literal["client", "provisioner"]
 if TYPE_CHECKING:
     Omittable: TypeAlias = T | None
 else:
-    # None is the default, which is not validated: a field may be left out, but not left empty.
-    # "apps:" with nothing behind it could mean none or unmanaged, so it means neither
+    # pydantic does not validate defaults, so a field may be absent, but its value may not be null:
+    # an empty "apps:" could mean none or unmanaged
     Omittable = Annotated[T, "omittable"]
 
 Language = Literal["fr", "en"]
 
 
 def _nothing() -> Any:
-    """The default of a section: validated like a mapping without keys."""
+    """The default of a section: an empty mapping, which is validated."""
     return {}
 
 
 class _Entry(BaseModel):
-    # built when first used: a section is built with its file, not by itself
+    # a section's validator is built with that of its file, not at import
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 
 
@@ -312,7 +311,7 @@ MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": Wor
 
 
 class _Published(GenerateJsonSchema):
-    """Without the titles that pydantic makes of field names: an editor shows the descriptions."""
+    """A schema without the titles that pydantic makes of field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""What a user inherits from provisioner.yaml: profiles over ``defaults:`` over the program's own defaults."""
+"""The values that users inherit: their profile, then ``defaults:``, then the program's own defaults."""
 
 from __future__ import annotations
 

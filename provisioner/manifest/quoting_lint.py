@@ -1,7 +1,6 @@
 """The warning for texts of a client manifest that lack quotes.
 
-provisioner keeps ``004217`` as text. An editor shows a number, and a program that rewrites the file may drop
-its zeros.
+provisioner keeps ``004217`` as text. Other YAML tools read a number, and may drop its zeros on rewriting.
 """
 
 from __future__ import annotations

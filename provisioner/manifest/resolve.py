@@ -1,11 +1,10 @@
-"""From what is declared to the desired state.
+"""The desired state: the current one with the changes that the manifests declare.
 
-The desired state is the current one as the manifests edit it: what they do not mention is
-copied, so that planning needs no notion of *unmanaged* and a difference is ``!=``.
+Fields that the manifests do not mention are copied from the current state, so that planning has no notion of
+*unmanaged* and a difference is ``!=``.
 
-Each declared user is first matched to an account: by the portal id that the ledger remembers,
-then by the former declared e-mail, then by the e-mail. Both states come out keyed
-by the declared e-mail, whatever the portal's side reads today.
+Each declared user is first matched to an account: by the portal id in the ledger, then by the former declared
+e-mail, then by the e-mail. Both states are keyed by the declared e-mail, even if the portal's is different.
 """
 
 from __future__ import annotations
@@ -39,41 +38,41 @@ from provisioner.planning.planner import Resolution
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What decides, beside the manifests, how they are read against the portal."""
+    """The settings, the operator's rights and the day: they decide how manifests are resolved."""
 
     operator: Operator
     today: date
-    """The day in Paris: it dates endings (R9)."""
+    """The day in Paris, from which the end of the month follows (R9)."""
     close_absent: bool = False
-    """``safety: {absent: close}``: a user who left the manifests is closed."""
+    """``safety: {absent: close}``: the account of a user who left the manifests is closed."""
     restore: bool = False
-    """``safety: {self_service: restore}``: what the user changed is undone."""
+    """``safety: {self_service: restore}``: users' own changes of e-mail and phone are undone."""
     welcome: bool = True
     """``mail: {welcome: ours}``: this program sends the welcome."""
 
 
 def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], policy: Policy) -> Resolution:
-    """Both states, from the portal, the manifests and what the ledger remembers.
+    """The current and the desired state, with notices and problems.
 
-    ``current`` is keyed by the portal's e-mails, ``managed`` by the declared ones.
+    ``current`` is keyed by the portal's e-mails, ``managed`` (from the ledger) by the declared ones.
     """
     matches, ambiguous = _match(declared, current, managed)
     undeclared = _undeclared(declared, current, matches, managed)
     before = {key: matches[key] for key in declared.users if key in matches} | undeclared
-    reading = _Reading(managed, policy)
-    desired = {key: reading.desired_user(key, user, before.get(key)) for key, user in declared.users.items()}
+    resolver = _Resolver(managed, policy)
+    desired = {key: resolver.desired_user(key, user, before.get(key)) for key, user in declared.users.items()}
     desired_users = {key: user for key, user in desired.items() if user is not None}
-    left = {key: reading.desired_absent(key, user) for key, user in undeclared.items()}
+    left = {key: resolver.desired_absent(key, user) for key, user in undeclared.items()}
     companies = dict(current.companies)
     for number, company in declared.companies.items():
         companies[number] = _desired_company(company, current.companies.get(number))
     return Resolution(
         current=State(current.companies, before),
         desired=State(companies, desired_users | left),
-        welcomes=reading.welcomes,
-        reasons=reading.reasons,
-        records=reading.records,
-        notices=tuple(reading.notices),
+        welcomes=resolver.welcomes,
+        reasons=resolver.reasons,
+        records=resolver.records,
+        notices=tuple(resolver.notices),
         diagnostics=tuple(ambiguous),
         managed=len(managed),
         declared=len(declared.users),
@@ -84,7 +83,7 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
 def _match(
     declared: Declared, current: State, managed: Mapping[str, Managed]
 ) -> tuple[dict[str, User], list[Diagnostic]]:
-    """The account of each declared user who has one; an account answers to one declaration."""
+    """The account of each declared user who has one, and a problem for a second declaration of an account."""
     by_id = {user.id: user for user in current.users.values()}
     matches: dict[str, User] = {}
     taken: dict[str, str] = {}
@@ -130,7 +129,7 @@ def _former(
 def _undeclared(
     declared: Declared, current: State, matches: Mapping[str, User], managed: Mapping[str, Managed]
 ) -> dict[str, User]:
-    """The portal's other accounts, under the name we managed them by or their e-mail."""
+    """The portal's other accounts, keyed by the e-mail declared for them before, or else by their own."""
     matched = {user.id for user in matches.values()}
     if len(matched) == len(current.users):
         return {}
@@ -155,8 +154,8 @@ def _desired_company(declared: DeclaredCompany, before: Company | None) -> Compa
     return replace(before, name=declared.name, siren=siren, billing=billing)
 
 
-class _Reading:
-    """One pass over the users, collecting what is said beside the desired state."""
+class _Resolver:
+    """Makes the desired state of each user, and collects welcomes, reasons, records and notices."""
 
     def __init__(self, managed: Mapping[str, Managed], policy: Policy) -> None:
         self._managed = managed
@@ -174,32 +173,32 @@ class _Reading:
             return None if declared.closed else self._newcomer(key, declared)
         known = self._managed_ids.get(before.id)
         if known is None:
-            self._say(
+            self._notify(
                 NoticeKind.ADOPTED,
                 key,
                 f"{declared.email} has an account already; it is managed from now on.",
             )
         desired = self._edited(key, declared, before, known)
-        self._remember(key, before, desired, known, declared)
+        self._record(key, declared, before, known)
         self._welcome(key, declared, before, desired, known)
         self._report_apps(key, before, desired)
         return desired
 
     def desired_absent(self, key: str, user: User) -> User:
-        """An account that no manifest declares: left alone, unless we managed it and may close it."""
+        """The desired state of an account in no manifest: closed if it was managed and policy says so."""
         known = self._managed_ids.get(user.id)
         if user.is_open and known is not None:
             if self._policy.close_absent:
                 self.reasons[user_address(key)] = "left the manifests"
                 return replace(user, status=Status.CLOSED)
-            self._say(
+            self._notify(
                 NoticeKind.LEFT,
                 key,
                 f"{user.email} left the manifests; the account stays open. "
                 "To close it, declare it with status: closed.",
             )
         elif user.is_open:
-            self._say(
+            self._notify(
                 NoticeKind.UNMANAGED, key, f"{user.email} ({user.name}) is in no manifest and is left alone."
             )
             if user.status is Status.TO_VALIDATE:
@@ -230,7 +229,7 @@ class _Reading:
     def _edited(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> User:
         status = self._status(key, declared, before)
         if status is Status.CLOSED:
-            # a closed account is left as it was closed: reopening brings it back (F)
+            # reopening restores a closed account as it was (F), so nothing else of it changes
             return replace(before, status=status)
         email = before.email if before.email == declared.email else self._email(key, declared, before, known)
         phone = before.phone
@@ -241,8 +240,8 @@ class _Reading:
             companies |= {declared.billed}
         apps = before.apps
         if declared.apps is not None and apps != active_grants(declared.apps):
-            apps = _desired_apps(declared, before, self._policy.today, self._month_end)
-        # compared before it is built: most readings find nothing changed
+            apps = frozenset(_desired_apps(apps, declared, self._policy.today, self._month_end))
+        # most users are unchanged, and comparing is faster than building a User
         if (
             status is before.status
             and declared.type is before.type
@@ -271,7 +270,7 @@ class _Reading:
         if before.status is Status.CLOSED:
             if self._policy.operator.may_validate:
                 return Status.ACTIVE
-            self._say(
+            self._notify(
                 NoticeKind.AWAITS_REOPENING,
                 key,
                 f"{before.email} is closed; reopening awaits a portal administrator, a partner "
@@ -298,11 +297,11 @@ class _Reading:
         return declared.phone
 
     def _own_change(self, key: str, field: str, declared: str, current: str) -> str:
-        """The user's own value if it is kept, "" if it is undone (self-service fields)."""
+        """Report a change that the user made. Returns the user's value if it is kept, "" if it is undone."""
         outcome = "is put back" if self._policy.restore else "is kept"
         kept = "" if self._policy.restore else current
         advice = "" if self._policy.restore else f" To follow, write {current} in the manifest."
-        self._say(
+        self._notify(
             NoticeKind.DRIFT,
             key,
             f"{key} changed their own {field}: {declared} became {current}; "
@@ -310,10 +309,8 @@ class _Reading:
         )
         return kept
 
-    def _remember(
-        self, key: str, before: User, desired: User, known: Managed | None, declared: DeclaredUser
-    ) -> None:
-        """Advance what the ledger knows, but never past a change that is still to be made."""
+    def _record(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> None:
+        """Update the ledger's record of an account, but not with values that are still to change."""
         settled_email = before.email == declared.email or email_key(before.email) == email_key(declared.email)
         email = before.email if settled_email else (known.email if known else None)
         phone = known.phone if known else None
@@ -336,7 +333,7 @@ class _Reading:
         if known is not None and known.created:
             self.welcomes[key] = Welcome(declared.language)
         else:
-            self._say(
+            self._notify(
                 NoticeKind.NO_WELCOME,
                 key,
                 f"{before.email} was created by somebody else, so no welcome e-mail goes out. "
@@ -348,13 +345,13 @@ class _Reading:
             return
         for grant in sorted(before.apps & desired.apps, key=lambda grant: grant.app):
             if grant.state is AppState.REQUESTED:
-                self._say(
+                self._notify(
                     NoticeKind.REQUESTED_APP,
                     key,
                     f"{before.email} asks for {grant.app}; it waits until the firm activates it (R10).",
                 )
             elif grant.state is AppState.ENDING:
-                self._say(NoticeKind.ENDING, key, f"{grant.app} of {before.email} ends.", grant.ends)
+                self._notify(NoticeKind.ENDING, key, f"{grant.app} of {before.email} ends.", grant.ends)
 
     def _awaits(self, key: str, user: User) -> None:
         whom = (
@@ -362,19 +359,14 @@ class _Reading:
             if self._policy.operator.may_validate
             else "a portal administrator, a partner or a customer manager"
         )
-        self._say(
+        self._notify(
             NoticeKind.AWAITS_VALIDATION,
             key,
             f"{user.email} cannot log in until {whom} validates the account (R7).",
         )
 
-    def _say(self, kind: NoticeKind, key: str, detail: str, on: date | None = None) -> None:
+    def _notify(self, kind: NoticeKind, key: str, detail: str, on: date | None = None) -> None:
         self.notices.append(Notice(kind, user_address(key), detail, on))
-
-
-def _desired_apps(declared: DeclaredUser, before: User, today: date, ends: date) -> frozenset[Grant]:
-    assert declared.apps is not None
-    return active_grants(declared.apps) | frozenset(_leftover(before, declared, today, ends))
 
 
 @lru_cache(maxsize=4096)
@@ -382,14 +374,17 @@ def _all_active(apps: frozenset[Grant]) -> bool:
     return all(grant.state is AppState.ACTIVE for grant in apps)
 
 
-def _leftover(before: User, declared: DeclaredUser, today: date, ends: date) -> Iterator[Grant]:
-    """What becomes of applications that are not declared: they end, or go on ending or waiting.
+def _desired_apps(
+    before: frozenset[Grant], declared: DeclaredUser, today: date, ends: date
+) -> Iterator[Grant]:
+    """The declared applications, and those that end, go on ending or wait for the firm.
 
-    An ending whose day has passed is over, also on a portal that ends nothing by itself.
+    An application whose last day has passed is gone, also on a portal that ends nothing by itself.
     """
-    assert declared.apps is not None
-    for grant in before.apps:
-        if grant.app in declared.apps:
+    apps = declared.apps or ()
+    yield from active_grants(apps)
+    for grant in before:
+        if grant.app in apps:
             continue
         if grant.state is AppState.REQUESTED:
             yield grant

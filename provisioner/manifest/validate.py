@@ -1,4 +1,4 @@
-"""One document validated by its model."""
+"""Validates a document by its model, and keeps the valid part of an invalid one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Validated(Generic[M]):
 
 
 def read_model(model: type[M], document: Document) -> Validated[M]:
-    """Validate a whole document at once."""
+    """The document as an instance of ``model``, or its valid part and the problems."""
     try:
         found = model.model_validate(document.data)
     except ValidationError as invalid:
@@ -45,7 +45,7 @@ _STAND_INS: dict[str, Any] = {
     "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
     "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
 }  # fmt: skip
-"""Values for missing keys without which nothing else of the document could be checked."""
+"""Replacements for missing required values, so that the rest of the document can be checked."""
 
 _GONE = object()
 _MOST_LEVELS = 10
@@ -54,10 +54,9 @@ _MOST_LEVELS = 10
 def _recover(
     model: type[M], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
 ) -> Validated[M]:
-    """The model of what remains of a document without its faults.
+    """The document without its faulty values, as an instance of the model.
 
-    The checks over all manifests see the rest of a faulty document. What follows from a removal is not
-    reported.
+    The checks over all manifests see this part. Faults that follow from a removal are not reported.
     """
     users = original.get("users") if isinstance(original, dict) else None
     total = len(users) if isinstance(users, list) else 0
@@ -65,7 +64,7 @@ def _recover(
         path[1] for path in (fault.path for fault in faults) if path[:1] == ("users",) and len(path) > 1
     )
     data, kept = deepcopy(original), list(range(total))
-    # what is missing once a fault is out takes its mapping with it, level by level
+    # a removed value may be required, so that its mapping is removed in the next pass
     for _ in range(_MOST_LEVELS):
         if not _remove_invalid(data, kept, faults):
             break
@@ -94,7 +93,7 @@ def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool
         if not path:
             return False
         if path[0] == "users":
-            # a list of a user goes as a whole: the items that stay would change their positions
+            # a list of a user is removed whole: otherwise the positions of its other items would change
             path = path[:3]
         holder, key = value_at(data, path[:-1]), path[-1]
         if isinstance(holder, dict):

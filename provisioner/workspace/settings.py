@@ -1,6 +1,6 @@
-"""A workspace: the folder that holds provisioner.yaml, its settings, and the manifests it names.
+"""A workspace: a folder with provisioner.yaml, its settings, and its manifests.
 
-pydantic is imported when a file is read.
+pydantic is imported when the first file is read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """A folder and everything that its provisioner.yaml says."""
+    """A folder and the settings of its provisioner.yaml."""
 
     root: Path
     settings: models.WorkspaceFile
@@ -43,27 +43,27 @@ class Workspace:
 
     @property
     def firm(self) -> models.Firm:
-        """The firm, its mail domains and its staff."""
+        """The section ``firm:``."""
         return self.settings.firm
 
     @property
     def portal(self) -> models.PortalAccess:
-        """Where the portal is and how it is reached. Files are relative to the workspace."""
+        """The section ``portal:``. Its files are relative to the workspace."""
         return self.settings.portal
 
     @property
     def ledger(self) -> models.LedgerPlace:
-        """Where the ledger is."""
+        """The section ``ledger:``."""
         return self.settings.ledger
 
     @property
     def mail(self) -> models.Mail:
-        """How letters are sent. Files are relative to the workspace."""
+        """The section ``mail:``. Its files are relative to the workspace."""
         return self.settings.mail
 
     @property
     def safety(self) -> models.Safety:
-        """The limits of a plan and the treatment of what left the manifests."""
+        """The section ``safety:``."""
         return self.settings.safety
 
     @property
@@ -78,13 +78,13 @@ class Workspace:
 
 
 def path_of(url: str, root: Path) -> Path:
-    """The file or folder behind ``sqlite:///…`` or ``maildir:…``; a relative one is below the workspace."""
+    """The path in ``sqlite:///…`` or ``maildir:…``; a relative path starts at the workspace."""
     rest = url.partition(":")[2]
     return root / (rest.removeprefix("///") if url.startswith("sqlite:") else rest)
 
 
 def load_workspace(start: Path) -> Workspace:
-    """The workspace here or in the nearest folder upward.
+    """The workspace in this folder or in the nearest one above.
 
     Raises :class:`WorkspaceError` where there is none, :class:`ManifestsInvalid` with every problem of
     provisioner.yaml.
@@ -100,7 +100,7 @@ def load_workspace(start: Path) -> Workspace:
         reading = read_model(WorkspaceFile, document)
         problems = _with(problems, reading.problems)
         if reading.model is not None:
-            problems.extend(_disagreements(document, reading.model, root))
+            problems.extend(_conflicts(document, reading.model, root))
             workspace = Workspace(root, reading.model, document.positions)
     if workspace is None or any(problem.is_error for problem in problems):
         raise ManifestsInvalid(
@@ -115,11 +115,10 @@ def read_manifests(
     digests: bool = True,
     tell: ProgressCallback = ignore_progress,
 ) -> tuple[Declared, list[Diagnostic]]:
-    """Everything the manifests declare, and what is wrong with single ones, in source order.
+    """Everything the manifests declare, and the problems of single manifests in source order.
 
-    ``digests`` says whether a plan is to be saved, which needs them. What takes all manifests
-    together is :func:`provisioner.manifest.check.check`.
-    ``tell`` is called with the number of files read and their total.
+    ``digests`` is true for a plan that is saved. ``tell`` is called with the number of files read and their
+    total. The checks over all manifests are in :mod:`provisioner.manifest.check`.
     """
     from provisioner.manifest.load import load
 
@@ -136,7 +135,7 @@ def read_manifests(
 
 
 def with_settings(declared: Declared, workspace: Workspace) -> Declared:
-    """With a digest of what provisioner.yaml adds to the manifests; how letters travel is left out."""
+    """The declarations with a digest of the settings that concern planning."""
     from provisioner.manifest.profiles import Profiles
 
     terms, safety = workspace.terms, workspace.safety
@@ -150,7 +149,7 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
 
 
 def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """What the reader of YAML refused is not refused once more for what it looks like to the schema."""
+    """Both lists, without problems of the schema at the position of a YAML problem."""
     refused = {problem.source for problem in problems}
     return problems + [problem for problem in found if problem.source not in refused]
 
@@ -184,7 +183,7 @@ def _in_batches(documents: Iterator[Document]) -> Iterator[Document]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """What is read is kept to the end, so the collector would walk it again and again for nothing."""
+    """No garbage collection in this block: everything read is kept, so that collecting would find nothing."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -205,15 +204,15 @@ def _no_manifests(workspace: Workspace) -> Diagnostic:
     )
 
 
-# --- what is valid by itself and wrong beside the rest of provisioner.yaml ---
+# --- conflicts between settings ---
 
 
-def _disagreements(document: Document, file: models.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
-    """What is fine by itself in provisioner.yaml and not beside the rest of it."""
+def _conflicts(document: Document, file: models.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
+    """Settings that are valid alone and contradict other settings."""
     yield from _apps_of_profiles(document, file)
     yield from _credentials(document, file.mail)
-    yield from _given_twice(document, "portal", "secret", file.portal)
-    yield from _given_twice(document, "ledger", "secret", file.ledger)
+    yield from _two_secrets(document, "portal", "secret", file.portal)
+    yield from _two_secrets(document, "ledger", "secret", file.ledger)
     both = file.portal.url, file.ledger.url
     if all(url.startswith("sqlite:") for url in both) and len({path_of(url, root) for url in both}) == 1:
         yield error(
@@ -225,7 +224,6 @@ def _disagreements(document: Document, file: models.WorkspaceFile, root: Path) -
 
 
 def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterator[Diagnostic]:
-
     presets: list[tuple[tuple[str, ...], models.Preset]] = [(("defaults",), file.defaults)]
     presets += [(("catalogue", "profiles", name), entry) for name, entry in file.catalogue.profiles.items()]
     for path, entry in presets:
@@ -235,9 +233,9 @@ def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterato
                 yield replace(app_violation(path[-1], app, file.catalogue.apps), source=source)
 
 
-def _given_twice(document: Document, section: str, secret: str, said: object) -> Iterator[Diagnostic]:
+def _two_secrets(document: Document, section: str, secret: str, settings: object) -> Iterator[Diagnostic]:
     variable, file = f"{secret}_env", f"{secret}_file"
-    if getattr(said, variable) and getattr(said, file):
+    if getattr(settings, variable) and getattr(settings, file):
         yield error(
             "wrong-value",
             f"Both {variable} and {file} are given.",
@@ -247,7 +245,7 @@ def _given_twice(document: Document, section: str, secret: str, said: object) ->
 
 
 def _credentials(document: Document, mail: models.Mail) -> Iterator[Diagnostic]:
-    yield from _given_twice(document, "mail", "password", mail)
+    yield from _two_secrets(document, "mail", "password", mail)
     secret = next((key for key in ("password_env", "password_file") if getattr(mail, key)), None)
     if secret is not None and not mail.username:
         yield error(

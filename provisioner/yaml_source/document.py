@@ -19,8 +19,8 @@ from provisioner.yaml_source.source_text import SourceText, decode
 class Positions:
     """The positions of the keys and values of one text.
 
-    Only the text is kept, and it is read again for the first position that is asked for: most files are read
-    without a diagnostic, and their data and marks would take three times the memory of their text.
+    Only the text is kept. It is read again for the first position, because most files have no diagnostic, and
+    data and marks take three times the memory of the text.
     """
 
     __slots__ = ("_data", "_marks", "_page", "_tables")

@@ -1,7 +1,7 @@
-"""From YAML events to data, marks and problems, in one walk.
+"""Builds data, positions and problems from the events of PyYAML's parser.
 
-Reading events takes a third of the time of ``yaml.compose`` and, unlike it, does not overflow the C stack on
-deeply nested text. They are asked of the loader one by one: the generator ``yaml.parse`` adds a tenth.
+Reading events takes a third of the time of ``yaml.compose``, which also overflows the C stack on deeply
+nested text. The loader is asked for each event, because the generator ``yaml.parse`` takes a tenth longer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-"""The only plain scalars that are not kept as text."""
+"""The plain scalars that are not kept as text."""
 
 # numbers, dates and booleans of YAML 1.1 or 1.2
 _TYPED = re.compile(
@@ -50,20 +50,20 @@ _TYPED = re.compile(
       | y | yes | n | no | on | off""",
     re.VERBOSE | re.IGNORECASE,
 )
-# with what constants and typed scalars begin: all other scalars are text to every YAML reader
+# the first characters of constants and typed scalars; every YAML reader takes other scalars for text
 _BEGINNINGS = frozenset(("", *"0123456789+-.~yYnNoOtTfF"))
 
 _COLLECTIONS = frozenset((dict, list))
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
-# at the beginning of any line: libyaml takes seconds over many
+# at the beginning of any line: libyaml takes seconds for many directives
 _DIRECTIVE = re.compile("^%", re.MULTILINE)
-# where an anchor, an alias or a tag may begin, or an escape write a hidden character
+# matches where an anchor, an alias, a tag or an escape sequence may begin
 _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
 
 class Unquoted(NamedTuple):
-    """A plain scalar that is kept as text and that other YAML readers take for a number, date or boolean."""
+    """A plain scalar that other YAML readers take for a number, a date or a boolean. It is kept as text."""
 
     path: tuple[str | int, ...]
     text: str
@@ -88,7 +88,7 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """True if a text may hold something that ``_checked`` refuses. Most texts cannot and are read faster."""
+    """True if the text may contain something that ``_checked`` refuses. Other texts are read faster."""
     # 2 characters make at most 3 nodes, so a short text is within every limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
@@ -111,7 +111,7 @@ class EventReader:
 
     def __init__(self, file: str, text: str) -> None:
         self._written = text
-        # what is refused before parsing is replaced one for one: reading goes on, and offsets stay
+        # hidden characters and directives are replaced one by one, so that reading continues and offsets stay
         if not shows(text):
             text = HIDDEN.sub("\ufffd", text)
         if "%" in text:
@@ -143,7 +143,7 @@ class EventReader:
         except yaml.MarkedYAMLError as problem:
             self.problems.append(self._syntax(problem))
         except (yaml.YAMLError, ValueError, OverflowError):
-            # escapes in a tag or a text may spell code points that are not Unicode; parsers do not expect it
+            # escape sequences may give code points outside Unicode, and parsers then raise other errors
             detail = "An escape sequence here, or soon after, stands for no character."
             self.problems.append(self._problem("yaml-syntax", detail, "Remove it.", self._index))
         return None
@@ -168,7 +168,7 @@ class EventReader:
         if kind is SequenceStartEvent:
             return self._sequence(event, depth + 1)
         self._marks.append(event.start_mark.index)
-        if kind is AliasEvent:  # already refused; read on as text
+        if kind is AliasEvent:  # reported by _checked; reading continues with a text
             return f"*{event.anchor}"
         value = event.value
         return self._plain(value) if value[:1] in _BEGINNINGS and not event.style else value
@@ -232,7 +232,7 @@ class EventReader:
         return data
 
     def _plain(self, value: str, *part: str | int) -> Data:
-        """The value of a plain scalar; one that other YAML readers do not take for text is recorded."""
+        """The value of a plain scalar. A scalar that other YAML readers take for another type is recorded."""
         if value in _CONSTANTS:
             return _CONSTANTS[value]
         if _TYPED.fullmatch(value) is not None:
@@ -240,7 +240,7 @@ class EventReader:
         return value
 
     def _skip(self, event: Any, depth: int) -> None:
-        """Read a node only for the problems in it."""
+        """Read a node and keep only its problems."""
         marks, unquoted = len(self._marks), len(self.unquoted)
         self._node(event, depth)
         del self._marks[marks:]
@@ -254,7 +254,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """False for a key that is to be kept: "<<" in quotes, for the first time."""
+        """Report a repeated or merge key. Returns False for a first "<<" in quotes, which is accepted."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])
@@ -268,7 +268,7 @@ class EventReader:
         return not event.style
 
     def _checked(self) -> Any:
-        """The next event, checked for what most texts cannot hold."""
+        """The next event, checked for limits, anchors, aliases, tags and hidden characters."""
         event = self._parse()
         kind = type(event)
         if kind not in _NODES:

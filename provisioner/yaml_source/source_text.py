@@ -1,4 +1,4 @@
-"""The text of a file before it is read as YAML: bytes to characters, and where a character stands."""
+"""Decodes the bytes of a file, and turns offsets in its text into lines and columns."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from bisect import bisect_right
 from provisioner.diagnostics import Diagnostic, Source, error
 from provisioner.limits import MAX_FILE_BYTES
 
-# controls, bidirectional marks, line separators that editors do not count, half characters, non-characters
+# control characters, bidirectional marks, Unicode line separators, surrogates, non-characters
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""Characters that do not show, or that rearrange what shows, in a text from :func:`decode`."""
+"""Matches characters that are invisible or reorder others, in a text from :func:`decode`."""
 
-# no hidden character has only these bytes in UTF-8; dropping them is much faster than the pattern
+# the UTF-8 form of each hidden character has a byte outside these; this test is much faster than the pattern
 _PLAIN_BYTES = bytes({*b"\t\n", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})
 
 
 _SHORT = 8192
-"""Characters of a text in which counting lines takes less time than listing them."""
+"""Up to this many characters, counting line feeds is faster than making a list of all lines."""
 
 
 class SourceText:
-    """A named text, in which offsets become lines and columns. Its lines end with a line feed alone."""
+    """The text of a file, with line feeds as the only line ends."""
 
     __slots__ = ("_lines", "file", "text")
 
@@ -45,23 +45,23 @@ class SourceText:
 
 
 def decode(file: str, content: bytes | str) -> str | Diagnostic:
-    """The text of a file, or why it has none; without a byte-order mark, lines ended by line feeds."""
+    """The text of a file, without a byte-order mark and with line feeds as line ends, or the problem."""
     encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_FILE_BYTES:
         detail = f"The file is larger than {MAX_FILE_BYTES:,} bytes."
         return error("yaml-limit", detail, "Split it into several files.", Source(file, 1, 1))
     if isinstance(content, str):
-        return _tidy(content)
+        return _normalized(content)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
         return _not_utf8(file, "", 'The file is in UTF-16 or UTF-32 ("Unicode" on Windows), not in UTF-8.')
     try:
-        return _tidy(content.decode("utf-8"))
+        return _normalized(content.decode("utf-8"))
     except UnicodeDecodeError as problem:
-        before = _tidy(content[: problem.start].decode("utf-8"))
+        before = _normalized(content[: problem.start].decode("utf-8"))
         return _not_utf8(file, before, f"The byte 0x{content[problem.start]:02X} here is not UTF-8.")
 
 
-def _tidy(text: str) -> str:
+def _normalized(text: str) -> str:
     text = text.removeprefix("\ufeff")
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
@@ -82,5 +82,5 @@ def shows(text: str) -> bool:
 
 
 def in_words(character: str) -> str:
-    """``U+202E (RIGHT-TO-LEFT OVERRIDE)``"""
+    """The code point and name of a character: ``U+202E (RIGHT-TO-LEFT OVERRIDE)``."""
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'a control character')})"

@@ -284,13 +284,13 @@ def unmanaged_closed() -> None:
     """Accounts that provisioner does not manage are closed."""
     from dataclasses import replace
 
-    from provisioner.manifest.resolve import _Reading
+    from provisioner.manifest.resolve import _Resolver
     from provisioner.model import Status
 
-    def close(self: _Reading, key: str, user: User) -> User:
+    def close(self: _Resolver, key: str, user: User) -> User:
         return replace(user, status=Status.CLOSED)
 
-    replace_in(_Reading, _Reading.desired_absent, close)
+    replace_in(_Resolver, _Resolver.desired_absent, close)
 
 
 # --- the order of the steps ---
