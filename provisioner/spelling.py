@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 _LONGEST_GUESS = 60
 _DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -36,32 +36,22 @@ def near_dossier(number: str, numbers: Collection[str]) -> str:
     """
     if len(number) > 20:
         return ""
-    for mistakes in (_padded, _swapped, _mistyped, _lost_or_doubled):
-        found = {other for other in mistakes(number) if other in numbers and other != number}
+    for mistakes in _mistakes(number):
+        found = {other for other in mistakes if other in numbers and other != number}
         if len(found) == 1:
             return f' Did you mean "{found.pop()}"?'
     return ""
 
 
-def _padded(number: str) -> Iterator[str]:
+def _mistakes(number: str) -> Iterator[Iterable[str]]:
+    """The numbers with other zeros or case, two characters swapped, one replaced, one missing or added."""
     bare = number.lstrip("0")
-    yield from (bare.zfill(width) for width in range(len(bare), 13))
-    yield from (number.upper(), number.lower())
-
-
-def _swapped(number: str) -> Iterator[str]:
-    for place in range(len(number) - 1):
-        yield number[:place] + number[place + 1] + number[place] + number[place + 2 :]
-
-
-def _mistyped(number: str) -> Iterator[str]:
-    for place in range(len(number)):
-        for other in _DIGITS_AND_LETTERS:
-            yield number[:place] + other + number[place + 1 :]
-
-
-def _lost_or_doubled(number: str) -> Iterator[str]:
-    for place in range(len(number) + 1):
-        yield number[:place] + number[place + 1 :]
-        for other in _DIGITS_AND_LETTERS:
-            yield number[:place] + other + number[place:]
+    splits = [(number[:at], number[at:]) for at in range(len(number) + 1)]
+    yield *(bare.zfill(width) for width in range(len(bare), 13)), number.upper(), number.lower()
+    yield (left + right[1] + right[0] + right[2:] for left, right in splits if len(right) > 1)
+    yield (left + other + right[1:] for left, right in splits if right for other in _DIGITS_AND_LETTERS)
+    yield (
+        left + other + rest
+        for left, right in splits
+        for other, rest in [("", right[1:]), *((other, right) for other in _DIGITS_AND_LETTERS)]
+    )

@@ -56,7 +56,7 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
     for number, company in declared.companies.items():
         for violation in offer_known(index.companies[number], terms):
             yield replace(violation, source=company.positions.source("billing", "offer"))
-        if number not in declared.remainder.incomplete:
+        if number not in declared.incomplete:
             for violation in index.missing_administrator(number):
                 yield replace(violation, source=company.source)
     for key, user in declared.users.items():
@@ -69,7 +69,7 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
 
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R1: an e-mail is declared once. R4: a user is billed to one company."""
-    for user in declared.remainder.users:
+    for user in declared.repeated_users:
         key = email_key(user.email)
         first = declared.users[key]
         if user.billed == first.billed:
@@ -119,7 +119,7 @@ def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Di
 
 def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """R13: a dossier number is declared once."""
-    for company in declared.remainder.companies:
+    for company in declared.repeated_companies:
         first = declared.companies[company.number]
         yield error(
             "R13",
@@ -165,35 +165,28 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """Warnings: a billed company without open users; a company whose administrators are all pending (R2)."""
-    billed: set[str] = set()
-    pending: dict[str, list[DeclaredUser]] = {}
-    served: set[str] = set()
-    for user in (*declared.users.values(), *declared.remainder.users):
-        if user.closed:
-            continue
-        billed.add(user.billed)
-        if user.type is UserType.ADMINISTRATOR:
-            if user.activation is Activation.LATER:
-                pending.setdefault(user.billed, []).append(user)
-            else:
-                served.add(user.billed)
+    billed: dict[str, list[DeclaredUser]] = {}
+    for user in (*declared.users.values(), *declared.repeated_users):
+        if not user.closed:
+            billed.setdefault(user.billed, []).append(user)
     for number, company in declared.companies.items():
-        if number in declared.remainder.incomplete:
+        if number in declared.incomplete:
             continue
         title = f"{company.name} ({number})"
-        if number not in billed:
-            if company.billing is not None:
-                yield warning(
-                    "no-user",
-                    f"{title} is billed, and no open user is billed to it.",
-                    "Add a user, or leave billing: out until there is one.",
-                    company.source,
-                    str(company_address(number)),
-                )
-        elif number in pending and number not in served:
+        users = billed.get(number, [])
+        administrators = [user for user in users if user.type is UserType.ADMINISTRATOR]
+        if not users and company.billing is not None:
+            yield warning(
+                "no-user",
+                f"{title} is billed, and no open user is billed to it.",
+                "Add a user, or leave billing: out until there is one.",
+                company.source,
+                str(company_address(number)),
+            )
+        elif administrators and all(user.activation is Activation.LATER for user in administrators):
             yield warning(
                 "pending-administrator",
-                f"{title} has {_listed(pending[number])} as administrator, with activation: later; until "
+                f"{title} has {_listed(administrators)} as administrator, with activation: later; until "
                 "somebody validates the account, no administrator of this company can log in.",
                 "Write activation: immediate for one administrator, or have the account validated.",
                 company.source,
@@ -205,10 +198,10 @@ def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
     """Users have access to dossiers that a manifest declares or, if the portal was read, that it has."""
-    if declared.remainder.unread:
+    if declared.unread:
         return
-    for mention in declared.remainder.mentions:
-        number, email = mention.number, mention.email
+    for reference in declared.undeclared:
+        number, email = reference.number, reference.email
         address = str(user_address(email_key(email)))
         if known_companies is None:
             yield warning(
@@ -216,7 +209,7 @@ def unknown_companies(
                 f'{email} is given dossier "{number}", which no manifest declares; plan will ask the portal '
                 f"whether it has it.{near_dossier(number, declared.companies)}",
                 "If the portal does not have it either, declare the company, or correct the number.",
-                mention.source,
+                reference.source,
                 address,
             )
         elif number not in known_companies:
@@ -228,7 +221,7 @@ def unknown_companies(
                 "Declare the company in a manifest, or correct the number.\n"
                 "To see the companies that this portal has, run:\n"
                 "    provisioner export FOLDER",
-                mention.source,
+                reference.source,
                 address,
             )
 

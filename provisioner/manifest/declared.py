@@ -106,32 +106,23 @@ class CompanyReference(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Conflicts:
-    """Declarations that the mappings of :class:`Declared` cannot hold. The checks report them."""
+class Declared:
+    """Everything that the manifests declare: companies by dossier number, users by ``email_key``."""
 
-    users: tuple[DeclaredUser, ...] = ()
-    """Users whose e-mail is declared by an earlier user (R1, R4)."""
-    companies: tuple[DeclaredCompany, ...] = ()
+    companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
+    users: Mapping[str, DeclaredUser] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """The SHA-256 of the data of each file, for the precondition of a saved plan."""
+    repeated_companies: tuple[DeclaredCompany, ...] = ()
     """Companies whose dossier number is declared by an earlier file (R13)."""
-    mentions: tuple[CompanyReference, ...] = ()
+    repeated_users: tuple[DeclaredUser, ...] = ()
+    """Users whose e-mail is declared by an earlier user (R1, R4)."""
+    undeclared: tuple[CompanyReference, ...] = ()
     """References to dossiers that no manifest declares."""
     incomplete: frozenset[str] = frozenset()
     """Numbers of the dossiers that have an unreadable user."""
     unread: bool = False
     """True if the dossier number of a file is unreadable: the file may declare any number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """Everything that the manifests declare: companies by dossier number, users by ``email_key``.
-
-    ``digests`` has a SHA-256 over the data of each manifest file, for the precondition of a saved plan.
-    """
-
-    companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
-    users: Mapping[str, DeclaredUser] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
-    remainder: Conflicts = field(default_factory=Conflicts)
 
     def source_of(self, address: Address) -> Source | None:
         """The position of a resource's declaration."""
@@ -144,7 +135,7 @@ class Declared:
         A second declaration of an e-mail is kept under a key of its own.
         """
         users = {key: _account(user) for key, user in self.users.items()}
-        users |= {f"{user.email}#{n}": _account(user) for n, user in enumerate(self.remainder.users)}
+        users |= {f"{user.email}#{n}": _account(user) for n, user in enumerate(self.repeated_users)}
         companies = self.companies.items()
         return State(
             {number: Company(number, it.name, it.siren, it.billing) for number, it in companies}, users

@@ -13,7 +13,6 @@ from provisioner.diagnostics import Diagnostic, error
 from provisioner.manifest.declared import (
     Activation,
     CompanyReference,
-    Conflicts,
     Declared,
     DeclaredCompany,
     DeclaredUser,
@@ -59,10 +58,10 @@ class _Loader:
         self._digests: dict[str, str] = {}
         self._more_users: list[DeclaredUser] = []
         self._more_companies: list[DeclaredCompany] = []
-        self._mentions: list[CompanyReference] = []
+        self._references: list[CompanyReference] = []
         self._incomplete: set[str] = set()
         self._unread = False
-        self._inherited_mentions: set[tuple[str | int, ...]] = set()
+        self._inherited: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
         """Read one manifest."""
@@ -81,18 +80,16 @@ class _Loader:
 
     def declared(self) -> Declared:
         """Everything that was read."""
-        mentions = tuple(mention for mention in self._mentions if mention.number not in self._companies)
+        undeclared = (reference for reference in self._references if reference.number not in self._companies)
         return Declared(
             self._companies,
             self._users,
             self._digests,
-            Conflicts(
-                tuple(self._more_users),
-                tuple(self._more_companies),
-                mentions,
-                frozenset(self._incomplete),
-                self._unread,
-            ),
+            tuple(self._more_companies),
+            tuple(self._more_users),
+            tuple(undeclared),
+            frozenset(self._incomplete),
+            self._unread,
         )
 
     # --- companies ---
@@ -186,20 +183,20 @@ class _Loader:
             if preset.companies is None:
                 return None
             for position, other in enumerate(preset.companies):
-                self._mention(other, entry, position)
+                self._refer(other, entry, position)
             return _dossiers((*preset.companies, number))
         for position, other in enumerate(entry.companies):
             if other not in self._companies:
                 path = ("users", at, "companies", position)
-                self._mentions.append(CompanyReference(other, entry.email, document.positions, path))
+                self._references.append(CompanyReference(other, entry.email, document.positions, path))
         return _dossiers((*entry.companies, number))
 
-    def _mention(self, number: str, entry: User, position: int) -> None:
+    def _refer(self, number: str, entry: User, position: int) -> None:
         """Record a dossier that a profile gives, once, for the first user of the profile."""
         path = self._profiles.company_path(entry.profile, position)
-        if path not in self._inherited_mentions:
-            self._inherited_mentions.add(path)
-            self._mentions.append(CompanyReference(number, entry.email, self._settings_positions, path))
+        if path not in self._inherited:
+            self._inherited.add(path)
+            self._references.append(CompanyReference(number, entry.email, self._settings_positions, path))
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, WithJsonSchema
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from typing_extensions import override
 
 from provisioner.manifest.declared import Activation
 from provisioner.manifest.normalizers import (
@@ -311,27 +312,22 @@ MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": Wor
 
 
 class _Published(GenerateJsonSchema):
-    """A schema without the titles that pydantic makes of field names."""
+    """A schema without the titles that pydantic makes of field names, and without null as a default."""
 
+    @override
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
+
+    @override
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        found = super().default_schema(schema)
+        if found.get("default", "") is None:
+            del found["default"]
+        return found
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
     """The JSON Schema of one kind of file, as published in ``schemas/``."""
     generated = MODELS[kind].model_json_schema(schema_generator=_Published)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": f"urn:provisioner:schema:{kind}:1"}
-    published: dict[str, Any] = _without_null_defaults(head | generated)
-    return published
-
-
-def _without_null_defaults(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_without_null_defaults(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    return {
-        key: _without_null_defaults(value)
-        for key, value in node.items()
-        if not (key == "default" and value is None)
-    }
+    return head | generated

@@ -130,7 +130,7 @@ def read_manifests(
     with _no_garbage_collection():
         declared, found = load(documents, workspace.settings, workspace.positions, digests=digests)
     if misplaced or len(declared.digests) < len(files):
-        declared = replace(declared, remainder=replace(declared.remainder, unread=True))
+        declared = replace(declared, unread=True)
     return declared, in_source_order(_with(problems, found))
 
 
