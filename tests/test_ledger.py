@@ -22,8 +22,7 @@ from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, 
 from provisioner.ledger.journal import Intent, LedgerEffect, has_run, read_entries, read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.lock import LockInfo, read_lock
-from provisioner.ledger.outbox import read_letters
-from provisioner.ledger.outbox_state import TRANSITIONS, IllegalTransition, OutboxState
+from provisioner.ledger.outbox import TRANSITIONS, IllegalTransition, OutboxState, read_letters
 from provisioner.ledger.snapshot import read_ledger, read_ledger_id
 from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
@@ -94,9 +93,9 @@ def test_journal_accounts_and_letters_are_read_as_written(database: Database) ->
         ledger.journal.settle(
             [Receipt("k1", Verdict.APPLIED, "7"), Receipt("k2", Verdict.FAILED, problem="no")], "p"
         )
-        ledger.accounts.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
-        ledger.accounts.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
-        ledger.accounts.adopt({"bob@example.fr": Managed("8", None, "+332", created=False)})
+        ledger.adopt({"bob@example.fr": Managed("8", "bob@example.fr", "", created=False)})
+        ledger.adopt({"bob@example.fr": Managed("8", None, "+331", created=True)})
+        ledger.adopt({"bob@example.fr": Managed("8", None, "+332", created=False)})
         ledger.journal.end("done")
         assert ledger.journal.creations() == {"user:ann@example.fr": 1}
         second = ledger.journal.begin("apply", "e" * 64)
@@ -153,8 +152,8 @@ def test_accounts_may_swap_their_user_names(database: Database) -> None:
     """An account stays marked as created, and one whose name another account took is forgotten."""
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(database) as ledger, ledger.lock.hold("apply"):
-        ledger.accounts.adopt({"ann": ann, "bob": bob, "eve": eve})
-        ledger.accounts.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
+        ledger.adopt({"ann": ann, "bob": bob, "eve": eve})
+        ledger.adopt({"bob": ann._replace(created=False), "ann": bob, "eve": other})
         assert ledger.snapshot().managed == {"bob": ann, "ann": bob, "eve": other}
 
 
@@ -173,9 +172,7 @@ def test_thousands_of_accounts_are_stored_in_a_few_statements(
             return run(self, statement, values)
 
         monkeypatch.setattr(PostgresConnection, "_run", counted)
-        ledger.accounts.adopt(
-            {f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)}
-        )
+        ledger.adopt({f"u{number}": Managed(str(number), None, None, created=False) for number in range(999)})
         assert len(executed) < 15
         assert len(ledger.snapshot().managed) == 999
 
@@ -345,7 +342,7 @@ def _beat_once(ledger: Ledger) -> None:
 
 def _assert_write_refused(ledger: Ledger) -> None:
     with pytest.raises(LockLost):
-        ledger.accounts.adopt({"x": Managed("1", None, None, created=False)})
+        ledger.adopt({"x": Managed("1", None, None, created=False)})
 
 
 def _holder(database: Database) -> LockInfo:

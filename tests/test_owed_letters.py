@@ -11,8 +11,7 @@ from crash_support import TWO_NEWCOMERS
 from shell_support import Shell
 
 from provisioner.ledger.ledger import Ledger
-from provisioner.ledger.outbox import read_letters
-from provisioner.ledger.outbox_state import OutboxState
+from provisioner.ledger.outbox import OutboxState, read_letters
 from provisioner.operations import apply as apply_module
 from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now

@@ -11,8 +11,7 @@ from provisioner.commands.report import letter_progress
 from provisioner.diagnostics import count_of
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger
-from provisioner.ledger.outbox import OutboxEntry, letter_key, read_letters
-from provisioner.ledger.outbox_state import OutboxState
+from provisioner.ledger.outbox import OutboxEntry, OutboxState, letter_key, read_letters
 from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import Letter, render
 from provisioner.model import Clock, Status, User, email_key

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from provisioner.ledger.store import Store
 from provisioner.model import Managed
 from provisioner.storage.database import Connection, chunks, placeholders
-
-MAX_ADOPTED_AT_ONCE = 5_000
-"""How many accounts one transaction stores; other users of the database wait for it."""
-
-
-class Accounts:
-    """The managed accounts, written by the run that holds the lock."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def adopt(self, records: Mapping[str, Managed]) -> None:
-        """Store accounts that exist already, by user."""
-        for some in chunks(list(records), MAX_ADOPTED_AT_ONCE):
-            with self._store.writing() as connection:
-                store_accounts(connection, [(user, records[user]) for user in some])
 
 
 def accounts_where(connection: Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:

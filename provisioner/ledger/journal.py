@@ -95,12 +95,12 @@ class Journal:
 
     def intend(self, intents: Sequence[Intent]) -> None:
         """Store what is about to be done; committed before the portal is called."""
-        now = self._store.timestamp()
+        now, effect = self._store.timestamp(), writer(LedgerEffect)
         with self._store.writing() as connection:
             connection.executemany(
                 "INSERT INTO journal (run, key, address, action, effect, intended) VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (self._run, intent.key, intent.address, intent.action, _effect_text(intent.effect), now)
+                    (self._run, intent.key, intent.address, intent.action, effect(intent.effect), now)
                     for intent in intents
                 ],
             )
@@ -110,17 +110,20 @@ class Journal:
         # one transaction: a step is never settled without the letter it owes
         now = self._store.timestamp()
         with self._store.writing() as connection:
-            intended = _intended(connection)
+            # of this run and of interrupted ones
+            rows = connection.execute("SELECT key, seq, effect FROM journal WHERE settled IS NULL")
+            intended = {key: (seq, effect) for key, seq, effect in rows}
             known = [receipt for receipt in receipts if receipt.key in intended]
             connection.executemany(
                 "UPDATE journal SET settled = ?, verdict = ?, problem = ? WHERE seq = ?",
                 [
-                    (now, receipt.verdict, storable(receipt.problem), intended[receipt.key].seq)
+                    (now, receipt.verdict, storable(receipt.problem), intended[receipt.key][0])
                     for receipt in known
                 ],
             )
+            read = reader(LedgerEffect)
             with reject_corrupt_rows():
-                effects = [(_effect_from(intended[receipt.key].effect), receipt) for receipt in known]
+                effects = [(read(parse_json(intended[receipt.key][1])), receipt) for receipt in known]
             _store_effects(connection, effects, portal, now)
 
     def creations(self) -> dict[str, int]:
@@ -173,17 +176,6 @@ def entries_where(connection: Connection, where: str, values: Sequence[object] =
         return [JournalEntry(*row) for row in rows]
 
 
-class _Intended(NamedTuple):
-    seq: int
-    effect: str
-
-
-def _intended(connection: Connection) -> dict[str, _Intended]:
-    """The steps that are not settled, of this run and of interrupted ones, by key."""
-    rows = connection.execute("SELECT key, seq, effect FROM journal WHERE settled IS NULL")
-    return {key: _Intended(seq, effect) for key, seq, effect in rows}
-
-
 def _store_effects(
     connection: Connection, effects: Iterable[tuple[LedgerEffect, Receipt]], portal: str, now: str
 ) -> None:
@@ -217,12 +209,3 @@ def _owed_letter(letter: PlannedLetter, key: str, now: str) -> Letter:
     from provisioner.mail.message import Letter
 
     return Letter(key, letter.recipient, letter.language, letter.context, datetime.fromisoformat(now))
-
-
-def _effect_text(effect: LedgerEffect) -> str:
-    return writer(LedgerEffect)(effect)
-
-
-def _effect_from(text: str) -> LedgerEffect:
-    effect: LedgerEffect = reader(LedgerEffect)(parse_json(text))
-    return effect

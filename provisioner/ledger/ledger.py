@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from provisioner.errors import LedgerError
-from provisioner.ledger.accounts import Accounts
+from provisioner.ledger.accounts import store_accounts
 from provisioner.ledger.journal import Journal
 from provisioner.ledger.lock import Lock
 from provisioner.ledger.outbox import Outbox
 from provisioner.ledger.snapshot import LedgerSnapshot, snapshot_of
 from provisioner.ledger.store import Store
-from provisioner.model import Clock
-from provisioner.storage.database import Database
+from provisioner.model import Clock, Managed
+from provisioner.storage.database import Database, chunks
 from provisioner.storage.lease import LEASE_SECONDS
+
+MAX_ADOPTED_AT_ONCE = 5_000
+"""How many accounts one transaction stores; other users of the database wait for it."""
 
 
 class Ledger:
@@ -20,14 +25,12 @@ class Ledger:
     lock: Lock
     journal: Journal
     outbox: Outbox
-    accounts: Accounts
 
     def __init__(self, database: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self._store = Store(database, clock, lease)
         self.lock = Lock(self._store)
         self.journal = Journal(self._store)
         self.outbox = Outbox(self._store)
-        self.accounts = Accounts(self._store)
 
     @property
     def id(self) -> str:
@@ -42,6 +45,12 @@ class Ledger:
         """The ledger as it stands."""
         with self._store.reading() as connection:
             return snapshot_of(connection)
+
+    def adopt(self, records: Mapping[str, Managed]) -> None:
+        """Store accounts that exist already, by user."""
+        for some in chunks(list(records), MAX_ADOPTED_AT_ONCE):
+            with self._store.writing() as connection:
+                store_accounts(connection, [(user, records[user]) for user in some])
 
     def bind_portal(self, portal: str) -> None:
         """Tie this ledger to a portal at the first run. Raises :class:`LedgerError` for another one."""

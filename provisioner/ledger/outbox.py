@@ -1,30 +1,63 @@
 """The outbox: every letter owed, and how far it got.
 
-owed ▸ connecting ▸ body ▸ sent · failed · unknown
+owed ─▶ connecting ─▶ body ─▶ sent
+  ▲         │           ├──▶ failed
+  └─────────┴───────────┤
+                        └──▶ unknown
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from provisioner.ledger.outbox_state import OutboxState, require_transition
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
 from provisioner.planning.codec import canonical, parse_json, reader
-from provisioner.storage.database import (
-    Connection,
-    Database,
-    chunks,
-    placeholders,
-    reject_corrupt_rows,
-)
+from provisioner.storage.database import Connection, Database, chunks, placeholders, reject_corrupt_rows
 
 if TYPE_CHECKING:
     from provisioner.mail.message import Letter
 
 MAX_CLAIMS = 16
 """How many claimants are kept for a letter: the latest ones."""
+
+
+class OutboxState(StrEnum):
+    """How far a letter got. The values are stored in the ledger."""
+
+    OWED = "owed"
+    """Not sent yet."""
+    CONNECTING = "connecting"
+    """A run has it in hand; nothing of it has left, so a later run may send it."""
+    BODY = "body"
+    """Its body is being sent; if the run ends here, whether it was accepted is not known."""
+    SENT = "sent"
+    """The mail server accepted it."""
+    FAILED = "failed"
+    """Refused for good."""
+    UNKNOWN = "unknown"
+    """It may or may not have been accepted; a person decides."""
+
+
+TRANSITIONS: Mapping[OutboxState, frozenset[OutboxState]] = {
+    OutboxState.OWED: frozenset({OutboxState.CONNECTING}),
+    OutboxState.CONNECTING: frozenset(
+        {OutboxState.OWED, OutboxState.BODY, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN}
+    ),
+    OutboxState.BODY: frozenset(
+        {OutboxState.OWED, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN}
+    ),
+    OutboxState.SENT: frozenset(),
+    OutboxState.FAILED: frozenset({OutboxState.OWED}),
+    OutboxState.UNKNOWN: frozenset({OutboxState.OWED, OutboxState.SENT}),
+}
+
+
+class IllegalTransition(Exception):
+    """A defect of the program: it moved a letter to a state that its present one does not lead to."""
+
 
 Mark = tuple[str, OutboxState, str]
 """A letter's key, the state it moves to, and why."""
@@ -151,7 +184,9 @@ class Outbox:
         marks = list(marks)
         states = _states(connection, [key for key, _, _ in marks])
         for key, state, _ in marks:
-            require_transition(key, states.get(key), state)
+            before = states.get(key)
+            if before is None or state not in TRANSITIONS[before]:
+                raise IllegalTransition(f"letter {key}: {before or 'not in the outbox'} ▸ {state}")
             states[key] = state
         now = self._store.timestamp()
         connection.executemany(
@@ -175,34 +210,26 @@ def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
 def letters_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[OutboxEntry]:
     """The letters that meet an SQL condition, oldest first."""
     rows = connection.execute(
-        "SELECT context, dated, key, recipient, language, template, "
+        "SELECT key, recipient, language, context, dated, template, "
         f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
         f"WHERE {where} ORDER BY seq",
         values,
-    ).fetchall()
-    if not rows:
-        return []
+    )
+    with reject_corrupt_rows():
+        return [_entry(*row) for row in rows.fetchall()]
+
+
+def _entry(
+    key: str, recipient: str, language: str, context: str, dated: str, template: str,
+    user: str, user_id: str, state: str, attempts: int, resent: int, detail: str, changed: str, claims: str,
+) -> OutboxEntry:  # fmt: skip
     from provisioner.mail.message import Letter
 
-    # decoded together: one call for each row costs more than the letters
-    with reject_corrupt_rows():
-        contexts = reader(tuple[Mapping[str, str], ...])(
-            parse_json(f"[{','.join([row[0] for row in rows])}]")
-        )
-        states = {text: OutboxState(text) for text in {row[8] for row in rows}}
-        days = {text: datetime.fromisoformat(text) for text in {row[1] for row in rows}}
-        if len(contexts) != len(rows):
-            raise ValueError("a letter's context is not one JSON object")
-    return [
-        OutboxEntry(
-            Letter(key, recipient, language, context, days[dated], template),
-            user, user_id, states[state], attempts, bool(resent), detail, changed, _claims(claims),
-        )
-        for context, (
-            _, dated, key, recipient, language, template,
-            user, user_id, state, attempts, resent, detail, changed, claims,
-        ) in zip(contexts, rows, strict=True)
-    ]  # fmt: skip
+    words = reader(Mapping[str, str])(parse_json(context))
+    letter = Letter(key, recipient, language, words, datetime.fromisoformat(dated), template)
+    return OutboxEntry(
+        letter, user, user_id, OutboxState(state), attempts, bool(resent), detail, changed, _claims(claims)
+    )
 
 
 def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:

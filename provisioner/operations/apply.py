@@ -16,7 +16,7 @@ from provisioner.diagnostics import count_of
 from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
-from provisioner.ledger.outbox_state import OutboxState
+from provisioner.ledger.outbox import OutboxState
 from provisioner.model import (
     Address,
     Clock,
@@ -262,7 +262,7 @@ def apply_steps(
 
 def record_adoptions(plan: Plan, ledger: Ledger) -> None:
     """Record the accounts that the plan adopts in the ledger."""
-    ledger.accounts.adopt(
+    ledger.adopt(
         {
             adoption.user.key: Managed(adoption.id, adoption.email, adoption.phone, adoption.created)
             for adoption in plan.adoptions

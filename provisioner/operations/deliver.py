@@ -20,8 +20,7 @@ from datetime import datetime
 
 from provisioner.errors import MailError, ProvisionerError
 from provisioner.ledger.ledger import Ledger
-from provisioner.ledger.outbox import OutboxEntry
-from provisioner.ledger.outbox_state import OutboxState
+from provisioner.ledger.outbox import OutboxEntry, OutboxState
 from provisioner.limits import MAX_TEMPLATE_BYTES
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.message import Letter, TemplateRenderer, compose, render

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.errors import LedgerError, ManifestsInvalid, UsageError
-from provisioner.ledger.outbox_state import OutboxState
+from provisioner.ledger.outbox import OutboxState
 from provisioner.ledger.snapshot import LedgerSnapshot, read_ledger
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
