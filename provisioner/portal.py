@@ -98,7 +98,7 @@ class Receipt:
     version: int = 0
     problem: str = ""
     code: str = ""
-    """The reason of a refusal, for programs: a diagnostic's code (*R2*), or one of ``decide.CODES``."""
+    """The reason of a refusal, for programs: a diagnostic's code (*R2*) or a word (*version-moved*)."""
 
 
 @dataclass(frozen=True, slots=True)

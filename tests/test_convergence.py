@@ -29,7 +29,7 @@ from shell_support import Clerk, Said, tables
 from provisioner.commands.history import unlock
 from provisioner.embedded import portal
 from provisioner.embedded.portal import SqlPortal
-from provisioner.embedded.read_only import read_snapshot
+from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.ledger import lock, store
 from provisioner.ledger.lock import read_lock
 from provisioner.ledger.outbox import read_letters
@@ -110,7 +110,11 @@ class Firm:
     # --- the portal ---
 
     def look(self) -> State:
-        return read_snapshot(SqliteDatabase(self.folder / "portal.db"), TERMS, lambda: self.clerk.now).state
+        return (
+            ReadOnlyPortal(SqliteDatabase(self.folder / "portal.db"), TERMS, lambda: self.clerk.now)
+            .snapshot()
+            .state
+        )
 
     def observe(self) -> None:
         """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""

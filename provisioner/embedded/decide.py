@@ -47,18 +47,6 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Receipt, Verdict
 
-CODES = (
-    "fenced",
-    "key-reused",
-    "not-on-portal",
-    "version-moved",
-    "exists",
-    "month-turned",
-    "no-right",
-    "no-account",
-)
-"""The codes of refusals beside those of the rules: see :attr:`~provisioner.portal.Receipt.code`."""
-
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:

@@ -48,22 +48,9 @@ from provisioner.embedded.tables import (
 )
 from provisioner.embedded.unit_of_work import UnitOfWork
 from provisioner.errors import PortalError
-from provisioner.model import (
-    Clock,
-    Company,
-    Operator,
-    PortalTerms,
-    User,
-    paris_date,
-)
+from provisioner.model import Clock, Company, Operator, PortalTerms, User, paris_date
 from provisioner.portal import Call, Capabilities, Receipt, Snapshot
-from provisioner.storage.database import (
-    Connection,
-    Database,
-    chunks,
-    placeholders,
-    transaction,
-)
+from provisioner.storage.database import Connection, Database, chunks, placeholders, transaction
 from provisioner.workspace.files import read_bytes, write_private
 
 KEY_BYTES = 32

@@ -7,33 +7,17 @@ from collections.abc import Collection, Mapping, Sequence
 from typing_extensions import override
 
 from provisioner.diagnostics import Diagnostic
-from provisioner.embedded.tables import (
-    BATCH,
-    PORTAL_SCHEMA,
-    load_receipts,
-    load_snapshot,
-    users_by_id,
-)
-from provisioner.model import (
-    Clock,
-    PortalTerms,
-    State,
-    User,
-    paris_date,
-)
+from provisioner.embedded.tables import BATCH, PORTAL_SCHEMA, load_receipts, load_snapshot, users_by_id
+from provisioner.model import Clock, PortalTerms, State, User, paris_date
 from provisioner.portal import Call, Capabilities, Portal, Receipt, Snapshot, read_only
 from provisioner.storage.database import Database
 
 
-def read_snapshot(database: Database, terms: PortalTerms, clock: Clock) -> Snapshot:
-    """The portal in one consistent view; a missing file is an empty portal under ``terms``."""
-    today = paris_date(clock())
-    found = database.read(PORTAL_SCHEMA, lambda connection: load_snapshot(connection, today))
-    return found or Snapshot("", State(), terms)
-
-
 class ReadOnlyPortal(Portal):
-    """The embedded portal, opened for reading; every method that writes raises :class:`PortalError`."""
+    """The embedded portal, opened for reading; every method that writes raises :class:`PortalError`.
+
+    A missing file is an empty portal under ``terms``.
+    """
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:
         self._database = database
@@ -42,7 +26,9 @@ class ReadOnlyPortal(Portal):
 
     @override
     def snapshot(self) -> Snapshot:
-        return read_snapshot(self._database, self._terms, self._clock)
+        today = paris_date(self._clock())
+        found = self._database.read(PORTAL_SCHEMA, lambda connection: load_snapshot(connection, today))
+        return found or Snapshot("", State(), self._terms)
 
     @override
     def users(self, ids: Collection[str]) -> dict[str, User]:

@@ -27,12 +27,7 @@ from provisioner.model import (
     month_end,
 )
 from provisioner.portal import Receipt, Snapshot
-from provisioner.storage.database import (
-    Connection,
-    chunks,
-    placeholders,
-    reject_corrupt_rows,
-)
+from provisioner.storage.database import Connection, chunks, placeholders, reject_corrupt_rows
 from provisioner.storage.schema import DatabaseSchema
 
 if TYPE_CHECKING:

@@ -6,14 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from datetime import date
 
-from provisioner.embedded.decide import (
-    StoredReceipt,
-    applied,
-    decide,
-    fingerprint,
-    next_version,
-    refused,
-)
+from provisioner.embedded.decide import StoredReceipt, applied, decide, fingerprint, next_version, refused
 from provisioner.embedded.portal_types import AuthorisedCall, Lease
 from provisioner.embedded.tables import (
     bump_counter,
@@ -24,28 +17,11 @@ from provisioner.embedded.tables import (
     store_users,
     users_where,
 )
-from provisioner.model import (
-    Address,
-    Company,
-    Resource,
-    State,
-    User,
-    email_key,
-)
-from provisioner.planning.steps import (
-    CompanyStep,
-    CreateUser,
-    EditCompanies,
-    EditProfile,
-    SetBilledCompany,
-)
+from provisioner.model import Address, Company, Resource, State, User, email_key
+from provisioner.planning.steps import CompanyStep, CreateUser, EditCompanies, EditProfile, SetBilledCompany
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.rules import StateIndex
-from provisioner.storage.database import (
-    Connection,
-    chunks,
-    placeholders,
-)
+from provisioner.storage.database import Connection, chunks, placeholders
 
 
 class UnitOfWork:
