@@ -12,15 +12,17 @@ import ipaddress
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
 
 from provisioner.embedded.server import activation_page, oauth
 from provisioner.embedded.server.access_log import AccessLog
@@ -31,14 +33,14 @@ from provisioner.embedded.server.rate_limit import TokenBuckets
 from provisioner.embedded.server.request_body import (
     MAX_BODY,
     read_body,
-    read_headers,
     read_parameter,
     read_query,
+    require_single_headers,
 )
 from provisioner.embedded.server.routes import ROUTES, Operation
 from provisioner.embedded.server.schemas import Nothing
-from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse, no_token
-from provisioner.errors import Locked, PortalError, ProvisionerError
+from provisioner.embedded.server.service import CheckedRequest, Service, no_token
+from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
 """The time limit of the database; a repeated request with the same key finds what is done later."""
@@ -54,10 +56,6 @@ MAX_REQUESTS = 1_000
 
 INLINE_BODY = 16 * 1024
 """Bytes up to which a body is parsed in the event loop; longer ones in a thread."""
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -95,41 +93,49 @@ class PortalApp:
             Route(path, self._endpoint(by_method), methods=list(by_method))
             for path, by_method in paths.items()
         ]
-        self._app = Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: self._fallback, Problem: _refused, Exception: _failed},
-        )
-        self._app.router.redirect_slashes = False
+        self._router = Router(routes, redirect_slashes=False, lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer and log one request; an exception becomes a 500 response."""
+        # the router raises HTTPException for the paths and methods that it does not know
+        scope["app"] = self
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await self._router(scope, receive, send)
             return
         started, sent = time.monotonic(), {"status": 0, "bytes": 0}
-        scope["sent"] = sent
 
-        async def counting_send(message: MutableMapping[str, Any]) -> None:
+        async def send_counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 sent["status"] = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
                 if scope["scheme"] == "https":
-                    message = {**message, "headers": [*message["headers"], _HSTS]}
+                    # otherwise the proxy that speaks TLS sends it
+                    headers["Strict-Transport-Security"] = "max-age=31536000"
             sent["bytes"] += len(message.get("body", b""))
             await send(message)
 
         self._under_way += 1
         try:
-            if self._under_way > MAX_REQUESTS:
-                raise unavailable("Too many requests are under way.")
-            await self._app(scope, receive, counting_send)
+            await self._respond(scope, receive, send_counted)
         except ClientDisconnect:
             pass
         except Exception as problem:  # noqa: BLE001  (a defect is answered and logged, and ends nothing else)
             if not sent["status"]:
-                await _response(_problem_of(problem))(scope, receive, counting_send)
+                await _refusal(problem)(scope, receive, send_counted)
         finally:
             self._under_way -= 1
             self._log_request(scope, started, sent)
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._under_way > MAX_REQUESTS:
+            raise unavailable("Too many requests are under way.")
+        try:
+            await self._router(scope, receive, send)
+        except HTTPException as unknown:
+            response = await self._respond_outside_of_table(Request(scope, receive), unknown)
+            await response(scope, receive, send)
 
     def _log_request(self, scope: Scope, started: float, sent: dict[str, int]) -> None:
         operation: Operation | None = scope.get("operation")
@@ -144,12 +150,10 @@ class PortalApp:
             bytes=0 if scope["method"] == "HEAD" else sent["bytes"],
         )
 
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
+    @asynccontextmanager
+    async def _lifespan(self, _: object) -> AsyncIterator[None]:
+        yield
         await asyncio.to_thread(self._service.close)
-        await send({"type": "lifespan.shutdown.complete"})
 
     # --- one request ---
 
@@ -158,29 +162,21 @@ class PortalApp:
             method = "GET" if request.method == "HEAD" else request.method
             operation = by_method[method]
             request.scope["operation"] = operation
-            return _response(await self._answer(operation, request))
-
-        return endpoint
-
-    async def _answer(self, operation: Operation, request: Request) -> ServiceResponse:
-        try:
-            headers = read_headers(request.scope["headers"])
+            require_single_headers(request.headers)
             if operation.name == "token":
                 async with asyncio.timeout(self._limits.body_seconds + ANSWER_SECONDS):
-                    return await self._log_in(request, headers)
+                    return await self._log_in(request)
             session = None
             if operation.access:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    session = await self._authorise(operation, request, headers)
+                    session = await self._authorise(operation, request)
             elif operation.name not in _WATCHED:
-                self._limit_anonymous(self._address(request, headers))
-            checked = await self._check(operation, request, headers, session)
+                self._limit_anonymous(self._address(request))
+            checked = await self._check(operation, request, session)
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await HANDLERS[operation.name](self._service, checked)
-        except ProvisionerError as problem:
-            raise _problem_of(problem) from problem
-        except TimeoutError:
-            raise unavailable("The database does not answer.") from None
+
+        return endpoint
 
     def _limit_anonymous(self, address: str) -> None:
         """Take one from the rate of an address without a token. Raises :class:`Problem` (429)."""
@@ -197,10 +193,10 @@ class PortalApp:
             self._anonymous.take(address)
             raise
 
-    async def _authorise(self, operation: Operation, request: Request, headers: Any) -> ClientSession:
+    async def _authorise(self, operation: Operation, request: Request) -> ClientSession:
         """The session of a request that may do this operation. Raises :class:`Problem`."""
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        address = self._address(request, headers)
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        address = self._address(request)
         if scheme.lower() != "bearer" or not token.strip():
             self._limit_anonymous(address)
             challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
@@ -222,19 +218,19 @@ class PortalApp:
         return session
 
     async def _check(
-        self, operation: Operation, request: Request, headers: Any, session: ClientSession | None
+        self, operation: Operation, request: Request, session: ClientSession | None
     ) -> CheckedRequest:
-        content = await self._body(request, headers)
-        values = _parameters(operation, request, headers)
+        content = await self._body(request)
+        values = _parameters(operation, request)
         if len(content) > INLINE_BODY:
             # the event loop answers other requests meanwhile
-            body = await asyncio.to_thread(_read_content, operation, headers, content)
+            body = await asyncio.to_thread(_read_content, operation, request, content)
         else:
-            body = _read_content(operation, headers, content)
+            body = _read_content(operation, request, content)
         return CheckedRequest(operation, session, values["path"], values["query"], values["header"], body)
 
-    async def _body(self, request: Request, headers: Any) -> bytes:
-        length = headers.get("content-length", "")
+    async def _body(self, request: Request) -> bytes:
+        length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > MAX_BODY:
             raise _too_large()
         content = bytearray()
@@ -253,16 +249,16 @@ class PortalApp:
             raise Problem("malformed", "The body is not whole.") from None
         return bytes(content)
 
-    async def _log_in(self, request: Request, headers: Any) -> ServiceResponse:
-        address = self._address(request, headers)
+    async def _log_in(self, request: Request) -> Response:
+        address = self._address(request)
         if wait := self._failures.wait(address):
             raise _rate_limited("Too many log-ins failed from this address.", wait)
         if wait := self._anonymous.wait(address):
             raise _rate_limited("Too many requests come from this address.", wait)
-        content = await self._body(request, headers)
+        content = await self._body(request)
         try:
             reply, client = await oauth.issue_token(
-                self._service, headers, content, self._limits.token_seconds, self._limit_logins
+                self._service, request.headers, content, self._limits.token_seconds, self._limit_logins
             )
         except oauth.OAuthError as refused:
             refusals = self._failures if refused.status == 401 else self._anonymous
@@ -275,30 +271,24 @@ class PortalApp:
         if wait := self._logins.take(client):
             raise _rate_limited("This client logs in too often: a token lasts for many requests.", wait)
 
-    def _address(self, request: Request, headers: Any) -> str:
+    def _address(self, request: Request) -> str:
         peer = request.client.host if request.client else ""
-        if self._limits.behind_proxy and headers.get("x-forwarded-for"):
-            seen = _network(headers["x-forwarded-for"].rpartition(",")[2].strip())
-            return seen or _network(peer) or peer
-        return _network(peer) or peer
+        forwarded = request.headers.getlist("x-forwarded-for") if self._limits.behind_proxy else []
+        seen = _network(forwarded[-1].rpartition(",")[2].strip()) if forwarded else ""
+        return seen or _network(peer) or peer
 
-    # --- paths outside the table ---
-
-    async def _fallback(self, request: Request, problem: Exception) -> Response:
-        assert isinstance(problem, HTTPException)
-        try:
-            self._limit_anonymous(self._address(request, read_headers(request.scope["headers"])))
-            if problem.status_code == 405:
-                allowed = (problem.headers or {}).get("Allow", "")
-                allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
-                raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
-            async with asyncio.timeout(ANSWER_SECONDS):
-                page = await activation_page.visit(self._service, request)
-        except (PortalError, Problem) as trouble:
-            return _refused(request, _problem_of(trouble))
-        except TimeoutError:
-            return _refused(request, unavailable("The database does not answer."))
-        return page or _refused(request, Problem("not-found", "There is nothing at this address."))
+    async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
+        """The activation page. Raises :class:`Problem` if no page and no operation is at this address."""
+        self._limit_anonymous(self._address(request))
+        if unknown.status_code == 405:
+            allowed = (unknown.headers or {}).get("Allow", "")
+            allow = ", ".join(sorted(method.strip() for method in allowed.split(",")))
+            raise Problem("method", f"This address takes {allow}.", headers={"Allow": allow})
+        async with asyncio.timeout(ANSWER_SECONDS):
+            page = await activation_page.visit(self._service, request)
+        if page is None:
+            raise Problem("not-found", "There is nothing at this address.")
+        return page
 
 
 _WATCHED = ("healthz", "readyz")
@@ -306,7 +296,7 @@ _WATCHED = ("healthz", "readyz")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 
 
-def _parameters(operation: Operation, request: Request, headers: Any) -> dict[str, dict[str, Any]]:
+def _parameters(operation: Operation, request: Request) -> dict[str, dict[str, Any]]:
     """The operation's parameters by place and name. Raises :class:`Problem`."""
     query = read_query(request.scope.get("query_string", b""))
     values: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
@@ -318,7 +308,7 @@ def _parameters(operation: Operation, request: Request, headers: Any) -> dict[st
         elif parameter.place == "query":
             text = query.pop(name, None)
         else:
-            text = headers.get(name.lower())
+            text = request.headers.get(name)
         if text is not None:
             values[parameter.place][name] = read_parameter(parameter, text)
         elif parameter.required:
@@ -333,7 +323,7 @@ def _parameters(operation: Operation, request: Request, headers: Any) -> dict[st
     return values
 
 
-def _read_content(operation: Operation, headers: Any, content: bytes) -> Any:
+def _read_content(operation: Operation, request: Request, content: bytes) -> Any:
     """The body as the operation's model; None if it has none. Raises :class:`Problem`."""
     if operation.takes is None:
         if content:
@@ -341,7 +331,7 @@ def _read_content(operation: Operation, headers: Any, content: bytes) -> Any:
         return None
     if operation.takes is Nothing and not content:
         return None
-    if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise Problem("media-type", "The body is to be application/json.")
     return read_body(content, operation.takes)
 
@@ -372,6 +362,8 @@ def _too_large() -> Problem:
 def _problem_of(problem: BaseException) -> Problem:
     if isinstance(problem, Problem):
         return problem
+    if isinstance(problem, TimeoutError):
+        return unavailable("The database does not answer.")
     if isinstance(problem, Locked):
         return Problem("locked", problem.sentence)
     if isinstance(problem, ProvisionerError):
@@ -384,27 +376,7 @@ def _problem_of(problem: BaseException) -> Problem:
     return Problem("defect", "This is a defect of the program; its log says where.")
 
 
-def _refused(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, Problem)
-    return _response(problem)
-
-
-def _failed(request: Request, problem: Exception) -> Response:
-    return _response(_problem_of(problem))
-
-
-def _response(answer: ServiceResponse | Problem) -> Response:
-    if isinstance(answer, Problem):
-        headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store", **answer.headers}
-        return Response(answer.body(), answer.status, headers={**_ALWAYS, **headers})
-    headers = dict(answer.headers)
-    if answer.body:
-        headers.setdefault("Content-Type", "application/json")
-    headers.setdefault("Cache-Control", "no-store")
-    return Response(answer.body, answer.status, headers={**_ALWAYS, **headers})
-
-
-_ALWAYS = {"X-Content-Type-Options": "nosniff"}
-
-_HSTS = (b"strict-transport-security", b"max-age=31536000")
-"""Sent when this service speaks TLS itself; otherwise it is for the proxy to send."""
+def _refusal(problem: Exception) -> Response:
+    """The response to a request that raised ``problem``."""
+    shown = _problem_of(problem)
+    return Response(shown.body(), shown.status, shown.headers, MEDIA_TYPE)

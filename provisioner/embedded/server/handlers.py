@@ -10,11 +10,13 @@ from datetime import UTC, date
 from functools import cache
 from typing import Any
 
+from starlette.responses import Response
+
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.server import schemas
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
-from provisioner.embedded.server.service import CheckedRequest, Service, ServiceResponse
+from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, LockLost
 from provisioner.model import (
     AppState,
@@ -53,14 +55,18 @@ MAX_FENCE_STEP = 1_000_000
 """The largest step from one fence to the next; a ledger counts by ones."""
 
 
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> ServiceResponse:
-    return ServiceResponse(status, json.dumps(value, ensure_ascii=False).encode(), headers or {})
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return _response(json.dumps(value, ensure_ascii=False), status, headers)
+
+
+def _response(text: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(text, status, headers, "application/json")
 
 
 # --- reading ---
 
 
-async def _portal(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _portal(service: Service, request: CheckedRequest) -> Response:
     about = await service.read(lambda host: host.about())
     assert request.session is not None
     answer = replace(
@@ -69,21 +75,21 @@ async def _portal(service: Service, request: CheckedRequest) -> ServiceResponse:
         operator=request.session.role,
         scopes=frozenset(request.session.scopes),
     )
-    return ServiceResponse(body=writer(PortalInfo)(answer).encode())
+    return _response(writer(PortalInfo)(answer))
 
 
-async def _companies(service: Service, request: CheckedRequest) -> ServiceResponse:
-    def read(host: SqlPortal) -> bytes:
-        return writer(Page[Company])(host.page_of_companies(*_cursor(request))).encode()
+async def _companies(service: Service, request: CheckedRequest) -> Response:
+    def read(host: SqlPortal) -> str:
+        return writer(Page[Company])(host.page_of_companies(*_cursor(request)))
 
-    return ServiceResponse(body=await service.read(read))
+    return _response(await service.read(read))
 
 
-async def _users(service: Service, request: CheckedRequest) -> ServiceResponse:
-    def read(host: SqlPortal) -> bytes:
-        return writer(Page[User])(host.page_of_users(*_cursor(request))).encode()
+async def _users(service: Service, request: CheckedRequest) -> Response:
+    def read(host: SqlPortal) -> str:
+        return writer(Page[User])(host.page_of_users(*_cursor(request)))
 
-    return ServiceResponse(body=await service.read(read))
+    return _response(await service.read(read))
 
 
 def _cursor(request: CheckedRequest) -> tuple[int, int, int]:
@@ -91,23 +97,23 @@ def _cursor(request: CheckedRequest) -> tuple[int, int, int]:
     return query.get("after", 0), query.get("limit", DEFAULT_PAGE), query.get("since", 0)
 
 
-async def _company(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _company(service: Service, request: CheckedRequest) -> Response:
     number = request.path["number"]
     found = await service.read(lambda host: host.company(number))
     if found is None:
         raise Problem("not-on-portal", f"company:{number} is not on this portal.")
-    return ServiceResponse(200, writer(Company)(found).encode(), {"ETag": f'"{found.version}"'})
+    return _response(writer(Company)(found), headers={"ETag": f'"{found.version}"'})
 
 
-async def _user(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _user(service: Service, request: CheckedRequest) -> Response:
     id_ = request.path["id"]
     found = await service.read(lambda host: host.user(id_))
     if found is None:
         raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
-    return ServiceResponse(200, writer(User)(found).encode(), {"ETag": f'"{found.version}"'})
+    return _response(writer(User)(found), headers={"ETag": f'"{found.version}"'})
 
 
-async def _receipt(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _receipt(service: Service, request: CheckedRequest) -> Response:
     key, ledger = request.path["key"], request.query.get("ledger", "")
     found = await service.read(lambda host: host.receipts([key], ledger).get(key))
     if found is None:
@@ -115,7 +121,7 @@ async def _receipt(service: Service, request: CheckedRequest) -> ServiceResponse
     return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
 
 
-async def _lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _lease(service: Service, request: CheckedRequest) -> Response:
     found = await service.read(lambda host: host.lease(request.path["ledger"]))
     if found is None:
         raise Problem("not-on-portal", "This ledger never held the portal.")
@@ -134,7 +140,7 @@ def _lease_members(lease: Lease) -> dict[str, Any]:
 # --- writing ---
 
 
-async def _set_terms(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _set_terms(service: Service, request: CheckedRequest) -> Response:
     body: schemas.NewTerms = request.body
     terms = PortalTerms(
         frozenset(body.offers),
@@ -143,10 +149,10 @@ async def _set_terms(service: Service, request: CheckedRequest) -> ServiceRespon
         frozenset(map(email_key, body.staff)),
     )
     await service.write(lambda host: host.configure(terms, body.public_url))
-    return ServiceResponse(204)
+    return Response(status_code=204)
 
 
-async def _claim_letters(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _claim_letters(service: Service, request: CheckedRequest) -> Response:
     ledger, fence = request.headers["Lease"], request.headers["Fencing-Token"]
     body: schemas.Letters = request.body
     letters = {claim.letter: claim.runs for claim in body.letters}
@@ -157,12 +163,12 @@ async def _claim_letters(service: Service, request: CheckedRequest) -> ServiceRe
     return _json({"holders": {letter: holders[letter] for letter in letters}})
 
 
-async def _invitations(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _invitations(service: Service, request: CheckedRequest) -> Response:
     users = list(dict.fromkeys(request.body.users))
     return _json({"links": dict(await service.write(lambda host: host.activation_links(users)))})
 
 
-async def _take_lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _take_lease(service: Service, request: CheckedRequest) -> Response:
     ledger, body = request.path["ledger"], request.body
 
     def take(host: SqlPortal) -> Lease:
@@ -182,12 +188,12 @@ async def _take_lease(service: Service, request: CheckedRequest) -> ServiceRespo
     return _json(_lease_members(lease))
 
 
-async def _drop_lease(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _drop_lease(service: Service, request: CheckedRequest) -> Response:
     await service.write(lambda host: host.drop_lease(request.path["ledger"], request.query["holder"]))
-    return ServiceResponse(204)
+    return Response(status_code=204)
 
 
-async def _step(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _step(service: Service, request: CheckedRequest) -> Response:
     session = request.session
     assert session is not None
     step = STEPS[request.operation.name](request)
@@ -303,27 +309,27 @@ STEPS: dict[str, Callable[[CheckedRequest], Step]] = {
 # --- health and the document ---
 
 
-async def _healthz(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _healthz(service: Service, request: CheckedRequest) -> Response:
     return _json({"status": "ok"})
 
 
-async def _readyz(service: Service, request: CheckedRequest) -> ServiceResponse:
+async def _readyz(service: Service, request: CheckedRequest) -> Response:
     await service.require_ready()
     return _json({"status": "ok"})
 
 
-async def _openapi(service: Service, request: CheckedRequest) -> ServiceResponse:
-    return ServiceResponse(body=_document())
+async def _openapi(service: Service, request: CheckedRequest) -> Response:
+    return _response(_document())
 
 
 @cache
-def _document() -> bytes:
+def _document() -> str:
     from provisioner.embedded.server.openapi import openapi
 
-    return json.dumps(openapi(), ensure_ascii=False).encode()
+    return json.dumps(openapi(), ensure_ascii=False)
 
 
-Handler = Callable[[Service, CheckedRequest], Awaitable[ServiceResponse]]
+Handler = Callable[[Service, CheckedRequest], Awaitable[Response]]
 
 HANDLERS: dict[str, Handler] = {
     "portal": _portal,

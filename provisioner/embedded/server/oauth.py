@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote_plus
 
+from starlette.responses import Response
+
 from provisioner.embedded.server.api_clients import ApiClient
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.request_body import read_form
 from provisioner.embedded.server.routes import SCOPES
-from provisioner.embedded.server.service import Service, ServiceResponse
+from provisioner.embedded.server.service import Service
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
@@ -30,11 +32,12 @@ class OAuthError(Exception):
         self.status = status
 
     @property
-    def reply(self) -> ServiceResponse:
+    def reply(self) -> Response:
         """The error response."""
-        body = json.dumps({"error": self.error, "error_description": self.description}).encode()
+        body = json.dumps({"error": self.error, "error_description": self.description})
         challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
-        return ServiceResponse(self.status, body, {**NO_STORE, **(challenge if self.status == 401 else {})})
+        headers = {**NO_STORE, **(challenge if self.status == 401 else {})}
+        return Response(body, self.status, headers, "application/json")
 
 
 async def issue_token(
@@ -43,7 +46,7 @@ async def issue_token(
     content: bytes,
     seconds: int,
     limit: Callable[[str], None],
-) -> tuple[ServiceResponse, str]:
+) -> tuple[Response, str]:
     """The response with a token valid for so many seconds, and the client's id.
 
     ``limit`` is called with the id of an authenticated client and may raise. Raises :class:`OAuthError`.
@@ -59,7 +62,7 @@ async def issue_token(
         "expires_in": seconds,
         "scope": " ".join(sorted(scopes)),
     }
-    return ServiceResponse(200, json.dumps(answer).encode(), NO_STORE), client.id
+    return Response(json.dumps(answer), 200, NO_STORE, "application/json"), client.id
 
 
 def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:

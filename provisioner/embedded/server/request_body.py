@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Parameter
@@ -171,21 +171,24 @@ def _form(content: bytes, what: str) -> dict[str, str]:
     return values
 
 
-_UNREPEATED = frozenset(
-    b"authorization content-type if-match idempotency-key lease fencing-token content-length host".split()
+_UNREPEATED = (
+    "authorization",
+    "content-type",
+    "if-match",
+    "idempotency-key",
+    "lease",
+    "fencing-token",
+    "content-length",
+    "host",
 )
 
 
-def read_headers(raw: list[tuple[bytes, bytes]]) -> Mapping[str, str]:
-    """Headers by lower-case name; those that the service reads may occur once. Raises :class:`Problem`."""
-    headers: dict[str, str] = {}
-    for name, value in raw:
-        key = name.decode("latin-1").lower()
-        if key in headers and name.lower() in _UNREPEATED:
-            raise Problem("malformed", f"The header {key} comes twice.")
-        headers[key] = value.decode("latin-1").strip()
+def require_single_headers(headers: Headers) -> None:
+    """Raise :class:`Problem` for a header that the service reads and that occurs twice."""
+    for name in _UNREPEATED:
+        if len(headers.getlist(name)) > 1:
+            raise Problem("malformed", f"The header {name} comes twice.")
     if "content-length" in headers and "transfer-encoding" in headers:
         # a proxy may go by the other one of the two: request smuggling (RFC 9112, 11.2)
         sentence = "Content-Length and Transfer-Encoding exclude each other."
         raise Problem("malformed", sentence, headers={"Connection": "close"})
-    return headers

@@ -44,15 +44,6 @@ class CheckedRequest:
     body: Any = None
 
 
-@dataclass(frozen=True)
-class ServiceResponse:
-    """A response."""
-
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 class Service:
     """One portal, its readers, its writer and its clients."""
 
