@@ -87,14 +87,6 @@ def everyone(
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
     """Disable a client."""
     with _clients(folder, url, clock) as clients:
-        known = clients.all()
-        # a disabled client gives up its name: the list shows the name with its id behind it
-        gone = [
-            client.disabled for client in known if client.disabled and client.name == f"{name} ({client.id})"
-        ]
-        if gone and all(name not in (client.name, client.id) for client in known):
-            console.answer(f"{printable(name)} was shut out already, on {max(gone)[:10]}.")
-            return 0
         clients.disable(name, clock())
     console.answer(f"{printable(name)} can no longer log in, and its tokens are void.")
     return 0

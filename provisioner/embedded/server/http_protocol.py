@@ -195,20 +195,6 @@ def connection_limit() -> int:
     return max(1, min(MAX_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS))
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the soft limit of descriptors to what MAX_CONNECTIONS needs, as far as the hard limit allows."""
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = MAX_CONNECTIONS + RESERVED_DESCRIPTORS
-    if hard != resource.RLIM_INFINITY:
-        needed = min(needed, hard)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-
-
 class _Server(Server):
     """uvicorn's server on a listener of its own, which stops at the first signal and ends at the second."""
 
@@ -271,7 +257,6 @@ def run(
     # the commands' garbage collector settings suit short processes
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    raise_descriptor_limit()
     secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}
     config = Config(
         app,

@@ -106,16 +106,11 @@ def _requested_scopes(form: Mapping[str, str], client: ApiClient) -> frozenset[s
 
 
 def _credentials(authorization: str | None, form: Mapping[str, str]) -> tuple[str, str]:
-    in_form = "client_id" in form or "client_secret" in form
-    if authorization is None:
-        if "client_id" not in form:
-            raise OAuthError(
-                "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
-            )
+    if authorization is None and "client_id" in form:
         return form["client_id"], form.get("client_secret", "")
-    if in_form:
+    if authorization is not None and ("client_id" in form or "client_secret" in form):
         raise OAuthError("invalid_request", "Credentials come either by HTTP Basic or in the form.")
-    scheme, _, encoded = authorization.partition(" ")
+    scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         raise OAuthError(
             "invalid_client", "Log in with HTTP Basic, or with client_id and client_secret.", 401
