@@ -21,7 +21,8 @@ from uvicorn.server import ServerState
 
 from provisioner.embedded.server import http_protocol
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.app import PortalApp, ServerLimits
+from provisioner.embedded.server.app import PortalApp
+from provisioner.embedded.server.rate_limit import ServerLimits
 
 
 def test_uvicorn_has_each_method_that_is_overridden() -> None:

@@ -23,8 +23,9 @@ from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server import app
 from provisioner.embedded.server.access_log import AccessLog
 from provisioner.embedded.server.api_clients import ApiClients
-from provisioner.embedded.server.app import PortalApp, ServerLimits
+from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.pool import PortalPool
+from provisioner.embedded.server.rate_limit import ServerLimits
 from provisioner.embedded.server.request_body import read_body
 from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError

@@ -21,13 +21,11 @@ from people import NOW
 from service_support import Served, claims, serving
 
 from provisioner.embedded.server.access_log import AccessLog
-from provisioner.embedded.server.app import PortalApp, ServerLimits
+from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.endpoints import URN
 from provisioner.embedded.server.handlers import HANDLERS
-from provisioner.embedded.server.problem_details import Problem
-from provisioner.embedded.server.rate_limit import TokenBuckets
-from provisioner.embedded.server.request_body import MAX_BODY, read_body
-from provisioner.embedded.server.schemas import NewCompany
+from provisioner.embedded.server.rate_limit import ServerLimits, TokenBuckets
+from provisioner.embedded.server.request_body import MAX_BODY
 
 JSON = {"Content-Type": "application/json"}
 
@@ -101,12 +99,9 @@ def problem(answer: httpx2.Response) -> str:
         (b'\xef\xbb\xbf{"number": "9", "name": "A"}', "malformed", None),
         (b'{"number": "9", "name": "\\ud800"}', "malformed", None),
         (b"[" * 100_000, "malformed", None),
-        # a text that does not end, read in one go: anything more would stand still for hours
+        # a string without an end
         (b'{"number": "9", "name": "' + b'\\"' * 500_000, "malformed", None),
         (b'{"number": "9", "name": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}", "malformed", None),
-        (b'{"number": "9", "a": [' + b"[]," * 50_000 + b"[]]}", "malformed", None),
-        (b'{"number": "9", "a": [' + b'"",' * 100_000 + b'""]}', "malformed", None),
-        (b'{"number": "9"' + b"".join(b', "%d": 1' % key for key in range(100)) + b"}", "malformed", None),
         (b"[]", "invalid", ""),
         (b'"text"', "invalid", ""),
         (b'{"number": "9", "name": "A", "extra": 1}', "invalid", "/extra"),
@@ -129,20 +124,6 @@ def test_body_is_parsed_strictly(api: httpx2.Client, content: bytes, code: str, 
     assert answer.status_code == (400 if code == "malformed" else 422)
     assert answer.json().get("pointer") == pointer
     assert api.get("/v1/companies/9").status_code == 404
-
-
-def test_body_depth_and_length_are_limited_at_n_and_n_plus_1() -> None:
-    for content, fits in (
-        (b'{"extra": ' + b"[" * 7 + b"]" * 7 + b"}", True),
-        (b'{"extra": ' + b"[{" * 4 + b"}]" * 4 + b"}", False),
-        (b'{"extra": [' + b"1," * 49_999 + b"1]}", True),
-        (b'{"extra": [' + b"1," * 50_000 + b"1]}", False),
-        (json.dumps({str(key): '[["\\",' for key in range(100)}).encode(), True),
-        (json.dumps({str(key): "" for key in range(101)}).encode(), False),
-    ):
-        with pytest.raises(Problem) as refusal:
-            read_body(content, NewCompany)
-        assert (refusal.value.code == "invalid") == fits, content[:40]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provisioner.embedded.server.rate_limit import ServerLimits
 from provisioner.errors import ProvisionerError, UsageError, install_hint
 from provisioner.manifest.fields import InvalidField
 from provisioner.manifest.urls import web_address
@@ -68,7 +69,7 @@ def serve_portal(
             install_hint("serve"),
         ) from problem
     from provisioner.embedded.server.api_clients import ApiClients
-    from provisioner.embedded.server.app import PortalApp, ServerLimits
+    from provisioner.embedded.server.app import PortalApp
     from provisioner.embedded.server.service import Service
 
     access = served_access(folder, url, clock=clock, public_url=public_url)

@@ -14,7 +14,6 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import MutableHeaders
@@ -29,7 +28,7 @@ from provisioner.embedded.server.access_log import AccessLog
 from provisioner.embedded.server.api_clients import ClientSession
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem, unavailable
-from provisioner.embedded.server.rate_limit import TokenBuckets
+from provisioner.embedded.server.rate_limit import ServerLimits, TokenBuckets
 from provisioner.embedded.server.request_body import (
     MAX_BODY,
     read_body,
@@ -56,22 +55,6 @@ MAX_REQUESTS = 1_000
 
 INLINE_BODY = 16 * 1024
 """Bytes up to which a body is parsed in the event loop; longer ones in a thread."""
-
-
-@dataclass(frozen=True)
-class ServerLimits:
-    """The limits of one client or address."""
-
-    rate: float = 2_000
-    """Requests a second; twice as many in a burst."""
-    failed_logins: float = 30
-    """A minute from one address, and in a burst."""
-    logins: float = 300
-    """A minute by one client, and in a burst: each stores a token in the database."""
-    token_seconds: int = 900
-    body_seconds: float = 30
-    behind_proxy: bool = False
-    """The client's address is the last entry of X-Forwarded-For, or the proxy's own if that is no address."""
 
 
 class PortalApp:

@@ -1,12 +1,31 @@
-"""Rate limits as token buckets."""
+"""The limits of the service, and token buckets that keep its rates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
 """Buckets in memory; the fullest ones are dropped first, because a full bucket limits nothing."""
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """The limits of one client or address."""
+
+    rate: float = 2_000
+    """Requests a second of one client; twice as many in a burst."""
+    failed_logins: float = 30
+    """Failed log-ins a minute from one address; as many in a burst."""
+    logins: float = 300
+    """Log-ins a minute of one client; as many in a burst. Each stores a token in the database."""
+    token_seconds: int = 900
+    """How long a token is valid."""
+    body_seconds: float = 30
+    """The time in which a body must arrive."""
+    behind_proxy: bool = False
+    """The client's address is the last entry of X-Forwarded-For, or the proxy's own if that is no address."""
 
 
 class TokenBuckets:
