@@ -22,9 +22,6 @@ from provisioner.operations.served import open_served, served_access
 if TYPE_CHECKING:
     from provisioner.embedded.server.access_log import AccessLog
 
-BACKLOG = 2_048
-"""The number of connections that wait to be accepted."""
-
 
 @dataclass(frozen=True, slots=True)
 class Listening:
@@ -162,7 +159,7 @@ def _listen(listening: Listening) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        listener.listen()
     except OSError as problem:
         listener.close()
         raise ProvisionerError(

@@ -18,9 +18,6 @@ from provisioner.storage.registry import DATABASES
 from provisioner.workspace.files import find_workspace
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
-SERVED = tuple(DATABASES)
-"""The schemes of embedded portals, which can be served."""
-
 
 def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
     """Access to the portal at ``url``, or to the workspace's own; the workspace gives its terms.
@@ -70,7 +67,7 @@ def open_served(access: Access) -> SqlPortal:
 def _require_servable(url: str) -> None:
     """Raise :class:`UsageError` for another scheme. The url may hold a password and is not repeated."""
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in SERVED:
+    if not separator or scheme not in DATABASES:
         kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"
         raise UsageError(
             f"{kind} is not a portal that can be served from here.",

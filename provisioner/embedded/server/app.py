@@ -128,7 +128,7 @@ class PortalApp:
             endpoint=operation.name if operation else scope.get("page", ""),
             path=operation.path if operation else "",
             status=sent["status"],
-            ms=(time.monotonic() - started) * 1000,
+            ms=round((time.monotonic() - started) * 1000, 1),
             client=session.client if session else scope.get("client_id", ""),
             bytes=0 if scope["method"] == "HEAD" else sent["bytes"],
         )
@@ -210,7 +210,7 @@ class PortalApp:
             body = await asyncio.to_thread(_read_content, operation, request, content)
         else:
             body = _read_content(operation, request, content)
-        return CheckedRequest(operation, session, values["path"], values["query"], values["header"], body)
+        return CheckedRequest(operation, session, values, body)
 
     async def _body(self, request: Request) -> bytes:
         length = request.headers.get("content-length", "")
@@ -279,10 +279,10 @@ _WATCHED = ("healthz", "readyz")
 _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 
 
-def _parameters(operation: Operation, request: Request) -> dict[str, dict[str, Any]]:
-    """The operation's parameters by place and name. Raises :class:`Problem`."""
+def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
+    """The operation's parameters by name. Raises :class:`Problem`."""
     query = read_query(request.scope.get("query_string", b""))
-    values: dict[str, dict[str, Any]] = {"path": {}, "query": {}, "header": {}}
+    values: dict[str, Any] = {}
     missing = []
     for parameter in operation.parameters:
         name = parameter.name
@@ -293,7 +293,7 @@ def _parameters(operation: Operation, request: Request) -> dict[str, dict[str, A
         else:
             text = request.headers.get(name)
         if text is not None:
-            values[parameter.place][name] = read_parameter(parameter, text)
+            values[name] = read_parameter(parameter, text)
         elif parameter.required:
             missing.append(parameter)
     if query:
@@ -301,7 +301,7 @@ def _parameters(operation: Operation, request: Request) -> dict[str, dict[str, A
     for parameter in missing:
         code = "version-missing" if parameter.name == "If-Match" else "malformed"
         raise Problem(code, f"The {parameter.place} parameter {parameter.name} is missing.")
-    if ("Lease" in values["header"]) != ("Fencing-Token" in values["header"]):
+    if ("Lease" in values) != ("Fencing-Token" in values):
         raise Problem("lease-missing", "Lease and Fencing-Token come together or not at all.")
     return values
 

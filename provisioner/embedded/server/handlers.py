@@ -49,8 +49,6 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Receipt, Verdict
 
-DEFAULT_PAGE = 1_000
-
 MAX_FENCE_STEP = 1_000_000
 """The largest step from one fence to the next; a ledger counts by ones."""
 
@@ -79,26 +77,21 @@ async def _portal(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _companies(service: Service, request: CheckedRequest) -> Response:
-    def read(host: SqlPortal) -> str:
-        return writer(Page[Company])(host.page_of_companies(*_cursor(request)))
+    def read(portal: SqlPortal) -> str:
+        return writer(Page[Company])(portal.page_of_companies(**request.values))
 
     return _response(await service.read(read))
 
 
 async def _users(service: Service, request: CheckedRequest) -> Response:
-    def read(host: SqlPortal) -> str:
-        return writer(Page[User])(host.page_of_users(*_cursor(request)))
+    def read(portal: SqlPortal) -> str:
+        return writer(Page[User])(portal.page_of_users(**request.values))
 
     return _response(await service.read(read))
 
 
-def _cursor(request: CheckedRequest) -> tuple[int, int, int]:
-    query = request.query
-    return query.get("after", 0), query.get("limit", DEFAULT_PAGE), query.get("since", 0)
-
-
 async def _company(service: Service, request: CheckedRequest) -> Response:
-    number = request.path["number"]
+    number = request.values["number"]
     found = await service.read(lambda host: host.company(number))
     if found is None:
         raise Problem("not-on-portal", f"company:{number} is not on this portal.")
@@ -106,7 +99,7 @@ async def _company(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _user(service: Service, request: CheckedRequest) -> Response:
-    id_ = request.path["id"]
+    id_ = request.values["id"]
     found = await service.read(lambda host: host.user(id_))
     if found is None:
         raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
@@ -114,7 +107,7 @@ async def _user(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _receipt(service: Service, request: CheckedRequest) -> Response:
-    key, ledger = request.path["key"], request.query.get("ledger", "")
+    key, ledger = request.values["key"], request.values.get("ledger", "")
     found = await service.read(lambda host: host.receipts([key], ledger).get(key))
     if found is None:
         raise Problem("not-on-portal", "No step was ever done with this key.")
@@ -122,7 +115,7 @@ async def _receipt(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _lease(service: Service, request: CheckedRequest) -> Response:
-    found = await service.read(lambda host: host.lease(request.path["ledger"]))
+    found = await service.read(lambda host: host.lease(request.values["ledger"]))
     if found is None:
         raise Problem("not-on-portal", "This ledger never held the portal.")
     return _json(_lease_members(found))
@@ -153,7 +146,7 @@ async def _set_terms(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _claim_letters(service: Service, request: CheckedRequest) -> Response:
-    ledger, fence = request.headers["Lease"], request.headers["Fencing-Token"]
+    ledger, fence = request.values["Lease"], request.values["Fencing-Token"]
     body: schemas.Letters = request.body
     letters = {claim.letter: claim.runs for claim in body.letters}
     try:
@@ -169,7 +162,7 @@ async def _invitations(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _take_lease(service: Service, request: CheckedRequest) -> Response:
-    ledger, body = request.path["ledger"], request.body
+    ledger, body = request.values["ledger"], request.body
 
     def take(host: SqlPortal) -> Lease:
         known = host.lease(ledger)
@@ -189,21 +182,21 @@ async def _take_lease(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _drop_lease(service: Service, request: CheckedRequest) -> Response:
-    await service.write(lambda host: host.drop_lease(request.path["ledger"], request.query["holder"]))
+    await service.write(lambda host: host.drop_lease(request.values["ledger"], request.values["holder"]))
     return Response(status_code=204)
 
 
 async def _step(service: Service, request: CheckedRequest) -> Response:
     session = request.session
     assert session is not None
-    step = STEPS[request.operation.name](request)
+    step = STEPS[request.operation.name](request.values, request.body)
     call = Call(
-        key=request.headers.get("Idempotency-Key", ""),
+        key=request.values.get("Idempotency-Key", ""),
         step=step,
-        id=request.path.get("id", ""),
-        version=int(request.headers.get("If-Match", "0").strip('"')),
+        id=request.values.get("id", ""),
+        version=int(request.values.get("If-Match", "0").strip('"')),
     )
-    ledger, fence = request.headers.get("Lease", ""), request.headers.get("Fencing-Token", 0)
+    ledger, fence = request.values.get("Lease", ""), request.values.get("Fencing-Token", 0)
     receipt = await service.work(AuthorisedCall(call, session.role, ledger, fence))
     if receipt.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
         raise refusal(receipt)
@@ -233,8 +226,7 @@ def _rule(problem: str) -> str:
     return found[1] if found else ""
 
 
-def _new_user(request: CheckedRequest) -> Step:
-    body: schemas.NewUser = request.body
+def _new_user(_: Mapping[str, Any], body: schemas.NewUser) -> Step:
     profile = User(
         body.email, body.first_name, body.last_name, body.phone, UserType(body.type), body.billed,
         frozenset(body.companies), Production(body.production), frozenset(map(_grant, body.apps)),
@@ -251,15 +243,9 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _billing(request: CheckedRequest) -> Step:
-    body = request.body
-    return SetBilling(request.path["number"], Billing(BillingMode(body.mode), body.offer))
-
-
-def _apps(request: CheckedRequest) -> Step:
-    body: schemas.AppsEdit = request.body
+def _apps(values: Mapping[str, Any], body: schemas.AppsEdit) -> Step:
     return EditApps(
-        request.path["id"],
+        values["id"],
         Production(body.production) if body.production else None,
         tuple(body.grant),
         tuple(body.end),
@@ -268,42 +254,27 @@ def _apps(request: CheckedRequest) -> Step:
     )
 
 
-def _profile(request: CheckedRequest) -> Step:
-    body: schemas.ProfileEdit = request.body
-    return EditProfile(request.path["id"], body.email, body.first_name, body.last_name, body.phone)
-
-
-def _new_company(request: CheckedRequest) -> Step:
-    return CreateCompany(request.body.number, request.body.name, request.body.siren)
-
-
-def _company_edit(request: CheckedRequest) -> Step:
-    return EditCompany(request.path["number"], request.body.name, request.body.siren)
-
-
-def _billed(request: CheckedRequest) -> Step:
-    return SetBilledCompany(request.path["id"], request.body.billed, UserType(request.body.type))
-
-
-def _dossiers(request: CheckedRequest) -> Step:
-    return EditCompanies(request.path["id"], tuple(request.body.add), tuple(request.body.remove))
-
-
-STEPS: dict[str, Callable[[CheckedRequest], Step]] = {
-    "create_company": _new_company,
-    "edit_company": _company_edit,
-    "set_billing": _billing,
+STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
+    "create_company": lambda _, body: CreateCompany(body.number, body.name, body.siren),
+    "edit_company": lambda values, body: EditCompany(values["number"], body.name, body.siren),
+    "set_billing": lambda values, body: SetBilling(
+        values["number"], Billing(BillingMode(body.mode), body.offer)
+    ),
     "create_user": _new_user,
-    "edit_profile": _profile,
-    "set_type": lambda request: SetType(request.path["id"], UserType(request.body.type)),
-    "set_billed_company": _billed,
-    "edit_companies": _dossiers,
+    "edit_profile": lambda values, body: EditProfile(
+        values["id"], body.email, body.first_name, body.last_name, body.phone
+    ),
+    "set_type": lambda values, body: SetType(values["id"], UserType(body.type)),
+    "set_billed_company": lambda values, body: SetBilledCompany(
+        values["id"], body.billed, UserType(body.type)
+    ),
+    "edit_companies": lambda values, body: EditCompanies(values["id"], tuple(body.add), tuple(body.remove)),
     "edit_apps": _apps,
-    "validate_user": lambda request: ValidateUser(request.path["id"]),
-    "close_user": lambda request: CloseUser(request.path["id"]),
-    "reopen_user": lambda request: ReopenUser(request.path["id"]),
+    "validate_user": lambda values, _: ValidateUser(values["id"]),
+    "close_user": lambda values, _: CloseUser(values["id"]),
+    "reopen_user": lambda values, _: ReopenUser(values["id"]),
 }
-"""The step of each operation that does one."""
+"""The step of each operation that does one, from its parameters and its body."""
 
 
 # --- health and the document ---

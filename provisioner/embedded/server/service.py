@@ -37,10 +37,8 @@ class CheckedRequest:
 
     operation: Operation
     session: ClientSession | None = None
-    path: Mapping[str, Any] = field(default_factory=dict)
-    query: Mapping[str, Any] = field(default_factory=dict)
-    headers: Mapping[str, Any] = field(default_factory=dict)
-    """The operation's header parameters, by their names in the table."""
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """The operation's parameters that the request has, by their names in the table."""
     body: Any = None
 
 
