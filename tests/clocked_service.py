@@ -1,4 +1,4 @@
-"""``provisioner serve`` with the time in a file: ``clocked_service.py FILE serve …``."""
+"""``provisioner serve`` with a clock that reads a file: ``clocked_service.py FILE serve …``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provisioner.commands import serve
 
 
 def main() -> int:
-    """Run the program; its clock reads the first word of the file."""
+    """Run ``provisioner`` with a clock that reads the file named first; returns the exit code."""
     file = Path(sys.argv[1])
 
     def clock() -> datetime:

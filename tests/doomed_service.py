@@ -12,7 +12,7 @@ from provisioner.cli import run
 
 
 def main() -> int:
-    """Run the program until the n-th boundary."""
+    """Run ``provisioner`` until the n-th boundary, where it is killed; returns the exit code before that."""
     left = int(sys.argv[1])
 
     def checkpoint() -> None:

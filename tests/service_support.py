@@ -50,13 +50,13 @@ class Served:
     database: str
     """The url of the portal's database."""
     clients: Mapping[str, Credentials]
-    """By role; ``reader`` has the scope to read alone."""
+    """The clients by role; ``reader`` has only the scope to read."""
     options: tuple[str, ...] = ()
     now: Path | None = None
-    """The file that its clock reads; None for the system's."""
+    """The file from which the service reads the time; None for the system clock."""
     certified: bool = False
     program: tuple[str, ...] = ("-m", "provisioner")
-    """The arguments of Python that start it."""
+    """The arguments of Python that start the service."""
     port: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
@@ -67,16 +67,16 @@ class Served:
 
     @property
     def log(self) -> str:
-        """The access log."""
+        """What the service wrote on stdout: its access log."""
         return (self.folder / "access.log").read_text(encoding="utf-8")
 
     @property
     def talk(self) -> str:
-        """The output on stderr."""
+        """What the service wrote on stderr."""
         return (self.folder / "talk.txt").read_text(encoding="utf-8")
 
     def start(self) -> None:
-        """Start it, at the same port as before, and wait until it listens."""
+        """Start the service, on its earlier port if it had one, and wait until it listens."""
         words = [
             "-C",
             str(self.folder),
@@ -121,7 +121,7 @@ class Served:
         return self.process.wait(timeout=40)
 
     def set_clock(self, now: datetime) -> None:
-        """Set its clock."""
+        """Set the clock of the service."""
         assert self.now is not None
         beside = self.now.with_suffix(".new")
         beside.write_text(now.isoformat())
@@ -187,7 +187,7 @@ def prepare(
 
 @contextmanager
 def serving(folder: Path, *options: str, **more: Any) -> Iterator[Served]:
-    """A service running within this block; see :func:`prepare`."""
+    """A service that runs within this block; the arguments are those of :func:`prepare`."""
     served = prepare(folder, *options, **more)
     served.start()
     try:

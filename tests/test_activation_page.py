@@ -1,4 +1,4 @@
-"""The page behind an activation link: GET shows it, POST uses the link once; on a phone too."""
+"""The page behind an activation link: GET shows the page, POST uses the link once; also on a phone."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def test_get_never_uses_a_link_and_post_uses_it_once(invited: Invited) -> None:
     link = invited.link("ann")
     with httpx2.Client(headers=FRENCH) as web:
         for _ in range(3):
-            # mail scanners open links, twice and from several machines
+            # mail scanners open links several times
             assert web.head(link).status_code == 200
             assert title(web.get(link)) == "Activer votre accès"
         done = web.post(link)
         assert (done.status_code, title(done)) == (200, "Votre accès est activé")
-        # nothing on it leads to a page that takes it back
+        # any link on this page would lead to the page of a used activation link
         assert "href" not in done.text
         for answer in (web.post(link), web.get(link)):
             assert (answer.status_code, title(answer)) == (410, "Ce lien ne fonctionne plus")
@@ -146,7 +146,7 @@ def test_language_is_chosen_by_query_or_accept_language(chosen: str, accepted: s
     ],
 )
 def test_links_are_below_the_public_url(public_url: str, path: str, token: str) -> None:
-    """Of a request it is the path with nothing escaped that is known."""
+    """The service compares the decoded path of a request."""
     assert token_of(path, public_url) == token
 
 
@@ -227,7 +227,7 @@ def test_page_is_legible_and_usable_on_phone_and_desktop(invited: Invited, brows
         box = button.bounding_box()
         assert box is not None
         assert box["height"] >= SMALLEST_TARGET
-        # the style got past its own policy
+        # the browser applies the style, so the content security policy allows it
         assert box["width"] >= 300
         page.get_by_role("link", name="English").click()
         assert page.get_by_role("heading").inner_text() == "Activate your access"

@@ -65,7 +65,7 @@ def test_connection_without_complete_headers_is_closed(
     [
         # the beginning of a request starts the deadline of its headers
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b'{"status": "ok"}', b"G"),
-        # answered before its body has come, which then comes a byte at a time
+        # the response comes first, then the body one byte at a time
         (b"POST /v1/companies HTTP/1.1\r\nHost: a\r\nContent-Length: 9000\r\n\r\n", b"}", b"x"),
     ],
 )
@@ -168,7 +168,7 @@ def test_oldest_idle_connection_is_closed_when_there_are_too_many(monkeypatch: p
         async with _connection() as (reader, busy), asyncio.timeout(20):
             address = busy.get_extra_info("peername")
             busy.write(HALF_A_POST)
-            # the request of this connection is under way once another one is answered
+            # when a later request is answered, the service has begun this one
             oldest, used = await asyncio.open_connection(*address), await asyncio.open_connection(*address)
             await _ask(used)
             newest = await asyncio.open_connection(*address)
@@ -199,7 +199,7 @@ def test_connection_limit_stays_below_the_descriptor_limit(monkeypatch: pytest.M
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 def test_service_answers_beside_more_idle_connections_than_descriptors(tmp_path: Path) -> None:
-    """H8 of the cases: 1,024 descriptors and 1,100 idle connections."""
+    """Case H8: 1,024 descriptors and 1,100 idle connections."""
     with serving(tmp_path) as served, ExitStack() as idle:
         assert served.process is not None
         resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (1_024, 1_024))

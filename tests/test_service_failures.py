@@ -106,7 +106,7 @@ def test_response_is_503_until_a_removed_database_file_is_back(tmp_path: Path) -
 
 
 def test_reads_are_answered_while_another_process_writes(tmp_path: Path) -> None:
-    """Forty writes wait meanwhile, and none of them delays a read."""
+    """Forty writes wait for the lock of the database, and none of them delays a read."""
     served = prepare(tmp_path)
     with closing(served.portal()) as portal:
         token = _token(portal)
@@ -156,7 +156,7 @@ def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
 def test_long_body_is_parsed_outside_of_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validating ten thousand addresses of staff takes time."""
+    """Validating the ten thousand addresses of a large firm's staff takes time."""
     served, threads = prepare(tmp_path), list[str]()
 
     def reading(content: bytes, model: type[BaseModel]) -> BaseModel:

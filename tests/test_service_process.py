@@ -232,7 +232,7 @@ def test_behind_a_proxy_the_client_address_is_the_one_the_proxy_saw(tmp_path: Pa
         assert [attempt("nonsense"), attempt("x" * 60_000), attempt("nonsense 2")] == [401, 429, 429]
 
 
-# --- the end ---
+# --- stop and kill ---
 
 
 def test_sigterm_finishes_the_requests_under_way(tmp_path: Path) -> None:
@@ -244,12 +244,12 @@ def test_sigterm_finishes_the_requests_under_way(tmp_path: Path) -> None:
         )
         with closing(socket.create_connection(("127.0.0.1", served.port), timeout=30)) as line:
             line.sendall(head.encode() + body[:5])
-            # this request is under way once a later one on another connection is answered
+            # when a later request is answered, the service has begun this one
             httpx2.get(f"{served.url}/healthz")
             assert served.process is not None
             served.process.terminate()
             _await_refusal(served.port)
-            # it waits for the request, instead of ending at once
+            # the service waits for the request instead of ending at once
             with pytest.raises(subprocess.TimeoutExpired):
                 served.process.wait(timeout=0.7)
             line.sendall(body[5:])
@@ -272,13 +272,13 @@ def _await_refusal(port: int) -> None:
         except ConnectionRefusedError:
             return
         except ConnectionError:
-            # the listener closed before accepting it
+            # the listener closed before it accepted this connection
             continue
     raise AssertionError("it goes on listening")
 
 
 def test_sigterm_under_load_loses_no_response(tmp_path: Path) -> None:
-    """A response means that the step is done; without one it is done or not, never in part."""
+    """A response means that the step is done. A step without one is done or not done, never in part."""
     answered: dict[str, int] = {}
     begun = threading.Event()
     with serving(tmp_path) as served, served.api() as api:
@@ -393,7 +393,7 @@ def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> Non
 
 
 def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -> None:
-    """Row 27: canaries in all parts of requests."""
+    """Row 27: every part of the requests contains a word that must not appear."""
     canary = "canary7f3a"
     with serving(tmp_path, now=NOW) as served, served.api() as api:
         terms = api.get("/v1/portal").json()

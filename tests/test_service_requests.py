@@ -73,7 +73,7 @@ def person(name: str, **more: Any) -> dict[str, Any]:
 
 
 def problem(answer: httpx2.Response) -> str:
-    """The code of a refusal, which is whole."""
+    """The code of a refusal whose problem details are complete."""
     assert answer.headers["content-type"] == "application/problem+json"
     words = answer.json()
     assert words["status"] == answer.status_code
@@ -83,7 +83,7 @@ def problem(answer: httpx2.Response) -> str:
     return str(words["type"]).removeprefix(URN)
 
 
-# --- what JSON leaves open ---
+# --- bodies ---
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_user_fields_are_validated(
 
 
 def test_written_values_are_normalized_as_in_a_manifest(api: httpx2.Client, bakery: str) -> None:
-    """Law 9: what was exported is read again as it was."""
+    """Law 9: a manifest that is exported from the portal is accepted unchanged."""
     said = person(
         "x", type="standard", email="Noel@Example.FR", first_name="Noe\u0308l", last_name=" de  La Tour "
     )
@@ -405,7 +405,7 @@ def test_letter_belongs_to_the_first_ledger_that_claims_it(api: httpx2.Client) -
     assert half.status_code in (400, 428)
 
 
-# --- what is beside the point ---
+# --- paths, methods, types and sizes ---
 
 
 def test_unknown_paths_methods_and_types_get_problem_details(api: httpx2.Client, bakery: str) -> None:
@@ -503,7 +503,7 @@ def test_bucket_allows_its_burst_and_then_its_rate() -> None:
     assert [slow.take("a") for _ in range(2)] == [0, 10]
 
 
-# --- noise ---
+# --- random bodies and defects ---
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(

@@ -24,11 +24,11 @@ PROTECTED = [entry for entry in ROUTES if entry.access]
 ON_USERS = ("edit_profile", "set_type", "set_billed_company", "edit_companies", "edit_apps", "close_user")
 
 MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANAGER}
-"""From the portal's help: R7, R8."""
+"""The roles that may validate and reopen (R7, R8), from the portal's help."""
 
 
 class Desk:
-    """A portal where each case has a company and a user for each verb, of its own."""
+    """A served portal with a company and users for each case, one user for each operation."""
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -61,7 +61,7 @@ class Desk:
         return receipt.id
 
     def ask(self, entry: Operation, number: int, **more: Any) -> httpx2.Response:
-        """A valid request of this operation."""
+        """The response to a valid request of this operation, sent for case ``number``."""
         request = self._requests(entry.name, number)
         request.update(more)
         values = {"number": str(number), "ledger": f"ledger-{number}", "key": "some-key"}
@@ -141,7 +141,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 def refusal(entry: Operation, role: Operator, scopes: tuple[str, ...]) -> tuple[str, str]:
-    """The problem and its rule that this role meets with this scope; "" where it may."""
+    """The code and the rule of the expected refusal; "" for each if the role may do this."""
     if entry.access not in scopes:
         return "scope", ""
     if entry.name == "set_terms" and role is not Operator.ADMINISTRATOR:

@@ -1,6 +1,6 @@
-"""schemathesis over the OpenAPI document: no 5xx, and nothing that the document does not say.
+"""schemathesis on the OpenAPI document: no 5xx, and only responses that the document describes.
 
-``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more of everything.
+``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more examples.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def people(served: Served) -> list[str]:
-    """A company with an administrator and two others; the ids."""
+    """The ids of an administrator and two other users of one company."""
     portal = served.portal()
     portal.execute([Call("", CreateCompany("1", "Company 1"))])
     portal.execute([Call("", SetBilling("1", ESSENTIEL), "", 1)])
@@ -100,7 +100,7 @@ def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> Non
 def test_responses_to_request_sequences_conform_to_the_document(
     served: Served, token: str, people: list[str]
 ) -> None:
-    """Ids go from answers into further requests, as schemathesis links them."""
+    """schemathesis takes the ids in responses into later requests."""
     headers = {"Authorization": f"Bearer {token}"}
     seen: Counter[tuple[str, int]] = Counter()
     made: set[str] = set()
@@ -140,7 +140,7 @@ def test_responses_to_request_sequences_conform_to_the_document(
 
 
 def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:
-    """A user of a company that is there, no lease, and the version as it stands."""
+    """Change a random request so that it can succeed: a known company, the current version, no lease."""
     for name in ("Lease", "Fencing-Token"):
         case.headers.pop(name, None)
     if case.operation.label == "POST /v1/users" and isinstance(case.body, dict):

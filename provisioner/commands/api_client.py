@@ -30,7 +30,7 @@ def add(
     as_json: bool,
     clock: Clock = utc_now,
 ) -> int:
-    """Make a client and print its secret, which is shown this once."""
+    """Add a client and print its secret, which cannot be shown again."""
     try:
         plain = fields.name(name)
     except fields.InvalidField as refused:

@@ -37,7 +37,7 @@ def serve(
         hint = ""
         if not has_clients:
             hint = f"\nNo client may log in yet. To make one:\n  {_add_command(root, url)}"
-        # in one write: a program that waits for the address reads the hint with it
+        # one write, so that a program that waits for the address reads the hint too
         console.say_rendered(f"The portal listens at {address}{hint}")
 
     serve_portal(

@@ -1,4 +1,4 @@
-"""Serve: the embedded portal as an HTTP service, on a socket of its own."""
+"""Serves the embedded portal over HTTP: checks the options, listens, and runs the service."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def serve_portal(
 
 
 def _checked_url(public_url: str | None) -> str | None:
-    """The normalised url. The error does not repeat it, as it may hold a password."""
+    """The normalised url. The error does not repeat the url, which may contain a password."""
     if public_url is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""The portal that ``serve`` serves and ``api-client`` manages: its url, its database, its terms."""
+"""Opens the embedded portal for ``serve`` and ``api-client``, with or without a workspace."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A portal over the network beside the embedded one, measured in one run: ``python -m tests.bench.network``.
+"""Measures a portal over HTTP beside the same portal embedded: ``python -m tests.bench.network``.
 
-The service is a process of its own on a copy of the very portal that the embedded side opens. Whole
-processes are timed, in turn; peak memory is each process's own, and so is the service's.
+The service runs in a process of its own, on a copy of the portal that the embedded side opens. Commands are
+timed as whole processes, in turn; peak memory is that of the command, and of the service.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLANNERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: where it listens, and its process."""
+    """A running service: its address and its process."""
 
     url: str
     pid: int
@@ -52,7 +52,7 @@ class Service:
 
 @contextmanager
 def served(folder: Path, log: Path) -> Iterator[Service]:
-    """The portal of this folder behind a service, whose access log is written, and a client of it."""
+    """Serves the portal in this folder to a new client; the access log goes to ``log``."""
     url = f"sqlite:///{folder / 'portal.db'}"
     added = subprocess.run(
         [PROVISIONER, "api-client", "add", f"b{time.time_ns()}", "--role", "partner", "--url", url, "--json"],
@@ -81,13 +81,13 @@ def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def requests_in(log: Path) -> int:
-    """How many requests the service has answered."""
+    """The number of requests in the access log."""
     return sum(b'"status"' in line for line in log.read_bytes().splitlines())
 
 
 @contextmanager
 def delayed(url: str, milliseconds: int) -> Iterator[str]:
-    """The same service with each response delayed by so many milliseconds."""
+    """The address of a proxy that delays each response of the service by ``milliseconds``."""
     port = url.rpartition(":")[2]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.network", "--delay", port, str(milliseconds)],
@@ -123,7 +123,7 @@ async def _delay(port: int, milliseconds: int) -> None:
 
 
 def workspace(work: Path, name: str, books: Path, url: str, users: int) -> Path:
-    """A folder with the manifests and a copy of the books, whose portal is at ``url``."""
+    """A new workspace with manifests and copies of the databases in ``books``; its portal is at ``url``."""
     folder = work / name
     folder.mkdir()
     write_manifests(folder, users)
@@ -135,7 +135,7 @@ def workspace(work: Path, name: str, books: Path, url: str, users: int) -> Path:
 
 
 def at(folder: Path, url: str) -> None:
-    """Change the one line of provisioner.yaml that says where the portal is."""
+    """Write settings whose portal is at ``url``."""
     write_settings(folder)
     settings = folder / "provisioner.yaml"
     text = settings.read_text(encoding="utf-8").replace("sqlite:///portal.db", url)
@@ -155,7 +155,7 @@ def edit(folder: Path, changes: int, word: str) -> int:
 
 
 def plans(embedded: Path, remote: Path, service: Service, users: int, times: int) -> None:
-    """A plan without changes, which reads everything."""
+    """Measure a plan without changes, which reads the whole portal."""
     ours = provisioner(remote, "plan", "--detailed-exitcode")
     theirs = provisioner(embedded, "plan", "--detailed-exitcode")
     before = service.processor
@@ -169,7 +169,7 @@ def plans(embedded: Path, remote: Path, service: Service, users: int, times: int
 
 
 def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: int) -> None:
-    """Rename so many users, one step each."""
+    """Measure renaming ``wanted`` users, one step each."""
     count = edit(embedded, wanted, "Renamed")
     edit(remote, wanted, "Renamed")
     theirs = provisioner(embedded, "apply", "--auto-approve")
@@ -191,7 +191,7 @@ def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: i
 
 
 def parallel(work: Path, books: Path, milliseconds: int, users: int, wanted: int) -> None:
-    """The same changes with one step at a time and with ten, each reply a little late."""
+    """Measure the same changes with one step at a time and with ten, each response delayed."""
     sides: dict[int, Side] = {}
     count = 0
     for parallelism in (1, 10):
@@ -216,7 +216,7 @@ def parallel(work: Path, books: Path, milliseconds: int, users: int, wanted: int
 
 
 def planners(remote: Path, service: Service, log: Path, users: int) -> None:
-    """Eight plans at once, beside one alone."""
+    """Measure eight plans at once, beside one plan alone."""
     alone = provisioner(remote, "plan")
     alone.run()
     before = requests_in(log)

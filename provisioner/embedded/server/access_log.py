@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 MAX_QUEUED = 20_000
-"""Lines that wait for a slow reader; further ones are counted and dropped."""
+"""How many lines wait for a slow reader; further lines are counted and dropped."""
 
 
 class AccessLog:
     """Writes lines in a thread of its own, so that a slow reader delays no request."""
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
-        """``forget_failure`` lets a stream that failed once be written to again."""
+        """``forget_failure`` makes a stream that failed writable again."""
         self._stream = stream
         self._forget_failure = forget_failure
         self._queued: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)
@@ -29,7 +29,7 @@ class AccessLog:
         self._thread.start()
 
     def record(self, **fields: str | float) -> None:
-        """Queue the line of one request, with these fields after its time."""
+        """Queue the log line of one request: the current time and these fields."""
         line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
         if self._dropped:
             line["dropped"] = self._dropped
@@ -40,7 +40,7 @@ class AccessLog:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write the queued lines, for up to three seconds."""
+        """Write the queued lines and end the thread; gives up after three seconds."""
         try:
             self._queued.put(None, timeout=1)
         except queue.Full:

@@ -20,7 +20,7 @@ from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 
 LINK_LENGTH = 60
-"""The least length of the last part of an activation link."""
+"""The least number of characters in the last part of an activation link."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
@@ -55,7 +55,7 @@ HEADERS: dict[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Vary": "Accept-Language",
 }
-"""The headers of every page."""
+"""The headers of every page, beside those of every response."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def token_of(path: str, public_url: str) -> str:
     """The last part of an activation link's path; empty for any other path."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
-    # at the root of the host only long paths are links
+    # below the root of the host, a short path is not an activation link but /favicon.ico or the like
     if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
         return ""
     return token
@@ -157,9 +157,9 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 
 
 def page(kind: str, language: str) -> bytes:
-    """One page: ``open``, ``done``, ``gone`` or ``away``."""
+    """The HTML of a page; ``kind`` is a key of ``_PAGES``: ``open``, ``done``, ``gone`` or ``away``."""
     words = _PAGES[language][kind]
-    # the link is used, so this page cannot be shown in the other language
+    # a GET in the other language would show the page of a used activation link
     other, name = _OTHER[language] if kind != "done" else ("", "")
     elsewhere = f'<a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a>' if other else ""
     title, text = html.escape(words.title), html.escape(words.text)
@@ -181,7 +181,7 @@ def page(kind: str, language: str) -> bytes:
 
 
 def language_of(chosen: str, accepted: str) -> str:
-    """``fr`` or ``en``: as chosen, else from Accept-Language, else French."""
+    """``fr`` or ``en``: ``chosen`` if it is one of them, else the best of Accept-Language, else ``fr``."""
     if chosen in _PAGES:
         return chosen
     best, language = 0.0, "fr"

@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """A program that may log in, and its role."""
+    """A program that can log in, with its role and scopes."""
 
     id: str
     name: str
@@ -35,24 +35,24 @@ class ApiClient:
 
 @dataclass(frozen=True, slots=True)
 class ClientSession:
-    """The client, role and scopes of a token."""
+    """What a token stands for: its client, role and scopes."""
 
     client: str
     """The client's id."""
     role: Operator
     scopes: frozenset[str]
     expires: int
-    """Seconds since 1970."""
+    """When the token ends, in seconds since 1970."""
 
 
 class ApiClients:
-    """The clients of one portal."""
+    """The clients and tokens in the database of one portal."""
 
     def __init__(self, portal: SqlPortal) -> None:
         self._portal = portal
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
-        """A new client and its secret, which is not stored. Raises :class:`UsageError`."""
+        """A new client and its secret, which is not stored. Raises :class:`UsageError` for a used name."""
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
         with self._portal.write_transaction() as connection:
@@ -75,7 +75,10 @@ class ApiClients:
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
-        """Disable a client by name or id, which frees its name. Raises :class:`UsageError`."""
+        """Disable a client by name or id; another client may then take its name.
+
+        Raises :class:`UsageError` if no client has this name or id.
+        """
         with self._portal.write_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM api_client WHERE name = ? OR id = ?", (name, name)
@@ -94,12 +97,12 @@ class ApiClients:
             connection.execute("DELETE FROM api_token WHERE client = ?", (client.id,))
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """The client with these credentials, unless it is disabled."""
+        """The client with these credentials; None if they are wrong or the client is disabled."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
             ).fetchone()
-        # compare in any case, so that an unknown client takes the same time
+        # an unknown client is compared too, so that the response takes as long as for a known one
         known = hmac.compare_digest(digest(secret), row[-1] if row else digest(""))
         if row is None or not known:
             return None
@@ -107,7 +110,7 @@ class ApiClients:
         return client if client.disabled is None else None
 
     def issue(self, client: ApiClient, scopes: frozenset[str], now: datetime, seconds: int) -> str:
-        """A new token for this client; expired tokens are deleted."""
+        """A new token, valid for ``seconds``; expired tokens are deleted."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
         with self._portal.write_transaction() as connection:
@@ -119,7 +122,7 @@ class ApiClients:
         return token
 
     def session(self, token_hash: str) -> ClientSession | None:
-        """The session of a token by its :func:`digest`; None if unknown, or if its client is disabled."""
+        """The session of the token with this digest; None if it is unknown or its client is disabled."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
@@ -143,5 +146,5 @@ def _joined(scopes: frozenset[str]) -> str:
 
 
 def digest(secret: str) -> str:
-    """The stored form of a secret or token."""
+    """The SHA-256 digest that is stored in the place of a secret or token."""
     return sha256(secret.encode()).hexdigest()

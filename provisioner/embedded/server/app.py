@@ -42,19 +42,19 @@ from provisioner.embedded.server.service import CheckedRequest, Service, no_toke
 from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
-"""The time limit of the database; a repeated request with the same key finds what is done later."""
+"""How long a request waits for the database; a repetition with the same key finds a step done later."""
 
 ANONYMOUS_RATE = 50.0
-"""Requests a second from one address without a valid token; four times as many in a burst.
+"""How many requests without a valid token one address may send a second; four times as many in a burst.
 
-Health checks are not limited: monitoring may share an address with other clients.
+Health checks are not counted, because monitoring may share an address with other clients.
 """
 
 MAX_REQUESTS = 1_000
-"""Requests under way at once; further ones get 503."""
+"""How many requests are answered at the same time; further requests get 503."""
 
 INLINE_BODY = 16 * 1024
-"""Bytes up to which a body is parsed in the event loop; longer ones in a thread."""
+"""The longest body, in bytes, that is parsed in the event loop; a longer body is parsed in a thread."""
 
 
 class PortalApp:
@@ -104,7 +104,7 @@ class PortalApp:
             await self._respond(scope, receive, send_counted)
         except ClientDisconnect:
             pass
-        except Exception as problem:  # noqa: BLE001  (a defect is answered and logged, and ends nothing else)
+        except Exception as problem:  # noqa: BLE001  (a defect in one request must not end the service)
             if not sent["status"]:
                 await _refusal(problem)(scope, receive, send_counted)
         finally:
@@ -162,12 +162,12 @@ class PortalApp:
         return endpoint
 
     def _limit_anonymous(self, address: str) -> None:
-        """Take one from the rate of an address without a token. Raises :class:`Problem` (429)."""
+        """Count a request without a token. Raises :class:`Problem` (429) if its address sends too many."""
         if wait := self._anonymous.take(address):
             raise _rate_limited("Too many requests come from this address.", wait)
 
     async def _session_of(self, token: str, address: str) -> ClientSession:
-        """The session of a token; unknown tokens count against the rate of their address."""
+        """The session of a token. A request with an unknown token counts as one without a token."""
         if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
             raise _rate_limited("Too many requests come from this address.", wait)
         try:
@@ -177,7 +177,7 @@ class PortalApp:
             raise
 
     async def _authorise(self, operation: Operation, request: Request) -> ClientSession:
-        """The session of a request that may do this operation. Raises :class:`Problem`."""
+        """The session of the request. Raises :class:`Problem` (401, 403, 429) if it may not do this."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         address = self._address(request)
         if scheme.lower() != "bearer" or not token.strip():
@@ -206,7 +206,7 @@ class PortalApp:
         content = await self._body(request)
         values = _parameters(operation, request)
         if len(content) > INLINE_BODY:
-            # the event loop answers other requests meanwhile
+            # so that the event loop answers other requests in the meantime
             body = await asyncio.to_thread(_read_content, operation, request, content)
         else:
             body = _read_content(operation, request, content)
@@ -228,7 +228,7 @@ class PortalApp:
                 "timeout", "The body did not arrive in time.", headers={"Connection": "close"}
             ) from None
         except ClientDisconnect:
-            # the client has gone, so the response is not read
+            # the client is disconnected and does not read the response
             raise Problem("malformed", "The body is not whole.") from None
         return bytes(content)
 
@@ -261,7 +261,7 @@ class PortalApp:
         return seen or _network(peer) or peer
 
     async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
-        """The activation page. Raises :class:`Problem` if no page and no operation is at this address."""
+        """The activation page. Raises :class:`Problem` (404, 405) if there is none at this address."""
         self._limit_anonymous(self._address(request))
         if unknown.status_code == 405:
             allowed = (unknown.headers or {}).get("Allow", "")
@@ -280,7 +280,7 @@ _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 
 def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
-    """The operation's parameters by name. Raises :class:`Problem`."""
+    """The parameters' values by name. Raises :class:`Problem` if one is unknown, missing or malformed."""
     query = read_query(request.scope.get("query_string", b""))
     values: dict[str, Any] = {}
     missing = []
@@ -320,9 +320,9 @@ def _read_content(operation: Operation, request: Request, content: bytes) -> Any
 
 
 def _network(text: str) -> str:
-    """The key of an address for rate limits: the address itself, or the first 64 bits of IPv6.
+    """The key by which requests of an address are counted; empty if the text is no address.
 
-    Empty if the text is no address.
+    It is the IPv4 address, or the first 64 bits of the IPv6 address.
     """
     try:
         found = ipaddress.ip_address(text)
@@ -334,7 +334,7 @@ def _network(text: str) -> str:
 
 
 def _rate_limited(sentence: str, wait: int) -> Problem:
-    """429, with the seconds to wait."""
+    """The problem (429) of a client that has to wait for so many seconds."""
     return Problem("busy", sentence, headers={"Retry-After": str(wait)})
 
 
@@ -350,11 +350,11 @@ def _problem_of(problem: BaseException) -> Problem:
     if isinstance(problem, Locked):
         return Problem("locked", problem.sentence)
     if isinstance(problem, ProvisionerError):
-        # clients do not learn where the database is
+        # the sentence may name the place of the database, which clients must not learn
         return unavailable("The portal's database is away or busy. Try again in a moment.")
     last = traceback.extract_tb(problem.__traceback__)[-1:]
     where = f"{last[0].filename.rpartition('/')[2]}:{last[0].lineno}" if last else "?"
-    # exception type and line only: no data of the request
+    # the message of the exception may contain data of the request
     sys.stderr.write(f"A defect of this program: {type(problem).__name__} at {where}\n")
     return Problem("defect", "This is a defect of the program; its log says where.")
 

@@ -1,7 +1,7 @@
-"""One writer for all requests: all waiting steps share one transaction.
+"""Group commit: all steps that wait share one transaction.
 
-A commit costs as much for a hundred steps as for one. Requests that arrive while it reaches the disk make up
-the next transaction.
+A commit costs as much for a hundred steps as for one. Steps that arrive during a commit make up the next
+transaction.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from provisioner.portal import Receipt
 from provisioner.storage.database import is_damage
 
 BATCH = 500
-"""Steps in one transaction, at most."""
+"""The largest number of steps in one transaction."""
 
 
 class BatchWriter:
-    """Does the waiting calls in batches, one batch at a time. Used from one event loop."""
+    """Does the waiting calls in batches, one batch at a time. Not thread-safe: used from one event loop."""
 
     def __init__(self, work: Callable[[Sequence[AuthorisedCall]], Awaitable[list[Receipt]]]) -> None:
-        """``work`` does some calls in one transaction."""
+        """``work`` does calls in one transaction and returns their receipts."""
         self._work = work
         self._waiting: list[tuple[AuthorisedCall, asyncio.Future[Receipt]]] = []
         self._writing: asyncio.Task[None] | None = None
@@ -37,13 +37,13 @@ class BatchWriter:
 
     async def _write(self) -> None:
         while self._waiting:
-            # the client sends a request again that timed out before its call began
+            # a request that timed out before its call began is not done: its client sends it again
             batch = [one for one in self._waiting[:BATCH] if not one[1].done()]
             del self._waiting[:BATCH]
             answers = await self._answers([job for job, _ in batch])
             for (_, receipt), answer in zip(batch, answers, strict=True):
                 if receipt.done():
-                    # the client has gone; a repeated request finds the receipt
+                    # the request timed out; its repetition finds the receipt
                     continue
                 if isinstance(answer, Exception):
                     receipt.set_exception(answer)
@@ -56,5 +56,5 @@ class BatchWriter:
         except Exception as problem:  # noqa: BLE001  (a defect in one call does not end the writer)
             if len(jobs) == 1 or (isinstance(problem, ProvisionerError) and not is_damage(problem)):
                 return [problem] * len(jobs)
-            # one call fails or meets a damaged row: do each alone, so that the others succeed
+            # one of the calls fails or reads a damaged row: do each call alone, so that the others succeed
             return [answer for job in jobs for answer in await self._answers([job])]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Endpoint(NamedTuple):
-    """Method and path; ``path`` has parameter names in braces."""
+    """The method and path of an operation; parameters of the path are in braces."""
 
     method: str
     path: str
@@ -45,16 +45,16 @@ ENDPOINTS: dict[str, Endpoint] = {
     "readyz": Endpoint("GET", "/readyz"),
     "openapi": Endpoint("GET", "/openapi.json"),
 }
-"""Steps have the names of planning/steps.py in snake case."""
+"""The endpoints by operation. An operation that does a step has its name in snake case."""
 
 READ, WRITE = "portal.read", "portal.write"
 """The scopes of a token."""
 
 URN = "urn:provisioner:problem:"
-"""The prefix of a problem's type (RFC 9457); its code follows."""
+"""The beginning of the type of a problem (RFC 9457); the code of the problem follows."""
 
 MAX_PAGE = 5_000
-"""Companies or users on one page."""
+"""The largest number of companies or users on one page."""
 
 MAX_LETTERS = 1_000
-"""Letters, or users to be invited, in one request."""
+"""The largest number of letters, or of users to invite, in one request."""

@@ -50,7 +50,7 @@ from provisioner.planning.steps import (
 from provisioner.portal import Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
-"""The largest step from one fence to the next; a ledger counts by ones."""
+"""By how much a fence may exceed the last one of its ledger. A ledger counts by ones."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -167,7 +167,7 @@ async def _take_lease(service: Service, request: CheckedRequest) -> Response:
     def take(host: SqlPortal) -> Lease:
         known = host.lease(ledger)
         if body.fence > (known.fence if known else 0) + MAX_FENCE_STEP:
-            # a fence never decreases: one near the largest number would lock the ledger out
+            # a fence never decreases: after the largest number, the ledger could take no lease
             raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
         return host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
 
@@ -210,7 +210,7 @@ async def _step(service: Service, request: CheckedRequest) -> Response:
 
 
 def refusal(receipt: Receipt) -> Problem:
-    """The problem for a refused step."""
+    """The problem that a receipt of a refused step becomes."""
     code, problem = receipt.code, receipt.problem
     if code in PROBLEMS:
         rule = _rule(problem) if code in ("exists", "month-turned") else ""
@@ -221,7 +221,7 @@ def refusal(receipt: Receipt) -> Problem:
 
 
 def _rule(problem: str) -> str:
-    """The rule number at the beginning of a sentence."""
+    """The rule number at the beginning of a sentence; empty without one."""
     found = re.match("(R[0-9]+): ", problem)
     return found[1] if found else ""
 
@@ -274,7 +274,7 @@ STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
     "close_user": lambda values, _: CloseUser(values["id"]),
     "reopen_user": lambda values, _: ReopenUser(values["id"]),
 }
-"""The step of each operation that does one, from its parameters and its body."""
+"""By operation, the function that makes its step from the parameters and the body."""
 
 
 # --- health and the document ---
@@ -320,4 +320,4 @@ HANDLERS: dict[str, Handler] = {
     "openapi": _openapi,
     **dict.fromkeys(STEPS, _step),
 }
-"""The handler of each operation; the token endpoint is in oauth."""
+"""The handlers by operation. The operation ``token`` is in :mod:`~provisioner.embedded.server.oauth`."""

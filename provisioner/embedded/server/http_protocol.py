@@ -29,43 +29,43 @@ from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
-"""From the start of a connection, or the first byte of a further request, to the end of its headers."""
+"""The time from the start of a connection, or the first byte of a further request, to its last header."""
 
 HEADER_BYTES = 64 * 1024
-"""Request line and headers together; also the framing of one chunk of a body, and the fields after it."""
+"""The size of the request line and headers together, and of the framing of one chunk of a body."""
 
 HANDSHAKE_SECONDS = 10.0
-"""From the start of a connection to the end of its TLS handshake."""
+"""The time from the start of a connection to the end of its TLS handshake."""
 
 PACE_BYTES, PACE_SECONDS = 128 * 1024, 10.0
-"""The least that a peer must read of a waiting response in this time; a slower connection is aborted."""
+"""A peer must read at least PACE_BYTES of a response in PACE_SECONDS; a slower connection is aborted."""
 
 UNREAD_SECONDS = 2.0
-"""From a response that was sent before the request's body had arrived to the end of that body."""
+"""The time from a response that was sent before the request's body had arrived to the end of that body."""
 
 IDLE_SECONDS = 75
-"""Between two requests on one connection."""
+"""The time between two requests on one connection."""
 
 STOP_SECONDS = 20
 """How long a stopping service waits for the requests under way."""
 
 END_SECONDS = 30.0
-"""From the first signal to the end of the process; a transaction not committed by then is rolled back."""
+"""The time from the first signal to the end of the process; an open transaction is then rolled back."""
 
 BACKLOG = 32
-"""Connections accepted in one turn of the event loop, before the number of connections is limited."""
+"""How many connections one turn of the event loop accepts, before their number is limited."""
 
 QUEUE = 2_048
-"""Connections that wait in the kernel to be accepted."""
+"""How many connections wait in the kernel to be accepted."""
 
 MAX_CONNECTIONS = 4_000
 
 RESERVED_DESCRIPTORS = 256
-"""Kept for the database, the logs and a few turns' worth of connections being accepted or closed."""
+"""File descriptors kept for the database, the logs, and connections that are being accepted or closed."""
 
 
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 that closes connections which are idle, slow or too many."""
+    """uvicorn's HTTP/1.1 protocol, which also closes connections that are idle, slow or too many."""
 
     _deadline: asyncio.TimerHandle | None = None
     _pace_check: asyncio.TimerHandle | None = None
@@ -73,7 +73,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """True while a request is under way, which the application times."""
+        """True while the application answers a request; the application has time limits of its own."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @override
@@ -97,7 +97,7 @@ class BoundedProtocol(H11Protocol):
         if self.is_busy:
             self._cancel_deadline()
         elif self._deadline is None:
-            # uvicorn stops its idle timer at any byte
+            # uvicorn stops its own idle timer at the first byte, also of an incomplete request
             self._drop_after(HEADER_SECONDS)
         elif had_body and self.conn.their_state is h11.IDLE:
             self._drop_after(self.timeout_keep_alive)
@@ -142,7 +142,7 @@ class BoundedProtocol(H11Protocol):
     def shutdown(self) -> None:
         super().shutdown()
         if self.is_busy:
-            # uvicorn closes the connection after this response and does not announce it
+            # uvicorn closes the connection after this response, without a header that says so
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def _watch_reader(self) -> None:
@@ -167,7 +167,7 @@ class BoundedProtocol(H11Protocol):
         return not self.is_busy and (waits_for_reader or not self.transport.is_closing())
 
     def _drop(self) -> None:
-        # close() waits until the peer has read everything
+        # close() would wait until the peer has read everything
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
@@ -184,7 +184,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def connection_limit() -> int:
-    """The number of connections that may be open at once, below the process's limit of descriptors."""
+    """How many connections may be open at once: fewer than the process may open file descriptors."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -196,7 +196,7 @@ def connection_limit() -> int:
 
 
 class _Server(Server):
-    """uvicorn's server on a listener of its own, which stops at the first signal and ends at the second."""
+    """uvicorn's server with an open listener. The first signal stops it; the second ends it at once."""
 
     def __init__(self, config: Config, listener: socket.socket, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -218,7 +218,7 @@ class _Server(Server):
                 **secured,
             )
         )
-        # asyncio has one setting for the queue of the kernel and for the connections accepted in one turn
+        # asyncio uses one setting for the queue in the kernel and for the connections accepted in one turn
         self._listener.listen(QUEUE)
         self._listening()
 
@@ -252,9 +252,9 @@ def run(
     listening: Callable[[], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; requests under way are finished. ``listening`` is called once ready."""
-    # errors appear as problem documents, in the access log and on stderr, written by the application
+    # the application reports errors itself: as problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    # the commands' garbage collector settings suit short processes
+    # the command line sets the garbage collector for short processes
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}

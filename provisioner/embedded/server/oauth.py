@@ -23,7 +23,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 class OAuthError(Exception):
-    """An error of RFC 6749, 5.2."""
+    """An error response of the token endpoint (RFC 6749, 5.2)."""
 
     def __init__(self, error: str, description: str, status: int = 400) -> None:
         super().__init__(description)
@@ -33,7 +33,7 @@ class OAuthError(Exception):
 
     @property
     def reply(self) -> Response:
-        """The error response."""
+        """The response with this error."""
         body = json.dumps({"error": self.error, "error_description": self.description})
         challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
         headers = {**NO_STORE, **(challenge if self.status == 401 else {})}
@@ -47,7 +47,7 @@ async def issue_token(
     seconds: int,
     limit: Callable[[str], None],
 ) -> tuple[Response, str]:
-    """The response with a token valid for so many seconds, and the client's id.
+    """The response with a token that is valid for ``seconds``, and the id of its client.
 
     ``limit`` is called with the id of an authenticated client and may raise. Raises :class:`OAuthError`.
     """
@@ -94,7 +94,7 @@ async def _authenticated_client(
 
 
 def _requested_scopes(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
-    """The scopes in the request; without any, all scopes of the client."""
+    """The scopes that the request names, or all scopes of the client. Raises :class:`OAuthError`."""
     if not form.get("scope", "").strip():
         return client.scopes
     requested = frozenset(form["scope"].split())

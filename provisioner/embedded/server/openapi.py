@@ -32,7 +32,7 @@ _WORDS = (
 
 
 def openapi() -> dict[str, Any]:
-    """The document; deterministic for one table."""
+    """The OpenAPI document. The same table gives the same document."""
     named: set[type[BaseModel]] = {ProblemBody, TokenError}
     for entry in ROUTES:
         named.update(model for model in (entry.takes, *entry.gives.values()) if model not in (None, Nothing))

@@ -1,4 +1,4 @@
-"""The open portals behind the service."""
+"""A pool of open portals, which the threads of the service use."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PortalPool:
                 self._idle.put(host)
 
     def close(self) -> None:
-        """Finish the calls under way, drop those that wait, and close the portals."""
+        """Finish the calls under way, drop the calls that wait, and close the portals."""
         self._threads.shutdown(cancel_futures=True)
         while not self._idle.empty():
             self._idle.get().close()

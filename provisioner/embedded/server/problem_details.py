@@ -35,11 +35,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "defect": (500, "A defect of this program"),
     "unavailable": (503, "The portal cannot be reached for the moment"),
 }
-"""Status and title by code; a violated rule has its own code (``R2``, ``unknown-app``)."""
+"""HTTP status and title by code. ``rule`` stands for all rules, which have codes of their own."""
 
 
 class Problem(Exception):
-    """A refused request; the application turns it into a response."""
+    """Raised to refuse a request; the application makes the response from it."""
 
     def __init__(
         self,
@@ -82,5 +82,5 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """503, for a database that is away or busy."""
+    """The problem (503) of a database that is away or busy."""
     return Problem("unavailable", detail, headers={"Retry-After": "1"})

@@ -1,4 +1,4 @@
-"""The limits of the service, and token buckets that keep its rates."""
+"""The limits of the service, and token buckets that enforce its rates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
-"""Buckets in memory; the fullest ones are dropped first, because a full bucket limits nothing."""
+"""How many buckets are kept; the fullest are dropped first, because a full bucket limits nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ServerLimits:
 
 
 class TokenBuckets:
-    """One bucket for each name. Not thread-safe: used from one event loop."""
+    """One token bucket for each name. Not thread-safe: used from one event loop."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self._rate = rate
@@ -38,7 +38,7 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """Take one token and return 0, or return the seconds to wait."""
+        """Take one token and return 0; without a token left, return the seconds to wait."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)

@@ -14,10 +14,10 @@ from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Parameter
 
 MAX_BODY = 1024 * 1024
-"""Bytes of a request's body."""
+"""The largest size of a request body, in bytes."""
 
 MAX_FAULTS = 1_000
-"""Faults of one body that are named; with more of them only their number is given."""
+"""A body with more faults than this gets one sentence, which names none of them."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,7 +25,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_body(content: bytes, model: type[Model]) -> Model:
     """The body as its model. Raises :class:`Problem`: 400 if it is not JSON, 422 if it does not fit."""
     try:
-        # pydantic takes the last of two equal keys
+        # pydantic would accept equal keys and NaN
         json.loads(
             content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
         )
@@ -66,7 +66,7 @@ def _sentence(error: Any) -> str:
         return f"{where} is not known here."
     if error["type"] == "missing":
         return f"{where} is missing."
-    # of a ValueError its own text, without pydantic's "Value error, " before it
+    # pydantic's message of a ValueError begins with "Value error, "
     message = str(error.get("ctx", {}).get("error", error["msg"]))
     return f"{where}: {message[:1].lower()}{message[1:].rstrip('.')}."
 
@@ -137,6 +137,6 @@ def require_single_headers(headers: Headers) -> None:
         if len(headers.getlist(name)) > 1:
             raise Problem("malformed", f"The header {name} comes twice.")
     if "content-length" in headers and "transfer-encoding" in headers:
-        # a proxy may go by the other one of the two: request smuggling (RFC 9112, 11.2)
+        # a proxy may use the other header to find the end of the body: request smuggling (RFC 9112, 11.2)
         sentence = "Content-Length and Transfer-Encoding exclude each other."
         raise Problem("malformed", sentence, headers={"Connection": "close"})

@@ -79,7 +79,7 @@ MUST_FENCE = Parameter("Fencing-Token", "header", FENCING_TOKEN.words, required=
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation; ``name`` is its name in ENDPOINTS and HANDLERS."""
+    """One operation of the service; ``name`` is its key in ENDPOINTS and HANDLERS."""
 
     name: str
     summary: str
@@ -90,12 +90,12 @@ class Operation:
     access: str = ""
     """The scope that the token needs; empty if no token is needed."""
     roles: frozenset[Operator] = EVERYBODY
-    """The roles that the application lets through."""
+    """The roles whose requests the application passes to the portal."""
     validates: bool = False
-    """Needs the right to validate, which the portal checks after the version (R7, R8)."""
+    """True if the client needs the right to validate (R7, R8), which the portal checks after the version."""
     parameters: tuple[Parameter, ...] = ()
     refuses: tuple[int, ...] = field(default=())
-    """Statuses of refusals beyond those of every operation."""
+    """Statuses of refusals, beside the statuses that every operation has."""
     etag: bool = False
 
     @property
@@ -110,7 +110,7 @@ class Operation:
 
     @property
     def statuses(self) -> frozenset[int]:
-        """All possible statuses of responses."""
+        """All statuses that a response can have."""
         refused = {400, 404, 405, 408, 413, 429, 503, *self.refuses}
         if self.access:
             refused |= {401, 403}

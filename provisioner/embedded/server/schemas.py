@@ -12,7 +12,7 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, urls
 
 MAX_RUNS = 100
-"""Earlier runs named with one letter."""
+"""The largest number of earlier runs that a claim of one letter names."""
 
 LARGEST = 2**53 - 1
 """The largest integer that every JSON reader returns exactly."""

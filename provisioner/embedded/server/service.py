@@ -18,10 +18,10 @@ from provisioner.model import Clock
 from provisioner.portal import Receipt
 
 READERS = 4
-"""Reads under way at once; more would share the same processor."""
+"""How many reads run at once; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""How long a token is valid without asking the database: the delay until a disabled client is refused."""
+"""How long a session is used without reading the database again, which delays refusing a disabled client."""
 
 READY_SECONDS = 5.0
 """The time limit for the database in a readiness check."""
@@ -33,24 +33,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A checked request: its values have their types, and its client may do this operation."""
+    """A request whose parameters and body are valid, and whose client may do this operation."""
 
     operation: Operation
     session: ClientSession | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
-    """The operation's parameters that the request has, by their names in the table."""
+    """The values of the parameters in the request, by their names in the table of operations."""
     body: Any = None
 
 
 class Service:
-    """One portal, its readers, its writer and its clients."""
+    """One portal with its readers, its writer and the sessions of its tokens."""
 
     def __init__(
         self, open_portal: Callable[[], SqlPortal], clock: Clock, monotonic: Callable[[], float]
     ) -> None:
         self.clock = clock
         self._monotonic = monotonic
-        # a write that waits for the database's write lock holds up neither reads nor wrong log-ins
+        # three pools, because a write that waits for the lock of the database must not delay reads
         self._readers = PortalPool(open_portal, READERS)
         self._writer = PortalPool(open_portal, 1)
         self._tokens = PortalPool(open_portal, 1)
@@ -69,11 +69,11 @@ class Service:
         return await self._readers.ask(query)
 
     async def write(self, query: Callable[[SqlPortal], T]) -> T:
-        """The result of a call that writes, for anything but steps."""
+        """The result of a call that writes anything but steps."""
         return await self._writer.ask(query)
 
     async def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """The client with these credentials, unless it is disabled."""
+        """The client with these credentials; None if they are wrong or the client is disabled."""
         return await self.read(lambda host: ApiClients(host).log_in(client_id, secret))
 
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
@@ -90,7 +90,7 @@ class Service:
         return digest(token) in self._sessions
 
     async def work(self, job: AuthorisedCall) -> Receipt:
-        """The receipt of a step, which shares a transaction with other waiting steps."""
+        """Do one step, in one transaction with the other steps that wait, and return its receipt."""
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:
@@ -129,5 +129,5 @@ class Service:
 
 
 def no_token(sentence: str) -> Problem:
-    """401, for an invalid token."""
+    """The problem (401) of an invalid token."""
     return Problem("token", sentence, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})
