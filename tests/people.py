@@ -24,6 +24,7 @@ from provisioner.model import (
     email_key,
     user_address,
 )
+from provisioner.planning.steps import Step, address_of, after
 from provisioner.rules import StateIndex
 from provisioner.yaml_source.document import Positions
 from provisioner.yaml_source.source_text import SourceText
@@ -85,6 +86,15 @@ def state(*resources: Company | User) -> State:
         for number in someone.companies:
             companies.setdefault(number, company(number))
     return State(companies, {email_key(someone.email): someone for someone in users})
+
+
+def state_after(state: State, step: Step) -> State:
+    """The state after one step."""
+    address = address_of(step)
+    resource = after(state.get(address), step)
+    if isinstance(resource, Company):
+        return State({**state.companies, address.key: resource}, state.users)
+    return State(state.companies, {**state.users, address.key: resource})
 
 
 def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) -> Declared:

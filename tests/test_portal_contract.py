@@ -35,7 +35,7 @@ from contract_support import (
 )
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, user
+from people import ESSENTIEL, NOW, TERMS, TODAY, company, state, state_after, user
 from reference_portal import MemoryPortal
 from strategies import states
 
@@ -148,7 +148,7 @@ EVERY_STEP: tuple[Step, ...] = (
 
 @promise()
 def test_every_step_changes_the_portal_as_the_fold_says(desk: Desk) -> None:
-    from provisioner.planning.steps import STEPS, state_after
+    from provisioner.planning.steps import STEPS
 
     require(desk.create(user("ada")))
     expected = desk.state

@@ -210,7 +210,8 @@ def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator
             "Give the e-mail of a declared user, or the file that provisioner plan --out wrote.",
         )
     company = declared.companies.get(user.billed)
-    context = letter_context(user, company.name if company else user.billed, workspace.firm.name)
+    name = company.name if company else user.billed
+    context = letter_context(user.first_name, user.last_name, user.email, name, workspace.firm.name)
     yield Letter("0" * 64, user.email, user.language, context, clock())
 
 
@@ -277,5 +278,5 @@ def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock
     company = declared.companies.get(account.billed)
     name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
     language = wanted.language if wanted else workspace.firm.language
-    context = letter_context(account, name, workspace.firm.name)
+    context = letter_context(account.first_name, account.last_name, account.email, name, workspace.firm.name)
     return Letter(key, account.email, language, context, clock())

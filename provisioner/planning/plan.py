@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from provisioner.diagnostics import Diagnostic, Source
-from provisioner.model import Address, Notice, Resource, State, Status, User
+from provisioner.model import Address, Notice, Resource, Status, User
 from provisioner.planning.steps import Phase, Step, address_of
 
 
@@ -160,14 +160,3 @@ class Plan:
     def count(self, *actions: Action) -> int:
         """How many changes have one of these actions."""
         return sum(change.action in actions for change in self.changes)
-
-
-def simulated_end(current: State, plan: Plan) -> State:
-    """The state that the plan leads to."""
-    companies, users = dict(current.companies), dict(current.users)
-    for change in plan.changes:
-        if isinstance(change.after, User):
-            users[change.address.key] = change.after
-        else:
-            companies[change.address.key] = change.after
-    return State(companies, users)

@@ -1,19 +1,18 @@
 """The steps that a portal does, named as its users name them, and their effects.
 
-``after(resource, step)`` returns the resource as the step leaves it; the order of steps, the embedded
-portal and the tests all use it. ``steps_between`` is its inverse: the steps that lead from before to
-after, each with its phase. To add a step: its class here with its cases in ``_user_after`` or
-``_company_after`` and in ``steps_between``, and its request in each driver.
+``after(resource, step)`` returns the resource as the step leaves it; ``order.py``, the embedded portal and
+the tests use this one function. ``steps_between`` is its inverse: it returns the steps that lead from one
+resource to another, each with its phase.
 
-Phases of a whole plan (order.py walks them):
+The phases of a plan (``order.py`` goes through them once):
 
     companies ─▶ profiles ─▶ arrive ─▶ move ─▶ narrow ─▶ widen ─▶ letters
     created,     names,      admini-   billed  closings,  new users,
     billed       e-mails     strators  company demotions, new dossiers
                              arrive    changes withdrawals and applications
 
-A leaver loses access even if a later step fails, and no company is without an administrator in
-between (R2). An account that is reopened gets its other changes first, while it is closed.
+A user who leaves loses access even if a later step fails, and no company is without an administrator between
+two steps (R2). An account that is reopened gets its other changes first, while it is closed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
-from typing import TypeVar, assert_never
+from typing import TypeVar, assert_never, get_args
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.model import (
@@ -33,7 +32,6 @@ from provisioner.model import (
     Grant,
     Production,
     Resource,
-    State,
     Status,
     User,
     UserType,
@@ -43,7 +41,7 @@ from provisioner.model import (
 
 
 class Phase(StrEnum):
-    """When in the plan a step is done."""
+    """The part of a plan in which a step is done; the members are in the order of the plan."""
 
     COMPANIES = "companies"
     PROFILES = "profiles"
@@ -84,7 +82,7 @@ class SetBilling:
 
 @dataclass(frozen=True, slots=True)
 class CreateUser:
-    """The whole wizard: the person, the folders, the applications, now or later."""
+    """The whole wizard: name and e-mail, dossiers, applications, activation at once or later."""
 
     user: str
     profile: User
@@ -132,9 +130,9 @@ class SetType:
 
 @dataclass(frozen=True, slots=True)
 class SetBilledCompany:
-    """Move a user to another billed company, with the type they have there (R2, R4).
+    """Bill a user to another company, and set the type that they have there (R2, R4).
 
-    The new company joins the user's companies (R5); the old one stays until it is withdrawn.
+    The new company is added to the user's companies (R5); the old one stays until a later step removes it.
     """
 
     user: str
@@ -153,11 +151,11 @@ class EditCompanies:
 
 @dataclass(frozen=True, slots=True)
 class EditApps:
-    """*Applications*: the production family and the others.
+    """*Applications*: the production family and the other applications.
 
-    ``production`` switches the whole trio at once (R3). ``end`` leaves on ``ends``, the last
-    day of the month (R9); ``remove`` leaves at once (*ne pas attendre la fin du mois*); ``grant``
-    also activates what the client asked for (R10) and cancels an ending.
+    ``production`` switches the whole trio at once (R3). The applications in ``end`` are removed on ``ends``,
+    the last day of the month (R9), those in ``remove`` at once (*ne pas attendre la fin du mois*). ``grant``
+    also activates an application that the client asked for (R10), and cancels an ending.
     """
 
     user: str
@@ -182,30 +180,14 @@ UserStep = (
 )
 Step = CompanyStep | UserStep
 
-STEPS: dict[str, type[Step]] = {
-    kind.__name__: kind
-    for kind in (
-        CreateCompany,
-        EditCompany,
-        SetBilling,
-        CreateUser,
-        ReopenUser,
-        ValidateUser,
-        CloseUser,
-        EditProfile,
-        SetType,
-        SetBilledCompany,
-        EditCompanies,
-        EditApps,
-    )
-}
+STEPS: dict[str, type[Step]] = {kind.__name__: kind for kind in get_args(Step)}
 
 
 R = TypeVar("R", Company, User)
 
 
 class IllegalStep(Exception):
-    """A step the resource's lifecycle does not allow; ``diagnostic`` says which rule."""
+    """A step that the lifecycle of its resource does not allow; ``diagnostic`` names the rule."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.detail)
@@ -226,72 +208,55 @@ def after(resource: Resource | None, step: Step) -> Resource:
     return _user_after(resource if isinstance(resource, User) else None, step)
 
 
-def state_after(state: State, step: Step) -> State:
-    """A new state with one step done."""
-    address = address_of(step)
-    resource = after(state.get(address), step)
-    if isinstance(resource, Company):
-        return State({**state.companies, address.key: resource}, state.users)
-    return State(state.companies, {**state.users, address.key: resource})
-
-
 def _company_after(company: Company | None, step: CompanyStep) -> Company:
-    match step:
-        case CreateCompany():
-            if company is not None:
-                raise IllegalStep(
-                    error("R13", f"Dossier number {step.company} already belongs to {company.name}.")
-                )
-            return Company(step.company, step.name, step.siren)
-        case EditCompany():
-            return replace(_present(company, step), name=step.name, siren=step.siren)
-        case SetBilling():
-            return replace(_present(company, step), billing=step.billing)
-    assert_never(step)
+    if isinstance(step, CreateCompany):
+        if company is not None:
+            raise IllegalStep(
+                error("R13", f"Dossier number {step.company} already belongs to {company.name}.")
+            )
+        return Company(step.company, step.name, step.siren)
+    before = _present(company, step)
+    if isinstance(step, EditCompany):
+        return replace(before, name=step.name, siren=step.siren)
+    return replace(before, billing=step.billing)
 
 
 def _user_after(user: User | None, step: UserStep) -> User:
+    if isinstance(step, CreateUser):
+        if user is not None:
+            raise IllegalStep(error("R1", f"{step.profile.email} already belongs to {user.name}."))
+        _require(step.profile.is_open, "R7", f"{step.profile.email} cannot be created closed.")
+        return step.profile
+    before = _present(user, step)
     match step:
-        case CreateUser():
-            if user is not None:
-                raise IllegalStep(error("R1", f"{step.profile.email} already belongs to {user.name}."))
-            if not step.profile.is_open:
-                raise IllegalStep(error("R7", f"{step.profile.email} cannot be created closed."))
-            return step.profile
         case ReopenUser():
-            before = _present(user, step)
             _require(not before.is_open, "R8", f"{before.email} is not closed, so cannot be reopened.")
             return replace(before, status=Status.ACTIVE)
         case ValidateUser():
-            before = _present(user, step)
             _require(
                 before.status is Status.TO_VALIDATE, "R7", f"{before.email} is not waiting for validation."
             )
             return replace(before, status=Status.ACTIVE)
         case CloseUser():
-            before = _present(user, step)
             _require(before.is_open, "R8", f"{before.email} is closed already.")
             return replace(before, status=Status.CLOSED)
         case EditProfile():
             return replace(
-                _present(user, step),
+                before,
                 email=step.email,
                 first_name=step.first_name,
                 last_name=step.last_name,
                 phone=step.phone,
             )
         case SetType():
-            return replace(_present(user, step), type=step.type)
+            return replace(before, type=step.type)
         case SetBilledCompany():
-            before = _present(user, step)
-            return replace(
-                before, billed=step.billed, type=step.type, companies=before.companies | {step.billed}
-            )
+            companies = before.companies | {step.billed}
+            return replace(before, billed=step.billed, type=step.type, companies=companies)
         case EditCompanies():
-            before = _present(user, step)
             return replace(before, companies=(before.companies | set(step.add)) - set(step.remove))
         case EditApps():
-            return _apps_after(_present(user, step), step)
+            return _apps_after(before, step)
     assert_never(step)
 
 
@@ -324,7 +289,7 @@ Phased = tuple[Phase, Step]
 
 
 def steps_between(address: Address, before: Resource | None, desired: Resource) -> Iterator[Phased]:
-    """The steps from before to after, in the order in which they are done: phase by phase."""
+    """The steps from ``before`` to ``desired``, each with its phase, in the order of the phases."""
     if isinstance(desired, Company):
         yield from _company_steps(before if isinstance(before, Company) else None, desired)
     else:
