@@ -1,20 +1,20 @@
-"""The JSON text of the program's values: plan file, journal and REST all have it from here.
+"""The JSON text of the program's values, for the plan file, the journal and REST.
 
-``writer(User)`` and ``reader(User)`` are made once from the annotations of dataclasses and named
-tuples, so a new field is written and read as soon as it exists. Keys and sets are written sorted, dates in
-ISO 8601, everything in ASCII: equal values have equal bytes. Unknown and missing fields, values of another
-type and keys that appear twice are refused.
+``writer(User)`` and ``reader(User)`` are made once from the annotations of dataclasses and named tuples, so a
+new field is written and read without further code. Keys and sets are written sorted, dates in ISO 8601, all
+text in ASCII: equal values have equal bytes. A reader refuses unknown and missing fields, values of another
+type and keys that appear twice.
 
-It knows ``str``, ``int``, ``bool``, ``date``, string enums, :class:`Address`, tuples and frozen sets of one
-type, mappings from texts, records, optional types, and unions of records. A union is read by the fields of
-its records, which differ, or by a tag where :data:`TAGS` names one. To support a further type, add a line to
-:func:`_writer` and one to :func:`_reader`; ``tests/plan_schema.py`` describes it.
+The codec supports the types of :data:`_SCALARS`, string enums, optional types, tuples of one type, frozen
+sets of texts and of records of texts, mappings from texts, records, and unions of records. The class of a
+value in a union is found by its fields, or by a tag if :data:`TAGS` names one. To add a scalar type, add a
+line to :data:`_SCALARS` and one to ``tests/plan_schema.py``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date
 from enum import StrEnum
@@ -22,57 +22,52 @@ from functools import cache, lru_cache
 from json.encoder import encode_basestring_ascii
 from operator import attrgetter, call, itemgetter
 from types import NoneType, UnionType
-from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from provisioner.model import Address
 from provisioner.planning.steps import Step
 
 Json = Any
-"""What ``json.loads`` gives: None, bool, int, str, list or dict."""
-
-KINDS = ("company", "user")
+"""A value that ``json.loads`` returns: None, bool, int, str, list or dict."""
 
 TAGS: Mapping[Any, str] = {Step: "step"}
-"""The field that names the class of a union's record. In a field of this very name, the record's fields are
-written beside those of the object that has it."""
+"""The key under which the class name of a union's value is written.
 
-_REMEMBERED = 50_000
-"""Different sets whose text or value is kept: users have few different sets of companies and applications."""
+The fields of a record's attribute of this name and type are written in the record's own object.
+"""
 
-_MISFITS = (TypeError, ValueError, KeyError)
+_CACHED_SETS = 50_000
+"""Sets whose text or value is kept: users have few different sets of companies and applications."""
+
+_READ_ERRORS = (TypeError, ValueError, KeyError)
 
 
 class InvalidJson(ValueError):
-    """A JSON value of the wrong type; ``where`` is its path from the outside in."""
+    """A JSON value of the wrong type; ``where`` is its path from the outermost value."""
 
     def __init__(self, expected: str, where: str = "") -> None:
         super().__init__(f"{where or 'the whole'}: {expected}")
         self.expected = expected
         self.where = where
 
-    def under(self, name: str) -> InvalidJson:
-        """The same problem, seen from one level further out."""
-        joint = "." if self.where and not self.where.startswith("[") else ""
-        return InvalidJson(self.expected, f"{name}{joint}{self.where}")
-
 
 canonical: Callable[[Json], str] = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
-"""The one text of a JSON value: sorted keys, no spaces, ASCII only."""
+"""Returns the one text of a JSON value: sorted keys, no spaces, ASCII only."""
 
 
 def parse_json(text: str | bytes) -> Json:
-    """The value of a JSON text. Raises :class:`InvalidJson`, also for an object that has a key twice."""
+    """The value of a JSON text. Raises :class:`InvalidJson`, also if an object has a key twice."""
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except InvalidJson:
         raise
     except (ValueError, RecursionError) as problem:
         raise InvalidJson("a JSON text") from problem
 
 
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise InvalidJson("an object with each key once")
@@ -85,40 +80,36 @@ def _refuse_constant(name: str) -> NoReturn:
 
 @cache
 def writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], str]:
-    """The function that gives the canonical text of a value of this type.
+    """The function that returns the canonical text of a value of this type.
 
     ``without`` names fields that it leaves out of the outermost record.
     """
-    if hint in TAGS:
-        tag = TAGS[hint]
-        written = {kind: _record_writer(_parts(kind), without, tag, kind) for kind in _members(hint)}
-        return lambda value: written[type(value)](value)
-    return _record_writer(_parts(hint), without) if _is_record(hint) else _writer(hint)
+    return _record_writer(hint, without) if without else _codec(hint).write
 
 
 @cache
 def reader(hint: Any) -> Callable[[Json], Any]:
-    """The function that makes a value of this type from JSON; it raises :class:`InvalidJson`."""
-    read = _reader(hint)
+    """The function that makes a value of this type from JSON. It raises :class:`InvalidJson`."""
+    codec = _codec(hint)
 
-    def read_value(value: Json) -> Any:
+    def read(value: Json) -> Any:
         try:
-            return read(value)
+            return codec.read(value)
         except InvalidJson:
             raise
-        except _MISFITS:
-            raise InvalidJson(_expected(hint)) from None
+        except _READ_ERRORS:
+            raise InvalidJson(codec.expected) from None
 
-    return read_value
+    return read
 
 
 def record_fields(hint: Any) -> dict[str, Any]:
     """The type of each field of a dataclass or named tuple, in the order of its constructor."""
-    kind = _class(hint)
+    kind = get_origin(hint) or hint
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
     hints = get_type_hints(kind)
     if kind is not hint:
-        # Page[User]: one type parameter, filled in
+        # Page[User]: the one type parameter is replaced by User
         hints = {
             name: part[get_args(hint)] if getattr(part, "__parameters__", ()) else part
             for name, part in hints.items()
@@ -126,160 +117,41 @@ def record_fields(hint: Any) -> dict[str, Any]:
     return {name: hints[name] for name in names}
 
 
-def _class(hint: Any) -> Any:
-    return get_origin(hint) or hint
+class _Codec(NamedTuple):
+    """How values of one type are written and read.
+
+    ``read`` raises :class:`InvalidJson`, or one of :data:`_READ_ERRORS` where ``expected`` describes the
+    values that it accepts.
+    """
+
+    write: Callable[[Any], str]
+    read: Callable[[Json], Any]
+    expected: str = ""
 
 
-def _is_record(hint: Any) -> bool:
-    kind = _class(hint)
-    return kind is not Address and (is_dataclass(kind) or hasattr(kind, "_fields"))
-
-
-def _is_word(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, StrEnum)
-
-
-def _members(hint: Any) -> list[Any]:
-    """The types of a union but None."""
-    return [member for member in get_args(hint) if member is not NoneType]
-
-
-# --- writing ---
-
-
-def _writer(hint: Any) -> Callable[[Any], str]:
+@cache
+def _codec(hint: Any) -> _Codec:
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint is str:
-        return encode_basestring_ascii
-    if hint is int:
-        return int.__repr__
-    if hint is bool:
-        return {True: "true", False: "false"}.__getitem__
-    if hint is Address:
-        return lambda address: encode_basestring_ascii(str(address))
-    if hint is date:
-        return lambda day: f'"{day.isoformat()}"'
-    if _is_word(hint):
-        return {word: canonical(word) for word in hint}.__getitem__
+    if hint in _SCALARS:
+        return _SCALARS[hint]
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        texts, words = {word: canonical(word) for word in hint}, {word.value: word for word in hint}
+        return _Codec(texts.__getitem__, words.__getitem__, f"one of {', '.join(hint)}")
     if origin in (Union, UnionType):
-        return _union_writer(hint)
-    if origin is frozenset:
-        return _set_writer(arguments[0])
+        return _union_codec(hint)
     if origin is tuple:
-        write = writer(arguments[0])
-        return lambda items: f"[{','.join(map(write, items))}]"
-    write = writer(arguments[1])
-    return lambda mapping: (
-        "{"
-        + ",".join(f"{encode_basestring_ascii(key)}:{write(mapping[key])}" for key in sorted(mapping))
-        + "}"
-    )
-
-
-def _union_writer(hint: Any) -> Callable[[Any], str]:
-    members = _members(hint)
-    if len(members) == 1:
-        write = writer(members[0])
-        return lambda value: "null" if value is None else write(value)
-    written = {kind: writer(kind) for kind in members} | {NoneType: lambda _: "null"}
-    return lambda value: written[type(value)](value)
-
-
-def _set_writer(hint: Any) -> Callable[[Any], str]:
-    write = writer(hint)
-    # records by text: a field may be None in one and a date in the other
-    key = (lambda item: [*map(str, item)]) if _is_record(hint) else None
-
-    @lru_cache(_REMEMBERED)
-    def write_set(items: frozenset[Any]) -> str:
-        return f"[{','.join(map(write, sorted(items, key=key)))}]"
-
-    return write_set
-
-
-_Part = tuple[str, str, Any]
-"""A key, the path of attributes to its value, and the value's type."""
-
-
-def _parts(hint: Any) -> list[_Part]:
-    return [(name, name, part) for name, part in record_fields(hint).items()]
-
-
-def _record_writer(
-    parts: list[_Part], without: Sequence[str] = (), tag: str = "", kind: Any = None
-) -> Callable[[Any], str]:
-    for name, path, part in parts:
-        if TAGS.get(part) == name:
-            beside = [other for other in parts if other[0] != name]
-            written = {
-                member: _record_writer(
-                    [*beside, *((key, f"{path}.{key}", inner) for key, _, inner in _parts(member))],
-                    without,
-                    name,
-                    member,
-                )
-                for member in _members(part)
-            }
-            tagged = attrgetter(path)
-            return lambda value: written[type(tagged(value))](value)
-    kept = sorted(part for part in parts if part[0] not in without)
-    texts = {name: f'"{name}":%s' for name, _, _ in kept}
-    if tag:
-        texts[tag] = f'"{tag}":"{kind.__name__}"'
-    template = "{" + ",".join(texts[name] for name in sorted(texts)) + "}"
-    if not kept:
-        return lambda _: template
-    writes = [writer(part) for _, _, part in kept]
-    values = attrgetter(*(path for _, path, _ in kept))
-    if len(kept) == 1:
-        [write] = writes
-        return lambda value: template % write(values(value))
-    return lambda value: template % tuple(map(call, writes, values(value)))
-
-
-# --- reading ---
-
-
-def _reader(hint: Any) -> Callable[[Json], Any]:
-    """A function that makes a value of this type, or raises one of :data:`_MISFITS`."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if hint is str:
-        # refuses what is no text, without a call of a Python function
-        return "".__add__
-    if hint in (int, bool):
-        return _exactly(hint)
-    if hint is Address:
-        return _address
-    if hint is date:
-        return _day
-    if _is_word(hint):
-        return {word.value: word for word in hint}.__getitem__
-    if origin in (Union, UnionType):
-        return _union_reader(hint)
-    if origin in (tuple, frozenset):
-        return _items_reader(arguments[0], origin)
+        return _tuple_codec(arguments[0])
+    if origin is frozenset:
+        return _set_codec(arguments[0])
     if origin is Mapping:
-        return _mapping_reader(arguments[1])
-    return _record_reader(hint)
+        return _mapping_codec(arguments[1])
+    return _Codec(_record_writer(hint), _record_reader(hint))
 
 
-def _expected(hint: Any) -> str:
-    """What a value should have been, where :func:`_reader` does not say so by itself."""
-    if _is_word(hint):
-        return f"one of {', '.join(hint)}"
-    if get_origin(hint) in (Union, UnionType):
-        return _expected(_members(hint)[0])
-    known = {
-        str: "a text",
-        int: "a whole number",
-        bool: "true or false",
-        Address: 'an address such as "user:claire.martin@example.com"',
-        date: "a date such as 2026-11-30",
-    }
-    return known[hint]
+# --- scalars ---
 
 
-def _exactly(kind: type) -> Callable[[Json], Any]:
+def _read_exactly(kind: type) -> Callable[[Json], Any]:
     def read(value: Json) -> Any:
         if type(value) is not kind:
             raise TypeError
@@ -288,190 +160,259 @@ def _exactly(kind: type) -> Callable[[Json], Any]:
     return read
 
 
-def _address(value: Json) -> Address:
-    kind, colon, key = value.partition(":") if type(value) is str else ("", "", "")
-    if not colon or kind not in KINDS:
+def _read_address(value: Json) -> Address:
+    kind, _, key = value.partition(":") if type(value) is str and ":" in value else ("", "", "")
+    if kind not in ("company", "user"):
         raise ValueError
     return Address(kind, key)
 
 
-@lru_cache(4096)
-def _day(text: str) -> date:
-    day = date.fromisoformat(text)
-    if day.isoformat() != text:
+def _read_date(value: Json) -> date:
+    day = date.fromisoformat(value)
+    if day.isoformat() != value:
         raise ValueError
     return day
 
 
-def _union_reader(hint: Any) -> Callable[[Json], Any]:
-    members = _members(hint)
+_SCALARS: Mapping[Any, _Codec] = {
+    # "".__add__ refuses other types without a call of a Python function
+    str: _Codec(encode_basestring_ascii, "".__add__, "a text"),
+    int: _Codec(int.__repr__, _read_exactly(int), "a whole number"),
+    bool: _Codec({True: "true", False: "false"}.__getitem__, _read_exactly(bool), "true or false"),
+    date: _Codec(lambda day: f'"{day.isoformat()}"', _read_date, "a date such as 2026-11-30"),
+    Address: _Codec(
+        lambda address: encode_basestring_ascii(str(address)),
+        _read_address,
+        'an address such as "user:claire.martin@example.com"',
+    ),
+}
+
+
+# --- unions ---
+
+
+def _members(hint: Any) -> list[Any]:
+    """The types of a union without None."""
+    return [member for member in get_args(hint) if member is not NoneType]
+
+
+def _union_codec(hint: Any) -> _Codec:
     if hint in TAGS:
-        return _tagged_reader(TAGS[hint], members)
-    if len(members) == 1:
-        read = _reader(members[0])
-    else:
-        by_fields = {frozenset(record_fields(kind)): _reader(kind) for kind in members}
-        names = " or ".join(kind.__name__.lower() for kind in members)
-
-        def read(value: Json) -> Any:
-            found = by_fields.get(frozenset(value)) if type(value) is dict else None
-            if found is None:
-                raise InvalidJson(f"a {names}")
-            return found(value)
-
+        return _Codec(_record_writer(hint), _tagged_reader(hint))
+    members = _members(hint)
+    write, read, expected = _codec(members[0]) if len(members) == 1 else _records_codec(members)
     if NoneType not in get_args(hint):
-        return read
-    return lambda value: None if value is None else read(value)
+        return _Codec(write, read)
+    return _Codec(
+        lambda value: "null" if value is None else write(value),
+        lambda value: None if value is None else read(value),
+        expected,
+    )
 
 
-def _tagged_reader(tag: str, members: Sequence[Any]) -> Callable[[Json], Any]:
-    by_name = {kind.__name__: _reader(kind) for kind in members}
+def _records_codec(kinds: list[Any]) -> _Codec:
+    """The codec of a value that is one of several records, which have different fields."""
+    writes = {kind: _codec(kind).write for kind in kinds}
+    reads = {frozenset(record_fields(kind)): _codec(kind).read for kind in kinds}
+    names = " or ".join(kind.__name__.lower() for kind in kinds)
 
-    def read_tagged(value: Json) -> Any:
-        if type(value) is not dict:
-            raise InvalidJson(f"a {tag}")
-        name = value.get(tag)
-        if type(name) is not str or name not in by_name:
-            raise InvalidJson(f"the name of a {tag}", tag)
-        return by_name[name]({key: item for key, item in value.items() if key != tag})
+    def read(value: Json) -> Any:
+        found = reads.get(frozenset(value)) if type(value) is dict else None
+        if found is None:
+            raise InvalidJson(f"a {names}")
+        return found(value)
 
-    return read_tagged
+    return _Codec(lambda value: writes[type(value)](value), read)
 
 
-def _items_reader(hint: Any, collection: Any) -> Callable[[Json], Any]:
-    make = _set_maker(hint) if collection is frozenset else _tuple_maker(hint)
+# --- tuples, sets and mappings ---
 
-    def read_items(value: Json) -> Any:
+
+def _tuple_codec(hint: Any) -> _Codec:
+    write, read, _ = _codec(hint)
+    return _Codec(
+        lambda items: f"[{','.join(map(write, items))}]",
+        _list_reader(hint, lambda value: tuple(map(read, value))),
+    )
+
+
+def _set_codec(hint: Any) -> _Codec:
+    write, read, _ = _codec(hint)
+    cached = lru_cache(_CACHED_SETS)
+    if hint is str:
+        made = cached(lambda items: frozenset(map(read, items)))
+        return _Codec(
+            cached(lambda items: f"[{','.join(map(write, sorted(items)))}]"),
+            _list_reader(hint, lambda value: made(tuple(value))),
+        )
+    keys = itemgetter(*record_fields(hint))
+    width = len(record_fields(hint))
+    reads = [_codec(part).read for part in record_fields(hint).values()]
+    rows_made = cached(lambda rows: frozenset(hint(*map(call, reads, row)) for row in rows))
+
+    def read_set(value: list[Json]) -> Any:
+        if sum(map(len, value)) != width * len(value):
+            raise ValueError
+        return rows_made(tuple(map(keys, value)))
+
+    return _Codec(
+        # sorted by text: a field may be None in one record and a date in another
+        cached(lambda items: f"[{','.join(map(write, sorted(items, key=lambda item: [*map(str, item)])))}]"),
+        _list_reader(hint, read_set),
+    )
+
+
+def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
+    """The reader of a collection that ``make`` makes of a list; it names the item that is wrong."""
+
+    def read(value: Json) -> Any:
         if type(value) is not list:
             raise InvalidJson("a list")
         try:
             items = make(value)
-        except _MISFITS:
+        except _READ_ERRORS:
             pass
         else:
             if len(items) == len(value):
                 return items
-        for index, item in enumerate(value):
-            _read_at(f"[{index}]", hint, item)
+        _read_each(hint, ((f"[{index}]", item) for index, item in enumerate(value)))
         raise InvalidJson("a list of different values")
 
-    return read_items
+    return read
 
 
-def _tuple_maker(hint: Any) -> Callable[[list[Json]], Any]:
-    read = _reader(hint)
-    return lambda value: tuple(map(read, value))
+def _mapping_codec(hint: Any) -> _Codec:
+    write = _codec(hint).write
 
-
-def _set_maker(hint: Any) -> Callable[[list[Json]], Any]:
-    """The function that makes a frozen set of a list, once for the same texts."""
-    if hint is str:
-        read = _reader(hint)
-        made = lru_cache(_REMEMBERED)(lambda items: frozenset(map(read, items)))
-        return lambda value: made(tuple(value))
-    parts = record_fields(hint) if _is_record(hint) else {}
-    if not parts or not all(map(_is_textual, parts.values())):
-        read = _reader(hint)
-        return lambda value: frozenset(map(read, value))
-    take, make, width = _taker(parts), _maker(hint), len(parts)
-    made = lru_cache(_REMEMBERED)(lambda rows: frozenset(map(make, rows)))
-
-    def make_set(value: list[Json]) -> Any:
-        rows = tuple(map(take, value))
-        if sum(map(len, value)) != width * len(value):
-            raise ValueError
-        return made(rows)
-
-    return make_set
-
-
-def _is_textual(hint: Any) -> bool:
-    """Whether values of this type are texts or null in JSON."""
-    members = _members(hint) if get_origin(hint) in (Union, UnionType) else [hint]
-    return all(member in (str, date) or _is_word(member) for member in members)
-
-
-def _mapping_reader(hint: Any) -> Callable[[Json], Any]:
-    read = reader(hint)
+    def write_mapping(mapping: Mapping[str, Any]) -> str:
+        items = (f"{encode_basestring_ascii(key)}:{write(mapping[key])}" for key in sorted(mapping))
+        return "{" + ",".join(items) + "}"
 
     def read_mapping(value: Json) -> Any:
         if type(value) is not dict:
             raise InvalidJson("an object")
-        try:
-            return {key: read(item) for key, item in value.items()}
-        except _MISFITS:
-            for key, item in value.items():
-                _read_at(key, hint, item)
-            raise
+        return _read_each(hint, value.items())
 
-    return read_mapping
+    return _Codec(write_mapping, read_mapping)
 
 
-def _record_reader(hint: Any) -> Callable[[Json], Any]:
-    parts = record_fields(hint)
-    for name, part in parts.items():
-        if TAGS.get(part) == name:
-            return _spread_reader(hint, parts, name)
-    take, kind, width = _taker(parts), _class(hint), len(parts)
-    reads = [_reader(part) for part in parts.values()]
-
-    def read_record(value: Json) -> Any:
-        try:
-            if len(value) == width:
-                return kind(*map(call, reads, take(value)))
-        except _MISFITS:
-            pass
-        raise _misfit(value, parts)
-
-    return read_record
-
-
-def _taker(parts: Mapping[str, Any]) -> Callable[[Json], Sequence[Json]]:
-    """The function that gives the items of these keys; it raises :class:`KeyError` or :class:`TypeError`."""
-    if len(parts) > 1:
-        return itemgetter(*parts)
-    [name] = parts
-    return lambda value: (value[name],)
-
-
-def _maker(hint: Any) -> Callable[[Sequence[Json]], Any]:
-    """The function that makes a record of the items of its fields."""
-    reads = [_reader(part) for part in record_fields(hint).values()]
-    kind = _class(hint)
-    return lambda items: kind(*map(call, reads, items))
-
-
-def _misfit(value: Json, parts: Mapping[str, Any]) -> InvalidJson:
-    """Why an object is not read as a record with these fields."""
-    if type(value) is not dict:
-        return InvalidJson("an object")
-    if value.keys() != parts.keys():
-        return InvalidJson(f"an object with exactly {', '.join(sorted(parts))}")
-    for name, part in parts.items():
-        try:
-            reader(part)(value[name])
-        except InvalidJson as problem:
-            return problem.under(name)
-    raise AssertionError(value)
-
-
-def _spread_reader(hint: Any, parts: Mapping[str, Any], name: str) -> Callable[[Json], Any]:
-    """Reads a record in whose object the fields of another, tagged one are written."""
-    beside = [other for other in parts if other != name]
-    read_tagged = _reader(parts[name])
-
-    def read_spread(value: Json) -> Any:
-        if type(value) is not dict or not value.keys() >= set(beside):
-            raise InvalidJson(f"an object with {', '.join(beside)} and a {name}")
-        values = {other: _read_at(other, parts[other], value[other]) for other in beside}
-        values[name] = read_tagged({key: item for key, item in value.items() if key not in values})
-        return hint(**values)
-
-    return read_spread
+def _read_each(hint: Any, items: Iterable[tuple[str, Json]]) -> dict[str, Any]:
+    """The values of these items. Raises :class:`InvalidJson` that names the first wrong item."""
+    return {name: _read_at(name, hint, item) for name, item in items}
 
 
 def _read_at(name: str, hint: Any, value: Json) -> Any:
     try:
         return reader(hint)(value)
     except InvalidJson as problem:
-        raise problem.under(name) from None
+        joint = "." if problem.where and not problem.where.startswith("[") else ""
+        raise InvalidJson(problem.expected, f"{name}{joint}{problem.where}") from None
+
+
+# --- records ---
+
+
+def _record_writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], str]:
+    if hint in TAGS:
+        return _tagged_writer(hint, without)
+    parts = [(name, name, part) for name, part in record_fields(hint).items() if name not in without]
+    for name, _, part in parts:
+        if TAGS.get(part) == name:
+            return _tagged_writer(part, without, [other for other in parts if other[0] != name], name)
+    return _object_writer(parts)
+
+
+def _tagged_writer(
+    hint: Any, without: tuple[str, ...], beside: Iterable[_Part] = (), path: str = ""
+) -> Callable[[Any], str]:
+    """The writer of a tagged union, or of a record that has one at ``path`` and other fields ``beside``."""
+    tag, prefix = TAGS[hint], f"{path}." if path else ""
+    writes = {}
+    for kind in _members(hint):
+        parts = [(name, prefix + name, part) for name, part in record_fields(kind).items()]
+        kept = [part for part in parts if part[0] not in without]
+        writes[kind] = _object_writer([*beside, *kept], {tag: kind.__name__})
+    if not path:
+        return lambda value: writes[type(value)](value)
+    member = attrgetter(path)
+    return lambda value: writes[type(member(value))](value)
+
+
+_Part = tuple[str, str, Any]
+"""A key, the path of attributes to its value, and the value's type."""
+
+
+def _object_writer(parts: list[_Part], tag: Mapping[str, str] | None = None) -> Callable[[Any], str]:
+    tags = {name: f'"{name}":"{word}"' for name, word in (tag or {}).items()}
+    texts = tags | {name: f'"{name}":%s' for name, _, _ in parts}
+    template = "{" + ",".join(texts[name] for name in sorted(texts)) + "}"
+    if not parts:
+        return lambda _: template
+    ordered = sorted(parts, key=itemgetter(0))
+    writes = [_codec(part).write for _, _, part in ordered]
+    values = attrgetter(*(path for _, path, _ in ordered))
+    if len(parts) == 1:
+        [write] = writes
+        return lambda value: template % write(values(value))
+    return lambda value: template % tuple(map(call, writes, values(value)))
+
+
+def _record_reader(hint: Any) -> Callable[[Json], Any]:
+    parts = record_fields(hint)
+    for name, part in parts.items():
+        if TAGS.get(part) == name:
+            return _nested_reader(hint, parts, name)
+    # a second key makes itemgetter return a tuple also for a record of one field
+    names, kind, width = [*parts, *parts][: max(2, len(parts))], get_origin(hint) or hint, len(parts)
+    take, reads = itemgetter(*names), [_codec(part).read for part in parts.values()]
+
+    def read(value: Json) -> Any:
+        try:
+            if len(value) == width:
+                return kind(*map(call, reads, take(value)))
+        except _READ_ERRORS:
+            pass
+        return _refuse_record(value, parts)
+
+    return read
+
+
+def _refuse_record(value: Json, parts: Mapping[str, Any]) -> NoReturn:
+    """Raise the :class:`InvalidJson` that names what is wrong with this record."""
+    if type(value) is not dict:
+        raise InvalidJson("an object")
+    if value.keys() != parts.keys():
+        raise InvalidJson(f"an object with exactly {', '.join(sorted(parts))}")
+    for name, part in parts.items():
+        _read_at(name, part, value[name])
+    raise AssertionError(value)
+
+
+def _tagged_reader(hint: Any) -> Callable[[Json], Any]:
+    tag = TAGS[hint]
+    reads = {kind.__name__: _codec(kind).read for kind in _members(hint)}
+
+    def read(value: Json) -> Any:
+        if type(value) is not dict:
+            raise InvalidJson(f"a {tag}")
+        name = value.get(tag)
+        if type(name) is not str or name not in reads:
+            raise InvalidJson(f"the name of a {tag}", tag)
+        return reads[name]({key: item for key, item in value.items() if key != tag})
+
+    return read
+
+
+def _nested_reader(hint: Any, parts: Mapping[str, Any], tag: str) -> Callable[[Json], Any]:
+    """The reader of a record whose object also has the fields of its attribute ``tag``, a tagged union."""
+    beside = [name for name in parts if name != tag]
+    read_tagged = _codec(parts[tag]).read
+
+    def read(value: Json) -> Any:
+        if type(value) is not dict or not value.keys() >= set(beside):
+            raise InvalidJson(f"an object with {', '.join(beside)} and a {tag}")
+        values = {name: _read_at(name, parts[name], value[name]) for name in beside}
+        values[tag] = read_tagged({name: item for name, item in value.items() if name not in values})
+        return hint(**values)
+
+    return read
