@@ -23,12 +23,12 @@ from typing import Any
 from contract_support import PUBLIC_URL, Hands, World
 from http_support import Asked, http_server, reply
 from people import TERMS
+from scim_schemas import TABLE
 
 from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.scim.driver import ScimPortal, open_scim
-from provisioner.portals.scim.path import CORE
-from provisioner.portals.scim.schema import COMPANY, TABLE, USER
+from provisioner.portals.scim.path import COMPANY, CORE, USER
 
 ROOT = Path(__file__).parent.parent
 SCHEMAS = ROOT / "schemas"

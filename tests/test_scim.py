@@ -19,6 +19,7 @@ from contract_support import Desk, require
 from http_support import Asked
 from people import NOW, TERMS, company, user
 from reference_portal import MemoryPortal
+from scim_schemas import schema_resource
 from scim_support import (
     PROFILES,
     SCHEMAS,
@@ -48,9 +49,10 @@ from provisioner.planning.steps import (
     Step,
 )
 from provisioner.portal import Call, Verdict
+from provisioner.portals.scim.discovery import Schemas, definitions
 from provisioner.portals.scim.driver import ScimPortal, identity
+from provisioner.portals.scim.path import COMPANY, USER
 from provisioner.portals.scim.pending import Pending
-from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
@@ -543,6 +545,12 @@ def test_all_pages_of_users_are_read(page: int) -> None:
 def test_published_schemas_equal_the_generated_ones(name: str, content: object) -> None:
     """The last one is RFC 7643's own and ours together, for servers that load everything at once."""
     assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
+
+
+@pytest.mark.parametrize("urn", [USER, COMPANY])
+def test_default_definitions_equal_the_published_schemas(urn: str) -> None:
+    published = definitions(schema_resource(urn)["attributes"])
+    assert {name: Schemas({}).definition(urn, name) for name in published} == published
 
 
 def test_published_schemas_are_valid_and_served(url: str) -> None:

@@ -23,7 +23,7 @@ from provisioner.errors import PortalError
 from provisioner.model import State, Status
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portal import Verdict
-from provisioner.portals.scim.schema import COMPANY, USER
+from provisioner.portals.scim.path import COMPANY, USER
 
 LEDGER = "1" * 32
 

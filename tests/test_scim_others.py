@@ -14,7 +14,7 @@ from scim_support import opened
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, UserType, month_end
 from provisioner.planning.steps import EditApps, EditCompanies, EditProfile, SetType
-from provisioner.portals.scim.schema import COMPANY
+from provisioner.portals.scim.path import COMPANY
 
 
 def test_external_id_is_no_number_where_the_extension_has_one() -> None:

@@ -20,7 +20,7 @@ from provisioner.portals.registry import makes_links
 from provisioner.portals.scim.client import changes
 from provisioner.portals.scim.discovery import Schemas
 from provisioner.portals.scim.mapping import AttributeMap
-from provisioner.portals.scim.schema import COMPANY, USER
+from provisioner.portals.scim.path import COMPANY, USER
 
 
 def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:

@@ -5,6 +5,6 @@
 store. ``driver`` implements the portal protocol, ``steps`` does one step, and ``completion`` finishes or
 withdraws a step of several writes.
 
-To map one more attribute: add it to ``mapping`` and ``schema``, and to
-``projection`` where servers may lack it.
+To map one more attribute: add it to ``mapping``, to ``projection`` where servers may lack it, and to
+``discovery`` and the published schemas if SCIM has no attribute for it.
 """

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from provisioner.portals.scim.path import CORE, Resource
-from provisioner.portals.scim.schema import COMPANY, USER, schema_resource
+from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def discover(config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequ
         if schema in endpoints:
             endpoints[schema] = f"/{str(kind.get('endpoint') or endpoints[schema]).strip('/')}"
             extensions.update(str(one.get("schema")) for one in _resources(kind.get("schemaExtensions")))
-    described = {str(one.get("id")): _definitions(one.get("attributes")) for one in schemas}
+    described = {str(one.get("id")): definitions(one.get("attributes")) for one in schemas}
     return Features(
         patch=_supported(config, "patch"),
         etag=_supported(config, "etag"),
@@ -81,7 +80,8 @@ def _supported(config: Mapping[str, Any], feature: str) -> bool:
     return isinstance(said, dict) and said.get("supported") is True
 
 
-def _definitions(held: Any) -> dict[str, Definition]:
+def definitions(held: Any) -> dict[str, Definition]:
+    """The attributes of a Schema resource (RFC 7643, section 7) by name."""
     return {
         str(one.get("name")): Definition(
             many=one.get("multiValued") is True,
@@ -97,12 +97,22 @@ def _resources(held: Any) -> list[Resource]:
 
 
 _UNKNOWN = Definition(False, False, frozenset())
+_TEXT = Definition(False, True, frozenset())
 _MULTI_VALUED = Definition(True, True, frozenset({"value", "type", "display", "primary"}))
+_RECEIPTS = Definition(True, True, frozenset({"value", "ledger", "version"}))
 _DEFAULTS: Mapping[str, Mapping[str, Definition]] = {
     f"{CORE}User": {
         "name": Definition(False, True, frozenset({"givenName", "familyName"})),
         **dict.fromkeys(("emails", "phoneNumbers", "roles", "entitlements"), _MULTI_VALUED),
     },
-    **{urn: _definitions(schema_resource(urn)["attributes"]) for urn in (USER, COMPANY)},
+    USER: {
+        **dict.fromkeys(("billedCompany", "status", "pending"), _TEXT),
+        "applicationEndings": Definition(True, True, frozenset({"value", "ends"})),
+        "receipts": _RECEIPTS,
+    },
+    COMPANY: {
+        **dict.fromkeys(("number", "siren", "billingMode", "offer", "billingEnds"), _TEXT),
+        "receipts": _RECEIPTS,
+    },
 }
 """The attributes of RFC 7643 and of the two extensions, for servers without /Schemas."""

@@ -32,9 +32,8 @@ from provisioner.model import (
 )
 from provisioner.planning.codec import canonical
 from provisioner.portals.scim.discovery import Definition, Schemas
-from provisioner.portals.scim.path import CORE, InvalidPath, Path, Resource, attributes, path
+from provisioner.portals.scim.path import COMPANY, CORE, USER, InvalidPath, Path, Resource, attributes, path
 from provisioner.portals.scim.pending import Pending, parse_pending
-from provisioner.portals.scim.schema import COMPANY, USER
 
 USER_ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "first_name": ("name.givenName",),
@@ -419,12 +418,7 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raises :class:`PortalError` if the path is not whole or not multi-valued where it must be."""
-    if name in ("pending", "billing_ends") and (place.part or place.by):
-        raise PortalError(
-            f"portal: scim: {name}: {place} is a part of an attribute.",
-            "Name a whole one, like urn:…:User:division, or write none.",
-        )
+    """Raises :class:`PortalError` if the path is not multi-valued where it must be."""
     listed = name in ("apps", "endings", "receipts", "company_receipts")
     several = definition is None or (definition.many and "value" in definition.parts)
     if listed and (not several or place.part or place.by):

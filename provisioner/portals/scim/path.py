@@ -13,6 +13,8 @@ Resource = dict[str, Any]
 """A SCIM resource, as decoded from JSON."""
 
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
+USER = "urn:provisioner:schemas:portal:1.0:User"
+COMPANY = "urn:provisioner:schemas:portal:1.0:Company"
 
 _PATH = re.compile(
     r"(?:(?P<urn>(?i:urn):[^\[\]\"\s]+):)?(?P<name>[A-Za-z$][\w$-]*)"

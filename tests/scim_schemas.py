@@ -1,7 +1,7 @@
 """The two schema extensions for fields that SCIM's own schemas lack.
 
-``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json`` are generated from this table; a
-server loads them. ``mapping`` says which field is stored in which attribute.
+``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json``, which servers load, are generated
+from this table. ``discovery`` has the same attributes for servers that do not describe them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioner.model import BillingMode, Status
-from provisioner.portals.scim.path import CORE
-
-USER = "urn:provisioner:schemas:portal:1.0:User"
-COMPANY = "urn:provisioner:schemas:portal:1.0:Company"
+from provisioner.portals.scim.path import COMPANY, CORE, USER
 
 SCHEMA = f"{CORE}Schema"
 
