@@ -42,8 +42,8 @@ from provisioner.portals.http import HttpClient
 from provisioner.portals.http_messages import (
     Request,
 )
+from provisioner.portals.scim.path import USER
 from provisioner.portals.scim.pending import Pending
-from provisioner.portals.scim.schema import USER
 from provisioner.storage.sqlite import SqliteDatabase
 
 LEDGER = "1" * 32
@@ -459,16 +459,16 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
     passed: list[Request] = []
     original = HttpClient.request
 
-    async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
+    async def ask_(self: HttpClient, request: Request, credential: Any = None, deadline: Any = None) -> Any:
         async def checkpoint() -> None:
             passed.append(request)
             if len(passed) >= at > 0:
                 raise Killed
 
         if request.method == "GET":
-            return await original(self, request, credential)
+            return await original(self, request, credential, deadline)
         await checkpoint()
-        answer = await original(self, request, credential)
+        answer = await original(self, request, credential, deadline)
         await checkpoint()
         return answer
 
@@ -683,14 +683,16 @@ def test_run_killed_at_any_write_is_finished_by_running_again(
             write_output_to(os.devnull)
             original, passed = HttpClient.request, 0
 
-            async def ask_(self: HttpClient, request: Request, credential: Any = None) -> Any:
+            async def ask_(
+                self: HttpClient, request: Request, credential: Any = None, deadline: Any = None
+            ) -> Any:
                 nonlocal passed
                 for when in (0, 1):
                     passed += request.method != "GET"
                     if passed == at and request.method != "GET":
                         os.kill(os.getpid(), signal.SIGKILL)
                     if when == 0:
-                        answer = await original(self, request, credential)
+                        answer = await original(self, request, credential, deadline)
                 return answer
 
             HttpClient.request = ask_  # type: ignore[method-assign]

@@ -157,21 +157,16 @@ class HttpClient:
 
     # --- within the loop ---
 
-    async def request(self, request: Request, credential: Credential | None = None) -> HttpResponse:
+    async def request(
+        self, request: Request, credential: Credential | None = None, deadline: float | None = None
+    ) -> HttpResponse:
         """The response to a request, of any status but redirects and 429, 503, 408, 502 and 504.
 
-        A rejected token is replaced once; all attempts together have one deadline. Raises
-        :class:`NoResponse` once the attempts or the time are used up, :class:`PortalError` for errors that
-        another attempt would not change.
+        A rejected token is replaced once. All attempts together have one deadline, in the time of the loop.
+        Raises :class:`NoResponse` once the attempts or the time are used up, :class:`PortalError` for errors
+        that another attempt would not change.
         """
-        deadline = asyncio.get_running_loop().time() + limits.CALL_SECONDS
-        return await self.request_until(deadline, request, credential)
-
-    async def request_until(
-        self, deadline: float, request: Request, credential: Credential | None = None
-    ) -> HttpResponse:
-        """The same with the deadline of the caller, in the time of the loop."""
-        attempts = _Attempts(deadline)
+        attempts = _Attempts(deadline or asyncio.get_running_loop().time() + limits.CALL_SECONDS)
         if credential is None:
             return await self._request_with_retries(request, "", attempts)
         token = await self._fetch_token(credential, "", attempts)

@@ -12,12 +12,7 @@ from typing_extensions import override
 from provisioner.errors import PortalError
 from provisioner.portal import Access
 from provisioner.portals.http import Credential, HttpClient
-from provisioner.portals.http_messages import (
-    HttpResponse,
-    NoResponse,
-    Request,
-    invalid_response,
-)
+from provisioner.portals.http_messages import HttpResponse, NoResponse, Request, invalid_response
 
 USUAL_SECONDS = 300
 """The lifetime of a token without expires_in."""
@@ -107,7 +102,7 @@ class ClientCredentials(Credential):
         said = urlencode({"grant_type": "client_credentials", "scope": " ".join(self._scopes)})
         request = Request("POST", self._path, headers, said.encode())
         try:
-            self._token, seconds = self._read(await self._http.request_until(deadline, request))
+            self._token, seconds = self._read(await self._http.request(request, deadline=deadline))
         except PortalError as problem:
             self._failures, self._failure = self._failures + 1, problem
             raise
@@ -118,11 +113,8 @@ class ClientCredentials(Credential):
         if reply.status != 200:
             raise self._refusal(reply)
         answer = reply.json()
-        if (
-            not isinstance(answer, dict)
-            or not isinstance(token := answer.get("access_token"), str)
-            or not token
-        ):
+        token = answer.get("access_token") if isinstance(answer, dict) else None
+        if not token or not isinstance(token, str):
             raise invalid_response(reply.server, "it holds no access_token")
         self._http.redact(token)
         if str(answer.get("token_type", "")).lower() != "bearer":
