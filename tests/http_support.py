@@ -54,7 +54,7 @@ def reply(status: int = 200, content: object = None, headers: str = "", kind: st
 
 @dataclass
 class Server:
-    """What the server saw: every byte before TLS, each request, and how many connections."""
+    """The bytes before TLS, the requests and the connections that a server received."""
 
     port: int = 0
     tls: bool = False
@@ -74,7 +74,7 @@ class Server:
 
 @contextmanager
 def http_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """A server for this block. ``answer`` gives a reply's bytes, or its parts, among them marks."""
+    """Run a server in this block; ``answer`` returns the bytes of a response, or its parts and marks."""
     server = Server(tls=tls is not None)
     listener = socket.create_server(("127.0.0.1", 0))
     server.port = listener.getsockname()[1]
@@ -172,7 +172,7 @@ def _say(line: socket.socket, part: bytes, over: threading.Event, server: Server
 
 
 def forwarded(asked: Asked, port: int) -> bytes:
-    """The complete response of the server at this local port."""
+    """Forward a request to this local port and return the complete response."""
     head = "".join(f"{name}: {said}\r\n" for name, said in asked.headers.items() if name != "connection")
     with socket.create_connection(("127.0.0.1", port)) as line:
         first = f"{asked.method} {asked.path} HTTP/1.1\r\n"

@@ -39,7 +39,7 @@ def the_service() -> Served:
 
 
 def empty(path: Path) -> None:
-    """Empty the portal in the same file; its clients remain."""
+    """Delete all rows of a portal except its API clients."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         connection.execute("BEGIN IMMEDIATE")
@@ -52,7 +52,7 @@ def empty(path: Path) -> None:
 
 
 def access(served: Served, role: str = "administrator", **more: object) -> Access:
-    """The access to this service."""
+    """The access to a service for one role."""
     words: dict[str, object] = {
         "url": served.url, "root": served.folder, "operator": Operator.COLLABORATOR, "terms": TERMS,
         "public_url": "", "clock": lambda: NOW, "writing": True, "client_id": served.clients[role].id,

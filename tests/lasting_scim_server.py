@@ -1,4 +1,4 @@
-"""scim2-server as its command starts it, which keeps the classes that it makes of its resource types.
+"""Start scim2-server with a cache for the classes that it makes of its resource types.
 
 pydantic drops them as soon as nothing references one, and the server then spends two thirds of its time on
 making them again for each request. Its responses are the same.

@@ -1,4 +1,4 @@
-"""A firm whose portal is behind a real service, with a relay in between that records and spoils traffic."""
+"""A workspace on a real service, with a relay between them that records and alters traffic."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
 
 
 def faithful(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
-    """Pass everything on."""
+    """Return the response of the portal unchanged."""
     return answer()
 
 
 @dataclass
 class Firm:
-    """A workspace and its portal."""
+    """A workspace, its service and the relay between them."""
 
     folder: Path
     served: Served
@@ -65,7 +65,7 @@ class Firm:
         return mailed(self.folder)
 
     def spoilt(self, spoil: Spoil) -> None:
-        """Use this rule from now on; requests are counted from 1."""
+        """Alter responses by this rule, and count requests from 1 again."""
         self.count, self.spoil = 0, spoil
 
 
@@ -81,7 +81,7 @@ def settle_workspace(folder: Path, url: str, *, clients: str = TWO_NEWCOMERS) ->
 
 @contextmanager
 def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administrator") -> Iterator[Firm]:
-    """A firm with an empty portal, and a relay that passes everything on."""
+    """A workspace on an empty portal, with a relay that alters nothing yet."""
     served = the_service()
     served.set_clock(datetime.now(UTC))
     path = served.folder / "portal.db"

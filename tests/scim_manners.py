@@ -1,6 +1,6 @@
 """A small SCIM server in this process with the variants of real ones: each is one argument of ``manners``.
 
-What servers have in common, scim2-server shows; here stands what one has and another has not.
+scim2-server has the common behaviour; this server has the differences.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 
 
 def as_it_is(kind: str, one: Resource, listed: bool) -> Resource:
-    """Nothing left out, nothing changed."""
+    """Return the resource unchanged."""
     return one
 
 

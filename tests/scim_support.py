@@ -1,6 +1,6 @@
 """scim2-server as a real process of its own, in its full profile and with each feature switched off in turn.
 
-One process a profile serves a whole session; each test has a tenant of its own there.
+One process per profile serves all tests; each test has its own tenant.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def access(
 
 @contextmanager
 def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
-    """The portal there, until the end of the block."""
+    """Open the portal on a server for this block."""
     portal = open_scim(access(url, **words))
     try:
         yield portal
@@ -161,7 +161,7 @@ def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
 
 
 def ask(url: str, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-    """One request of another client."""
+    """Send one request as another client; returns status and decoded body."""
     host, _, base = url.removeprefix("http://").partition("/")
     connection = HTTPConnection(host, timeout=20)
     connection.request(
@@ -177,7 +177,7 @@ def ask(url: str, method: str, path: str, body: object = None, **headers: str) -
 
 
 def everything(url: str, kind: str) -> list[dict[str, Any]]:
-    """Every resource of a kind."""
+    """All resources of a kind."""
     found: list[dict[str, Any]] = []
     while True:
         _, page = ask(url, "GET", f"/{kind}?startIndex={len(found) + 1}&count=1000")

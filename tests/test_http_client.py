@@ -1,6 +1,6 @@
-"""A portal that misbehaves on the line ends in a sentence, in bounded time and bytes, and learns no secret.
+"""A faulty server ends in an error sentence, in bounded time and bytes, and receives no secret.
 
-Rows 13 and 23, with the client alone; test_rest_faults.py has them with the whole program.
+Rows 13 and 23 for the client alone; test_rest_faults.py tests them with the whole program.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LONGEST = 20.0
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hardly a pause between tries."""
+    """Use short pauses between attempts."""
     monkeypatch.setattr(limits, "CALL_SECONDS", 20.0)
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
@@ -55,13 +55,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same bounds, but smaller."""
+    """Use short time limits."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.25)
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
 
 
 class Outcome(NamedTuple):
-    """How a call ended."""
+    """The response or the error of a request."""
 
     reply: HttpResponse | None
     problem: PortalError | None
@@ -73,7 +73,7 @@ class Outcome(NamedTuple):
 
 
 def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Outcome:
-    """One question, with a token; it ends."""
+    """Send one request with a token and check that it ends in time."""
     web = HttpClient(url, ca_file=ca_file, secrets=(token,))
     began = time.monotonic()
     try:
@@ -201,7 +201,7 @@ def test_response_lost_once_has_no_effect(fault: str) -> None:
 def once(
     first: Callable[[Asked], bytes | Iterable[bytes]], then: Callable[[Asked], bytes | Iterable[bytes]]
 ) -> Callable[[Asked], bytes | Iterable[bytes]]:
-    """One answer, then others."""
+    """Answer the first request with ``first`` and the others with ``then``."""
     answers = iter([first])
     lock = threading.Lock()
 
@@ -216,7 +216,7 @@ def once(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", SLOW)
 def test_slow_response_and_slow_call_time_out(fault: str) -> None:
-    """Row 13: each read would be in time, the reply is not."""
+    """Row 13: each single read is fast enough, the whole response is not."""
     with http_server(SLOW[fault]) as server:
         outcome = ask(server.url)
     assert isinstance(outcome.problem, NoResponse)
@@ -341,7 +341,7 @@ def test_request_without_a_key_is_repeated_if_it_was_surely_not_done() -> None:
 
 @pytest.mark.parametrize("then", ["refused", "no token"])
 def test_unknown_outcome_is_kept_when_the_next_token_fails(then: str) -> None:
-    """Row 12: the response is lost after the effect, then the token expires, then the server is down."""
+    """Row 12: a response is lost, then the token expires, then the server is unavailable."""
 
     class Other:
         async def token(self, refused: str, deadline: float) -> str:
@@ -397,7 +397,7 @@ def test_redirect_without_an_address_is_reported(where: str) -> None:
 
 
 def test_nothing_is_taken_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a proxy, nor a log-in, nor certificates, nor a file for the keys of the connection."""
+    """The client ignores variables for proxies, credentials, certificates and TLS key logs."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine localhost login eve password eve\n")
     netrc.chmod(0o600)
@@ -522,7 +522,7 @@ FLAWS: dict[str, tuple[Callable[[trustme.CA], ssl.SSLContext], str]] = {
 
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_path: Path) -> None:
-    """Row 23: and it is not asked again, as no further try would mend it."""
+    """Row 23: the request is not repeated, because another attempt would fail as well."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     make, sentence = FLAWS[flaw]
@@ -552,7 +552,7 @@ def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("impatient")
 def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
-    """The other way round, on this machine, where plain HTTP is allowed."""
+    """Plain HTTP is allowed on this machine only."""
     context = server_context(trustme.CA().issue_cert("localhost"))
     with http_server(lambda _: reply(200, {}), tls=context) as server:
         outcome = ask(server.url.replace("https:", "http:"))
@@ -560,7 +560,7 @@ def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_ca_file_is_trusted(tmp_path: Path) -> None:
-    """Row 23: the usual case within a firm; and only there."""
+    """Row 23: the authority in ``ca_file`` is trusted, and no other client trusts it."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     context = server_context(authority.issue_cert("localhost"))
@@ -715,7 +715,7 @@ def test_close_cancels_running_work_and_leaves_nothing_open(
 
 
 def hears(line: bytes) -> bool:
-    """A secret went over this line in clear, as it is or within base64."""
+    """True if these bytes contain a secret in clear text or in base64."""
     for secret in (SECRET, TOKEN):
         looks = {secret.encode()}
         for lead in range(3):
@@ -735,7 +735,7 @@ def test_relay_would_hear_a_secret_on_the_wire() -> None:
 
 
 class Tunnel:
-    """A proxy that carries what is said and keeps what it heard from the client."""
+    """A proxy that forwards all bytes and records those of the client."""
 
     def __init__(self) -> None:
         self.heard = bytearray()

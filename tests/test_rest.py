@@ -65,7 +65,7 @@ def page(*rows: object, next: object = None, counter: object = 7) -> dict[str, o
 
 @dataclass
 class Scripted:
-    """A portal that says what a test wants it to say."""
+    """A portal whose responses a test sets."""
 
     server: Server = field(default_factory=Server)
     tokens: int = 0
@@ -152,7 +152,7 @@ def test_token_is_fetched_once_for_concurrent_requests(scripted: Scripted) -> No
 def test_token_timeout_ends_all_waiting_requests(
     refusal: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 13: ten steps hang as long as one does, not one after the other."""
+    """Row 13: ten steps wait together for one token request, not one after another."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "CALL_SECONDS", 0.6)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
@@ -269,7 +269,7 @@ def test_given_token_is_used_as_it_is(scripted: Scripted) -> None:
 
 
 def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None:
-    """A token that was given says nothing of its scopes; the portal does."""
+    """A given token does not name its scopes; ``GET /v1/portal`` does."""
     scripted.tokens = 5
     scripted.says["GET /v1/portal"] = lambda _: reply(200, scripted.about(scopes=["portal.read"]))
     with (
@@ -284,7 +284,7 @@ def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None
 def test_run_completes_with_tokens_that_expire_early(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With the real service: again and again its clock leaps over the end of every token that it gave."""
+    """The clock of the real service repeatedly moves past the end of all tokens."""
     with firm(memory_path / "firm", monkeypatch) as remote:
         now = datetime.now(UTC)
 
@@ -368,7 +368,7 @@ def test_pages_of_any_size_give_the_same_portal(
 def test_long_rows_come_on_smaller_pages(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is read beyond the bound of a reply, and nothing is missing."""
+    """No response exceeds the limit, and all rows are read."""
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_500)
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 40)
     with opened() as portal:
@@ -381,7 +381,7 @@ def test_long_rows_come_on_smaller_pages(
 def test_portal_that_changes_while_read_is_read_as_of_one_instant(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody writes between pages: changes to what was read already, and newcomers."""
+    """Another writer changes users that were read and adds users between pages."""
     staff = crowd[0]
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 4)
     written: list[State] = []
@@ -437,7 +437,7 @@ def test_snapshot_is_reused_until_the_stamp_changes(crowd: tuple[SqlPortal, Stat
 def test_restored_portal_is_not_mixed_with_the_earlier_reading(
     scripted: Scripted,
 ) -> None:
-    """Its counter is past the one that was read, and what was undone is in none of the changes since."""
+    """Changes since the known counter do not contain what the restored backup undoes."""
     with scripted.portal() as portal:
         assert portal.snapshot().state.users["ann@example.fr"].version == 3
         scripted.counter = 9
@@ -488,7 +488,7 @@ def test_failed_reading_is_not_mixed_with_a_restored_portal(
 
 
 def test_reading_restarts_when_the_day_ends(scripted: Scripted) -> None:
-    """Applications end with it, and no counter says so."""
+    """Applications end with the day, and the counter stays the same."""
     days = iter([("2026-11-30", 7), ("2026-12-01", 8), ("2026-12-01", 8)])
     scripted.counter = 8
 
@@ -582,7 +582,7 @@ ABSURD: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("case", ABSURD)
 def test_unexpected_response_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
-    """Row 13: nothing that a portal may say gets past the driver as something else."""
+    """Row 13: the driver accepts no malformed response."""
     where, said = ABSURD[case]
     scripted.says[f"GET /v1/{where}"] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="gave a reply that cannot be used"):
@@ -598,8 +598,8 @@ def test_cyclic_cursor_ends_in_a_sentence(scripted: Scripted) -> None:
     assert sum("/v1/users" in path for path in scripted.server.paths()) <= 2
 
 
-def test_name_that_looks_like_the_end_of_a_page_is_a_name(scripted: Scripted) -> None:
-    """The next page is asked for by the last bytes of this one; what stands in a text is no end."""
+def test_cursor_in_a_name_is_not_followed(scripted: Scripted) -> None:
+    """Text in a name is not read as a cursor."""
     odd = 'Ann","version":1}],"next": 5, "counter": 9}'
     said = json.dumps(page(user_row(first_name=odd))).replace(
         '"next": null, "counter": 7}', '"counter": 7, "next": null}'
@@ -712,7 +712,7 @@ def test_receipt_is_looked_up_after_a_server_error(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("parallelism", [1, 10])
 def test_parallelism_limits_concurrent_steps(parallelism: int, scripted: Scripted) -> None:
-    """The server answers once so many requests are open, and never sees one more."""
+    """The server answers once the limit of open requests is reached, and never sees more."""
     together = threading.Barrier(parallelism)
     asking = most = 0
 
@@ -921,7 +921,7 @@ def test_program_without_the_http_extra_says_what_to_install(
 def test_run_over_tls_works_and_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 23: the real service with a certificate of the firm's own authority."""
+    """Row 23: the real service has a certificate of a private authority."""
     import trustme
     from remote_support import settle_workspace
 

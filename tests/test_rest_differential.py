@@ -1,4 +1,4 @@
-"""Thousands of random requests give, through a real service, what they give to the portal in memory.
+"""Random requests have the same results through a real service and on the reference portal.
 
 Right and wrong steps of each kind, other versions, repeated keys, several ledgers, roles and other writers:
 the same verdicts in the same words, the same versions, and the same portal in the end.
@@ -62,7 +62,7 @@ ENDS = month_end(paris_date(NOW))
 
 @dataclass
 class Both:
-    """The same portal twice, opened by the same person for the same run."""
+    """One portal behind the service and one in memory, opened by the same operator."""
 
     here: RestPortal
     there: MemoryPortal
@@ -70,7 +70,7 @@ class Both:
 
 @dataclass
 class Worlds:
-    """Behind the service, and in memory."""
+    """All portals behind the service, and all in memory."""
 
     openings: list[Both]
     staff_here: SqlPortal
@@ -83,7 +83,7 @@ class Worlds:
         return self.staff_there.snapshot().state
 
     def ids(self, found: User | None) -> tuple[str, str]:
-        """A user's id on both."""
+        """The ids of a user on both portals."""
         if found is None:
             return "no-such-user", "no-such-user"
         return self.staff_here.snapshot().state.users[email_key(found.email)].id, found.id
@@ -109,7 +109,7 @@ def worlds() -> Iterator[Worlds]:
 
 
 def outcome(work: Callable[[], object]) -> object:
-    """What it gives or raises, but for what must differ: the portal's own ids."""
+    """The result or the error, without the portals' own ids."""
     try:
         given = work()
     except (Locked, PortalError) as problem:
@@ -120,7 +120,7 @@ def outcome(work: Callable[[], object]) -> object:
 
 
 def a_step(chance: random.Random, state: State) -> Step:
-    """One step of any kind, allowed or not."""
+    """A random step, valid or not."""
     key = f"{chance.choice(NAMES)}@example.fr"
     number, other = chance.choice(NUMBERS), chance.choice(NUMBERS)
     kind = UserType(chance.choice(["administrator", "standard"]))
@@ -157,7 +157,7 @@ def a_step(chance: random.Random, state: State) -> Step:
 
 
 def two_calls(chance: random.Random, worlds: Worlds, step: Step) -> tuple[Call, Call]:
-    """The step on the current version, on an older one, or a repetition of an earlier step."""
+    """Two calls for a step: on the current or an older version, or a repeated earlier call."""
     if worlds.calls and chance.random() < 0.1:
         return chance.choice(worlds.calls)
     key = chance.choice([f"key-{len(worlds.calls)}"] * 8 + [""])
@@ -181,7 +181,7 @@ def _aimed(chance: random.Random, worlds: Worlds, step: Step, key: str) -> tuple
 
 
 def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object]:
-    """Something happens to both; what, and how it ended on each."""
+    """Do one random thing on both portals; returns what it was and both outcomes."""
     both = chance.choice(worlds.openings)
     what = chance.random()
     if what < 0.06:
@@ -228,7 +228,7 @@ def of_both(both: Both, work: Callable[[Portal], object]) -> tuple[object, objec
 
 
 def without_ids(state: State) -> tuple[object, ...]:
-    """Everything that can be compared, versions and R15 included."""
+    """The state without ids; versions and billing ends (R15) are compared."""
     users = [(key, found, found.version, bool(found.id)) for key, found in state.users.items()]
     companies = [(found, found.version, found.billing_ends) for found in state.companies.values()]
     return users, companies

@@ -1,4 +1,4 @@
-"""The client killed at every request, the service killed under it, a client that only slept, and several.
+"""Runs against a real service: killed clients, a killed service, a suspended client, several clients.
 
 Rows 1, 3, 7 and 8 with the portal behind a real service and a ledger on this machine.
 """
@@ -31,7 +31,7 @@ def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]
 
 
 class Client:
-    """A run in a process of its own, which the relay knows by its number."""
+    """A run in a separate process that the relay can kill."""
 
     def __init__(self, folder: Path) -> None:
         self.started = threading.Event()
@@ -49,7 +49,7 @@ class Client:
 
 
 def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
-    """A run is killed at its n-th request, before or after the portal did what it asks."""
+    """Kill a run at its n-th request, before or after the portal handles it."""
     client: list[Client] = []
     ready = threading.Event()
 
@@ -73,7 +73,7 @@ def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
 def test_run_killed_at_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: killed once the portal has done what was asked and before anybody hears of it."""
+    """Row 1: the run is killed after the portal handles the request and before its response."""
     assert killed_by_relay(remote, at, effect=True)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -85,7 +85,7 @@ def test_run_killed_at_any_request_is_finished_by_running_again(
 def test_run_killed_before_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: the lease, each kind of step, the claim of the letters and their links."""
+    """Row 1: at the lease, each kind of step, the claim of letters and the links."""
     assert killed_by_relay(remote, at, effect=False)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -93,7 +93,7 @@ def test_run_killed_before_any_request_is_finished_by_running_again(
 
 
 def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 3: each run comes one request further than the one before."""
+    """Row 3: each run gets one request further than the run before."""
     at = 5
     while killed_by_relay(remote, at, effect=bool(at % 2)):
         at += 1
@@ -107,7 +107,7 @@ def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFix
 def test_run_killed_between_ledger_writes_is_finished_by_running_again(
     boundary: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1, as everywhere: at commits of the ledger and renames of letters."""
+    """Row 1: killed at commits of the ledger and renames of letters."""
     killed_at(remote.folder, boundary)
     assert apply(remote.folder) == 0
     assert remote.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
@@ -123,7 +123,7 @@ def test_run_killed_between_ledger_writes_is_finished_by_running_again(
 def test_run_waits_for_a_service_that_is_killed_and_restarted(
     what: str, effect: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1 for the other side: tokens, leases and receipts outlive the process."""
+    """Row 1: tokens, leases and receipts survive a restart of the service."""
     over = threading.Event()
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -178,7 +178,7 @@ def test_run_whose_service_stays_down_is_finished_by_the_next_run(
 def test_suspended_run_writes_nothing_after_another_took_over(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: stopped as it writes; its lock is taken away, another run finishes; once awake it is refused."""
+    """Row 8: a run is suspended, another run takes its lock and finishes, and the first one is refused."""
     client: list[Client] = []
     ready, asleep, awake = threading.Event(), threading.Event(), threading.Event()
 
@@ -217,7 +217,7 @@ def test_suspended_run_writes_nothing_after_another_took_over(
 def test_eight_machines_without_a_shared_ledger_apply_each_step_once(
     memory_path: Path, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 7: each with its own folder and ledger; one effect, and each letter from one of them."""
+    """Row 7: with a ledger each, every step has one effect and every letter one sender."""
     folders = [settle_workspace(memory_path / f"machine {n}", remote.relay.url) for n in range(8)]
 
     def machine(folder: Path) -> Callable[[], int]:

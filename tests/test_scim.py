@@ -1,6 +1,6 @@
-"""The SCIM driver against scim2-server, a real process: what the contract suite does not cover.
+"""The SCIM driver on scim2-server in a separate process, beyond the contract suite.
 
-Which features a server lacks, where it holds things, and that it loses nothing of anybody else's.
+Missing features, attribute overrides, and data of other programs, which survives.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 
 @pytest.fixture
 def url() -> str:
-    """An empty server that can everything."""
+    """An empty server with all features."""
     return tenant(server("scim"))
 
 
@@ -79,7 +79,7 @@ def furnished(portal: ScimPortal) -> Desk:
 
 
 def on_scim(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch, *, mapping: str = "") -> None:
-    """One line of provisioner.yaml, and the token."""
+    """Set the portal and its token in a workspace."""
     shell.edit("provisioner.yaml", '"sqlite:///portal.db"', f'"scim+{url}"')
     if mapping:
         shell.edit("provisioner.yaml", "\nledger:", f"  scim: {mapping}\n\nledger:")
@@ -95,7 +95,7 @@ def next_month(shell: Shell) -> None:
 
 
 class Month(NamedTuple):
-    """A sample on the embedded portal."""
+    """The plan and the final state of a sample on the embedded portal."""
 
     plan: str
     """As people read it, before it is applied."""
@@ -105,7 +105,7 @@ class Month(NamedTuple):
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
-    """The samples on the embedded portal, one after the other."""
+    """Both samples, applied one after the other on the embedded portal."""
     from boundaries import apply, workspace
 
     from provisioner.cli import run
@@ -129,7 +129,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
 def test_samples_are_applied_as_on_the_embedded_portal(
     profile: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, Month]
 ) -> None:
-    """The same plan, but for the warning of what the server cannot guard; the same end."""
+    """Plans are equal except for the warning about missing ETags; final states are equal."""
     url = tenant(server(profile))
     on_scim(shell, url, monkeypatch)
     letters = []
@@ -264,7 +264,7 @@ def test_driver_opened_for_planning_cannot_write(url: str) -> None:
 
 
 def test_plan_sends_reads_only(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever there is to do, also once a step was cut off."""
+    """Planning writes nothing, even if a step is unfinished."""
     verbs: list[str] = []
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
@@ -296,7 +296,7 @@ def test_plan_sends_reads_only(shell: Shell, url: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_existing_billed_account_is_adopted(profile: str) -> None:
-    """It has no extension until the first write; with one company it counts as billed to that one."""
+    """An account without the extension counts as billed to its only company."""
     url = tenant(server(profile))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -386,7 +386,7 @@ def test_active_false_is_closed_and_active_true_is_active_again(url: str, desk: 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
 def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> None:
-    """Row 10, for every feature that a server may lack."""
+    """Row 10, without each feature in turn."""
     with opened(tenant(server(profile))) as portal:
         desk = furnished(portal)
         ann, bob, cid = (desk.find(name) for name in ("ann", "bob", "cid"))
@@ -409,7 +409,7 @@ def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> N
 
 
 def test_rules_are_checked_on_current_data(url: str, desk: Desk) -> None:
-    """R2: another writer closes the other administrator after the read; then this one is closed."""
+    """R2: another writer closes the other administrator, so closing this one is refused."""
     require(desk.create(user("dan")))
     call = desk.call(CloseUser("ann@example.fr"))
     with opened(url) as other:
@@ -443,7 +443,7 @@ def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: b
 
 @pytest.mark.parametrize("seed", range(2))
 def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> None:
-    """The same verdicts and the same states, whatever is asked for."""
+    """Verdicts and states are equal after each random step."""
     chance = random.Random(seed)
     with opened(url) as portal:
         ours = Desk(portal)
@@ -500,7 +500,7 @@ def test_past_ending_is_read_as_stored_and_removed_by_a_plan(
 
 @pytest.mark.parametrize("page", [1_000, 20])
 def test_all_pages_of_users_are_read(page: int) -> None:
-    """60 users, 50 a page or as many as the server gives; 250 members in a group."""
+    """60 users on pages of up to 50, and a group with 250 members."""
     url = tenant(server("scim", page=page))
     with opened(url) as portal:
         desk = Desk(portal)
@@ -543,7 +543,7 @@ def test_all_pages_of_users_are_read(page: int) -> None:
     ],
 )
 def test_published_schemas_equal_the_generated_ones(name: str, content: object) -> None:
-    """The last one is RFC 7643's own and ours together, for servers that load everything at once."""
+    """``scim-schemas`` contains the schemas of RFC 7643 and both extensions."""
     assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
 
 
@@ -568,7 +568,7 @@ def test_published_schemas_are_valid_and_served(url: str) -> None:
 
 
 def test_server_refuses_switched_off_features() -> None:
-    """Or the runs without a feature would prove nothing."""
+    """The tests without a feature depend on this."""
     someone = {"schemas": [f"{CORE}User"], "userName": "x@example.fr"}
     patch = {
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],

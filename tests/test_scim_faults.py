@@ -55,7 +55,7 @@ NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@cla
 
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked again is asked at once."""
+    """Retry without pauses."""
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.0)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
 
@@ -69,7 +69,7 @@ def furnished(portal: Portal) -> Desk:
 
 
 def done(desk: Desk, step: Step) -> None:
-    """Somebody else does this."""
+    """Do this as another writer."""
     require(desk.do(step, "theirs"))
 
 
@@ -89,7 +89,7 @@ LADDER: tuple[Step, ...] = (
 
 
 def content(url: str) -> list[Any]:
-    """What a server holds, without ids, dates and versions."""
+    """The content of a server without ids, dates and versions."""
     names = {one["id"]: one["userName"] for one in everything(url, "Users")}
     found = []
     for kind in ("Users", "Groups"):
@@ -110,7 +110,7 @@ def content(url: str) -> list[Any]:
 
 @pytest.mark.parametrize("profile", ["scim", "scim with nothing"])
 def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
-    """Row 12: everything that is asked is answered only when it is asked for the second time."""
+    """Row 12: the first response to each request is lost."""
     calm, url = tenant(server(profile)), tenant(server(profile))
     lost: Counter[str] = Counter()
     effects: Counter[bytes] = Counter()
@@ -139,7 +139,7 @@ def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None
 
 
 def walk(desk: Desk) -> list[Receipt]:
-    """Up the ladder; each step has a key."""
+    """Do a sequence of steps, each with a key."""
     receipts = []
     for number, step in enumerate(LADDER):
         receipts.append(desk.do(step, f"key-{number}"))
@@ -182,7 +182,7 @@ def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
 
 @contextmanager
 def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Iterator[str]:
-    """Somebody else writes after we have read and before our first write of this kind arrives."""
+    """Another writer acts after the driver reads and before its first write of this kind."""
     done: list[Asked] = []
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
@@ -198,7 +198,7 @@ def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Itera
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
-    """Row 10: If-Match."""
+    """Row 10: If-Match rejects the write."""
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -215,7 +215,7 @@ def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
 
 
 def test_concurrent_creations_make_one_user_or_company() -> None:
-    """R1, R13: the second one gets *already* or a conflict."""
+    """R1, R13: the second creation gets *already* or a conflict."""
     for ours in (True, False):
         url = tenant(server("scim", ours=ours))
         with opened(url) as other:
@@ -235,7 +235,7 @@ def test_concurrent_creations_make_one_user_or_company() -> None:
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_members_added_meanwhile_are_kept(profile: str) -> None:
-    """Each membership is written by itself; where the whole group must be written, it is read again."""
+    """A membership is written by itself with PATCH; with PUT the group is read just before."""
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -259,7 +259,7 @@ def test_members_added_meanwhile_are_kept(profile: str) -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_outcome_is_read_after_a_server_error(after: bool) -> None:
-    """Row 13: HTTP 500 says nothing of whether it took effect."""
+    """Row 13: after HTTP 500 the outcome is unknown."""
     calm, url = tenant(server("scim")), tenant(server("scim"))
     broken: Counter[str] = Counter()
 
@@ -307,7 +307,7 @@ def test_refused_step_fails_alone_with_the_server_text(status: int) -> None:
 
 @pytest.mark.parametrize("ours", [True, False], ids=["with our schemas", "without"])
 def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
-    """It does not count as unfinished, and the account that it was creating blocks nothing (R5)."""
+    """The refused step is withdrawn, and its account blocks no later plan (R5)."""
     url = tenant(server("scim", ours=ours))
     with opened(url) as portal:
         furnished(portal)
@@ -364,7 +364,7 @@ def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: s
 def test_creation_refused_in_the_middle_blocks_no_other_and_is_welcomed_later(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R5: an account without a company would block every later plan of the whole workspace."""
+    """R5: an account without a company would block every later plan."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -392,7 +392,7 @@ def test_step_neither_finished_nor_withdrawn_is_finished_by_the_next_run(
     capsys: pytest.CaptureFixture[str],
     no_pauses: None,
 ) -> None:
-    """Rows 1 and 13: from one join on the server refuses all writes; each account gets one welcome."""
+    """Rows 1 and 13: the server refuses all writes from one join on; each account gets one welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -436,7 +436,7 @@ def test_company_deleted_meanwhile_is_left_and_cannot_be_joined() -> None:
 
 
 def test_address_of_a_hidden_user_is_not_taken() -> None:
-    """R1: the server's own rule, also for accounts that are no client accesses."""
+    """R1: the server rejects an address that an account without client access has."""
     url = tenant(server("scim"))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -451,11 +451,11 @@ def test_address_of_a_hidden_user_is_not_taken() -> None:
 
 
 class Killed(BaseException):
-    """Nothing of the run happens after this."""
+    """Ends a run as a kill would."""
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
-    """From now on, writes are counted before and after; at this count the run is over."""
+    """Count each write before and after it, and end the run at this count; 0 never ends it."""
     passed: list[Request] = []
     original = HttpClient.request
 
@@ -489,7 +489,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
 def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 1, for the steps that take several requests: at each of them, before and after."""
+    """Row 1: steps of several requests are killed before and after each request."""
 
     start = tenant(server("scim"))
     with opened(start) as portal:
@@ -547,7 +547,7 @@ def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
 
 
 def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
-    """An empty server with what another one holds."""
+    """Copy these resources to an empty server and return its address."""
     ids = {}
     for one in held["Users"]:
         _, made = ask(url, "POST", "/Users", {key: held for key, held in one.items() if key != "meta"})
@@ -559,7 +559,7 @@ def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
 
 
 def check_that_no_user_sees_too_much(url: str, step: Step) -> None:
-    """A new user cannot log in before the step is done; a demoted user is demoted before they see more."""
+    """Check that new users cannot log in early and that demotion precedes wider access."""
     people = {one["userName"]: one for one in everything(url, "Users")}
     members = {
         one[next(name for name in one if name.endswith(":Company"))]["number"]: {
@@ -628,7 +628,7 @@ def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
 
 @pytest.mark.parametrize("theirs", ["finished", "taken back"])
 def test_announcement_of_another_run_is_kept(theirs: str) -> None:
-    """Another run ended the step for us, and is in the middle of its own when our last write is due."""
+    """Another run finishes or withdraws the step and announces its own before the last write."""
     url = tenant(server("scim"))
     with opened(url) as portal:
         require(furnished(portal).create(user("eve", "3")))
@@ -722,7 +722,7 @@ def test_run_killed_at_any_write_is_finished_by_running_again(
 def test_suspended_run_sends_no_second_welcome_after_another_took_over(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: no lease there fences it out, but the ledger does, and versions keep what was written."""
+    """Row 8: a SCIM server has no lease; the ledger and the versions refuse the late run."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     asleep, awake = threading.Event(), threading.Event()

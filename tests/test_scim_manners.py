@@ -1,4 +1,4 @@
-"""One run on servers of every variant: applied, nothing left to do, one letter each, no data lost.
+"""One run on each variant of server: applied, then no changes, one letter each, no data lost.
 
 What a server does differently is one line here; what we cannot do there is said, and never passed over.
 """
@@ -126,7 +126,7 @@ def nothing_to_do(folder: Path) -> bool:
 
 
 def test_list_that_grows_while_read_is_read_to_its_end() -> None:
-    """A resource added at the end moves no other, and is read as well; there may be one on every page."""
+    """A resource is added at the end after each request, and all of them are read."""
     with manners(page=3) as server, opened(server.url) as portal:
 
         def after(asked: Asked) -> None:
@@ -176,7 +176,7 @@ def test_group_of_all_users_is_read_without_members(
 
 
 def test_versions_in_headers_alone_guard_concurrent_writes() -> None:
-    """RFC 7644, section 3.14: ``meta.version`` is a should."""
+    """``meta.version`` is optional (RFC 7644, section 3.14)."""
     with manners(version="") as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -205,7 +205,7 @@ def test_versions_are_assumed_until_a_resource_has_none(words: dict[str, Any], g
 
 
 def test_server_that_rejects_its_own_versions_is_named() -> None:
-    """Weak versions, compared strongly (RFC 9110, section 13.1.1), while nothing changes."""
+    """The server compares weak ETags strongly (RFC 9110, section 13.1.1)."""
     with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
         with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as result:
             Desk(portal).create(user("ann"))
@@ -255,7 +255,7 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
 def test_account_created_without_required_fields_is_deleted_and_reported(speaks: bool) -> None:
-    """A standard user instead would make all later steps fail (R2), and get a letter."""
+    """A standard user instead would violate R2 in all later steps and get a letter."""
     with (
         manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
         opened(server.url) as portal,
@@ -290,7 +290,7 @@ def test_accepted_change_that_is_not_stored_has_failed(dropped: str, step: Step,
 
 
 def test_refused_billing_end_blocks_neither_welcome_nor_closing() -> None:
-    """The end of billing (R15) is written after the user, whose step is done by then."""
+    """The end of billing (R15) is written after the step on the user is done."""
 
     def refuses(asked: Asked) -> int:
         return 403 if b"billingEnds" in asked.content else 0

@@ -1,4 +1,4 @@
-"""Data of other programs on a SCIM server, and other spellings: read, and preserved."""
+"""Data of other programs on a SCIM server is preserved, and attribute overrides are checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from provisioner.portals.scim.path import COMPANY
 
 
 def test_external_id_is_no_number_where_the_extension_has_one() -> None:
-    """Identity systems put their own keys into ``externalId`` of each group that they bring along."""
+    """Identity systems store their own keys in ``externalId`` of groups."""
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -82,7 +82,7 @@ def test_values_of_other_programs_are_neither_read_nor_lost() -> None:
     ],
 )  # fmt: skip
 def test_phone_is_read_in_any_notation(written: str, read: str) -> None:
-    """RFC 7643, section 4.1.2, has servers keep them as RFC 3966 writes them."""
+    """Servers may store phones in the form of RFC 3966 (RFC 7643, section 4.1.2)."""
     with manners() as server, opened(server.url) as portal:
         phones = [{"type": "work", "value": written}]
         ann = server.write("Users", {"userName": "ann@example.fr", "phoneNumbers": phones})

@@ -1,4 +1,4 @@
-"""Scripted SCIM servers: their descriptions of themselves, valid or not, and their lists."""
+"""Scripted SCIM servers: valid and invalid descriptions of features, and lists."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_list_that_changes_constantly_ends_in_a_sentence() -> None:
 
 
 def test_list_with_a_deletion_between_pages_is_read_again() -> None:
-    """All that follow move up by one, so that one of them is on neither page."""
+    """Later resources move up by one, so one of them is on neither page."""
     people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
     asked_before: list[str] = []
 
