@@ -116,7 +116,7 @@ def test_keys_are_always_text() -> None:
 def test_empty_file_has_no_data_and_no_problem(text: str) -> None:
     document = read(text)
     assert document.data is None
-    assert str(document.source("users", 3)) == "clients/x.yaml:1:1" or text == "---\n"
+    assert str(document.positions.source("users", 3)) == "clients/x.yaml:1:1" or text == "---\n"
 
 
 def test_folded_and_literal_blocks_are_read_as_yaml_defines() -> None:
@@ -131,7 +131,7 @@ def test_bytes_text_and_all_line_endings_give_the_same_data() -> None:
         for content in (text, text.encode(), "\ufeff" + text, b"\xef\xbb\xbf" + text.encode()):
             document = read(content)
             assert document.data == expected
-            assert document.source("users", 1, "email")[1:] == (12, 12)
+            assert document.positions.source("users", 1, "email")[1:] == (12, 12)
 
 
 # --- positions ---
@@ -139,21 +139,21 @@ def test_bytes_text_and_all_line_endings_give_the_same_data() -> None:
 
 def test_every_value_and_key_has_a_position() -> None:
     document = read(CLIENT)
-    assert document.file == "clients/x.yaml"
-    assert str(document.source("company", "number")) == "clients/x.yaml:3:11"
-    assert str(document.key_source("company", "number")) == "clients/x.yaml:3:3"
-    assert str(document.source("company")) == "clients/x.yaml:3:3"
-    assert str(document.key_source("company")) == "clients/x.yaml:2:1"
-    assert str(document.source("billing")) == "clients/x.yaml:5:10"
-    assert str(document.source("billing", "offer")) == "clients/x.yaml:5:32"
-    assert str(document.key_source("billing", "offer")) == "clients/x.yaml:5:25"
-    assert str(document.source("users")) == "clients/x.yaml:7:3"
-    assert str(document.source("users", 0)) == "clients/x.yaml:7:5"
-    assert str(document.key_source("users", 0)) == "clients/x.yaml:7:5"
-    assert str(document.source("users", 0, "apps", 1)) == "clients/x.yaml:10:23"
-    assert str(document.source("users", 1, "email")) == "clients/x.yaml:12:12"
-    assert str(document.source("users", 1, "phone")) == "clients/x.yaml:13:11"  # empty: after its colon
-    assert str(document.source()) == "clients/x.yaml:2:1"
+    assert document.positions.file == "clients/x.yaml"
+    assert str(document.positions.source("company", "number")) == "clients/x.yaml:3:11"
+    assert str(document.positions.key_source("company", "number")) == "clients/x.yaml:3:3"
+    assert str(document.positions.source("company")) == "clients/x.yaml:3:3"
+    assert str(document.positions.key_source("company")) == "clients/x.yaml:2:1"
+    assert str(document.positions.source("billing")) == "clients/x.yaml:5:10"
+    assert str(document.positions.source("billing", "offer")) == "clients/x.yaml:5:32"
+    assert str(document.positions.key_source("billing", "offer")) == "clients/x.yaml:5:25"
+    assert str(document.positions.source("users")) == "clients/x.yaml:7:3"
+    assert str(document.positions.source("users", 0)) == "clients/x.yaml:7:5"
+    assert str(document.positions.key_source("users", 0)) == "clients/x.yaml:7:5"
+    assert str(document.positions.source("users", 0, "apps", 1)) == "clients/x.yaml:10:23"
+    assert str(document.positions.source("users", 1, "email")) == "clients/x.yaml:12:12"
+    assert str(document.positions.source("users", 1, "phone")) == "clients/x.yaml:13:11"  # empty
+    assert str(document.positions.source()) == "clients/x.yaml:2:1"
 
 
 @pytest.mark.parametrize(
@@ -171,21 +171,21 @@ def test_every_value_and_key_has_a_position() -> None:
 def test_position_of_a_missing_value_is_that_of_its_nearest_ancestor(
     path: tuple[str | int, ...], place: str
 ) -> None:
-    assert str(read(CLIENT).source(*path)) == f"clients/x.yaml:{place}"
+    assert str(read(CLIENT).positions.source(*path)) == f"clients/x.yaml:{place}"
 
 
 def test_key_position_of_a_missing_value_is_that_of_its_ancestor() -> None:
     document = read(CLIENT)
-    assert document.key_source("company", "sirne") == document.key_source("company")
-    assert document.key_source("users", 1, "x") == document.source("users", 1)
+    assert document.positions.key_source("company", "sirne") == document.positions.key_source("company")
+    assert document.positions.key_source("users", 1, "x") == document.positions.source("users", 1)
 
 
 @pytest.mark.parametrize("before", ["é", "e\u0301", "😀", "👩🏽‍🚀", "日本", "𝔘"])
 def test_columns_count_code_points(before: str) -> None:
     for line in (f"{{{before}: v, k: ici}}", f'{{"{before}": v, k: ici}}', f"{{'{before}': v, \"k\": ici}}"):
         document = read(f"# {before}\n{line}\n")
-        assert document.source("k") == ("clients/x.yaml", 2, line.index("ici") + 1)
-        assert document.key_source("k").column == line.rindex("k") + 1 - ('"k"' in line)
+        assert document.positions.source("k") == ("clients/x.yaml", 2, line.index("ici") + 1)
+        assert document.positions.key_source("k").column == line.rindex("k") + 1 - ('"k"' in line)
 
 
 def test_positions_in_flow_style_block_style_and_quotes() -> None:
@@ -194,9 +194,9 @@ def test_positions_in_flow_style_block_style_and_quotes() -> None:
         ("a b",): (1, 8), ("a b", 1, "y"): (1, 16), ("a b", 1, "w"): (1, 26), ("a b", 1): (1, 12),
         ("c",): (3, 5), ("d",): (5, 6), ("e",): (8, 3), ("e", 0): (8, 5),
     }  # fmt: skip
-    assert {path: document.source(*path)[1:] for path in places} == places
-    assert document.key_source("a b")[1:] == (1, 1)
-    assert document.key_source("c")[1:] == (2, 1)
+    assert {path: document.positions.source(*path)[1:] for path in places} == places
+    assert document.positions.key_source("a b")[1:] == (1, 1)
+    assert document.positions.key_source("c")[1:] == (2, 1)
 
 
 def test_short_and_long_texts_give_the_same_lines() -> None:
@@ -225,7 +225,7 @@ def test_duplicate_key_names_both_positions_and_reading_continues() -> None:
     assert problems[0].detail == '"name" stands in line 2, column 3 and again in line 3, column 3.'
     assert document is not None
     assert document.data == {"company": {"name": "A"}, "users": ["1"], "last": "z"}
-    assert str(document.source("last")) == "f.yaml:8:7"  # the refused value does not shift later positions
+    assert str(document.positions.source("last")) == "f.yaml:8:7"  # not shifted
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_positions_equal_those_of_the_pyyaml_composer(data: Any, layout: dict[st
     assert set(nodes) == set(_paths(document.data))
     for path, found in nodes.items():
         mark = found.start_mark
-        assert document.source(*path) == ("clients/x.yaml", mark.line + 1, mark.column + 1)
+        assert document.positions.source(*path) == ("clients/x.yaml", mark.line + 1, mark.column + 1)
 
 
 _SCRAPS = (

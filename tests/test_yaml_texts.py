@@ -69,8 +69,10 @@ def _place(node: yaml.Node) -> tuple[int, int]:
 
 
 def _said(document: Document) -> tuple[str, list[Any]]:
+    positions = document.positions
     places = [
-        (path, document.source(*path)[1:], document.key_source(*path)[1:]) for path in paths_of(document.data)
+        (path, positions.source(*path)[1:], positions.key_source(*path)[1:])
+        for path in paths_of(document.data)
     ]
     return repr(document.data), places
 

@@ -414,7 +414,7 @@ def comparable(document: Document | None, problems: list[Diagnostic]) -> tuple[A
 
 
 def _place(document: Document, path: tuple[str | int, ...]) -> tuple[Any, ...]:
-    return path, document.source(*path), document.key_source(*path)
+    return path, document.positions.source(*path), document.positions.key_source(*path)
 
 
 def paths_of(data: Any, *above: str | int) -> Iterator[tuple[str | int, ...]]:

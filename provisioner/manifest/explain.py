@@ -87,7 +87,7 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
             "missing-key",
             f"{holder} has no {path[-1]}.",
             f"Add the key {path[-1]}.",
-            document.source(*path[:-1]),
+            document.positions.source(*path[:-1]),
         )
     value = value_at(document.data, path)
     if kind == "value_error":
@@ -101,7 +101,7 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
         code,
         f"{_name(path)}{_quoted(path, value)} is not accepted: {reason}.",
         remedy,
-        document.source(*path),
+        document.positions.source(*path),
     )
 
 
@@ -139,7 +139,7 @@ def _unknown_key(model: type[BaseModel], document: Document, path: Path, guess: 
         "unknown-key",
         f"{where} has the key {_short(key)}, which means nothing here.{hint}",
         f"The keys here are: {', '.join(keys)}.",
-        document.key_source(*path),
+        document.positions.key_source(*path),
     )
 
 

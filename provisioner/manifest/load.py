@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
-from provisioner.diagnostics import Diagnostic, error
+from provisioner.diagnostics import Diagnostic, error, warning
 from provisioner.manifest.declared import (
     Activation,
     CompanyReference,
@@ -17,14 +17,20 @@ from provisioner.manifest.declared import (
     DeclaredCompany,
     DeclaredUser,
 )
-from provisioner.manifest.models import ClientManifest, Preset, User, WorkspaceFile
+from provisioner.manifest.models import ClientManifest, Preset, UserConfig, WorkspaceFile
 from provisioner.manifest.profiles import Profiles
-from provisioner.manifest.quoting_lint import missing_quotes
 from provisioner.manifest.validate import Validated, read_model
 from provisioner.model import Billing, Production, UserType, email_key, user_address
 from provisioner.rules import choice
 from provisioner.spelling import did_you_mean
 from provisioner.yaml_source.document import Document, Positions, digest_of
+
+_TEXT_FIELDS: frozenset[tuple[str, ...]] = frozenset({
+    ("company", "number"), ("company", "name"), ("company", "siren"), ("billing", "offer"),
+    ("users", "[]", "phone"), ("users", "[]", "last_name"), ("users", "[]", "first_name"),
+    ("users", "[]", "profile"), ("users", "[]", "companies", "[]"), ("users", "[]", "apps", "[]"),
+})  # fmt: skip
+"""Paths of the fields that hold text; ``[]`` is any position of a list."""
 
 
 def load(
@@ -65,10 +71,10 @@ class _Loader:
 
     def add(self, document: Document) -> None:
         """Read one manifest."""
-        self._digests[document.file] = digest_of(document.data) if self._digesting else ""
+        self._digests[document.positions.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model(ClientManifest, document)
         self.problems.extend(reading.problems)
-        self.problems.extend(missing_quotes(document))
+        self.problems.extend(_missing_quotes(document))
         if reading.model is None:
             self._unread = True
             return
@@ -144,7 +150,7 @@ class _Loader:
             if users.setdefault(email_key(user.email), user) is not user:
                 self._more_users.append(user)
 
-    def _preset(self, document: Document, at: int, entry: User) -> Preset | None:
+    def _preset(self, document: Document, at: int, entry: UserConfig) -> Preset | None:
         """The user's profile, or the defaults alone; None for a profile that does not exist."""
         if entry.profile is None:
             return self._profiles.defaults
@@ -156,14 +162,16 @@ class _Loader:
                     f'{entry.email} has the profile "{entry.profile}", which the catalogue does not have.'
                     f"{did_you_mean(entry.profile, profiles)}",
                     choice("profiles", profiles),
-                    document.source("users", at, "profile"),
+                    document.positions.source("users", at, "profile"),
                     str(user_address(email_key(entry.email))),
                 )
             )
             return None
         return profiles[entry.profile]
 
-    def _untyped(self, document: Document, at: int, entry: User, preset: Preset) -> Iterator[Diagnostic]:
+    def _untyped(
+        self, document: Document, at: int, entry: UserConfig, preset: Preset
+    ) -> Iterator[Diagnostic]:
         silent = f'nor the profile "{entry.profile}" ' if entry.profile is not None else ""
         for key, choices in (("type", UserType), ("production", Production)):
             if getattr(entry, key) is None and getattr(preset, key) is None:
@@ -171,12 +179,12 @@ class _Loader:
                     "missing-key",
                     f"{entry.email} has no {key}: neither this entry {silent}nor defaults: gives one.",
                     f"Add {key}: {' or '.join(choices)}, or a profile: that has it.",
-                    document.source("users", at, "email"),
+                    document.positions.source("users", at, "email"),
                     str(user_address(email_key(entry.email))),
                 )
 
     def _folders(
-        self, document: Document, at: int, entry: User, number: str, preset: Preset
+        self, document: Document, at: int, entry: UserConfig, number: str, preset: Preset
     ) -> frozenset[str] | None:
         """The dossiers that the user sees, including the billed one (R5). None: unmanaged."""
         if entry.companies is None:
@@ -191,7 +199,7 @@ class _Loader:
                 self._references.append(CompanyReference(other, entry.email, document.positions, path))
         return _dossiers((*entry.companies, number))
 
-    def _refer(self, number: str, entry: User, position: int) -> None:
+    def _refer(self, number: str, entry: UserConfig, position: int) -> None:
         """Record a dossier that a profile gives, once, for the first user of the profile."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited:
@@ -203,3 +211,20 @@ class _Loader:
 def _dossiers(numbers: tuple[str, ...]) -> frozenset[str]:
     """One set for all users with the same dossiers, to save memory."""
     return frozenset(numbers)
+
+
+def _missing_quotes(document: Document) -> Iterator[Diagnostic]:
+    """A ``quote-it`` warning for each plain text that other YAML tools read as a number, a date or a boolean.
+
+    Such a tool may drop the zeros of ``004217`` on rewriting the file.
+    """
+    for path, text, offset in document.unquoted:
+        if tuple("[]" if isinstance(part, int) else part for part in path) in _TEXT_FIELDS:
+            key = next(part for part in reversed(path) if isinstance(part, str))
+            yield warning(
+                "quote-it",
+                f"{key}: {text} lacks its quotes. It is read as this very text here, but an editor sees "
+                "a number, a date or a yes there.",
+                f'Write "{text}", within quotes.',
+                document.positions.at(offset),
+            )

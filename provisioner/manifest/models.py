@@ -94,7 +94,7 @@ class Preset(_Entry):
     language: Omittable[Language] = Field(None, description="Langue de l'email de bienvenue.")
 
 
-class User(Preset):
+class UserConfig(Preset, title="User"):
     """Utilisateur client."""
 
     email: Email = Field(
@@ -118,7 +118,7 @@ class User(Preset):
     )
 
 
-class Company(_Entry):
+class CompanyConfig(_Entry, title="Company"):
     """Entreprise facturée (dossier) : the company to which this file's users are billed."""
 
     number: Dossier = Field(
@@ -128,7 +128,7 @@ class Company(_Entry):
     siren: Omittable[Siren] = Field(None, description="SIREN : neuf chiffres.", examples=["732829320"])
 
 
-class Billing(_Entry):
+class BillingConfig(_Entry, title="Billing"):
     """Facturation : set together in the wizard's first step."""
 
     mode: BillingMode = Field(
@@ -142,9 +142,9 @@ class ClientManifest(_Entry):
 
     model_config = ConfigDict(title="Client manifest")
 
-    company: Company
-    billing: Omittable[Billing] = Field(None, description="Facturation. Absent: left as it is.")
-    users: tuple[User, ...] = Field((), description="Utilisateurs client billed to this company.")
+    company: CompanyConfig
+    billing: Omittable[BillingConfig] = Field(None, description="Facturation. Absent: left as it is.")
+    users: tuple[UserConfig, ...] = Field((), description="Utilisateurs client billed to this company.")
 
 
 class Firm(_Entry):

@@ -219,7 +219,7 @@ def _conflicts(document: Document, file: models.WorkspaceFile, root: Path) -> It
             "wrong-value",
             "The portal and the ledger name the same file.",
             "Give each a file of its own.",
-            document.source("ledger", "url"),
+            document.positions.source("ledger", "url"),
         )
 
 
@@ -229,7 +229,7 @@ def _apps_of_profiles(document: Document, file: models.WorkspaceFile) -> Iterato
     for path, entry in presets:
         for position, app in enumerate(entry.apps or ()):
             if app not in file.catalogue.apps:
-                source = document.source(*path, "apps", position)
+                source = document.positions.source(*path, "apps", position)
                 yield replace(app_violation(path[-1], app, file.catalogue.apps), source=source)
 
 
@@ -240,7 +240,7 @@ def _two_secrets(document: Document, section: str, secret: str, settings: object
             "wrong-value",
             f"Both {variable} and {file} are given.",
             "Keep one of the two.",
-            document.key_source(section, file),
+            document.positions.key_source(section, file),
         )
 
 
@@ -252,19 +252,19 @@ def _credentials(document: Document, mail: models.Mail) -> Iterator[Diagnostic]:
             "missing-key",
             f"mail has {secret} and no username.",
             "Add username:, the mail server's user name.",
-            document.key_source("mail", secret),
+            document.positions.key_source("mail", secret),
         )
     if mail.username and secret is None:
         yield error(
             "missing-key",
             "mail has a username and no password.",
             "Name the password's place: password_env: SMTP_PASSWORD, or password_file: FILE.",
-            document.key_source("mail", "username"),
+            document.positions.key_source("mail", "username"),
         )
     if secret is not None and mail.tls == "none":
         yield error(
             "wrong-value",
             "With tls: none the password would travel in clear.",
             "Write tls: required, or leave the username and password out.",
-            document.key_source("mail", "tls"),
+            document.positions.key_source("mail", "tls"),
         )

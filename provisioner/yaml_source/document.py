@@ -79,19 +79,6 @@ class Document(NamedTuple):
     positions: Positions
     unquoted: Sequence[Unquoted]
 
-    @property
-    def file(self) -> str:
-        """The displayed path."""
-        return self.positions.file
-
-    def source(self, *path: str | int) -> Source:
-        """The start of the value at a path, or of its nearest ancestor if the value is missing."""
-        return self.positions.source(*path)
-
-    def key_source(self, *path: str | int) -> Source:
-        """The start of the key of the value at a path."""
-        return self.positions.key_source(*path)
-
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
     """The document and every problem of its text in the order of the text.
