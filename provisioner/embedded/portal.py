@@ -41,7 +41,6 @@ from provisioner.embedded.tables import (
     load_receipts,
     load_snapshot,
     load_terms,
-    load_user,
     store_lease,
     store_terms,
     users_by_id,
@@ -133,8 +132,7 @@ class SqlPortal(LeasedPortal):
 
     def user(self, user_id: str) -> User | None:
         """The user with this id, or None."""
-        with self.read_transaction() as connection:
-            return load_user(connection, user_id, self._today())
+        return self.users([user_id]).get(user_id)
 
     @override
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
@@ -217,7 +215,8 @@ class SqlPortal(LeasedPortal):
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
         """R11: a client administrator creates a user, billed to their own company, to be validated."""
         with self.write_transaction() as connection:
-            step = created_by_client(load_user(connection, administrator_id, self._today()), profile)
+            administrators = users_by_id(connection, [administrator_id], self._today())
+            step = created_by_client(administrators.get(administrator_id), profile)
             if isinstance(step, Receipt):
                 return step
             call = Call("", step)
@@ -239,7 +238,7 @@ class SqlPortal(LeasedPortal):
 
     @override
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        now = int(self._clock().timestamp())
+        now = self._seconds()
         links = dict.fromkeys(user_ids, "")
         made: list[tuple[object, ...]] = []
         with self.write_transaction() as connection:
@@ -266,7 +265,7 @@ class SqlPortal(LeasedPortal):
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
             ).fetchone()
-            return load_user(connection, row[0], self._today()) if row else None
+            return users_by_id(connection, row, self._today()).get(row[0]) if row else None
 
     def consume(self, link: str) -> bool:
         """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
@@ -295,7 +294,7 @@ class SqlPortal(LeasedPortal):
         return int(self._clock().timestamp())
 
     def _shared_now(self, connection: Connection) -> datetime:
-        """The time for leases, by a clock that runs on machines with different clocks share."""
+        """The time for leases, by the clock that runs on all machines share."""
         seconds = self._database.shared_time(connection, lambda: self._clock().timestamp())
         return datetime.fromtimestamp(seconds, UTC)
 

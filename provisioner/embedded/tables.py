@@ -177,11 +177,6 @@ def _as_company(row: Sequence[Any]) -> Company:
         return Company(number, name, siren, billing, date.fromisoformat(ends) if ends else None, version)
 
 
-def load_user(connection: Connection, user_id: str, today: date) -> User | None:
-    """Return one user, or None."""
-    return next(iter(_load_users(connection, "id = ?", (user_id,), today)), None)
-
-
 def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
     """Return the users with these ids, by id."""
     return {user.id: user for user in users_where(connection, "id", sorted(ids), today)}

@@ -22,20 +22,15 @@ MAX_ADOPTED_AT_ONCE = 5_000
 class Ledger:
     """The ledger of one run. Close it after use; everything but ``snapshot`` needs ``lock.hold``."""
 
-    lock: Lock
-    journal: Journal
-    outbox: Outbox
+    id: str
+    """The ledger's own lasting id."""
 
     def __init__(self, database: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self._store = Store(database, clock, lease)
+        self.id = self._store.id
         self.lock = Lock(self._store)
         self.journal = Journal(self._store)
         self.outbox = Outbox(self._store)
-
-    @property
-    def id(self) -> str:
-        """The ledger's own lasting id."""
-        return self._store.id
 
     def close(self) -> None:
         """Close the file or the connection."""

@@ -19,10 +19,10 @@ from provisioner.errors import LedgerError, Locked, ProvisionerError, UsageError
 from provisioner.ledger.process import host_name, is_alive, process_owner, process_start
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, read_fact, storable
 from provisioner.storage.database import (
+    Busy,
     Connection,
     Database,
-    is_busy,
-    is_unreachable,
+    Unreachable,
     placeholders,
     reject_corrupt_rows,
     transaction,
@@ -147,7 +147,7 @@ class Lock:
                     holder = self._try_acquire(command, own)
             except LedgerError as problem:
                 # a server that goes away while this run waits may come back
-                if holder is None or not is_unreachable(problem) or not keep_waiting():
+                if holder is None or not isinstance(problem.__cause__, Unreachable) or not keep_waiting():
                     raise
             if holder is not None:
                 raise Locked(
@@ -168,7 +168,7 @@ class Lock:
             return self._acquire_once(command, own)
         except LedgerError as problem:
             # a holder whose transaction lasts longer than this one waits is at work
-            holder = read_lock(self._store.database) if is_busy(problem) else None
+            holder = read_lock(self._store.database) if isinstance(problem.__cause__, Busy) else None
             if holder is None:
                 raise
             return holder

@@ -219,19 +219,9 @@ def is_damage(problem: ProvisionerError) -> bool:
     return isinstance(problem.__cause__, CorruptValue)
 
 
-def is_busy(problem: ProvisionerError) -> bool:
-    """True if another program writes for longer than this one waits."""
-    return isinstance(problem.__cause__, Busy)
-
-
-def is_unreachable(problem: ProvisionerError) -> bool:
-    """True if the server cannot be reached or closed the connection; it may be back in a moment."""
-    return isinstance(problem.__cause__, Unreachable)
-
-
 def still_usable(problem: ProvisionerError) -> bool:
     """True if the connection works as before: a value is corrupt, or another program writes."""
-    return is_damage(problem) or is_busy(problem)
+    return isinstance(problem.__cause__, CorruptValue | Busy)
 
 
 @contextmanager
