@@ -17,14 +17,7 @@ from provisioner.errors import ProvisionerError
 from provisioner.ledger.journal import Intent, JournalEntry, LedgerEffect
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxState
-from provisioner.model import (
-    Address,
-    Clock,
-    Managed,
-    Resource,
-    Status,
-    User,
-)
+from provisioner.model import Address, Clock, Managed, Resource, Status, User
 from provisioner.operations.deliver import (
     DeliveryReport,
     LetterProgress,

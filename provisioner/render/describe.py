@@ -22,22 +22,8 @@ from provisioner.model import (
     User,
     UserType,
 )
+from provisioner.planning import steps
 from provisioner.planning.plan import Action, Change, PlannedLetter
-from provisioner.planning.steps import (
-    CloseUser,
-    CreateCompany,
-    CreateUser,
-    EditApps,
-    EditCompanies,
-    EditCompany,
-    EditProfile,
-    ReopenUser,
-    SetBilledCompany,
-    SetBilling,
-    SetType,
-    Step,
-    ValidateUser,
-)
 
 ARROW = "→"
 MONTHS = (
@@ -339,35 +325,35 @@ def _login(before: User | None, after: User, names: Names) -> Iterator[Descripti
         yield DescriptionLine("-", "no longer sees", format_companies(before.companies, names))
 
 
-def describe_step(step: Step) -> str:
+def describe_step(step: steps.Step) -> str:
     """One step of the portal in one line, without a full stop."""
     match step:
-        case CreateCompany():
+        case steps.CreateCompany():
             return f"Create company {step.company} {step.name}"
-        case EditCompany():
+        case steps.EditCompany():
             return f"Correct company {step.company}: {step.name}, SIREN {format_siren(step.siren)}"
-        case SetBilling():
+        case steps.SetBilling():
             return f"Set the billing of company {step.company}: {format_billing(step.billing)}"
-        case CreateUser():
+        case steps.CreateUser():
             return f"Create {TYPES[step.profile.type]} {format_person(step.profile)}"
-        case ReopenUser():
+        case steps.ReopenUser():
             return f"Reopen the account of {step.user}"
-        case ValidateUser():
+        case steps.ValidateUser():
             return f"Validate {step.user}"
-        case CloseUser():
+        case steps.CloseUser():
             return f"Close the account of {step.user}"
-        case EditProfile():
+        case steps.EditProfile():
             person = f"{step.first_name} {step.last_name} <{step.email}>"
             return f"Correct the profile of {step.user}: {person}, phone {format_phone(step.phone)}"
-        case SetType():
+        case steps.SetType():
             return (
                 f"Make {step.user} {'an' if step.type is UserType.ADMINISTRATOR else 'a'} {TYPES[step.type]}"
             )
-        case SetBilledCompany():
+        case steps.SetBilledCompany():
             return f"Bill {step.user} to company {step.billed}, as {TYPES[step.type]}"
-        case EditCompanies():
+        case steps.EditCompanies():
             return f"Edit the companies of {step.user}: {_joined(given=step.add, withdrawn=step.remove)}"
-        case EditApps():
+        case steps.EditApps():
             return f"Edit the applications of {step.user}: {_apps_edited(step)}"
     assert_never(step)
 
@@ -376,7 +362,7 @@ def _joined(**lists: tuple[str, ...]) -> str:
     return "; ".join(f"{word.replace('_', ' ')} {', '.join(items)}" for word, items in lists.items() if items)
 
 
-def _apps_edited(step: EditApps) -> str:
+def _apps_edited(step: steps.EditApps) -> str:
     ending = f"{', '.join(step.end)} to end{_on(step.ends)}" if step.end else ""
     production = f"production {step.production}" if step.production else ""
     others = _joined(given=step.grant, removed_at_once=step.remove)

@@ -14,26 +14,8 @@ from itertools import groupby
 from provisioner.diagnostics import Diagnostic, count_of, plural
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.render.describe import (
-    Names,
-    field_changes,
-    format_company,
-    format_origin,
-    heading_of,
-)
-from provisioner.render.overview import (
-    LISTED,
-    LISTS_ALL,
-    NO_CHANGES,
-    NOBODY_SEES_MORE,
-    Group,
-    counts,
-    groups,
-    in_short,
-    names_of,
-    risks,
-    sections,
-)
+from provisioner.render import overview
+from provisioner.render.describe import Names, field_changes, format_company, format_origin, heading_of
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
@@ -58,7 +40,7 @@ def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
     """The plan in at most ``limit`` bytes. Raises :class:`ValueError` for a limit under 16,384."""
     if limit < 2 * SKELETON:
         raise ValueError(f"a comment needs {2 * SKELETON:,} bytes at least, not {limit:,}")
-    names = names_of(plan)
+    names = overview.names_of(plan)
     room = _Room(limit - SKELETON)
     # the risks take their room first; the changes get what the other parts leave
     opening = "".join(_opening(plan, names, room))
@@ -129,13 +111,13 @@ def _cut(text: str) -> str:
 
 
 def _opening(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
-    yield f"## {counts(plan)}\n\n"
+    yield f"## {overview.counts(plan)}\n\n"
     if plan.errors:
         yield f"**This plan cannot be applied: {count_of(len(plan.errors), 'error')} to put right.**\n\n"
     if plan.has_changes:
-        yield f"In short: {in_short(plan)}.\n\n"
+        yield f"In short: {overview.in_short(plan)}.\n\n"
     elif not plan.errors:
-        yield f"{NO_CHANGES}\n\n"
+        yield f"{overview.NO_CHANGES}\n\n"
     yield from _risks(plan, names, room.part(2))
     yield from _problems("Errors", plan.errors, room.part(2))
     warnings = [problem for problem in plan.diagnostics if not problem.is_error]
@@ -143,9 +125,9 @@ def _opening(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _risks(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
-    found = risks(plan, names)
+    found = overview.risks(plan, names)
     if not found and plan.changes:
-        yield f"{NOBODY_SEES_MORE}\n\n"
+        yield f"{overview.NOBODY_SEES_MORE}\n\n"
     if found:
         yield "### Read this first\n\n"
         for number, risk in enumerate(found):
@@ -159,7 +141,7 @@ def _problems(title: str, problems: Sequence[Diagnostic], room: _Room) -> Iterat
         return
     yield f"### {title} ({len(problems):,})\n\n"
     shown = 0
-    for problem in problems[:LISTED]:
+    for problem in problems[: overview.LISTED]:
         text = _problem(problem)
         if not room.take(text):
             break
@@ -172,14 +154,14 @@ def _problems(title: str, problems: Sequence[Diagnostic], room: _Room) -> Iterat
 def _problem(problem: Diagnostic) -> str:
     place = f"{escaped(str(problem.source))} " if problem.source else ""
     remedy = "".join(
-        f"  - {escaped(line)}\n" for line in problem.remedy.splitlines()[:LISTED] if line.strip()
+        f"  - {escaped(line)}\n" for line in problem.remedy.splitlines()[: overview.LISTED] if line.strip()
     )
     return f"- **{problem.summary}** ({problem.code}): {place}{escaped(problem.detail)}\n{remedy}"
 
 
 def _listed(entries: Sequence[str], indent: str, room: _Room) -> Iterator[str]:
     shown = 0
-    for entry in entries[:LISTED]:
+    for entry in entries[: overview.LISTED]:
         text = f"{indent}- {escaped(entry)}\n"
         if not room.take(text):
             break
@@ -190,7 +172,7 @@ def _listed(entries: Sequence[str], indent: str, room: _Room) -> Iterator[str]:
 
 def _more(rest: int, indent: str) -> Iterator[str]:
     if rest:
-        yield f"{indent}- … and {rest:,} more (`{LISTS_ALL}`)\n"
+        yield f"{indent}- … and {rest:,} more (`{overview.LISTS_ALL}`)\n"
 
 
 def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
@@ -198,7 +180,7 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
         return
     yield "### What changes, company by company\n\n`+` arrives, `~` changes, `-` leaves.\n\n"
     letters = {letter.user: letter for letter in plan.letters}
-    found = groups(plan)
+    found = overview.groups(plan)
     shown = 0
     for group in found:
         opening = f"<details>\n<summary>{_summary(group, names)}</summary>\n\n"
@@ -234,7 +216,7 @@ def _not_shown(number: int) -> str:
     return f"{verb} not shown here; the counts above include {them}. See the plan artifact."
 
 
-def _summary(group: Group, names: Names) -> str:
+def _summary(group: overview.Group, names: Names) -> str:
     people = sum(change.address.kind == "user" for change in group.changes)
     itself = "the company itself" if people < len(group.changes) else ""
     parts = [part for part in (itself, count_of(people, "person", "people") if people else "") if part]
@@ -256,7 +238,7 @@ def _block(change: Change, names: Names, letters: dict[Address, PlannedLetter]) 
 
 
 def _beside(plan: Plan, room: _Room) -> Iterator[str]:
-    found = sections(plan)
+    found = overview.sections(plan)
     for number, section in enumerate(found):
         yield f"<details>\n<summary>{section.title} ({len(section.entries):,})</summary>\n\n"
         yield from _listed(section.entries, "", room.part(len(found) - number))

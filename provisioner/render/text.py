@@ -13,28 +13,8 @@ from typing import NamedTuple
 from provisioner.diagnostics import Diagnostic, count_of
 from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
-from provisioner.render.describe import (
-    ARROW,
-    Names,
-    field_changes,
-    format_company,
-    format_origin,
-    heading_of,
-)
-from provisioner.render.overview import (
-    LISTED,
-    LISTS_ALL,
-    NO_CHANGES,
-    NOBODY_SEES_MORE,
-    Group,
-    Risk,
-    counts,
-    groups,
-    in_short,
-    names_of,
-    risks,
-    sections,
-)
+from provisioner.render import overview
+from provisioner.render.describe import ARROW, Names, field_changes, format_company, format_origin, heading_of
 from provisioner.render.sanitize import printable
 from provisioner.render.wrap import wrap
 
@@ -63,8 +43,8 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
 
     Without ``unicode``, the program's words are ASCII; values stay as they are.
     """
-    names = names_of(plan)
-    found = risks(plan, names)
+    names = overview.names_of(plan)
+    found = overview.risks(plan, names)
     page = _Page(width, colour, unicode)
     warnings = [problem for problem in plan.diagnostics if not problem.is_error]
     lines = chain(
@@ -116,11 +96,11 @@ def _opening(plan: Plan) -> Iterator[Line]:
             f"{count_of(len(plan.errors), 'error')} to put right: this plan cannot be applied.", paint="risk"
         )
     if plan.has_changes:
-        yield Line(f"In short: {in_short(plan)}.", paint="heading")
+        yield Line(f"In short: {overview.in_short(plan)}.", paint="heading")
         if plan.applyable:
             yield Line("Nothing happens until this plan is applied.")
     elif not plan.errors:
-        yield Line(NO_CHANGES, paint="heading")
+        yield Line(overview.NO_CHANGES, paint="heading")
 
 
 def _problems(title: str, problems: Sequence[Diagnostic]) -> Iterator[Line]:
@@ -137,10 +117,10 @@ def _problems(title: str, problems: Sequence[Diagnostic]) -> Iterator[Line]:
             yield Line(line.strip(), 10 if command else 6, whole=command)
 
 
-def _risks(found: list[Risk], plan: Plan) -> Iterator[Line]:
+def _risks(found: list[overview.Risk], plan: Plan) -> Iterator[Line]:
     if not found:
         if plan.changes:
-            yield Line(NOBODY_SEES_MORE)
+            yield Line(overview.NOBODY_SEES_MORE)
         return
     yield Line()
     yield Line("READ THIS FIRST", paint="risk")
@@ -150,10 +130,10 @@ def _risks(found: list[Risk], plan: Plan) -> Iterator[Line]:
 
 
 def _listed(entries: tuple[str, ...], indent: int) -> Iterator[Line]:
-    for entry in entries[:LISTED]:
+    for entry in entries[: overview.LISTED]:
         yield Line(entry, indent)
-    if len(entries) > LISTED:
-        yield Line(f"… and {len(entries) - LISTED:,} more ({LISTS_ALL})", indent)
+    if len(entries) > overview.LISTED:
+        yield Line(f"… and {len(entries) - overview.LISTED:,} more ({overview.LISTS_ALL})", indent)
 
 
 def _changes(plan: Plan, names: Names) -> Iterator[Line]:
@@ -162,11 +142,11 @@ def _changes(plan: Plan, names: Names) -> Iterator[Line]:
     yield Line()
     yield Line(_LEGEND, paint="heading")
     letters = {letter.user: letter for letter in plan.letters}
-    for group in groups(plan):
+    for group in overview.groups(plan):
         yield from _group(group, names, letters)
 
 
-def _group(group: Group, names: Names, letters: dict[Address, PlannedLetter]) -> Iterator[Line]:
+def _group(group: overview.Group, names: Names, letters: dict[Address, PlannedLetter]) -> Iterator[Line]:
     yield Line()
     yield Line(f"Company {format_company(group.number, names)}", paint="heading")
     for change in group.changes:
@@ -185,17 +165,17 @@ def _block(change: Change, names: Names, letter: PlannedLetter | None) -> Iterat
 
 
 def _sections(plan: Plan) -> Iterator[Line]:
-    for section in sections(plan):
+    for section in overview.sections(plan):
         yield Line()
         yield Line(f"{section.title} ({len(section.entries):,})", paint="heading")
         yield from _listed(section.entries, 2)
 
 
-def _ending(plan: Plan, found: list[Risk]) -> Iterator[Line]:
+def _ending(plan: Plan, found: list[overview.Risk]) -> Iterator[Line]:
     yield Line()
     if plan.errors:
         count = count_of(len(plan.errors), "error")
         yield Line(f"This plan cannot be applied: {count} to put right, see above.", paint="risk")
     if found:
         yield Line(f"To check before you agree: {'; '.join(risk.headline for risk in found)}.", paint="risk")
-    yield Line(counts(plan), paint="heading", whole=True)
+    yield Line(overview.counts(plan), paint="heading", whole=True)
