@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import shlex
+import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from provisioner.embedded.server.access_log import AccessLog
+from provisioner.embedded.server.rate_limit import ServerLimits
+from provisioner.errors import ProvisionerError, UsageError, install_hint
+from provisioner.manifest.fields import InvalidField
+from provisioner.manifest.urls import web_address
 from provisioner.model import Clock
+from provisioner.operations.listen import Listening, address_of, listen, require_safe
 from provisioner.operations.open import utc_now
-from provisioner.operations.serve import Listening, serve_portal
+from provisioner.operations.served import open_served, served_access
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
 from provisioner.terminal.streams import forget_failure
@@ -31,29 +38,64 @@ def serve(
     token_seconds: int,
     clock: Clock = utc_now,
 ) -> int:
-    """Serve until SIGTERM or Ctrl-C; prints the address on stderr once ready."""
+    """Serve the portal at ``url``, or that of the workspace, until SIGTERM or Ctrl-C.
 
-    def on_ready(address: str, root: Path, has_clients: bool) -> None:
-        hint = ""
-        if not has_clients:
-            hint = f"\nNo client may log in yet. To make one:\n  {_add_command(root, url)}"
-        # one write, so that a program that waits for the address reads the hint too
-        console.say_rendered(f"The portal listens at {address}{hint}")
+    Prints the service's address on stderr once it is ready.
+    """
+    listening = Listening(host, port, certificate, key, behind_proxy)
+    require_safe(listening)
+    public_url = _checked_url(public_url)
+    try:
+        from provisioner.embedded.server.http_protocol import run
+    except ModuleNotFoundError as problem:
+        raise ProvisionerError(
+            f"The service needs more than is installed: {problem.name} is missing.",
+            install_hint("serve"),
+        ) from problem
+    from provisioner.embedded.server.api_clients import ApiClients
+    from provisioner.embedded.server.app import PortalApp
+    from provisioner.embedded.server.service import Service
 
-    serve_portal(
-        folder,
-        url=url,
-        listening=Listening(host, port, certificate, key, behind_proxy),
-        rate=rate,
-        failed_logins=failed_logins,
-        token_seconds=token_seconds,
-        public_url=public_url,
-        clock=clock,
-        open_log=partial(AccessLog, console.stdout, partial(forget_failure, console.stdout)),
-        on_ready=on_ready,
+    access = served_access(folder, url, clock=clock, public_url=public_url)
+    limits = ServerLimits(
+        rate=rate, failed_logins=failed_logins, token_seconds=token_seconds, behind_proxy=behind_proxy
     )
+    with closing(open_served(access)) as portal:
+        about = portal.about()
+        if public_url is not None and about.public_url != public_url:
+            portal.configure(about.terms, public_url)
+        clients = ApiClients(portal)
+        with (
+            closing(listen(listening)) as listener,
+            closing(AccessLog(console.stdout, partial(forget_failure, console.stdout))) as log,
+        ):
+
+            def on_ready() -> None:
+                hint = ""
+                if all(client.disabled is not None for client in clients.all()):
+                    hint = f"\nNo client may log in yet. To make one:\n  {_add_command(access.root, url)}"
+                # one write, so that a program that waits for the address reads the hint too
+                console.say_rendered(f"The portal listens at {address_of(listening, listener)}{hint}")
+
+            run(
+                PortalApp(Service(portal.reopen, clock, time.monotonic), limits, log),
+                listener,
+                certificate=str(certificate) if certificate else None,
+                key=str(key) if key else None,
+                listening=on_ready,
+            )
     console.say("Stopped.")
     return 0
+
+
+def _checked_url(public_url: str | None) -> str | None:
+    """The normalised url. The error does not repeat the url, which may contain a password."""
+    if public_url is None:
+        return None
+    try:
+        return web_address(public_url)
+    except InvalidField as refused:
+        raise UsageError(f"--public-url cannot be used: {refused.reason}.", refused.remedy) from None
 
 
 def _add_command(root: Path, url: str | None) -> str:

@@ -1,4 +1,4 @@
-"""What the program does, without a terminal: plan, apply, deliver letters, serve, open portal and ledger.
+"""What the program does, without a terminal: plan, apply, deliver letters, open portal and ledger.
 
 ``pipeline`` is the only way from files to a plan. A command calls an operation and prints what it returns.
 
