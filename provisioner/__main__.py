@@ -1,7 +1,6 @@
-"""The program, by its name or as ``python -m provisioner``; handles Ctrl-C during the imports of ``cli``.
+"""Starts the program, by its name or as ``python -m provisioner``; handles Ctrl-C while ``cli`` is imported.
 
-This is the second place that catches, beside ``cli.run``, which cannot catch an interruption while ``cli`` is
-being imported.
+``cli.run`` catches all other exceptions, but cannot catch an interruption before it is imported.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def _step_progress(console: Console, total: int) -> Iterator[Callable[[Outcome],
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:
-    """One line a step, the same in a terminal and in CI."""
+    """The line that reports one step."""
     place = f"[{number}/{total}]"
     step = printable(describe_step(outcome.step))
     if outcome.verdict is Verdict.APPLIED:
@@ -108,7 +108,7 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
 
 
 def _exit_code(report: ApplyReport) -> int:
-    """0 when everything is done, 7 in part, 8 when the user stopped the run."""
+    """0 if everything is done, 7 if a part of it is, 8 if the user stopped the run."""
     if report.stopped:
         return Cancelled.exit_code
     trouble = report.undone or report.differing or report.letters.trouble or report.letters.problem

@@ -1,4 +1,4 @@
-"""What several commands print: problems with their lines, letters as they go, and what a run waits for."""
+"""What several commands print: problems with their source lines, and letters as they are sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from provisioner.workspace.files import read_bytes
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
-    """Print problems with the lines they are about, on stderr."""
+    """Print problems with their source lines, on stderr."""
     found = list(problems)
     if found:
         from provisioner.render.diagnostics import render_problems

@@ -46,7 +46,7 @@ from provisioner.workspace.settings import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one step ended, and the sentence that says why where it did not happen."""
+    """How one step ended; ``problem`` is a sentence that says why it did not happen."""
 
     step: Step
     verdict: Verdict
@@ -54,17 +54,17 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """The portal is as this step wants it."""
+        """True if the portal is now as the step requires."""
         return self.verdict in DONE
 
 
 @dataclass(slots=True)
 class ApplyReport:
-    """What a run did, counted as it goes."""
+    """What a run has done so far."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
-    """Addresses that are not as planned when the portal is read again."""
+    """The addresses of resources that are not as planned when the portal is read again."""
     letters: DeliveryReport = field(default_factory=DeliveryReport)
     stopped: bool = False
     """The user asked to stop before the end."""
@@ -76,11 +76,11 @@ class ApplyReport:
 
     @property
     def undone(self) -> list[Outcome]:
-        """Steps that did not happen."""
+        """The steps that did not happen."""
         return [outcome for outcome in self.outcomes if not outcome.done]
 
     def in_words(self) -> str:
-        """One line for the ledger and for the end of the run."""
+        """The counts in one line, for the ledger and for the end of the run."""
         verdicts = dict.fromkeys(Verdict, 0)
         for outcome in self.outcomes:
             verdicts[outcome.verdict] += 1
@@ -320,9 +320,9 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
 def _obstacle(
     address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], index: StateIndex
 ) -> str:
-    """Why a step cannot be done: an earlier step on its resource failed, or a rule forbids it now.
+    """The reason why a step cannot be done: an earlier step on its resource failed, or a rule forbids it.
 
-    Empty if it can be done; the index then has the resource as it is after the step.
+    Empty if the step can be done; the index then has the resource as it is after the step.
     """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"

@@ -69,38 +69,38 @@ class DescriptionLine(NamedTuple):
 
 
 def format_day(day: date) -> str:
-    """``30 November 2026``."""
+    """The day as in ``30 November 2026``."""
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def format_language(language: str) -> str:
-    """``in French``."""
+    """The language as in ``in French``."""
     return f"in {LANGUAGES.get(language, language)}"
 
 
 def format_person(user: User) -> str:
-    """``Claire Martin <claire.martin@example.com>``."""
+    """The name and the e-mail as in ``Claire Martin <claire.martin@example.com>``."""
     return f"{user.name} <{user.email}>"
 
 
 def format_company(number: str, names: Names) -> str:
-    """``004217 Boulangerie Martin SARL``; the number alone where the name is not known."""
+    """The company as in ``004217 Boulangerie Martin SARL``; its number alone if ``names`` lacks it."""
     name = names.get(number)
     return f"{number} {name}" if name else number
 
 
 def format_companies(numbers: Iterable[str], names: Names) -> str:
-    """Several companies, by number."""
+    """Companies in the order of their numbers, separated by commas."""
     return ", ".join(format_company(number, names) for number in sorted(numbers)) or "none"
 
 
 def format_billing(billing: Billing | None) -> str:
-    """``the client is billed, offer Essentiel``."""
+    """The billing as in ``the client is billed, offer Essentiel``."""
     return f"{BILLED[billing.mode]}, offer {billing.offer}" if billing else "not billed"
 
 
 def format_phone(phone: str | None) -> str:
-    """French numbers in pairs, as people read them; others as they are."""
+    """A French number in pairs of digits; any other number unchanged."""
     if phone is None:
         return "none"
     if phone.startswith("+33") and phone[3:].isascii() and phone[3:].isdigit() and len(phone) == 12:
@@ -109,7 +109,7 @@ def format_phone(phone: str | None) -> str:
 
 
 def format_siren(siren: str | None) -> str:
-    """``732 829 320``."""
+    """The SIREN as in ``732 829 320``."""
     if siren is None:
         return "none"
     return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
@@ -276,7 +276,7 @@ def _production(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _label(words: str, number: int) -> str:
-    """``company given`` or ``companies given``."""
+    """The label with its noun in the number: ``company given`` or ``companies given``."""
     noun, _, rest = words.partition(" ")
     return f"{plural(number, noun, PLURALS[noun])} {rest}"
 

@@ -63,7 +63,7 @@ def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
 
 
 def _counts(diagnostics: Sequence[Diagnostic]) -> str:
-    """``3 errors, 1 warning.``"""
+    """The counts as in ``3 errors, 1 warning.``"""
     errors = sum(problem.is_error for problem in diagnostics)
     counts = ((errors, "error"), (len(diagnostics) - errors, "warning"))
     return ", ".join(count_of(number, noun) for number, noun in counts if number) + "."
@@ -101,13 +101,13 @@ def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Ite
 
 
 def _masked(found: re.Match[str]) -> str:
-    """As many bullets as there were characters, so that columns stay."""
+    """The secret replaced by as many bullets, so that the columns after it stay."""
     before = found[1] or found[2] or found[3]
     return before + "•" * (len(found[0]) - len(before))
 
 
 def _window(line: str, place: int, room: int) -> tuple[str, int]:
-    """What fits of a line around one of its code points, and the column where that point stands."""
+    """The part of a line around one code point that fits into ``room`` columns, and that point's column."""
     place = min(place, len(line))
     first = max(0, place - _REACH)
     before = printable(line[first:place].replace("\t", _TAB))

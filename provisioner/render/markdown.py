@@ -49,7 +49,7 @@ def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
 
 
 class _Room:
-    """Bytes left; what a part takes is also taken from the whole."""
+    """The number of bytes left; bytes taken from a part are also taken from its whole."""
 
     def __init__(self, size: int, whole: _Room | None = None) -> None:
         self._left = size
@@ -88,7 +88,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """Leave the comma or colon after a value outside the code: it belongs to the sentence."""
+    """The run as code, but for a comma or colon at its end, which belongs to the sentence."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 

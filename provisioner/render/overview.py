@@ -75,7 +75,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """The line that scripts search for. Reopened accounts come first, so that the rest never varies."""
+    """The line of counts that scripts search for; only its first part, reopened accounts, is optional."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -85,7 +85,7 @@ def counts(plan: Plan) -> str:
 
 
 def in_short(plan: Plan) -> str:
-    """``2 new companies, 3 new accounts, 1 account closes, 2 e-mails go out``."""
+    """The summary as in ``2 new companies, 3 new accounts, 1 account closes, 2 e-mails go out``."""
     companies = [change.action for change in plan.changes if change.address.kind == "company"]
     accounts = [change.action for change in plan.changes if change.address.kind == "user"]
     parts = (
@@ -211,7 +211,7 @@ def groups(plan: Plan) -> list[Group]:
 
 
 def sections(plan: Plan) -> list[Section]:
-    """The sections beside the changes, without empty ones."""
+    """The sections of the plan that have entries."""
     found = [
         Section("Welcome e-mails to send", tuple(_letters(plan))),
         Section("Applications that end", tuple(_endings(plan))),

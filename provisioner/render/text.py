@@ -60,7 +60,7 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
 
 
 class _Page:
-    """Lays out lines for one width."""
+    """Breaks and colours lines for one terminal."""
 
     def __init__(self, width: int, colour: bool, unicode: bool) -> None:
         self._width = width
@@ -68,7 +68,7 @@ class _Page:
         self._unicode = unicode
 
     def rows(self, line: Line) -> Iterator[str]:
-        """The line, broken between words if it is too long."""
+        """The rows of a line, which is broken between words if it is too long."""
         text = printable(line.text)
         if not (self._unicode or text.isascii()):
             text = text.translate(_ASCII)

@@ -16,7 +16,7 @@ from provisioner.render.sanitize import printable_lines
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two output streams and their abilities."""
+    """The two output streams and what they can show."""
 
     stdout: TextIO
     stderr: TextIO
@@ -93,9 +93,9 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
-    """Yields a function that is True once the user pressed Ctrl-C or SIGTERM arrived.
+    """Yields a function that returns True after the first Ctrl-C or SIGTERM.
 
-    Within this block only the second of them raises.
+    Within this block the first of these signals is only recorded; the second one raises.
     """
     import signal
     import threading

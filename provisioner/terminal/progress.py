@@ -21,7 +21,7 @@ QUIET_SECONDS = 0.5
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Work whose every part is worth a line: applying, mailing. The callback takes the line of a part."""
+    """Progress of work with a line for each part: applying, mailing. The callback takes that line."""
     if not console.bar:
         yield console.say
         return
@@ -32,7 +32,7 @@ def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str
 
 @contextmanager
 def counting(console: Console, label: str, quiet: float = QUIET_SECONDS) -> Iterator[ProgressCallback]:
-    """Work whose parts are worth no line: reading, planning. Silent where there is no terminal."""
+    """Progress of work without lines: reading, planning. Shows nothing where there is no terminal."""
     if not console.bar:
         yield ignore_progress
         return

@@ -280,7 +280,7 @@ class _Search:
 
 
 def _not_inside(entry: str) -> str:
-    """Why an entry is no path inside the workspace; empty if it is one."""
+    """The reason why an entry is not a path inside the workspace; empty if it is one."""
     path = PurePosixPath(entry)
     if not entry.strip() or "\0" in entry:
         return "which is no name."
