@@ -112,33 +112,19 @@ def _window(line: str, place: int, room: int) -> tuple[str, int]:
     first = max(0, place - _REACH)
     before = printable(line[first:place].replace("\t", _TAB))
     shown = printable(line[first : place + _REACH].replace("\t", _TAB))
-    caret, total = columns(before), columns(shown)
-    cut_before, cut_after = first > 0, place + _REACH < len(line)
-    if total <= room and not cut_before and not cut_after:
-        return shown, caret
-    begin = max(0, min(caret - room // 2, total + 1 - room)) if not cut_before or caret > room // 2 else 0
-    text = _columns_between(shown, begin, begin + room)
-    if begin or cut_before:
-        text = "…" + text[1:] if columns(text[:1]) == 1 else "… " + text[1:]
-    if begin + room < total or cut_after:
-        text = _columns_between(text, 0, room - 1) + "…"
-    return text, caret - begin
-
-
-def _columns_between(text: str, begin: int, end: int) -> str:
-    """The characters between two columns; half a wide one counts as a space."""
-    kept: list[str] = []
-    at = 0
-    for character in text:
-        wide = columns(character)
-        if begin <= at and at + wide <= end and (wide or at > begin):
-            kept.append(character)
-        elif at < begin < at + wide or at < end < at + wide:
-            kept.append(" ")
-        at += wide
-        if at > end:
-            break
-    return "".join(kept)
+    if columns(shown) <= room and first == 0 and place + _REACH >= len(line):
+        return shown, columns(before)
+    begin = end = len(before)
+    while end < len(shown) and columns(shown[begin : end + 1]) < room - room // 2:
+        end += 1
+    # what one side leaves goes to the other
+    while begin > 0 and columns(shown[begin - 1 : end]) <= room - 2:
+        begin -= 1
+    left = "…" if begin or first else ""
+    while end < len(shown) and columns(left + shown[begin : end + 1]) < room:
+        end += 1
+    right = "…" if end < len(shown) or place + _REACH < len(line) else ""
+    return f"{left}{shown[begin:end]}{right}", columns(left + shown[begin : len(before)])
 
 
 def _painted(text: str, code: str, colour: bool) -> str:
