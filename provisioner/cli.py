@@ -103,10 +103,9 @@ def run(arguments: list[str]) -> int:
 def _say(sentence: str, remedy: str) -> None:
     from provisioner.render.sanitize import printable_lines
 
-    stream = sys.stderr
-    stream.write(f"{printable_lines(sentence)}\n")
+    sys.stderr.write(f"{printable_lines(sentence)}\n")
     if remedy:
-        stream.write(f"  {printable_lines(remedy)}\n")
+        sys.stderr.write(f"  {printable_lines(remedy)}\n")
 
 
 def _report(problem: ProvisionerError, invocation: Invocation) -> None:

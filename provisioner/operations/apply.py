@@ -7,7 +7,7 @@ step in between. So an interrupted or partly failed run is finished by applying 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import groupby, islice
@@ -36,7 +36,7 @@ from provisioner.operations.precondition import (
 )
 from provisioner.operations.session import writing_session
 from provisioner.planning.codec import canonical, writer
-from provisioner.planning.plan import Plan, PlannedLetter, PlannedStep
+from provisioner.planning.plan import Plan, PlannedLetter
 from provisioner.planning.planfile import digest
 from provisioner.planning.steps import CreateUser, EditProfile, Step, ValidateUser, address_of, after
 from provisioner.portal import DONE, Call, Portal, Receipt, Snapshot, Verdict
@@ -229,7 +229,8 @@ def apply_steps(
     failed: dict[Address, str] = {}
     batch = portal.capabilities().batch
     for _, wave in groupby(remaining_steps(plan, start), key=lambda planned: planned.wave):
-        for chunk in _chunks(wave, batch):
+        waiting = iter(wave)
+        while chunk := list(islice(waiting, batch)):
             if stop():
                 return
             allowed: list[tuple[Step, Resource | None]] = []
@@ -331,9 +332,3 @@ def _obstacle(
         return ""
     index.put(address, before)
     return f"{faults[0].code}: {faults[0].detail}"
-
-
-def _chunks(steps: Iterable[PlannedStep], size: int) -> Iterator[list[PlannedStep]]:
-    iterator = iter(steps)
-    while chunk := list(islice(iterator, size)):
-        yield chunk

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 from provisioner.embedded.portal import SqlPortal
@@ -13,7 +12,7 @@ from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, PortalTerms
 from provisioner.operations.open import PORTAL_SECRET, portal_secret
 from provisioner.portal import Access
-from provisioner.portals.registry import open_portal
+from provisioner.portals.registry import PORTALS, open_portal
 from provisioner.storage.registry import DATABASES
 from provisioner.workspace.files import find_workspace
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
@@ -56,11 +55,9 @@ def file_to_create(access: Access) -> Path | None:
 
 
 def open_served(access: Access) -> SqlPortal:
-    """The embedded portal, opened. Raises :class:`PortalError`; :class:`UsageError` for another portal."""
+    """The embedded portal of :func:`served_access`, opened. Raises :class:`PortalError`."""
     portal = open_portal(access)
-    if not isinstance(portal, SqlPortal):
-        portal.close()
-        raise UsageError(f"{access.url} is not a portal that can be served from here.")
+    assert isinstance(portal, SqlPortal)
     return portal
 
 
@@ -68,7 +65,7 @@ def _require_servable(url: str) -> None:
     """Raise :class:`UsageError` for another scheme. The url may hold a password and is not repeated."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in DATABASES:
-        kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"
+        kind = f"{scheme}://…" if scheme in PORTALS else "That"
         raise UsageError(
             f"{kind} is not a portal that can be served from here.",
             "Name its database: --url sqlite:///portal.db, or --url postgresql://USER@HOST/DATABASE",

@@ -7,11 +7,11 @@ has words of the program, never a value.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
 from provisioner.diagnostics import Diagnostic, count_of
-from provisioner.model import Address
 from provisioner.planning.plan import Change, Plan, PlannedLetter
 from provisioner.render import overview
 from provisioner.render.describe import ARROW, Names, field_changes, format_company, format_origin, heading_of
@@ -59,31 +59,31 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
     return "".join(f"{row}\n" for line in lines for row in page.rows(line))
 
 
+@dataclass(frozen=True, slots=True)
 class _Page:
     """Breaks and colours lines for one terminal."""
 
-    def __init__(self, width: int, colour: bool, unicode: bool) -> None:
-        self._width = width
-        self._colour = colour
-        self._unicode = unicode
+    width: int
+    colour: bool
+    unicode: bool
 
     def rows(self, line: Line) -> Iterator[str]:
         """The rows of a line, which is broken between words if it is too long."""
         text = printable(line.text)
-        if not (self._unicode or text.isascii()):
+        if not (self.unicode or text.isascii()):
             text = text.translate(_ASCII)
         lead = " " * line.indent + (line.symbol and f"{line.symbol} ")
         if line.whole:
             yield self._painted(lead + text, line)
             return
-        for row in wrap(text, self._width, lead, " " * (len(lead) + line.hang)):
+        for row in wrap(text, self.width, lead, " " * (len(lead) + line.hang)):
             yield self._painted(row, line)
             line = line._replace(symbol="")
 
     def _painted(self, row: str, line: Line) -> str:
         code = _PAINT.get(line.paint or line.symbol, "")
         row = row.rstrip()
-        if not self._colour or not code or not row:
+        if not self.colour or not code or not row:
             return row
         begin = len(row) - len(row.lstrip(" "))
         end = len(row) if line.paint else begin + len(line.symbol)
@@ -143,15 +143,11 @@ def _changes(plan: Plan, names: Names) -> Iterator[Line]:
     yield Line(_LEGEND, paint="heading")
     letters = {letter.user: letter for letter in plan.letters}
     for group in overview.groups(plan):
-        yield from _group(group, names, letters)
-
-
-def _group(group: overview.Group, names: Names, letters: dict[Address, PlannedLetter]) -> Iterator[Line]:
-    yield Line()
-    yield Line(f"Company {format_company(group.number, names)}", paint="heading")
-    for change in group.changes:
         yield Line()
-        yield from _block(change, names, letters.get(change.address))
+        yield Line(f"Company {format_company(group.number, names)}", paint="heading")
+        for change in group.changes:
+            yield Line()
+            yield from _block(change, names, letters.get(change.address))
 
 
 def _block(change: Change, names: Names, letter: PlannedLetter | None) -> Iterator[Line]:

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
-from operator import attrgetter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
@@ -175,9 +174,6 @@ def manifest_files(
     return sorted(search.found.values()), search.problems
 
 
-_name_of = attrgetter("name")
-
-
 class _TooManyFiles(Exception):
     """The workspace has more files than the limit."""
 
@@ -237,7 +233,9 @@ class _Search:
             return
         self._folders.add(real)
         with os.scandir(self._path(name)) as children:
-            visible = sorted((child for child in children if child.name[0] != "."), key=_name_of)
+            visible = sorted(
+                (child for child in children if child.name[0] != "."), key=lambda child: child.name
+            )
         prefix = "" if name == "." else f"{name}/"
         real = os.path.join(real, "")
         for child in visible:
