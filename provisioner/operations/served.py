@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from provisioner.embedded.portal import SqlPortal
@@ -12,7 +13,7 @@ from provisioner.manifest.urls import database
 from provisioner.model import Clock, Operator, PortalTerms
 from provisioner.operations.open import PORTAL_SECRET, portal_secret
 from provisioner.portal import Access
-from provisioner.portals.registry import PORTALS, open_portal
+from provisioner.portals.registry import open_portal
 from provisioner.storage.registry import DATABASES
 from provisioner.workspace.files import find_workspace
 from provisioner.workspace.settings import Workspace, load_workspace, path_of
@@ -65,7 +66,7 @@ def _require_servable(url: str) -> None:
     """Raise :class:`UsageError` for another scheme. The url may hold a password and is not repeated."""
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in DATABASES:
-        kind = f"{scheme}://…" if scheme in PORTALS else "That"
+        kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"
         raise UsageError(
             f"{kind} is not a portal that can be served from here.",
             "Name its database: --url sqlite:///portal.db, or --url postgresql://USER@HOST/DATABASE",

@@ -216,7 +216,7 @@ def _not_shown(number: int) -> str:
     return f"{verb} not shown here; the counts above include {them}. See the plan artifact."
 
 
-def _summary(group: overview.Group, names: Names) -> str:
+def _summary(group: overview.CompanyChanges, names: Names) -> str:
     people = sum(change.address.kind == "user" for change in group.changes)
     itself = "the company itself" if people < len(group.changes) else ""
     parts = [part for part in (itself, count_of(people, "person", "people") if people else "") if part]

@@ -43,7 +43,7 @@ class Section(NamedTuple):
     entries: tuple[str, ...]
 
 
-class Group(NamedTuple):
+class CompanyChanges(NamedTuple):
     """The changes of one company: the company itself, and the users billed to it afterwards."""
 
     number: str
@@ -201,13 +201,13 @@ def _dated(notices: Iterable[Notice]) -> list[str]:
     ]
 
 
-def groups(plan: Plan) -> list[Group]:
+def groups(plan: Plan) -> list[CompanyChanges]:
     """The changes by company, in the order of the numbers; the change of the company itself comes first."""
     found: dict[str, list[Change]] = {}
     for change in sorted(plan.changes, key=lambda change: change.address.kind):
         number = change.after.billed if isinstance(change.after, User) else change.after.number
         found.setdefault(number, []).append(change)
-    return [Group(number, tuple(found[number])) for number in sorted(found)]
+    return [CompanyChanges(number, tuple(found[number])) for number in sorted(found)]
 
 
 def sections(plan: Plan) -> list[Section]:
