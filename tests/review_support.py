@@ -141,7 +141,7 @@ EVERYBODY = (BAKERY, HOLDING, SCI, GARAGE, HENRI, SOPHIE, NADIA, KARIM, CLAIRE, 
 
 
 def onboarding() -> Plan:
-    """A holding and its SCI arrive."""
+    """A plan that creates two companies and their users."""
     return plan_between(
         State(),
         state(HOLDING, SCI, HENRI, SOPHIE, KARIM),
@@ -156,7 +156,7 @@ def onboarding() -> Plan:
 
 
 def next_month() -> Plan:
-    """Every kind of change once, and every kind of notice."""
+    """A plan with each kind of change and each kind of notice."""
     people = {
         email_key(user.email): user
         for user in (
@@ -301,7 +301,7 @@ def every_notice() -> tuple[Notice, ...]:
 
 
 def hostile() -> Plan:
-    """Names that have an effect in an output that does not escape them."""
+    """A plan with names that would have an effect in an output that does not escape them."""
     fence = "`" * 3
     company = Company(
         "<b>1</b>",
@@ -330,7 +330,7 @@ def hostile() -> Plan:
 
 
 def blocked() -> Plan:
-    """Two errors, one of them without a place, and a warning."""
+    """A plan with two errors, one of them without a source line, and a warning."""
     lone = replace(SOPHIE, companies=frozenset({"004301", "004303"}))
     plan = plan_between(state(*EVERYBODY), state(*(lone if one is SOPHIE else one for one in EVERYBODY)))
     return replace(
@@ -363,7 +363,7 @@ def empty() -> Plan:
 
 
 def large(number: int = 5_000) -> Plan:
-    """Many companies with an administrator each; one account in ten closes."""
+    """A plan that creates many companies with one administrator each and closes one account in ten."""
     changes: list[Change] = []
     for index in range(number):
         company = Company(f"{index:06}", f"Société {index} & Fils", None, CLIENT)

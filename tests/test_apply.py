@@ -215,7 +215,7 @@ def test_step_keys_do_not_depend_on_the_run_or_the_clock() -> None:
 def test_steps_of_the_former_account_do_not_count_for_the_new_one_of_the_same_name(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same step under the same name and from the same version, on another account."""
+    """The step, the name and the version are the same; only the account differs."""
     ann, paul = user("ann"), user("paul", type="standard", email="compta@example.fr")
     world.apply(world.plan(state(ann, paul)))
     world.apply(world.plan(state(ann, replace(paul, apps=frozenset(SCAN)))))

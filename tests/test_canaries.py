@@ -1,7 +1,7 @@
 """Secrets and personal data stay where they belong: every output and file is searched for known values.
 
-The secrets: the mail password, the activation links, the portal's key. The haystack: everything that any
-command says and every file that it leaves, but for the secret's own place and the letters themselves.
+The secrets are the mail password, the activation links and the portal's key. They are searched in the output
+of every command and in every file that it leaves, except in the secret's own file and in the letters.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def searched(secrets: dict[str, bytes], haystack: dict[str, bytes]) -> None:
 
 
 def links_in(letters: list[bytes]) -> dict[str, bytes]:
-    """Token and signature of each letter's link."""
+    """The token and the signature of the link in each letter."""
     found = {}
     for content in letters:
         letter = message_from_bytes(content, policy=policy.default)

@@ -50,7 +50,7 @@ def command(folder: Path) -> list[str]:
 
 
 def require_stopped(shown: Shown, folder: Path) -> None:
-    """Exit code 8, a sentence, and the command to run next."""
+    """Assert that the run ended with exit code 8, a sentence and the command to run next."""
     assert shown.code == 8, shown
     assert "Stopp" in shown.text
     assert f"To finish: provisioner -C {folder} apply" in shown.text.replace("\r\n", "")
@@ -58,7 +58,7 @@ def require_stopped(shown: Shown, folder: Path) -> None:
 
 
 def require_finished(folder: Path) -> None:
-    """A second run does the rest, and each newcomer has one welcome."""
+    """Assert that a second run does the rest and that each new user has one welcome e-mail."""
     assert apply(folder) == 0
     assert set(mailed(folder).values()) == {1}
     assert len(mailed(folder)) == 2

@@ -1,7 +1,7 @@
 """Names from outside have no effect on a terminal, in a build log or in a comment (row 26).
 
 What single texts become is in test_review_text.py, test_review_markdown.py and test_problems.py; here the
-whole program speaks, of manifests, of files and of a portal that hold them.
+commands run on manifests, files and a portal that contain them.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def test_errors_about_hostile_files_have_no_effect(
 
 
 def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 26: also in a build log."""
+    """Row 26: JSON in a build log has no effect either."""
     people = user("u0@example.fr", type="administrator").replace(": Martin", ": '::error::stop ##[error]x'")
     root = make_workspace(tmp_path / "firm", manifest(people))
     text = said(capsys, "-C", str(root), "plan", "--json")

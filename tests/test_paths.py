@@ -123,7 +123,7 @@ def test_an_odd_file_for_provisioner_yaml_is_an_error_sentence(
 def test_an_odd_folder_after_chdir_is_an_error_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    """Row 25; ~ is expanded by the shell alone, here it is a plain name."""
+    """Row 25: only the shell expands ~; for the program it is a plain name."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     code, err = says(capsys, "-C", folder, "plan")
@@ -290,7 +290,7 @@ def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) ->
 
 
 def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
-    """Row 25; MAX_TEMPLATE_BYTES at n and n + 1."""
+    """Row 25: the limit is MAX_TEMPLATE_BYTES."""
     path = tmp_path / "a.j2"
     path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2))
     assert (

@@ -221,7 +221,7 @@ def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> No
 
 
 def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> None:
-    """Row 9: law 5, a step in between."""
+    """Row 9: law 5 allows a resource that is between two planned steps."""
     applied.edit(
         BAKERY, "first_name: Samira\n    last_name: Benali\n    type: standard",
         "first_name: Samia\n    last_name: Benali\n    type: administrator",
@@ -294,7 +294,7 @@ def test_the_same_write_after_the_read_is_no_conflict(
 def test_steps_that_depend_on_a_conflict_are_skipped_and_named(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 10: a new company whose first administrator's address is taken meanwhile."""
+    """Row 10: another writer takes the address of the new company's first administrator."""
     (applied.folder / "clients/new.yaml").write_text(
         """
 company: {number: "009001", name: Garage Neuf}

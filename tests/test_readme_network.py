@@ -1,4 +1,4 @@
-"""The portals of the README, by its own commands: one line of provisioner.yaml changes."""
+"""The portals of the README, set up with its commands and one changed line of provisioner.yaml."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clone(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(command: str, clone: Path) -> Iterator[str]:
-    """Start the service with this command at any free port; gives its url."""
+    """Start the service with this command at any free port; yields its url."""
     talk = clone / "talk.txt"
     with talk.open("wb") as said:
         process = subprocess.Popen(

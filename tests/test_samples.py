@@ -30,7 +30,7 @@ EXPECTED = {
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Onboarding applied, and Inès closed by staff."""
+    """A copy of the samples: onboarding is applied, and the staff has closed the account of Inès."""
     clone = copy_samples(tmp_path_factory.mktemp("clone"))
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
     run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)

@@ -50,7 +50,7 @@ def untroubled(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def pending(shell: Shell) -> None:
-    """A change to apply, and a new user to welcome."""
+    """Edit a manifest: one changed user, and one new user to welcome."""
     shell.edit(BAKERY, "first_name: Claire", "first_name: Clara")
     path = shell.folder / BAKERY
     path.write_text(

@@ -1,4 +1,4 @@
-"""The plan of samples/next-month on real terminals: wide, narrow, plain, old, piped, and read aloud."""
+"""The plan of samples/next-month on terminals of several kinds, through a pipe, and read line by line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Onboarding applied, and Inès closed by staff: next-month then has each kind of change."""
+    """A copy of the samples in which the plan of next-month has each kind of change."""
     clone = copy_samples(tmp_path_factory.mktemp("clone"))
     run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
     run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
@@ -192,7 +192,7 @@ def test_every_symbol_has_a_word_beside_it(aloud: list[str]) -> None:
 
 
 def test_each_block_names_its_user_and_its_reason(clone: Path, aloud: list[str]) -> None:
-    """A block heard alone, or found by searching, is complete."""
+    """A block is understood without the lines around it."""
     blocks: dict[str, list[str]] = {}
     block: list[str] = []
     for line in aloud:
