@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,6 +16,9 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 def main() -> None:
     """Run :func:`provisioner.cli.main`; an interruption ends with exit code 8."""
+    # a run, from its first import on, makes many values that live to its end and hardly a cycle, so frequent
+    # collections cost time only
+    gc.set_threshold(1_000_000, 50, 50)
     try:
         from provisioner.cli import main as command
 

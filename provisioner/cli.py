@@ -48,8 +48,6 @@ def main() -> None:
     """Run the command of ``sys.argv`` and end the process with its exit code."""
     import gc
 
-    # a run makes many values that live to its end and hardly a cycle, so frequent collections cost time only
-    gc.set_threshold(1_000_000, 50, 50)
     # SIGTERM ends a run like Ctrl-C: a sentence, a consistent ledger, exit code 8
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     answer = install_resilient_streams()

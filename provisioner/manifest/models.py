@@ -4,8 +4,6 @@ The models are frozen, and the rest of the program uses them directly. They vali
 :mod:`provisioner.yaml_source` reads. The descriptions, which editors show, have the portal's French names.
 """
 
-from __future__ import annotations
-
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
