@@ -1,6 +1,7 @@
 """Both sides of every comparison, measured in one run and printed side by side.
 
-Whole processes are timed, in turn, so that a busy machine slows both sides; medians are shown.
+Whole processes are timed, in turn, so that a busy machine slows both sides; medians are shown. Plans are
+compared by processor time (user and system), of which the least is shown: what else runs adds to it.
 Peak memory is the child's own (``ru_maxrss``). The portal is filled by the program itself, so that a plan
 without changes is a real one.
 """
@@ -36,6 +37,7 @@ class Side:
     prepare: Callable[[], object] = lambda: None
     """Done before each run, and not counted."""
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
 
     def run(self, expected: int = 0) -> None:
@@ -53,6 +55,7 @@ class Side:
                 output.seek(0)
                 sys.stdout.write(output.read().decode(errors="replace")[-3000:])
                 sys.exit(f"{' '.join(self.command)} ended with {child.returncode}, not {expected}")
+        self.processor.append(usage.ru_utime + usage.ru_stime)
         # kilobytes on Linux, bytes on macOS
         self.peaks.append(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 
@@ -60,6 +63,11 @@ class Side:
     def time(self) -> float:
         """The median, in seconds."""
         return median(self.seconds)
+
+    @property
+    def processor_time(self) -> float:
+        """The least, in seconds."""
+        return min(self.processor)
 
     @property
     def peak(self) -> float:
@@ -78,12 +86,14 @@ def baseline(*arguments: str) -> Side:
 
 
 def compiled() -> None:
-    """The program as an installation leaves it: compiled, whatever this environment forbids."""
+    """The program and its libraries as an installation leaves them: compiled, even if this run may not."""
     import compileall
+    import sysconfig
 
     import provisioner as package
 
-    compileall.compile_dir(str(Path(package.__file__).parent), quiet=2)
+    for folder in (str(Path(package.__file__).parent), sysconfig.get_path("purelib")):
+        compileall.compile_dir(folder, quiet=2)
 
 
 def in_turn(times: int, *sides: Side) -> None:
@@ -121,31 +131,29 @@ def startup(times: int) -> None:
 
 def cold_plans(work: Path, sizes: Sequence[int], times: int) -> None:
     """A plan without changes, beside the bare reading of the same files."""
-    few = _plan_and_load(work, HANDFUL)[1:]
-    in_turn(times, *few)
     print()
-    say("cold plan without changes", "provisioner", "CSafeLoader", "ratio")
-    memory = []
+    say("cold plan without changes, processor time", "provisioner", "CSafeLoader", "ratio", "of a tenth")
+    plans: dict[int, Side] = {}
+    loads: dict[int, Side] = {}
     for users in sizes:
         files, plan, load = _plan_and_load(work, users)
+        plans[users], loads[users] = plan, load
         in_turn(times if users < 100_000 else min(times, 3), plan, load)
-        what = f"{users:,} users in {files:,} files"
-        say(what, seconds(plan.time), seconds(load.time), ratio(plan.time, load.time))
-        memory.append((what, users, plan.peak, load.peak))
+        ours, theirs = plan.processor_time, load.processor_time
+        tenth = plans.get(users // 10)
+        growth = ratio(ours, tenth.processor_time) if tenth else ""
+        say(
+            f"{users:,} users in {files:,} files", seconds(ours), seconds(theirs), ratio(ours, theirs), growth
+        )
     print()
-    say("  peak memory, and that of a further user", "provisioner", "", "CSafeLoader", "")
-    for what, users, *peaks in memory:
-        figures = []
-        for peak, base in zip(peaks, few, strict=True):
-            figures += [
-                f"{peak / 2**20:.0f} MiB",
-                f"{max(0, peak - base.peak) / (users - HANDFUL) / 1024:.1f} KiB",
-            ]
-        say(what, *figures)
+    say("  peak memory", "provisioner", "CSafeLoader", "limit")
+    for users, plan in plans.items():
+        limit = MEMORY + users * MEMORY_A_USER
+        say(f"{users:,} users", *(f"{it / 1e6:.0f} MB" for it in (plan.peak, loads[users].peak, limit)))
 
 
-HANDFUL = 6
-"""Users of the workspace whose peak stands for what the program needs anyhow."""
+MEMORY, MEMORY_A_USER = 40_000_000, 4_000
+"""Bytes that a plan may take at its peak: what the program needs anyhow, and for each user."""
 
 
 def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
@@ -261,7 +269,7 @@ def main() -> None:
     """Read the options and measure."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "--users", type=int, nargs="+", default=[1_000, 10_000, 100_000], help="sizes for the plan"
+        "--users", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000], help="sizes for the plan"
     )
     parser.add_argument("--times", type=int, default=5, help="runs a figure (the median is shown)")
     parser.add_argument("--quick", action="store_true", help="1,000 users, and little of everything")
