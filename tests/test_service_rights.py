@@ -71,7 +71,7 @@ class Desk:
         return self.web.request(entry.method, path, headers=headers, **request)
 
     def _requests(self, name: str, number: int) -> dict[str, Any]:
-        version = '"2"' if name in ("edit_company", "reopen_user") else '"1"'
+        version = '"2"' if name == "reopen_user" else '"1"'
         match name:
             case "set_terms":
                 words = {
@@ -85,7 +85,7 @@ class Desk:
             case "create_company":
                 return {"json": {"number": f"new-{number}", "name": "New"}}
             case "edit_company":
-                return {"json": {"name": "Renamed"}, "headers": {"If-Match": version}}
+                return {"json": {"name": "Renamed"}, "headers": {"If-Match": self._version_of(number)}}
             case "set_billing":
                 offer = {"mode": "firm", "offer": "Confort"}
                 return {"json": offer, "headers": {"If-Match": self._version_of(number)}}
