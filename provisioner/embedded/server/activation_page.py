@@ -9,7 +9,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import re
 from dataclasses import dataclass
+from operator import itemgetter
 from urllib.parse import unquote, urlsplit
 
 from starlette.requests import Request
@@ -180,26 +182,14 @@ def page(kind: str, language: str) -> bytes:
     ).encode()
 
 
+_ACCEPTED = r"(?:^|,)\s*(fr|en)(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.[0-9]*)?)\s*)?(?=,|$)"
+
+
 def language_of(chosen: str, accepted: str) -> str:
     """``fr`` or ``en``: ``chosen`` if it is one of them, else the best of Accept-Language, else ``fr``."""
     if chosen in _PAGES:
         return chosen
-    best, language = 0.0, "fr"
-    for part in accepted.split(",")[:20]:
-        tag, _, rest = part.strip().partition(";")
-        primary = tag.strip().lower().partition("-")[0]
-        if primary in _PAGES:
-            weight = _weight(rest)
-            if weight > best:
-                best, language = weight, primary
-    return language
-
-
-def _weight(text: str) -> float:
-    name, _, value = text.strip().partition("=")
-    if name.strip().lower() != "q":
-        return 1.0
-    try:
-        return min(1.0, max(0.0, float(value)))
-    except ValueError:
-        return 0.0
+    accepted_ones = re.findall(_ACCEPTED, accepted.lower())
+    weights = [(float(weight or 1), language) for language, weight in accepted_ones]
+    weight, language = max(weights, key=itemgetter(0), default=(0.0, "fr"))
+    return language if weight else "fr"

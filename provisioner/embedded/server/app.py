@@ -32,13 +32,13 @@ from provisioner.embedded.server.rate_limit import ServerLimits, TokenBuckets
 from provisioner.embedded.server.request_body import (
     MAX_BODY,
     read_body,
+    read_form,
     read_parameter,
-    read_query,
     require_single_headers,
 )
 from provisioner.embedded.server.routes import ROUTES, Operation
 from provisioner.embedded.server.schemas import Nothing
-from provisioner.embedded.server.service import CheckedRequest, Service, no_token
+from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
@@ -184,9 +184,6 @@ class PortalApp:
             self._limit_anonymous(address)
             challenge = {"WWW-Authenticate": 'Bearer realm="provisioner"'}
             raise Problem("token", "Log in first, at /oauth/token.", headers=challenge)
-        if len(token) > 200:
-            self._limit_anonymous(address)
-            raise no_token("The access token is unknown, or its client was disabled.")
         session = await self._session_of(token.strip(), address)
         request.scope["session"] = session
         if wait := self._rates.take(session.client):
@@ -281,7 +278,7 @@ _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
     """The parameters' values by name. Raises :class:`Problem` if one is unknown, missing or malformed."""
-    query = read_query(request.scope.get("query_string", b""))
+    query = read_form(request.scope.get("query_string", b""), "query")
     values: dict[str, Any] = {}
     missing = []
     for parameter in operation.parameters:

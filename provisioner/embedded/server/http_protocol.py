@@ -127,8 +127,6 @@ class BoundedProtocol(H11Protocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        if len(self.conn.trailing_data[0]) > HEADER_BYTES:
-            msg = "The headers of the request are too large."
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             body = Problem("malformed", msg).body()
             head = (

@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 
 from starlette.responses import Response
 
-from provisioner.embedded.server.api_clients import ApiClient
+from provisioner.embedded.server.api_clients import ApiClient, ApiClients
 from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.request_body import read_form
 from provisioner.embedded.server.routes import SCOPES
@@ -70,7 +70,7 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
         raise OAuthError("invalid_request", f"The body is not of the type {FORM}.")
     try:
         # an empty field counts as absent (RFC 6749, 3.2)
-        return {name: value for name, value in read_form(content).items() if value}
+        return {name: value for name, value in read_form(content, "form").items() if value}
     except Problem as problem:
         raise OAuthError("invalid_request", problem.detail) from None
 
@@ -87,7 +87,7 @@ async def _authenticated_client(
         raise OAuthError("invalid_request", "grant_type is missing.")
     if grant != "client_credentials":
         raise OAuthError("unsupported_grant_type", "Only client_credentials are taken here.")
-    client = await service.log_in(client_id, secret)
+    client = await service.read(lambda portal: ApiClients(portal).log_in(client_id, secret))
     if client is None:
         raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
     return client

@@ -62,10 +62,6 @@ def _problem(problem: ValidationError) -> Problem:
 
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "the body"
-    if error["type"] == "extra_forbidden":
-        return f"{where} is not known here."
-    if error["type"] == "missing":
-        return f"{where} is missing."
     # pydantic's message of a ValueError begins with "Value error, "
     message = str(error.get("ctx", {}).get("error", error["msg"]))
     return f"{where}: {message[:1].lower()}{message[1:].rstrip('.')}."
@@ -92,17 +88,8 @@ def _invalid_parameter(parameter: Parameter, words: str) -> Problem:
     return Problem("malformed", f"The {parameter.place} parameter {parameter.name} {words}.")
 
 
-def read_query(query: bytes) -> dict[str, str]:
-    """The query's parameters, each at most once. Raises :class:`Problem`."""
-    return _form(query, "query")
-
-
-def read_form(content: bytes) -> dict[str, str]:
-    """A form's fields, each at most once. Raises :class:`Problem`."""
-    return _form(content, "form")
-
-
-def _form(content: bytes, what: str) -> dict[str, str]:
+def read_form(content: bytes, what: str) -> dict[str, str]:
+    """The fields of a form or a query, each at most once; ``what`` names it in a :class:`Problem`."""
     try:
         pairs = parse_qsl(
             content.decode("ascii"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
 
@@ -48,10 +48,15 @@ def _kept(text: str) -> str:
     return text
 
 
-def _unlike(values: list[str]) -> list[str]:
-    if len(set(values)) < len(values):
-        raise ValueError("names something twice")
-    return values
+def _distinct(words: str, key: str = "") -> AfterValidator:
+    """Refuses a list with two equal values, or with two objects that have the same ``key``."""
+
+    def check(values: list[Any]) -> list[Any]:
+        if len({getattr(value, key) if key else value for value in values}) < len(values):
+            raise ValueError(f"names {words} twice")
+        return values
+
+    return AfterValidator(check)
 
 
 # the manifest's validators: an exported portal must be accepted as a manifest (law 9)
@@ -93,10 +98,10 @@ App = Name
 OtherApp = Annotated[App, AfterValidator(fields.other_app)]
 Domain = Annotated[str, Field(min_length=1, max_length=253, pattern=NO_CONTROL), AfterValidator(urls.domain)]
 Apps = Annotated[
-    list[App], Field(max_length=500, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
+    list[App], Field(max_length=500, json_schema_extra={"uniqueItems": True}), _distinct("something")
 ]
 Numbers = Annotated[
-    list[Number], Field(max_length=20_000, json_schema_extra={"uniqueItems": True}), AfterValidator(_unlike)
+    list[Number], Field(max_length=20_000, json_schema_extra={"uniqueItems": True}), _distinct("something")
 ]
 Whole = Annotated[int, Field(ge=0, le=LARGEST)]
 Identifier = Annotated[str, Field(pattern=NO_CONTROL, max_length=200, min_length=1)]
@@ -125,12 +130,6 @@ class GrantBody(Body):
         if (self.state == "ending") != (self.ends is not None):
             raise ValueError("has an end exactly while it is ending")
         return self
-
-
-def _one_each(grants: list[GrantBody]) -> list[GrantBody]:
-    if len({grant.app for grant in grants}) < len(grants):
-        raise ValueError("names an application twice")
-    return grants
 
 
 class CompanyBody(Body):
@@ -187,7 +186,7 @@ class NewUser(Body):
     billed: Number
     companies: Numbers
     production: Production
-    apps: Annotated[list[GrantBody], Field(max_length=500), AfterValidator(_one_each)]
+    apps: Annotated[list[GrantBody], Field(max_length=500), _distinct("an application", "app")]
     status: Literal["to_validate", "active"] = Field(
         description="active: created immediately (R7); to_validate: created for later."
     )
@@ -304,12 +303,6 @@ class LetterClaim(Body):
     runs: Annotated[list[Identifier], Field(max_length=MAX_RUNS)]
 
 
-def _claimed_once(claims: list[LetterClaim]) -> list[LetterClaim]:
-    if len({claim.letter for claim in claims}) < len(claims):
-        raise ValueError("names a letter twice")
-    return claims
-
-
 class Letters(Body):
     """Letters that a run would send."""
 
@@ -317,7 +310,7 @@ class Letters(Body):
         description="As whom it claims them: no two runs share this, not even of copies of one ledger. "
         "The word sent says that the letters are gone."
     )
-    letters: Annotated[list[LetterClaim], Field(max_length=MAX_LETTERS), AfterValidator(_claimed_once)]
+    letters: Annotated[list[LetterClaim], Field(max_length=MAX_LETTERS), _distinct("a letter", "letter")]
 
 
 class LetterHolders(Body):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from provisioner.embedded.portal import SqlPortal
-from provisioner.embedded.portal_types import AuthorisedCall, Lease
+from provisioner.embedded.portal_types import AuthorisedCall
 from provisioner.embedded.server.api_clients import ApiClient, ApiClients, ClientSession, digest
 from provisioner.embedded.server.batch_writer import BatchWriter
 from provisioner.embedded.server.pool import PortalPool
@@ -56,8 +56,6 @@ class Service:
         self._tokens = PortalPool(open_portal, 1)
         self._batches = BatchWriter(lambda jobs: self.write(lambda host: host.work(jobs)))
         self._sessions: dict[str, tuple[ClientSession, float]] = {}
-        self._readiness: asyncio.Future[Lease | None] | None = None
-        self._ready_until = 0.0
 
     def close(self) -> None:
         """Finish the calls under way and close the databases."""
@@ -71,10 +69,6 @@ class Service:
     async def write(self, query: Callable[[SqlPortal], T]) -> T:
         """The result of a call that writes anything but steps."""
         return await self._writer.ask(query)
-
-    async def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """The client with these credentials; None if they are wrong or the client is disabled."""
-        return await self.read(lambda host: ApiClients(host).log_in(client_id, secret))
 
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
         """A new token for this client, valid for so many seconds."""
@@ -94,16 +88,9 @@ class Service:
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:
-        """Check that the database answers; the result is reused for a second, because anyone may request it.
-
-        Raises :class:`PortalError`, and :class:`TimeoutError` after READY_SECONDS.
-        """
-        request = self._readiness
-        if request is None or (request.done() and self._ready_until <= self._monotonic()):
-            request = self._readiness = asyncio.ensure_future(self.read(lambda host: host.lease("readyz")))
-            self._ready_until = self._monotonic() + FRESH_SECONDS
+        """Check that the database answers. Raises :class:`PortalError`, and :class:`TimeoutError`."""
         async with asyncio.timeout(READY_SECONDS):
-            await asyncio.shield(request)
+            await self.read(lambda portal: portal.lease("readyz"))
 
     async def session(self, token: str) -> ClientSession:
         """The session of this token. Raises :class:`Problem`."""
