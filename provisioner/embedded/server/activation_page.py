@@ -123,7 +123,7 @@ async def visit(service: Service, request: Request) -> Response | None:
 
     Raises :class:`Problem`, and :class:`PortalError` if the portal cannot be read.
     """
-    about = await service.read(lambda host: host.about())
+    about = await service.read(lambda portal: portal.about())
     token = token_of(request.scope["path"], about.public_url)
     if not token:
         return None
@@ -150,9 +150,9 @@ def token_of(path: str, public_url: str) -> str:
 async def _turn(service: Service, request: Request, token: str) -> tuple[str, int]:
     try:
         if request.method != "POST":
-            works = await service.read(lambda host: host.invited(token) is not None)
+            works = await service.read(lambda portal: portal.invited(token) is not None)
             return ("open", 200) if works else ("gone", 410)
-        done = await service.write(lambda host: host.consume(token))
+        done = await service.write(lambda portal: portal.consume(token))
         return ("done", 200) if done else ("gone", 410)
     except PortalError:
         return "away", 503

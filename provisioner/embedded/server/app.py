@@ -146,17 +146,15 @@ class PortalApp:
             operation = by_method[method]
             request.scope["operation"] = operation
             require_single_headers(request.headers)
-            if operation.name == "token":
-                async with asyncio.timeout(self._limits.body_seconds + ANSWER_SECONDS):
+            async with asyncio.timeout(self._limits.body_seconds + ANSWER_SECONDS):
+                if operation.name == "token":
                     return await self._log_in(request)
-            session = None
-            if operation.access:
-                async with asyncio.timeout(ANSWER_SECONDS):
+                session = None
+                if operation.access:
                     session = await self._authorise(operation, request)
-            elif operation.name not in _WATCHED:
-                self._limit_anonymous(self._address(request))
-            checked = await self._check(operation, request, session)
-            async with asyncio.timeout(ANSWER_SECONDS):
+                elif operation.name not in _WATCHED:
+                    self._limit_anonymous(self._address(request))
+                checked = await self._check(operation, request, session)
                 return await HANDLERS[operation.name](self._service, checked)
 
         return endpoint

@@ -47,7 +47,7 @@ from provisioner.planning.steps import (
     Step,
     ValidateUser,
 )
-from provisioner.portal import Call, Receipt, Verdict
+from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
 """By how much a fence may exceed the last one of its ledger. A ledger counts by ones."""
@@ -65,7 +65,7 @@ def _response(text: str, status: int = 200, headers: Mapping[str, str] | None = 
 
 
 async def _portal(service: Service, request: CheckedRequest) -> Response:
-    about = await service.read(lambda host: host.about())
+    about = await service.read(lambda portal: portal.about())
     assert request.session is not None
     answer = replace(
         about,
@@ -92,7 +92,7 @@ async def _users(service: Service, request: CheckedRequest) -> Response:
 
 async def _company(service: Service, request: CheckedRequest) -> Response:
     number = request.values["number"]
-    found = await service.read(lambda host: host.company(number))
+    found = await service.read(lambda portal: portal.company(number))
     if found is None:
         raise Problem("not-on-portal", f"company:{number} is not on this portal.")
     return _response(writer(Company)(found), headers={"ETag": f'"{found.version}"'})
@@ -100,7 +100,7 @@ async def _company(service: Service, request: CheckedRequest) -> Response:
 
 async def _user(service: Service, request: CheckedRequest) -> Response:
     id_ = request.values["id"]
-    found = await service.read(lambda host: host.user(id_))
+    found = await service.read(lambda portal: portal.user(id_))
     if found is None:
         raise Problem("not-on-portal", f"user:{id_} is not on this portal.")
     return _response(writer(User)(found), headers={"ETag": f'"{found.version}"'})
@@ -108,14 +108,14 @@ async def _user(service: Service, request: CheckedRequest) -> Response:
 
 async def _receipt(service: Service, request: CheckedRequest) -> Response:
     key, ledger = request.values["key"], request.values.get("ledger", "")
-    found = await service.read(lambda host: host.receipts([key], ledger).get(key))
+    found = await service.read(lambda portal: portal.receipts([key], ledger).get(key))
     if found is None:
         raise Problem("not-on-portal", "No step was ever done with this key.")
     return _json({"key": found.key, "verdict": str(found.verdict), "id": found.id, "version": found.version})
 
 
 async def _lease(service: Service, request: CheckedRequest) -> Response:
-    found = await service.read(lambda host: host.lease(request.values["ledger"]))
+    found = await service.read(lambda portal: portal.lease(request.values["ledger"]))
     if found is None:
         raise Problem("not-on-portal", "This ledger never held the portal.")
     return _json(_lease_members(found))
@@ -141,7 +141,7 @@ async def _set_terms(service: Service, request: CheckedRequest) -> Response:
         frozenset(domain.lower() for domain in body.email_domains),
         frozenset(map(email_key, body.staff)),
     )
-    await service.write(lambda host: host.configure(terms, body.public_url))
+    await service.write(lambda portal: portal.configure(terms, body.public_url))
     return Response(status_code=204)
 
 
@@ -150,7 +150,7 @@ async def _claim_letters(service: Service, request: CheckedRequest) -> Response:
     body: schemas.Letters = request.body
     letters = {claim.letter: claim.runs for claim in body.letters}
     try:
-        holders = await service.write(lambda host: host.claim_letters(ledger, fence, body.run, letters))
+        holders = await service.write(lambda portal: portal.claim_letters(ledger, fence, body.run, letters))
     except LockLost as problem:
         raise Problem("fenced", problem.sentence) from None
     return _json({"holders": {letter: holders[letter] for letter in letters}})
@@ -158,23 +158,23 @@ async def _claim_letters(service: Service, request: CheckedRequest) -> Response:
 
 async def _invitations(service: Service, request: CheckedRequest) -> Response:
     users = list(dict.fromkeys(request.body.users))
-    return _json({"links": dict(await service.write(lambda host: host.activation_links(users)))})
+    return _json({"links": dict(await service.write(lambda portal: portal.activation_links(users)))})
 
 
 async def _take_lease(service: Service, request: CheckedRequest) -> Response:
     ledger, body = request.values["ledger"], request.body
 
-    def take(host: SqlPortal) -> Lease:
-        known = host.lease(ledger)
+    def take(portal: SqlPortal) -> Lease:
+        known = portal.lease(ledger)
         if body.fence > (known.fence if known else 0) + MAX_FENCE_STEP:
             # a fence never decreases: after the largest number, the ledger could take no lease
             raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
-        return host.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
+        return portal.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
 
     try:
         lease = await service.write(take)
     except Locked as problem:
-        held = await service.read(lambda host: host.lease(ledger))
+        held = await service.read(lambda portal: portal.lease(ledger))
         words = _lease_members(held) if held is not None else {}
         more = {name: words[name] for name in ("owner", "expires") if name in words}
         raise Problem("locked", problem.sentence, **more) from None
@@ -182,7 +182,7 @@ async def _take_lease(service: Service, request: CheckedRequest) -> Response:
 
 
 async def _drop_lease(service: Service, request: CheckedRequest) -> Response:
-    await service.write(lambda host: host.drop_lease(request.values["ledger"], request.values["holder"]))
+    await service.write(lambda portal: portal.drop_lease(request.values["ledger"], request.values["holder"]))
     return Response(status_code=204)
 
 
@@ -198,7 +198,7 @@ async def _step(service: Service, request: CheckedRequest) -> Response:
     )
     ledger, fence = request.values.get("Lease", ""), request.values.get("Fencing-Token", 0)
     receipt = await service.work(AuthorisedCall(call, session.role, ledger, fence))
-    if receipt.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
+    if receipt.verdict not in DONE:
         raise refusal(receipt)
     answer = {"verdict": str(receipt.verdict), "id": receipt.id, "version": receipt.version}
     headers = {"ETag": f'"{receipt.version}"'}

@@ -30,30 +30,30 @@ class PortalPool:
 
     def _ask(self, query: Callable[[SqlPortal], T]) -> T:
         try:
-            host = self._idle.get_nowait()
+            portal = self._idle.get_nowait()
         except Empty:
             return self._answer(self._open_portal(), query)
         try:
-            return self._answer(host, query)
+            return self._answer(portal, query)
         except PortalError as problem:
             if still_usable(problem):
                 raise
             # the database may have been away while this portal was idle; a new one may reach it
             return self._answer(self._open_portal(), query)
 
-    def _answer(self, host: SqlPortal, query: Callable[[SqlPortal], T]) -> T:
+    def _answer(self, portal: SqlPortal, query: Callable[[SqlPortal], T]) -> T:
         broken = False
         try:
-            return query(host)
+            return query(portal)
         except PortalError as problem:
             broken = not still_usable(problem)
             raise
         finally:
             if broken:
                 with suppress(PortalError):
-                    host.close()
+                    portal.close()
             else:
-                self._idle.put(host)
+                self._idle.put(portal)
 
     def close(self) -> None:
         """Finish the calls under way, drop the calls that wait, and close the portals."""

@@ -54,7 +54,7 @@ class Service:
         self._readers = PortalPool(open_portal, READERS)
         self._writer = PortalPool(open_portal, 1)
         self._tokens = PortalPool(open_portal, 1)
-        self._batches = BatchWriter(lambda jobs: self.write(lambda host: host.work(jobs)))
+        self._batches = BatchWriter(lambda jobs: self.write(lambda portal: portal.work(jobs)))
         self._sessions: dict[str, tuple[ClientSession, float]] = {}
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Service:
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
         """A new token for this client, valid for so many seconds."""
         now = self.clock()
-        token = await self._tokens.ask(lambda host: ApiClients(host).issue(client, scopes, now, seconds))
+        token = await self._tokens.ask(lambda portal: ApiClients(portal).issue(client, scopes, now, seconds))
         self._remember(
             digest(token), ClientSession(client.id, client.role, scopes, int(now.timestamp()) + seconds)
         )
@@ -97,7 +97,7 @@ class Service:
         hashed = digest(token)
         known = self._sessions.get(hashed)
         if known is None or known[1] <= self._monotonic():
-            found = await self.read(lambda host: ApiClients(host).session(hashed))
+            found = await self.read(lambda portal: ApiClients(portal).session(hashed))
             if found is None:
                 self._sessions.pop(hashed, None)
                 raise no_token("The access token is unknown, or its client was disabled.")
