@@ -118,7 +118,7 @@ def firm_address(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnosti
 
 
 def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """Offers are those of the firm's catalogue (A9)."""
+    """A9: the offer of a billed company is in the firm's catalogue."""
     if company.billing is not None and (offer := company.billing.offer) not in terms.offers:
         yield error(
             "unknown-offer",

@@ -29,7 +29,7 @@ def unaccented(text: str) -> str:
 
 
 def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """The same sentence for a dossier number, if exactly one known number differs by one typing mistake.
+    """The sentence of :func:`did_you_mean` if exactly one known number differs by one typing mistake.
 
     The function looks up the few hundred possible mistakes, because there may be a hundred thousand numbers.
     Several matches give no suggestion: numbers of a series differ in one digit.
@@ -44,7 +44,7 @@ def near_dossier(number: str, numbers: Collection[str]) -> str:
 
 
 def _mistakes(number: str) -> Iterator[Iterable[str]]:
-    """The numbers with other zeros or case, two characters swapped, one replaced, one missing or added."""
+    """Groups of similar numbers: other zeros or case, characters swapped, replaced, lost or added."""
     bare = number.lstrip("0")
     splits = [(number[:at], number[at:]) for at in range(len(number) + 1)]
     yield *(bare.zfill(width) for width in range(len(bare), 13)), number.upper(), number.lower()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from provisioner.diagnostics import Diagnostic
 from provisioner.limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
 from provisioner.yaml_source.document import Document, read_document
-from provisioner.yaml_source.source_text import HIDDEN, SourceText, shows
+from provisioner.yaml_source.source_text import HIDDEN, SourceText, is_visible
 
 CLIENT = """\
 # clients/boulangerie-martin.yaml
@@ -305,11 +305,11 @@ def test_escaped_carriage_return_is_refused_but_not_tab_or_line_feed() -> None:
 def test_fast_check_finds_every_hidden_character() -> None:
     hidden = [chr(point) for point in range(0x110000) if HIDDEN.match(chr(point))]
     assert len(hidden) > 2_000
-    assert not any(shows(character) for character in hidden)
+    assert not any(is_visible(character) for character in hidden)
 
 
 def test_ordinary_characters_of_all_languages_are_accepted() -> None:
-    assert shows("Æ œ ç « » ’ – … € \u00a0 \u202f 日本語 עברית العربية 👩🏽‍🚀\t\n")
+    assert is_visible("Æ œ ç « » ’ – … € \u00a0 \u202f 日本語 עברית العربية 👩🏽‍🚀\t\n")
 
 
 @pytest.mark.parametrize(
@@ -431,7 +431,7 @@ def test_names_in_sentences_are_shortened() -> None:
 # --- comparison with PyYAML ---
 
 # data of the accepted subset: visible texts, true, false, null, and lists and mappings of them
-_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(shows)
+_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(is_visible)
 _data = st.recursive(
     st.none() | st.booleans() | _texts,
     lambda children: st.lists(children, max_size=4) | st.dictionaries(_texts, children, max_size=4),

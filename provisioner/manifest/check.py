@@ -197,7 +197,7 @@ def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Ite
 def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
-    """Users have access to dossiers that a manifest declares or, if the portal was read, that it has."""
+    """Each dossier given to a user is declared in a manifest or exists on the portal, if that was read."""
     if declared.unread:
         return
     for reference in declared.undeclared:
@@ -249,7 +249,7 @@ def _app_source(user: DeclaredUser, app: str) -> Source:
 
 @lru_cache(maxsize=4096)
 def _domain_above(domain: str, domains: frozenset[str]) -> str:
-    """The one of ``domains`` of which ``domain`` is a subdomain, or "" if there is none."""
+    """The domain in ``domains`` that ``domain`` is a subdomain of, or "" if there is none."""
     while (dot := domain.find(".")) >= 0:
         domain = domain[dot + 1 :]
         if domain in domains:

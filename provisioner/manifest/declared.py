@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
-    """Active grants of these applications, one set for all users with the same applications."""
+    """These applications as active grants. Users with the same applications share one set."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 

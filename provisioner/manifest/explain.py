@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,14 +16,8 @@ from provisioner.yaml_source.document import Document
 Path = tuple[Any, ...]
 """Keys and positions from the root of a document to a value."""
 
-
-class Fault(NamedTuple):
-    """One validation error: its path, and pydantic's type and context of the error."""
-
-    path: Path
-    kind: str
-    context: Mapping[str, Any]
-
+Fault = Mapping[str, Any]
+"""One validation error as pydantic lists it: ``loc`` is its path, ``type`` its kind, ``ctx`` its data."""
 
 _MOST_GUESSES = 100
 """The number of problems of a file that get a "did you mean", which is slow for 100,000 unknown keys."""
@@ -45,10 +39,9 @@ _IN_FRENCH = {
 """The portal's French words for keys and values."""
 
 
-def faults_of(invalid: ValidationError) -> list[Fault]:
+def faults_of(invalid: ValidationError) -> Sequence[Fault]:
     """The errors of a validation in the order of the model's fields."""
-    errors = invalid.errors(include_url=False, include_input=False)
-    return [Fault(found["loc"], found["type"], found.get("ctx", {})) for found in errors]
+    return invalid.errors(include_url=False, include_input=False)
 
 
 def explain(model: type[BaseModel], document: Document, faults: Sequence[Fault]) -> list[Diagnostic]:
@@ -78,7 +71,7 @@ _KINDS = {
 
 
 def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess: bool) -> Diagnostic:
-    path, kind, context = fault
+    path, kind = fault["loc"], fault["type"]
     if kind == "extra_forbidden":
         return _unknown_key(model, document, path, guess)
     if kind == "missing":
@@ -91,10 +84,10 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
         )
     value = value_at(document.data, path)
     if kind == "value_error":
-        refusal: InvalidField = context["error"]
+        refusal: InvalidField = fault["ctx"]["error"]
         code, reason, remedy = refusal.code, refusal.reason, refusal.remedy
     elif kind in ("enum", "literal_error"):
-        code, reason, remedy = _not_among(path, value, context["expected"], guess)
+        code, reason, remedy = _not_among(path, value, fault["ctx"]["expected"], guess)
     else:
         code, reason, remedy = "wrong-value", f"it must be {_KINDS[kind]}", _type_remedy(value, kind)
     return error(
@@ -106,7 +99,7 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
 
 
 def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str, str, str]:
-    """``expected`` is pydantic's "'client' or 'firm'"."""
+    """Code, reason and remedy for a value that is not one of ``expected``, such as "'client' or 'firm'"."""
     allowed = re.findall(r"'([^']*)'", expected)
     hint = _hint(value, allowed) if guess and isinstance(value, str) else ""
     code = "R6" if path == ("billing", "mode") else "wrong-value"
@@ -167,7 +160,7 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def _holder_name(document: Document, path: Path) -> str:
-    """The mapping that lacks a key: an address, ``company``, or the file."""
+    """How a mapping is called: by the e-mail of its user, its key, or "The file"."""
     if len(path) == 2 and path[0] == "users":
         email = value_at(document.data, (*path, "email"))
         return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"
@@ -175,7 +168,7 @@ def _holder_name(document: Document, path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """``phone``, ``apps[1]``, ``mail.from``: the distinctive end of a path."""
+    """The end of a path as text, such as ``phone``, ``apps[1]`` or ``mail.from``."""
     if not path:
         return "The file"
     parts = path[2:] if path[0] == "users" and len(path) > 2 else path

@@ -52,7 +52,7 @@ def load(
 
 
 class _Loader:
-    """Collects manifests one by one."""
+    """Collects the declarations and the problems of documents."""
 
     def __init__(self, settings: WorkspaceFile, settings_positions: Positions, digests: bool) -> None:
         self._digesting = digests
@@ -70,7 +70,7 @@ class _Loader:
         self._inherited: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
-        """Read one manifest."""
+        """Add the declarations and the problems of one document."""
         self._digests[document.positions.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model(ClientManifest, document)
         self.problems.extend(reading.problems)
@@ -85,7 +85,7 @@ class _Loader:
         self._people(document, reading, number)
 
     def declared(self) -> Declared:
-        """Everything that was read."""
+        """The declarations of all added documents."""
         undeclared = (reference for reference in self._references if reference.number not in self._companies)
         return Declared(
             self._companies,
@@ -209,7 +209,7 @@ class _Loader:
 
 @lru_cache(maxsize=4096)
 def _dossiers(numbers: tuple[str, ...]) -> frozenset[str]:
-    """One set for all users with the same dossiers, to save memory."""
+    """The numbers as a set. Equal lists share one set, which saves memory."""
     return frozenset(numbers)
 
 

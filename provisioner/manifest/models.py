@@ -170,14 +170,14 @@ class Catalogue(_Entry):
     )
 
 
-class _Secretive(_Entry):
-    """A place that may want a secret. It is named by environment variable or file, never written here."""
+class _WithSecret(_Entry):
+    """A section with a secret. The secret is in an environment variable or a file, not in the section."""
 
     secret_env: Variable = Field("", description="The environment variable that holds the secret.")
     secret_file: str = Field("", description="The file that holds the secret.")
 
 
-class PortalAccess(_Secretive):
+class PortalAccess(_WithSecret):
     """Le portail."""
 
     url: PortalUrl = Field(
@@ -215,7 +215,7 @@ class PortalAccess(_Secretive):
     )
 
 
-class LedgerPlace(_Secretive):
+class LedgerPlace(_WithSecret):
     """Where runs, letters and managed users are remembered."""
 
     url: DatabaseUrl = Field(

@@ -24,16 +24,18 @@ class Profiles:
             "welcome_email": True,
             "language": settings.firm.language,
         }
-        self.defaults = settings.defaults.model_copy(update=bottom | _written(settings.defaults))
+        written = settings.defaults.model_dump(exclude_unset=True)
+        self.defaults = settings.defaults.model_copy(update=bottom | written)
         self.by_name: Mapping[str, Preset] = {
-            nfc(name): self.defaults.model_copy(update=_written(preset)) for name, preset in profiles.items()
+            nfc(name): self.defaults.model_copy(update=preset.model_dump(exclude_unset=True))
+            for name, preset in profiles.items()
         }
         self._with_companies = {
             nfc(name): name for name, preset in profiles.items() if preset.companies is not None
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """The path in provisioner.yaml of a dossier that users of this profile (None: no profile) inherit."""
+        """The path in provisioner.yaml of an inherited dossier; ``profile`` is None for users without one."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position
@@ -43,7 +45,3 @@ class Profiles:
         for name, preset in (("", self.defaults), *sorted(self.by_name.items())):
             values = preset.model_dump(mode="json")
             yield [name, {key: sorted(it) if isinstance(it, list) else it for key, it in values.items()}]
-
-
-def _written(preset: Preset) -> dict[str, Any]:
-    return {name: getattr(preset, name) for name in preset.model_fields_set}

@@ -98,7 +98,7 @@ def _match(
             matches[key] = account
             taken[account.id] = key
     for key, user in later:
-        account = _former(user, current, managed, by_id) or current.users.get(key)
+        account = _former_account(user, current, managed, by_id) or current.users.get(key)
         if account is None:
             continue
         if account.id in taken:
@@ -117,7 +117,7 @@ def _match(
     return matches, problems
 
 
-def _former(
+def _former_account(
     user: DeclaredUser, current: State, managed: Mapping[str, Managed], by_id: Mapping[str, User]
 ) -> User | None:
     if user.previous_key is None:
@@ -170,7 +170,7 @@ class _Resolver:
     def desired_user(self, key: str, declared: DeclaredUser, before: User | None) -> User | None:
         """The desired user; None for a user declared closed who has no account."""
         if before is None:
-            return None if declared.closed else self._newcomer(key, declared)
+            return None if declared.closed else self._new_user(key, declared)
         known = self._managed_ids.get(before.id)
         if known is None:
             self._notify(
@@ -202,11 +202,11 @@ class _Resolver:
                 NoticeKind.UNMANAGED, key, f"{user.email} ({user.name}) is in no manifest and is left alone."
             )
             if user.status is Status.TO_VALIDATE:
-                self._awaits(key, user)
+                self._report_pending(key, user)
         self._report_apps(key, user, user)
         return user
 
-    def _newcomer(self, key: str, declared: DeclaredUser) -> User:
+    def _new_user(self, key: str, declared: DeclaredUser) -> User:
         active = declared.activation is Activation.IMMEDIATE and self._policy.operator.may_validate
         user = User(
             email=declared.email,
@@ -221,7 +221,7 @@ class _Resolver:
             status=Status.ACTIVE if active else Status.TO_VALIDATE,
         )
         if not active:
-            self._awaits(key, user)
+            self._report_pending(key, user)
         elif declared.welcome and self._policy.welcome:
             self.welcomes[key] = Welcome(declared.language)
         return user
@@ -279,7 +279,7 @@ class _Resolver:
             return Status.CLOSED
         if declared.activation is Activation.IMMEDIATE and self._policy.operator.may_validate:
             return Status.ACTIVE
-        self._awaits(key, before)
+        self._report_pending(key, before)
         return Status.TO_VALIDATE
 
     def _email(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str:
@@ -287,16 +287,16 @@ class _Resolver:
         if current == wanted:
             return before.email
         if known is not None and known.email is not None and email_key(known.email) == wanted:
-            return self._own_change(key, "e-mail", declared.email, before.email) or declared.email
+            return self._user_change(key, "e-mail", declared.email, before.email) or declared.email
         return declared.email
 
     def _phone(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> str | None:
         if known is not None and known.phone == (declared.phone or ""):
-            kept = self._own_change(key, "phone", declared.phone or "none", before.phone or "none")
+            kept = self._user_change(key, "phone", declared.phone or "none", before.phone or "none")
             return before.phone if kept else declared.phone
         return declared.phone
 
-    def _own_change(self, key: str, field: str, declared: str, current: str) -> str:
+    def _user_change(self, key: str, field: str, declared: str, current: str) -> str:
         """Report a change that the user made. Returns the user's value if it is kept, "" if it is undone."""
         outcome = "is put back" if self._policy.restore else "is kept"
         kept = "" if self._policy.restore else current
@@ -353,7 +353,7 @@ class _Resolver:
             elif grant.state is AppState.ENDING:
                 self._notify(NoticeKind.ENDING, key, f"{grant.app} of {before.email} ends.", grant.ends)
 
-    def _awaits(self, key: str, user: User) -> None:
+    def _report_pending(self, key: str, user: User) -> None:
         whom = (
             "a person with the right to validate"
             if self._policy.operator.may_validate

@@ -61,7 +61,7 @@ def _recover(
     users = original.get("users") if isinstance(original, dict) else None
     total = len(users) if isinstance(users, list) else 0
     faulty = frozenset(
-        path[1] for path in (fault.path for fault in faults) if path[:1] == ("users",) and len(path) > 1
+        path[1] for path in (fault["loc"] for fault in faults) if path[:1] == ("users",) and len(path) > 1
     )
     data, kept = deepcopy(original), list(range(total))
     # a removed value may be required, so that its mapping is removed in the next pass
@@ -82,8 +82,8 @@ def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool
     """Remove the faulty values in place. False if the whole document is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
-        path = fault.path
-        if fault.kind == "missing":
+        path = fault["loc"]
+        if fault["type"] == "missing":
             *above, key = path
             if key in _STAND_INS:
                 if isinstance(holder := value_at(data, above), dict):

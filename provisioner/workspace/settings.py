@@ -98,7 +98,7 @@ def load_workspace(start: Path) -> Workspace:
         from provisioner.manifest.validate import read_model
 
         reading = read_model(WorkspaceFile, document)
-        problems = _with(problems, reading.problems)
+        problems = _merged(problems, reading.problems)
         if reading.model is not None:
             problems.extend(_conflicts(document, reading.model, root))
             workspace = Workspace(root, reading.model, document.positions)
@@ -131,7 +131,7 @@ def read_manifests(
         declared, found = load(documents, workspace.settings, workspace.positions, digests=digests)
     if misplaced or len(declared.digests) < len(files):
         declared = replace(declared, unread=True)
-    return declared, in_source_order(_with(problems, found))
+    return declared, in_source_order(_merged(problems, found))
 
 
 def with_settings(declared: Declared, workspace: Workspace) -> Declared:
@@ -148,7 +148,7 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
     return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(parts)})
 
 
-def _with(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
+def _merged(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
     """Both lists, without problems of the schema at the position of a YAML problem."""
     refused = {problem.source for problem in problems}
     return problems + [problem for problem in found if problem.source not in refused]

@@ -25,7 +25,7 @@ from yaml.events import (
 
 from provisioner.diagnostics import Diagnostic, error
 from provisioner.limits import MAX_DEPTH, MAX_NODES, MAX_PROBLEMS, MAX_SCALAR
-from provisioner.yaml_source.source_text import HIDDEN, SourceText, in_words, shows
+from provisioner.yaml_source.source_text import HIDDEN, SourceText, character_name, is_visible
 from provisioner.yaml_source.syntax_errors import explain_syntax_error
 
 Data = Any
@@ -112,7 +112,7 @@ class EventReader:
     def __init__(self, file: str, text: str) -> None:
         self._written = text
         # hidden characters and directives are replaced one by one, so that reading continues and offsets stay
-        if not shows(text):
+        if not is_visible(text):
             text = HIDDEN.sub("\ufffd", text)
         if "%" in text:
             text = _DIRECTIVE.sub("#", text)
@@ -303,7 +303,7 @@ class EventReader:
             self._unsafe("A directive (a line that begins with %)", "Remove it.", directive.start())
 
     def _refuse_character(self, character: str, index: int) -> None:
-        detail = f"{in_words(character)} does not show, or rearranges what shows."
+        detail = f"{character_name(character)} does not show, or rearranges what shows."
         self._report("yaml-unsafe", detail, "Type the text again instead of pasting it.", index)
 
     def _unsafe(self, what: str, remedy: str, index: int) -> None:

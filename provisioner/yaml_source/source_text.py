@@ -75,12 +75,12 @@ def _not_utf8(file: str, before: str, detail: str) -> Diagnostic:
     )
 
 
-def shows(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """True if the text holds no :data:`HIDDEN` character."""
     rest = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
     return not rest or HIDDEN.search(text) is None
 
 
-def in_words(character: str) -> str:
+def character_name(character: str) -> str:
     """The code point and name of a character: ``U+202E (RIGHT-TO-LEFT OVERRIDE)``."""
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'a control character')})"
