@@ -105,10 +105,10 @@ def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administ
         portal = SqlPortal(
             SqliteDatabase(path),
             Operator.ADMINISTRATOR,
-            loaded.terms,
-            loaded.portal.public_url,
+            loaded.settings.terms,
+            loaded.settings.portal.public_url,
             lambda: datetime.now(UTC),
         )
-        portal.configure(loaded.terms, loaded.portal.public_url)
+        portal.configure(loaded.settings.terms, loaded.settings.portal.public_url)
         portal.close()
         yield mine

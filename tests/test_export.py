@@ -187,7 +187,7 @@ def test_exported_settings_have_the_access_to_the_portal(tmp_path: Path) -> None
         mail_from="acces@example.fr", access=access,
     )  # fmt: skip
     (tmp_path / "provisioner.yaml").write_text(files["provisioner.yaml"], encoding="utf-8")
-    place = load_workspace(tmp_path).portal
+    place = load_workspace(tmp_path).settings.portal
     assert (place.url, place.client_id, place.secret_env) == ("https://portal.example.fr/x", "ci", "SECRET")
     assert (place.ca_file, dict(place.paths), dict(place.scim)) == ("", {"users": "/people"}, {})
 

@@ -26,7 +26,9 @@ NAMES = [text for text in LOOKALIKES if text not in NO_TEXTS + NO_NAMES]
 def portal_of(root: Path) -> State:
     """The state of the embedded portal."""
     workspace = load_workspace(root)
-    portal = SqlPortal(SqliteDatabase(root / "portal.db"), Operator.PARTNER, workspace.terms, "", _never)
+    portal = SqlPortal(
+        SqliteDatabase(root / "portal.db"), Operator.PARTNER, workspace.settings.terms, "", _never
+    )
     try:
         return portal.snapshot().state
     finally:
@@ -133,10 +135,10 @@ def test_names_of_firm_and_catalogue_stay_texts(tmp_path: Path) -> None:
     )
     assert run(["-C", str(root), "apply", "--auto-approve"]) == 0
     workspace, state = load_workspace(root), portal_of(root)
-    assert workspace.firm.name == "1_000"
-    assert workspace.terms.offers == {"1.10", "007"}
+    assert workspace.settings.firm.name == "1_000"
+    assert workspace.settings.terms.offers == {"1.10", "007"}
     (company,), (claire,) = state.companies.values(), state.users.values()
     assert company.billing is not None
     assert company.billing.offer == "1.10"
     assert {grant.app for grant in claire.apps} == {"on", "0x1F", "12:30"}
-    assert TERMS.offers != workspace.terms.offers
+    assert TERMS.offers != workspace.settings.terms.offers

@@ -939,7 +939,7 @@ def test_run_over_tls_works_and_an_unknown_authority_is_refused(
     home.mkdir()
     served = prepare(
         home, "--certificate", str(tmp_path / "cert.pem"), "--key", str(tmp_path / "key.pem"),
-        terms=loaded.terms, public_url=loaded.portal.public_url,
+        terms=loaded.settings.terms, public_url=loaded.settings.portal.public_url,
     )  # fmt: skip
     served.start()
     try:

@@ -205,7 +205,7 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
         home = memory_path / "service"
         home.mkdir()
         with serving(
-            home, database=portal, terms=loaded.terms, public_url=loaded.portal.public_url
+            home, database=portal, terms=loaded.settings.terms, public_url=loaded.settings.portal.public_url
         ) as service:
             monkeypatch.setenv("PROVISIONER_PORTAL_CLIENT", service.clients["administrator"].id)
             monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", service.clients["administrator"].secret)

@@ -52,18 +52,19 @@ def told(root: Path, settings: str) -> list[str]:
 
 def test_minimal_settings_have_defaults(tmp_path: Path) -> None:
     workspace = loaded(tmp_path, MINIMAL)
+    settings = workspace.settings
     assert workspace.root == tmp_path
-    assert workspace.settings.manifests == ("clients/",)
-    assert (workspace.firm.name, workspace.firm.language) == ("Cabinet Durand", "fr")
-    assert (workspace.portal.url, workspace.portal.public_url) == ("sqlite:///portal.db", "")
+    assert settings.manifests == ("clients/",)
+    assert (settings.firm.name, settings.firm.language) == ("Cabinet Durand", "fr")
+    assert (settings.portal.url, settings.portal.public_url) == ("sqlite:///portal.db", "")
     assert ledger_location(workspace) == SqliteDatabase(tmp_path / "ledger.db")
-    assert workspace.portal.operator is Operator.COLLABORATOR
-    mail = workspace.mail
+    assert settings.portal.operator is Operator.COLLABORATOR
+    mail = settings.mail
     assert (mail.sender, mail.transport, mail.reply_to) == ("acces@example.fr", "maildir:outbox", "")
     assert (mail.welcome, mail.on_unknown, mail.tls) == ("ours", "hold", "required")
     assert (mail.connections, mail.timeout) == (16, 60)
     assert (mail.username, mail.password_env, mail.password_file, mail.ca_file) == ("", "", "", "")
-    safety = workspace.safety
+    safety = settings.safety
     assert (safety.absent, safety.self_service) == ("report", "keep")
     assert (safety.max_closures, safety.max_closures_percent) == (5, 10)
 
@@ -101,18 +102,19 @@ safety: {absent: close, self_service: restore, max_closures: 0, max_closures_per
 
 def test_all_settings_are_read(tmp_path: Path) -> None:
     workspace = loaded(tmp_path, FULL)
-    assert workspace.terms.email_domains == {"durand-associes.fr"}
-    assert workspace.terms.staff == {"helene.durand@example.com"}
-    assert workspace.terms.offers == {"Essentiel"}
-    assert workspace.terms.apps == {"Documents", "Scan"}
-    assert workspace.portal.operator is Operator.PARTNER
-    assert workspace.portal.public_url == "https://portail.example.fr"
-    assert path_of(workspace.portal.url, workspace.root) == Path("/srv/portal.db")
+    settings = workspace.settings
+    assert settings.terms.email_domains == {"durand-associes.fr"}
+    assert settings.terms.staff == {"helene.durand@example.com"}
+    assert settings.terms.offers == {"Essentiel"}
+    assert settings.terms.apps == {"Documents", "Scan"}
+    assert settings.portal.operator is Operator.PARTNER
+    assert settings.portal.public_url == "https://portail.example.fr"
+    assert path_of(settings.portal.url, workspace.root) == Path("/srv/portal.db")
     assert ledger_location(workspace) == SqliteDatabase(tmp_path / "state" / "ledger.db")
-    assert workspace.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
-    assert (workspace.mail.connections, workspace.mail.timeout) == (8, 30)
-    assert (workspace.safety.max_closures, workspace.safety.max_closures_percent) == (0, 100)
-    profiles = Profiles(workspace.settings)
+    assert settings.mail.sender == "Cabinet Durand <acces@durand-associes.fr>"
+    assert (settings.mail.connections, settings.mail.timeout) == (8, 30)
+    assert (settings.safety.max_closures, settings.safety.max_closures_percent) == (0, 100)
+    profiles = Profiles(settings)
     chief = profiles.by_name["gérant"]
     assert (chief.type, chief.production) == (UserType.ADMINISTRATOR, Production.FULL)
     assert (chief.apps, chief.companies) == (("Scan",), ("0042",))

@@ -28,13 +28,13 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
     files = export_workspace(
         snapshot.state,
         snapshot.terms,
-        firm_name=workspace.firm.name,
-        language=workspace.firm.language,
+        firm_name=workspace.settings.firm.name,
+        language=workspace.settings.firm.language,
         portal_url=_absolute_url(workspace),
-        operator=str(workspace.portal.operator),
-        public_url=workspace.portal.public_url,
+        operator=str(workspace.settings.portal.operator),
+        public_url=workspace.settings.portal.public_url,
         access=_access(workspace),
-        mail_from=workspace.mail.sender,
+        mail_from=workspace.settings.mail.sender,
     )
     for name, text in sorted(files.items()):
         path = destination / name
@@ -50,13 +50,13 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
 
 def _absolute_url(workspace: Workspace) -> str:
     """The url of the portal, valid from any folder."""
-    url = workspace.portal.url
+    url = workspace.settings.portal.url
     return f"sqlite:///{path_of(url, workspace.root).resolve()}" if url.startswith("sqlite:") else url
 
 
 def _access(workspace: Workspace) -> dict[str, str | Mapping[str, str]]:
     """The portal's settings besides its url, with absolute files."""
-    portal = workspace.portal
+    portal = workspace.settings.portal
 
     def absolute(file: str) -> str:
         return str((workspace.root / file).resolve()) if file else ""

@@ -45,7 +45,7 @@ def preview(
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
         letters = list(_letters_about(workspace, subject, clock))
-        linkless = not makes_links(workspace.portal.url)
+        linkless = not makes_links(workspace.settings.portal.url)
         link = "" if linkless else PREVIEW_LINK
         for letter in letters:
             rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
@@ -119,7 +119,7 @@ def send(
         ledger, portal = session.ledger, session.portal
         # the letters of this ledger belong to accounts of its own portal
         ledger.bind_portal(_portal_id(portal))
-        parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+        parked = recover_outbox(ledger, portal, resend_unknown=workspace.settings.mail.on_unknown == "resend")
         only = None if user is None else _owed_to(workspace, user, ledger, portal, again, clock)
         owed = ledger.outbox.letters(OutboxState.OWED)
         check_templates((entry.letter for entry in owed), sender)
@@ -211,7 +211,7 @@ def _letters_about(workspace: Workspace, subject: str, clock: Clock) -> Iterator
         )
     company = declared.companies.get(user.billed)
     name = company.name if company else user.billed
-    context = letter_context(user.first_name, user.last_name, user.email, name, workspace.firm.name)
+    context = letter_context(user.first_name, user.last_name, user.email, name, workspace.settings.firm.name)
     yield Letter("0" * 64, user.email, user.language, context, clock())
 
 
@@ -277,6 +277,8 @@ def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock
     wanted = declared.users.get(email_key(user))
     company = declared.companies.get(account.billed)
     name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
-    language = wanted.language if wanted else workspace.firm.language
-    context = letter_context(account.first_name, account.last_name, account.email, name, workspace.firm.name)
+    language = wanted.language if wanted else workspace.settings.firm.language
+    context = letter_context(
+        account.first_name, account.last_name, account.email, name, workspace.settings.firm.name
+    )
     return Letter(key, account.email, language, context, clock())

@@ -29,7 +29,7 @@ def configure(folder: Path, console: Console, *, clock: Clock = utc_now) -> int:
     with closing(open_portal_for(workspace, writing=True, clock=clock)) as portal:
         if not isinstance(portal, Configurable):
             raise UsageError("This portal's catalogue, domains and staff are not set from here.")
-        portal.configure(workspace.terms, workspace.portal.public_url)
+        portal.configure(workspace.settings.terms, workspace.settings.portal.public_url)
     console.answer("The portal's catalogue, firm domains and staff are now those of provisioner.yaml.")
     return 0
 

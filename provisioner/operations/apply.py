@@ -138,7 +138,9 @@ def apply_plan(
         ) as session:
             ledger, portal, stop = session.ledger, session.portal, session.stop
             snapshot = _read_settled(portal, ledger, say)
-            parked = recover_outbox(ledger, portal, resend_unknown=workspace.mail.on_unknown == "resend")
+            parked = recover_outbox(
+                ledger, portal, resend_unknown=workspace.settings.mail.on_unknown == "resend"
+            )
             report.letters.trouble += parked
             start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
             with _recorded_run(ledger, command, plan, report, say):

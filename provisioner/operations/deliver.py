@@ -90,14 +90,14 @@ def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
         from provisioner.mail.template_worker import WorkerTemplates
 
         templates = WorkerTemplates(sources | own)
-    mail = workspace.mail
+    mail = workspace.settings.mail
     with closing(templates):
-        yield SenderProfile(mail.sender, mail.reply_to, templates, workspace.portal.public_url)
+        yield SenderProfile(mail.sender, mail.reply_to, templates, workspace.settings.portal.public_url)
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:
     """The transport of the settings; reads the password from where the workspace names it."""
-    mail = workspace.mail
+    mail = workspace.settings.mail
     password = secret_of(
         workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
     )

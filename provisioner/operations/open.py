@@ -43,14 +43,14 @@ def open_portal_for(
     workspace: Workspace, *, writing: bool, clock: Clock = utc_now, parallelism: int = PARALLELISM
 ) -> Portal:
     """The workspace's portal, opened for its operator."""
-    place = workspace.portal
+    place = workspace.settings.portal
     return open_portal(
         Access(
             url=place.url,
             root=workspace.root,
-            operator=workspace.portal.operator,
-            terms=workspace.terms,
-            public_url=workspace.portal.public_url,
+            operator=workspace.settings.portal.operator,
+            terms=workspace.settings.terms,
+            public_url=workspace.settings.portal.public_url,
             clock=clock,
             writing=writing,
             client_id=place.client_id or os.environ.get("PROVISIONER_PORTAL_CLIENT", ""),
@@ -66,7 +66,7 @@ def open_portal_for(
 
 def portal_secret(workspace: Workspace) -> str:
     """The client's secret, the bearer token or the database's password. Raises :class:`PortalError`."""
-    place = workspace.portal
+    place = workspace.settings.portal
     return secret_of(
         workspace.root,
         place.secret_env,
@@ -79,7 +79,7 @@ def portal_secret(workspace: Workspace) -> str:
 
 def ledger_location(workspace: Workspace) -> Database:
     """The database of the workspace's ledger; opens nothing."""
-    place = workspace.ledger
+    place = workspace.settings.ledger
     secret = ""
     if not place.url.startswith("sqlite:"):
         secret = secret_of(

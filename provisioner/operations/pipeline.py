@@ -104,8 +104,8 @@ def plan_workspace(
         notices=(*narrowed.notices, *_letter_notices(ledger), *_interrupted_notices(ledger)),
         diagnostics=(*problems, *narrowed.diagnostics, *gaps),
     )
-    limits = Limits(workspace.safety.max_closures, workspace.safety.max_closures_percent)
-    options = PlanOptions(workspace.firm.name, policy.today, limits)
+    limits = Limits(workspace.settings.safety.max_closures, workspace.settings.safety.max_closures_percent)
+    options = PlanOptions(workspace.settings.firm.name, policy.today, limits)
     with progress("Planning") as report:
         plan = make_plan(narrowed, snapshot.portal, snapshot.terms, options, report)
     if digests:
@@ -133,11 +133,12 @@ def _require_same_portal(workspace: Workspace, ledger: LedgerSnapshot, snapshot:
     own = "For a new portal, name a new ledger."
     if not snapshot.portal:
         raise LedgerError(
-            f"There is no portal yet at {workspace.portal.url}, and the ledger belongs to one that was.",
+            f"There is no portal yet at {workspace.settings.portal.url}, and the ledger belongs to one "
+            "that was.",
             f"Check portal: url: in provisioner.yaml. {own}",
         )
     raise LedgerError(
-        f"The ledger {workspace.ledger.url} belongs to another portal.",
+        f"The ledger {workspace.settings.ledger.url} belongs to another portal.",
         f"See portal: and ledger: in provisioner.yaml. {own}",
     )
 
@@ -209,11 +210,11 @@ def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str
 def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
     """The settings that decide how manifests are resolved, the operator's rights and the day."""
     return Policy(
-        operator=snapshot.operator or workspace.portal.operator,
+        operator=snapshot.operator or workspace.settings.portal.operator,
         today=paris_date(clock()),
-        close_absent=workspace.safety.absent == "close",
-        restore=workspace.safety.self_service == "restore",
-        welcome=workspace.mail.welcome == "ours",
+        close_absent=workspace.settings.safety.absent == "close",
+        restore=workspace.settings.safety.self_service == "restore",
+        welcome=workspace.settings.mail.welcome == "ours",
     )
 
 
@@ -246,7 +247,7 @@ def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
 
 def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterator[Diagnostic]:
     """An error if the welcome is left to a portal that leaves it to provisioner."""
-    if workspace.mail.welcome == "portal" and capabilities.activation_links:
+    if workspace.settings.mail.welcome == "portal" and capabilities.activation_links:
         yield error(
             "welcome-by-portal",
             "The welcome e-mails are left to the portal, and this portal sends none.",
@@ -261,10 +262,10 @@ def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterat
 def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterator[Diagnostic]:
     """Errors for applications and offers of the catalogue that users need and the portal does not have."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
-    for app in sorted(workspace.terms.apps - snapshot.terms.apps):
+    for app in sorted(workspace.settings.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
             yield error("portal-missing", f"The portal does not offer the application {app!r}.", configure)
-    for offer in sorted(workspace.terms.offers - snapshot.terms.offers):
+    for offer in sorted(workspace.settings.terms.offers - snapshot.terms.offers):
         if any(c.billing and c.billing.offer == offer for c in desired.companies.values()):
             yield error("portal-missing", f"The portal does not have the offer {offer!r}.", configure)
 

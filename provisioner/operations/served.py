@@ -32,15 +32,15 @@ def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: st
                 "Which portal? There is no workspace here that names one.",
                 "For example: --url sqlite:///portal.db",
             )
-        url = workspace.portal.url
+        url = workspace.settings.portal.url
     _require_servable(url)
     root = workspace.root if workspace is not None else folder
     return Access(
         url=url,
         root=root,
         operator=Operator.ADMINISTRATOR,
-        terms=workspace.terms if workspace is not None else PortalTerms(),
-        public_url=public_url or (workspace.portal.public_url if workspace is not None else ""),
+        terms=workspace.settings.terms if workspace is not None else PortalTerms(),
+        public_url=public_url or (workspace.settings.portal.public_url if workspace is not None else ""),
         clock=clock,
         writing=True,
         secret=_password(workspace, url),
@@ -92,6 +92,6 @@ def _workspace_in(folder: Path) -> Workspace | None:
 
 
 def _password(workspace: Workspace | None, url: str) -> str:
-    if workspace is not None and workspace.portal.url == url:
+    if workspace is not None and workspace.settings.portal.url == url:
         return portal_secret(workspace)
     return os.environ.get(PORTAL_SECRET, "")

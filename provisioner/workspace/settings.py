@@ -18,7 +18,6 @@ from provisioner.diagnostics import Diagnostic, Source, error, in_source_order, 
 from provisioner.errors import ManifestsInvalid, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
-from provisioner.model import PortalTerms
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.rules import app_violation
 from provisioner.workspace.files import WORKSPACE_FILE, find_workspace, manifest_files, read_bytes
@@ -40,36 +39,6 @@ class Workspace:
     settings: models.WorkspaceFile
     positions: Positions
     """The positions in provisioner.yaml."""
-
-    @property
-    def firm(self) -> models.Firm:
-        """The section ``firm:``."""
-        return self.settings.firm
-
-    @property
-    def portal(self) -> models.PortalAccess:
-        """The section ``portal:``. Its files are relative to the workspace."""
-        return self.settings.portal
-
-    @property
-    def ledger(self) -> models.LedgerPlace:
-        """The section ``ledger:``."""
-        return self.settings.ledger
-
-    @property
-    def mail(self) -> models.Mail:
-        """The section ``mail:``. Its files are relative to the workspace."""
-        return self.settings.mail
-
-    @property
-    def safety(self) -> models.Safety:
-        """The section ``safety:``."""
-        return self.settings.safety
-
-    @property
-    def terms(self) -> PortalTerms:
-        """The catalogue, the firm's mail domains and its staff."""
-        return self.settings.terms
 
     @property
     def manifest_sources(self) -> tuple[Source, ...]:
@@ -138,12 +107,13 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
     """The declarations with a digest of the settings that concern planning."""
     from provisioner.manifest.profiles import Profiles
 
-    terms, safety = workspace.terms, workspace.safety
+    settings = workspace.settings
+    terms, safety = settings.terms, settings.safety
     parts = [
-        [workspace.firm.name, workspace.firm.language, workspace.portal.operator, workspace.mail.welcome],
+        [settings.firm.name, settings.firm.language, settings.portal.operator, settings.mail.welcome],
         [safety.absent, safety.self_service],
         [sorted(part) for part in (terms.offers, terms.apps, terms.email_domains, terms.staff)],
-        [*Profiles(workspace.settings).digestible()],
+        [*Profiles(settings).digestible()],
     ]
     return replace(declared, digests={**declared.digests, WORKSPACE_FILE: digest_of(parts)})
 
