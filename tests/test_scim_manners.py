@@ -33,7 +33,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
 
 
-# --- the story ---
+# --- variants of servers ---
 
 
 def without_members_in_lists(kind: str, one: Resource, listed: bool) -> Resource:
@@ -53,7 +53,7 @@ def phones_as_rfc_3966_has_them(one: Resource) -> None:
         phone["value"] = f"tel:{phone['value'].removeprefix('tel:')}"
 
 
-PEOPLE: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "as the RFC has it": {},
     "without PATCH": {"patch": False},
     "nulls": {"shown": with_nulls},
@@ -69,7 +69,7 @@ PEOPLE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("words", PEOPLE.values(), ids=PEOPLE)
+@pytest.mark.parametrize("words", VARIANTS.values(), ids=VARIANTS)
 def test_same_run_on_servers_of_every_variant(words: dict[str, Any], memory_path: Path) -> None:
     with manners(**words) as server:
         strangers = [

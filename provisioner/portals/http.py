@@ -51,7 +51,7 @@ _NO_ANSWER = {
 _EXCERPT_LENGTH = 300
 """Characters of a server's text that messages repeat."""
 _KEEPALIVE_SECONDS = 4.0
-"""Less than servers commonly wait, so that they do not close a connection under a request."""
+"""Shorter than the keep-alive time of common servers, so that they close no connection in use."""
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
 """Share of the time for a response: connecting must fail first, or the connection is never closed."""
@@ -201,7 +201,7 @@ class HttpClient:
         return [results[at] for at in range(len(works))]
 
     async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
-        """A token. A failure to get one does not change what is known of earlier attempts."""
+        """A token; the error keeps the unknown outcome of earlier attempts."""
         try:
             return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
@@ -352,7 +352,7 @@ class HttpClient:
         return _Retryable(self._cause_text(problem), outcome_unknown=False)
 
     def _cause_text(self, problem: Exception) -> str:
-        """The cause in the system's words or in ours; httpx2's text may contain what was sent."""
+        """The cause as a text without the request, which httpx2's own text may contain."""
         import httpx2
 
         for cause in _causes(problem):

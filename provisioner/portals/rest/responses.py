@@ -1,4 +1,4 @@
-"""What a portal's service answers, as values: the codec checks the type of each field."""
+"""The responses of a portal's service as values; the codec checks the type of each field."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receip
 
 
 def read_problem(reply: HttpResponse) -> ProblemDetails:
-    """Why the portal refuses, as far as the answer says so; never raises."""
+    """The refusal in a response; fields that it does not have are empty."""
     try:
         said = reply.json()
     except PortalError:
@@ -108,7 +108,7 @@ def read_problem(reply: HttpResponse) -> ProblemDetails:
 
 
 def read_holders(reply: HttpResponse) -> Mapping[str, str]:
-    """Which run has each letter, "" for one of another ledger. Raises :class:`PortalError`."""
+    """The run that claimed each letter, "" for a run of another ledger. Raises :class:`PortalError`."""
     found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
     return found.holders
 

@@ -131,15 +131,8 @@ class ScimClient:
             reply = self._write("PUT", where, body, before)
         return self._read_back(endpoint, reply, wanted)
 
-    def join(self, endpoint: str, group: str, member: str) -> None:
-        """Add one member to a group, unless they are one."""
-        self._membership(endpoint, group, member, belongs=True)
-
-    def leave(self, endpoint: str, group: str, member: str) -> None:
-        """Remove one member from a group, if they are one."""
-        self._membership(endpoint, group, member, belongs=False)
-
-    def _membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
+    def write_membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
+        """Add one member to a group, or remove them; the membership may be as wanted already."""
         # one member a request: edits of other writers survive, and no size limit of a server applies
         if self.features.patch:
             operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}

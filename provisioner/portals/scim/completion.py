@@ -53,7 +53,7 @@ class StepCompletion:
         self._ledger = ledger
 
     def finished(self, resource: Resource) -> Resource:
-        """The user after any unfinished step on them is finished, from whatever ledger it comes."""
+        """The user after any unfinished step on them of any ledger is finished."""
         pending = self._mapping.pending(resource)
         return resource if pending is None else self.finish(resource, pending)
 
@@ -85,11 +85,10 @@ class StepCompletion:
 
     def _write_membership(self, id_: str, number: str, *, belongs: bool) -> None:
         directory, endpoint = self._directory, self._client.features.groups
-        write = self._client.join if belongs else self._client.leave
         group = directory.group_ids([number]).get(number)
         if group is not None:
             try:
-                retry_write(partial(write, endpoint, group, id_))
+                retry_write(partial(self._client.write_membership, endpoint, group, id_, belongs=belongs))
             except ScimError as problem:
                 if problem.status != 404:
                     raise

@@ -174,7 +174,7 @@ class Directory:
         self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """True if single resources have versions, or if there is no resource to tell by."""
+        """True if single resources have versions, or if there are no resources."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():

@@ -268,7 +268,7 @@ class AttributeMap:
         return written
 
     def content(self, resource: Resource) -> object:
-        """The content that makes the version: all but members, unfinished steps and receipt details."""
+        """The content from which the version is computed; without members and unfinished steps."""
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
@@ -356,7 +356,7 @@ class AttributeMap:
         place.write(resource, [*others, {"value": str(type_)}])
 
     def _status(self, resource: Resource) -> Status:
-        """The status: ``active`` alone says who may log in, the stored status what an inactive user is."""
+        """The status: inactive users are closed, unless the stored status says that they are pending."""
         if resource.get("active", True) is True:
             return Status.ACTIVE
         waits = self._text("status", resource) == Status.TO_VALIDATE

@@ -31,7 +31,7 @@ class Pending:
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
         """The user as the step leaves them; other changes made meanwhile are preserved.
 
-        ``waiting`` is the status in which a user reads that was created and not yet activated.
+        ``waiting`` is the status of a user who was created and not yet activated.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status

@@ -1,4 +1,4 @@
-"""One step on a SCIM server: read, checked against the rules, written, compared with what came back."""
+"""One step on a SCIM server: read the resource, check the rules, write, and compare the response."""
 
 from __future__ import annotations
 
