@@ -12,9 +12,6 @@ def wrap(text: str, width: int, first: str, rest: str) -> Iterator[str]:
 
     Only a single word that is longer goes beyond the width.
     """
-    if len(first) + columns(text) <= width:
-        yield f"{first}{text}".rstrip(" ")
-        return
     lead, used = first, len(first)
     words: list[str] = []
     for word in text.split(" "):
