@@ -248,7 +248,8 @@ def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
 ) -> None:
     """Row 15, law 7: also where several connections share one commit."""
     # on a busy machine the connections still share their commits
-    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 30.0)
+    for pause in ("GATHER_SECONDS", "DELIVERY_SECONDS"):
+        monkeypatch.setattr(group_commit, pause, 30.0)
     committed: set[str] = set()
     started = watch_bodies(monkeypatch, committed)
     log, commits = Log(), []
@@ -271,6 +272,23 @@ def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
     # with a commit for each body and each delivery there would be 120
     assert max(commits) > 1
     assert len(commits) < 60
+
+
+def test_a_delivery_is_recorded_with_the_next_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One commit a round: each carries the next body and the delivery before it."""
+    monkeypatch.setattr(group_commit, "DELIVERY_SECONDS", 30.0)
+    log, commits = Log(), []
+
+    def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
+        log.record(bodies, deliveries)
+        commits.append((len(bodies), len(deliveries)))
+
+    with smtp_server() as server:
+        transport = open_transport(
+            f"smtp://127.0.0.1:{server.port}", TransportOptions(root=Path(), tls="none", connections=1)
+        )
+        transport.deliver(with_keys(4), record=record, stop=lambda: False)
+    assert commits == [(1, 0), (1, 1), (1, 1), (1, 1), (0, 1)]
 
 
 @pytest.mark.parametrize("broken", range(1, 6))

@@ -11,6 +11,9 @@ from provisioner.mail.delivery import Delivery, DeliveryState, Record
 GATHER_SECONDS = 0.01
 """How long a letter that is ready for DATA waits for those of the other connections."""
 
+DELIVERY_SECONDS = 0.25
+"""How long a delivery waits for the next commit of bodies. A kill within that time leaves it unknown."""
+
 
 class GroupCommit:
     """Collects the bodies that are about to be sent and the deliveries, and records them together."""
@@ -67,18 +70,25 @@ class GroupCommit:
             self._recorded.clear()
 
     def _commit_when_due(self) -> None:
-        """Commit at once if every connection waits for it, else after ``GATHER_SECONDS``."""
+        """Commit at once if every connection waits for it, else after a short while."""
         if self.broken is not None or not (self._bodies or self._deliveries):
             return
         if len(self._bodies) >= self._active:
             self._commit()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._commit)
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + (GATHER_SECONDS if self._bodies else DELIVERY_SECONDS)
+        if self._timer is None or due < self._timer.when():
+            self._stop_timer()
+            self._timer = loop.call_at(due, self._commit)
 
-    def _commit(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _commit(self) -> None:
+        self._stop_timer()
         waiters, self._bodies = self._bodies, {}
         self._recorded.update(waiters)
         count = len(self._deliveries)
