@@ -215,6 +215,19 @@ def test_server_that_rejects_its_own_versions_is_named() -> None:
 # --- members ---
 
 
+@pytest.mark.parametrize("filters", ["", "ignored"])
+def test_step_conflicts_with_a_membership_added_meanwhile(filters: str) -> None:
+    with manners(filters=filters) as server, opened(server.url) as portal:
+        desk = Desk(portal)
+        require(desk.create(user("ann")))
+        require(desk.create(user("cid", "2")))
+        ann = {"value": desk.find("ann").id}
+        call = desk.call(EditApps("ann@example.fr", grant=("Scan",)))
+        group = server.find("Groups", "Company 2")
+        server.write("Groups", {**group, "members": [*group["members"], ann]})
+        assert portal.execute([call])[0].verdict is Verdict.CONFLICT
+
+
 @pytest.mark.parametrize("patch", [True, False], ids=["PATCH", "PUT"])
 def test_server_without_members_is_named_and_no_group_is_emptied(patch: bool) -> None:
     with manners(patch=patch) as server, opened(server.url) as portal:
