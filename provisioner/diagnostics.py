@@ -1,7 +1,7 @@
-"""One shape for every problem: what, where, why, and what mends it.
+"""Diagnostics: the problems that the program reports, all of one class.
 
-The summary is fixed by the code, so that people and scripts recognise it; the detail is a
-sentence with the data; the remedy is a command or an edit to copy.
+The code fixes the summary, so that people and scripts recognise it. The detail is a sentence with the data,
+the remedy a command or an edit to copy.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ SUMMARIES: dict[str, str] = {
 
 
 class Severity(StrEnum):
-    """Errors stop the run; warnings are read before a plan is confirmed."""
+    """An error stops the run; a warning is shown before a plan is confirmed."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Source(NamedTuple):
-    """A place in a file; line and column count from 1, column in code points."""
+    """A position in a file; line and column count from 1, the column in code points."""
 
     file: str
     line: int
@@ -84,7 +84,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem. ``address`` names the resource concerned ("user:…"), where there is one."""
+    """One problem. ``address`` is that of the resource concerned ("user:…"), or ""."""
 
     severity: Severity
     code: str
@@ -100,7 +100,7 @@ class Diagnostic:
 
     @property
     def is_error(self) -> bool:
-        """True when this problem must stop the run."""
+        """True if this problem stops the run."""
         return self.severity is Severity.ERROR
 
 
@@ -114,20 +114,20 @@ def error(
 def warning(
     code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
 ) -> Diagnostic:
-    """A problem to be read before confirming."""
+    """A problem that is shown before a plan is confirmed."""
     return Diagnostic(Severity.WARNING, code, detail, remedy, source, address)
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """``e-mail`` or ``e-mails``; ``many`` where the plural is not formed with an s."""
+    """The singular or the plural for this number; ``many`` is the plural if it is not formed with an s."""
     return one if number == 1 else many or f"{one}s"
 
 
 def count_of(number: int, one: str, many: str = "") -> str:
-    """``1 e-mail``, ``1,234 e-mails``."""
+    """The number with its noun: ``1 e-mail``, ``1,234 e-mails``."""
     return f"{number:,} {plural(number, one, many)}"
 
 
 def in_source_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """By file, line and column; problems without a place come last, in the order given."""
+    """The diagnostics by file, line and column; those without a source come last, in the order given."""
     return sorted(diagnostics, key=lambda problem: (problem.source is None, problem.source or ()))

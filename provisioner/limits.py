@@ -1,6 +1,6 @@
-"""How much is read, rendered and waited for at most; each ``MAX_`` is tested at n and at n + 1.
+"""Limits on size and time; each ``MAX_`` is tested at n and at n + 1.
 
-A bound that is one module's own affair stands there: those of a database, of the service, of a mail session.
+The limits of databases, of the service and of mail sessions are in their own modules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_SCALAR = 64 * 1024
 """Characters of one key or value in a YAML file."""
 
 MAX_PROBLEMS = 100
-"""Problems told of the text of one YAML file; a file with more is not a manifest."""
+"""Problems reported of the text of one YAML file."""
 
 MAX_FILES = 1_000_000
 """Manifest files of a workspace."""
@@ -33,10 +33,10 @@ MAX_TEMPLATE_BYTES = 256 * 1024
 """One template of a letter; mail programs cut a letter off at 100 KB."""
 
 MAX_RENDERED_CHARACTERS = 512 * 1024
-"""One part of a letter, once rendered."""
+"""One rendered part of a letter."""
 
 MAX_RENDER_SECONDS = 5.0
-"""The writing of one letter."""
+"""The rendering of one letter."""
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024
 """A saved plan."""
@@ -45,19 +45,19 @@ MAX_REPLY_BYTES = 10 * 1024 * 1024
 """One reply of a portal's service."""
 
 MAX_LISTED = 1_000_000
-"""Users, or groups, of a SCIM server."""
+"""Users or groups of a SCIM server."""
 
 REPLY_SECONDS = 30.0
-"""One reply of a portal's service, from the first byte of the request to the last one of the reply."""
+"""From the first byte of a request to the last byte of its reply."""
 
 CALL_TRIES = 5
-"""How often one request is sent, at most."""
+"""How often one request is sent at most."""
 
 CALL_SECONDS = 60.0
-"""One request with all its repetitions."""
+"""One request with all its retries."""
 
 RETRY_FIRST_SECONDS = 0.1
-"""The pause before a request is sent again; each further one is twice as long."""
+"""The pause before the first retry of a request; it doubles with each further retry."""
 
 RETRY_JITTER_SECONDS = 1.0
-"""What chance adds to a pause, at most, so that those who failed together do not come back together."""
+"""The maximum random addition to a pause, so that clients that failed together do not retry together."""

@@ -1,12 +1,13 @@
 """Companies, users, and the state that holds them.
 
-Current and desired are both a :class:`State`: two variables, not two classes, so that a
-difference is ``!=``. Every value is frozen.
+The current and the desired state are both a :class:`State`, so that a difference is ``!=``. Every value is
+frozen.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from calendar import monthrange
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 Clock = Callable[[], datetime]
-"""Says what time it is, aware of its zone."""
+"""Returns the current time, with its time zone."""
 
 
 class Address(NamedTuple):
@@ -47,7 +48,7 @@ class UserType(StrEnum):
 
 
 class Production(StrEnum):
-    """The production trio is one word, so that it cannot be mixed or partial (R3)."""
+    """The family of the three production applications, which is never mixed or partial (R3)."""
 
     FULL = "full"
     CONSULTATION = "consultation"
@@ -64,7 +65,7 @@ PRODUCTION_APPS: dict[Production, tuple[str, str, str]] = {
 
 
 class Status(StrEnum):
-    """A user's lifecycle; nothing leaves the portal, closing is the only removal."""
+    """The state of a user's account; closing is the only removal."""
 
     TO_VALIDATE = "to_validate"
     ACTIVE = "active"
@@ -72,7 +73,7 @@ class Status(StrEnum):
 
 
 class AppState(StrEnum):
-    """An application that a user does not have is simply not listed."""
+    """The state of a user's application; an application that the user does not have is not listed."""
 
     REQUESTED = "requested"
     ACTIVE = "active"
@@ -80,14 +81,14 @@ class AppState(StrEnum):
 
 
 class BillingMode(StrEnum):
-    """Who is billed: the client, or the firm (R6). The payment method is the client's own."""
+    """Who is billed, the client or the firm (R6); the payment method is not provisioned."""
 
     CLIENT = "client"
     FIRM = "firm"
 
 
 class Operator(StrEnum):
-    """Who applies. The first three may validate (R7) and reopen (R8)."""
+    """The role of the person who applies; all but a collaborator may validate (R7) and reopen (R8)."""
 
     ADMINISTRATOR = "administrator"
     PARTNER = "partner"
@@ -96,19 +97,19 @@ class Operator(StrEnum):
 
     @property
     def may_validate(self) -> bool:
-        """The right to validate users, and to reopen them."""
+        """True if the operator has the right to validate and to reopen users."""
         return self is not Operator.COLLABORATOR
 
 
 class Billing(NamedTuple):
-    """Mode and offer, set together in the wizard's first step."""
+    """Billing mode and offer of a company."""
 
     mode: BillingMode
     offer: str
 
 
 class Grant(NamedTuple):
-    """One application of one user; ``ends`` is set while it is *ending* (last day it works)."""
+    """One application of one user; ``ends`` is its last day, set while its state is *ending*."""
 
     app: str
     state: AppState
@@ -117,7 +118,7 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """A dossier. ``billing_ends`` is the portal's own mark of R15 and is never planned."""
+    """A dossier. The portal sets ``billing_ends`` (R15), which is never planned."""
 
     number: str
     name: str
@@ -146,12 +147,12 @@ class User:
 
     @property
     def name(self) -> str:
-        """First and last name, as people say it."""
+        """First and last name."""
         return f"{self.first_name} {self.last_name}"
 
     @property
     def is_open(self) -> bool:
-        """True unless the account is closed: it counts for R2 and R15, also before it can log in."""
+        """True unless the account is closed; an open account counts for R2 and R15 before it can log in."""
         return self.status is not Status.CLOSED
 
     @property
@@ -177,7 +178,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class PortalTerms:
-    """What differs by firm (A9): its catalogue, its mail domains (R14), its own staff (R1).
+    """What differs between firms: the catalogue (A9), the mail domains (R14) and the staff (R1).
 
     ``staff`` holds :func:`email_key` values, ``email_domains`` lower-case domains.
     """
@@ -189,11 +190,11 @@ class PortalTerms:
 
 
 class Managed(NamedTuple):
-    """What the ledger knows of a user we manage.
+    """The ledger's record of a managed user.
 
-    ``email`` and ``phone`` are the values as we last applied them (None: never applied by us; ""
-    for no phone), so that a user's own change is recognised. ``created`` is true
-    when the account exists through us, false when it was adopted.
+    ``email`` and ``phone`` are the values that provisioner last applied (None: it never applied one; "": no
+    phone), so that a user's own change is recognised. ``created`` is true if provisioner created the account,
+    and false if it adopted it.
     """
 
     id: str
@@ -203,7 +204,7 @@ class Managed(NamedTuple):
 
 
 class NoticeKind(StrEnum):
-    """What a plan reports without changing it."""
+    """The kinds of facts that a plan reports and does not change."""
 
     ADOPTED = "adopted"
     UNMANAGED = "unmanaged"
@@ -222,7 +223,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(NamedTuple):
-    """Something true of the portal that a reviewer should know and that this plan leaves alone."""
+    """A fact about the portal that a reviewer should know and that the plan does not change."""
 
     kind: NoticeKind
     address: Address
@@ -249,7 +250,7 @@ def _domain_key(domain: str) -> str:
 
 
 def email_key(email: str) -> str:
-    """The identity of an e-mail address (R1, A4): NFKC, case folded, domain in its ASCII form."""
+    """The key of an e-mail address (R1, A4): NFKC, case folded, the domain in its ASCII form."""
     if email.isascii() and "xn--" not in email:
         return email.lower()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
@@ -261,15 +262,10 @@ PARIS = ZoneInfo("Europe/Paris")
 
 
 def paris_date(now: datetime) -> date:
-    """The calendar day in Paris (A12) of an aware instant."""
+    """The calendar day in Paris (A12) of a time with a time zone."""
     return now.astimezone(PARIS).date()
 
 
 def month_end(day: date) -> date:
     """The last day of the month (R9, R15)."""
-    for last in (31, 30, 29):
-        try:
-            return day.replace(day=last)
-        except ValueError:
-            continue
-    return day.replace(day=28)
+    return day.replace(day=monthrange(day.year, day.month)[1])

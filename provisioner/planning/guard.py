@@ -1,7 +1,4 @@
-"""Safety limits over a plan (S2): each is named for the accident it prevents.
-
-The portal's own rules are kept by the order of the steps; these are the firm's.
-"""
+"""The firm's safety limits on a plan; the portal's rules are checked with the order of the steps."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""A percentage says nothing about a handful of accounts."""
+"""Managed accounts below which the percentage is not checked: one closure would exceed it."""
 
 NAMED = 10
-"""How many offenders a message names."""
+"""How many accounts a message names."""
 
 
 def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:
-    """The limits that a plan exceeds; ``managed`` and ``declared`` are numbers of users."""
+    """A diagnostic for each limit that these changes exceed; ``managed`` and ``declared`` count users."""
     closures = [change for change in changes if change.action is Action.CLOSE]
     yield from _vanished_manifests(managed, declared)
     yield from _too_many_closures(closures, limits)

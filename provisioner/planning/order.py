@@ -1,10 +1,10 @@
 """The order of a plan's steps, found by simulation: every intermediate state is legal.
 
-A phase is done in waves. A step joins a wave if it is legal by itself at the start of the wave and
-also after the steps that joined before it. So the steps of a wave may run side by side, and a step
-that could not join is tried again in the next wave: a company's last administrator leaves after its
-other users, and moves that depend on one another follow in order. A step that can never join is
-reported with the rule that it would break.
+A phase is done in waves. A step joins a wave if it is legal at the start of the wave and also after the
+steps that joined before it, so the steps of a wave may be done in any order or at once. A step that could not
+join is tried again in the next wave: the last administrator of a company is closed after its other users, and
+moves that depend on each other follow in order. A step that can never join becomes a diagnostic with the rule
+that it would break.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from provisioner.rules import StateIndex, administrator_standing
 
 
 @dataclass(slots=True)
-class _Queue:
-    """The remaining steps of one resource."""
+class _RemainingSteps:
+    """The steps of one change that are not planned yet, and the violations by the next of them."""
 
     change: Change
     steps: deque[tuple[Phase, Step]]
-    faults: list[Diagnostic]
+    violations: list[Diagnostic]
 
 
 def order_steps(
@@ -37,67 +37,67 @@ def order_steps(
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
     """The steps of these changes in apply order, and the problems of those that have no legal order."""
-    census = StateIndex(current, terms)
-    queues = [
-        _Queue(change, deque(steps_between(change.address, change.before, change.after)), [])
+    index = StateIndex(current, terms)
+    remaining = [
+        _RemainingSteps(change, deque(steps_between(change.address, change.before, change.after)), [])
         for change in changes
     ]
-    total = sum(len(queue.steps) for queue in queues)
+    total = sum(len(pending.steps) for pending in remaining)
     planned: list[PlannedStep] = []
-    stuck: list[_Queue] = []
+    stuck: list[_RemainingSteps] = []
     waves = 0
     for phase in PHASES:
-        ready = [queue for queue in queues if _head(queue) is phase]
+        ready = [pending for pending in remaining if _head(pending) is phase]
         while ready:
-            wave = _wave(ready, census, lambda steps: progress(len(planned) + steps, total))
+            wave = _wave(ready, index, lambda steps: progress(len(planned) + steps, total))
             if not wave:
                 stuck.extend(ready)
-                queues = [queue for queue in queues if not queue.faults]
+                remaining = [pending for pending in remaining if not pending.violations]
                 break
             planned.extend(PlannedStep(step, phase, waves) for step in wave)
             waves += 1
-            ready = [queue for queue in ready if _head(queue) is phase]
-    return tuple(planned), tuple(_problems(stuck, census))
+            ready = [pending for pending in ready if _head(pending) is phase]
+    return tuple(planned), tuple(_problems(stuck, index))
 
 
-def _head(queue: _Queue) -> Phase | None:
-    return queue.steps[0][0] if queue.steps else None
+def _head(pending: _RemainingSteps) -> Phase | None:
+    return pending.steps[0][0] if pending.steps else None
 
 
-def _wave(ready: list[_Queue], census: StateIndex, progress: Callable[[int], object]) -> list[Step]:
-    candidates = [queue for queue in ready if _legal_alone(queue, census)]
-    balance = _Balance(census, (queue.change for queue in candidates))
+def _wave(ready: list[_RemainingSteps], index: StateIndex, progress: Callable[[int], object]) -> list[Step]:
+    candidates = [pending for pending in ready if _legal_alone(pending, index)]
+    balance = _Balance(index, (pending.change for pending in candidates))
     wave: list[Step] = []
-    for queue in candidates:
-        step = queue.steps[0][1]
-        before = census.get(queue.change.address)
+    for pending in candidates:
+        step = pending.steps[0][1]
+        before = index.get(pending.change.address)
         wanted = after(before, step)
         if not balance.allows(before, wanted):
             continue
-        queue.faults = census.put(queue.change.address, wanted)
-        if queue.faults:
-            census.put(queue.change.address, before)
+        pending.violations = index.put(pending.change.address, wanted)
+        if pending.violations:
+            index.put(pending.change.address, before)
         else:
-            queue.steps.popleft()
+            pending.steps.popleft()
             wave.append(step)
             progress(len(wave))
     return wave
 
 
 class _Balance:
-    """R2 over one wave, for the worst of its orders: administrators go first, standard users come first."""
+    """Checks R2 for the worst order of a wave: administrators leave first, standard users arrive first."""
 
-    def __init__(self, census: StateIndex, changes: Iterable[Change]) -> None:
-        # administrators and standard users as the wave begins: what leaves in between does not count
+    def __init__(self, index: StateIndex, changes: Iterable[Change]) -> None:
+        # administrators and standard users of each company at the start of the wave
         self._companies: dict[str, list[int]] = {}
         for change in changes:
-            for resource in (census.get(change.address), change.after):
+            for resource in (index.get(change.address), change.after):
                 if isinstance(resource, User):
-                    people, administrators = census.billed_counts(resource.billed)
+                    people, administrators = index.billed_counts(resource.billed)
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
-        """Whether this step may join the wave; one that joins is counted."""
+        """Whether the step from ``before`` to ``wanted`` may join the wave. A step that may is counted."""
         was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
@@ -119,47 +119,51 @@ class _Balance:
         return administrators > 0 or standard == 0
 
 
-def _legal_alone(queue: _Queue, census: StateIndex) -> bool:
-    address = queue.change.address
-    before = census.get(address)
-    queue.faults = census.put(address, after(before, queue.steps[0][1]))
-    census.put(address, before)
-    return not queue.faults
+def _legal_alone(pending: _RemainingSteps, index: StateIndex) -> bool:
+    address = pending.change.address
+    before = index.get(address)
+    pending.violations = index.put(address, after(before, pending.steps[0][1]))
+    index.put(address, before)
+    return not pending.violations
 
 
-def _problems(stuck: list[_Queue], census: StateIndex) -> Iterator[Diagnostic]:
-    """The violations of the steps that never joined, without those that follow from others."""
-    for queue in stuck:
-        census.put(queue.change.address, queue.change.after)
-    impossible = {(fault.code, fault.address) for queue in stuck for fault in _end_faults(queue, census)}
-    echoed = {address for queue in stuck for address in _companies_waiting_for(queue)}
-    for queue in stuck:
-        for fault in queue.faults:
-            if fault.code == "R2" and fault.address in echoed:
+def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagnostic]:
+    """The diagnostics of the steps that never joined, without those that only follow from another one."""
+    for pending in stuck:
+        index.put(pending.change.address, pending.change.after)
+    impossible = {
+        (violation.code, violation.address)
+        for pending in stuck
+        for violation in _end_violations(pending, index)
+    }
+    echoed = {address for pending in stuck for address in _companies_waiting_for(pending)}
+    for pending in stuck:
+        for violation in pending.violations:
+            if violation.code == "R2" and violation.address in echoed:
                 continue
-            if (fault.code, fault.address) in impossible:
-                yield replace(fault, source=queue.change.source)
+            if (violation.code, violation.address) in impossible:
+                yield replace(violation, source=pending.change.source)
             else:
                 yield error(
                     "no-order",
-                    f"Between the steps, a rule would be broken ({fault.code}): {fault.detail}",
+                    f"Between the steps, a rule would be broken ({violation.code}): {violation.detail}",
                     "Do it in two runs: first what makes room (for example a further administrator), "
                     "then the rest.",
-                    queue.change.source,
-                    str(queue.change.address),
+                    pending.change.source,
+                    str(pending.change.address),
                 )
 
 
-def _end_faults(queue: _Queue, census: StateIndex) -> list[Diagnostic]:
-    """The violations that remain after all steps."""
-    address: Address = queue.change.address
-    census.put(address, queue.change.before)
-    return census.put(address, queue.change.after)
+def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnostic]:
+    """The violations of the change's resource after all its steps."""
+    address: Address = pending.change.address
+    index.put(address, pending.change.before)
+    return index.put(address, pending.change.after)
 
 
-def _companies_waiting_for(queue: _Queue) -> Iterator[str]:
+def _companies_waiting_for(pending: _RemainingSteps) -> Iterator[str]:
     """Companies that may lack an administrator only because this user does not move."""
-    if any(fault.code != "R2" for fault in queue.faults):
-        for resource in (queue.change.before, queue.change.after):
+    if any(violation.code != "R2" for violation in pending.violations):
+        for resource in (pending.change.before, pending.change.after):
             if isinstance(resource, User):
                 yield str(company_address(resource.billed))

@@ -1,8 +1,6 @@
-"""A plan is a value: everything that apply does is in it.
+"""The plan: a frozen value that contains everything that ``apply`` does.
 
-*Change* is what a reviewer reads (one person, before and after). *Step* is what a portal does.
-The digest covers changes, steps, letters, adoptions and limits, and nothing else: not the clock, the path,
-the commit or the order of files.
+A *change* is one resource before and after, for the reviewer; a *step* is one thing that the portal does.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from provisioner.planning.steps import Phase, Step, address_of
 
 
 class Action(StrEnum):
-    """What happens to one resource."""
+    """The kind of a change."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -27,12 +25,12 @@ class Action(StrEnum):
     @property
     def symbol(self) -> str:
         """``+`` for new and reopened, ``~`` for changed, ``-`` for closed."""
-        return {"create": "+", "update": "~", "close": "-", "reopen": "+"}[self.value]
+        return {Action.UPDATE: "~", Action.CLOSE: "-"}.get(self, "+")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource, before and after; its action and its steps follow from the two."""
+    """One resource before and after; ``reason`` and ``source`` are for the reviewer."""
 
     address: Address
     before: Resource | None
@@ -42,7 +40,7 @@ class Change:
 
     @property
     def action(self) -> Action:
-        """Derived, so that it cannot contradict before and after."""
+        """The kind of this change, derived from ``before`` and ``after``."""
         if self.before is None:
             return Action.CREATE
         if isinstance(self.before, User) and isinstance(self.after, User):
@@ -64,7 +62,7 @@ class Change:
 
     @property
     def _sees_everything_today(self) -> bool:
-        """True for an administrator who can log in; before validation they see nothing (R7)."""
+        """True if the user is an administrator now and can log in, or has the same status afterwards (R7)."""
         before, after = self.before, self.after
         if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
             return False
@@ -81,7 +79,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step with its place: steps of one wave touch different resources and may run side by side."""
+    """A step with its phase and wave; the steps of one wave touch different resources, in any order."""
 
     step: Step
     phase: Phase
@@ -95,7 +93,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLetter:
-    """A welcome that a change earns. ``context`` is what the template reads, without any secret."""
+    """A welcome that a change earns. ``context`` has the values for the template, and no secret."""
 
     user: Address
     recipient: str
@@ -105,10 +103,11 @@ class PlannedLetter:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """What the ledger records of an account that exists already; the portal is not touched.
+    """The record that the ledger gets of an account that exists already; the portal is not changed.
 
-    ``email`` and ``phone`` are the values as declared and found ("" for no phone, None for never
-    applied by us); ``known`` is true if the ledger knew the account and only its record is updated.
+    ``email`` and ``phone`` are the values that the manifest declares and the portal has ("" for no phone,
+    None for a value that provisioner never applied). ``known`` is true if the ledger has a record of the
+    account already, which is updated.
     """
 
     user: Address
@@ -121,7 +120,7 @@ class Adoption:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Safety limits, part of what is approved with the plan."""
+    """Safety limits; they are approved with the plan."""
 
     max_closures: int = 5
     max_closures_percent: int = 10
@@ -140,7 +139,7 @@ class Plan:
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     companies: Mapping[str, str] = field(default_factory=dict)
-    """Names of the companies mentioned, by dossier number: for readers, not part of the digest."""
+    """The names of the companies that the changes mention, by dossier number; not part of the digest."""
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
@@ -154,7 +153,7 @@ class Plan:
 
     @property
     def has_changes(self) -> bool:
-        """True when the portal would change or a letter would go out; adoptions change nothing."""
+        """True if there are changes or letters; adoptions do not change the portal."""
         return bool(self.changes or self.letters)
 
     def count(self, *actions: Action) -> int:

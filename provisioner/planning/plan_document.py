@@ -1,8 +1,7 @@
-"""The JSON document of a plan, as types: what ``plan --json`` prints and ``plan --out`` saves.
+"""The types of a plan's JSON, which ``plan --json`` prints and ``plan --out`` saves.
 
-The names are Terraform's where it has them (``format_version``, ``resource_changes``, ``applyable``,
-``complete``, ``errored``, ``resource_drift``, ``checks``), because tools read them already. The codec writes
-and reads these types, and ``schemas/plan.schema.json`` is made of them: a new field is added here.
+Fields that Terraform's plan has too have its names, because tools read them already. The codec writes and
+reads these types, and ``schemas/plan.schema.json`` is generated from them. To add a field, add it here.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FORMAT_VERSION = "1.0"
 
 
 class TerraformAction(StrEnum):
-    """Terraform's words: a closure is the only removal, a reopening an arrival."""
+    """Terraform's name of an action."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -38,7 +37,7 @@ ACTIONS: dict[Action, TerraformAction] = {
 
 
 class Transition(NamedTuple):
-    """A resource before and after."""
+    """A resource before and after a change."""
 
     actions: tuple[TerraformAction, ...]
     before: Resource | None
@@ -46,7 +45,7 @@ class Transition(NamedTuple):
 
 
 class AccessDelta(NamedTuple):
-    """What a user sees and uses after the change and not before, and the reverse."""
+    """The companies and applications that a user gains and loses by the change."""
 
     apps_ending: Mapping[str, date | None]
     apps_granted: frozenset[str]
@@ -70,7 +69,7 @@ class ChangeEntry(NamedTuple):
 
 
 class CheckAddress(NamedTuple):
-    """The code of a problem, and its summary."""
+    """The code and the summary of a diagnostic."""
 
     kind: str
     name: str
@@ -78,7 +77,7 @@ class CheckAddress(NamedTuple):
 
 
 class CheckProblem(NamedTuple):
-    """What is wrong, and what mends it."""
+    """The detail and the remedy of a diagnostic."""
 
     message: str
     remedy: str
@@ -96,13 +95,13 @@ class CheckEntry(NamedTuple):
 
 
 class DriftActions(NamedTuple):
-    """Always an update."""
+    """The actions of a drift: always one update."""
 
     actions: tuple[TerraformAction, ...]
 
 
 class DriftEntry(NamedTuple):
-    """Something that a user changed on the portal."""
+    """A change that a user made on the portal."""
 
     address: Address
     change: DriftActions
@@ -112,7 +111,7 @@ class DriftEntry(NamedTuple):
 
 
 class PlanDocument(NamedTuple):
-    """A plan file; ``digest`` names what is approved, ``seal`` covers every other field."""
+    """A plan file; ``digest`` covers what is approved, ``seal`` every other field of the file."""
 
     adoptions: tuple[Adoption, ...]
     applyable: bool
@@ -137,10 +136,10 @@ class PlanDocument(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A plan as it was saved.
+    """A plan and the other fields of its file.
 
-    ``manifests`` has the digest of each manifest file it was made from; ``complete`` is false where
-    ``--target`` or ``--exclude`` left something out.
+    ``manifests`` has the digest of each manifest file; ``complete`` is false if ``--target`` or ``--exclude``
+    left out a resource.
     """
 
     plan: Plan
@@ -171,14 +170,16 @@ def document_of(saved: SavedPlan) -> PlanDocument:
         portal=plan.portal,
         provisioner_version=saved.version,
         resource_changes=tuple(map(_change_entry, plan.changes)),
-        resource_drift=tuple(map(_drift_entry, _drift(plan))),
+        resource_drift=tuple(
+            _drift_entry(notice) for notice in plan.notices if notice.kind is NoticeKind.DRIFT
+        ),
         seal="",
         steps=plan.steps,
     )
 
 
 def saved_plan_of(document: PlanDocument) -> SavedPlan:
-    """The plan inside a document. Raises :class:`InvalidJson` for what no plan has."""
+    """The plan in a document. Raises :class:`InvalidJson` for a value that no plan has."""
     plan = Plan(
         portal=document.portal,
         changes=tuple(map(_change_of, document.resource_changes)),
@@ -241,9 +242,8 @@ def _access_delta(change: Change) -> AccessDelta | None:
 
 
 def _apps_in_use(user: User | None) -> frozenset[str]:
-    return (
-        frozenset(grant.app for grant in user.apps if grant.state is AppState.ACTIVE) if user else frozenset()
-    )
+    apps = user.apps if user else ()
+    return frozenset(grant.app for grant in apps if grant.state is AppState.ACTIVE)
 
 
 def _apps_ending(user: User) -> dict[str, date | None]:
@@ -269,10 +269,6 @@ def _diagnostic_of(entry: CheckEntry) -> Diagnostic:
         raise InvalidJson("a list of one problem", "checks.problems")
     [problem] = entry.problems
     return Diagnostic(entry.severity, code, problem.message, problem.remedy, entry.source, entry.resource)
-
-
-def _drift(plan: Plan) -> list[Notice]:
-    return [notice for notice in plan.notices if notice.kind is NoticeKind.DRIFT]
 
 
 def _drift_entry(notice: Notice) -> DriftEntry:

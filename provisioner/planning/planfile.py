@@ -1,8 +1,8 @@
-"""Writes a plan as one JSON text, and reads it back: ``plan --json``, ``plan --out``, ``apply PLAN``.
+"""Writes a plan as one JSON text (``plan --json``, ``plan --out``) and reads it again (``apply PLAN``).
 
-Two sums protect it. The *digest* names what is approved: portal, changes, steps, letters, adoptions
-and limits, and nothing else. The *seal* covers every field of the file, so that a changed one is
-noticed; it shows accidents and careless edits, and is no signature.
+Two hashes protect the text. The *digest* covers what is approved: portal, changes, steps, letters, adoptions
+and limits. The *seal* covers every other field of the file. It detects accidental and careless edits, and is
+not a signature.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _AGAIN = "Make a new one: provisioner plan --out FILE"
 
 
 def digest(plan: Plan) -> str:
-    """SHA-256, in hexadecimal, of what is approved with a plan.
+    """SHA-256, in hexadecimal, of the approved parts of a plan.
 
-    It does not depend on the order of changes, letters and adoptions, only on the order of the steps.
+    It depends on the order of the steps, but not on that of changes, letters and adoptions.
     """
     resource, step = writer(Resource | None), writer(PlannedStep)
     changes = [
@@ -61,8 +61,8 @@ def to_json(
 def from_json(text: str) -> SavedPlan:
     """The plan that :func:`to_json` wrote.
 
-    Raises :class:`StalePlan` when it was changed afterwards, and :class:`ProvisionerError` when it is
-    no plan of a format that this version reads.
+    Raises :class:`StalePlan` if the text was changed afterwards, and :class:`ProvisionerError` if it is not a
+    plan in a format that this version reads.
     """
     document = _parsed(text)
     _require_our_format(document)
@@ -73,14 +73,14 @@ def from_json(text: str) -> SavedPlan:
         saved = saved_plan_of(reader(PlanDocument)(document))
     except InvalidJson as problem:
         _refuse_changed(f" ({problem.where or 'it'} is not {problem.expected})")
-    # what tools and reviewers read beside the plan itself must be what this plan says
+    # the derived fields, which tools and reviewers read, must be those of this plan
     if digest(saved.plan) != saved.digest or _rendered(saved) != written:
         _refuse_changed()
     return saved
 
 
 def _rendered(saved: SavedPlan) -> dict[str, str]:
-    """Each field of the file with its text, but for the seal."""
+    """The text of each field of the file except the seal."""
     document = document_of(saved)
     written = {}
     for name, hint in record_fields(PlanDocument).items():
@@ -97,7 +97,7 @@ def _rendered(saved: SavedPlan) -> dict[str, str]:
 def _sealed(written: Mapping[str, str]) -> str:
     fields = {**written, "seal": canonical(_seal(written))}
     text = "{\n" + ",\n".join(f'"{key}": {fields[key]}' for key in sorted(fields)) + "\n}\n"
-    # the same JSON; build servers would read ##[…] or ::… in a job's output as a command
+    # the same JSON value: build servers read ##[…] and ::… in a job's output as commands
     return text.replace("##", "#\\u0023").replace("::", ":\\u003a")
 
 
@@ -110,7 +110,7 @@ def _lines(value: Json) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    """One entry a line, so that two plans can be compared line by line."""
+    """A JSON list with one item a line, so that two plans can be compared line by line."""
     lines = ",\n".join(items)
     return f"[\n{lines}\n]" if lines else "[]"
 

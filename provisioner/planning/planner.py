@@ -29,7 +29,7 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The two states that a plan compares, on the same keys, with notices and diagnostics."""
+    """The two states that a plan compares, with the same user keys, and what else the plan needs."""
 
     current: State
     desired: State
@@ -37,13 +37,13 @@ class Resolution:
     """By user key: the letter that the user earns if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """By user key: what the ledger records, and whether it knew the account before."""
+    """By user key: what the ledger will record of the account, and whether it knows the account already."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
-    """Users that the ledger manages."""
+    """How many users the ledger manages."""
     declared: int = 0
-    """Users that the manifests declare."""
+    """How many users the manifests declare."""
     source_of: Callable[[Address], Source | None] = lambda _: None
     """Returns where a resource is declared."""
 
@@ -65,9 +65,9 @@ def make_plan(
     options: PlanOptions,
     progress: ProgressCallback = ignore_progress,
 ) -> Plan:
-    """The changes from current to desired, their steps in order, letters, notices and diagnostics.
+    """The plan from the current to the desired state.
 
-    ``portal`` is the identity of the portal that the plan is for, ``terms`` are those that it enforces.
+    ``portal`` is the identity of the portal, ``terms`` are the terms that it enforces.
     """
     current, desired = resolution.current, resolution.desired
     changes = tuple(changes_between(current, desired, resolution.reasons, resolution.source_of))
@@ -89,8 +89,8 @@ def make_plan(
 def select(resolution: Resolution, targets: Collection[Address], excludes: Collection[Address]) -> Resolution:
     """The resolution, narrowed to the targets (all when empty) without the excludes.
 
-    A company stands for itself and the users billed to it; a user brings along the companies
-    that they need and that do not exist yet.
+    The address of a company selects the company and the users billed to it. With a user, the companies that
+    they have access to and that do not exist yet are selected as well.
     """
     if not targets and not excludes:
         return resolution
@@ -123,7 +123,7 @@ def _adoptions(records: Mapping[str, tuple[Managed, bool]]) -> Iterable[Adoption
 def _billing_that_stops(
     changes: tuple[Change, ...], current: State, desired: State, today: date
 ) -> Iterable[Notice]:
-    """R15: a company that loses its last open user is billed until the end of the month."""
+    """A notice for each company that loses its last open user: its billing ends with the month (R15)."""
     left = {
         change.before.billed
         for change in changes
