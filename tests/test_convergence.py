@@ -1,8 +1,8 @@
-"""Whatever happens in whatever order, applying again ends where the manifests say, each welcome sent once.
+"""After any sequence of events, ``apply`` leads to the declared state and each welcome is sent once.
 
-A state machine edits manifests, lets the portal's other writers write (also inside our runs), changes
-operator, settings and clock, plans, applies, and lets runs die at any commit of ledger or portal. What must
-hold is watched at every commit, and distinguished from other writers' changes.
+A state machine edits manifests, makes the portal's other writers write (also during a run), changes
+operator, settings and clock, plans, applies, and stops runs at any commit of ledger or portal. The invariants
+are checked at every commit, and changes of the run are distinguished from those of other writers.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TERMS = PortalTerms(
 NAMES = ("ann", "bob", "cid", "dan", "eve")
 NUMBERS = ("1", "2", "3")
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""Where commits cost little: whether they reach a disk is for other tests."""
+"""A folder in memory, where commits are fast; other tests check that commits reach the disk."""
 
 SETTINGS = """
 version: 1
@@ -61,11 +61,11 @@ safety: {{absent: {absent}, self_service: {self_service}, max_closures: 1000, ma
 
 
 class Died(BaseException):
-    """The run is gone from here on; nothing it still tries takes effect."""
+    """The simulated death of a run: it does nothing after this."""
 
 
 class Firm:
-    """A workspace, its portal and its ledger, with every commit watched."""
+    """A workspace with its portal and ledger, and checks at every commit."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ class Firm:
         self.created: dict[str, str] = {}
         """The declared name of each account that a run created, by id."""
         self.welcomed: set[str] = set()
-        """Whom we owe one welcome."""
+        """The ids of the accounts that are owed one welcome."""
         self.state = State()
         self.ours = False
         self.passed = 0
@@ -86,7 +86,7 @@ class Firm:
     # --- the workspace ---
 
     def write(self) -> None:
-        """provisioner.yaml and the manifests, one a company."""
+        """Write provisioner.yaml and one manifest for each company."""
         (self.folder / "provisioner.yaml").write_text(SETTINGS.format(**self.words))
         for number in NUMBERS:
             users = [
@@ -117,7 +117,7 @@ class Firm:
         )
 
     def observe(self) -> None:
-        """After each commit of the portal: the rules, and what the writer of this commit was entitled to."""
+        """Check the rules after a commit of the portal and, for a commit of the run, its rights."""
         state = self.look()
         assert list(all_violations(StateIndex(state, TERMS))) == []
         for user in state.users.values():
@@ -142,7 +142,7 @@ class Firm:
                 assert user.email == f"{name}@example.fr"
                 self.created[user.id] = name
             elif was != user:
-                # law 8: an account neither declared nor managed is not touched
+                # law 8: an account that is neither declared nor managed is not changed
                 assert user.id in managed or was.email.partition("@")[0] in self.declared
             if user.status is Status.ACTIVE and (was is None or was.status is not Status.ACTIVE):
                 assert self.may_validate  # R7, R8
@@ -156,7 +156,7 @@ class Firm:
         self, command: Callable[[], Said], death: int = 0, batch: int = 100,
         meanwhile: Sequence[Callable[[], None]] = (),
     ) -> Said | None:  # fmt: skip
-        """A run that may die at a boundary (None), and while which somebody may write."""
+        """Run a command during which others may write; returns None if it died at boundary ``death``."""
         self.passed, self.death, self.ours = 0, death, True
         try:
             with self._watched(batch, meanwhile):
@@ -215,7 +215,7 @@ class Firm:
     # --- the others ---
 
     def others(self, deed: Callable[[], None]) -> None:
-        """Somebody else writes, perhaps inside our run."""
+        """Let another writer write, possibly during a run."""
         was, self.ours = self.ours, False
         try:
             deed()
@@ -224,7 +224,7 @@ class Firm:
             self.ours = was
 
     def by_somebody(self, name: str, deed: Callable[[SqlPortal, User], Receipt]) -> None:
-        """A deed about the account that has this name's address, if there is a portal and such an account."""
+        """Apply ``deed`` to the account with this name's address, if the portal and the account exist."""
         if not (self.folder / "portal.db").exists():
             return
         portal = SqlPortal(
@@ -237,7 +237,7 @@ class Firm:
 
 
 def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
-    """A colleague does a step by hand."""
+    """The deed of a colleague who does a step by hand."""
 
     def deed(portal: SqlPortal, user: User) -> Receipt:
         return portal.execute([Call("", make(user.email), user.id, user.version)])[0]
@@ -246,7 +246,7 @@ def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
 
 
 def creates(name: str) -> Callable[[SqlPortal, User], Receipt]:
-    """A client administrator creates somebody."""
+    """The deed of a client administrator who creates a user."""
     return lambda portal, user: portal.client_creates_user(
         user.id, replace(user, email=f"{name}@example.fr", first_name="Other", apps=frozenset())
     )
@@ -258,7 +258,7 @@ DEEDS: dict[str, Callable[[SqlPortal, User], Receipt]] = {
     "validate": step(ValidateUser),
     "takes an application away": step(lambda email: EditApps(email, remove=("Documents",))),
     "phones": lambda portal, user: portal.user_changes_profile(user.id, phone="+33199001234"),
-    "renames himself": lambda portal, user: portal.user_changes_profile(
+    "changes their e-mail": lambda portal, user: portal.user_changes_profile(
         user.id, email=f"new.{user.email}" if user.email[:4] != "new." else user.email[4:]
     ),
     "asks for an application": lambda portal, user: portal.client_requests_app(user.id, "Scan"),
@@ -297,7 +297,7 @@ batches = st.sampled_from([1, 2, 100])
 
 
 class Convergence(RuleBasedStateMachine):
-    """The firm's days."""
+    """The events of a firm, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +305,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm = Firm(self.folder)
 
     def teardown(self) -> None:
-        """Whatever happened: applied by somebody with every right, it ends, and ends for good."""
+        """At the end an operator with every right applies, and a further run changes nothing."""
         try:
             self.firm.words["operator"] = "partner"
             self.firm.write()
@@ -321,7 +321,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm.declared = everybody
         self._mend()
 
-    # --- days: somebody edits, others write, then there is a run of one kind or another ---
+    # --- events: an edit, writes of others, and a run ---
 
     @rule(edits=edits, some=writes, batch=batches)
     def applies(self, edits: Edits, some: Writes, batch: int) -> None:
@@ -373,7 +373,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm.write()
 
     def _edit(self, edits: Edits) -> None:
-        """People arrive, change in a field or altogether, or leave the manifests."""
+        """Add, change or remove users of the manifests."""
         for name, words, field in edits:
             if field == "leaves" and len(self.firm.declared) > 1:
                 self.firm.declared.pop(name, None)
@@ -389,7 +389,7 @@ class Convergence(RuleBasedStateMachine):
             self.firm.others(partial(self.firm.by_somebody, name, DEEDS[what]))
 
     def _mend(self) -> None:
-        """Each company's first open user is its administrator, at once, where it has none."""
+        """Make the first open user of each company without an administrator its administrator."""
         for number in NUMBERS:
             people = [
                 words
@@ -402,7 +402,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm.write()
 
     def apply(self, death: int, batch: int) -> None:
-        """One run; if it ends well the portal is as declared, and a further one changes nothing."""
+        """Apply; after success the portal is as declared, and a further run changes nothing."""
         before = self._world()
         said = self.firm.run(self.firm.clerk.apply, death, batch)
         if said is None:
@@ -412,7 +412,7 @@ class Convergence(RuleBasedStateMachine):
             assert self._world() == before
             return
         if said.code == 7:
-            # an account closed before its owed letter went out: it is parked, and reported once
+            # the account was closed before its letter was sent: the letter is parked and reported once
             assert "Not done" not in said.err
             assert "E-mail not sent (failed)" in said.err
         self._as_declared()
@@ -428,7 +428,7 @@ class Convergence(RuleBasedStateMachine):
     # --- what holds ---
 
     @invariant()
-    def nobody_is_owed_a_second_welcome_or_one_he_did_not_earn(self) -> None:
+    def each_owed_welcome_is_earned_and_owed_once(self) -> None:
         owed = [posted.user_id for posted in read_letters(SqliteDatabase(self.folder / "ledger.db"))]
         assert len(owed) == len(set(owed))
         assert set(owed) <= self.firm.welcomed
@@ -474,7 +474,7 @@ class Convergence(RuleBasedStateMachine):
             assert all(grant.ends is None or grant.ends >= today for grant in user.apps)
 
     def _world(self) -> dict[str, list[Any]]:
-        """The portal and the outbox, byte for byte."""
+        """All rows of the portal and of the outbox."""
         there = [path for name in ("portal.db", "ledger.db") if (path := self.folder / name).exists()]
         found = tables(*there)
         return {
@@ -496,15 +496,15 @@ TestConvergence.settings = settings(
     max_examples=45,
     stateful_step_count=12,
     deadline=None,
-    # a failing example is long and exact; to make it shorter takes minutes: add Phase.shrink by hand
+    # shrinking a failing example takes minutes: add Phase.shrink by hand when you need it
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
 
 
-def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_memory: Path) -> None:
-    """Row 17: law 6, found by the state machine: the run died between the portal's commit and ours."""
+def test_user_created_by_an_interrupted_run_is_welcomed_on_validation(in_memory: Path) -> None:
+    """Row 17, law 6: the run dies between the commit of the portal and that of the ledger."""
     cut_off = 0
     for death in range(1, 100):
         folder = in_memory / str(death)
@@ -529,8 +529,8 @@ def test_whoever_a_dead_run_created_to_be_validated_is_welcomed_once_he_is(in_me
     assert cut_off
 
 
-def test_an_address_that_was_renamed_away_can_be_given_to_a_new_account(tmp_path: Path) -> None:
-    """Row 17: the creation has the words and the base version of an earlier one, and is another."""
+def test_former_address_of_an_account_can_be_given_to_a_new_account(tmp_path: Path) -> None:
+    """Row 17: the second creation has the fields and base version of the first, and another key."""
     firm = Firm(tmp_path)
     words = {"billed": "1", "type": "administrator", "production": "full", "welcome_email": True}
     firm.declared = {"ann": dict(words), "bob": dict(words)}

@@ -1,4 +1,4 @@
-"""What differs is changed, in an order that people read; and who is activated by it earns a letter."""
+"""The changes between two states, their order, and the welcome letters that they earn."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def letters(before: User | None, after: User, welcomes: tuple[str, ...] = (ANN,)
     return list(letters_for(made, desired, {key: Welcome("en") for key in welcomes}, "Cabinet Durand"))
 
 
-def test_changes_are_told_company_by_company() -> None:
+def test_changes_are_ordered_by_company() -> None:
     made = changes(State(), state(user("zoe", "1"), user("bob", "2"), user("ann", "2")))
     names = [change.address.key.partition("@")[0] for change in made]
     assert names == ["1", "2", "zoe", "ann", "bob"]
     assert {change.reason for change in made} == {""}
 
 
-def test_a_change_has_what_was_what_will_be_and_why_and_where() -> None:
+def test_change_has_before_after_reason_and_source() -> None:
     current = state(company("1", name="Before"), user("ann", phone="+33612345678"), user("bob"))
     desired = state(company("1", name="After"), user("ann"), user("bob"))
     places = {address: Source("f.yaml", 2, 3) for address in (company_address("1"), user_address(ANN))}
@@ -50,11 +50,11 @@ def test_a_change_has_what_was_what_will_be_and_why_and_where() -> None:
     ]
 
 
-def test_what_is_as_desired_is_no_change() -> None:
+def test_resource_as_desired_is_no_change() -> None:
     assert changes(state(user("ann")), state(user("ann", id="another", version=7))) == ()
 
 
-def test_a_letter_knows_its_reader_his_company_and_the_firm() -> None:
+def test_letter_context_has_user_company_and_firm() -> None:
     [letter] = letters(None, user("ann"))
     assert letter == PlannedLetter(
         user_address(ANN),
@@ -82,16 +82,14 @@ def test_a_letter_knows_its_reader_his_company_and_the_firm() -> None:
         ("active", "closed", False),
     ],
 )
-def test_a_welcome_is_earned_by_who_may_log_in_for_the_first_time(
-    before: str | None, after: str, earned: bool
-) -> None:
+def test_welcome_is_earned_by_first_activation_only(before: str | None, after: str, earned: bool) -> None:
     was = None if before is None else user("ann", status=before, phone="+33612345678")
     assert len(letters(was, user("ann", status=after))) == earned
     assert letters(was, user("ann", status=after), welcomes=()) == []
 
 
-def test_whoever_earns_none_keeps_nobody_from_his() -> None:
-    """A company that the portal alone knows is called by its number."""
+def test_user_without_letter_does_not_stop_the_letter_of_another() -> None:
+    """The letter uses the number of a company that the desired state does not have."""
     people = (user("al", status="to_validate"), user("ann", "7"))
     made = tuple(Change(user_address(someone.email), None, someone, "", None) for someone in people)
     welcomes = {someone.email: Welcome("fr") for someone in people}
@@ -99,6 +97,6 @@ def test_whoever_earns_none_keeps_nobody_from_his() -> None:
     assert (letter.recipient, letter.context["company"]) == (ANN, "7")
 
 
-def test_a_company_earns_no_letter() -> None:
+def test_company_earns_no_letter() -> None:
     made = (Change(company_address(ANN), None, company("1"), "", None),)
     assert list(letters_for(made, State(), {ANN: Welcome("fr")}, "")) == []

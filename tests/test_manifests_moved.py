@@ -1,4 +1,4 @@
-"""The manifests move after a plan was saved: data counts, and nothing else does."""
+"""A saved plan is refused if the data of a manifest has changed since, and only then."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ SAME = {
     ),
     "the order of sections": "users:\n" + USERS + TOP,
 }  # fmt: skip
-"""The same data, written otherwise."""
+"""Other texts with the data of MANIFEST."""
 
 
 def saved(shell: Shell) -> Path:
-    """A plan that was saved with the garage in it."""
+    """The file of a saved plan that creates the company of MANIFEST."""
     (shell.folder / NEW).write_text(MANIFEST)
     planfile = shell.folder / "plan.json"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
@@ -64,7 +64,7 @@ def saved(shell: Shell) -> Path:
 
 
 @pytest.mark.parametrize("what", SAME)
-def test_a_comment_or_another_layout_does_not_spoil_an_approved_plan(what: str, shell: Shell) -> None:
+def test_saved_plan_is_applied_after_a_comment_or_layout_change(what: str, shell: Shell) -> None:
     """Row 11."""
     planfile = saved(shell)
     assert SAME[what] != MANIFEST
@@ -75,12 +75,12 @@ def test_a_comment_or_another_layout_does_not_spoil_an_approved_plan(what: str, 
 
 
 def values(text: str) -> list[tuple[int, str]]:
-    """Where each value of the manifest begins, and the value."""
+    """The index and the text of each value in a manifest."""
     found = re.finditer(r'(?:(?<=[:,] )|(?<=\[))(?!\w+:)"?([^\s"{}\[\],][^"{}\[\],\n]*)', text)
     return [(one.start(1), one[1]) for one in found]
 
 
-def test_one_byte_of_any_value_refuses_the_plan_and_names_the_file(shell: Shell) -> None:
+def test_plan_is_refused_after_a_change_of_one_byte_of_any_value(shell: Shell) -> None:
     """Row 11."""
     planfile = saved(shell)
     before = shell.print_of()
@@ -118,7 +118,7 @@ GONE_OR_NEW = {
 
 
 @pytest.mark.parametrize("what", GONE_OR_NEW)
-def test_what_is_new_or_gone_or_of_another_kind_refuses_the_plan(what: str, shell: Shell) -> None:
+def test_plan_is_refused_after_an_addition_removal_or_change_of_type(what: str, shell: Shell) -> None:
     """Row 11."""
     planfile = saved(shell)
     GONE_OR_NEW[what](shell.folder)
@@ -126,7 +126,7 @@ def test_what_is_new_or_gone_or_of_another_kind_refuses_the_plan(what: str, shel
     assert not (shell.folder / "portal.db").exists()
 
 
-def test_manifests_that_became_unreadable_refuse_the_plan(shell: Shell) -> None:
+def test_plan_is_refused_if_a_manifest_is_no_longer_valid(shell: Shell) -> None:
     """Row 11."""
     planfile = saved(shell)
     (shell.folder / NEW).write_text(MANIFEST + "  - [")
@@ -136,7 +136,7 @@ def test_manifests_that_became_unreadable_refuse_the_plan(shell: Shell) -> None:
     assert not (shell.folder / "portal.db").exists()
 
 
-def test_all_files_that_moved_are_named(shell: Shell) -> None:
+def test_every_changed_manifest_is_named(shell: Shell) -> None:
     """Row 11."""
     planfile = saved(shell)
     moved = list(json.loads(planfile.read_text())["manifests"])
@@ -157,8 +157,8 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("what", SETTINGS)
-def test_defaults_and_profiles_are_data_of_the_manifests_too(what: str, shell: Shell) -> None:
-    """Row 11: what users inherit from provisioner.yaml was part of what was reviewed."""
+def test_plan_is_refused_after_a_change_of_defaults_or_profiles(what: str, shell: Shell) -> None:
+    """Row 11: the values that users get from provisioner.yaml are part of the reviewed plan."""
     planfile = saved(shell)
     shell.edit("provisioner.yaml", *SETTINGS[what])
     said = shell("apply", planfile)
@@ -167,8 +167,8 @@ def test_defaults_and_profiles_are_data_of_the_manifests_too(what: str, shell: S
     assert not (shell.folder / "portal.db").exists()
 
 
-def test_where_letters_go_and_how_long_to_wait_is_no_data_of_the_plan(shell: Shell) -> None:
-    """Row 11: a plan made on a merge request is applied by a job with another mail server."""
+def test_plan_is_applied_after_a_change_of_the_mail_transport(shell: Shell) -> None:
+    """Row 11: a job with another mail server applies the plan that was made on a merge request."""
     planfile = saved(shell)
     shell.edit("provisioner.yaml", '"maildir:outbox"', '"maildir:elsewhere"')
     assert shell("apply", planfile).code == 0

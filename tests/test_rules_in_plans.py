@@ -1,7 +1,7 @@
-"""R1 to R15 as a plan meets them: refused, or said where the portal decides in time.
+"""R1 to R15 in plans: a violation is an error, and an effect of the portal is a notice.
 
-The manifests' own side of each rule is in test_check.py, the portal's border in
-test_portal_rules.py, order and the rules on the way in test_order.py.
+test_check.py tests the rules in manifests, test_portal_rules.py in the portal, and test_order.py between the
+steps of a plan.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def notices(plan: Plan) -> set[NoticeKind]:
     return {notice.kind for notice in plan.notices}
 
 
-def test_r1_an_address_that_another_account_holds() -> None:
+def test_r1_address_of_another_account_is_refused() -> None:
     current = state(user("ann"), user("eve", email="new@example.fr"))
     people = declared(
         declared_user("ann", email="new@example.fr", previous="ann@example.fr"),
@@ -71,28 +71,28 @@ def test_r1_an_address_that_another_account_holds() -> None:
     assert "R1" in errors(plan)
 
 
-def test_r1_an_address_of_the_firm_s_staff() -> None:
+def test_r1_address_of_the_firms_staff_is_refused() -> None:
     assert errors(planned(declared(declared_user("h", email="helene@example.com")), State())) == ["R1"]
 
 
-def test_r2_the_only_administrator_would_be_demoted() -> None:
+def test_r2_demoting_the_only_administrator_is_refused() -> None:
     current = state(user("ann"), user("bob", type="standard"))
     people = declared(declared_user("ann", type="standard"), declared_user("bob", type="standard"))
     assert errors(planned(people, current, "ann", "bob")) == ["R2"]
 
 
-def test_r2_the_only_administrator_left_the_manifests() -> None:
+def test_r2_closing_the_only_administrator_is_refused() -> None:
     current = state(user("ann"), user("bob", type="standard"))
     people = declared(declared_user("bob", type="standard"))
     assert errors(planned(people, current, "ann", "bob", close_absent=True)) == ["R2"]
 
 
-def test_r3_a_switch_of_family_is_one_step_at_once() -> None:
+def test_r3_switch_of_production_family_is_one_step() -> None:
     plan = planned(declared(declared_user("ann", production="consultation")), state(user("ann")), "ann")
     assert [step.step for step in plan.steps] == [EditApps("ann@example.fr", Production.CONSULTATION)]
 
 
-def test_r4_r5_a_move_changes_the_one_billed_company_and_gives_access_to_it() -> None:
+def test_r4_r5_move_changes_the_billed_company_and_gives_access_to_it() -> None:
     current = state(user("ann"), company("2"))
     plan = planned(declared(declared_user("ann", "2")), current, "ann")
     (change,) = (change for change in plan.changes if isinstance(change.after, User))
@@ -101,19 +101,19 @@ def test_r4_r5_a_move_changes_the_one_billed_company_and_gives_access_to_it() ->
     assert change.after.companies == {"1", "2"}
 
 
-def test_r6_an_offer_that_the_portal_does_not_have() -> None:
+def test_r6_unknown_offer_is_refused() -> None:
     people = declared(companies=(declared_company("1", billing=ESSENTIEL._replace(offer="Luxe")),))
     assert errors(planned(people, State())) == ["unknown-offer"]
 
 
-def test_r7_nobody_is_validated_by_a_collaborator_and_the_plan_says_whom_it_awaits() -> None:
+def test_r7_collaborator_validates_no_user_and_gets_a_notice() -> None:
     current = state(user("ann", status="to_validate"))
     plan = planned(declared(declared_user("ann")), current, "ann", operator=Operator.COLLABORATOR)
     assert (plan.changes, plan.applyable) == ((), True)
     assert NoticeKind.AWAITS_VALIDATION in notices(plan)
 
 
-def test_r7_an_administrator_who_is_validated_is_a_new_administrator() -> None:
+def test_r7_validated_administrator_is_a_new_administrator() -> None:
     current = state(user("ann"), user("eve", status="to_validate"))
     people = declared(declared_user("ann"), declared_user("eve"))
     (change,) = planned(people, current, "ann").changes
@@ -126,14 +126,14 @@ def test_r7_an_administrator_who_is_validated_is_a_new_administrator() -> None:
     assert not kept.new_administrator
 
 
-def test_r8_nobody_is_reopened_by_a_collaborator_and_the_plan_says_whom_it_awaits() -> None:
+def test_r8_collaborator_reopens_no_user_and_gets_a_notice() -> None:
     current = state(user("ann", status="closed"))
     plan = planned(declared(declared_user("ann")), current, "ann", operator=Operator.COLLABORATOR)
     assert (plan.changes, plan.applyable) == ((), True)
     assert NoticeKind.AWAITS_REOPENING in notices(plan)
 
 
-def test_r9_a_withdrawn_application_ends_with_the_month_and_is_then_no_change() -> None:
+def test_r9_removed_application_ends_with_the_month_and_is_then_no_change() -> None:
     people = declared(declared_user("ann", apps=()))
     plan = planned(people, state(user("ann", apps=("Scan",))), "ann")
     assert plan.steps[0].step == EditApps("ann@example.fr", end=("Scan",), ends=date(2026, 11, 30))
@@ -142,42 +142,42 @@ def test_r9_a_withdrawn_application_ends_with_the_month_and_is_then_no_change() 
     assert (again.changes, notices(again)) == ((), {NoticeKind.ENDING})
 
 
-def test_r10_a_requested_application_is_reported_and_left() -> None:
+def test_r10_requested_application_is_reported_and_not_changed() -> None:
     current = state(user("ann", grants=(Grant("Scan", AppState.REQUESTED),)))
     plan = planned(declared(declared_user("ann")), current, "ann")
     assert (plan.changes, notices(plan)) == ((), {NoticeKind.REQUESTED_APP})
 
 
-def test_r11_a_client_s_own_user_is_reported_and_left() -> None:
+def test_r11_user_created_by_the_client_is_reported_and_not_changed() -> None:
     current = state(user("ann"), user("eve", type="standard", status="to_validate"))
     plan = planned(declared(declared_user("ann")), current, "ann")
     assert plan.changes == ()
     assert notices(plan) == {NoticeKind.UNMANAGED, NoticeKind.AWAITS_VALIDATION}
 
 
-def test_r12_several_companies() -> None:
+def test_r12_user_gets_access_to_a_second_company() -> None:
     plan = planned(declared(declared_user("ann", companies=("2",))), state(user("ann"), company("2")), "ann")
     assert plan.changes[0].new_companies == {"2"}
 
 
-def test_r12_a_company_that_nobody_has() -> None:
+def test_r12_unknown_company_is_refused() -> None:
     people = declared(declared_user("ann", companies=("99",)))
     assert errors(planned(people, state(user("ann")), "ann")) == ["unknown-company"]
 
 
-def test_r13_a_dossier_that_exists_is_edited_and_never_created_again() -> None:
+def test_r13_existing_dossier_is_edited_and_not_created() -> None:
     people = declared(declared_user("ann"), companies=(declared_company("1", "Renamed"),))
     plan = planned(people, state(user("ann")), "ann")
     assert [type(step.step).__name__ for step in plan.steps] == ["EditCompany"]
 
 
-def test_r14_an_address_of_the_firm() -> None:
+def test_r14_address_of_the_firm_is_refused() -> None:
     people = declared(declared_user("ann", email="ann@durand-associes.fr"))
     assert errors(planned(people, State())) == ["R14"]
 
 
 @pytest.mark.parametrize("way", ["closed", "moved"])
-def test_r15_billing_that_stops_is_said_with_its_date(way: str) -> None:
+def test_r15_end_of_billing_is_reported_with_its_date(way: str) -> None:
     current = state(user("ann"), user("cid", "2"))
     moved = (
         declared_user("cid", "1", "standard") if way == "moved" else declared_user("cid", "2", closed=True)
@@ -187,13 +187,13 @@ def test_r15_billing_that_stops_is_said_with_its_date(way: str) -> None:
     assert (notice.address.key, notice.on) == ("2", date(2026, 11, 30))
 
 
-def test_an_adoption_changes_nothing_and_earns_no_letter() -> None:
+def test_adoption_is_no_change_and_earns_no_letter() -> None:
     plan = planned(declared(declared_user("ann")), state(user("ann")))
     assert (plan.changes, plan.letters, len(plan.adoptions)) == ((), (), 1)
     assert notices(plan) == {NoticeKind.ADOPTED}
 
 
-def test_closing_an_account_is_found_again_by_a_plan_that_declares_him() -> None:
+def test_declared_user_with_a_closed_account_is_reopened_without_a_letter() -> None:
     current = state(replace(user("ann"), status=Status.CLOSED))
     plan = planned(declared(declared_user("ann")), current, "ann")
     assert [str(change.action) for change in plan.changes] == ["reopen"]

@@ -1,4 +1,4 @@
-"""The same manifests and the same portal give the same plan, byte for byte, whatever the machine is like."""
+"""The same manifests and portal give the same bytes of a plan with any hash seed, locale or time zone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ users:
     apps: [Image, Scan, Documents, Achats]
     companies: ["004705", "004217", "004301", "004410", "004512"]
 """
-"""Somebody with much of everything, so that nothing is in order by chance."""
+"""A user with several companies and applications, so that no order is right by chance."""
 
 
 @pytest.fixture
 def edited(applied: Shell) -> Shell:
-    """The onboarding sample applied, and the manifests of the month after in its place."""
+    """The onboarding sample, applied, with the manifests of the next-month sample and the holding."""
     shutil.rmtree(applied.folder / "clients")
     shutil.copytree(SAMPLES / "next-month" / "clients", applied.folder / "clients")
     (applied.folder / "clients/holding.yaml").write_text(HOLDING)
@@ -47,8 +47,8 @@ def json_plan(folder: Path, **environment: str) -> str:
     return done.stdout
 
 
-def shuffled(folder: Path) -> None:
-    """The same manifests, written in another order and by another path through the folder."""
+def rewrite_in_another_order(folder: Path) -> None:
+    """Write the same manifests again in another order, so that the folder lists them differently."""
     clients = folder / "clients"
     contents = {path.relative_to(clients): path.read_bytes() for path in clients.rglob("*.yaml")}
     shutil.rmtree(clients)
@@ -57,17 +57,17 @@ def shuffled(folder: Path) -> None:
         (clients / name).write_bytes(contents[name])
 
 
-def test_a_plan_has_the_same_bytes_whatever_seed_zone_language_or_order_of_files(edited: Shell) -> None:
+def test_plan_is_the_same_with_any_seed_zone_locale_and_file_order(edited: Shell) -> None:
     """Row 17."""
     expected = json_plan(edited.folder, PYTHONHASHSEED="0")
     assert expected.count('"step":') > 10
-    shuffled(edited.folder)
+    rewrite_in_another_order(edited.folder)
     for machine, environment in MACHINES.items():
         assert json_plan(edited.folder, **environment) == expected, machine
 
 
-def test_a_plan_does_not_depend_on_where_the_workspace_lies(edited: Shell, tmp_path: Path) -> None:
-    """Row 17: the path is no part of a plan."""
+def test_plan_is_the_same_in_another_folder(edited: Shell, tmp_path: Path) -> None:
+    """Row 17: a plan does not contain the path of its workspace."""
     elsewhere = tmp_path / "d'été à côté" / "firm"
     shutil.copytree(edited.folder, elsewhere)
     assert json_plan(elsewhere) == json_plan(edited.folder)
@@ -75,7 +75,7 @@ def test_a_plan_does_not_depend_on_where_the_workspace_lies(edited: Shell, tmp_p
     assert json_plan(edited.folder / "link") == json_plan(edited.folder)
 
 
-def test_the_order_of_manifests_entries_is_no_part_of_a_plan(edited: Shell) -> None:
+def test_plan_is_the_same_with_manifest_entries_in_another_order(edited: Shell) -> None:
     """Row 17."""
     expected = json_plan(edited.folder)
     files = sorted(path.name for path in (edited.folder / "clients").iterdir())

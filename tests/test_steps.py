@@ -1,4 +1,4 @@
-"""Which steps a change takes, in which phase; what each does, and to whom it cannot be done."""
+"""The steps of a change and their phases, the effect of each step, and the steps that are refused."""
 
 from __future__ import annotations
 
@@ -194,12 +194,12 @@ CHANGES: dict[str, tuple[Resource | None, Resource, list[Phased]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_takes_these_steps_in_these_phases_and_they_lead_there(change: str) -> None:
+def test_steps_of_a_change_lead_from_before_to_after(change: str) -> None:
     before, desired, steps = CHANGES[change]
     address = company_address("1") if isinstance(desired, Company) else user_address(KEY)
     assert list(steps_between(address, before, desired)) == steps
     phases = [phase for phase, _ in steps]
-    # a plan walks the phases once: a step that came after one of a later phase would never be done
+    # a plan goes through the phases once: a step after one of a later phase would never be done
     assert phases == sorted(phases, key=PHASES.index)
     found = before
     for _, step in steps:
@@ -208,7 +208,7 @@ def test_a_change_takes_these_steps_in_these_phases_and_they_lead_there(change: 
     assert found == desired
 
 
-def test_phases_and_steps_are_named_as_saved_plans_have_them() -> None:
+def test_names_of_phases_and_steps_are_those_of_saved_plans() -> None:
     assert [str(phase) for phase in Phase] == ["companies", "profiles", "arrive", "move", "narrow", "widen"]
     assert list(STEPS) == [
         "CreateCompany", "EditCompany", "SetBilling", "CreateUser", "ReopenUser", "ValidateUser", "CloseUser",
@@ -238,7 +238,7 @@ def test_phases_and_steps_are_named_as_saved_plans_have_them() -> None:
         ),
     ],
 )  # fmt: skip
-def test_what_a_lifecycle_does_not_allow_is_refused_with_its_rule(
+def test_illegal_step_is_refused_with_its_rule(
     resource: Resource | None, step: Step, code: str, detail: str
 ) -> None:
     with pytest.raises(IllegalStep) as caught:
@@ -247,7 +247,7 @@ def test_what_a_lifecycle_does_not_allow_is_refused_with_its_rule(
     assert str(caught.value) == detail
 
 
-def test_what_nobody_has_neither_ends_nor_goes() -> None:
+def test_removing_an_application_the_user_does_not_have_changes_nothing() -> None:
     step = EditApps(KEY, end=("Scan", "Image"), remove=("Achats",), ends=TODAY)
     assert after(ann(grants=REQUESTED), step) == ann(grants=REQUESTED)
     assert after(ann(grants=ENDING), EditApps(KEY, end=("Scan",))) == ann(grants=ENDING)

@@ -1,6 +1,6 @@
-"""A plan tampered with, replayed, or made for another portal or another workspace: nothing is written.
+"""A plan file that was changed, applied already, or made for another portal or workspace writes nothing.
 
-How a plan file is read, with every field flipped in every way, is for test_planfile.py; here it is applied.
+test_planfile.py tests the reading of plan files with changed fields; here they are applied.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def planned(applied: Shell) -> Path:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of everything in a JSON value that is not a container, or an empty one."""
+    """The path of each scalar and each empty container in a JSON value."""
     if isinstance(value, dict | list) and value:
         for key, child in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(child, (*path, key))
@@ -74,10 +74,8 @@ def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
     return before
 
 
-def test_a_plan_with_any_leaf_flipped_is_refused_and_nothing_is_written(
-    applied: Shell, planned: Path
-) -> None:
-    """Row 28: every leaf of the file, one after the other."""
+def test_plan_with_any_changed_leaf_is_refused_and_writes_nothing(applied: Shell, planned: Path) -> None:
+    """Row 28: each leaf of the file is changed in turn."""
     document = json.loads(planned.read_text())
     before, letters = applied.tables(), applied.letters()
     tried = 0
@@ -86,7 +84,7 @@ def test_a_plan_with_any_leaf_flipped_is_refused_and_nothing_is_written(
         put(document, path, flipped(value))
         planned.write_text(json.dumps(document))
         said = applied("apply", planned)
-        # a format that this version does not know is no stale plan
+        # an unknown format is an error and not a stale plan
         assert said.code == (1 if path == ("format_version",) else 5), path
         assert said.out == ""
         put(document, path, value)
@@ -98,7 +96,7 @@ def test_a_plan_with_any_leaf_flipped_is_refused_and_nothing_is_written(
     assert applied("apply", planned).code == 0
 
 
-def test_a_plan_without_its_seal_or_digest_is_refused(applied: Shell, planned: Path) -> None:
+def test_plan_without_one_of_its_fields_is_refused(applied: Shell, planned: Path) -> None:
     """Row 28."""
     whole = json.loads(planned.read_text())
     before = applied.tables()
@@ -108,8 +106,8 @@ def test_a_plan_without_its_seal_or_digest_is_refused(applied: Shell, planned: P
     assert applied.tables() == before
 
 
-def test_a_plan_replayed_after_it_was_applied_has_nothing_to_do(applied: Shell, planned: Path) -> None:
-    """Row 28: and sends no second letter."""
+def test_plan_that_was_applied_already_changes_nothing(applied: Shell, planned: Path) -> None:
+    """Row 28: the second run sends no second letter."""
     letters = applied.letters()
     assert applied("apply", planned).code == 0
     assert applied.letters() == letters + 1
@@ -125,16 +123,20 @@ def test_a_plan_replayed_after_it_was_applied_has_nothing_to_do(applied: Shell, 
     assert now == after
 
 
-def test_a_plan_replayed_after_its_letters_were_thrown_away_sends_none(applied: Shell, planned: Path) -> None:
-    """Row 28: the outbox of the ledger knows, not the folder."""
+def test_plan_applied_again_sends_no_letter_after_the_maildir_is_deleted(
+    applied: Shell, planned: Path
+) -> None:
+    """Row 28: the ledger's outbox records the sent letters, not the maildir."""
     assert applied("apply", planned).code == 0
     shutil.rmtree(applied.folder / "outbox")
     assert applied("apply", planned).code == 0
     assert applied.letters() == 0
 
 
-def test_a_plan_replayed_after_others_moved_on_is_refused(applied: Shell, planned: Path) -> None:
-    """Row 28: what was closed by the plan and opened since is not closed again by an old approval."""
+def test_plan_applied_again_is_refused_after_others_changed_its_accounts(
+    applied: Shell, planned: Path
+) -> None:
+    """Row 28: an account that the plan closed and another writer reopened is not closed again."""
     assert applied("apply", planned).code == 0
     paul = "paul.girard@boulangerie-martin.fr"
     assert applied("simulate", "user-changes", CLAIRE, "--phone", "").code == 0
@@ -148,8 +150,8 @@ def test_a_plan_replayed_after_others_moved_on_is_refused(applied: Shell, planne
     assert applied.tables() == before
 
 
-def test_a_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> None:
-    """Row 28: same manifests, same people, another portal."""
+def test_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> None:
+    """Row 28: the manifests and the users are the same, the portal is another."""
     manifests = (applied.folder / BAKERY).read_text()
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
@@ -164,8 +166,10 @@ def test_a_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> N
     assert applied.letters() == letters
 
 
-def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, planned: Path) -> None:
-    """Row 28: the portal's file was lost; its plan makes no new one."""
+def test_plan_of_an_existing_portal_is_refused_if_the_portal_is_missing(
+    applied: Shell, planned: Path
+) -> None:
+    """Row 28: the portal's file was lost, and the plan does not make a new portal."""
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
     said = applied("apply", planned)
@@ -176,7 +180,7 @@ def test_a_plan_of_a_portal_is_refused_where_there_is_none(applied: Shell, plann
 def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
     shell: Shell,
 ) -> None:
-    """Row 28: planned beside no portal, and done to one that has people of its own."""
+    """Row 28: the plan was made without a portal, and a portal with other users exists now."""
     planfile, extra = shell.folder / "plan.json", shell.folder / "clients" / "extra.yaml"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
     extra.write_text(EXTRA)
@@ -190,8 +194,8 @@ def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
     assert shell("portal", "users").out == before
 
 
-def test_a_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """Row 28: other manifests, even for the same portal."""
+def test_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
+    """Row 28: the manifests are others, the portal is the same."""
     other = copy_sample(tmp_path / "other", "next-month")
     settings = other / "provisioner.yaml"
     settings.write_text(
@@ -204,8 +208,8 @@ def test_a_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, t
     assert applied.tables() == before
 
 
-def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """Row 28: a workspace put together from two."""
+def test_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
+    """Row 28: the portal and the ledger come from two workspaces."""
     other = copy_sample(tmp_path / "other")
     shutil.copytree(applied.folder / "clients", other / "clients", dirs_exist_ok=True)
     shutil.copy(applied.folder / "portal.db", other / "portal.db")
@@ -224,7 +228,7 @@ def test_a_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tm
 def test_missing_portal_with_an_existing_ledger_is_not_planned(
     applied: Shell,
 ) -> None:
-    """A typo in its url, or a file that was moved away, is no portal to fill."""
+    """A mistyped URL or a moved file is not planned as a new portal."""
     applied.edit("provisioner.yaml", "sqlite:///portal.db", "sqlite:///portl.db")
     for words in (("plan",), ("apply", "--auto-approve")):
         said = applied(*words)
@@ -233,10 +237,10 @@ def test_missing_portal_with_an_existing_ledger_is_not_planned(
     assert not (applied.folder / "portl.db").exists()
 
 
-def test_the_same_plan_in_another_checkout_of_the_same_workspace_is_applied(
+def test_plan_is_applied_in_another_checkout_of_its_workspace(
     applied: Shell, planned: Path, tmp_path: Path
 ) -> None:
-    """Row 28: what is refused above is not refused for its path; a build server checks out elsewhere."""
+    """Row 28: the path of the workspace does not matter; a build server has another checkout."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(applied.folder, elsewhere)
     assert applied("apply", planned, folder=elsewhere).code == 0
