@@ -49,10 +49,14 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
         # non-blocking: opening a named pipe would wait for its writer
         descriptor = os.open(path, _READING)
         try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(limit + 1)
+                # a read reserves the memory it is asked for, so it is asked for the file's size
+                size = min(status.st_size, limit)
+                content = file.read(size + 1)
+                return content if len(content) <= size else content + file.read(limit - size)
         finally:
             os.close(descriptor)
     except OSError as problem:
