@@ -52,11 +52,12 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
+            # a read reserves the memory it is asked for, and a file object takes as long to make as to read
+            content = os.read(descriptor, min(status.st_size, limit) + 1)
+            if len(content) == status.st_size:
+                return content
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                # a read reserves the memory it is asked for, so it is asked for the file's size
-                size = min(status.st_size, limit)
-                content = file.read(size + 1)
-                return content if len(content) <= size else content + file.read(limit - size)
+                return content + file.read(limit + 1 - len(content))
         finally:
             os.close(descriptor)
     except OSError as problem:
