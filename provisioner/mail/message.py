@@ -90,9 +90,10 @@ def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str |
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
     """The message as it is sent: the same input gives the same bytes. Raises :class:`MailError`.
 
-    Written directly, because a message of the ``email`` package costs two milliseconds; tests/test_letters.py
-    parses each field back.
+    Written directly, because a message of the ``email`` package costs 1.5 ms, and this one 0.1 ms.
     """
+    from email.utils import format_datetime
+
     try:
         # quoted-printable text never has "=_" in it, so no body holds the boundary
         boundary = f"=_{letter.key[:40]}"
@@ -100,7 +101,7 @@ def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = 
             f"From: {_mailbox(sender)}",
             f"To: {_mailbox(letter.recipient)}",
             f"Subject: {_unstructured(rendered.subject)}",
-            f"Date: {_date(letter.dated)}",
+            f"Date: {format_datetime(letter.dated)}",
             f"Message-ID: {_plain(message_id(letter.key, sender))}",
             "Auto-Submitted: auto-generated",
             "MIME-Version: 1.0",
@@ -127,19 +128,7 @@ def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = 
 
 def message_id(key: str, sender: str) -> str:
     """The Message-ID, by which a second copy of a letter is recognised."""
-    return f"<{key[:40]}@{_domain(sender)}>"
-
-
-@lru_cache(maxsize=64)
-def _domain(mailbox: str) -> str:
-    return _parted(mailbox)[1].rpartition("@")[2]
-
-
-@lru_cache(maxsize=64)
-def _date(moment: datetime) -> str:
-    from email.utils import format_datetime
-
-    return format_datetime(moment)
+    return f"<{key[:40]}@{_parted(sender)[1].rpartition('@')[2]}>"
 
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
@@ -151,22 +140,12 @@ _ENCODED_WORD = re.compile(r"=\?[^?]*\?[BQbq]\?[^?]*\?=")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PHRASE = re.compile(rf"{_ATOM}(?: {_ATOM})*")
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SPACE_FOR_WORDS = 62
-"""Characters between ``=?utf-8?q?`` and ``?=``: an encoded word has 75 at most (RFC 2047)."""
-
 _LINE = 76
 """A header line that is longer is folded."""
 
 
 def _mailbox(text: str) -> str:
     """One mailbox for a header: ``Name <local@domain>``. Raises ``ValueError``."""
-    if _BARE_ADDRESS.fullmatch(text) and len(text) <= _LINE and "=?" not in text:
-        return text
-    return _written_mailbox(text)
-
-
-@lru_cache(maxsize=64)
-def _written_mailbox(text: str) -> str:
     name, address = _parted(text)
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -206,41 +185,17 @@ def _unstructured(text: str) -> str:
     return _encoded_words(text)
 
 
+# the subject and the name of the firm are in every letter
+@lru_cache(maxsize=64)
 def _encoded_words(text: str) -> str:
     """RFC 2047, folded: ASCII whatever the text is, and no character is cut in two."""
-    words: list[str] = []
-    word = ""
-    # the first line has the header's name as well
-    space = _SPACE_FOR_WORDS - len("Reply-To: ")
-    for part in _WORDS.findall(text):
-        code = _q_encoded(part)
-        if len(word) + len(code) <= space:
-            word += code
-            continue
-        for character in part:
-            code = _q_encoded(character)
-            if len(word) + len(code) > space:
-                words.append(word)
-                word, space = "", _SPACE_FOR_WORDS
-            word += code
-    words.append(word)
-    return "\r\n ".join(f"=?utf-8?q?{word}?=" for word in words)
+    from email.charset import QP, Charset
+    from email.header import Header
 
-
-_WORDS = re.compile(" ?[^ ]+| ")
-
-
-@lru_cache(maxsize=1024)
-def _q_encoded(text: str) -> str:
-    return "".join(map(_q_encoded_character, text))
-
-
-def _q_encoded_character(character: str) -> str:
-    if character == " ":
-        return "_"
-    if character.isascii() and (character.isalnum() or character in "!*+-/"):
-        return character
-    return "".join(f"={byte:02X}" for byte in character.encode("utf-8"))
+    charset = Charset("utf-8")
+    charset.header_encoding = QP
+    # the first line has the header's name as well, of which Reply-To is the longest
+    return Header(text, charset, maxlinelen=_LINE, header_name="Reply-To").encode(linesep="\r\n")
 
 
 def _plain(text: str) -> str:
@@ -255,19 +210,5 @@ def _quoted_printable(text: str) -> bytes:
 
     Bare carriage returns and other line ends become CRLF, so that no text ends the message.
     """
-    lines = text.replace("\x00", "").splitlines() or [""]
-    return b"\r\n".join(
-        [_usual_line(line) if len(line) < LONG_LINE else _line(line) for line in lines] + [b""]
-    )
-
-
-LONG_LINE = 1_000
-"""Characters from which an encoded line is not cached; letters differ in few of their lines."""
-
-
-def _line(text: str) -> bytes:
-    encoded = b2a_qp(text.encode("utf-8"))
-    return encoded.replace(b"\n", b"\r\n") if len(encoded) > _LINE else encoded
-
-
-_usual_line = lru_cache(maxsize=2048)(_line)
+    lines = "\n".join([*text.replace("\x00", "").splitlines(), ""]) or "\n"
+    return b2a_qp(lines.encode("utf-8")).replace(b"\n", b"\r\n")
