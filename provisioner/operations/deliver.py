@@ -233,33 +233,13 @@ def deliver(
     progress: LetterProgress,
     stop: Callable[[], bool],
 ) -> DeliveryReport:
-    """Send these owed letters. ``progress`` is entered with their number; it takes each delivery."""
-    if not owed:
-        return DeliveryReport()
-    with progress(len(owed)) as on_letter:
-        try:
-            transport = open_mail_transport(workspace)
-        except MailError as problem:
-            # the portal's steps stay done, and the letters stay owed
-            return DeliveryReport(problem=problem)
-        return deliver_outbox(ledger, portal, transport, sender, owed, stop=stop, on_letter=on_letter)
-
-
-def deliver_outbox(
-    ledger: Ledger,
-    portal: Portal,
-    transport: Transport,
-    sender: SenderProfile,
-    owed: Sequence[OutboxEntry],
-    *,
-    stop: Callable[[], bool],
-    on_letter: Callable[[Delivery, str], None],
-) -> DeliveryReport:
     """Send these owed letters; each ends in a state of the outbox.
 
-    ``on_letter`` takes each delivery and the address that it went to.
+    ``progress`` is entered with their number; it takes each delivery and the address that it went to.
     """
     outcome = DeliveryReport()
+    if not owed:
+        return outcome
     recipients = {entry.letter.key: entry.letter.recipient for entry in owed}
 
     def record(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
@@ -284,15 +264,17 @@ def deliver_outbox(
             recipients[message.key] = message.recipient
             yield message
 
-    try:
-        transport.deliver(messages(), record=record, stop=stop)
-    except MailError as problem:
-        outcome.problem = problem
-    finally:
-        ledger.outbox.release_claims()
-    # the letters are sent in any case; the next run records it on the portal
-    with suppress(ProvisionerError):
-        close_claims(ledger, portal)
+    with progress(len(owed)) as on_letter:
+        try:
+            open_mail_transport(workspace).deliver(messages(), record=record, stop=stop)
+        except MailError as problem:
+            # the portal's steps stay done, and the letters stay owed
+            outcome.problem = problem
+        finally:
+            ledger.outbox.release_claims()
+        # the letters are sent in any case; the next run records it on the portal
+        with suppress(ProvisionerError):
+            close_claims(ledger, portal)
     return outcome
 
 
