@@ -1,0 +1,107 @@
+"""Which letters concern one user: those in the outbox, a further welcome, and previews."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from provisioner.errors import UsageError
+from provisioner.ledger.ledger import Ledger
+from provisioner.ledger.outbox import OutboxEntry, OutboxState, letter_key
+from provisioner.mail.message import Letter
+from provisioner.model import Clock, Status, User, email_key
+from provisioner.operations.deliver import preview_letters
+from provisioner.operations.open import read_declared, read_snapshot
+from provisioner.operations.saved_plan import read_plan
+from provisioner.planning.diff import letter_context
+from provisioner.portal import Portal
+from provisioner.workspace.settings import Workspace
+
+
+def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
+    """The letters of the account with this e-mail, also under an earlier one; else those to this address."""
+    key = email_key(user)
+    known = ledger.snapshot().managed.get(key)
+    if known is not None:
+        return [entry for entry in ledger.outbox.letters() if entry.user_id == known.id]
+    return [
+        entry for entry in ledger.outbox.letters() if key in (entry.user, email_key(entry.letter.recipient))
+    ]
+
+
+def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
+    """The letters of a saved plan, or the letter of one declared user. Raises :class:`UsageError`."""
+    if Path(subject).is_file():
+        _, saved = read_plan(Path(subject))
+        yield from preview_letters(saved.plan, clock())
+        return
+    declared, _ = read_declared(workspace)
+    user = declared.users.get(email_key(subject))
+    if user is None:
+        raise UsageError(
+            f"{subject} is neither a saved plan nor a user of the manifests.",
+            "Give the e-mail of a declared user, or the file that provisioner plan --out wrote.",
+        )
+    company = declared.companies.get(user.billed)
+    name = company.name if company else user.billed
+    context = letter_context(user.first_name, user.last_name, user.email, name, workspace.settings.firm.name)
+    yield Letter("0" * 64, user.email, user.language, context, clock())
+
+
+def owe_letter(
+    workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
+) -> str:
+    """Put this user's letter into the outbox, owed; returns its key. Raises :class:`UsageError`."""
+    mine = letters_to(ledger, user)
+    waiting = next((entry for entry in mine if entry.state is OutboxState.OWED), None)
+    if waiting is not None:
+        return waiting.letter.key
+    if any(entry.state is OutboxState.UNKNOWN for entry in mine):
+        raise UsageError(
+            f"Whether the welcome e-mail to {user} arrived is not known.",
+            f"Decide first: provisioner mail settle {user} --sent, or --resend",
+        )
+    failed = next((entry for entry in mine if entry.state is OutboxState.FAILED), None)
+    if failed is not None and not again:
+        ledger.outbox.mark([failed.letter.key], OutboxState.OWED)
+        return failed.letter.key
+    sent = [entry for entry in mine if entry.state is OutboxState.SENT]
+    if sent and not again:
+        raise UsageError(
+            f"{user} was sent a welcome e-mail already ({sent[-1].changed}).",
+            f"To send another one: provisioner mail send {user} --again",
+        )
+    account = _account(ledger, portal, user)
+    # the generation counts the account's letters, under any e-mail
+    generation = 1 + sum(entry.user_id == account.id for entry in ledger.outbox.letters())
+    key = letter_key(portal.snapshot().portal, account.id, generation)
+    letter = _welcome_for(workspace, account, user, key, clock)
+    ledger.outbox.enqueue(email_key(user), account.id, letter)
+    return letter.key
+
+
+def _account(ledger: Ledger, portal: Portal, user: str) -> User:
+    """The active account that a welcome can be sent to. Raises :class:`UsageError`."""
+    key = email_key(user)
+    users = portal.snapshot().state.users
+    managed = ledger.snapshot().managed.get(key)
+    account = next((u for u in users.values() if managed and u.id == managed.id), None) or users.get(key)
+    if account is None:
+        raise UsageError(f"The portal has no account for {user}.", "To see what is planned: provisioner plan")
+    if account.status is not Status.ACTIVE:
+        state = "is closed" if account.status is Status.CLOSED else "waits for validation"
+        raise UsageError(f"The account of {user} {state}, so it gets no welcome e-mail.", "provisioner plan")
+    return account
+
+
+def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock: Clock) -> Letter:
+    """The welcome of this account; in the language of the firm if the user is not declared."""
+    declared, _ = read_declared(workspace)
+    wanted = declared.users.get(email_key(user))
+    company = declared.companies.get(account.billed)
+    name = company.name if company else read_snapshot(workspace, clock).state.companies[account.billed].name
+    language = wanted.language if wanted else workspace.settings.firm.language
+    context = letter_context(
+        account.first_name, account.last_name, account.email, name, workspace.settings.firm.name
+    )
+    return Letter(key, account.email, language, context, clock())
