@@ -1,4 +1,4 @@
-"""A firm with one user whose welcome is owed, and which the whole program sends to a test's server."""
+"""A workspace with one owed welcome, which the program sends to the server of a test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Outbox:
     folder: Path
 
     def run(self, *words: str, transport: str, lines: str = "") -> tuple[int, str]:
-        """One command with this transport and further ``lines`` of ``mail:``: its exit code and its words."""
+        """Run a command with this transport and these ``lines`` in ``mail:``; returns its code and output."""
         settings = self.folder / "provisioner.yaml"
         text, changed = re.subn(
             r'  transport: "[^"]*".*\n(  # more\n(  .*\n)*?  # end\n)?',
@@ -49,7 +49,7 @@ class Outbox:
         return code, said.getvalue()
 
     def state(self) -> str:
-        """Where the one letter stands."""
+        """The state of the letter."""
         _, said = self.ask("mail", "status", "--json")
         (row,) = json.loads(said)
         state: str = row["state"]
@@ -60,7 +60,7 @@ class Outbox:
 
 
 def owed_letter(folder: Path) -> Outbox:
-    """All users are created; the mail server could not be reached."""
+    """A workspace whose users are created and whose letter is owed: the mail server was unreachable."""
     shutil.copytree(
         SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox", "clients")
     )
@@ -78,7 +78,7 @@ def owed_letter(folder: Path) -> Outbox:
 
 
 def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short pauses and a short wait for the answer after a body."""
+    """Shorten the pauses between attempts and the wait for the reply after a body."""
     for constant, seconds in (("RETRY_SECONDS", 0.01), ("BODY_TIMEOUT", 0.5)):
         (home,) = (module for module in _modules_of("provisioner.mail") if hasattr(module, constant))
         monkeypatch.setattr(home, constant, seconds)

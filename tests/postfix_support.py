@@ -104,15 +104,15 @@ class Postfix:
         return self.home / "ca.pem"
 
     def give_mailboxes(self, users: Iterable[str]) -> None:
-        """From the next connection on, only these have a mailbox."""
+        """Only these users have a mailbox, from the next connection on."""
         _write_table(self.home / "users", {user: f"{user}/" for user in users})
 
     def refuse(self, answers: Mapping[str, str]) -> None:
-        """From the next connection on RCPT TO is answered so for these, and as usual for everybody else."""
+        """Set the replies to RCPT TO for these users, from the next connection on."""
         _write_table(self.home / "access", answers)
 
     def mails(self, expected: int) -> dict[str, list[bytes]]:
-        """What lies in each mailbox, once so many mails have arrived and none is queued any more."""
+        """The mails of each mailbox, when this number has arrived and the queue is empty."""
         end = time.monotonic() + SECONDS
         while True:
             boxes = {
@@ -126,7 +126,7 @@ class Postfix:
             time.sleep(0.02)
 
     def log(self) -> str:
-        """What it wrote down."""
+        """The log of this instance."""
         return (self.home / "log").read_text()
 
     def _queued(self) -> list[Path]:
@@ -140,7 +140,7 @@ class Postfix:
 
 @contextmanager
 def running_postfix(*, size: int = 10_240_000) -> Iterator[Postfix]:
-    """An instance for this block. ``size`` is the largest mail in bytes that it takes."""
+    """An instance for this block. ``size`` is the size in bytes of the largest mail it accepts."""
     need("postfix", "postconf", "saslpasswd2")
     if os.geteuid() != 0:
         lack("Postfix runs as several users, so only root can start one")

@@ -1,4 +1,4 @@
-"""A mail server that does exactly what a script says, byte for byte, on loopback."""
+"""A mail server on loopback whose replies a script defines byte for byte."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 CUT = b"\0cut"
-"""Hang up here."""
+"""Close the connection instead of a reply."""
 
 SILENCE = b"\0silence"
-"""Say nothing until the other side gives up."""
+"""Send no reply and wait until the client closes the connection."""
 
 USUAL: dict[str, bytes] = {
     "greeting": b"220 ready\r\n",
@@ -31,7 +31,7 @@ USUAL: dict[str, bytes] = {
 
 @dataclass
 class Server:
-    """What the server saw: every byte before TLS, each accepted message, and how many connections."""
+    """What the server received: the bytes before TLS, the accepted messages, the number of connections."""
 
     port: int = 0
     clear: bytearray = field(default_factory=bytearray)
@@ -41,7 +41,7 @@ class Server:
     open: list[socket.socket] = field(default_factory=list)
 
     def hang_up(self) -> None:
-        """Close every connection from this side."""
+        """Close all connections."""
         for connection in self.open:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)

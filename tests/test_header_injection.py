@@ -1,4 +1,4 @@
-"""Whatever a name, an address or a template says, one letter arrives, with one of each header (row 22)."""
+"""Hostile names, addresses and templates: one letter arrives, with each header once (row 22)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ HOSTILE = (
     "x " * 900, "\u202eevil", "{{ 7*7 }}", "{% include 'x' %}", "\ufeff", "\ud7ff\ue000", "e\u0301" * 300,
     "😀" * 200, "\t", "   ", "",
 )  # fmt: skip
-"""Texts that end a line, a header, a message or an encoded word somewhere, or look like one."""
+"""Texts that end a line, a header, a message or an encoded word for some parser."""
 
 FIELDS = ("first_name", "last_name", "company", "firm", "email")
 
 
 @dataclass
 class Case:
-    """A letter as somebody hostile would have it."""
+    """The hostile fields of one letter."""
 
     letter: Letter
     sender: str = SENDER
@@ -75,7 +75,7 @@ def letter(name: str = "", **context: str) -> Letter:
 
 
 def content_of(case: Case) -> bytes | None:
-    """The letter as it travels, or None where it is refused in words."""
+    """The message as sent, or None if it is refused with a :class:`MailError`."""
     try:
         rendered = render(case.letter, "https://example.com/a", TEMPLATES)
         return compose(case.letter, rendered, sender=case.sender, reply_to=case.reply_to)
@@ -84,7 +84,7 @@ def content_of(case: Case) -> bytes | None:
 
 
 def has_one_of_each(content: bytes) -> EmailMessage:
-    """The letter, parsed again: one of each header, and only ours."""
+    """Parse the letter; assert that it has each header once, and no other header."""
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\x00", content), content
     assert content.isascii()
     assert all(len(line) <= 998 for line in content.split(b"\r\n"))
@@ -102,12 +102,12 @@ def has_one_of_each(content: bytes) -> EmailMessage:
 
 
 def written_address(mailbox: str) -> str:
-    """What stands between the angle brackets at the end, or all of it."""
+    """The address between the angle brackets at the end, or the whole text without brackets."""
     return re.sub(r"(?s)^.*<([^<]*)>$", r"\1", mailbox)
 
 
 def delivered(server: Server, messages: Sequence[Message]) -> list[Delivery]:
-    """All over one connection, and what became of each."""
+    """Send the messages over one connection; returns the delivery of each."""
     recorded: list[Delivery] = []
     carrier = open_transport(
         f"smtp://127.0.0.1:{server.port}",
@@ -120,7 +120,7 @@ def delivered(server: Server, messages: Sequence[Message]) -> list[Delivery]:
 
 
 def messages_as_the_most_lenient_server_counts_them(stream: bytes) -> int:
-    """Servers differ in what ends a message; here a dot between any two line ends does."""
+    """The number of messages for a server that ends one at a dot between any two line ends."""
     return len(re.findall(rb"(?:\r\n|\r|\n)\.(?:\r\n|\r|\n)", stream))
 
 
@@ -135,8 +135,8 @@ CASES = [
 ]
 
 
-def test_no_field_makes_a_second_header_nor_a_second_message() -> None:
-    """Row 22: every hostile text in every field, over one connection; what arrived is parsed again."""
+def test_no_field_makes_a_second_header_or_message() -> None:
+    """Row 22: each hostile text in each field, sent over one connection and parsed on arrival."""
     letters = [(case, content) for case in CASES if (content := content_of(case)) is not None]
     assert len(letters) > len(HOSTILE) * 6
     with smtp_server() as server:
@@ -161,7 +161,7 @@ def test_no_field_makes_a_second_header_nor_a_second_message() -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_an_odd_name_arrives_as_it_is_written(field: str) -> None:
-    """Row 22: made harmless is not the same as mutilated."""
+    """Row 22: escaping does not change the name that the recipient sees."""
     for text in (
         "=?utf-8?q?a?=",
         "a <x@evil.example>",
@@ -180,7 +180,7 @@ def test_an_odd_name_arrives_as_it_is_written(field: str) -> None:
 
 
 def test_an_address_for_a_header_has_254_bytes_at_the_most() -> None:
-    """Row 22: or else a header's line would be longer than mail allows."""
+    """Row 22: a longer address would exceed the length of a header line."""
     domain = ".".join(["d" * 61] * 3) + ".fr"
     longest = "a" * (MAX_EMAIL_BYTES - len(domain) - 1) + "@" + domain
     assert len(longest) == MAX_EMAIL_BYTES
@@ -190,8 +190,8 @@ def test_an_address_for_a_header_has_254_bytes_at_the_most() -> None:
     assert content_of(Case(replace(letter(), recipient="a" + longest))) is None
 
 
-def test_a_hostile_recipient_is_refused_or_the_only_one() -> None:
-    """Row 22: in the header and on the envelope alike."""
+def test_a_hostile_recipient_is_refused_or_is_the_only_recipient() -> None:
+    """Row 22: in the header and in the envelope."""
     whole = "claire@example.fr"
     addresses = [
         address
@@ -232,7 +232,7 @@ def test_a_hostile_sender_never_reaches_the_server() -> None:
 
 @effort(max_examples=150)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
-def test_nor_does_anything_that_hypothesis_finds(first: str, company: str, firm: str, shown: str) -> None:
+def test_no_generated_name_makes_a_second_header(first: str, company: str, firm: str, shown: str) -> None:
     """Row 22."""
     case = Case(
         letter(first_name=first, company=company, firm=firm), sender=f"{shown} <acces@durand-associes.fr>"
@@ -243,7 +243,7 @@ def test_nor_does_anything_that_hypothesis_finds(first: str, company: str, firm:
 
 
 def test_a_firm_with_hostile_manifests_sends_one_letter_each(tmp_path: Path) -> None:
-    """Row 22, from the manifests to the wire: what passes validation arrives as it is written."""
+    """Row 22: names that pass validation arrive unchanged."""
     names = [
         "=?utf-8?q?=0D=0ABcc:_x@evil.example?=", "Bcc: x@evil.example", "a, x@evil.example",
         "<x@evil.example>", ". a", "a\\", 'Jo \"a\" <x@y.fr>', "From a", "=0D=0A.=0D=0A", "{{ 7*7 }}",

@@ -1,4 +1,4 @@
-"""The welcome e-mail as people see it: in a browser, at phone and desktop width, light and dark."""
+"""The welcome e-mail in a browser, at phone and desktop width, in light and dark mode."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A page, measured, and what it asked the network for."""
+    """The measures of a page, and the addresses that it requested."""
 
     measures: dict[str, Any]
     asked: list[str]
@@ -81,7 +81,9 @@ def look(browser: Browser, name: str, width: int, scheme: str) -> Seen:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("name", LETTERS)
-def test_a_letter_is_read_and_used_with_ease(browser: Browser, name: str, width: int, scheme: str) -> None:
+def test_text_size_contrast_and_button_meet_the_limits(
+    browser: Browser, name: str, width: int, scheme: str
+) -> None:
     seen = look(browser, name, width, scheme)
     measures = seen.measures
     assert seen.asked == []

@@ -163,7 +163,7 @@ def test_nothing_in_a_name_makes_a_second_header_or_message(first: str, company:
 PRINTED = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Zl", "Zp")), min_size=1, max_size=120
 )
-"""What a name or a subject may hold: anything but what ends a line."""
+"""Texts without control characters and line ends."""
 
 NAMES = st.one_of(PRINTED, st.sampled_from(['A, B "C" \\ <d>', "=?utf-8?q?x?=", "a" * 300, "é" * 300, "(x)"]))
 LOCALS = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-.", min_size=1, max_size=60).filter(
@@ -172,7 +172,7 @@ LOCALS = st.text("abcXYZ019!#$%&'*+/=?^_`{|}~-.", min_size=1, max_size=60).filte
 
 
 def one_line(text: str) -> str:
-    """As a template's subject is made: white space is one blank."""
+    """The text with each run of white space replaced by one blank."""
     return " ".join(text.split())
 
 
@@ -180,7 +180,7 @@ def one_line(text: str) -> str:
 def test_a_parser_reads_back_what_was_written(
     name: str, local: str, subject: str, text: str, html: str, language: str
 ) -> None:
-    """Row 22, for every text there is: one field each, and each as it was meant."""
+    """Row 22: a parser finds each header once, with the text that was written."""
     name, subject = one_line(name), one_line(subject)
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     sender = f'"{quoted}" <acces@durand-associes.fr>'
@@ -227,9 +227,7 @@ def test_a_parser_reads_back_what_was_written(
         ("ann@example.fr\x00", None),
     ],
 )
-def test_an_address_is_written_as_the_rules_of_mail_have_it_or_refused(
-    recipient: str, written: str | None
-) -> None:
+def test_an_address_is_quoted_as_rfc_5322_says_or_refused(recipient: str, written: str | None) -> None:
     one = Letter("ab" * 32, recipient, "fr", {}, DATED)
     if written is None:
         with pytest.raises(MailError, match="cannot be written"):
@@ -241,7 +239,7 @@ def test_an_address_is_written_as_the_rules_of_mail_have_it_or_refused(
 
 @pytest.mark.parametrize("language", ["fr\r\nBcc: x@y.fr", "fr\n", "é"])
 def test_no_field_of_a_letter_ends_its_line(language: str) -> None:
-    """Row 22: a field that would is refused, whichever it is."""
+    """Row 22: a field that contains a line end is refused."""
     one = Letter("ab" * 32, "a@b.fr", language, {}, DATED)
     with pytest.raises(MailError, match="cannot be written"):
         compose(one, Rendered("s", "t", "h"), sender=SENDER)
@@ -322,7 +320,7 @@ def test_a_letter_that_was_read_meanwhile_is_not_delivered_again(tmp_path: Path)
     assert len(list(cur.iterdir())) == 1
 
 
-def test_a_full_maildir_keeps_the_letter_owed_and_leaves_no_half_of_it(tmp_path: Path) -> None:
+def test_a_full_maildir_keeps_the_letter_owed_and_no_partial_file(tmp_path: Path) -> None:
     key = "k" * 64
     box = tmp_path / "outbox"
     (box / "tmp").mkdir(parents=True)
@@ -354,7 +352,7 @@ def three() -> list[Message]:
 def test_a_batch_is_synced_before_it_is_renamed_and_renamed_before_it_is_recorded(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 6 for files: written, synced, renamed, the folder synced, recorded; each for the whole batch."""
+    """Law 6: the order is write, sync, rename, sync of the folder, record; each for the whole batch."""
     monkeypatch.setattr(maildir_module, "BATCH", size)
     stages: list[str] = []
 
@@ -385,11 +383,11 @@ def test_a_batch_is_synced_before_it_is_renamed_and_renamed_before_it_is_recorde
 
 
 class NoSyncfs:
-    """A C library without that call, as on other systems than Linux."""
+    """A C library without ``syncfs``, as on systems other than Linux."""
 
 
 class BrokenDisk:
-    """A disk that takes everything and keeps nothing."""
+    """A disk whose ``syncfs`` fails."""
 
     @staticmethod
     def syncfs(folder: int) -> int:
@@ -411,10 +409,8 @@ def test_without_syncfs_each_file_is_synced(tmp_path: Path, monkeypatch: pytest.
     assert synced == [*(f"{letter * 64}.provisioner" for letter in "abc"), "new"]
 
 
-def test_a_disk_that_fails_when_the_batch_gets_there_leaves_it_owed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Row 4: the error comes with the sync, not with the write."""
+def test_a_batch_stays_owed_when_its_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row 4: the sync reports the error that the write did not."""
     monkeypatch.setattr(ctypes, "CDLL", lambda *words, **names: BrokenDisk())
     seen: list[Delivery] = []
     with pytest.raises(MailError, match="Input/output error"):
@@ -426,7 +422,7 @@ def test_a_disk_that_fails_when_the_batch_gets_there_leaves_it_owed(
 
 
 def test_letters_written_before_a_disk_is_full_are_delivered(tmp_path: Path) -> None:
-    """Row 4: what is written before the disk is full arrives; what comes after it is not tried."""
+    """Row 4: the letters before the full disk are delivered, the letters after it are not tried."""
     box = tmp_path / "outbox"
     (box / "tmp").mkdir(parents=True)
     (box / "tmp" / f"{'b' * 64}.provisioner").symlink_to("/dev/full")
@@ -439,7 +435,7 @@ def test_letters_written_before_a_disk_is_full_are_delivered(tmp_path: Path) -> 
     assert [file.name[0] for file in (box / "new").iterdir()] == ["a"]
 
 
-def test_stopped_a_maildir_finishes_the_batch_in_hand(tmp_path: Path) -> None:
+def test_stop_lets_a_maildir_finish_the_current_batch(tmp_path: Path) -> None:
     seen: list[Delivery] = []
     Maildir(tmp_path / "outbox").deliver(
         three(), record=lambda bodies, deliveries: seen.extend(deliveries), stop=iter([False, True]).__next__

@@ -1,4 +1,4 @@
-"""For each fault of a mail server, the letter's state, and what the next run does with it.
+"""The state of a letter after each fault of a mail server, and after the next run.
 
 Row 14, with the whole program: ``provisioner mail send`` twice, first against the fault, then against a
 server without faults.
@@ -29,7 +29,7 @@ FURTHER: dict[str, tuple[dict[str, bytes], str, bool]] = {
     "421 after the dot": ({"body": b"421 closing\r\n" + CUT}, "owed", True),
     "552 after the dot": ({"body": b"552 too big\r\n"}, "failed", True),
 }
-"""Beside those of test_smtp.py: what the server does, where the letter ends, whether a body may have left."""
+"""Further faults than in test_smtp.py: the script, the state, and whether the body may have arrived."""
 
 NEXT_RUN = {
     # state: whether the next run sends it, how it ends, and the state afterwards

@@ -46,7 +46,7 @@ NEWCOMERS = {
     "isabelle.moreau@pharmacie-du-port.fr": ("fr", "Isabelle Moreau", "Pharmacie du Port SELARL"),
     "tristan.le-goff@pharmacie-du-port.fr": ("fr", "Tristan Le Goff", "Pharmacie du Port SELARL"),
 }
-"""Who is owed a welcome by samples/onboarding: two of its seventeen are not."""
+"""The 15 of the 17 users of samples/onboarding who get a welcome."""
 
 SUBJECT = {"fr": "Votre accès en ligne au dossier {company}", "en": "Your online access to {company}"}
 TEXT = {
@@ -90,7 +90,7 @@ LINK = re.compile(r"https://portail\.durand-associes\.fr/\S+")
 
 @dataclass
 class Firm:
-    """The workspace, its Postfix, and what the program last said."""
+    """The workspace, its Postfix, and the last output of the program."""
 
     folder: Path
     postfix: Postfix
@@ -106,7 +106,7 @@ class Firm:
         return code
 
     def states(self) -> dict[str, str]:
-        """Where each user's letter stands."""
+        """The state of each user's letter."""
         assert self.do("mail", "status", "--json") == 0
         return {row["user"]: row["state"] for row in json.loads(self.said)}
 
@@ -149,7 +149,7 @@ def firm_with(
 
 @dataclass(frozen=True)
 class Read:
-    """A mail as one library reads it."""
+    """A mail as parsed by one library."""
 
     headers: dict[str, list[str]]
     text: str
@@ -207,7 +207,7 @@ def test_each_newcomer_gets_one_mail_as_two_other_libraries_read_it(firm: Firm, 
 
 
 def _require_the_welcome_of(user: str, read: Read) -> str:
-    """The link of a mail that is as it should be."""
+    """Assert that this mail is the user's welcome; returns its link."""
     language, name, company = NEWCOMERS[user]
     words = {"name": name, "company": company, "firm": FIRM, "user": user}
     expected = {
@@ -243,7 +243,7 @@ def _spaces(text: str) -> str:
     return text.replace("\N{NO-BREAK SPACE}", " ").replace("\r\n", "\n")
 
 
-def test_a_second_run_sends_nobody_a_second_mail(firm: Firm) -> None:
+def test_a_second_run_sends_no_mail(firm: Firm) -> None:
     assert firm.do("apply", "--auto-approve") == 0
     assert firm.do("apply", "--auto-approve") == 0
     assert firm.do("mail", "send") == 0
@@ -267,7 +267,7 @@ def test_a_wrong_password_leaves_everything_owed_until_it_is_right(
     assert {len(mails) for mails in firm.postfix.mails(len(NEWCOMERS)).values()} == {1}
 
 
-def test_an_unknown_recipient_is_parked_and_the_others_get_theirs(firm: Firm) -> None:
+def test_only_the_letter_to_an_unknown_recipient_is_parked(firm: Firm) -> None:
     firm.postfix.give_mailboxes(NEWCOMERS.keys() - {CLAIRE})
     assert firm.do("apply", "--auto-approve") == 7
     assert "550" in firm.said
@@ -282,7 +282,7 @@ def test_an_unknown_recipient_is_parked_and_the_others_get_theirs(firm: Firm) ->
     assert {len(mails) for mails in firm.postfix.mails(len(NEWCOMERS)).values()} == {1}
 
 
-def test_a_greylisted_mail_goes_with_the_next_run_and_only_that_one(firm: Firm) -> None:
+def test_the_next_run_sends_only_the_greylisted_mail(firm: Firm) -> None:
     firm.postfix.refuse({CLAIRE: "450 4.2.0 Greylisted, try again later"})
     assert firm.do("apply", "--auto-approve") == 7
     assert "Greylisted" in firm.said
@@ -294,7 +294,7 @@ def test_a_greylisted_mail_goes_with_the_next_run_and_only_that_one(firm: Firm) 
     assert {len(mails) for mails in firm.postfix.mails(len(NEWCOMERS)).values()} == {1}
 
 
-def test_a_mail_over_the_server_s_size_is_parked_with_its_words(
+def test_a_mail_larger_than_the_server_accepts_is_parked_with_its_reply(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_postfix(size=2000) as small:

@@ -1,4 +1,4 @@
-"""Letters over SMTP: whatever the server does, each ends in the right state and none is sent twice."""
+"""Letters over SMTP: for each fault of the server, the state of the letter; no letter is sent twice."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_connection_is_closed_after_an_answer_that_makes_its_state_unsure(answ
     assert b"QUIT" not in server.clear
 
 
-def test_an_answer_of_the_longest_line_and_code_250_is_sent() -> None:
+def test_a_250_reply_of_the_longest_line_means_sent() -> None:
     with smtp_server({"body": b"250 " + b"x" * 8_186 + b"\r\n"}) as server:
         log = deliver(server, 3)
     assert log.states == ["sent"] * 3
@@ -170,7 +170,7 @@ def test_data_waits_600_seconds_and_other_commands_as_long_as_the_setting_says(
     assert waits == [(7.0, 600.0), (60.0, 600.0)]
 
 
-def test_no_server_leaves_everything_owed_with_a_sentence() -> None:
+def test_all_letters_stay_owed_when_no_server_answers() -> None:
     with smtp_server() as server:
         pass
     log = deliver(server, 3)
@@ -222,7 +222,7 @@ class Lost(Exception):
 
 
 def watch_bodies(monkeypatch: pytest.MonkeyPatch, committed: Collection[str]) -> list[str]:
-    """The keys of the letters that DATA is sent for; each must have been committed before."""
+    """The keys of the letters for which DATA is sent; asserts that each is in ``committed``."""
     data = SMTP.data
     started: list[str] = []
 
@@ -246,7 +246,7 @@ def with_keys(count: int) -> list[Message]:
 def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Row 15, law 7: also where several connections share one commit."""
+    """Row 15, law 7: several connections share one commit."""
     # on a busy machine the connections still share their commits
     for pause in ("GATHER_SECONDS", "DELIVERY_SECONDS"):
         monkeypatch.setattr(group_commit, pause, 30.0)
@@ -381,8 +381,8 @@ def test_a_server_that_closes_after_each_letter_gets_every_letter() -> None:
     assert len(server.accepted) == 4
 
 
-def test_a_reply_too_many_is_never_taken_for_the_answer_to_a_body() -> None:
-    """Read one too late, the 250 to RCPT answers DATA: the letter is owed, and no body is sent."""
+def test_a_surplus_reply_is_never_the_answer_to_a_body() -> None:
+    """A surplus reply would make the 250 to RCPT answer DATA: the letter is owed, and no body is sent."""
     with smtp_server({"body": b"250 ok\r\n250 ok\r\n"}) as server:
         log = deliver(server, 4)
     assert set(log.states) == {"sent", "owed"}

@@ -19,7 +19,7 @@ from provisioner.cli import run
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 RULES = Path("/usr/share/spamassassin")
-"""Those of the Debian package alone, without newer ones that were fetched: every machine says the same."""
+"""The rules of the Debian package, without downloaded updates, so that machines do not differ."""
 
 AT_MOST = 2.0
 """A filter's usual threshold is 5."""
@@ -34,7 +34,7 @@ RELAY = (
     b"Received: from mail.durand-associes.fr (mail.durand-associes.fr [192.88.99.25])\n"
     b"\tby mx.example.com (Postfix) with ESMTPS id 0123456789\n"
 )
-"""How the firm's own server hands a letter on."""
+"""The header that the firm's own mail server adds."""
 
 READERS = {
     "French": "samira.benali@boulangerie-martin.fr",
@@ -53,7 +53,7 @@ XJS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X
 
 
 class Verdict(NamedTuple):
-    """What the filter thinks of a mail, and why."""
+    """The score of a mail and the rules that it matched."""
 
     score: float
     remarks: frozenset[str]
@@ -79,7 +79,7 @@ def judged(mails: list[bytes], folder: Path) -> Iterator[Verdict]:
 
 
 def letters(folder: Path, account: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """One letter of each kind, as it leaves the program; the portal's names of accounts begin so."""
+    """One letter of each kind, as sent; ``account`` is the first part of the account ids."""
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     chance, numbers = os.urandom, (number for number in range(0x1111, 0xFFFF) if "0" not in f"{number:x}")
     with monkeypatch.context() as patch:
@@ -109,7 +109,7 @@ def test_a_welcome_is_no_spam_in_either_language(tmp_path: Path, monkeypatch: py
 
 
 def test_no_link_is_taken_for_a_bitcoin_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One account in sixty has such a name: 1 or 3, then no 0, which those addresses do not have."""
+    """One account id in sixty looks like a Bitcoin address: it begins with 1 or 3 and has no 0."""
     ours = letters(tmp_path / "firm", "1", monkeypatch)
     (verdict,) = judged([RELAY + ours["French"]], tmp_path / "mails")
     assert verdict.remarks <= EXPLAINED.keys()

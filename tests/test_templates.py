@@ -1,4 +1,4 @@
-"""Templates of letters: what they may use, what stays blocked, and their bounds (row 24)."""
+"""Templates of letters: what they can use, what is refused, and their bounds (row 24)."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ TEXT = "{% set text %}a\nx{{ name }}%s{}{a}{% endset %}"
 
 
 def markup_of(expression: str) -> bool:
-    """True if an expression makes markup of a name; one that is refused makes none."""
+    """True if the expression writes a name as markup; False also if the expression is refused."""
     for source in (
         f"{{{{ {expression} }}}}",
         f"{{{{ {expression}|join }}}}",
@@ -267,10 +267,10 @@ BOMBS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_ends_in_a_sentence_and_the_next_letter_is_rendered(
+def test_a_template_bomb_is_an_error_and_the_next_letter_is_rendered(
     bomb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 24: in bounded time, here of two seconds, and in bounded memory."""
+    """Row 24: rendering ends within two seconds here, and within the memory of the worker."""
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 2.0)
     layers = {chr(n): f"{{% include '{chr(n + 1)}' %}}" * 100 for n in range(ord("u"), ord("z"))}
     with worker(BOMBS[bomb], **layers, z="x") as templates:
@@ -283,7 +283,7 @@ def test_a_bomb_ends_in_a_sentence_and_the_next_letter_is_rendered(
 
 
 def test_the_worker_has_bounded_memory() -> None:
-    """A text that fits into memory is made; one of the whole bound is not, and the worker goes on."""
+    """A text that fits into memory is rendered; a text as large as the limit is refused."""
     size = template_worker.MEMORY_BYTES
     with worker("{{ ('x' * (size|int))|length }}") as templates:
         assert templates.render("t", {"size": str(size // 8)}) == str(size // 8)
@@ -293,8 +293,10 @@ def test_the_worker_has_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.5, 3.0])
-def test_a_part_may_take_so_long_and_no_longer(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """MAX_RENDER_SECONDS, with a worker that is stopped for shorter and for longer than the bound."""
+def test_rendering_is_stopped_after_max_render_seconds(
+    seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker is suspended for less and for more than MAX_RENDER_SECONDS."""
     assert MAX_RENDER_SECONDS == 5.0
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 1.5)
     with worker("x") as templates:
@@ -325,7 +327,7 @@ def test_the_parent_refuses_a_part_that_is_too_long(monkeypatch: pytest.MonkeyPa
 
 
 def children() -> list[int]:
-    """The worker processes of this one."""
+    """The ids of the worker processes that this process started."""
     listed = subprocess.run(
         ["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True, check=False
     ).stdout
@@ -381,7 +383,7 @@ def test_a_killed_parent_leaves_no_worker(busy: str) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """True unless the process has ended, be it that nothing has waited for it yet."""
+    """True if the process runs; False for a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
     except FileNotFoundError:

@@ -203,7 +203,7 @@ def mails(work: Path, users: int) -> None:
     folder = work / "mail"
     folder.mkdir()
     write_manifests(folder, users)
-    # nobody listens there, so that every letter stays owed
+    # no server listens on this port, so that every letter stays owed
     write_settings(folder, welcome="ours", transport=f"smtp://127.0.0.1:{closed_port()}", mail=PLAIN)
     provisioner(folder, "plan", "--out", str(folder / "plan.json")).run()
     provisioner(folder, "mail", "preview", str(folder / "plan.json"), "--out", str(folder / "letters")).run()
@@ -243,7 +243,7 @@ PLAIN = "  tls: none\n"
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """A port without a listener."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
@@ -252,7 +252,7 @@ def closed_port() -> int:
 
 @contextmanager
 def sink(expected: int) -> Iterator[int]:
-    """A mail server in a process of its own; yields its port. It shall have taken so many letters."""
+    """A mail server in its own process; yields its port. Exits unless it took ``expected`` letters."""
     with subprocess.Popen(
         [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:

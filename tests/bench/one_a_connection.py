@@ -1,6 +1,6 @@
 """The program with one letter a connection: ``python one_a_connection.py ARGUMENTS``.
 
-What its connections bring is seen by taking them away; there is no setting for that.
+Shows what reused connections save; no setting turns them off.
 """
 
 from __future__ import annotations

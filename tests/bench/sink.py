@@ -1,4 +1,4 @@
-"""A mail server that takes everything and keeps nothing, as quick as it can be made here.
+"""A mail server that accepts and discards every message.
 
 Prints its port, serves until its standard input ends, then prints how many messages it took.
 """
@@ -13,12 +13,12 @@ HELLO = b"250-sink.example.com\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8
 
 
 class Sink(asyncio.Protocol):
-    """One connection, told line by line; a body is skipped up to its final dot."""
+    """One connection: answers each line; skips a body up to its final dot."""
 
     taken = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet."""
+        """Send the greeting."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._waiting = b""
@@ -26,7 +26,7 @@ class Sink(asyncio.Protocol):
         transport.write(GREETING)
 
     def data_received(self, data: bytes) -> None:
-        """Answer every whole line."""
+        """Answer each complete line."""
         self._waiting += data
         while True:
             mark = b"\r\n.\r\n" if self._in_body else b"\r\n"
