@@ -1,0 +1,42 @@
+"""The functions that provisioner/README.md names exist, and no walk returns to a package that it left."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "provisioner" / "README.md").read_text(encoding="utf-8")
+NAMES = re.findall(
+    r"^\| \d+ \| `([\w.]+)`|on the embedded portal `([\w.]+)` asks `([\w.]+)`", README, re.MULTILINE
+)
+FUNCTIONS = sorted({name for row in NAMES for name in row if name})
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_the_walks_exists(name: str) -> None:
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(("provisioner", *parts[:end])))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[end:]:
+            found = getattr(found, part)
+        assert callable(found)
+        return
+    raise AssertionError(name)
+
+
+def test_three_walks_are_described() -> None:
+    assert README.count("## How ") == 3
+    assert len(FUNCTIONS) > 20
+
+
+def test_files_to_touch_exist() -> None:
+    package = Path(__file__).parents[1] / "provisioner"
+    table = README.partition("## To add one more")[2]
+    for path in re.findall(r"`((?:\w+/)*\w+\.(?:py|json))`", table):
+        assert (package / path).exists() or (package.parent / path).exists(), path
