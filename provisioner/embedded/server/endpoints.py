@@ -5,7 +5,10 @@ A firm whose portal differs maps a path by its name (``portal: {paths: {user: /a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from typing import NamedTuple, get_args
+
+from provisioner.planning.steps import STEPS, CompanyStep, Step
 
 
 class Endpoint(NamedTuple):
@@ -46,6 +49,17 @@ ENDPOINTS: dict[str, Endpoint] = {
     "openapi": Endpoint("GET", "/openapi.json"),
 }
 """The endpoints by operation. An operation that does a step has its name in snake case."""
+
+COMPANY_STEPS: tuple[type[Step], ...] = get_args(CompanyStep)
+
+STEP_NAMES: dict[type[Step], str] = {
+    kind: re.sub(r"\B[A-Z]", r"_\g<0>", name).lower() for name, kind in STEPS.items()
+}
+"""The operation of each kind of step: ``set_billing`` for :class:`SetBilling`."""
+
+for _kind, _name in STEP_NAMES.items():
+    _resource = "/v1/companies/{number}" if _kind in COMPANY_STEPS else "/v1/users/{id}"
+    ENDPOINTS.setdefault(_name, Endpoint("POST", f"{_resource}/{_name.replace('_', '-')}"))
 
 READ, WRITE = "portal.read", "portal.write"
 """The scopes of a token."""

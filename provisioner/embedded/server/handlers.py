@@ -15,6 +15,7 @@ from starlette.responses import Response
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall, Lease, Page, PortalInfo
 from provisioner.embedded.server import schemas
+from provisioner.embedded.server.endpoints import COMPANY_STEPS, STEP_NAMES
 from provisioner.embedded.server.problem_details import PROBLEMS, Problem
 from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, LockLost
@@ -31,22 +32,8 @@ from provisioner.model import (
     UserType,
     email_key,
 )
-from provisioner.planning.codec import writer
-from provisioner.planning.steps import (
-    CloseUser,
-    CreateCompany,
-    CreateUser,
-    EditApps,
-    EditCompanies,
-    EditCompany,
-    EditProfile,
-    ReopenUser,
-    SetBilledCompany,
-    SetBilling,
-    SetType,
-    Step,
-    ValidateUser,
-)
+from provisioner.planning.codec import reader, writer
+from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
@@ -243,36 +230,25 @@ def _day(text: str | None) -> date | None:
     return date.fromisoformat(text) if text else None
 
 
-def _apps(values: Mapping[str, Any], body: schemas.AppsEdit) -> Step:
-    return EditApps(
-        values["id"],
-        Production(body.production) if body.production else None,
-        tuple(body.grant),
-        tuple(body.end),
-        tuple(body.remove),
-        _day(body.ends),
-    )
+def _step_maker(kind: Any) -> Callable[[Mapping[str, Any], Any], Step]:
+    """The function that makes a step whose fields are those of its body."""
+    read = reader(kind)
+
+    def make(values: Mapping[str, Any], body: Any) -> Step:
+        address = {"company": values["number"]} if kind in COMPANY_STEPS else {"user": values["id"]}
+        step: Step = read({**address, **(body.model_dump() if body else {})})
+        return step
+
+    return make
 
 
 STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
+    **{name: _step_maker(kind) for kind, name in STEP_NAMES.items()},
     "create_company": lambda _, body: CreateCompany(body.number, body.name, body.siren),
-    "edit_company": lambda values, body: EditCompany(values["number"], body.name, body.siren),
     "set_billing": lambda values, body: SetBilling(
         values["number"], Billing(BillingMode(body.mode), body.offer)
     ),
     "create_user": _new_user,
-    "edit_profile": lambda values, body: EditProfile(
-        values["id"], body.email, body.first_name, body.last_name, body.phone
-    ),
-    "set_type": lambda values, body: SetType(values["id"], UserType(body.type)),
-    "set_billed_company": lambda values, body: SetBilledCompany(
-        values["id"], body.billed, UserType(body.type)
-    ),
-    "edit_companies": lambda values, body: EditCompanies(values["id"], tuple(body.add), tuple(body.remove)),
-    "edit_apps": _apps,
-    "validate_user": lambda values, _: ValidateUser(values["id"]),
-    "close_user": lambda values, _: CloseUser(values["id"]),
-    "reopen_user": lambda values, _: ReopenUser(values["id"]),
 }
 """By operation, the function that makes its step from the parameters and the body."""
 

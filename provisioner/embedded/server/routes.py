@@ -9,9 +9,17 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from provisioner.embedded.server import schemas
-from provisioner.embedded.server.endpoints import ENDPOINTS, MAX_PAGE, READ, WRITE
+from provisioner.embedded.server.endpoints import (
+    COMPANY_STEPS,
+    ENDPOINTS,
+    MAX_PAGE,
+    READ,
+    STEP_NAMES,
+    WRITE,
+)
 from provisioner.embedded.server.schemas import LARGEST, LEDGER, NO_CONTROL
 from provisioner.model import Operator
+from provisioner.planning.steps import SetType
 
 SCOPES: dict[str, str] = {
     READ: "Read everything: what a plan needs.",
@@ -147,7 +155,7 @@ def _change(
     )  # fmt: skip
 
 
-ROUTES: tuple[Operation, ...] = (
+_ROUTES: tuple[Operation, ...] = (
     Operation(
         "token", "An access token for client credentials", {200: schemas.Token},
         "OAuth 2.0 (RFC 6749, 4.4). Credentials by HTTP Basic or in the form, never both. "
@@ -187,7 +195,7 @@ ROUTES: tuple[Operation, ...] = (
         parameters=(ID,), etag=True,
     ),
     _change("edit_profile", "Set name, e-mail and phone", schemas.ProfileEdit, ID, "R1, R14."),
-    _change("set_type", "Make administrator or standard", schemas.TypeEdit, ID, "R2."),
+    _change("set_type", "Make administrator or standard", schemas.step_body(SetType), ID, "R2."),
     _change("set_billed_company", "Bill to another company", schemas.BilledCompanyEdit, ID, "R2, R4, R5."),
     _change("edit_companies", "Give and withdraw dossiers", schemas.CompaniesEdit, ID, "R5, R12."),
     _change("edit_apps", "Give, end and remove applications", schemas.AppsEdit, ID, "R3, R9, R10."),
@@ -228,5 +236,20 @@ ROUTES: tuple[Operation, ...] = (
     Operation("readyz", "The database answers", {200: schemas.Health}),
     Operation("openapi", "This document", {200: None}),
 )  # fmt: skip
+
+ROUTES: tuple[Operation, ...] = (
+    *_ROUTES,
+    *(
+        _change(
+            name,
+            str(kind.__doc__).partition("\n")[0],
+            schemas.step_body(kind),
+            NUMBER if kind in COMPANY_STEPS else ID,
+        )
+        for kind, name in STEP_NAMES.items()
+        if all(entry.name != name for entry in _ROUTES)
+    ),
+)
+"""All operations. A step without a line in the table above has an operation made of its class."""
 
 BY_NAME: dict[str, Operation] = {entry.name: entry for entry in ROUTES}

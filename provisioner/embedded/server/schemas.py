@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Literal, Self
+from enum import StrEnum
+from types import NoneType
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, create_model, model_validator
 
 from provisioner.embedded.server.endpoints import MAX_LETTERS
 from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.manifest import fields, urls
+from provisioner.planning.codec import record_fields
+from provisioner.planning.steps import Step
 
 MAX_RUNS = 100
 """The largest number of earlier runs that a claim of one letter names."""
@@ -201,12 +205,6 @@ class ProfileEdit(Body):
     phone: KeptPhone | None = None
 
 
-class TypeEdit(Body):
-    """Administrator or standard."""
-
-    type: UserType
-
-
 class BilledCompanyEdit(Body):
     """Another billed company, and the user's type there (R2, R4)."""
 
@@ -233,6 +231,26 @@ class AppsEdit(Body):
 
 class Nothing(Body):
     """An empty object, or no body at all."""
+
+
+def step_body(kind: type[Step]) -> type[Body]:
+    """The model of a body with the fields of a step, except its company or user."""
+    members: dict[str, Any] = {
+        name: (_member(hint), ...)
+        for name, hint in record_fields(kind).items()
+        if name not in ("company", "user")
+    }
+    return create_model(f"{kind.__name__}Body", __base__=Body, __doc__=kind.__doc__, **members)
+
+
+def _member(hint: Any) -> Any:
+    """The type of a body's member for a field of a step."""
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return Literal[tuple(str(choice) for choice in hint)]
+    parts = get_args(hint)
+    if NoneType in parts:
+        return _member(next(part for part in parts if part is not NoneType)) | None
+    return Apps if get_origin(hint) is tuple else {str: Name, date: Day}[hint]
 
 
 class ReceiptBody(Body):

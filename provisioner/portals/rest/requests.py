@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple
 
+from provisioner.embedded.server.endpoints import STEP_NAMES
 from provisioner.model import Billing, User
 from provisioner.planning.codec import canonical, writer
-from provisioner.planning.steps import (
-    STEPS,
-    CloseUser,
-    CreateCompany,
-    CreateUser,
-    EditApps,
-    EditCompanies,
-    EditCompany,
-    EditProfile,
-    ReopenUser,
-    SetBilledCompany,
-    SetBilling,
-    SetType,
-    ValidateUser,
-)
+from provisioner.planning.steps import CompanyStep, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
 
 
@@ -35,27 +21,20 @@ class TermsRequest(NamedTuple):
     public_url: str
 
 
-_ENDPOINTS = {kind: re.sub(r"\B[A-Z]", r"_\g<0>", name).lower() for name, kind in STEPS.items()}
-"""The endpoint of each kind of step: ``set_billing`` for :class:`SetBilling`."""
-
-
 def step_request(call: Call) -> tuple[str, dict[str, str], str]:
     """The endpoint of a step, its path parameters and the JSON text of its body, empty if it has none."""
     step = call.step
-    name, user = _ENDPOINTS[type(step)], {"id": call.id}
+    name = STEP_NAMES[type(step)]
     match step:
         case CreateCompany():
             body = canonical({"number": step.company, "name": step.name, "siren": step.siren})
             return name, {}, body
-        case EditCompany():
-            return name, {"number": step.company}, writer(EditCompany, without=("company",))(step)
         case SetBilling():
             return name, {"number": step.company}, writer(Billing)(step.billing)
         case CreateUser():
             return name, {}, writer(User, without=("id", "version"))(step.profile)
-        case ValidateUser() | CloseUser() | ReopenUser():
-            return name, user, ""
-        case EditProfile() | SetType() | SetBilledCompany() | EditCompanies() | EditApps():
-            kind: Any = type(step)
-            return name, user, writer(kind, without=("user",))(step)
-    assert_never(step)
+    kind: Any = type(step)
+    if isinstance(step, CompanyStep):
+        return name, {"number": step.company}, writer(kind, without=("company",))(step)
+    body = writer(kind, without=("user",))(step)
+    return name, {"id": call.id}, "" if body == "{}" else body
