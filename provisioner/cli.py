@@ -22,8 +22,8 @@ from provisioner.commands.options import (
     DATABASE_URL,
     EXCLUDES,
     FILE,
+    FORMAT_FILES,
     LOCK_TIMEOUT,
-    MARKDOWN,
     TARGETS,
     Group,
     Invocation,
@@ -146,11 +146,13 @@ cli.declare(
     AS_JSON,
     TARGETS,
     EXCLUDES,
-    MARKDOWN,
+    *FORMAT_FILES,
     TerraformOption(["--out"], type=FILE, metavar="FILE", help="Save it for apply."),
     TerraformOption(["--detailed-exitcode"], is_flag=True, help="Exit 2 when there are changes."),
 )
-cli.declare("show", "plan:show", "Show a saved plan.", Argument(["planfile"], type=FILE), AS_JSON, MARKDOWN)
+cli.declare(
+    "show", "plan:show", "Show a saved plan.", Argument(["planfile"], type=FILE), AS_JSON, *FORMAT_FILES
+)
 cli.declare(
     "apply",
     "apply:apply",

@@ -1,4 +1,4 @@
-"""Commands, groups and options for click. Loads click alone."""
+"""Commands, groups and options for click. Loads no library but click."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from typing_extensions import override
+
+from provisioner.render.formats import FORMATS
 
 if TYPE_CHECKING:
     from provisioner.terminal.console import Console
@@ -144,7 +146,10 @@ FILE = click.Path(path_type=Path)
 COUNT = WholeNumber(1, 1_000_000_000)
 
 AS_JSON = click.Option(["--json", "as_json"], is_flag=True, help="JSON on stdout, for programs.")
-MARKDOWN = click.Option(["--markdown"], type=FILE, metavar="FILE", help="Also as Markdown.")
+FORMAT_FILES = tuple(
+    click.Option([f"--{name}"], type=FILE, metavar="FILE", help=described.help)
+    for name, described in FORMATS.items()
+)
 TARGETS = TerraformOption(
     ["--target", "targets"],
     multiple=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from provisioner.model import Clock
 from provisioner.operations.open import utc_now
 from provisioner.operations.pipeline import plan_workspace, select_addresses
 from provisioner.planning.plan import Plan
+from provisioner.render.formats import FORMATS
 from provisioner.render.sanitize import escape_json, printable
 from provisioner.render.text import render_plan
 from provisioner.terminal.console import Console
@@ -29,12 +30,12 @@ def plan(
     targets: Sequence[str] = (),
     excludes: Sequence[str] = (),
     as_json: bool = False,
-    markdown: Path | None = None,
     out: Path | None = None,
     detailed_exitcode: bool = False,
     clock: Clock = utc_now,
+    **files: Path | None,
 ) -> int:
-    """Show what apply would do; writes only the files ``out`` and ``markdown``."""
+    """Show what apply would do; writes only ``out`` and ``files``, which are named by format."""
     planned = plan_workspace(
         load_workspace(folder),
         select_addresses(targets, excludes),
@@ -50,7 +51,7 @@ def plan(
         text = plan_json(planned)
     if saved is not None:
         write_private(saved, text.encode())
-    _show(planned.plan, text if as_json else "", console, markdown)
+    _show(planned.plan, text if as_json else "", console, files)
     if as_json:
         warn_if_unguarded(planned.plan, console)
     if saved is not None:
@@ -63,13 +64,13 @@ def plan(
 
 
 def show(
-    folder: Path, console: Console, *, planfile: Path, as_json: bool = False, markdown: Path | None = None
+    folder: Path, console: Console, *, planfile: Path, as_json: bool = False, **files: Path | None
 ) -> int:
     """Show a saved plan; needs neither workspace nor portal."""
     from provisioner.operations.saved_plan import read_plan
 
     text, saved = read_plan(planfile)
-    _show(saved.plan, text if as_json else "", console, markdown)
+    _show(saved.plan, text if as_json else "", console, files)
     return 0
 
 
@@ -85,11 +86,10 @@ def warn_if_unguarded(plan: Plan, console: Console) -> None:
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")
 
 
-def _show(plan: Plan, as_json: str, console: Console, markdown: Path | None) -> None:
-    if markdown is not None:
-        from provisioner.render.markdown import render_markdown
-
-        write_private(markdown, render_markdown(plan).encode())
+def _show(plan: Plan, as_json: str, console: Console, files: Mapping[str, Path | None]) -> None:
+    for name, file in files.items():
+        if file is not None:
+            write_private(file, FORMATS[name].render(plan).encode())
     if as_json:
         console.answer(escape_json(as_json))
     else:
