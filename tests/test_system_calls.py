@@ -1,4 +1,4 @@
-"""Killed, or failed by the disk, at the n-th system call, where nobody put a checkpoint.
+"""A run is killed, or a disk call fails, at the n-th system call, between the checkpoints.
 
 An undisturbed run under strace tells which calls there are; then one run for each of them is hit
 there, and finished by running it again.
@@ -31,7 +31,7 @@ DOCUMENTED = {0, 1, 3, 7}
 def worth_hitting(calls: Iterable[Call], every: int) -> list[Call]:
     """All but the bytes of pages, of which many make one commit: of those every so many-th.
 
-    SQLite's shared memory (-shm) is no memory of what was done, and is made anew.
+    SQLite's shared memory file (-shm) holds no commits; SQLite creates it again.
     """
     calls = [call for call in calls if "-shm" not in call.line]
     pages = [call for call in calls if call.name in ("pwrite64", "pread64")]
@@ -130,7 +130,7 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
 
 
 def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path: Path) -> None:
-    """Row 4: whoever does not read SQLite's answer goes on without a log, and with weaker promises."""
+    """Row 4: if SQLite's answer were ignored, a run would go on without a write-ahead log."""
     folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS)
     failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
     assert failed.hit
@@ -139,10 +139,10 @@ def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path
     assert not (folder / "portal.db").exists()
 
 
-def test_what_is_written_down_is_on_the_disk_before_the_next_book_or_letter_is_touched(
+def test_a_commit_is_on_the_disk_before_the_next_database_or_letter_is_written(
     memory_path: Path,
 ) -> None:
-    """Row 1's order, with FULL sync: intended, synced; done, synced; settled, synced; sent."""
+    """Row 1: intended, synced; done, synced; settled, synced; sent (FULL sync)."""
     calls = traced(workspace(memory_path / "firm", clients=TWO_NEWCOMERS), LASTING).calls
     unsynced = ""
     switches = 0

@@ -24,7 +24,7 @@ from .__main__ import Side, compiled, in_turn, provisioner, say, seconds
 from .generate import write_manifests, write_settings
 
 TERRAFORM_FASTER = 15
-"""How many times faster than Terraform a plan without changes shall be, at 1,000 users."""
+"""The target: how many times faster than Terraform a plan without changes is, at 1,000 users."""
 
 OCTODNS_FASTER = 5
 """The same beside octoDNS, with as many records as we have users."""
@@ -115,7 +115,7 @@ def find_terraform(tools: Path | None) -> Terraform | None:
 
 
 def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -> bool:
-    """A plan without changes on both sides; whether ours is as much faster as it shall be."""
+    """Compares a plan without changes on both sides; returns whether the target is met."""
     ours = settled(work / "users", users)
     folder = work / "terraform"
     write_terraform(work / "users" / "clients", folder)
@@ -138,7 +138,7 @@ def write_terraform(manifests: Path, folder: Path) -> int:
 
 
 def terraform_blocks(manifest: dict[str, Any]) -> Iterator[str]:
-    """One literal block a user, with what the manifest says of him and of his billing."""
+    """One literal block a user, with the user's manifest entry and billing."""
     number = manifest["company"]["number"]
     for position, user in enumerate(manifest["users"]):
         attributes = {**user, "billed_company": number, **manifest["billing"]}
@@ -178,7 +178,7 @@ def find_octodns(tools: Path | None) -> str | None:
 
 
 def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
-    """A plan without changes on both sides; whether ours is as much faster as it shall be."""
+    """Compares a plan without changes on both sides; returns whether the target is met."""
     ours = settled(work / "many", records)
     folder = work / "octodns"
     command = [octodns, "--config-file", str(write_octodns(folder, records)), "--quiet"]
