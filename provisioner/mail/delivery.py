@@ -1,4 +1,4 @@
-"""What a transport takes, and what it reports of each letter."""
+"""The interface of a transport: the messages it takes and the deliveries it reports."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Message(NamedTuple):
 
 
 class DeliveryState(StrEnum):
-    """Where a letter stands after an attempt."""
+    """The state of a letter after an attempt."""
 
     SENT = "sent"
     OWED = "owed"
-    """Not accepted, or never asked: safe to try again."""
+    """Not accepted; safe to send again."""
     FAILED = "failed"
     """Refused for good."""
     UNKNOWN = "unknown"
@@ -29,7 +29,7 @@ class DeliveryState(StrEnum):
 
 
 class Delivery(NamedTuple):
-    """What became of one letter, and why."""
+    """The state of one letter after an attempt, and the reason."""
 
     key: str
     state: DeliveryState
@@ -39,7 +39,7 @@ class Delivery(NamedTuple):
 Record = Callable[[Sequence[str], Sequence[Delivery]], None]
 """Records in one commit the letters whose bodies are about to be sent, and the deliveries of others.
 
-A transport sends none of these bodies before it has returned: from then on a lost connection is ambiguous.
+A transport sends these bodies only after this call has returned: a connection lost later is ambiguous.
 """
 
 

@@ -1,4 +1,4 @@
-"""Group commit: what several connections have to record at one time is recorded in one commit."""
+"""Group commit: one commit records what several connections have to record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class GroupCommit:
 
     def __init__(self, record: Record) -> None:
         self.broken: BaseException | None = None
-        """Why a commit failed; none is tried after that."""
+        """The exception of the commit that failed; no other commit is tried."""
         self._record = record
         self._active = 0
         self._bodies: dict[str, asyncio.Future[None]] = {}
@@ -39,7 +39,7 @@ class GroupCommit:
             self._commit_when_due()
 
     async def body(self, key: str) -> None:
-        """Returns once it is committed that this letter's body may be sent. Raises what the commit raised."""
+        """Wait until the letter is committed as ``body``. Raises the exception of a failed commit."""
         if self.broken is not None:
             raise self.broken
         # committed already, for a connection that closed before DATA
@@ -50,7 +50,7 @@ class GroupCommit:
         await waiter
 
     def body_started(self, key: str) -> None:
-        """The body is sent now: until the server answers, its delivery is unknown."""
+        """The body is being sent: the delivery is unknown until the server replies."""
         self._recorded.discard(key)
 
     def delivered(self, delivery: Delivery) -> None:
@@ -60,7 +60,7 @@ class GroupCommit:
         self._commit_when_due()
 
     def close(self) -> None:
-        """Record the rest, also when a run is interrupted: a letter whose body was not sent is owed."""
+        """Record the remaining deliveries; a letter whose body was not sent is recorded as owed."""
         if isinstance(self.broken, Exception):
             return
         stopped = [Delivery(key, DeliveryState.OWED, "stopped before it was sent") for key in self._recorded]

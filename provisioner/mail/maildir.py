@@ -2,8 +2,8 @@
 
     written into tmp/  ─▶  synced  ─▶  renamed into new/  ─▶  the folder synced  ─▶  recorded
 
-Letters pass each stage in batches. Wherever a run ends, a letter is still owed, or stored under its own name,
-or both: then the next run finds it and records it.
+Letters pass each stage in batches. If a run is killed, a letter is owed, or stored, or both; the next run
+records a stored letter as sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 
 BATCH = 1_000
-"""Letters that are synced together: one wait for a thousand, instead of one for each."""
+"""Letters that are synced together."""
 
 
 class Maildir(Transport):

@@ -1,4 +1,4 @@
-"""A letter, from the facts about its recipient to the bytes that are sent. No clock, file or randomness."""
+"""Renders a letter and writes it as a message. The same input gives the same bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LANGUAGES = ("fr", "en")
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One owed letter, as the outbox holds it.
+    """One letter of the outbox.
 
     ``key`` is unique in the outbox and gives the Message-ID; ``dated`` is fixed when the letter is first
     owed, so that a second copy has the same bytes.
@@ -50,7 +50,7 @@ class TemplateRenderer(Protocol):
         ...
 
     def close(self) -> None:
-        """End what the renderer started; it may render again after that."""
+        """End the process of the renderer, if any; a later ``render`` starts another one."""
         return
 
 
@@ -62,7 +62,7 @@ def within_bounds(name: str, text: str) -> str:
 
 
 def too_much(name: str) -> MailError:
-    """The error of a template that takes more time, memory or room than a letter may."""
+    """The error for a template that exceeds the time, memory or length limit."""
     return MailError(
         f"The mail template {name} makes too much: over {limits.MAX_RENDERED_CHARACTERS:,} characters "
         f"or {limits.MAX_RENDER_SECONDS:.0f} seconds.",
@@ -188,7 +188,7 @@ def _unstructured(text: str) -> str:
 # the subject and the name of the firm are in every letter
 @lru_cache(maxsize=64)
 def _encoded_words(text: str) -> str:
-    """RFC 2047, folded: ASCII whatever the text is, and no character is cut in two."""
+    """The text as folded encoded words (RFC 2047), in ASCII."""
     from email.charset import QP, Charset
     from email.header import Header
 

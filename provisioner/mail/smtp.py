@@ -1,9 +1,9 @@
-"""Letters to a mail server over a few connections, each used for many letters. No other module is async.
+"""Sends letters to a mail server over a few connections, each used for many letters.
 
     MAIL RCPT ─▶ recorded: body ─▶ DATA and the body ─▶ 250 ─▶ recorded: sent
     └ safe to repeat ┘             └ ambiguous ┘
 
-Each command waits for its answer. What is to be recorded is recorded for all connections in one commit.
+Each command waits for its reply. One commit records the bodies and deliveries of all connections.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from provisioner.mail.group_commit import GroupCommit
 from provisioner.mail.smtp_connection import Connection, ConnectionLost, Server, connect, in_short
 
 MESSAGES_A_CONNECTION = 500
-"""After this many letters a new connection is opened: servers limit what one may carry."""
+"""Letters a connection: servers limit how many they accept over one."""
 
 CONNECT_ATTEMPTS = 3
-"""How often a connection is tried before the letters stay owed."""
+"""Attempts to connect before the letters stay owed."""
 
 RETRY_SECONDS = 0.4
-"""The pause before the second attempt; it doubles with each further one."""
+"""The pause before the second attempt; the pause doubles with each further attempt."""
 
 
 class Smtp(Transport):
-    """Some connections to one mail server."""
+    """Sends over at most ``connections`` connections to one mail server."""
 
     def __init__(self, server: Server, connections: int) -> None:
         self._server = server
@@ -61,7 +61,7 @@ class _Delivery:
         self._open: set[Connection] = set()
 
     async def run(self, connections: int) -> None:
-        """Send all letters. Raises the problem that concerns them all."""
+        """Send all letters. Raises the first problem that concerns all letters."""
         workers: list[asyncio.Task[None]] = []
         try:
             # the first connection shows whether the server accepts any, before others are opened
@@ -114,7 +114,7 @@ class _Delivery:
             message = message or self._next()
 
     async def _send_over(self, connection: Connection, message: Message) -> Message | None:
-        """Send letters over one connection until it is used up; returns one that needs another connection."""
+        """Send letters until the connection ends; returns a letter that needs another one, or None."""
         current: Message | None = message
         sent = 0
         while current is not None:
@@ -145,7 +145,10 @@ class _Delivery:
         return await connection.send_body(message)
 
     async def _connected(self, message: Message) -> Connection | None:
-        """A connection ready for MAIL; None, and ``message`` owed or returned, when there is none."""
+        """Open a connection that is ready for MAIL.
+
+        Returns None if that fails; ``message`` is then recorded as owed, or returned to the other workers.
+        """
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
             if attempt and self._stop():
@@ -194,7 +197,7 @@ class _Delivery:
 
 
 _is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+").fullmatch
-"""An address that aiosmtplib sends unchanged: it parses each one, and cuts others at a comma or a comment."""
+"""Matches an address that aiosmtplib sends unchanged; it cuts other addresses at a comma or a comment."""
 
 
 def _is_lasting(problem: Exception) -> bool:

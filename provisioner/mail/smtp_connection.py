@@ -1,4 +1,4 @@
-"""One connection to a mail server: aiosmtplib's commands, and what each answer means for the letter.
+"""One connection to a mail server: aiosmtplib's commands, and the delivery that each reply leads to.
 
     MAIL  RCPT          refused: 4xx owed, 5xx failed; lost: nothing was sent, so the letter may be sent again
     DATA and the body   250 sent; 4xx owed; 5xx failed; no answer, or one that cannot be read: unknown
@@ -57,11 +57,11 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """True while another letter can be sent over it."""
+        """True while another letter can be sent over this connection."""
         return self._client.is_connected
 
     async def send_envelope(self, message: Message) -> Delivery | None:
-        """Send MAIL and RCPT. Returns None if both are accepted, else what becomes of the letter.
+        """Send MAIL and RCPT. Returns None if both are accepted, else the delivery of the letter.
 
         Raises :class:`ConnectionLost`.
         """
@@ -79,7 +79,7 @@ class Connection:
         return None
 
     async def send_body(self, message: Message) -> Delivery:
-        """Send DATA and the body; returns what becomes of the letter."""
+        """Send DATA and the body; returns the delivery of the letter."""
         try:
             await self._client.data(message.content, timeout=BODY_TIMEOUT)
         except SMTPDataError as answer:
@@ -109,7 +109,7 @@ class Connection:
         self._client.close()
 
     async def _recover(self, answer: SMTPResponseException) -> None:
-        """Make the connection ready for another letter after a refusal; close it where that is not sure."""
+        """Reset the connection after a refusal; close it after a reply that is not a plain refusal."""
         if not _is_refusal(answer) or answer.code == 421:
             self.abort()
             return
@@ -177,7 +177,7 @@ def _is_refusal(answer: SMTPResponseException) -> bool:
 
 
 def _refused(message: Message, answer: SMTPResponseException) -> Delivery:
-    """What becomes of a letter that the server did not take: owed unless it is refused for good (5xx)."""
+    """The delivery of a letter that the server refused: failed for a 5xx reply, else owed."""
     state = DeliveryState.FAILED if 500 <= answer.code < 600 else DeliveryState.OWED
     return Delivery(message.key, state, _reply(answer))
 

@@ -1,4 +1,4 @@
-"""Templates of letters: Jinja2's sandbox, without what could make a name into markup or two letters differ.
+"""Jinja2's sandbox for the templates of letters: a name is never markup, and output is deterministic.
 
 Loops, conditions, macros and built-in filters are allowed. A template for HTML (``*.html.j2``) escapes every
 value, also in the templates that it includes or extends, and no template can switch that off. These are not
@@ -49,7 +49,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Loader(BaseLoader):
-    """The given texts. Refuses those that change autoescaping."""
+    """Loads the given templates; refuses a template that changes autoescaping."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -90,7 +90,7 @@ def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
 # with an evaluation context it is called at run time only, also for constants
 @pass_eval_context
 def _printed(_: object, value: object) -> object:
-    """A value as it is written. Objects are refused: the text of some contains their address in memory."""
+    """Return a printable value. Refuses other objects, whose text may contain an address in memory."""
     if isinstance(value, str | int | float | Undefined):
         return value
     raise TypeError(f"a value of type {type(value).__name__} is not text")
@@ -143,7 +143,7 @@ class Templates(TemplateRenderer):
             ) from problem
 
     def _compile(self, name: str) -> Template:
-        """A template; loads those it refers to, so that an error in a branch not taken is found as well."""
+        """Compile a template and those it includes or extends, so that all their syntax errors are found."""
         sandbox = self._environments[name.endswith(HTML_SUFFIX)]
         waiting, seen = [name], {name}
         while waiting:

@@ -1,4 +1,4 @@
-"""A workspace's own templates, rendered in a second process that contains endless loops and floods of text.
+"""Renders a workspace's own templates in a second process with limited time, memory and output.
 
 The worker limits its own memory and processor time, where the system has such limits (Windows has none).
 The parent limits the time and the size of each reply, and replaces a worker that exceeds them. Requests and
@@ -25,7 +25,7 @@ from provisioner.errors import MailError
 from provisioner.mail.message import TemplateRenderer, too_much, within_bounds
 
 MEMORY_BYTES = 512 * 1024 * 1024
-"""Address space of the worker; a letter takes a few kilobytes, the interpreter most of 200 MB."""
+"""Limit of the worker's address space; the interpreter takes almost 200 MB, a letter some kilobytes."""
 
 _LENGTH = struct.Struct(">I")
 _SOURCES_BYTES = 2**32 - 1
@@ -94,7 +94,7 @@ class WorkerTemplates(TemplateRenderer):
 
 
 def main() -> None:
-    """Render what standard input asks for until it ends."""
+    """Answer the requests on standard input until it ends."""
     from provisioner.mail.template_sandbox import Templates
 
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
@@ -119,7 +119,7 @@ def _limit_memory() -> None:
 
 
 def _limit_processor_time() -> None:
-    """End this process if one letter takes too long, should the parent be killed meanwhile."""
+    """Limit the processor time of one letter, for the case that the parent is killed."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

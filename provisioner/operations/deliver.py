@@ -33,7 +33,7 @@ from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace
 
 CLAIM = 1_000
-"""How many letters are claimed and get their links at a time."""
+"""The number of letters that are claimed, and get their links, at a time."""
 
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
 
@@ -62,18 +62,18 @@ class SenderProfile:
 
 @dataclass(slots=True)
 class DeliveryReport:
-    """What became of the letters of one run."""
+    """The result of one delivery run."""
 
     sent: int = 0
     trouble: list[Delivery] = field(default_factory=list)
-    """Everything that is not sent, with its state and why."""
+    """The deliveries of letters that were not sent."""
     problem: MailError | None = None
-    """What stopped the whole delivery, if anything did."""
+    """The error that stopped the delivery, if any."""
 
 
 @contextmanager
 def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
-    """The sender, with the program's templates and the workspace's own, which replace those of the same name.
+    """The sender, with the program's templates; a workspace's own template replaces the one of that name.
 
     A workspace's own templates are rendered in a second process, which ends with the block.
     """
@@ -96,7 +96,7 @@ def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:
-    """The transport of the settings; reads the password from where the workspace names it."""
+    """The transport of the settings, with the mail password of the workspace."""
     mail = workspace.settings.mail
     password = secret_of(
         workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
@@ -116,7 +116,7 @@ def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
 
 
 def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
-    """Write one letter a language without sending it: a broken template stops a run before its first write.
+    """Write one letter a language without sending it, so that a broken template is found before any write.
 
     Raises :class:`MailError`.
     """
@@ -131,9 +131,9 @@ def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = 
 
 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
-    """Settle what an interrupted run left; under ``on_unknown: resend`` owe each unknown letter once more.
+    """Settle the letters of an interrupted run; with ``resend_unknown``, owe each unknown letter once more.
 
-    Returns the letters that this parks.
+    Returns the deliveries of the letters that became unknown.
     """
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
@@ -160,8 +160,8 @@ def close_claims(ledger: Ledger, portal: Portal) -> None:
         ledger.outbox.end_claims(sent)
 
 
-def _not_ours(entry: OutboxEntry, holder: str) -> Delivery:
-    """The delivery of a letter whose claim this holder has, and not this run."""
+def _claimed_elsewhere(entry: OutboxEntry, holder: str) -> Delivery:
+    """The delivery of a letter whose claim is held by ``holder``, a different run."""
     key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")
@@ -293,7 +293,7 @@ def _messages(
         holders = portal.claim(ledger.outbox.claimant, {entry.letter.key: entry.claims for entry in wanted})
         claimed = [entry for entry in wanted if holders[entry.letter.key] == ledger.outbox.claimant]
         refused = [
-            _not_ours(entry, holders[entry.letter.key])
+            _claimed_elsewhere(entry, holders[entry.letter.key])
             for entry in wanted
             if holders[entry.letter.key] != ledger.outbox.claimant
         ]
