@@ -7,7 +7,7 @@ R11) are with the steps that they concern.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 
 from provisioner.diagnostics import Diagnostic, error, plural
@@ -129,6 +129,13 @@ def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
         )
 
 
+COMPANY_RULES: tuple[Callable[[Company, PortalTerms], Iterator[Diagnostic]], ...] = (offer_known,)
+"""The rules that one company and the firm's terms decide."""
+
+USER_RULES: tuple[Callable[[str, User, PortalTerms], Iterator[Diagnostic]], ...] = (firm_address,)
+"""The rules that one user, by key, and the firm's terms decide."""
+
+
 class StateIndex:
     """A state, indexed for the rules, that changes one resource at a time.
 
@@ -170,7 +177,7 @@ class StateIndex:
             self.companies.pop(number, None)
             return []
         self.companies[number] = company
-        return list(offer_known(company, self._terms))
+        return [violation for rule in COMPANY_RULES for violation in rule(company, self._terms)]
 
     def _put_user(self, key: str, user: User | None) -> list[Diagnostic]:
         before = self.users.get(key)
@@ -203,7 +210,8 @@ class StateIndex:
         yield from billed_company(key, user)
         yield from known_companies(key, user, self.companies)
         yield from (violation for _, violation in app_violations(key, user, self._terms))
-        yield from firm_address(key, user, self._terms)
+        for rule in USER_RULES:
+            yield from rule(key, user, self._terms)
 
     def _holders(self) -> dict[str, set[str]]:
         """The keys of the accounts that have an e-mail, by :func:`email_key`; indexed at first use."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from provisioner.diagnostics import Diagnostic, Severity, Source, error, in_source_order, warning
 from provisioner.manifest.declared import Activation, Declared, DeclaredUser
 from provisioner.model import UserType, company_address, email_key, user_address
-from provisioner.rules import StateIndex, app_violations, firm_address, offer_known
+from provisioner.rules import COMPANY_RULES, USER_RULES, StateIndex, app_violations, offer_known
 from provisioner.spelling import near_dossier
 
 if TYPE_CHECKING:
@@ -54,8 +54,10 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
     terms = settings.terms
     index = StateIndex(declared.state(), terms)
     for number, company in declared.companies.items():
-        for violation in offer_known(index.companies[number], terms):
-            yield replace(violation, source=company.positions.source("billing", "offer"))
+        for company_rule in COMPANY_RULES:
+            path = ("billing", "offer") if company_rule is offer_known else ("company", "number")
+            for violation in company_rule(index.companies[number], terms):
+                yield replace(violation, source=company.positions.source(*path))
         if number not in declared.incomplete:
             for violation in index.missing_administrator(number):
                 yield replace(violation, source=company.source)
@@ -63,8 +65,9 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
         account = index.users[key]
         for app, violation in app_violations(key, account, terms):
             yield replace(violation, source=_app_source(user, app))
-        for violation in firm_address(key, account, terms):
-            yield replace(violation, source=user.source)
+        for user_rule in USER_RULES:
+            for violation in user_rule(key, account, terms):
+                yield replace(violation, source=user.source)
 
 
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
