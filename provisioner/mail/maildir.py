@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice, takewhile
 from pathlib import Path
@@ -41,14 +40,8 @@ class Maildir(Transport):
                 "Check the folder, its permissions and the space left; the letters stay owed.",
             ) from problem
         waiting = takewhile(lambda _: not stop(), messages)
-        with ThreadPoolExecutor(1) as helper:
-            under_way: Iterator[None] = iter(())
-            # the next letters are composed while the disk takes the last ones
-            while batch := list(islice(waiting, BATCH)):
-                next(under_way, None)
-                under_way = self._store(batch, there, record, helper)
-                next(under_way)
-            next(under_way, None)
+        while batch := list(islice(waiting, BATCH)):
+            self._store(batch, there, record)
 
     def _prepare(self) -> None:
         for folder in ("tmp", "new", "cur"):
@@ -61,10 +54,8 @@ class Maildir(Transport):
             for entry in os.scandir(self._path / folder)
         }
 
-    def _store(
-        self, batch: Sequence[Message], there: set[str], record: Record, helper: Executor
-    ) -> Iterator[None]:
-        """Store a batch; yields once while it is being synced. Raises :class:`MailError` at the end.
+    def _store(self, batch: Sequence[Message], there: set[str], record: Record) -> None:
+        """Store a batch and record it. Raises :class:`MailError` at the end.
 
         Letters without a delivery stay owed.
         """
@@ -86,11 +77,8 @@ class Maildir(Transport):
                         deliveries.append(_owed(message, problem))
                         break
                     written.append(message)
-                files = [f"{unfinished}/{_name(message)}" for message in written]
-                synced = helper.submit(_sync, disk, files) if files else None
-                yield
-                if synced is not None:
-                    synced.result()
+                if written:
+                    _sync(disk, [f"{unfinished}/{_name(message)}" for message in written])
             for message in written:
                 os.rename(f"{unfinished}/{_name(message)}", f"{box}/{_name(message)}")
             with _opened(box) as folder:
