@@ -20,7 +20,7 @@ from typing_extensions import override
 from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 from provisioner.mail.group_commit import GroupCommit
-from provisioner.mail.smtp_connection import Connection, ConnectionLost, Server, connect, in_short
+from provisioner.mail.smtp_connection import ConnectionLost, Server, SmtpConnection, connect, in_short
 
 MESSAGES_A_CONNECTION = 500
 """Letters a connection: servers limit how many they accept over one."""
@@ -58,7 +58,7 @@ class _Delivery:
         self._returned: deque[Message] = deque()
         self._parallel = False
         """True while several workers send: a letter without a connection is returned to them."""
-        self._open: set[Connection] = set()
+        self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
         """Send all letters. Raises the first problem that concerns all letters."""
@@ -99,7 +99,7 @@ class _Delivery:
             self._records.delivered(Delivery(message.key, DeliveryState.FAILED, detail))
         return None
 
-    async def _work(self, connection: Connection | None, message: Message | None) -> None:
+    async def _work(self, connection: SmtpConnection | None, message: Message | None) -> None:
         """Send letters until none is left; connect again when the server closes the connection."""
         message = message or self._next()
         while message is not None:
@@ -113,7 +113,7 @@ class _Delivery:
             connection = None
             message = message or self._next()
 
-    async def _send_over(self, connection: Connection, message: Message) -> Message | None:
+    async def _send_over(self, connection: SmtpConnection, message: Message) -> Message | None:
         """Send letters until the connection ends; returns a letter that needs another one, or None."""
         current: Message | None = message
         sent = 0
@@ -130,7 +130,7 @@ class _Delivery:
             current = self._next() if connection.is_open and sent < MESSAGES_A_CONNECTION else None
         return None
 
-    async def _send(self, connection: Connection, message: Message) -> Delivery:
+    async def _send(self, connection: SmtpConnection, message: Message) -> Delivery:
         """Send one letter. Raises :class:`ConnectionLost` if the connection ends before DATA."""
         refusal = await connection.send_envelope(message)
         if refusal is not None:
@@ -144,7 +144,7 @@ class _Delivery:
         self._records.body_started(message.key)
         return await connection.send_body(message)
 
-    async def _connected(self, message: Message) -> Connection | None:
+    async def _connected(self, message: Message) -> SmtpConnection | None:
         """Open a connection that is ready for MAIL.
 
         Returns None if that fails; ``message`` is then recorded as owed, or returned to the other workers.

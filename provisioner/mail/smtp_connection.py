@@ -49,7 +49,7 @@ class ConnectionLost(Exception):
     """The connection ended before DATA was sent: the letter may be sent over another one."""
 
 
-class Connection:
+class SmtpConnection:
     """A connection that is secured and logged in."""
 
     def __init__(self, client: SMTP) -> None:
@@ -119,7 +119,7 @@ class Connection:
             self.abort()
 
 
-async def connect(server: Server) -> Connection:
+async def connect(server: Server) -> SmtpConnection:
     """Connect, start TLS as ``server`` says, never opportunistically, and log in.
 
     Raises :class:`MailError` where the connection would not be secure, and what aiosmtplib raises.
@@ -157,7 +157,7 @@ async def connect(server: Server) -> Connection:
         _abort(client.transport)
         client.close()
         raise
-    return Connection(client)
+    return SmtpConnection(client)
 
 
 def in_short(problem: Exception | None) -> str:
