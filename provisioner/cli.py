@@ -1,7 +1,7 @@
-"""The entry point: runs one command and maps errors to exit codes; declares all commands.
+"""The entry point: declares all commands, runs one command and maps errors to exit codes.
 
-``--version`` and ``--help`` load click alone. To add a command, declare it here and write the function that
-it calls in :mod:`provisioner.commands`.
+For ``--version`` and ``--help``, click is the only library that is imported. To add a command, declare it in
+this module and write the function that it calls in :mod:`provisioner.commands`.
 """
 
 from __future__ import annotations
@@ -38,35 +38,35 @@ if TYPE_CHECKING:
     from provisioner.errors import ProvisionerError
 
 USAGE = 64
-"""The exit code of a usage error; click's own 2 means that changes are present."""
+"""The exit code of a usage error. Click's default is 2, but here 2 means that a plan has changes."""
 
 WITH_ANSWER = (0, 2)
-"""Exit codes after which stdout has the complete answer."""
+"""The exit codes after which stdout must contain the complete result."""
 
 
 def main() -> None:
     """Run the command of ``sys.argv`` and end the process with its exit code."""
     import gc
 
-    # SIGTERM ends a run like Ctrl-C: a sentence, a consistent ledger, exit code 8
+    # SIGTERM ends a run as Ctrl-C does: with a sentence, a consistent ledger and exit code 8
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     answer = install_resilient_streams()
     code = run(sys.argv[1:])
     # the command has ended: a signal that arrives now must not change its exit code
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # a reader that closed the pipe (| head) is no error; an answer that the disk did not take is one
+    # a pipe closed by its reader (| head) is no error, but a failed write to a disk is an error
     lost = answer.problem if answer is not None else None
     if lost is not None and not isinstance(lost, BrokenPipeError) and code in WITH_ANSWER:
         _say(f"Error: The answer could not be written: {lost.strerror}.", "Check where stdout goes.")
         code = 1
-    # or else the interpreter's last collection would visit every value of the run
+    # otherwise the last garbage collection of the interpreter would visit every object of the run
     gc.freeze()
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command; returns its exit code. Errors become a sentence on stderr, never a traceback."""
+    """Run one command and return its exit code. Errors are printed as sentences on stderr, not tracebacks."""
     from provisioner.errors import Cancelled, ProvisionerError
 
     invocation = Invocation(arguments)
@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
         return USAGE
     except click.UsageError as problem:
         command = problem.ctx.command_path if problem.ctx else "provisioner"
-        # click lists choices a line each, behind tabs
+        # click lists the valid choices one per line, each after a tab
         message = problem.format_message().replace("\n\t", " ")
         _say(f"Error: {message}", f"To see what it takes: {command} --help")
         return USAGE

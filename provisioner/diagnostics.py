@@ -1,7 +1,7 @@
-"""Diagnostics: the problems that the program reports, all of one class.
+"""The diagnostics: errors and warnings that the program reports, all of the class :class:`Diagnostic`.
 
-The code fixes the summary, so that people and scripts recognise it. The detail is a sentence with the data,
-the remedy a command or an edit to copy.
+The code of a diagnostic determines its summary, so people and scripts can recognise the problem. The detail
+is a sentence about the data concerned, and the remedy is a command or an edit that the user can copy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 SUMMARIES: dict[str, str] = {
-    # the portal's rules (R), our own conventions (S)
+    # the rules of the portal (R) and the conventions of provisioner (S)
     "R1": "E-mail address already in use",
     "R2": "Company without an administrator",
     "R3": "Incomplete or mixed production applications",
@@ -28,7 +28,7 @@ SUMMARIES: dict[str, str] = {
     "R14": "Firm address used for a client access",
     "R15": "Billing of a company stops",
     "S1": "Generic address instead of a person's",
-    # what the manifests say
+    # problems in the manifests
     "yaml-syntax": "Not valid YAML",
     "yaml-unsafe": "YAML feature not accepted here",
     "yaml-duplicate-key": "Key written twice",
@@ -51,7 +51,7 @@ SUMMARIES: dict[str, str] = {
     "no-manifests": "No manifest found",
     "no-user": "Company billed to nobody",
     "pending-administrator": "Company whose only administrator is still to be validated",
-    # what the plan meets
+    # problems found while planning or applying
     "portal-cannot-hold": "The portal has no place for this",
     "cut-off": "Step cut off in the middle",
     "portal-missing": "The portal does not offer this",
@@ -65,14 +65,14 @@ SUMMARIES: dict[str, str] = {
 
 
 class Severity(StrEnum):
-    """An error stops the run; a warning is shown before a plan is confirmed."""
+    """The severity of a diagnostic. An error stops the run; a warning is shown before a plan is confirmed."""
 
     ERROR = "error"
     WARNING = "warning"
 
 
 class Source(NamedTuple):
-    """A position in a file; line and column count from 1, the column in code points."""
+    """A position in a file. ``line`` and ``column`` start at 1; a column is one code point."""
 
     file: str
     line: int
@@ -84,7 +84,7 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem. ``address`` is that of the resource concerned ("user:…"), or ""."""
+    """One problem. ``address`` is the address of the resource concerned ("user:…"), or "" for none."""
 
     severity: Severity
     code: str
@@ -95,39 +95,39 @@ class Diagnostic:
 
     @property
     def summary(self) -> str:
-        """The fixed text of this code."""
+        """The summary that belongs to the code."""
         return SUMMARIES[self.code]
 
     @property
     def is_error(self) -> bool:
-        """True if this problem stops the run."""
+        """True if the severity is *error*, which stops the run."""
         return self.severity is Severity.ERROR
 
 
 def error(
     code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
 ) -> Diagnostic:
-    """A problem that stops the run."""
+    """Return a diagnostic with severity *error*, which stops the run."""
     return Diagnostic(Severity.ERROR, code, detail, remedy, source, address)
 
 
 def warning(
     code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
 ) -> Diagnostic:
-    """A problem that is shown before a plan is confirmed."""
+    """Return a diagnostic with severity *warning*, which does not stop the run."""
     return Diagnostic(Severity.WARNING, code, detail, remedy, source, address)
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """The singular or the plural for this number; ``many`` is the plural if it is not formed with an s."""
+    """Return the noun ``one`` in the singular or plural for ``number``; ``many`` is an irregular plural."""
     return one if number == 1 else many or f"{one}s"
 
 
 def count_of(number: int, one: str, many: str = "") -> str:
-    """The number with its noun: ``1 e-mail``, ``1,234 e-mails``."""
+    """Return the number and its noun, such as ``1 e-mail`` or ``1,234 e-mails`` (see :func:`plural`)."""
     return f"{number:,} {plural(number, one, many)}"
 
 
 def in_source_order(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """The diagnostics by file, line and column; those without a source come last, in the order given."""
+    """Return the diagnostics sorted by file, line and column; diagnostics without a source come last."""
     return sorted(diagnostics, key=lambda problem: (problem.source is None, problem.source or ()))

@@ -1,4 +1,4 @@
-"""The exceptions, and the exit code with which each one ends the program.
+"""The exceptions of the program, and the exit code of the process for each exception.
 
 ProvisionerError                 1
 ├── UsageError                  64
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ProvisionerError(Exception):
-    """A problem: one sentence for the user, and the command or edit that resolves it."""
+    """The base class of the exceptions: a sentence for the user, and the command or edit that helps."""
 
     exit_code = 1
 
@@ -37,17 +37,17 @@ class ProvisionerError(Exception):
 
 
 class UsageError(ProvisionerError):
-    """The command line is wrong, or asks a question that cannot be answered without a terminal."""
+    """The command line is invalid, or the command needs an answer from the user but has no terminal."""
 
     exit_code = 64
 
 
 class WorkspaceError(ProvisionerError):
-    """No workspace here, or one of its files cannot be read or written."""
+    """No workspace was found, or a file of the workspace cannot be read or written."""
 
 
 class ManifestsInvalid(ProvisionerError):
-    """The manifests have errors; ``diagnostics`` holds all problems of the run, in source order."""
+    """The manifests have errors; ``diagnostics`` holds all errors and warnings, in source order."""
 
     exit_code = 3
 
@@ -59,7 +59,7 @@ class Blocked(ProvisionerError):
 
 
 class StalePlan(ProvisionerError):
-    """The portal or the manifests have changed since the plan was made; nothing was written."""
+    """The portal, the manifests or the plan file changed after the plan was made; nothing was written."""
 
     exit_code = 5
 
@@ -71,20 +71,21 @@ class Locked(ProvisionerError):
 
 
 class LockLost(Locked):
-    """The run lost its lock or its lease, and must write nothing more.
+    """The run lost its lock or its lease, and must not write anything more.
 
-    A user removed the lock (``provisioner unlock``), or it was suspended for longer than its lease.
+    Either a user removed the lock (``provisioner unlock``), or the process was suspended until the lease
+    expired.
     """
 
 
 class Partial(ProvisionerError):
-    """Steps or letters of the run are left; the output names each."""
+    """The run ended, but some steps or letters were not completed; the output names each of them."""
 
     exit_code = 7
 
 
 class Cancelled(ProvisionerError):
-    """The user answered no, or stopped the run between two steps."""
+    """The user answered no to a question, or stopped the run between two steps."""
 
     exit_code = 8
 
@@ -102,10 +103,10 @@ class MailError(ProvisionerError):
 
 
 UPGRADE_HINT = "Take a newer version of it, from where this one came."
-"""The remedy for a file that a newer version of the program has written."""
+"""The remedy in the error about a file that a newer version of the program has written."""
 
 
 def install_hint(extra: str) -> str:
-    """The remedy for a missing package that belongs to this extra of pyproject.toml."""
-    # the name does not work: on PyPI it belongs to another program
+    """Return the remedy for a missing package; ``extra`` is the extra of pyproject.toml that installs it."""
+    # "pip install provisioner[…]" would install another program, which has this name on PyPI
     return f"Where the program's source is: .venv/bin/pip install --editable '.[{extra}]'"

@@ -1,63 +1,63 @@
-"""Limits on size and time; each ``MAX_`` is tested at n and at n + 1.
+"""The limits on sizes and times. The tests check each ``MAX_`` limit n with the values n and n + 1.
 
-The limits of databases, of the service and of mail sessions are in their own modules.
+The limits for databases, for the service and for mail sessions are in the modules that apply them.
 """
 
 from __future__ import annotations
 
 MAX_FILE_BYTES = 1024 * 1024
-"""A manifest, provisioner.yaml or a template."""
+"""The maximum size in bytes of a manifest, provisioner.yaml or a template."""
 
 MAX_DEPTH = 32
-"""Mappings and sequences inside one another in a YAML file."""
+"""The maximum nesting depth of mappings and sequences in a YAML file."""
 
 MAX_NODES = 200_000
-"""Keys, values, mappings and sequences in a YAML file."""
+"""The maximum total number of keys, values, mappings and sequences in a YAML file."""
 
 MAX_SCALAR = 64 * 1024
-"""Characters of one key or value in a YAML file."""
+"""The maximum number of characters of one key or value in a YAML file."""
 
 MAX_PROBLEMS = 100
-"""Problems reported of the text of one YAML file."""
+"""The maximum number of problems that are reported for the text of one YAML file."""
 
 MAX_FILES = 1_000_000
-"""Manifest files of a workspace."""
+"""The maximum number of manifest files in a workspace."""
 
 MAX_FOLDER_DEPTH = 32
-"""Folders inside one another below a manifest folder."""
+"""The maximum nesting depth of folders below a manifest folder."""
 
 MAX_EMAIL_BYTES = 254
-"""An e-mail address (RFC 5321)."""
+"""The maximum size in bytes of an e-mail address (RFC 5321)."""
 
 MAX_TEMPLATE_BYTES = 256 * 1024
-"""One template of a letter; mail programs cut a letter off at 100 KB."""
+"""The maximum size in bytes of one letter template. Some mail programs cut a letter off at 100 KB."""
 
 MAX_RENDERED_CHARACTERS = 512 * 1024
-"""One rendered part of a letter."""
+"""The maximum number of characters of one rendered part of a letter."""
 
 MAX_RENDER_SECONDS = 5.0
-"""The rendering of one letter."""
+"""The maximum time in seconds to render one letter."""
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024
-"""A saved plan."""
+"""The maximum size in bytes of a saved plan."""
 
 MAX_REPLY_BYTES = 10 * 1024 * 1024
-"""One reply of a portal's service."""
+"""The maximum size in bytes of one HTTP response from a portal."""
 
 MAX_LISTED = 1_000_000
-"""Users or groups of a SCIM server."""
+"""The maximum number of users, and also of groups, that a SCIM server may list."""
 
 REPLY_SECONDS = 30.0
-"""From the first byte of a request to the last byte of its reply."""
+"""The maximum time in seconds from the first byte of an HTTP request to the last byte of its response."""
 
 CALL_TRIES = 5
-"""How often one request is sent at most."""
+"""The maximum number of attempts to send one HTTP request."""
 
 CALL_SECONDS = 60.0
-"""One request with all its retries."""
+"""The maximum time in seconds for one HTTP request, including all its retries."""
 
 RETRY_FIRST_SECONDS = 0.1
-"""The pause before the first retry of a request; it doubles with each further retry."""
+"""The pause in seconds before the first retry of a request; each further pause is twice as long."""
 
 RETRY_JITTER_SECONDS = 1.0
-"""The maximum random addition to a pause, so that clients that failed together do not retry together."""
+"""The maximum random number of seconds added to a pause, which spreads the retries of several clients."""

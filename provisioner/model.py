@@ -1,7 +1,7 @@
-"""Companies, users, and the state that holds them.
+"""The domain model: companies, users, and the state that contains them.
 
-The current and the desired state are both a :class:`State`, so that a difference is ``!=``. Every value is
-frozen.
+The current and the desired state are both of class :class:`State`, so their resources can be compared with
+``!=``. All classes are immutable.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 Clock = Callable[[], datetime]
-"""Returns the current time, with its time zone."""
+"""A function that returns the current time, with a time zone."""
 
 
 class Address(NamedTuple):
-    """The name of one resource, used in plans, errors, ``--target`` and history."""
+    """The identifier of one resource (``kind:key``), used in plans, errors, ``--target`` and history."""
 
     kind: str
     key: str
@@ -31,24 +31,24 @@ class Address(NamedTuple):
 
 
 def company_address(number: str) -> Address:
-    """The address of a company, by its dossier number."""
+    """Return the address of the company with this dossier number."""
     return Address("company", number)
 
 
 def user_address(key: str) -> Address:
-    """The address of a user, by :func:`email_key` of the e-mail the manifests declare."""
+    """Return the address of a user. ``key`` is the :func:`email_key` of the e-mail in the manifests."""
     return Address("user", key)
 
 
 class UserType(StrEnum):
-    """What the wizard calls *Administrateur* and *Utilisateur standard*."""
+    """The type of a user (in the portal's wizard: *Administrateur* or *Utilisateur standard*)."""
 
     ADMINISTRATOR = "administrator"
     STANDARD = "standard"
 
 
 class Production(StrEnum):
-    """The family of the three production applications, which is never mixed or partial (R3)."""
+    """The family of a user's production applications: a user always has all three of one family (R3)."""
 
     FULL = "full"
     CONSULTATION = "consultation"
@@ -65,7 +65,7 @@ PRODUCTION_APPS: dict[Production, tuple[str, str, str]] = {
 
 
 class Status(StrEnum):
-    """The state of a user's account; closing is the only removal."""
+    """The status of a user's account. An account can be closed, but never deleted."""
 
     TO_VALIDATE = "to_validate"
     ACTIVE = "active"
@@ -73,7 +73,7 @@ class Status(StrEnum):
 
 
 class AppState(StrEnum):
-    """The state of a user's application; an application that the user does not have is not listed."""
+    """The state of an application of a user. There is no member for an application that the user lacks."""
 
     REQUESTED = "requested"
     ACTIVE = "active"
@@ -81,14 +81,17 @@ class AppState(StrEnum):
 
 
 class BillingMode(StrEnum):
-    """Who is billed, the client or the firm (R6); the payment method is not provisioned."""
+    """The party that is billed: the client or the firm (R6). provisioner does not set the payment method."""
 
     CLIENT = "client"
     FIRM = "firm"
 
 
 class Operator(StrEnum):
-    """The role of the person who applies; all but a collaborator may validate (R7) and reopen (R8)."""
+    """The role of the person who runs ``apply``.
+
+    Every role except *collaborator* may validate users (R7) and reopen accounts (R8).
+    """
 
     ADMINISTRATOR = "administrator"
     PARTNER = "partner"
@@ -102,14 +105,14 @@ class Operator(StrEnum):
 
 
 class Billing(NamedTuple):
-    """Billing mode and offer of a company."""
+    """The billing mode and the offer of a company."""
 
     mode: BillingMode
     offer: str
 
 
 class Grant(NamedTuple):
-    """One application of one user; ``ends`` is its last day, set while its state is *ending*."""
+    """One application of one user. ``ends`` is the last day of use, set only if the state is *ending*."""
 
     app: str
     state: AppState
@@ -118,7 +121,7 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """A dossier. The portal sets ``billing_ends`` (R15), which is never planned."""
+    """A client company (*dossier*). Only the portal sets ``billing_ends`` (R15); a plan never changes it."""
 
     number: str
     name: str
@@ -130,7 +133,7 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A client user. ``id`` and ``version`` are the portal's and are not compared."""
+    """A client user. The portal assigns ``id`` and ``version``, which comparisons of users ignore."""
 
     email: str
     first_name: str
@@ -147,17 +150,17 @@ class User:
 
     @property
     def name(self) -> str:
-        """First and last name."""
+        """The first and the last name, separated by a space."""
         return f"{self.first_name} {self.last_name}"
 
     @property
     def is_open(self) -> bool:
-        """True unless the account is closed; an open account counts for R2 and R15 before it can log in."""
+        """True if the account is not closed. R2 and R15 also count open accounts that await validation."""
         return self.status is not Status.CLOSED
 
     @property
     def is_administrator(self) -> bool:
-        """True if the user sees every document of their companies, bank and payroll included."""
+        """True if the user is an administrator, who sees every document of their companies."""
         return self.type is UserType.ADMINISTRATOR
 
 
@@ -166,21 +169,22 @@ Resource = Company | User
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Companies by dossier number, users by key. Treat the two mappings as read-only."""
+    """All companies, by dossier number, and all users, by key. The two mappings must not be modified."""
 
     companies: Mapping[str, Company] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
 
     def get(self, address: Address) -> Resource | None:
-        """The resource at an address, or None."""
+        """Return the resource with this address, or None if the state does not contain it."""
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
 
 @dataclass(frozen=True, slots=True)
 class PortalTerms:
-    """What differs between firms: the catalogue (A9), the mail domains (R14) and the staff (R1).
+    """The data of one firm that the rules need: catalogue (A9), mail domains (R14) and staff (R1).
 
-    ``staff`` holds :func:`email_key` values, ``email_domains`` lower-case domains.
+    ``offers`` and ``apps`` are the catalogue. ``staff`` holds the :func:`email_key` of each staff member's
+    e-mail, and ``email_domains`` holds the firm's domains in lower case.
     """
 
     offers: frozenset[str] = frozenset()
@@ -192,9 +196,9 @@ class PortalTerms:
 class Managed(NamedTuple):
     """The ledger's record of a managed user.
 
-    ``email`` and ``phone`` are the values that provisioner last applied (None: it never applied one; "": no
-    phone), so that a user's own change is recognised. ``created`` is true if provisioner created the account,
-    and false if it adopted it.
+    ``email`` and ``phone`` are the values that provisioner last applied (None if provisioner never applied a
+    value, "" for no phone). A different value on the portal means that the user changed it. ``created`` is
+    true if provisioner created the account, and false if provisioner adopted an existing account.
     """
 
     id: str
@@ -204,7 +208,7 @@ class Managed(NamedTuple):
 
 
 class NoticeKind(StrEnum):
-    """The kinds of facts that a plan reports and does not change."""
+    """The kind of a notice."""
 
     ADOPTED = "adopted"
     UNMANAGED = "unmanaged"
@@ -223,7 +227,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(NamedTuple):
-    """A fact about the portal that a reviewer should know and that the plan does not change."""
+    """A fact that the plan reports to the reviewer, but does not change. ``on`` is the date of the fact."""
 
     kind: NoticeKind
     address: Address
@@ -232,7 +236,7 @@ class Notice(NamedTuple):
 
 
 class Welcome(NamedTuple):
-    """The welcome letter that a user gets if this plan activates the account."""
+    """The settings of the welcome letter that a user receives if the plan activates the account."""
 
     language: str
 
@@ -250,7 +254,7 @@ def _domain_key(domain: str) -> str:
 
 
 def email_key(email: str) -> str:
-    """The key of an e-mail address (R1, A4): NFKC, case folded, the domain in its ASCII form."""
+    """Return the e-mail address normalised for comparison (R1, A4): NFKC, case folded, domain in ASCII."""
     if email.isascii() and "xn--" not in email:
         return email.lower()
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
@@ -262,10 +266,10 @@ PARIS = ZoneInfo("Europe/Paris")
 
 
 def paris_date(now: datetime) -> date:
-    """The calendar day in Paris (A12) of a time with a time zone."""
+    """Return the date in Paris at the time ``now``, which must have a time zone (A12)."""
     return now.astimezone(PARIS).date()
 
 
 def month_end(day: date) -> date:
-    """The last day of the month (R9, R15)."""
+    """Return the last day of the month of ``day`` (R9, R15)."""
     return day.replace(day=monthrange(day.year, day.month)[1])

@@ -1,4 +1,4 @@
-"""Progress of long work: callbacks that operations call, whether or not it is shown."""
+"""The callbacks with which long operations report their progress, whether or not the progress is shown."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 ProgressCallback = Callable[[int, int], object]
-"""Takes how many parts are done, and of how many."""
+"""A function that reports progress. Its arguments are the number of finished items and the total number."""
 
 ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
-"""Takes a label for the work; entered for as long as it takes."""
+"""A function that takes a label and returns a context manager; entering it returns the callback."""
 
 
 def ignore_progress(done: int, total: int) -> None:
-    """Do nothing."""
+    """Ignore a progress report."""
 
 
 def no_progress(label: str) -> AbstractContextManager[ProgressCallback]:
-    """A factory of callbacks that do nothing."""
+    """Return a context manager whose callback ignores progress reports."""
     return nullcontext(ignore_progress)

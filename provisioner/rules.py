@@ -1,8 +1,8 @@
-"""The portal's rules over a state, as functions that yield violations and decide nothing.
+"""The portal's rules about a state, as functions that report violations and change nothing.
 
-A :class:`StateIndex` is a state with the indexes that the rules need. The manifests' checks, the planner,
-every portal and the tests use it. Rules about rights (R7, R8), about time (R9, R15) and about requests (R10,
-R11) are with the steps that they concern.
+A :class:`StateIndex` is a state with the indexes that the rules need. The manifest checks, the planner,
+every portal and the tests use it. The rules about rights (R7, R8), time (R9, R15) and requests (R10, R11)
+are not in this module: they are in the code of the steps to which they apply.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _PRODUCTION = frozenset(app.casefold() for trio in PRODUCTION_APPS.values() for 
 
 
 def is_production(app: str) -> bool:
-    """True for one of the six built-in applications, in any capitalisation."""
+    """Return True if ``app`` is the name of one of the six production applications, ignoring case."""
     return app.casefold() in _PRODUCTION
 
 
 def app_violations(key: str, user: User, terms: PortalTerms) -> Iterator[tuple[str, Diagnostic]]:
-    """Each application, in order, that is not in the firm's catalogue (A9) or is one of the trio (R3)."""
+    """Yield each application of the user that violates R3 or A9, with the violation, sorted by name."""
     for app in _unlisted(user.apps, terms.apps):
         yield app, app_violation(user.email, app, terms.apps, str(user_address(key)))
 
 
 def app_violation(owner: str, app: str, catalogue: Collection[str], address: str = "") -> Diagnostic:
-    """The violation for an application that an account or a profile may not have: R3 if built in, else A9."""
+    """Return the violation for a forbidden application: R3 for a production application, otherwise A9."""
     if is_production(app):
         return error(
             "R3",
@@ -65,7 +65,7 @@ def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, .
 
 
 def choice(what: str, words: Collection[str]) -> str:
-    """The remedy for a name that the catalogue does not have in its list ``what``."""
+    """Return the remedy for a name missing from the catalogue's list ``what``, which contains ``words``."""
     known = ", ".join(sorted(words))
     if not known:
         return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
@@ -73,7 +73,7 @@ def choice(what: str, words: Collection[str]) -> str:
 
 
 def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
-    """R4, R5: exactly one billed company, and it is among the user's companies."""
+    """Yield a violation if the user has no billed company (R4) or has no access to that company (R5)."""
     if not user.billed:
         yield error("R4", f"{user.email} has no billed company.", address=str(user_address(key)))
     elif user.billed not in user.companies:
@@ -86,7 +86,7 @@ def billed_company(key: str, user: User) -> Iterator[Diagnostic]:
 
 
 def known_companies(key: str, user: User, companies: Collection[str]) -> Iterator[Diagnostic]:
-    """Users have access only to companies that exist."""
+    """Yield a violation for each company of the user that is not among the existing ``companies``."""
     for number in sorted({number for number in (*user.companies, user.billed) if number not in companies}):
         if number:
             yield error(
@@ -98,7 +98,7 @@ def known_companies(key: str, user: User, companies: Collection[str]) -> Iterato
 
 
 def firm_address(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """R1: an address of the firm's staff is taken. R14: an address at the firm's domains is refused."""
+    """Yield a violation if the e-mail is a staff member's (R1) or in a mail domain of the firm (R14)."""
     own_key = email_key(user.email)
     if own_key in terms.staff:
         yield error(
@@ -118,7 +118,7 @@ def firm_address(key: str, user: User, terms: PortalTerms) -> Iterator[Diagnosti
 
 
 def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
-    """A9: the offer of a billed company is in the firm's catalogue."""
+    """Yield a violation if the company's offer is not in the firm's catalogue (A9)."""
     if company.billing is not None and (offer := company.billing.offer) not in terms.offers:
         yield error(
             "unknown-offer",
@@ -130,17 +130,17 @@ def offer_known(company: Company, terms: PortalTerms) -> Iterator[Diagnostic]:
 
 
 COMPANY_RULES: tuple[Callable[[Company, PortalTerms], Iterator[Diagnostic]], ...] = (offer_known,)
-"""The rules that one company and the firm's terms decide."""
+"""The rules that need only one company and the firm's terms."""
 
 USER_RULES: tuple[Callable[[str, User, PortalTerms], Iterator[Diagnostic]], ...] = (firm_address,)
-"""The rules that one user, by key, and the firm's terms decide."""
+"""The rules that need only one user, the user's key and the firm's terms."""
 
 
 class StateIndex:
-    """A state, indexed for the rules, that changes one resource at a time.
+    """A mutable state with the indexes that the rules need.
 
-    ``put`` returns the violations that the change causes. Violations that exist already and that the change
-    does not concern are not reported.
+    :meth:`put` changes one resource and returns the violations that the change causes. It does not report
+    existing violations that are unrelated to the change.
     """
 
     def __init__(self, state: State, terms: PortalTerms) -> None:
@@ -154,20 +154,20 @@ class StateIndex:
 
     @property
     def state(self) -> State:
-        """A copy of the current state."""
+        """A copy of the state with all changes so far."""
         return State(dict(self.companies), dict(self.users))
 
     def get(self, address: Address) -> Resource | None:
-        """The resource at an address, or None."""
+        """Return the resource at an address, or None if there is none."""
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
     def billed_counts(self, number: str) -> tuple[int, int]:
-        """How many open users are billed to a company, and how many of them are administrators (R2)."""
+        """Return the number of open users billed to a company, and of administrators among them (R2)."""
         people, administrators = self._tally.get(number, (0, 0))
         return people, administrators
 
     def put(self, address: Address, resource: Resource | None) -> list[Diagnostic]:
-        """Put a resource at its address (None removes it) and return the violations that this causes."""
+        """Set the resource at an address (None deletes it) and return the violations that this causes."""
         if address.kind == "company":
             return self._put_company(address.key, resource if isinstance(resource, Company) else None)
         return self._put_user(address.key, resource if isinstance(resource, User) else None)
@@ -214,7 +214,7 @@ class StateIndex:
             yield from rule(key, user, self._terms)
 
     def _holders(self) -> dict[str, set[str]]:
-        """The keys of the accounts that have an e-mail, by :func:`email_key`; indexed at first use."""
+        """Return the keys of the accounts by their :func:`email_key`. The first call builds this index."""
         if self._holders_by_email is None:
             self._holders_by_email = {}
             for key, user in self.users.items():
@@ -222,7 +222,7 @@ class StateIndex:
         return self._holders_by_email
 
     def _email_taken(self, key: str, user: User) -> Iterator[Diagnostic]:
-        """R1: an e-mail belongs to one account in the whole portal, closed accounts included."""
+        """Yield a violation if another account, open or closed, has the same e-mail (R1)."""
         others = sorted(self._holders().get(email_key(user.email), set()) - {key})
         if others:
             holder = self.users[others[0]]
@@ -235,7 +235,7 @@ class StateIndex:
             )
 
     def missing_administrator(self, number: str) -> Iterator[Diagnostic]:
-        """R2: among the open users billed to a company, at least one is an administrator."""
+        """Yield a violation if open users are billed to a company but none is an administrator (R2)."""
         people, administrators = self._tally.get(number, (0, 0))
         if people > 0 and administrators == 0:
             company = self.companies.get(number)
@@ -250,7 +250,7 @@ class StateIndex:
 
 
 def administrator_standing(resource: Resource | None) -> tuple[str, bool] | None:
-    """The billed company of an open user, and whether the user counts as its administrator (R2)."""
+    """Return (billed company, is administrator) of an open user, or None for other resources (R2)."""
     if isinstance(resource, User) and resource.is_open:
         return resource.billed, resource.is_administrator
     return None

@@ -1,4 +1,4 @@
-"""Suggestions for misspelt words and dossier numbers."""
+"""Suggestions ("Did you mean …?") for misspelt words and dossier numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def did_you_mean(word: str, candidates: Collection[str]) -> str:
-    """The sentence `` Did you mean "Scan"?`` with its leading space, or "". Slow with many candidates."""
+    """Return `` Did you mean "Scan"?``, with the leading space, or "". Slow if there are many candidates."""
     from difflib import get_close_matches
 
     if len(word) > _LONGEST_GUESS:
@@ -23,16 +23,17 @@ def did_you_mean(word: str, candidates: Collection[str]) -> str:
 
 
 def unaccented(text: str) -> str:
-    """A word without case and accents, its dashes and underscores as spaces."""
+    """Return the text in lower case and without accents; dashes and underscores become spaces."""
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(c for c in decomposed if not unicodedata.combining(c)).replace("_", " ").replace("-", " ")
 
 
 def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """The sentence of :func:`did_you_mean` if exactly one known number differs by one typing mistake.
+    """Return a sentence like that of :func:`did_you_mean`, or "". ``numbers`` are the known numbers.
 
-    The function looks up the few hundred possible mistakes, because there may be a hundred thousand numbers.
-    Several matches give no suggestion: numbers of a series differ in one digit.
+    The function generates the few hundred possible typing mistakes and looks up each of them, because there
+    may be 100,000 known numbers. Several matches of the same kind of mistake give no suggestion, because
+    consecutive numbers differ in only one digit.
     """
     if len(number) > 20:
         return ""
@@ -44,7 +45,7 @@ def near_dossier(number: str, numbers: Collection[str]) -> str:
 
 
 def _mistakes(number: str) -> Iterator[Iterable[str]]:
-    """Groups of similar numbers: other zeros or case, characters swapped, replaced, lost or added."""
+    """Yield the similar numbers, one group per kind of mistake, such as wrong leading zeros."""
     bare = number.lstrip("0")
     splits = [(number[:at], number[at:]) for at in range(len(number) + 1)]
     yield *(bare.zfill(width) for width in range(len(bare), 13)), number.upper(), number.lower()

@@ -113,7 +113,7 @@ def test_no_two_public_classes_have_one_name() -> None:
     assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
-HOW_TO_ADD = re.compile(r"\bTo (add|map|refuse|remember)\b")
+HOW_TO_ADD = re.compile(r"\bTo (add|map|refuse|store)\b")
 
 
 def test_every_package_says_what_it_does_and_how_to_add_to_it() -> None:

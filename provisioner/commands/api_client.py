@@ -1,4 +1,4 @@
-"""``provisioner api-client``: the programs that may log in to the portal's service."""
+"""``provisioner api-client``: manage the API clients, which are the programs that may use the service."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add(
     as_json: bool,
     clock: Clock = utc_now,
 ) -> int:
-    """Add a client and print its secret, which cannot be shown again."""
+    """Add an API client and print its secret, which cannot be shown again."""
     try:
         plain = fields.name(name)
     except fields.InvalidField as refused:
@@ -58,7 +58,7 @@ def add(
 def everyone(
     folder: Path, console: Console, *, url: str | None, as_json: bool, clock: Clock = utc_now
 ) -> int:
-    """List the clients."""
+    """List the API clients."""
     with _clients(folder, url, clock) as clients:
         found = clients.all()
     if as_json:
@@ -85,7 +85,7 @@ def everyone(
 
 
 def disable(folder: Path, name: str, console: Console, *, url: str | None, clock: Clock = utc_now) -> int:
-    """Disable a client."""
+    """Disable the API client whose name or id is ``name``."""
     with _clients(folder, url, clock) as clients:
         clients.disable(name, clock())
     console.answer(f"{printable(name)} can no longer log in, and its tokens are void.")
@@ -94,6 +94,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
-    """The clients of a portal that exists; a mistyped url does not create an empty portal."""
+    """Yield the API clients of an existing portal. Opening a mistyped URL does not create an empty portal."""
     with closing(open_served(replace(served_access(folder, url, clock=clock), making=False))) as portal:
         yield ApiClients(portal)

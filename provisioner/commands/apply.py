@@ -1,4 +1,4 @@
-"""``provisioner apply``: show the plan, ask, apply it, and report what was done."""
+"""``provisioner apply``: show the plan, ask the user, apply the plan, and report the result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def apply(
     parallelism: int = PARALLELISM,
     clock: Clock = utc_now,
 ) -> int:
-    """Apply a saved plan; or plan, show the plan, ask and apply it."""
+    """Apply the saved plan ``planfile``; if it is None, make a plan, show it, ask the user and apply it."""
     selection = select_addresses(targets, excludes)
     workspace = load_workspace(folder)
     reading = partial(counting, console)
@@ -97,7 +97,7 @@ def _step_progress(console: Console, total: int) -> Iterator[Callable[[Outcome],
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:
-    """The line that reports one step."""
+    """Return the line that reports the outcome of one step."""
     place = f"[{number}/{total}]"
     step = printable(describe_step(outcome.step))
     if outcome.verdict is Verdict.APPLIED:
@@ -108,7 +108,7 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
 
 
 def _exit_code(report: ApplyReport) -> int:
-    """0 if everything is done, 7 if a part of it is, 8 if the user stopped the run."""
+    """Return 0 if everything was done, 7 if only a part was done, 8 if the user stopped the run."""
     if report.stopped:
         return Cancelled.exit_code
     trouble = report.undone or report.differing or report.letters.trouble or report.letters.problem
@@ -116,7 +116,7 @@ def _exit_code(report: ApplyReport) -> int:
 
 
 def _conclude(report: ApplyReport, console: Console) -> None:
-    """Print what was done, what was not and why, and the command that finishes the job."""
+    """Print what was done, what was not done and why, and the command that completes the run."""
     if report.undone:
         console.say("\nNot done:")
         for outcome in report.undone:

@@ -1,4 +1,4 @@
-"""``provisioner export``: the portal as it is, written as a workspace."""
+"""``provisioner export``: write the present state of the portal as a workspace."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 
 def export(folder: Path, destination: Path, console: Console, *, clock: Clock = utc_now) -> int:
-    """Write the portal into ``destination``, as a workspace whose plan is empty.
+    """Write the state of the portal into ``destination``, as a workspace whose plan is empty.
 
-    Raises :class:`UsageError` unless the folder is empty or missing.
+    Raises :class:`UsageError` if ``destination`` exists and is not an empty folder.
     """
     workspace = load_workspace(folder)
     if is_taken(destination):
@@ -49,13 +49,13 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
 
 
 def _absolute_url(workspace: Workspace) -> str:
-    """The url of the portal, valid from any folder."""
+    """Return the URL of the portal, with an absolute path so that it is valid in any folder."""
     url = workspace.settings.portal.url
     return f"sqlite:///{path_of(url, workspace.root).resolve()}" if url.startswith("sqlite:") else url
 
 
 def _access(workspace: Workspace) -> dict[str, str | Mapping[str, str]]:
-    """The portal's settings besides its url, with absolute files."""
+    """Return the settings for access to the portal, except its URL; paths of files are made absolute."""
     portal = workspace.settings.portal
 
     def absolute(file: str) -> str:

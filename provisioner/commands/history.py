@@ -1,4 +1,4 @@
-"""``provisioner history``, ``lock`` and ``unlock``: past runs, and the run that holds the ledger's lock."""
+"""``provisioner history``, ``lock`` and ``unlock``: show past runs, and show or remove the ledger's lock."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
 JSON_FIELDS = ("id", "owner", "host", "pid", "command", "since", "fence")
-"""What ``lock --json`` shows of the holder, beside the end of its lease."""
+"""The attributes of the lock's holder that ``lock --json`` prints; ``expires`` is printed as well."""
 
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
-    """Show the latest runs, newest first; or the steps of one run."""
+    """Show at most ``most`` of the latest runs, newest first; if ``run`` is given, the steps of that run."""
     ledger = ledger_location(load_workspace(folder))
     if run is not None:
         return _steps(ledger, run, console, as_json)
@@ -61,7 +61,7 @@ def _steps(ledger: Database, run: int, console: Console, as_json: bool) -> int:
 
 
 def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
-    """Show who holds the lock, since when and until when."""
+    """Show which run holds the lock, since when and until when."""
     ledger = ledger_location(load_workspace(folder))
     holder = read_lock(ledger)
     if as_json:
@@ -89,7 +89,7 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
 
 
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
-    """Take the lock from the run that holds it; without an id, show who that is."""
+    """Remove the lock with the id ``lock_id``; if it is None, only show which run holds the lock."""
     ledger = ledger_location(load_workspace(folder))
     holder = read_lock(ledger)
     if holder is None:

@@ -1,4 +1,4 @@
-"""``provisioner init``: a first workspace."""
+"""``provisioner init``: create a first workspace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_fo
 
 
 def init(folder: Path, console: Console, *, target: Path | None = None) -> int:
-    """Write provisioner.yaml and one example client into ``target`` or ``folder``; never overwrites."""
+    """Write provisioner.yaml and an example client into ``target`` or ``folder``; overwrite no workspace."""
     folder = target or folder
     file = folder / WORKSPACE_FILE
     if os.path.lexists(file):

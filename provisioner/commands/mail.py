@@ -38,7 +38,7 @@ PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent
 def preview(
     folder: Path, subject: str, console: Console, *, out: Path | None = None, clock: Clock = utc_now
 ) -> int:
-    """Print the letter of one user, or all letters of a saved plan; ``out`` is a folder for files instead."""
+    """Print one user's letter, or all letters of a saved plan; with ``out``, write them to that folder."""
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
         letters = list(preview_subject(workspace, subject, clock))
@@ -63,7 +63,7 @@ def preview(
 
 
 def status(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """Print the state of each letter; returns 0 for any state."""
+    """Print the state of each letter; return exit code 0 even if letters failed."""
     letters = read_letters(ledger_location(load_workspace(folder)))
     if as_json:
         rows = [
@@ -100,7 +100,10 @@ def send(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Send the owed letters; for one user, also a welcome that was never owed."""
+    """Send all owed letters; with ``user``, send only the welcome e-mail of that user, even if none is owed.
+
+    ``again`` allows another welcome e-mail to a user who was sent one already.
+    """
     workspace = load_workspace(folder)
     with (
         load_sender(workspace) as sender,
@@ -114,7 +117,7 @@ def send(
         ) as session,
     ):
         ledger, portal = session.ledger, session.portal
-        # the letters of this ledger belong to accounts of its own portal
+        # a ledger belongs to one portal, so its letters must not be sent for another portal
         ledger.bind_portal(portal.snapshot().portal)
         parked = recover_outbox(ledger, portal, resend_unknown=workspace.settings.mail.on_unknown == "resend")
         only = None if user is None else owe_letter(workspace, user, ledger, portal, again, clock)
@@ -131,7 +134,7 @@ def send(
 def _concluded(
     outcome: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool
 ) -> int:
-    """Print what was sent and what was not; returns the exit code."""
+    """Print what was sent and what was not sent; return the exit code."""
     if outcome.problem is not None:
         console.say(f"{outcome.problem.sentence}\n  {outcome.problem.remedy}")
     for delivery in parked:
@@ -154,7 +157,7 @@ def settle(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Decide about a letter in an unknown state: it arrived, or it is owed once more."""
+    """Settle the unknown letters of a user: mark them as sent if ``arrived``, otherwise owe them again."""
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,

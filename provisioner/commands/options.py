@@ -1,4 +1,4 @@
-"""Commands, groups and options for click. Loads no library but click."""
+"""Click commands, groups and options. Click is the only library that this module imports."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Invocation:
-    """One run of the program: its arguments, and the options that stand before the verb."""
+    """One run of the program: all its arguments, and the values of the options before the command's name."""
 
     arguments: Sequence[str] = ()
     folder: Path = Path()
-    """The workspace, or a folder in it."""
+    """The folder of the workspace, or a folder inside the workspace."""
     no_color: bool = False
 
     @property
     def command(self) -> str:
-        """The command as the user gave it, to be copied."""
+        """The command line as the user typed it, quoted for the shell; messages suggest to run it again."""
         from provisioner.render.sanitize import printable
 
         return printable(shlex.join(["provisioner", *self.arguments]))
 
     def console(self) -> Console:
-        """The console of this process."""
+        """Return the console of this process."""
         from provisioner.terminal.console import system_console
 
         return system_console(no_color=self.no_color, invocation=self.command)
 
 
 class TerraformOption(click.Option):
-    """An option that is also accepted with Terraform's single dash; the help shows two dashes alone."""
+    """An option that is also accepted with a single dash, as in Terraform; the help shows only two dashes."""
 
     def __init__(self, names: Sequence[str], **attributes: Any) -> None:
         twins = [name[1:] for name in names if name.startswith("--")]
@@ -57,10 +57,10 @@ class TerraformOption(click.Option):
 
 
 class Command(click.Command):
-    """A command that calls a function of a module in ``provisioner.commands``, imported at the call.
+    """A command that calls a function in ``provisioner.commands``; it imports the module only for the call.
 
-    ``target`` is ``module:function``. The function takes the folder, the console, the values in ``fixed`` and
-    one argument for each of ``params``, all by name; it returns the exit code.
+    ``target`` is ``module:function``. The function receives the folder, the console, the values in ``fixed``
+    and the value of each parameter in ``params`` as keyword arguments; it returns the exit code.
     """
 
     def __init__(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
@@ -69,7 +69,7 @@ class Command(click.Command):
         self.fixed = fixed
 
     def function(self) -> Callable[..., int]:
-        """The function that this command calls."""
+        """Import and return the function that this command calls."""
         module, _, name = self.target.partition(":")
         function: Callable[..., int] = getattr(import_module(f"provisioner.commands.{module}"), name)
         return function
@@ -79,7 +79,7 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as problem:
-            # click leaves the context empty for an option without its value
+            # click sets no context in the error for an option whose value is missing
             problem.ctx = problem.ctx or ctx
             raise
 
@@ -91,7 +91,7 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """Commands in the order of their declaration."""
+    """A group of commands; its help lists them in the order of their declaration."""
 
     def declare(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
         """Add a command; the parameters are those of :class:`Command`."""
@@ -107,7 +107,7 @@ def _without_colour(context: click.Context, _option: click.Parameter, chosen: bo
     invocation.no_color = invocation.no_color or chosen
 
 
-# accepted after the verb as well as before it
+# accepted after the name of a command as well as before it
 _NO_COLOR = TerraformOption(
     ["--no-color"],
     is_flag=True,
@@ -118,7 +118,7 @@ _NO_COLOR = TerraformOption(
 
 
 class WholeNumber(click.IntRange):
-    """An integer within a range, named as usage errors name it."""
+    """An integer within a range; ``name`` is the term for it in usage errors."""
 
     name = "whole number"
 
@@ -130,7 +130,7 @@ class Number(click.FloatRange):
 
 
 class Seconds(Number):
-    """A duration in seconds; refuses ``nan``."""
+    """A duration in seconds; ``nan`` is refused."""
 
     name = "number of seconds"
 
@@ -174,7 +174,7 @@ LOCK_TIMEOUT = TerraformOption(
 def number_option(
     name: str, default: int, kind: click.ParamType[Any], help: str, cls: type[click.Option] = click.Option
 ) -> click.Option:
-    """An option that takes a number and shows its default."""
+    """Return an option whose value is a number of the type ``kind``; the help shows the default."""
     return cls([name], default=default, show_default=True, type=kind, metavar="N", help=help)
 
 

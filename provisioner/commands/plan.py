@@ -1,4 +1,4 @@
-"""``provisioner plan`` and ``provisioner show``: what would change, for people and for programs."""
+"""``provisioner plan`` and ``provisioner show``: show what would change, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from provisioner.workspace.files import write_private
 from provisioner.workspace.settings import load_workspace
 
 CHANGES_PRESENT = 2
-"""The exit code of ``--detailed-exitcode``."""
+"""The exit code of a plan with changes under ``--detailed-exitcode``."""
 
 
 def plan(
@@ -35,7 +35,7 @@ def plan(
     clock: Clock = utc_now,
     **files: Path | None,
 ) -> int:
-    """Show what apply would do; writes only ``out`` and ``files``, which are named by format."""
+    """Show what apply would do; write only the files ``out`` (saved plan) and ``files`` (one per format)."""
     planned = plan_workspace(
         load_workspace(folder),
         select_addresses(targets, excludes),
@@ -66,7 +66,7 @@ def plan(
 def show(
     folder: Path, console: Console, *, planfile: Path, as_json: bool = False, **files: Path | None
 ) -> int:
-    """Show a saved plan; needs neither workspace nor portal."""
+    """Show the saved plan ``planfile``, without a workspace or a portal."""
     from provisioner.operations.saved_plan import read_plan
 
     text, saved = read_plan(planfile)
@@ -75,12 +75,12 @@ def show(
 
 
 def show_text(plan: Plan, console: Console) -> None:
-    """Print the plan for people, on stdout."""
+    """Print the plan as text on stdout."""
     console.answer(render_plan(plan, width=console.width, colour=console.colour, unicode=console.unicode))
 
 
 def warn_if_unguarded(plan: Plan, console: Console) -> None:
-    """Print the warning *unguarded* on stderr, for output that does not show the plan's own warnings."""
+    """Print the plan's warning *unguarded* on stderr, for commands that do not print all warnings."""
     for problem in plan.diagnostics:
         if problem.code == "unguarded":
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")

@@ -1,4 +1,4 @@
-"""``provisioner portal``: who is on a portal, and its catalogue, domains and staff."""
+"""``provisioner portal``: list the users of a portal, and set its catalogue, domains and staff."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from provisioner.workspace.settings import load_workspace
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A portal whose catalogue, domains and staff can be set from here."""
+    """A portal whose catalogue, domains and staff provisioner can set."""
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
-        """Set catalogue, domains, staff and public address."""
+        """Set the portal's catalogue, firm domains and staff (``terms``) and its public URL."""
         ...
 
 

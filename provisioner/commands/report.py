@@ -1,4 +1,4 @@
-"""What several commands print: problems with their source lines, and letters as they are sent."""
+"""Output that several commands share: problems with their source lines, and the progress of letters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from provisioner.workspace.files import read_bytes
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
-    """Print problems with their source lines, on stderr."""
+    """Print problems on stderr, each with its source line."""
     found = list(problems)
     if found:
         from provisioner.render.diagnostics import render_problems
@@ -47,7 +47,7 @@ def _line_reader(root: Path) -> Callable[[str, int], str | None]:
 
 @contextmanager
 def letter_progress(console: Console, total: int) -> Iterator[Callable[[Delivery, str], None]]:
-    """Show the letters of a run; the callback takes each delivery and its recipient."""
+    """Show the progress of the letters; yield a callback that takes each delivery and its recipient."""
     sent = 0
     with progress(console, "Sending", total) as show:
 

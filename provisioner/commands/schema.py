@@ -1,4 +1,4 @@
-"""``provisioner schema``: the JSON Schema of a kind of file, for editors."""
+"""``provisioner schema``: print the JSON Schema of one kind of file, for use in editors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from provisioner.workspace.files import resource_folder
 
 
 def schema(folder: Path, console: Console, *, kind: str) -> int:
-    """Print the JSON Schema of ``client`` manifests, of ``provisioner``.yaml or of a ``plan``."""
+    """Print the JSON Schema of one ``kind`` of file: client manifests, provisioner.yaml or saved plans."""
     text = (resource_folder("schemas") / f"{kind}.schema.json").read_text(encoding="utf-8")
     console.answer(json.dumps(json.loads(text), ensure_ascii=False, indent=2))
     return 0

@@ -1,4 +1,4 @@
-"""``provisioner serve``: the embedded portal as an HTTP service."""
+"""``provisioner serve``: run the embedded portal as an HTTP service."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def serve(
     token_seconds: int,
     clock: Clock = utc_now,
 ) -> int:
-    """Serve the portal at ``url``, or that of the workspace, until SIGTERM or Ctrl-C.
+    """Serve the portal at ``url`` (the workspace's portal if it is None) until SIGTERM or Ctrl-C.
 
-    Prints the service's address on stderr once it is ready.
+    Prints the service's address on stderr once the service is ready.
     """
     listening = Listening(host, port, certificate, key, behind_proxy)
     require_safe(listening)
@@ -74,7 +74,7 @@ def serve(
                 hint = ""
                 if all(client.disabled is not None for client in clients.all()):
                     hint = f"\nNo client may log in yet. To make one:\n  {_add_command(access.root, url)}"
-                # one write, so that a program that waits for the address reads the hint too
+                # written in one call, so that a program that waits for the address also reads the hint
                 console.say_rendered(f"The portal listens at {address_of(listening, listener)}{hint}")
 
             run(
@@ -89,7 +89,7 @@ def serve(
 
 
 def _checked_url(public_url: str | None) -> str | None:
-    """The normalised url. The error does not repeat the url, which may contain a password."""
+    """Return the normalised URL. The error does not repeat the URL, because it may contain a password."""
     if public_url is None:
         return None
     try:
@@ -99,7 +99,7 @@ def _checked_url(public_url: str | None) -> str | None:
 
 
 def _add_command(root: Path, url: str | None) -> str:
-    """The command that adds a client to this portal, valid in any folder."""
+    """Return the command line that adds an API client to this portal; it is valid in any folder."""
     place = [] if url is None else ["--url", url]
     words = ["-C", str(root.resolve()), "api-client", "add", "NAME", "--role", "administrator", *place]
     return printable(shlex.join(["provisioner", *words]))

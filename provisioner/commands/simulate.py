@@ -1,6 +1,6 @@
-"""``provisioner simulate``: the other writers of an embedded portal: staff, client administrators, users.
+"""``provisioner simulate``: act as another writer of an embedded portal (staff, client administrator, user).
 
-They let a demonstration or a test change a portal as other people do. None of them is a way to provision.
+With these commands a demonstration or a test changes a portal as people do. They are not for provisioning.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAFF_STEPS: dict[str, Callable[[str], Step]] = {
 
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """The staff closes, reopens or validates a user by hand; ``verb`` is a key of :data:`STAFF_STEPS`."""
+    """Close, reopen or validate a user as the firm's staff; ``verb`` is a key of :data:`STAFF_STEPS`."""
     with _embedded_portal(folder, clock) as portal:
         user = _user(portal, email)
         step = STAFF_STEPS[verb](email_key(email))
@@ -46,7 +46,7 @@ def client_creates(
     *,
     clock: Clock = utc_now,
 ) -> int:
-    """A client administrator creates a user like themselves, who then awaits validation (R11)."""
+    """Create a user as a client's administrator, for the same companies; the user awaits validation (R11)."""
     with _embedded_portal(folder, clock) as portal:
         creator = _user(portal, administrator)
         profile = User(
@@ -74,7 +74,7 @@ def user_changes(
     new_phone: str | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """A user changes their own e-mail or phone (*Mon compte*); None leaves a field, "" empties the phone."""
+    """Change a user's e-mail or phone as in *Mon compte*; None keeps the value, "" removes the phone."""
     try:
         number = phone(new_phone) if new_phone else new_phone
     except InvalidField as refused:
@@ -85,14 +85,14 @@ def user_changes(
 
 
 def requests_app(folder: Path, email: str, app: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """A user asks for an application in the Store (R10)."""
+    """Request an application in the Store as the user with this e-mail (R10)."""
     with _embedded_portal(folder, clock) as portal:
         receipt = portal.client_requests_app(_user(portal, email).id, app)
     return _conclude(receipt, f"{email} asks for {app}", console)
 
 
 def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """The reader of a welcome e-mail follows its link."""
+    """Follow the activation link of a welcome e-mail as its recipient."""
     with _embedded_portal(folder, clock) as portal:
         activated = portal.consume(link)
     if not activated:
@@ -103,7 +103,7 @@ def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_no
 
 @contextmanager
 def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
-    """The workspace's portal. Raises :class:`UsageError` if it is not embedded."""
+    """Open and yield the workspace's portal. Raises :class:`UsageError` if the portal is not embedded."""
     with closing(open_portal_for(load_workspace(folder), writing=True, clock=clock)) as portal:
         if not isinstance(portal, SqlPortal):
             raise UsageError(

@@ -1,4 +1,4 @@
-"""``provisioner validate``: every problem of the manifests that can be found without the portal."""
+"""``provisioner validate``: print every problem of the manifests that can be found without the portal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.workspace.settings import load_workspace
 
 
 def validate(folder: Path, console: Console, *, as_json: bool = False) -> int:
-    """Print every problem; returns 3 if one of them is an error."""
+    """Print every problem; return exit code 3 if one of them is an error, otherwise 0."""
     try:
         workspace = load_workspace(folder)
         with counting(console, "Reading") as report:

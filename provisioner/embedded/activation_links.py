@@ -1,7 +1,7 @@
-"""Activation links: derived when a letter is sent, stored only as a hash, usable once.
+"""Activation links. A link is computed when a letter is sent, stored only as a hash, and usable once.
 
-A link consists of the user, a generation and an expiry, signed with a key of the portal, so that a letter
-that is sent again carries the same link. A new generation revokes the one before.
+A link consists of the user's id, a generation number and an expiry time, signed with a key of the portal.
+Therefore a letter that is sent again contains the same link. A new generation revokes the previous link.
 """
 
 from __future__ import annotations
@@ -10,22 +10,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 INVITATION_DAYS = 30
-"""How long an activation link works."""
+"""The number of days for which an activation link is valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What the portal stores of a user's link; generation 0 before the first."""
+    """The data that the portal stores about a user's link; the generation is 0 before the first link."""
 
     user_id: str
     generation: int = 0
     expires: int = 0
-    """In seconds since 1970."""
+    """The time at which the link expires, in seconds since 1970."""
     hashed: str = ""
 
 
 def invite(before: Invitation, secret: bytes, now: int) -> tuple[str, Invitation]:
-    """The token of this user's link, and what to store of it: a new generation if the last has expired."""
+    """Return the token of a user's link, and the data to store. An expired link gets a new generation.
+
+    ``before`` is the stored data, ``secret`` the portal's key, ``now`` the time in seconds since 1970.
+    """
     renewed = before.expires <= now
     later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())
     parts = (before.user_id, before.generation + renewed, later if renewed else before.expires)
@@ -34,7 +37,7 @@ def invite(before: Invitation, secret: bytes, now: int) -> tuple[str, Invitation
 
 
 def hash_of(link: str) -> str:
-    """The hash under which a link, or its last part, the token, is stored."""
+    """Return the hash under which a link is stored; ``link`` is the whole link, or only its token."""
     from hashlib import sha256
 
     return sha256(link.rstrip("/").rpartition("/")[2].encode()).hexdigest()
@@ -43,6 +46,6 @@ def hash_of(link: str) -> str:
 def _token(secret: bytes, user_id: str, generation: int, expires: int) -> str:
     import hmac
 
-    # spam filters do not end a word at an underscore, so they do not take an id for an account number
+    # join with underscores: spam filters see one word then, and do not take the id for an account number
     signed = f"{user_id}_{generation}_{expires}"
     return f"{signed}_{hmac.digest(secret, signed.encode(), 'sha256').hex()[:40]}"

@@ -1,10 +1,10 @@
-"""How a call ends, decided from values alone.
+"""The result of a call, computed by pure functions (without input or output).
 
-Every driver that checks calls itself asks here: is the lease the latest, was the call applied before, is the
-resource as its caller read it, and does the operator have the right today? The result is a receipt, or the
-resource as the call wants it, which :class:`~provisioner.rules.StateIndex` then checks against the rules.
+:func:`decide` checks a call: is its lease the latest, was the call applied before, does the resource still
+have the version that the caller read, and may the operator make the change today? It returns a receipt or the
+changed resource, which :class:`~provisioner.rules.StateIndex` then checks against the rules.
 
-    call ─▶ fenced? ─▶ applied before? ─▶ as expected? ─▶ allowed today? ─▶ wanted ─▶ the rules
+    call ─▶ fenced? ─▶ applied before? ─▶ same version? ─▶ allowed today? ─▶ changed ─▶ the rules
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from provisioner.portal import Call, Receipt, Verdict
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """What a portal stores of a call that was applied."""
+    """The data that a portal stores about a call that was applied, under the call's idempotency key."""
 
     id: str
     version: int
     ledger: str
-    """The ledger it was applied for, "" for none."""
+    """The ledger for which the call was applied; "" if there was none."""
     asked: str | None = None
-    """The :func:`fingerprint` of the call; None if the portal does not store it."""
+    """The :func:`fingerprint` of the call; None if it was not stored or not read."""
 
 
 def decide(
     job: AuthorisedCall, lease: int | None, stored: StoredReceipt | None, found: Resource | None, today: date
 ) -> Receipt | Resource:
-    """The receipt, or the resource as this call wants it.
+    """Return the receipt of a call that is refused or already applied, otherwise the changed resource.
 
-    ``lease`` is the number that the portal keeps for the call's ledger, ``stored`` the receipt of its key,
-    ``found`` the resource that the call changes or the existing one with the name it would create.
+    ``lease`` is the number of the latest lease of the call's ledger, ``stored`` the receipt with the call's
+    key, ``found`` the resource to change or, for a creation, an existing one with the same e-mail or number.
     """
     call = job.call
     if job.ledger and lease != job.fence:
@@ -98,9 +98,9 @@ def decide(
 
 
 def fingerprint(call: Call) -> str:
-    """A hash that is equal for calls that ask for the same step from the same version, whatever their keys.
+    """Return a hash that is equal for calls with the same step and the same version, whatever their keys.
 
-    It covers a user's id and not the name, because each ledger has its own name for a user.
+    It covers the id of a user but not the user's name in the ledger, which differs between ledgers.
     """
     step = call.step
     if isinstance(step, CreateUser):
@@ -112,13 +112,16 @@ def fingerprint(call: Call) -> str:
 
 
 def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
-    """The receipt of a call applied before: *applied* for the same ledger, *already* for another."""
+    """Return the receipt of a call applied before: *applied* if ``ledger`` is the same, else *already*."""
     verdict = Verdict.APPLIED if stored.ledger == ledger else Verdict.ALREADY
     return Receipt(key, verdict, stored.id, stored.version)
 
 
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
-    """The resource in its next version, and its address on the portal, which knows users by their ids."""
+    """Return the address of the changed resource, and the resource with its next version number.
+
+    The address of a user contains the id; a user without ``before`` is new and gets ``new_id``.
+    """
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
         return company_address(wanted.number), replace(wanted, version=version)
@@ -127,27 +130,27 @@ def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tupl
 
 
 def refused(key: str, violations: Sequence[Diagnostic]) -> Receipt:
-    """The receipt of a call that would violate rules; it names the first one."""
+    """Return the receipt of a call that would violate rules; it names the first violation."""
     code = violations[0].code
     return Receipt(key, Verdict.FAILED, problem=f"{code}: {violations[0].detail}", code=code)
 
 
 def applied(key: str, resource: Resource) -> Receipt:
-    """The receipt of a call that led to this resource."""
+    """Return the receipt of a call that was applied and resulted in this resource."""
     return Receipt(key, Verdict.APPLIED, getattr(resource, "id", ""), resource.version)
 
 
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
-    """R15: the companies an open user is billed to before and after, "" for none."""
+    """Return the companies to which a user is billed before and after a change; "" if closed or new (R15)."""
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
 
 
-# --- the other writers ---
+# --- changes that clients make themselves ---
 
 
 def created_by_client(administrator: User | None, profile: User) -> CreateUser | Receipt:
-    """R11: the step that creates the user, billed to the administrator's company and to be validated."""
+    """Return the step by which a client's administrator creates a user to validate, or a refusal (R11)."""
     if administrator is None or not administrator.is_administrator or administrator.status != Status.ACTIVE:
         return _no("R11", "R11: only an active administrator of a client creates users.")
     user = replace(
@@ -161,7 +164,7 @@ def created_by_client(administrator: User | None, profile: User) -> CreateUser |
 
 
 def with_contact(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
-    """*Mon compte*: the user with another e-mail or phone ("" for none, None to keep it)."""
+    """Return the user with a new e-mail or phone (*Mon compte*). None keeps a value; "" deletes the phone."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     return replace(
@@ -172,7 +175,7 @@ def with_contact(user: User | None, email: str | None, phone: str | None) -> Use
 
 
 def with_requested_app(user: User | None, app: str) -> User | Receipt:
-    """R10: the user with one more application, requested from the firm unless the user already has it."""
+    """Return the user with an application requested from the firm, unless the user already has it (R10)."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     if any(grant.app == app for grant in user.apps):
@@ -186,8 +189,11 @@ def with_requested_app(user: User | None, app: str) -> User | Receipt:
 def acquire_lease(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """The lease that ``LeasedPortal.take_lease`` gives. Raises :class:`Locked`."""
-    # whole seconds, which every portal can store
+    """Return the lease that ``LeasedPortal.take_lease`` stores; ``known`` is the ledger's previous lease.
+
+    Raises :class:`Locked` if another run holds that lease.
+    """
+    # round to whole seconds, which every portal can store
     now = now.astimezone(UTC).replace(microsecond=0)
     expires = now + timedelta(seconds=seconds)
     if known is None or (known.holder != holder and known.fence < fence):
@@ -203,7 +209,7 @@ def acquire_lease(
 
 
 def released(lease: Lease, now: datetime) -> Lease:
-    """The lease without a holder and ended; its number stays."""
+    """Return the lease without a holder and expired ``now``; its fencing number does not change."""
     return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
 
 
@@ -215,13 +221,13 @@ def _no(code: str, problem: str) -> Receipt:
 
 
 def _reused(call: Call) -> Receipt:
-    """The receipt of a call whose key was used for another one: that one's receipt would be wrong here."""
+    """Return the receipt of a call that is refused because its key was already used for a different call."""
     problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
 
 
 def _is_for_another_account(job: AuthorisedCall, stored: StoredReceipt, found: Resource | None) -> bool:
-    """True if the receipt is for a different account than the one that now holds this e-mail."""
+    """Return True if another ledger's receipt is not for the account that has this e-mail now."""
     if not isinstance(job.call.step, CreateUser) or stored.ledger == job.ledger:
         return False
     return not isinstance(found, User) or found.id != stored.id
@@ -236,7 +242,7 @@ def _already(call: Call, found: Resource) -> Receipt:
 
 
 def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """The receipt of a creation whose name exists: *already* if it is as wanted, else *conflict*."""
+    """Return the receipt of a creation of ``found``, which exists: *already* if equal, else *conflict*."""
     if found == after(None, step):
         return _already(call, found)
     if isinstance(found, User):
@@ -247,7 +253,7 @@ def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Re
 
 
 def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """The receipt for a resource that changed since it was read: *already* if as wanted, else *conflict*."""
+    """Return the receipt of a call with an old version: *already* if it changes nothing, else *conflict*."""
     try:
         same = after(found, step) == found
     except IllegalStep:
@@ -261,7 +267,7 @@ def _moved(call: Call, step: Step, found: Resource) -> Receipt:
 
 
 def _without_right(call: Call, operator: Operator) -> Receipt | None:
-    """R7, R8: only some operators may validate, reopen or create an active user."""
+    """Return a refusal if the operator may not validate, reopen or create an active user (R7, R8)."""
     if operator.may_validate:
         return None
     step = call.step
@@ -276,7 +282,7 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 
 
 def _past_month(call: Call, today: date) -> Receipt | None:
-    """R9: an application ends with the current month, not with the one in which it was planned."""
+    """Return a *conflict* if an application would end on another day than the end of this month (R9)."""
     step, ends = call.step, month_end(today)
     days: set[date | None] = set()
     if isinstance(step, EditApps) and step.end:
@@ -290,7 +296,7 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """R10: an application is requested by the client, so not before the account exists."""
+    """Return a refusal if a new user would have a requested application: only clients request them (R10)."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
         problem = "R10: nobody has asked for an application before the user is there."

@@ -1,4 +1,4 @@
-"""A driver that writes for one operator and one run of one ledger, under a lease that the portal keeps."""
+"""The base class of drivers for portals with leases. A driver writes for one operator and one run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.portal import Call, Portal, Receipt, Verdict
 
 
 def superseded() -> LockLost:
-    """The error for a run whose lease another run of the same ledger has taken over."""
+    """Return the error for a run whose lease another run of the same ledger has taken over."""
     return LockLost(
         "Another run has taken this one's place on the portal, so this one stopped.",
         "Run the same command again: what is done is kept, what is not is taken up.",
@@ -24,33 +24,33 @@ def superseded() -> LockLost:
 
 
 class LeasedPortal(Portal):
-    """The base of drivers whose portal keeps leases: the lease of this run, and what is written under it."""
+    """The base class of drivers whose portal stores leases; it takes this run's lease and writes under it."""
 
     @abstractmethod
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """Do these calls in one transaction; a refused one does not affect the others.
+        """Apply calls in one transaction; return their receipts. A refused call does not affect the others.
 
-        A call under a lease that is not the latest gets the verdict *fenced*.
+        A call whose lease is not the latest of its ledger gets the verdict *fenced*.
         """
 
     @abstractmethod
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """Give this holder the ledger's lease, with the number ``fence`` or a higher one.
+        """Give the ledger's lease to ``holder`` for ``seconds``, with the number ``fence`` or a higher one.
 
-        The current holder keeps the lease and its number, for ``seconds`` more. Another holder takes it at
-        once with a *higher* number, otherwise after its end and with the next number. Raises :class:`Locked`
-        before that.
+        The current holder renews its lease. Another holder takes over at once if ``fence`` is higher than the
+        current number, otherwise only after the lease has expired, with the next number. Before that, raises
+        :class:`Locked`. ``owner`` is the name of the run in messages.
         """
 
     @abstractmethod
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """End the lease if this holder has it. Its number stays, so that later ones are higher."""
+        """End the lease if ``holder`` has it. Its number is kept, because later numbers must be higher."""
 
     @abstractmethod
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """``Portal.claim`` under this lease. Raises :class:`LockLost` if it is not the latest."""
+        """Claim letters as ``Portal.claim`` does; raise :class:`LockLost` if ``fence`` is not the latest."""
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
@@ -72,7 +72,7 @@ class LeasedPortal(Portal):
         except Locked as problem:
             raise (superseded() if renewing else problem) from None
         if renewing and lease.fence != self._fence:
-            # another run held it meanwhile and released it: what this run has read may be outdated
+            # another run held the lease meanwhile and released it: the data this run has read may be outdated
             self.drop_lease(ledger, self._holder)
             raise superseded()
         self._ledger, self._fence = ledger, lease.fence

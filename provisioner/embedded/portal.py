@@ -1,8 +1,8 @@
-"""The embedded portal: a portal of record on SQLite or PostgreSQL, with every rule at its own border.
+"""The embedded portal: a portal of record on SQLite or PostgreSQL that enforces every rule itself.
 
-Every write goes the same way: the part of the state that the rules need is read, the step is applied to it,
-the rules are checked, and only then is the row written. Versions prevent lost updates, receipts make a
-repeated call harmless, and the portal's own clock decides what ends with the month (R9, R15).
+Each write has the same sequence: read the part of the state that the rules need, apply the step to it, check
+the rules, and only then write the rows. Versions prevent lost updates, receipts make repeated calls
+idempotent, and the portal's own clock determines the end of the month (R9, R15).
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ from provisioner.storage.database import Connection, Database, chunks, placehold
 from provisioner.workspace.files import read_bytes, write_private
 
 KEY_BYTES = 32
-"""The length of the key that activation links are derived with."""
+"""The length in bytes of the key that signs activation links."""
 
 
 class SqlPortal(LeasedPortal):
     """The embedded portal, opened by one operator for writing.
 
-    A missing one is made under ``terms``; without terms (None) it is refused. Every method may be called from
-    any thread: there is one connection, and calls take turns on it.
+    If the database does not exist, it is created with ``terms``; if these are None, an error is raised. All
+    methods may be called from any thread: they share one connection, which is protected by a lock.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SqlPortal(LeasedPortal):
         self._file = database.file_identity()
 
     def reopen(self) -> SqlPortal:
-        """Open the same portal once more. Raises :class:`PortalError`, also if its file was replaced."""
+        """Open the same portal on a new connection. Raises :class:`PortalError` if its file was replaced."""
         self._database.require_same(PORTAL_SCHEMA, self._file)
         return SqlPortal(self._database, self._operator, None, "", self._clock)
 
@@ -89,7 +89,7 @@ class SqlPortal(LeasedPortal):
         return Capabilities(batch=BATCH)
 
     def about(self) -> PortalInfo:
-        """The portal's identity and settings, for this operator."""
+        """Return the portal's identity and settings, and this operator."""
         with self.read_transaction() as connection:
             return PortalInfo(
                 load_fact(connection, "id") or "",
@@ -113,25 +113,25 @@ class SqlPortal(LeasedPortal):
             return users_by_id(connection, ids, self._today())
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
-        """At most ``limit`` companies created after number ``after``.
+        """Return a page of at most ``limit`` companies that follow the creation number ``after``.
 
-        With ``since``, only those that changed after the counter stood at that value.
+        It contains only companies that changed after the change counter had the value ``since``.
         """
         with self.read_transaction() as connection:
             return load_page_of_companies(connection, after, limit, since)
 
     def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
-        """At most ``limit`` users; ``after`` and ``since`` as for companies."""
+        """Return a page of at most ``limit`` users; ``after`` and ``since`` as for companies."""
         with self.read_transaction() as connection:
             return load_page_of_users(connection, after, limit, since, self._today())
 
     def company(self, number: str) -> Company | None:
-        """The company with this number, or None."""
+        """Return the company with this dossier number; None if there is none."""
         with self.read_transaction() as connection:
             return companies_by_number(connection, [number]).get(number)
 
     def user(self, user_id: str) -> User | None:
-        """The user with this id, or None."""
+        """Return the user with this id; None if there is none."""
         return self.users([user_id]).get(user_id)
 
     @override
@@ -157,7 +157,7 @@ class SqlPortal(LeasedPortal):
             return load_receipts(connection, keys, ledger)
 
     def lease(self, ledger: str) -> Lease | None:
-        """The latest lease of a ledger, also after its end; None if there was none."""
+        """Return the latest lease of a ledger, even if it has expired; None if there was none."""
         with self.read_transaction() as connection:
             return load_lease(connection, ledger)
 
@@ -206,14 +206,14 @@ class SqlPortal(LeasedPortal):
         return holders
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
-        """Set the portal's catalogue, domains, staff and public address."""
+        """Set the firm's terms (catalogue, mail domains, staff) and the base URL of the activation links."""
         with self.write_transaction() as connection:
             if (terms, public_url) != (load_terms(connection), load_fact(connection, "public_url")):
                 store_terms(connection, terms, public_url)
                 bump_counter(connection)
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
-        """R11: a client administrator creates a user, billed to their own company, to be validated."""
+        """Create a user for a client's administrator, billed to their company and to be validated (R11)."""
         with self.write_transaction() as connection:
             administrators = users_by_id(connection, [administrator_id], self._today())
             step = created_by_client(administrators.get(administrator_id), profile)
@@ -229,11 +229,11 @@ class SqlPortal(LeasedPortal):
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
-        """*Mon compte*: a user changes their own e-mail or phone ("" for none, None to keep it)."""
+        """Change a user's own e-mail or phone, as in *Mon compte*. None keeps it; "" deletes the phone."""
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
-        """The Store: an application the client asks for waits for the firm (R10)."""
+        """Request an application for a user, as in the Store; it waits for the firm's decision (R10)."""
         return self._edit(user_id, lambda user: with_requested_app(user, app))
 
     @override
@@ -260,7 +260,7 @@ class SqlPortal(LeasedPortal):
         return links
 
     def invited(self, link: str) -> User | None:
-        """The user who can set a password with this activation link or token; None if it does not work."""
+        """Return the user of this activation link (or of its token); None if the link is not valid."""
         with self.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -268,7 +268,7 @@ class SqlPortal(LeasedPortal):
             return users_by_id(connection, row, self._today()).get(row[0]) if row else None
 
     def consume(self, link: str) -> bool:
-        """Use an activation link, once. False for a link that is used, expired, revoked or invented."""
+        """Mark an activation link as used. Return False if it is used, expired, revoked or unknown."""
         with self.write_transaction() as connection:
             used = connection.execute(
                 f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -276,11 +276,11 @@ class SqlPortal(LeasedPortal):
             return used.rowcount == 1
 
     def _secret(self, connection: Connection) -> bytes:
-        """The key that links are derived with."""
+        """Return the key that signs activation links; create it at its first use."""
         file = self._database.side_file(".key")
         if file is not None:
             return _key_in(file)
-        # a user who may read the database of a server may read everything that the links protect
+        # a server's key is in the database, because its readers can read all that links protect anyway
         key = load_fact(connection, "link_key")
         if key is None:
             key = os.urandom(KEY_BYTES).hex()
@@ -294,13 +294,13 @@ class SqlPortal(LeasedPortal):
         return int(self._clock().timestamp())
 
     def _shared_now(self, connection: Connection) -> datetime:
-        """The time for leases, by the clock that runs on all machines share."""
+        """Return the current time for leases, from a clock that the runs on all machines share."""
         seconds = self._database.shared_time(connection, lambda: self._clock().timestamp())
         return datetime.fromtimestamp(seconds, UTC)
 
     @contextmanager
     def read_transaction(self) -> Iterator[Connection]:
-        """One consistent view of the tables."""
+        """Run a read transaction: yield a connection on which all reads see the same state of the tables."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             self._connection.execute("BEGIN")
@@ -311,20 +311,20 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """One write transaction, which by itself changes neither counter nor stamp."""
+        """Run a write transaction: yield its connection, and commit. The change counter stays as it is."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):
                 yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
-        """Renew the lease of a run that writes."""
+        """Extend the lease of a run that writes by the lease's own duration from now."""
         if lease.holder:
             now = int(self._shared_now(connection).timestamp())
             connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))
 
     def _edit(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
-        """Write a client's own edit of one account, under the same rules as a step."""
+        """Apply ``edit``, a change that a client makes to one account, under the same rules as a step."""
         with self.write_transaction() as connection:
             unit = UnitOfWork(connection, self._today())
             unit.load_users([user_id])
@@ -339,9 +339,9 @@ class SqlPortal(LeasedPortal):
 
 
 def _key_in(file: Path) -> bytes:
-    """The key in this file, which copies of the database do not include; made at the first use."""
+    """Return the key in ``file``, which is separate from the database; create it at its first use."""
     if not file.exists():
-        # whole or not at all: a run killed in between must not leave an empty key, which is no secret
+        # write it atomically: a run that is killed must not leave an empty file, because its key is no secret
         write_private(file, os.urandom(KEY_BYTES))
     key = read_bytes(file, KEY_BYTES)
     if len(key) != KEY_BYTES:
@@ -355,11 +355,11 @@ _WORKS = (
     "token_hash = ? AND used = 0 AND expires > ? "
     "AND user_id IN (SELECT id FROM client_user WHERE status = 'active')"
 )
-"""The condition for the row of a link that may still be used."""
+"""The SQL condition for the row of a link that is still valid; its parameters are the hash and the time."""
 
 
 def _invitations(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
-    """The invitations of those of these users who may set a password."""
+    """Yield the invitation of each of these users who is active and has not used a link yet."""
     for some in chunks(ids):
         for row in connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "

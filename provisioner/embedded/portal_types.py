@@ -1,4 +1,4 @@
-"""What the embedded portal exchanges with the HTTP service, and the service with its driver."""
+"""The types that the embedded portal, its HTTP service and the service's driver exchange."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class AuthorisedCall:
-    """One call, with the rights and the lease it is made under."""
+    """A call, with the operator and the lease under which it is made."""
 
     call: Call
     operator: Operator
     """The operator whose rights decide R7 and R8."""
     ledger: str = ""
-    """The ledger that gets the receipt; "" for none, and then nothing is fenced."""
+    """The ledger for which the call is made; "" for none, and then no lease is checked."""
     fence: int = 0
-    """The number of the lease that this ledger holds."""
+    """The fencing number of the caller's lease for this ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The latest run of a ledger on this portal."""
+    """The lease of a ledger on a portal; it identifies the latest run of that ledger."""
 
     ledger: str
     owner: str
-    """The run's name for users."""
+    """The name of the run that messages show to users."""
     fence: int
-    """The number that the run's writes carry; it never decreases."""
+    """The fencing number that the run sends with its writes; it never decreases."""
     expires: datetime
-    """Until when another run with this number or a lower one is refused; in the past once released."""
+    """The time until which another run with this or a lower number is refused; past after the release."""
     holder: str = ""
-    """The run's own identity, by which it can renew the lease; "" once released."""
+    """The random id of the run, with which it can renew the lease; "" after the release."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[R]):
-    """Consecutive companies or users, in the order of their creation."""
+    """One page of the list of companies or users, in the order of their creation."""
 
     items: tuple[R, ...]
     next: int | None
     """The value of ``after`` for the next page; None after the last one."""
     counter: int
-    """The portal's change counter as this page was read."""
+    """The value of the portal's change counter at the time of this page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortalInfo:
-    """The portal's identity and settings, as it reports them to one client."""
+    """The identity and settings of a portal, and the rights of the client that asks for them."""
 
     portal: str
-    """The portal's lasting identity."""
+    """The permanent id of the portal."""
     stamp: str
-    """A new value after each change of the content."""
+    """A random value that is replaced at each change of the portal's content."""
     counter: int
-    """How many writes have changed something so far."""
+    """The number of writes that have changed the portal's content so far."""
     today: date
-    """The day in Paris (A12)."""
+    """The current date in Paris (A12)."""
     operator: Operator
     """The operator whose rights the client has."""
     scopes: frozenset[str]
-    """What an HTTP client may do; empty for a driver in this process."""
+    """The scopes of the API client's access token; empty for a driver in this process."""
     terms: PortalTerms
     public_url: str

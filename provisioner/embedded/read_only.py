@@ -1,4 +1,4 @@
-"""The embedded portal, opened for planning."""
+"""The embedded portal, opened only for reading: a plan writes nothing to the portal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from provisioner.storage.database import Database
 
 
 class ReadOnlyPortal(Portal):
-    """The embedded portal, opened for reading; every method that writes raises :class:`PortalError`.
+    """The embedded portal, opened only for reading; its writing methods raise :class:`PortalError`.
 
-    A missing file is an empty portal under ``terms``.
+    If the database does not exist, it is read as an empty portal with the firm's ``terms``.
     """
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:

@@ -1,6 +1,6 @@
 """The tables of the embedded portal, and the conversion of its rows to values and back.
 
-A plan reads users and companies alone: what else is read imports its values where it makes them.
+A plan reads only users and companies, so the functions for other values import their classes when called.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from provisioner.embedded.portal_types import Lease, Page
 
 BATCH = 1_000
-"""How many calls one transaction takes: one commit for each call costs ten times one for a hundred."""
+"""The maximum number of calls in one transaction, because one commit per call would be ten times slower."""
 
 _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -99,7 +99,7 @@ def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[
 
 
 def load_snapshot(connection: Connection, today: date) -> Snapshot:
-    """Return everything the portal holds."""
+    """Return a snapshot of the whole portal: all companies and users, the terms, the id and the stamp."""
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
@@ -111,11 +111,14 @@ def load_snapshot(connection: Connection, today: date) -> Snapshot:
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
-"""The separators between and within the entries of a list that SQLite joins; no name contains them."""
+"""The separators between the entries, and between an entry's fields, in a string that SQL concatenates."""
 
 
 def _load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
-    """Return users with their companies and applications, from three reads that SQLite groups by user."""
+    """Return the users for which the SQL condition ``where`` holds, with their companies and applications.
+
+    Without a condition, return all users. ``values`` are the parameters of the condition.
+    """
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
         connection.execute(
@@ -124,7 +127,7 @@ def _load_users(connection: Connection, where: str, values: Sequence[object], to
             values,
         )
     )
-    # an application whose last day has passed has ended, even while its row is still there
+    # skip an application whose last day has passed: it has ended, although its row still exists
     given: dict[str, str] = dict(
         connection.execute(
             f"SELECT user_id, group_concat(app || '{_WITHIN}' || state || '{_WITHIN}' || coalesce(ends, ''), "
@@ -132,7 +135,7 @@ def _load_users(connection: Connection, where: str, values: Sequence[object], to
             (*values, today.isoformat()),
         )
     )
-    # users have few different sets of companies and applications: each set is made once
+    # make each different set only once, because many users have the same companies and applications
     sets: dict[str, frozenset[str]] = {"": frozenset()}
     held: dict[str, frozenset[Grant]] = {"": frozenset()}
     rows = connection.execute(
@@ -178,18 +181,18 @@ def _as_company(row: Sequence[Any]) -> Company:
 
 
 def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
-    """Return the users with these ids, by id."""
+    """Return the existing users with these ids, by id."""
     return {user.id: user for user in users_where(connection, "id", sorted(ids), today)}
 
 
 def users_where(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
-    """Yield the users with one of these values in this column."""
+    """Yield the users that have one of these ``values`` in ``column``."""
     for some in chunks(values):
         yield from _load_users(connection, f"{column} IN ({placeholders(some)})", some, today)
 
 
 def load_page_of_companies(connection: Connection, after: int, limit: int, since: int) -> Page[Company]:
-    """Return at most ``limit`` companies created after number ``after`` and changed after ``since``."""
+    """Return a page of at most ``limit`` companies, as :meth:`SqlPortal.page_of_companies` describes it."""
     from provisioner.embedded.portal_types import Page
 
     counter = load_counter(connection)
@@ -202,7 +205,7 @@ def load_page_of_companies(connection: Connection, after: int, limit: int, since
 
 
 def load_page_of_users(connection: Connection, after: int, limit: int, since: int, today: date) -> Page[User]:
-    """Return at most ``limit`` users created after number ``after`` and changed after ``since``."""
+    """Return a page of at most ``limit`` users; ``after`` and ``since`` as for companies."""
     from provisioner.embedded.portal_types import Page
 
     counter = load_counter(connection)
@@ -212,7 +215,7 @@ def load_page_of_users(connection: Connection, after: int, limit: int, since: in
 
 
 def _page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
-    """Return the last row of a page, and whether more follow."""
+    """Return the creation number of the last row of a page, and True if more rows follow the page."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
         (after, since, limit + 1),
@@ -222,7 +225,7 @@ def _page_span(connection: Connection, table: str, after: int, limit: int, since
 
 
 def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
-    """Return new rows, each with its number in the order of creation."""
+    """Return the new ``rows``, each with the next creation number of the ``table`` appended."""
     (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
     return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
 
@@ -230,7 +233,7 @@ def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, .
 def store_companies(
     connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
-    """Insert or update companies, each given as before and after."""
+    """Insert or update companies. Each of ``moves`` is a company before (None if new) and after a change."""
     if not moves:
         return
     new = [_company_row(company, counter) for before, company in moves if before is None]
@@ -252,10 +255,10 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
 
 
 def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
-    """Insert or update users, each given as before and after, with their companies and applications."""
+    """Insert or update users, with their companies and applications (see :func:`store_companies`)."""
     if not moves:
         return
-    # changes first: a new user may have the e-mail that another one gives up
+    # update before inserting, because a new user may get the e-mail that an existing user gives up
     connection.executemany(
         "UPDATE client_user SET email = ?, email_key = ?, first_name = ?, last_name = ?, phone = ?, "
         "type = ?, billed = ?, production = ?, status = ?, version = ?, changed = ? WHERE id = ?",
@@ -279,7 +282,7 @@ def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]
             for number in (user.companies - was.companies if was else user.companies)
         ],
     )
-    # also deletes applications whose last day has passed, which were not read
+    # this also deletes the applications whose last day has passed, which were not read
     regranted = [user for was, user in moves if was is None or was.apps != user.apps]
     connection.executemany("DELETE FROM app_grant WHERE user_id = ?", [(user.id,) for user in regranted])
     connection.executemany(
@@ -302,7 +305,7 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
-    """R15: billing of a company stops at month end once no open user is billed to it, else goes on."""
+    """Stop, at month end, billing a company that no open user is billed to; resume it for new users (R15)."""
     from provisioner.embedded.decide import billing_transfer
 
     passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
@@ -320,14 +323,14 @@ def set_billing_end(
 
 
 def load_counter(connection: Connection) -> int:
-    """Return how many writes have changed something so far."""
+    """Return the change counter: the number of writes that have changed the content so far."""
     return int(load_fact(connection, "counter") or "0")
 
 
 def bump_counter(connection: Connection) -> int:
-    """Count one more write that changes something and draw a new stamp; return the counter.
+    """Increment the change counter, store a new random stamp, and return the counter.
 
-    The stamp is random, so that two contents never share one, not even after a backup was restored.
+    The stamp is random, because two contents must never have the same stamp, even after a restored backup.
     """
     counter = load_counter(connection) + 1
     connection.executemany(
@@ -339,7 +342,7 @@ def bump_counter(connection: Connection) -> int:
 
 
 def load_lease(connection: Connection, ledger: str) -> Lease | None:
-    """Return the latest lease of a ledger, or None."""
+    """Return the latest lease of a ledger; None if there was none."""
     from provisioner.embedded.portal_types import Lease
 
     row = connection.execute(
@@ -352,7 +355,7 @@ def load_lease(connection: Connection, ledger: str) -> Lease | None:
 
 
 def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
-    """Insert or replace the lease of its ledger, asked for ``seconds``."""
+    """Insert or replace the lease of a ledger; each later write prolongs it by ``seconds``."""
     connection.execute(
         "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
@@ -362,13 +365,13 @@ def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
 
 
 def load_fact(connection: Connection, name: str) -> str | None:
-    """Return a named value of the portal, or None."""
+    """Return the value with this name from the table ``fact``; None if there is none."""
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
 def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
-    """Return what earlier calls with these keys are answered to this ledger, by key."""
+    """Return the receipts of the earlier calls with these keys, by key, as the portal answers ``ledger``."""
     from provisioner.embedded.decide import StoredReceipt, repeated
 
     return {
@@ -381,7 +384,7 @@ def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> d
 
 
 def load_terms(connection: Connection) -> PortalTerms:
-    """Return the catalogue, firm domains and staff addresses."""
+    """Return the firm's terms: its catalogue, mail domains and staff addresses."""
     kinds: dict[str, set[str]] = {"offer": set(), "app": set(), "domain": set(), "staff": set()}
     with reject_corrupt_rows():
         for kind, value in connection.execute("SELECT kind, value FROM term"):
@@ -390,13 +393,13 @@ def load_terms(connection: Connection) -> PortalTerms:
 
 
 def initialise(connection: Connection, terms: PortalTerms, public_url: str) -> None:
-    """Write the first rows of a new portal: its lasting identity, and the firm's terms."""
+    """Write the first rows of a new portal: its permanent id, the firm's terms, and the base of its links."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     store_terms(connection, terms, public_url)
 
 
 def store_terms(connection: Connection, terms: PortalTerms, public_url: str) -> None:
-    """Replace the terms and the base of the activation links."""
+    """Replace the firm's terms and ``public_url``, the base URL of the activation links."""
     connection.execute("DELETE FROM term")
     for kind, values in (
         ("offer", terms.offers),

@@ -1,4 +1,4 @@
-"""What the calls of one transaction read and write."""
+"""The unit of work: the data that the calls of one transaction read and write."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 class UnitOfWork:
-    """The resources that some calls need, read together, changed one at a time, and written together.
+    """The resources that several calls need: read together, changed call by call, and written together.
 
-    Users are known by their id. All of it happens in one transaction, so that nothing changes meanwhile.
+    Users are identified by their ids. One transaction covers all of this, so no other process interferes.
     """
 
     def __init__(self, connection: Connection, today: date) -> None:
@@ -46,7 +46,7 @@ class UnitOfWork:
         self._counter = 0
 
     def load(self, calls: Sequence[Call]) -> None:
-        """Read what the rules need for these calls, and the receipts of those that were applied before."""
+        """Read the resources that the rules need for these calls, and the receipts stored for their keys."""
         self._load_receipts([call.key for call in calls if call.key])
         ids: list[str] = []
         emails: list[str] = []
@@ -85,7 +85,7 @@ class UnitOfWork:
         self._add(users_where(self._connection, "email_key", keys, self._today))
 
     def _load_billed_users(self, numbers: set[str]) -> None:
-        """Read companies, and the open users billed to them (R2)."""
+        """Read these companies, and the open users billed to them (R2)."""
         self._load_companies(numbers)
         billed = users_where(self._connection, "status <> 'closed' AND billed", sorted(numbers), self._today)
         self._add(billed)
@@ -112,11 +112,11 @@ class UnitOfWork:
             self._receipts |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
-        """Return a user that was read, as changed so far."""
+        """Return a user that was read before, with all changes so far; None if there is no such user."""
         return self._known_users.get(user_id)
 
     def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:
-        """Apply one call after those before it; return its receipt."""
+        """Apply one call, after the effects of the previous calls, and return its receipt."""
         call = job.call
         found = self._find(call)
         stored = self._receipts.get(call.key) if call.key else None
@@ -130,7 +130,7 @@ class UnitOfWork:
         return receipt
 
     def _find(self, call: Call) -> Resource | None:
-        """Return the resource that the call changes, or the existing one with the name it would create."""
+        """Return the resource to change; for a creation, an existing one with the same e-mail or number."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)
@@ -139,7 +139,7 @@ class UnitOfWork:
         return self.user(call.id)
 
     def put(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
-        """Replace a resource unless a rule forbids it; return the receipt."""
+        """Replace the resource ``before`` with ``wanted``, unless a rule forbids it; return the receipt."""
         address, wanted = next_version(before, wanted, os.urandom(16).hex())
         index = self._index = self._index or StateIndex(
             State(self._known_companies, self._known_users), self._terms
@@ -164,7 +164,7 @@ class UnitOfWork:
         return applied(key, wanted)
 
     def store(self) -> None:
-        """Write what has changed."""
+        """Write the changed resources and the new receipts to the database."""
         if self._touched and not self._counter:
             self._counter = bump_counter(self._connection)
         store_companies(self._connection, self._companies, self._counter)

@@ -1,10 +1,10 @@
-"""The ledger: what provisioner remembers between runs, in one database.
+"""The ledger: the data that provisioner keeps between runs, in one database.
 
-    lock      who may write: a lease with a fencing number
-    journal   the runs, every step they intended, and how it ended: intend ▸ write ▸ settle
-    outbox    every letter owed, and how far it got
-    accounts  the portal account behind each user, and the values last applied
+    lock      which run may write: a lease with a fencing number
+    journal   the runs, the steps that each run intended, and the outcome of each step
+    outbox    the letters to send, and the state of each letter
+    accounts  the portal account of each user, with the e-mail address and phone number last applied
 
-``store`` is the database below them, ``snapshot`` what planning reads, ``ledger`` puts them together.
-To remember one more fact: add a column to the schema in ``store`` and a method to the module of its table.
+``store`` opens the database, ``snapshot`` reads what planning needs, and ``ledger`` combines these modules.
+To store another value, add a column to the schema in ``store`` and a method to the module of that table.
 """

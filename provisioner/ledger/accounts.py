@@ -1,4 +1,4 @@
-"""The accounts that provisioner manages: the portal id behind each user, and the values last applied."""
+"""The managed accounts: the portal id of each user, and the e-mail address and phone number last applied."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 def accounts_where(connection: Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
-    """The accounts that meet an SQL condition, by user."""
+    """Return the accounts that match the SQL condition ``where``, by user."""
     rows = connection.execute(f'SELECT id, "user", email, phone, created FROM managed WHERE {where}', values)
     return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
 
 
 def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Managed]:
-    """The accounts with these portal ids, by id."""
+    """Return the accounts with these portal ids, by portal id."""
     return {
         known.id: known
         for some in chunks(ids)
@@ -24,8 +24,8 @@ def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Mana
 
 
 def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
-    """Store each user's account; an account that was created through provisioner stays marked as such."""
-    # a user name may pass from one account to another: the last one keeps it
+    """Store these users and their accounts. An account marked as created by provisioner stays marked."""
+    # a user name may pass from one account to another, so only the last record with a name keeps it
     holders: dict[str, Managed] = {}
     for user, record in records:
         holders.pop(user, None)
@@ -37,8 +37,8 @@ def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]
             f"SELECT id FROM managed WHERE created = 1 AND id IN ({placeholders(ids)})", ids
         )
         created.update(id_ for (id_,) in rows)
-    # all rows are deleted before the first one is inserted, so that two accounts may swap their names;
-    # a few statements serve thousands of accounts, because other runs wait for this transaction
+    # all old rows are deleted before any row is inserted, because two accounts may swap their names;
+    # thousands of accounts take only a few statements, because other runs wait for this transaction
     for column, values in (("id", list(latest)), ('"user"', list(holders))):
         for some in chunks(values):
             connection.execute(f"DELETE FROM managed WHERE {column} IN ({placeholders(some)})", some)

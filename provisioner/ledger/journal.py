@@ -1,4 +1,4 @@
-"""The journal: every run, every step a run intended, and how it ended (intend ▸ write ▸ settle)."""
+"""The journal: all runs, the steps that each run intended, and their outcomes (intend ▸ write ▸ settle)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LedgerEffect:
-    """What the ledger stores of a step once the portal has done it.
+    """The changes that the ledger stores for a step after the portal has applied the step.
 
-    ``created`` and ``letter`` apply only if this portal call did the step, not if it was done already;
-    ``email`` and ``phone`` are None where the step does not set them.
+    ``created`` and ``letter`` count only if provisioner applied the step, not if another writer had done so
+    before. ``email`` and ``phone`` are None if the step does not set them.
     """
 
     user: str = ""
@@ -38,7 +38,7 @@ class LedgerEffect:
 
 
 class Intent(NamedTuple):
-    """A step about to be done."""
+    """A step that the run is about to send to the portal; ``action`` is the class name of the step."""
 
     key: str
     address: str
@@ -47,7 +47,7 @@ class Intent(NamedTuple):
 
 
 class Run(NamedTuple):
-    """One run, as history shows it."""
+    """A run, with the values that the history command shows."""
 
     id: int
     owner: str
@@ -59,7 +59,7 @@ class Run(NamedTuple):
 
 
 class JournalEntry(NamedTuple):
-    """One step of a run, as history shows it."""
+    """A step of a run, with the values that the history command shows."""
 
     run: int
     key: str
@@ -70,14 +70,14 @@ class JournalEntry(NamedTuple):
 
 
 class Journal:
-    """The runs and their steps, written by the run that holds the lock."""
+    """The table of runs and the table of their steps. Only the run that holds the lock writes to them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._run = 0
 
     def begin(self, command: str, digest: str) -> int:
-        """Open a run; returns its number."""
+        """Store the beginning of a run and return its number. ``digest`` is the digest of the plan."""
         with self._store.writing() as connection:
             ((self._run,),) = connection.execute(
                 "INSERT INTO run (owner, command, digest, began) VALUES (?, ?, ?, ?) RETURNING id",
@@ -86,7 +86,7 @@ class Journal:
         return self._run
 
     def end(self, outcome: str) -> None:
-        """Close the run with its outcome in words."""
+        """Store the end of the run, with ``outcome`` as a text."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE run SET ended = ?, outcome = ? WHERE id = ?",
@@ -94,7 +94,7 @@ class Journal:
             )
 
     def intend(self, intents: Sequence[Intent]) -> None:
-        """Store what is about to be done; committed before the portal is called."""
+        """Store the steps that the run is about to send. Commits before the portal is called."""
         now, effect = self._store.timestamp(), writer(LedgerEffect)
         with self._store.writing() as connection:
             connection.executemany(
@@ -106,11 +106,14 @@ class Journal:
             )
 
     def settle(self, receipts: Sequence[Receipt], portal: str) -> None:
-        """Store how intended steps ended, with the accounts they changed and the letters they earned."""
-        # one transaction: a step is never settled without the letter it owes
+        """Store the outcomes of intended steps, with the changed accounts and the letters to send.
+
+        ``portal`` is the identity of the portal, from which the keys of the letters are derived.
+        """
+        # one transaction, because a step must not be settled without storing its letter
         now = self._store.timestamp()
         with self._store.writing() as connection:
-            # of this run and of interrupted ones
+            # the open steps of this run and of interrupted runs
             rows = connection.execute("SELECT key, seq, effect FROM journal WHERE settled IS NULL")
             intended = {key: (seq, effect) for key, seq, effect in rows}
             known = [receipt for receipt in receipts if receipt.key in intended]
@@ -127,7 +130,7 @@ class Journal:
             _store_effects(connection, effects, portal, now)
 
     def creations(self) -> dict[str, int]:
-        """How often each user was created by provisioner, by address."""
+        """Return how many times provisioner has created each user, by the address of the user in the plan."""
         with self._store.reading() as connection, reject_corrupt_rows():
             return dict(
                 connection.execute(
@@ -138,7 +141,7 @@ class Journal:
 
 
 def read_runs(database: Database, most: int) -> list[Run]:
-    """The latest runs, newest first."""
+    """Return the latest runs, newest first, at most ``most`` of them."""
 
     def runs(connection: Connection) -> list[Run]:
         rows = connection.execute(
@@ -151,7 +154,7 @@ def read_runs(database: Database, most: int) -> list[Run]:
 
 
 def has_run(database: Database, run: int) -> bool:
-    """True if there was a run with this number."""
+    """Return True if the journal contains a run with this number."""
 
     def found(connection: Connection) -> bool:
         return connection.execute("SELECT 1 FROM run WHERE id = ?", (run,)).fetchone() is not None
@@ -160,12 +163,12 @@ def has_run(database: Database, run: int) -> bool:
 
 
 def read_entries(database: Database, run: int) -> list[JournalEntry]:
-    """The steps of one run, in the order in which they were intended."""
+    """Return the steps of a run, in the order in which the run intended them."""
     return database.read(LEDGER_SCHEMA, lambda connection: entries_where(connection, "run = ?", (run,))) or []
 
 
 def entries_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[JournalEntry]:
-    """The steps that meet an SQL condition, in the order in which they were intended."""
+    """Return the steps that match the SQL condition ``where``, in the order in which they were intended."""
     rows = connection.execute(
         f"SELECT run, key, address, action, verdict, problem FROM journal WHERE {where} ORDER BY seq",
         values,
@@ -179,7 +182,7 @@ def entries_where(connection: Connection, where: str, values: Sequence[object] =
 def _store_effects(
     connection: Connection, effects: Iterable[tuple[LedgerEffect, Receipt]], portal: str, now: str
 ) -> None:
-    """Update the accounts that done steps changed, and owe the letters they earned."""
+    """Store the accounts that applied steps changed, and add the letters for these steps to the outbox."""
     changed = [
         (effect, storable(receipt.id), receipt.verdict)
         for effect, receipt in effects
@@ -198,7 +201,7 @@ def _store_effects(
             before.created,
         )
         records.append((effect.user, record))
-        # an account that someone else created or validated is owed no letter
+        # no letter is sent for an account that someone else created or validated
         if effect.letter is not None and applied:
             owed.append((effect.user, id_, _owed_letter(effect.letter, letter_key(portal, id_), now)))
     store_accounts(connection, records)

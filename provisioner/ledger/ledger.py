@@ -1,4 +1,4 @@
-"""The ledger, opened for writing: lock, journal, outbox and accounts over one database."""
+"""The ledger, open for writing: lock, journal, outbox and accounts in one database."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from provisioner.storage.database import Database, chunks
 from provisioner.storage.lease import LEASE_SECONDS
 
 MAX_ADOPTED_AT_ONCE = 5_000
-"""How many accounts one transaction stores; other users of the database wait for it."""
+"""The maximum number of accounts stored per transaction. Other runs wait until a transaction ends."""
 
 
 class Ledger:
-    """The ledger of one run. Close it after use; everything but ``snapshot`` needs ``lock.hold``."""
+    """The ledger of one run. Every write needs ``lock.hold``. Call ``close`` after use."""
 
     id: str
-    """The ledger's own lasting id."""
+    """The permanent random id of this ledger."""
 
     def __init__(self, database: Database, clock: Clock, lease: float = LEASE_SECONDS) -> None:
         self._store = Store(database, clock, lease)
@@ -33,22 +33,22 @@ class Ledger:
         self.outbox = Outbox(self._store)
 
     def close(self) -> None:
-        """Close the file or the connection."""
+        """Close the database connection."""
         self._store.close()
 
     def snapshot(self) -> LedgerSnapshot:
-        """The ledger as it stands."""
+        """Return the current content of the ledger."""
         with self._store.reading() as connection:
             return snapshot_of(connection)
 
     def adopt(self, records: Mapping[str, Managed]) -> None:
-        """Store accounts that exist already, by user."""
+        """Store accounts that already exist on the portal. ``records`` has an account per user."""
         for some in chunks(list(records), MAX_ADOPTED_AT_ONCE):
             with self._store.writing() as connection:
                 store_accounts(connection, [(user, records[user]) for user in some])
 
     def bind_portal(self, portal: str) -> None:
-        """Tie this ledger to a portal at the first run. Raises :class:`LedgerError` for another one."""
+        """Bind this ledger to a portal identity. Raises :class:`LedgerError` if bound to another one."""
         with self._store.writing() as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
             if row is None:

@@ -1,7 +1,7 @@
-"""The ledger's one lock: a lease that a heartbeat renews, with a fencing number that grows.
+"""The only lock of the ledger: a lease that a heartbeat renews, with an increasing fencing number.
 
-A holder that died is succeeded at once where that can be known, and one that stopped responding once its
-lease has run out. Every write of the ledger checks that its run still holds the lock.
+Another run can take the lock at once if the holder is known to have ended, otherwise as soon as the lease
+has expired. Every write to the ledger checks that the writing run still holds the lock.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from provisioner.storage.database import (
 from provisioner.storage.lease import heartbeat, wait_for_lease
 
 POLL_SECONDS = 0.2
-"""How often a held lock is asked for again under ``--lock-timeout``."""
+"""Seconds between two attempts to take a lock that another run holds, with ``--lock-timeout``."""
 
 RECONNECT_SECONDS = 1.0
-"""How long a holder whose connection is gone may take to come back over another one."""
+"""The maximum time in seconds that a holder whose connection was lost has to reconnect."""
 
 
 class LockInfo(NamedTuple):
-    """Who holds the lock, since when and until when."""
+    """The row of the lock: the run that holds it, since when, and until when."""
 
     id: str
     owner: str
@@ -47,16 +47,16 @@ class LockInfo(NamedTuple):
     command: str
     since: str
     fence: int
-    """The number of this acquisition; each one has a higher one."""
+    """The fencing number. Each acquisition of the lock gets a higher number."""
     expires: int
-    """When the lease runs out unless it is renewed: milliseconds since 1970; 0 for never."""
+    """When the lease expires unless it is renewed, in milliseconds since 1970; 0 if it never expires."""
     session_pid: int
-    """The server's process that serves the holder's connection; 0 where there is no server."""
+    """The process ID of the database server's process for the holder's connection; 0 without a server."""
     session_start: str
 
     @property
     def until(self) -> str:
-        """When the lease runs out, as an ISO timestamp; empty for never."""
+        """The time at which the lease expires, as an ISO timestamp; empty if it never expires."""
         if not self.expires:
             return ""
         return datetime.fromtimestamp(self.expires / 1000, UTC).isoformat(timespec="seconds")
@@ -66,12 +66,12 @@ _COLUMNS = ", ".join(LockInfo._fields)
 
 
 class Lock:
-    """The lock, as one run takes, keeps and releases it."""
+    """The lock from the view of one run, which takes, keeps and releases it."""
 
     owner: str
-    """The run that asks: account, host and process."""
+    """A text that names this run: system account, host and process ID."""
     fence: int
-    """The number of this run's acquisition; 0 before it."""
+    """The fencing number of this run; 0 before the run has taken the lock."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -83,12 +83,13 @@ class Lock:
     def hold(
         self, command: str, timeout: float = 0, on_wait: Callable[[str], None] = lambda sentence: None
     ) -> Iterator[None]:
-        """Hold the lock; waits up to ``timeout`` seconds. Raises :class:`Locked`.
+        """Hold the lock during the block.
 
-        ``on_wait`` is called once, with a sentence that names the holder.
+        Raises :class:`Locked` if another run still holds the lock after ``timeout`` seconds. ``on_wait`` is
+        called once, before the first wait, with a sentence that names the holder.
         """
-        # on a server it shows that this run is alive; the connection that works may idle while a portal or a
-        # mail server answers, and be cut for it
+        # a second connection, which shows the server that this run is alive: the server may close the store's
+        # connection if that is idle while a portal or a mail server answers
         with closing(self._store.database.reopen(LEDGER_SCHEMA)) as own:
             self._acquire(command, timeout, on_wait, own)
             renew = partial(self._renew, own, self._store.lock_id)
@@ -96,25 +97,25 @@ class Lock:
                 with heartbeat(renew, self._store.lease, partial(self._store.database.is_cut_off, own)):
                     yield
             except BaseException:
-                # the first error is raised, not a failed release that it caused
+                # raise the first error, and not the error of a release that failed because of it
                 with suppress(ProvisionerError):
                     self._release()
                 raise
             self._release()
 
     def raise_fence(self, fence: int) -> None:
-        """Make the next acquisition's number higher than this one, which the portal gave.
+        """Make the fencing number of the next acquisition higher than ``fence``, which the portal returned.
 
-        After a restore from a backup, the portal knows of later runs than the ledger does.
+        This is needed after a restore from a backup, when the portal knows later runs than the ledger.
         """
         if fence > self.fence:
             with self._store.writing() as connection:
                 connection.execute("UPDATE fact SET value = ? WHERE name = 'fence'", (str(fence),))
 
     def remove(self, lock_id: str) -> LockInfo:
-        """Take the lock away from its holder, who finishes its current transaction and writes no other.
+        """Remove the lock from its holder, which can finish its current transaction but begin no other.
 
-        Raises :class:`UsageError`.
+        Return the removed lock. Raises :class:`UsageError` if no lock has the id ``lock_id``.
         """
         with self._store.unguarded_write() as connection:
             holder = _holder(connection)
@@ -130,7 +131,7 @@ class Lock:
         return holder
 
     def _acquire(self, command: str, timeout: float, on_wait: Callable[[str], None], own: Connection) -> None:
-        """Take the lock for one lease; ``own`` is the connection that shows that this run is alive."""
+        """Take the lock. ``own`` is the connection by which other runs see that this run is alive."""
         deadline = time.monotonic() + timeout
         holder: LockInfo | None = None
 
@@ -141,12 +142,12 @@ class Lock:
             nonlocal holder
             try:
                 holder = self._try_acquire(command, own)
-                # a holder that lost its connection is given a moment to reconnect
+                # a holder that lost its connection gets RECONNECT_SECONDS to reconnect
                 while holder is not None and holder.id == self._disconnected[0]:
                     time.sleep(POLL_SECONDS)
                     holder = self._try_acquire(command, own)
             except LedgerError as problem:
-                # a server that goes away while this run waits may come back
+                # a server that becomes unreachable while this run waits may become reachable again
                 if holder is None or not isinstance(problem.__cause__, Unreachable) or not keep_waiting():
                     raise
             if holder is not None:
@@ -163,11 +164,11 @@ class Lock:
         wait_for_lease(attempt, keep_waiting=keep_waiting, on_wait=announce, poll_seconds=POLL_SECONDS)
 
     def _try_acquire(self, command: str, own: Connection) -> LockInfo | None:
-        """Take the lock if it is free or its holder is known to be gone; None on success, else the holder."""
+        """Take the lock if it is free or its holder is gone. Return None on success, else the holder."""
         try:
             return self._acquire_once(command, own)
         except LedgerError as problem:
-            # a holder whose transaction lasts longer than this one waits is at work
+            # the database is busy: the holder is working in a long transaction
             holder = read_lock(self._store.database) if isinstance(problem.__cause__, Busy) else None
             if holder is None:
                 raise
@@ -199,7 +200,7 @@ class Lock:
         return None
 
     def _is_over(self, holder: LockInfo, now: float) -> bool:
-        """True if the holder's lease has run out, or its process is known to have ended."""
+        """Return True if the lease of ``holder`` has expired or its process is known to have ended."""
         if holder.expires and now * 1000 >= holder.expires:
             return True
         store = self._store
@@ -209,13 +210,13 @@ class Lock:
         if connected:
             self._disconnected = ("", 0)
             return False
-        # its connection may have been cut while the run is alive: leave it time to reconnect
+        # the run may be alive although its connection was lost: give it time to reconnect
         if self._disconnected[0] != holder.id:
             self._disconnected = (holder.id, time.monotonic())
         return time.monotonic() - self._disconnected[1] >= RECONNECT_SECONDS
 
     def _renew(self, connection: Connection, lock_id: str) -> bool:
-        """Renew the lease, in the heartbeat's thread; False if this run no longer holds the lock."""
+        """Renew the lease, in the heartbeat's thread. Return False if this run no longer holds the lock."""
         database = self._store.database
         with database.translate_errors(LEDGER_SCHEMA), transaction(connection):
             expires = self._store.expiry(self._store.server_time(connection))
@@ -230,19 +231,19 @@ class Lock:
             with self._store.unguarded_write() as connection:
                 connection.execute("DELETE FROM lock WHERE id = ?", (self._store.lock_id,))
         except LedgerError:
-            # a lock that is released all the same, or held by another run, needs no release
+            # ignore the error if the lock is already released or another run holds it
             if not self._store.is_superseded():
                 raise
         self._store.lock_id = ""
 
 
 def read_lock(database: Database) -> LockInfo | None:
-    """Who holds the lock now; None if it is free."""
+    """Return the current holder of the lock; None if the lock is free."""
     return database.read(LEDGER_SCHEMA, _holder)
 
 
 def describe_lock(holder: LockInfo, now: datetime) -> str:
-    """Owner and age, in words."""
+    """Return a text that names the holder of a lock and how long it has held the lock."""
     minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
     age = "less than a minute" if minutes < 1 else f"{minutes} {plural(minutes, 'minute')}"
     return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"

@@ -1,4 +1,4 @@
-"""The outbox: every letter owed, and how far it got.
+"""The outbox: all letters to send, each with its state.
 
 owed ─▶ connecting ─▶ body ─▶ sent
   ▲         │           ├──▶ failed
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from provisioner.mail.message import Letter
 
 MAX_CLAIMS = 16
-"""How many claimants are kept for a letter: the latest ones."""
+"""The maximum number of runs stored as claimants of one letter. The latest ones are kept."""
 
 
 class OutboxState(StrEnum):
-    """How far a letter got. The values are stored in the ledger."""
+    """The state of a letter. The values are stored in the ledger."""
 
     OWED = "owed"
-    """Not sent yet."""
+    """The letter is still to be sent."""
     CONNECTING = "connecting"
-    """A run has it in hand; nothing of it has left, so a later run may send it."""
+    """A run has begun to send the letter, but not the body, so a later run can safely send the letter."""
     BODY = "body"
-    """Its body is being sent; if the run ends here, whether it was accepted is not known."""
+    """The body is being sent. If the run ends now, it is unknown whether the server has accepted it."""
     SENT = "sent"
-    """The mail server accepted it."""
+    """The mail server has accepted the letter."""
     FAILED = "failed"
-    """Refused for good."""
+    """The letter was permanently refused."""
     UNKNOWN = "unknown"
-    """It may or may not have been accepted; a person decides."""
+    """It is unknown whether the mail server accepted the letter. A person decides how to proceed."""
 
 
 TRANSITIONS: Mapping[OutboxState, frozenset[OutboxState]] = {
@@ -56,19 +56,19 @@ TRANSITIONS: Mapping[OutboxState, frozenset[OutboxState]] = {
 
 
 class IllegalTransition(Exception):
-    """A defect of the program: it moved a letter to a state that its present one does not lead to."""
+    """A defect of the program: a letter got a state that :data:`TRANSITIONS` does not allow."""
 
 
 Mark = tuple[str, OutboxState, str]
-"""A letter's key, the state it moves to, and why."""
+"""A change of a letter's state: the key of the letter, the new state, and the reason."""
 
-# a literal, because SQLite uses the partial index only for the condition it was made with
+# the state is a literal, because SQLite uses a partial index only for exactly the index's own condition
 NOT_SENT = f"state <> '{OutboxState.SENT}'"
 _SENT_AND_CLAIMED = f"state = '{OutboxState.SENT}' AND claims <> ''"
 
 
 class OutboxEntry(NamedTuple):
-    """One letter of the outbox."""
+    """A letter in the outbox, with its user and its state."""
 
     letter: Letter
     user: str
@@ -79,42 +79,45 @@ class OutboxEntry(NamedTuple):
     detail: str
     changed: str
     claims: tuple[str, ...] = ()
-    """The runs that may hold its claim on the portal: the one named last, and those that asked since."""
+    """The runs that may hold the letter's claim on the portal: the last known holder and later claimants."""
 
 
 class Outbox:
-    """The letters owed, written by the run that holds the lock."""
+    """The table of letters. Only the run that holds the lock writes to it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     @property
     def claimant(self) -> str:
-        """The id under which this run claims letters on the portal; random, so copies of a ledger differ."""
+        """The id with which this run claims letters on the portal.
+
+        The id is random, because runs with different copies of a ledger must have different ids.
+        """
         return self._store.lock_id
 
     def enqueue(self, user: str, user_id: str, letter: Letter) -> None:
-        """Add a letter, owed; does nothing if its key is there already."""
+        """Add a letter with the state ``owed``. Does nothing if the outbox contains its key already."""
         with self._store.writing() as connection:
             insert_letters(connection, [(user, user_id, letter)], self._store.timestamp())
 
     def letters(self, *states: OutboxState) -> list[OutboxEntry]:
-        """The letters in these states (all when none is given), oldest first."""
+        """Return the letters in these states, oldest first; without arguments, return all letters."""
         with self._store.reading() as connection:
             where = f"state IN ({placeholders(states)})" if states else "1 = 1"
             return letters_where(connection, where, states)
 
     def mark(self, keys: Iterable[str], state: OutboxState, detail: str = "") -> None:
-        """Move letters to a state, in one commit."""
+        """Set the state and the detail of the letters with these keys, in one transaction."""
         self.record([(key, state, detail) for key in keys])
 
     def record(self, marks: Iterable[Mark]) -> None:
-        """Move letters, each to its state with a detail, in one commit."""
+        """Apply these changes of state, in one transaction."""
         with self._store.writing() as connection:
             self._mark(connection, marks)
 
     def begin_delivery(self, keys: Sequence[str]) -> None:
-        """Move letters to connecting; committed before the portal is asked for their claims."""
+        """Set letters to ``connecting``. Commits before the run claims the letters on the portal."""
         with self._store.writing() as connection:
             self._mark(connection, [(key, OutboxState.CONNECTING, "") for key in keys])
             connection.executemany(
@@ -123,8 +126,8 @@ class Outbox:
             )
 
     def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
-        """Store which run holds each letter's claim, and move those that this run does not hold."""
-        # one transaction: a letter whose claim a copy of the ledger holds never counts as owed
+        """Store the run that holds the claim of each letter (``holders``, by key), and apply ``marks``."""
+        # one transaction, because a letter claimed by a copy of this ledger must never be ``owed``
         with self._store.writing() as connection:
             connection.executemany(
                 "UPDATE outbox SET claims = ? WHERE key = ?", [(run, key) for key, run in holders.items()]
@@ -132,18 +135,18 @@ class Outbox:
             self._mark(connection, marks)
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Sent letters whose claims the portal still holds, with their :attr:`OutboxEntry.claims`."""
+        """Return :attr:`OutboxEntry.claims`, by key, of sent letters whose claims the portal still stores."""
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}
 
     def end_claims(self, keys: Iterable[str]) -> None:
-        """Forget the claims of letters that the portal knows to be sent."""
+        """Delete the stored claims of letters that the portal has recorded as sent."""
         with self._store.writing() as connection:
             connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
 
     def readdress(self, letters: Iterable[Letter]) -> None:
-        """Replace recipient and context of letters that have not been sent."""
+        """Replace the recipient and the context of letters that have not been sent yet."""
         with self._store.writing() as connection:
             connection.executemany(
                 "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
@@ -151,7 +154,7 @@ class Outbox:
             )
 
     def resend(self, key: str) -> None:
-        """Move an unknown letter back to owed, once: the same bytes with the same Message-ID."""
+        """Set an ``unknown`` letter to ``owed``: the same bytes are sent again, with the same Message-ID."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE outbox SET state = ?, resent = 1, changed = ? WHERE key = ? AND state = ?",
@@ -159,7 +162,7 @@ class Outbox:
             )
 
     def release_claims(self) -> None:
-        """Move letters from connecting back to owed."""
+        """Set all letters that are ``connecting`` back to ``owed``."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE outbox SET state = ?, changed = ? WHERE state = ?",
@@ -167,11 +170,11 @@ class Outbox:
             )
 
     def reset_interrupted(self) -> list[OutboxEntry]:
-        """Settle the letters that an interrupted run was sending: connecting ▸ owed, body ▸ unknown.
+        """Reset the letters that an interrupted run was sending: connecting ▸ owed, body ▸ unknown.
 
-        Returns those that are unknown now, as they were before.
+        Return the letters that are now ``unknown``, with their values from before the change.
         """
-        # this run holds the lock, so no other one is sending
+        # this run holds the lock, so no other run is sending letters
         self.release_claims()
         with self._store.writing() as connection:
             interrupted = letters_where(connection, "state = ?", (OutboxState.BODY,))
@@ -180,7 +183,7 @@ class Outbox:
         return interrupted
 
     def _mark(self, connection: Connection, marks: Iterable[Mark]) -> None:
-        """Move letters, each to its state. Raises :class:`IllegalTransition`, which is a defect."""
+        """Apply these changes of state. Raises :class:`IllegalTransition` for one that is not allowed."""
         marks = list(marks)
         states = _states(connection, [key for key, _, _ in marks])
         for key, state, _ in marks:
@@ -196,19 +199,19 @@ class Outbox:
 
 
 def read_letters(database: Database) -> list[OutboxEntry]:
-    """The whole outbox, oldest first."""
+    """Return all letters of the outbox, oldest first."""
     return database.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
-    """The key of a user's welcome; a further welcome to the same user has a higher generation."""
+    """Return the key of a welcome letter. A further letter to the same user has a higher ``generation``."""
     from hashlib import sha256
 
     return sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
 
 
 def letters_where(connection: Connection, where: str, values: Sequence[object] = ()) -> list[OutboxEntry]:
-    """The letters that meet an SQL condition, oldest first."""
+    """Return the letters that match the SQL condition ``where``, oldest first."""
     rows = connection.execute(
         "SELECT key, recipient, language, context, dated, template, "
         f'"user", user_id, state, attempts, resent, detail, changed, claims FROM outbox '
@@ -233,7 +236,7 @@ def _entry(
 
 
 def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
-    """Add owed letters, each with its user and portal id; leaves letters whose key exists as they are."""
+    """Add letters as ``owed``, each with its user and portal id. Skips letters whose key exists already."""
     connection.executemany(
         "INSERT INTO outbox "
         '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '

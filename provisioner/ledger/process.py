@@ -1,4 +1,4 @@
-"""Which process holds the lock: its owner and host, and whether a process of this machine still runs."""
+"""Functions that describe the process that holds the lock, and that check whether the process is alive."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from provisioner.ledger.store import storable
 
 ENDED = ("Z", "X")
-"""The states in ``/proc/PID/stat`` of a process that runs no more."""
+"""The states that ``/proc/PID/stat`` shows for a process that has ended."""
 
 
 def host_name() -> str:
-    """The name of this machine."""
+    """Return the name of this machine."""
     import socket
 
     return storable(socket.gethostname())
 
 
 def process_owner() -> str:
-    """The name of the system account that runs this process; its number where it has no name."""
+    """Return the name of the system account that runs this process; its number if it has no name."""
     import getpass
 
     try:
@@ -29,15 +29,15 @@ def process_owner() -> str:
 
 
 def process_start(pid: int) -> str:
-    """When a process of this machine began, and its pid namespace; empty where they cannot be seen.
+    """Return the start time of a process and this process's PID namespace; empty if they cannot be read.
 
-    Tells a process from a later one with the same number, and from one in another container of this host.
+    They distinguish the process from a later one with the same process ID, or one in another container.
     """
     return " ".join(filter(None, (_process_stat(pid)[1], _pid_namespace())))
 
 
 def is_alive(host: str, pid: int, start: str) -> bool:
-    """False only if it is known that the process ran on this machine, in this pid namespace, and ended."""
+    """Return False only if the process is known to have run on this machine and to have ended."""
     began, _, namespace = start.partition(" ")
     if host != host_name() or namespace not in ("", _pid_namespace()):
         return True
@@ -48,12 +48,12 @@ def is_alive(host: str, pid: int, start: str) -> bool:
     except PermissionError:
         return True
     state, begins = _process_stat(pid)
-    # a killed process keeps its number until its parent collects its exit status
+    # a killed process keeps its process ID until its parent reads its exit status
     return state not in ENDED and (not began or begins in ("", began))
 
 
 def _pid_namespace() -> str:
-    """The kernel's name for this process's pid namespace; empty where there is none."""
+    """Return the kernel's name of the PID namespace of this process; empty if the system has none."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -61,7 +61,7 @@ def _pid_namespace() -> str:
 
 
 def _process_stat(pid: int) -> tuple[str, str]:
-    """State and start time of a process of this machine; empty where they cannot be read."""
+    """Return the state and the start time of a process of this host; empty strings if they cannot be read."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

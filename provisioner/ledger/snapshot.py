@@ -1,4 +1,4 @@
-"""What planning reads of the ledger, at one instant."""
+"""A snapshot of the ledger: the data that planning reads."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from provisioner.storage.database import Connection, Database
 
 @dataclass(frozen=True, slots=True)
 class LedgerSnapshot:
-    """Everything that planning reads of the ledger."""
+    """The data that planning reads from the ledger, all from the same instant."""
 
     portal: str = ""
-    """The portal this ledger belongs to; empty before the first run."""
+    """The identity of the portal that this ledger is bound to; empty before the first run."""
     id: str = ""
-    """The ledger's own lasting id; empty where there is none yet."""
+    """The permanent random id of the ledger; empty if the ledger does not exist yet."""
     managed: Mapping[str, Managed] = field(default_factory=dict)
     open_letters: tuple[OutboxEntry, ...] = ()
-    """Every letter that is not sent."""
+    """The letters that have not been sent."""
     unsettled: tuple[JournalEntry, ...] = ()
-    """Steps of an interrupted run whose end is not known."""
+    """The steps of an interrupted run whose outcome is unknown."""
 
 
 def read_ledger(database: Database) -> LedgerSnapshot:
-    """The ledger as planning needs it; an absent file is an empty ledger. Writes nothing."""
+    """Read the snapshot of the ledger; an empty one if the ledger does not exist. Writes nothing."""
     return database.read(LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
 
 
 def read_ledger_id(database: Database) -> str:
-    """The ledger's own lasting id; empty where there is no ledger."""
+    """Return the permanent random id of the ledger; empty if the ledger does not exist."""
     return database.read(LEDGER_SCHEMA, lambda connection: read_fact(connection, "id")) or ""
 
 
 def snapshot_of(connection: Connection) -> LedgerSnapshot:
-    """The ledger as this connection reads it."""
+    """Return the snapshot of the ledger, read over this connection."""
     return LedgerSnapshot(
         portal=read_fact(connection, "portal"),
         id=read_fact(connection, "id"),

@@ -1,7 +1,7 @@
-"""The ledger's database: its tables, how it is opened, and its read and write transactions.
+"""The ledger's database: its tables, its connection, and its read and write transactions.
 
-A write transaction first checks that this run still holds the lock, so a run whose lock was taken away
-writes nothing more.
+Each write transaction first checks that this run still holds the lock, so a run that has lost the lock
+can no longer write.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ LEDGER_SCHEMA = DatabaseSchema("ledger", 0x70724C65, 1, _TABLES, LedgerError)
 
 
 class Store:
-    """The open ledger database, shared by lock, journal, outbox and accounts."""
+    """The open database of the ledger, shared by lock, journal, outbox and accounts."""
 
     id: str
-    """The ledger's own lasting id."""
+    """The permanent random id of the ledger."""
     lock_id: str
-    """The id of the lock that this run holds, drawn at random; empty while it holds none."""
+    """The random id of the lock that this run holds; empty while this run holds no lock."""
 
     def __init__(self, database: Database, clock: Clock, lease: float) -> None:
         self.database = database
@@ -67,24 +67,24 @@ class Store:
             self.id = read_fact(connection, "id")
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the database connection."""
         self.connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """The connection, with the database's errors as :class:`LedgerError`."""
+        """Yield the connection. Database errors inside the block are raised as :class:`LedgerError`."""
         with self.database.translate_errors(LEDGER_SCHEMA):
             yield self.connection
 
     @contextmanager
     def unguarded_write(self) -> Iterator[Connection]:
-        """One write transaction that does not need the lock."""
+        """Run the block in a write transaction without checking the lock."""
         with self.reading() as connection, transaction(connection):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """One write transaction. Raises :class:`LockLost` when this run no longer holds the lock."""
+        """Run the block in a write transaction. Raises :class:`LockLost` if this run has lost the lock."""
         began = time.monotonic()
         try:
             with self.unguarded_write() as connection:
@@ -92,46 +92,46 @@ class Store:
                     raise _lock_lost()
                 yield connection
                 if time.monotonic() - began > self.lease / BEATS:
-                    # the heartbeat waited for this transaction, and so does any run that reads the lease next
+                    # renew the lease here, because the heartbeat could not do so during this long transaction
                     connection.execute("UPDATE lock SET expires = ?", (self.expiry(self.server_time()),))
         except LedgerError as problem:
-            # a server disconnects a client that idles within a transaction; another run may hold the lock
+            # the server closes a connection that is idle in a transaction; another run may then hold the lock
             if self.is_superseded():
                 raise _lock_lost() from problem
             raise
 
     def is_superseded(self) -> bool:
-        """True if the lock is known not to be held by this run any more."""
+        """Return True if it is certain that this run no longer holds the lock."""
         try:
             return self.database.read(LEDGER_SCHEMA, _lock_id) not in (None, self.lock_id)
         except ProvisionerError:
             return False
 
     def now(self) -> datetime:
-        """The time by the run's own clock."""
+        """Return the current time of the run's own clock."""
         return self._clock()
 
     def timestamp(self) -> str:
-        """The time by the run's own clock, as the ledger stores it."""
+        """Return the current time of the run's own clock as the text that the ledger stores."""
         return self._clock().isoformat(timespec="seconds")
 
     def server_time(self, connection: Connection | None = None) -> float:
-        """Seconds since 1970 by the clock that all users of this database share."""
+        """Return the time, in seconds since 1970, of the clock that all runs with this database share."""
         return self.database.shared_time(connection or self.connection, time.time)
 
     def expiry(self, now: float) -> int:
-        """When a lease renewed at ``now`` (seconds since 1970) runs out, in milliseconds since 1970."""
+        """Return when a lease renewed at ``now`` (seconds since 1970) expires, in milliseconds since 1970."""
         return int((now + self.lease) * 1000)
 
 
 def read_fact(connection: Connection, name: str) -> str:
-    """The value of a named fact; empty if it is not set."""
+    """Return the value stored under ``name`` in the table ``fact``; empty if there is none."""
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else ""
 
 
 def storable(text: str) -> str:
-    """The text with bytes that are not UTF-8, lone surrogates and NUL escaped, which databases refuse."""
+    """Return ``text`` with escapes for the characters that databases refuse: lone surrogates and NUL."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\0")
 
 

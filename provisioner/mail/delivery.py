@@ -1,4 +1,4 @@
-"""The interface of a transport: the messages it takes and the deliveries it reports."""
+"""The interface of a transport: the messages that it sends and the deliveries that it reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 
 class Message(NamedTuple):
-    """A letter ready to travel; ``sender`` and ``recipient`` are bare addresses."""
+    """A letter that is ready to be sent. ``sender`` and ``recipient`` are addresses without a name."""
 
     key: str
     sender: str
@@ -17,19 +17,19 @@ class Message(NamedTuple):
 
 
 class DeliveryState(StrEnum):
-    """The state of a letter after an attempt."""
+    """The state of a letter after an attempt to send it."""
 
     SENT = "sent"
     OWED = "owed"
-    """Not accepted; safe to send again."""
+    """The letter was not accepted, and it can safely be sent again."""
     FAILED = "failed"
-    """Refused for good."""
+    """The letter was permanently refused."""
     UNKNOWN = "unknown"
-    """Cut off while the server had the body: it may or may not have been accepted."""
+    """The connection was lost during the body, so it is unknown whether the server accepted the letter."""
 
 
 class Delivery(NamedTuple):
-    """The state of one letter after an attempt, and the reason."""
+    """The state of a letter after an attempt to send it, and the reason for that state."""
 
     key: str
     state: DeliveryState
@@ -37,21 +37,21 @@ class Delivery(NamedTuple):
 
 
 Record = Callable[[Sequence[str], Sequence[Delivery]], None]
-"""Records in one commit the letters whose bodies are about to be sent, and the deliveries of others.
-
-A transport sends these bodies only after this call has returned: a connection lost later is ambiguous.
+"""A function that stores, in one transaction, the keys of letters whose bodies are about to be sent, and the
+deliveries of other letters. A transport sends a body only after the call has returned, because if the
+connection is lost later, it is unknown whether the letter was accepted.
 """
 
 
 class Transport(Protocol):
-    """Takes letters and records the delivery of each."""
+    """A way to send or store letters, such as a mail server or a maildir."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver the messages; records one delivery for each, alone or with others.
+        """Deliver the messages, and record one delivery for each message; one call may record many.
 
-        A transport where delivering a letter twice leaves one records no bodies. Once ``stop`` returns true,
-        the letters in hand are finished and no others are taken. Raises
-        :class:`~provisioner.errors.MailError` at the end for what concerns all letters: no connection, a
-        refused password, an invalid certificate, a full disk.
+        A transport that stores a letter only once, even if it is delivered twice, need not record bodies.
+        When ``stop`` returns True, the transport completes the letters that it has begun, and no others.
+        Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
+        connection, a refused password, an invalid certificate, or a full disk.
         """
         ...

@@ -1,4 +1,4 @@
-"""Group commit: one commit records what several connections have to record."""
+"""Group commit: one transaction stores the records of several connections."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from contextlib import contextmanager
 from provisioner.mail.delivery import Delivery, DeliveryState, Record
 
 GATHER_SECONDS = 0.01
-"""How long a letter that is ready for DATA waits for those of the other connections."""
+"""The maximum time in seconds that a letter ready for DATA waits for letters of other connections."""
 
 DELIVERY_SECONDS = 0.25
-"""How long a delivery waits for the next commit of bodies. A kill within that time leaves it unknown."""
+"""The maximum time in seconds that a delivery waits for a commit. If the run is killed before the commit, the
+letter stays in the state ``body`` and becomes ``unknown``."""
 
 
 class GroupCommit:
-    """Collects the bodies that are about to be sent and the deliveries, and records them together."""
+    """A collector of deliveries and of the keys of letters whose bodies are about to be sent.
+
+    One commit records everything that was collected.
+    """
 
     def __init__(self, record: Record) -> None:
         self.broken: BaseException | None = None
-        """The exception of the commit that failed; no other commit is tried."""
+        """The exception of a failed commit, after which no further commit is tried; None if none failed."""
         self._record = record
         self._active = 0
         self._bodies: dict[str, asyncio.Future[None]] = {}
@@ -30,7 +34,7 @@ class GroupCommit:
 
     @contextmanager
     def active_connection(self) -> Iterator[None]:
-        """Within the block, one more connection may call :meth:`body`."""
+        """Count one more connection that may call :meth:`body`, during the block."""
         self._active += 1
         try:
             yield
@@ -39,10 +43,10 @@ class GroupCommit:
             self._commit_when_due()
 
     async def body(self, key: str) -> None:
-        """Wait until the letter is committed as ``body``. Raises the exception of a failed commit."""
+        """Wait until the state ``body`` of the letter is committed. Raises the error of a failed commit."""
         if self.broken is not None:
             raise self.broken
-        # committed already, for a connection that closed before DATA
+        # an earlier connection, which closed before DATA, has committed the letter already
         if key in self._recorded:
             return
         waiter = self._bodies[key] = asyncio.get_running_loop().create_future()
@@ -50,17 +54,17 @@ class GroupCommit:
         await waiter
 
     def body_started(self, key: str) -> None:
-        """The body is being sent: the delivery is unknown until the server replies."""
+        """Note that the body is being sent, so :meth:`close` must not record the letter as ``owed``."""
         self._recorded.discard(key)
 
     def delivered(self, delivery: Delivery) -> None:
-        """Record a delivery with the next commit."""
+        """Add a delivery to the next commit."""
         self._recorded.discard(delivery.key)
         self._deliveries.append(delivery)
         self._commit_when_due()
 
     def close(self) -> None:
-        """Record the remaining deliveries; a letter whose body was not sent is recorded as owed."""
+        """Commit the remaining deliveries. A letter whose body was not sent is recorded as ``owed``."""
         if isinstance(self.broken, Exception):
             return
         stopped = [Delivery(key, DeliveryState.OWED, "stopped before it was sent") for key in self._recorded]
@@ -70,7 +74,7 @@ class GroupCommit:
             self._recorded.clear()
 
     def _commit_when_due(self) -> None:
-        """Commit at once if every connection waits for it, else after a short while."""
+        """Commit at once if every active connection waits for a commit, otherwise after a short time."""
         if self.broken is not None or not (self._bodies or self._deliveries):
             return
         if len(self._bodies) >= self._active:
@@ -94,7 +98,7 @@ class GroupCommit:
         count = len(self._deliveries)
         try:
             self._record(tuple(waiters), self._deliveries[:count])
-        except Exception as problem:  # noqa: BLE001  # raised by every call of body() that waits or follows
+        except Exception as problem:  # noqa: BLE001  # every waiting or later call of body() raises it
             self.broken = problem
             for waiter in waiters.values():
                 if not waiter.done():

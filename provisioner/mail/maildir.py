@@ -1,9 +1,9 @@
-"""A folder in the maildir format. A letter's file is named by its key, so that a letter is stored once.
+"""Stores letters in a maildir. Each file is named after the key of its letter, so no letter is stored twice.
 
     written into tmp/  ─▶  synced  ─▶  renamed into new/  ─▶  the folder synced  ─▶  recorded
 
-Letters pass each stage in batches. If a run is killed, a letter is owed, or stored, or both; the next run
-records a stored letter as sent.
+Letters pass through these stages in batches. If a run is killed, a letter may be stored in the maildir but
+still be ``owed`` in the outbox. The next run then records that letter as ``sent``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message, Record, Transport
 
 BATCH = 1_000
-"""Letters that are synced together."""
+"""The maximum number of letters that are synced to the disk together."""
 
 
 class Maildir(Transport):
-    """Stores letters as files that only their owner can read."""
+    """A transport that stores each letter in a file that only the file's owner can read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -55,9 +55,10 @@ class Maildir(Transport):
         }
 
     def _store(self, batch: Sequence[Message], there: set[str], record: Record) -> None:
-        """Store a batch and record it. Raises :class:`MailError` at the end.
+        """Store the letters of a batch and record their deliveries.
 
-        Letters without a delivery stay owed.
+        ``there`` contains the names of all existing files. After an error, the letters that are not
+        stored stay ``owed``, and :class:`MailError` is raised at the end.
         """
         unfinished, box = str(self._path / "tmp"), str(self._path / "new")
         arrived = [message.key for message in batch if _name(message) in there]
@@ -72,7 +73,7 @@ class Maildir(Transport):
                     try:
                         _write(f"{unfinished}/{_name(message)}", message.content)
                     except OSError as problem:
-                        # the letters written before it are finished first
+                        # first complete the letters that are already written
                         trouble = problem
                         deliveries.append(_owed(message, problem))
                         break
@@ -125,9 +126,9 @@ def _opened(folder: str) -> Iterator[int]:
 
 
 def _sync(disk: int, files: Sequence[str]) -> None:
-    """Sync these files; ``disk`` is a folder beside them, opened before they were written.
+    """Sync these files to the disk. ``disk`` is their folder's descriptor, opened before they were written.
 
-    Raises ``OSError``, also for a write that fails only now.
+    Raises ``OSError``, also for an earlier write whose error the system reports only now.
     """
     import ctypes
 

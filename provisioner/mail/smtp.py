@@ -1,9 +1,9 @@
-"""Sends letters to a mail server over a few connections, each used for many letters.
+"""A transport that sends letters to a mail server over a few connections, many letters per connection.
 
     MAIL RCPT ─▶ recorded: body ─▶ DATA and the body ─▶ 250 ─▶ recorded: sent
     └ safe to repeat ┘             └ ambiguous ┘
 
-Each command waits for its reply. One commit records the bodies and deliveries of all connections.
+Each SMTP command waits for its reply. One commit records the bodies and deliveries of all connections.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from provisioner.mail.group_commit import GroupCommit
 from provisioner.mail.smtp_connection import ConnectionLost, Server, SmtpConnection, connect, in_short
 
 MESSAGES_A_CONNECTION = 500
-"""Letters a connection: servers limit how many they accept over one."""
+"""The maximum number of letters per connection. It is limited because mail servers have such limits."""
 
 CONNECT_ATTEMPTS = 3
-"""Attempts to connect before the letters stay owed."""
+"""The maximum number of attempts to connect, after which the letters stay ``owed``."""
 
 RETRY_SECONDS = 0.4
-"""The pause before the second attempt; the pause doubles with each further attempt."""
+"""Seconds before the second attempt to connect. The pause doubles before each further attempt."""
 
 
 class Smtp(Transport):
-    """Sends over at most ``connections`` connections to one mail server."""
+    """A transport that uses at most ``connections`` connections to one mail server at the same time."""
 
     def __init__(self, server: Server, connections: int) -> None:
         self._server = server
@@ -45,7 +45,7 @@ class Smtp(Transport):
 
 
 class _Delivery:
-    """One delivery: workers that share the letters and the first problem that concerns them all."""
+    """One call of :meth:`Smtp.deliver`: the letters and the first fatal problem, shared by all workers."""
 
     def __init__(
         self, server: Server, messages: Iterator[Message], record: Record, stop: Callable[[], bool]
@@ -57,14 +57,14 @@ class _Delivery:
         self._problem: MailError | None = None
         self._returned: deque[Message] = deque()
         self._parallel = False
-        """True while several workers send: a letter without a connection is returned to them."""
+        """True while several workers send. A worker that cannot connect then leaves its letter to others."""
         self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
-        """Send all letters. Raises the first problem that concerns all letters."""
+        """Send all letters. Raises the first problem that affects all letters."""
         workers: list[asyncio.Task[None]] = []
         try:
-            # the first connection shows whether the server accepts any, before others are opened
+            # open one connection first, to see whether the server accepts connections at all
             first = self._next()
             connection = await self._connected(first) if first is not None else None
             if connection is not None:
@@ -73,13 +73,13 @@ class _Delivery:
                 self._parallel = True
                 await asyncio.gather(*workers)
                 self._parallel = False
-                # letters of a worker that could not connect, returned when the others had ended
+                # send the letters that a worker returned after the other workers had ended
                 while self._returned and self._problem is None and not self._stop():
                     await self._work(None, None)
         finally:
             for worker in workers:
                 worker.cancel()
-            # one that was connecting may have a connection to close
+            # wait, because a cancelled worker may still have to close its connection
             await asyncio.gather(*workers, return_exceptions=True)
             for connection in self._open:
                 connection.abort()
@@ -90,7 +90,7 @@ class _Delivery:
             raise self._problem
 
     def _next(self) -> Message | None:
-        """The next letter with usable addresses."""
+        """Return the next letter with valid addresses, or None. Records other letters as ``failed``."""
         while self._problem is None and not self._stop():
             message = self._returned.popleft() if self._returned else next(self._messages, None)
             if message is None or (_is_address(message.sender) and _is_address(message.recipient)):
@@ -100,7 +100,7 @@ class _Delivery:
         return None
 
     async def _work(self, connection: SmtpConnection | None, message: Message | None) -> None:
-        """Send letters until none is left; connect again when the server closes the connection."""
+        """Send letters until no letter is left. Reconnect when the server closes the connection."""
         message = message or self._next()
         while message is not None:
             connection = connection or await self._connected(message)
@@ -114,14 +114,14 @@ class _Delivery:
             message = message or self._next()
 
     async def _send_over(self, connection: SmtpConnection, message: Message) -> Message | None:
-        """Send letters until the connection ends; returns a letter that needs another one, or None."""
+        """Send letters until the connection ends. Return the letter that needs a new connection, or None."""
         current: Message | None = message
         sent = 0
         while current is not None:
             try:
                 delivery = await self._send(connection, current)
             except ConnectionLost as loss:
-                # a server may close a connection between two letters; a new connection gets one attempt
+                # a server may close the connection between two letters: then try once over a new connection
                 if sent:
                     return current
                 delivery = Delivery(current.key, DeliveryState.OWED, str(loss))
@@ -131,12 +131,12 @@ class _Delivery:
         return None
 
     async def _send(self, connection: SmtpConnection, message: Message) -> Delivery:
-        """Send one letter. Raises :class:`ConnectionLost` if the connection ends before DATA."""
+        """Send one letter. Raises :class:`ConnectionLost` if the connection is lost before DATA."""
         refusal = await connection.send_envelope(message)
         if refusal is not None:
             return refusal
         await self._records.body(message.key)
-        # one round of the event loop to see a connection that was closed during the commit, one to act
+        # two rounds of the event loop, which detect and handle a connection that was closed during the commit
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         if not connection.is_open:
@@ -145,9 +145,9 @@ class _Delivery:
         return await connection.send_body(message)
 
     async def _connected(self, message: Message) -> SmtpConnection | None:
-        """Open a connection that is ready for MAIL.
+        """Open a connection that is ready for the command MAIL.
 
-        Returns None if that fails; ``message`` is then recorded as owed, or returned to the other workers.
+        Return None if that fails. ``message`` is then recorded as ``owed`` or returned to the other workers.
         """
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
@@ -171,7 +171,7 @@ class _Delivery:
                 self._open.add(connection)
                 return connection
         if self._parallel:
-            # a server may accept fewer connections than configured: the others send this letter
+            # a server may accept fewer connections than configured, so another worker sends this letter
             self._returned.appendleft(message)
             return None
         self._give_up(
@@ -197,9 +197,9 @@ class _Delivery:
 
 
 _is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+").fullmatch
-"""Matches an address that aiosmtplib sends unchanged; it cuts other addresses at a comma or a comment."""
+"""Matches an address that aiosmtplib sends unchanged. It would cut others at a comma or a comment."""
 
 
 def _is_lasting(problem: Exception) -> bool:
-    """True if another attempt would not help: a certificate, or a permanent refusal."""
+    """Return True if another attempt would fail too: an invalid certificate or a permanent refusal."""
     return isinstance(problem, ssl.SSLError) or 500 <= int(getattr(problem, "code", 0) or 0) < 600

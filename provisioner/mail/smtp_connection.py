@@ -1,10 +1,10 @@
-"""One connection to a mail server: aiosmtplib's commands, and the delivery that each reply leads to.
+"""A connection to a mail server: the commands of aiosmtplib, and the delivery that follows from each reply.
 
-    MAIL  RCPT          refused: 4xx owed, 5xx failed; lost: nothing was sent, so the letter may be sent again
-    DATA and the body   250 sent; 4xx owed; 5xx failed; no answer, or one that cannot be read: unknown
+    MAIL  RCPT          4xx: owed; 5xx: failed; connection lost: the letter can safely be sent again
+    DATA and the body   250: sent; 4xx: owed; 5xx: failed; no reply or an unreadable reply: unknown
 
-aiosmtplib sends DATA and the body in one call and reports a lost connection before the reply to DATA like one
-after the final dot, so every loss inside that call is unknown.
+aiosmtplib sends DATA and the body in one call. It reports a connection lost before the reply to DATA and one
+lost after the final dot in the same way, so the delivery is ``unknown`` in both cases.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
 
 BODY_TIMEOUT = 600.0
-"""Seconds to wait for each of the two replies inside DATA (RFC 5321, 4.5.3.2.6 asks it of the second)."""
+"""The timeout in seconds for each of the two replies to DATA (RFC 5321, 4.5.3.2.6, for the second reply)."""
 
 QUIT_TIMEOUT = 2.0
-"""Seconds to wait for the reply to QUIT, which changes nothing."""
+"""The timeout in seconds for the reply to QUIT. It is short because that reply has no consequences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A mail server and how to connect to it. ``password`` is sent over TLS only."""
+    """The address of a mail server and the options to connect to it. ``password`` is sent only over TLS."""
 
     host: str
     port: int
     implicit_tls: bool
     starttls: bool
     context: ssl.SSLContext | None
-    """None without TLS."""
+    """The TLS settings; None for a connection without TLS."""
     username: str
     password: str
     timeout: float
-    """Seconds to wait for each reply outside DATA."""
+    """The timeout in seconds for each reply, except the replies to DATA."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
 
 class ConnectionLost(Exception):
-    """The connection ended before DATA was sent: the letter may be sent over another one."""
+    """A connection lost before DATA. The letter can safely be sent over another connection."""
 
 
 class SmtpConnection:
-    """A connection that is secured and logged in."""
+    """A connection to a mail server, after TLS was started and the login was accepted, if configured."""
 
     def __init__(self, client: SMTP) -> None:
         self._client = client
 
     @property
     def is_open(self) -> bool:
-        """True while another letter can be sent over this connection."""
+        """True if another letter can be sent over this connection."""
         return self._client.is_connected
 
     async def send_envelope(self, message: Message) -> Delivery | None:
-        """Send MAIL and RCPT. Returns None if both are accepted, else the delivery of the letter.
+        """Send MAIL and RCPT. Return None if the server accepts both, otherwise the delivery of the letter.
 
         Raises :class:`ConnectionLost`.
         """
@@ -79,12 +79,12 @@ class SmtpConnection:
         return None
 
     async def send_body(self, message: Message) -> Delivery:
-        """Send DATA and the body; returns the delivery of the letter."""
+        """Send DATA and the body, and return the delivery of the letter."""
         try:
             await self._client.data(message.content, timeout=BODY_TIMEOUT)
         except SMTPDataError as answer:
             await self._recover(answer)
-            # a 250 after the body raises nothing: this one was the reply to DATA, and no body was sent
+            # a 250 after the body raises no error, so this 250 was the reply to DATA, and no body was sent
             if _is_refusal(answer) or answer.code == 250:
                 return _refused(message, answer)
             return Delivery(message.key, DeliveryState.UNKNOWN, f"the server answered {answer.code}")
@@ -96,7 +96,7 @@ class SmtpConnection:
         return Delivery(message.key, DeliveryState.SENT)
 
     async def close(self) -> None:
-        """Send QUIT and close the connection, whatever the server answers."""
+        """Send QUIT and close the connection, without regard to the reply."""
         transport = self._client.transport
         with suppress(SMTPException, OSError):
             await self._client.quit(timeout=QUIT_TIMEOUT)
@@ -104,12 +104,12 @@ class SmtpConnection:
         self._client.close()
 
     def abort(self) -> None:
-        """Close the connection at once."""
+        """Close the connection at once, without QUIT."""
         _abort(self._client.transport)
         self._client.close()
 
     async def _recover(self, answer: SMTPResponseException) -> None:
-        """Reset the connection after a refusal; close it after a reply that is not a plain refusal."""
+        """Send RSET after a 4xx or 5xx reply. After 421 or any other reply, close the connection."""
         if not _is_refusal(answer) or answer.code == 421:
             self.abort()
             return
@@ -120,16 +120,16 @@ class SmtpConnection:
 
 
 async def connect(server: Server) -> SmtpConnection:
-    """Connect, start TLS as ``server`` says, never opportunistically, and log in.
+    """Connect to ``server``, start TLS if it is configured (never opportunistically), and log in.
 
-    Raises :class:`MailError` where the connection would not be secure, and what aiosmtplib raises.
+    Raises :class:`MailError` if the connection would not be secure, and the exceptions of aiosmtplib.
     """
     client = SMTP(
         hostname=server.host,
         port=server.port,
         timeout=server.timeout,
         use_tls=server.implicit_tls,
-        # None would mean: in clear if the server offers no TLS
+        # None would mean opportunistic TLS: no encryption if the server does not offer TLS
         start_tls=False,
         tls_context=server.context,
     )
@@ -161,13 +161,13 @@ async def connect(server: Server) -> SmtpConnection:
 
 
 def in_short(problem: Exception | None) -> str:
-    """An exception on one line, of at most 300 characters."""
+    """Return the text of an exception on one line, with at most 300 characters."""
     text = " ".join(str(problem).split()) or type(problem).__name__
     return text[:300].rstrip(".")
 
 
 def _abort(transport: asyncio.BaseTransport | None) -> None:
-    # close() of a TLS connection waits for the server, perhaps for longer than the event loop runs
+    # not close(): on a TLS connection it waits for the server, which may outlast the event loop
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
 
@@ -177,12 +177,12 @@ def _is_refusal(answer: SMTPResponseException) -> bool:
 
 
 def _refused(message: Message, answer: SMTPResponseException) -> Delivery:
-    """The delivery of a letter that the server refused: failed for a 5xx reply, else owed."""
+    """Return the delivery of a refused letter: ``failed`` for a 5xx reply, otherwise ``owed``."""
     state = DeliveryState.FAILED if 500 <= answer.code < 600 else DeliveryState.OWED
     return Delivery(message.key, state, _reply(answer))
 
 
 def _reply(answer: SMTPResponseException) -> str:
-    """The server's reply on one line; aiosmtplib gives the code -1 to a reply that cannot be read."""
+    """Return the server's reply on one line. aiosmtplib uses the code -1 for a reply that cannot be read."""
     code = "" if answer.code < 0 else f"{answer.code} "
     return f"{code}{' '.join(answer.message.split())}"[:300]

@@ -1,10 +1,10 @@
-"""Jinja2's sandbox for the templates of letters: a name is never markup, and output is deterministic.
+"""The Jinja2 sandbox for mail templates. Values are never interpreted as markup; output is deterministic.
 
-Loops, conditions, macros and built-in filters are allowed. A template for HTML (``*.html.j2``) escapes every
-value, also in the templates that it includes or extends, and no template can switch that off. These are not
-available: the filters ``safe``, ``random``, ``attr`` and ``pprint``; the filters that write markup or quote
-it otherwise (``indent``, ``tojson``, ``urlize``, ``xmlattr``); ``lipsum`` and ``{% autoescape %}``. Values
-are data and are never compiled. The worker process bounds the time and memory that a template may take.
+Loops, conditions, macros and built-in filters are allowed. An HTML template (``*.html.j2``) escapes every
+value, also in the templates that it includes or extends, and no template can disable this. The following are
+not available: the filters ``safe``, ``random``, ``attr`` and ``pprint``; the filters that produce markup or
+escape it differently (``indent``, ``tojson``, ``urlize``, ``xmlattr``); ``lipsum`` and ``{% autoescape %}``.
+Values are never compiled as templates. The worker process limits the time and memory of a template.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class _Loader(BaseLoader):
-    """Loads the given templates; refuses a template that changes autoescaping."""
+    """A loader for the given templates. It refuses a template that changes autoescaping."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -63,19 +63,19 @@ class _Loader(BaseLoader):
         source = self._sources[template]
         for node in environment.parse(source, template).find_all(_AUTOESCAPE):
             raise TemplateSyntaxError("autoescape is not available in letters", node.lineno, template)
-        # the name as file name: the traceback of an error then names the template
+        # the template's name is passed as its file name, because tracebacks then contain it
         return source, template, None
 
 
 def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
-    """An environment for these templates, by file name."""
+    """Return a sandboxed environment for ``sources``: the text of each template, by file name."""
     made = Sandbox(
         loader=_Loader(sources),
         undefined=StrictUndefined,
-        # not by file name: a text template that an HTML template includes is escaped too
+        # fixed for all templates, because a text template included in an HTML template is escaped too
         autoescape=autoescape,
         finalize=_printed,
-        # the sources do not change
+        # no reloading is needed, because the sources never change
         auto_reload=False,
         keep_trailing_newline=True,
         trim_blocks=True,
@@ -87,17 +87,17 @@ def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
     return made
 
 
-# with an evaluation context it is called at run time only, also for constants
+# with this decorator Jinja2 calls the function only at run time, even for constants
 @pass_eval_context
 def _printed(_: object, value: object) -> object:
-    """Return a printable value. Refuses other objects, whose text may contain an address in memory."""
+    """Return ``value`` if it is text or a number. Refuses objects whose text could show a memory address."""
     if isinstance(value, str | int | float | Undefined):
         return value
     raise TypeError(f"a value of type {type(value).__name__} is not text")
 
 
 class Templates(TemplateRenderer):
-    """The mail templates by file name, rendered in this process and compiled when first used."""
+    """A renderer that works in this process and compiles each template at its first use."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -143,7 +143,7 @@ class Templates(TemplateRenderer):
             ) from problem
 
     def _compile(self, name: str) -> Template:
-        """Compile a template and those it includes or extends, so that all their syntax errors are found."""
+        """Compile a template and all templates it includes or extends, to find all their syntax errors."""
         sandbox = self._environments[name.endswith(HTML_SUFFIX)]
         waiting, seen = [name], {name}
         while waiting:
@@ -157,7 +157,7 @@ class Templates(TemplateRenderer):
         return self._compiled[name]
 
     def _where(self, name: str, problem: BaseException) -> str:
-        """File and line of the innermost template that the error passed through."""
+        """Return file and line of the innermost template in the traceback; ``name`` if there is none."""
         frames = traceback.extract_tb(problem.__traceback__)
         lines = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename in self._sources]
         return lines[-1] if lines else name

@@ -1,9 +1,9 @@
-"""Renders a workspace's own templates in a second process with limited time, memory and output.
+"""Renders the templates of a workspace in a separate process with limited time, memory and output.
 
-The worker limits its own memory and processor time, where the system has such limits (Windows has none).
-The parent limits the time and the size of each reply, and replaces a worker that exceeds them. Requests and
-replies are JSON, each behind its length in four bytes. The worker ends with its standard input, so also when
-the parent is killed. It runs in a session of its own, so that Ctrl-C reaches only the parent.
+The worker limits its own memory and CPU time, if the system has such limits (Windows does not). The parent
+limits the time and the size of each reply, and replaces a worker that exceeds these limits. Requests and
+replies are JSON, each preceded by its length in four bytes. The worker ends when its standard input closes,
+also if the parent is killed. The worker has its own session, because Ctrl-C must reach only the parent.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from provisioner.errors import MailError
 from provisioner.mail.message import TemplateRenderer, too_much, within_bounds
 
 MEMORY_BYTES = 512 * 1024 * 1024
-"""Limit of the worker's address space; the interpreter takes almost 200 MB, a letter some kilobytes."""
+"""The maximum address space of the worker. The interpreter uses almost 200 MB, a letter a few kilobytes."""
 
 _LENGTH = struct.Struct(">I")
 _SOURCES_BYTES = 2**32 - 1
 _REPLY_OVERHEAD = 64 * 1024
-"""Bytes of a reply beside the text: the frame, or the sentence of an error."""
+"""The maximum number of bytes of a reply without the text: the JSON around it, or an error message."""
 
 
 class WorkerTemplates(TemplateRenderer):
-    """The mail templates by file name, rendered in a worker process that starts with the first letter."""
+    """A renderer that uses a worker process, which is started when the first letter is rendered."""
 
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = sources
@@ -54,7 +54,7 @@ class WorkerTemplates(TemplateRenderer):
         timer.start()
         try:
             _send(worker.stdin, [name, dict(context)])
-            # a character is four bytes at most, and six where JSON writes it as an escape
+            # a character has at most four bytes in UTF-8, or six bytes as a JSON escape
             reply = _receive(worker.stdout, 6 * limits.MAX_RENDERED_CHARACTERS + _REPLY_OVERHEAD)
         except (OSError, EOFError, ValueError) as problem:
             self.close()
@@ -73,15 +73,15 @@ class WorkerTemplates(TemplateRenderer):
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()
-            # waits for its end and closes the pipes
+            # wait until the worker has ended, and close the pipes
             with suppress(OSError):
                 worker.communicate()
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = str(Path(__file__).resolve().parent.parent.parent)
         main = f"import sys; sys.path.append({root!r}); from {__name__} import main; main()"
-        # -P: no module of the workspace is taken for one of the program
-        self._worker = subprocess.Popen(  # noqa: S603  # this interpreter, with a program of constants
+        # -P: Python must not import a module of the workspace instead of the program's own
+        self._worker = subprocess.Popen(  # noqa: S603  # the interpreter and the code are constants
             [sys.executable, "-P", "-c", main],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ class WorkerTemplates(TemplateRenderer):
 
 
 def main() -> None:
-    """Answer the requests on standard input until it ends."""
+    """Read requests from standard input and write replies, until standard input is closed."""
     from provisioner.mail.template_sandbox import Templates
 
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
@@ -119,7 +119,7 @@ def _limit_memory() -> None:
 
 
 def _limit_processor_time() -> None:
-    """Limit the processor time of one letter, for the case that the parent is killed."""
+    """Limit the CPU time for one letter. The limit is needed if the parent, with its timeout, is killed."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -137,7 +137,7 @@ def _send(stream: IO[bytes] | None, message: object) -> None:
 
 
 def _receive(stream: IO[bytes] | None, most: int) -> Any:
-    """The next message. Raises ``EOFError`` at the end, ``ValueError`` if it has more than ``most`` bytes."""
+    """Read the next message. Raises ``EOFError`` at the end, ``ValueError`` for more than ``most`` bytes."""
     assert stream is not None
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
     if length > most:

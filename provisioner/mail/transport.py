@@ -1,6 +1,7 @@
-"""The transports that letters can take, by the scheme of ``mail: transport:``.
+"""The transports for letters, by the scheme of the url in ``mail: transport:``.
 
-To add one, write a class that implements :class:`~provisioner.mail.delivery.Transport` and add its scheme.
+To add a transport, implement :class:`~provisioner.mail.delivery.Transport` and add its scheme to
+:data:`TRANSPORTS`.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TransportOptions:
-    """How a transport connects; a maildir uses only ``root``."""
+    """The options of a transport. A maildir uses only ``root``."""
 
     root: Path
-    """The workspace; relative paths start there."""
+    """The folder of the workspace, at which relative paths start."""
     username: str = ""
     password: str = ""
     tls: str = "required"
-    """``required`` or ``none``."""
+    """``required`` to send only over TLS, or ``none`` to send without TLS."""
     ca_file: str = ""
-    """The certificates to trust; empty for those of the system."""
+    """The file with the trusted CA certificates; if empty, the system's certificates are trusted."""
     connections: int = 16
     timeout: float = 60.0
-    """Seconds."""
+    """The timeout in seconds for each reply of the mail server."""
 
 
 def _maildir(url: str, options: TransportOptions) -> Transport:
@@ -73,7 +74,7 @@ TRANSPORTS: Mapping[str, Callable[[str, TransportOptions], Transport]] = {
 
 
 def open_transport(url: str, options: TransportOptions) -> Transport:
-    """The transport behind ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``.
+    """Return the transport for ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``.
 
     Raises :class:`MailError`.
     """
@@ -92,7 +93,7 @@ def _tls_context(root: Path, ca_file: str) -> ssl.SSLContext:
         return ssl.create_default_context()
     try:
         certificates = read_bytes(root / ca_file, MAX_FILE_BYTES).decode("ascii")
-        # an empty text would mean the certificates of the system
+        # an empty text would make ssl trust the system's certificates
         return ssl.create_default_context(cadata=certificates or "none")
     except (WorkspaceError, ValueError, ssl.SSLError) as problem:
         raise MailError(

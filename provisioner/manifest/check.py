@@ -1,8 +1,8 @@
-"""The checks over all manifests together. Each check yields diagnostics and does not stop the run.
+"""The checks of all manifests together. Each check yields diagnostics and does not stop the run.
 
-Rules over a state are asked of :mod:`provisioner.rules`, and their violations get a position here. The other
-checks concern what a state cannot express: double declarations, former addresses, shared mailboxes, and
-dossiers that only the portal has.
+One check applies the rules of :mod:`provisioner.rules` and adds source positions to their violations. The
+other checks find problems that a state cannot express: repeated declarations, former addresses, shared
+mailboxes, and dossiers that only the portal has.
 """
 
 from __future__ import annotations
@@ -34,22 +34,25 @@ GENERIC = frozenset({
     "rh", "sav", "secretaire", "secretariat", "service", "services", "siege", "social", "standard",
     "support", "syndic", "technique", "tresorerie", "vente", "ventes", "webmaster",
 })  # fmt: skip
-"""The first words of the addresses of shared mailboxes (S1)."""
+"""The words with which the e-mail addresses of shared mailboxes begin (S1)."""
 
 
 def check(
     declared: Declared, settings: WorkspaceFile, known_companies: Collection[str] | None = None
 ) -> list[Diagnostic]:
-    """All violations in source order. ``known_companies``: the portal's, None if it was not read."""
+    """Return the problems that all checks find, in source order.
+
+    ``known_companies`` are the dossier numbers on the portal, or None if the portal was not read.
+    """
     found = [problem for check in CHECKS for problem in check(declared, settings)]
     found.extend(unknown_companies(declared, known_companies))
     return in_source_order(found)
 
 
 def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """The portal's rules R1 (staff), R2, R3 and R14 and the catalogue (A9), over the declared state.
+    """Yield the violations of R1 (staff addresses), R2, R3, R14 and A9 (catalogue) in the declared state.
 
-    R2 is not checked for companies that have an unreadable user.
+    R2 is not checked for a company if one of its users could not be read.
     """
     terms = settings.terms
     index = StateIndex(declared.state(), terms)
@@ -71,7 +74,7 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
 
 
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R1: an e-mail is declared once. R4: a user is billed to one company."""
+    """Yield an error for each user already declared: R1, or R4 if the billed companies are different."""
     for user in declared.repeated_users:
         key = email_key(user.email)
         first = declared.users[key]
@@ -95,7 +98,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
 
 
 def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """A former address identifies one account: no other user declares it, as previous or current e-mail."""
+    """Yield an error for each ``previous_email`` that another user declares as previous or current e-mail."""
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
         if user.previous_key is None:
@@ -121,7 +124,7 @@ def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Di
 
 
 def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R13: a dossier number is declared once."""
+    """Yield an error for each company whose dossier number is already declared (R13)."""
     for company in declared.repeated_companies:
         first = declared.companies[company.number]
         yield error(
@@ -135,7 +138,7 @@ def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """R14: a warning for a subdomain of one of the firm's mail domains, which is probably the firm's too."""
+    """Yield a warning for each user with an address in a subdomain of a mail domain of the firm (R14)."""
     own = settings.terms.email_domains
     for key, user in declared.users.items() if own else ():
         domain = key.rpartition("@")[2]
@@ -150,7 +153,7 @@ def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagn
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """S1: an address belongs to a person, not to a shared mailbox."""
+    """Yield a diagnostic for each address of a shared mailbox (S1). ``safety:`` determines the severity."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -167,7 +170,7 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Warnings: a billed company without open users; a company whose administrators are all pending (R2)."""
+    """Yield a warning for each company billed without open users or with only pending administrators (R2)."""
     billed: dict[str, list[DeclaredUser]] = {}
     for user in (*declared.users.values(), *declared.repeated_users):
         if not user.closed:
@@ -200,7 +203,10 @@ def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Ite
 def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
-    """Each dossier given to a user is declared in a manifest or exists on the portal, if that was read."""
+    """Yield a problem for each dossier of a user that is neither in a manifest nor on the portal.
+
+    If the portal was not read (``known_companies`` is None), the problem is only a warning.
+    """
     if declared.unread:
         return
     for reference in declared.undeclared:
@@ -246,13 +252,13 @@ _FIRST_WORD = re.compile("[a-z]+")
 
 
 def _app_source(user: DeclaredUser, app: str) -> Source:
-    """The position of an application in the user's own list."""
+    """Return the position of an application in the user's ``apps:`` list."""
     return user.positions.source("users", user.at, "apps", (user.apps or ()).index(app))
 
 
 @lru_cache(maxsize=4096)
 def _domain_above(domain: str, domains: frozenset[str]) -> str:
-    """The domain in ``domains`` that ``domain`` is a subdomain of, or "" if there is none."""
+    """Return the member of ``domains`` that has ``domain`` as a subdomain, or "" if there is none."""
     while (dot := domain.find(".")) >= 0:
         domain = domain[dot + 1 :]
         if domain in domains:

@@ -1,4 +1,4 @@
-"""The content of the manifests as plain values: normalized, with profiles and defaults merged in."""
+"""The content of the manifests as normalized values, in which profiles and defaults are already merged."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
-    """These applications as active grants. Users with the same applications share one set."""
+    """Return the applications as active grants. The cache lets users with the same list share one set."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
@@ -40,59 +40,59 @@ class Activation(StrEnum):
 
 
 class DeclaredCompany(NamedTuple):
-    """A company as its manifest declares it."""
+    """A company that a manifest declares."""
 
     number: str
     name: str
     siren: str | None
-    """None: unmanaged."""
+    """None if the manifest leaves the SIREN unmanaged."""
     billing: Billing | None
-    """None: unmanaged."""
+    """None if the manifest leaves the billing unmanaged."""
     positions: Positions
-    """The positions in the manifest."""
+    """The positions of the keys and values of the manifest."""
 
     @property
     def source(self) -> Source:
-        """The position of the number."""
+        """The position of the company's number in the manifest."""
         return self.positions.source("company", "number")
 
 
 class DeclaredUser(NamedTuple):
-    """One client user as declared by a manifest."""
+    """A client user that a manifest declares."""
 
     email: str
     previous_key: str | None
-    """``email_key`` of the former address (``previous_email``)."""
+    """The ``email_key`` of ``previous_email``, or None if the manifest gives no such address."""
     first_name: str
     last_name: str
     phone: str | None
-    """E.164, or None for no phone; read only when ``phone_declared``."""
+    """The phone number in E.164; None means no phone. It is ignored if ``phone_declared`` is false."""
     phone_declared: bool
     type: UserType
     production: Production
     billed: str
     companies: frozenset[str] | None
-    """Includes the billed company. None: unmanaged, except that the billed company is added."""
+    """The user's companies, including the billed one. None if unmanaged; the billed one is added anyway."""
     apps: tuple[str, ...] | None
-    """In the order of the manifest; None: unmanaged."""
+    """The applications in the order of the manifest, or None if the manifest leaves them unmanaged."""
     immediate_removal: bool
     activation: Activation
     welcome: bool
     language: str
     closed: bool
-    """``status: closed`` is declared."""
+    """True if the manifest declares ``status: closed``."""
     positions: Positions
     at: int
-    """The index among the users of the manifest."""
+    """The user's index in the ``users:`` list of the manifest."""
 
     @property
     def source(self) -> Source:
-        """The position of the e-mail."""
+        """The position of the user's e-mail in the manifest."""
         return self.positions.source("users", self.at, "email")
 
 
 class CompanyReference(NamedTuple):
-    """A dossier number in the ``companies`` of a user or a profile."""
+    """A dossier number in the ``companies:`` list of a user, a profile or ``defaults:``."""
 
     number: str
     email: str
@@ -101,7 +101,7 @@ class CompanyReference(NamedTuple):
 
     @property
     def source(self) -> Source:
-        """The position of the reference."""
+        """The position of the dossier number in its file."""
         return self.positions.source(*self.path)
 
 
@@ -112,27 +112,27 @@ class Declared:
     companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
     users: Mapping[str, DeclaredUser] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    """The SHA-256 of the data of each file, for the precondition of a saved plan."""
+    """The SHA-256 of each file's data. A saved plan is applied only if the digests are unchanged."""
     repeated_companies: tuple[DeclaredCompany, ...] = ()
-    """Companies whose dossier number is declared by an earlier file (R13)."""
+    """The companies whose dossier number an earlier file already declares (R13)."""
     repeated_users: tuple[DeclaredUser, ...] = ()
-    """Users whose e-mail is declared by an earlier user (R1, R4)."""
+    """The users whose e-mail an earlier entry already declares (R1, R4)."""
     undeclared: tuple[CompanyReference, ...] = ()
-    """References to dossiers that no manifest declares."""
+    """The references to dossiers that no manifest declares."""
     incomplete: frozenset[str] = frozenset()
-    """Numbers of the dossiers that have an unreadable user."""
+    """The dossier numbers of the manifests in which at least one user is invalid."""
     unread: bool = False
-    """True if the dossier number of a file is unreadable: the file may declare any number."""
+    """True if the dossier number of at least one file is unknown, because it could not be read."""
 
     def source_of(self, address: Address) -> Source | None:
-        """The position of a resource's declaration."""
+        """Return the position where a resource is declared, or None if it is not declared."""
         declared = (self.companies if address.kind == "company" else self.users).get(address.key)
         return declared.source if declared is not None else None
 
     def state(self) -> State:
-        """The declarations as a state, for the rules. Unmanaged fields are empty.
+        """Return the declarations as a state, so that the rules can check them. Unmanaged fields are empty.
 
-        A second declaration of an e-mail is kept under a key of its own.
+        A user whose e-mail is already declared gets a different key, and so does not replace the first user.
         """
         users = {key: _account(user) for key, user in self.users.items()}
         users |= {f"{user.email}#{n}": _account(user) for n, user in enumerate(self.repeated_users)}

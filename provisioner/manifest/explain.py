@@ -1,4 +1,4 @@
-"""Turns the validation errors of pydantic into diagnostics."""
+"""Converts the validation errors of pydantic into diagnostics."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from provisioner.spelling import did_you_mean, unaccented
 from provisioner.yaml_source.document import Document
 
 Path = tuple[Any, ...]
-"""Keys and positions from the root of a document to a value."""
+"""The path of a value: the mapping keys and list indexes from the root of the document to the value."""
 
 Fault = Mapping[str, Any]
-"""One validation error as pydantic lists it: ``loc`` is its path, ``type`` its kind, ``ctx`` its data."""
+"""A validation error of pydantic: ``loc`` is the path, ``type`` the kind of error, ``ctx`` its details."""
 
 _MOST_GUESSES = 100
-"""The number of problems of a file that get a "did you mean", which is slow for 100,000 unknown keys."""
+"""The maximum number of problems per file that get a "Did you mean …?", which is slow to compute."""
 
 _IN_FRENCH = {
     # keys
@@ -36,21 +36,21 @@ _IN_FRENCH = {
     "ouvert": "open", "francais": "fr", "anglais": "en", "associe": "partner",
     "charge de clientele": "customer_manager", "collaborateur": "collaborator",
 }  # fmt: skip
-"""The portal's French words for keys and values."""
+"""A mapping from the portal's French words, without accents, to the keys and values of the manifests."""
 
 
 def faults_of(invalid: ValidationError) -> Sequence[Fault]:
-    """The errors of a validation in the order of the model's fields."""
+    """Return the errors of a failed validation, in the order of the model's fields."""
     return invalid.errors(include_url=False, include_input=False)
 
 
 def explain(model: type[BaseModel], document: Document, faults: Sequence[Fault]) -> list[Diagnostic]:
-    """One diagnostic for each fault."""
+    """Return one diagnostic per fault, in the same order."""
     return [_diagnostic(model, document, fault, at < _MOST_GUESSES) for at, fault in enumerate(faults)]
 
 
 def value_at(data: Any, path: Sequence[Any]) -> Any:
-    """The value at a path; None if there is none."""
+    """Return the value at a path, or None if the path does not exist."""
     for part in path:
         if isinstance(data, dict):
             data = data.get(part)
@@ -99,7 +99,10 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
 
 
 def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str, str, str]:
-    """Code, reason and remedy for a value that is not one of ``expected``, such as "'client' or 'firm'"."""
+    """Return the code, the reason and the remedy for a value that is not one of the accepted values.
+
+    ``expected`` is pydantic's list of the accepted values, such as "'client' or 'firm'".
+    """
     allowed = re.findall(r"'([^']*)'", expected)
     hint = _hint(value, allowed) if guess and isinstance(value, str) else ""
     code = "R6" if path == ("billing", "mode") else "wrong-value"
@@ -142,12 +145,12 @@ def _hint(word: str, candidates: Sequence[str]) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys of the mapping at a path, as they are written in the file."""
+    """Return the keys that the mapping at a path may have, as they are spelt in the file."""
     for part in path:
         inside = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
         found = _model_within(inside.annotation) if inside is not None else None
         model = found or model
-    # a class's own fields before those it inherits: a user's e-mail before the language
+    # the fields of the class come before inherited fields: a user's e-mail before the language
     own = model.__annotations__
     names = sorted(model.model_fields, key=lambda name: name not in own)
     return [model.model_fields[name].alias or name for name in names]
@@ -160,7 +163,7 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def _holder_name(document: Document, path: Path) -> str:
-    """How a mapping is called: by the e-mail of its user, its key, or "The file"."""
+    """Return the name of a mapping in messages: the user's e-mail, the mapping's key or "The file"."""
     if len(path) == 2 and path[0] == "users":
         email = value_at(document.data, (*path, "email"))
         return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"
@@ -168,7 +171,7 @@ def _holder_name(document: Document, path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """The end of a path as text, such as ``phone``, ``apps[1]`` or ``mail.from``."""
+    """Return a path as text, without the prefix ``users[N]``: ``phone``, ``apps[1]`` or ``mail.from``."""
     if not path:
         return "The file"
     parts = path[2:] if path[0] == "users" and len(path) > 2 else path
@@ -177,7 +180,7 @@ def _name(path: Path) -> str:
 
 
 def _quoted(path: Path, value: Any) -> str:
-    """The value, except in the sections of provisioner.yaml where a secret may be written by mistake."""
+    """Return the value as text for a message, or "" in sections that may contain a secret by mistake."""
     if path[:1] in (("mail",), ("portal",), ("ledger",)):
         return ""
     if value is None:

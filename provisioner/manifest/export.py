@@ -1,8 +1,8 @@
-"""A portal's state, written as a workspace: provisioner.yaml and one manifest a company.
+"""Exports a portal's state as a workspace: provisioner.yaml and one manifest per company.
 
-A plan of the exported workspace has no changes. Applications and companies of an account are written even
-if the list is empty, so that a later difference shows. Ending and requested applications cannot be declared
-and are left out. Closed accounts get ``status: closed``, pending ones ``activation: later``.
+A plan of the exported workspace has no changes. The ``apps`` and ``companies`` of an account are written even
+if they are empty: a plan then shows later changes. Ending and requested applications are omitted, because a
+manifest cannot declare them. Closed accounts get ``status: closed``, pending ones ``activation: later``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from provisioner.manifest import fields
 from provisioner.model import AppState, Company, PortalTerms, State, Status, User, email_key
 
 _MAX_SLUG = 40
-# begins with a letter and has no character that has a meaning in YAML, alone or beside a space
+# a text that begins with a letter and in which no character has a special meaning in YAML
 _PLAIN = re.compile(r"[^\W\d_](?:[\w '&+@./()-]*[\w'&+@./()-])?")
 _WORDS_OF_YAML = frozenset({"y", "yes", "n", "no", "on", "off", "true", "false", "null"})
 
@@ -33,11 +33,11 @@ def export_workspace(
     public_url: str = "",
     access: Mapping[str, str | Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, str]:
-    """The files of a workspace that declares this state: relative path to text, in stable order.
+    """Return the files of a workspace that declares this state: a mapping from relative path to text.
 
-    The catalogue has the portal's terms and the offers and applications in use. ``access`` has further keys
-    of the section ``portal:``; empty ones are left out. The URLs are written unchanged, so they must not
-    contain a secret.
+    The order of the files is stable. The catalogue contains the offers and applications of ``terms`` and
+    those in use. ``access`` has further keys for the section ``portal:``; keys with an empty value are
+    omitted. The URLs must not contain a secret, because they are written unchanged.
     """
     settings = [
         "# Written by provisioner export: the portal as it was, so that planning it changes nothing.",
@@ -85,7 +85,7 @@ def _manifests(state: State) -> Iterator[tuple[str, str]]:
 
 
 def _sort_key(user: User) -> tuple[str, str, str]:
-    """Orders the users of a file by name. Names change rarely, so exports of two days compare well."""
+    """Return the key that sorts users by name. Names rarely change, so diffs between exports are small."""
     return user.last_name.casefold(), user.first_name.casefold(), email_key(user.email)
 
 
@@ -123,7 +123,7 @@ def _user(user: User) -> Iterator[str]:
 
 
 def _checked(indent: str, key: str, value: str, form: Callable[[str], str], shown: str) -> Iterator[str]:
-    """An optional field, or a comment in its place if a manifest does not accept the value."""
+    """Yield the line of an optional field, or a comment if the normalizer ``form`` refuses ``value``."""
     try:
         accepted = form(value) == value
     except fields.InvalidField:
@@ -135,7 +135,7 @@ def _checked(indent: str, key: str, value: str, form: Callable[[str], str], show
 
 
 def _spaced(phone: str) -> str:
-    """A French number in groups of digits: ``+33 6 12 34 56 78``."""
+    """Return a French number with spaces, as ``+33 6 12 34 56 78``, and any other number unchanged."""
     if re.fullmatch(r"\+33[1-9][0-9]{8}", phone) is None:
         return phone
     return " ".join([phone[:3], phone[3], *(phone[at : at + 2] for at in range(4, 12, 2))])
@@ -150,7 +150,10 @@ def _apps_in_use(state: State) -> frozenset[str]:
 
 
 def _free_path(company: Company, taken: set[str]) -> str:
-    """``clients/004217-boulangerie-martin.yaml``, unique without regard to case."""
+    """Return a path such as ``clients/004217-boulangerie-martin.yaml`` and add its name to ``taken``.
+
+    Two paths never differ only in case, because some file systems ignore case.
+    """
     number = re.sub(r"[^0-9A-Za-z._-]", "_", company.number).strip("._-")
     stem = "-".join(filter(None, (number, _slug(company.name)))) or "company"
     name, count = stem, 1
@@ -162,7 +165,7 @@ def _free_path(company: Company, taken: set[str]) -> str:
 
 
 def _slug(name: str) -> str:
-    """The name in lower-case ASCII letters, digits and dashes."""
+    """Return the name reduced to lower-case ASCII letters, digits and dashes, at most 40 characters."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_.lower())[:_MAX_SLUG].strip("-")
 
@@ -181,18 +184,18 @@ def _text(lines: Iterable[str]) -> str:
 
 
 def scalar(text: str) -> str:
-    """A text that YAML 1.1 and 1.2 read back unchanged: plain if that is safe, else in quotes."""
+    """Return a YAML scalar for the text, with quotes only where YAML 1.1 or 1.2 needs them."""
     if _PLAIN.fullmatch(text) is not None and text.casefold() not in _WORDS_OF_YAML and text.isprintable():
         return text
     return quoted(text)
 
 
 def quoted(text: str) -> str:
-    """A text within double quotes; invisible characters become escapes, which YAML and Python share."""
+    """Return the text in double quotes. Invisible characters become escape sequences."""
     plain = text.replace("\\", "\\\\").replace('"', '\\"')
     return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain) + '"'
 
 
 def flow(texts: Iterable[str], form: Callable[[str], str] = scalar) -> str:
-    """A list on one line, sorted: ``[Documents, Scan]``."""
+    """Return the texts as a sorted YAML list on one line, such as ``[Documents, Scan]``."""
     return f"[{', '.join(form(text) for text in sorted(texts))}]"

@@ -1,7 +1,7 @@
-"""The normal form of each kind of value: e-mail, phone, SIREN, name, dossier number.
+"""The functions that validate and normalize e-mails, phone numbers, SIRENs, names and dossier numbers.
 
-Each function returns the value in its normal form or raises :class:`InvalidField`. A pattern accepts the
-usual values. The others are passed to libraries, which are ten to a hundred times slower.
+Each function returns the value in its normal form or raises :class:`InvalidField`. A regular expression
+accepts the usual values. The other values go to libraries, which are ten to a hundred times slower.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from provisioner.limits import MAX_EMAIL_BYTES
 from provisioner.rules import is_production
 
 MAX_NAME = 100
-"""The maximal length of a first name, a last name or a company's name, in characters."""
+"""The maximum length of a first name, a last name or a company's name, in characters."""
 
 MAX_PHONE = 32
-"""The maximal length of a phone number before it is normalized, in characters."""
+"""The maximum length of a phone number before it is normalized, in characters."""
 
 DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
-"""Up to 20 digits and letters, with dots, dashes and underscores between them."""
+"""The regular expression of a dossier number: 1 to 20 letters or digits; ``.``, ``_``, ``-`` only inside."""
 
 
 class InvalidField(ValueError):
-    """A value that is not accepted. ``reason`` is a clause such as "it is empty", ``remedy`` a sentence."""
+    """An error for an invalid value. ``reason`` is a clause ("it is empty"), ``remedy`` a sentence or ""."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -35,7 +35,7 @@ class InvalidField(ValueError):
 
 
 def described(character: str) -> str:
-    """The code point and the name of a character: ``U+200B ZERO WIDTH SPACE``."""
+    """Return the code point and the name of a character, such as ``U+200B ZERO WIDTH SPACE``."""
     return f"U+{ord(character):04X} {unicodedata.name(character, 'control character')}"
 
 
@@ -46,15 +46,15 @@ _LABEL = r"(?=[A-Za-z0-9-]{1,63}\.)[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*\."
 _USUAL_EMAIL = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@((?:{_LABEL})+([A-Za-z]{{2,20}}))")
 _RESERVED = frozenset({"arpa", "invalid", "local", "localhost", "onion", "test"})
 _ASK_FOR_EMAIL = "Write the bare address, such as claire.martin@example.fr."
-# scripts that one writing system uses together
+# the scripts that may be mixed in one domain, because Chinese, Japanese and Korean texts mix them
 _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 def email(text: str) -> str:
-    """The address with its domain in lower case and in ASCII, at most 254 bytes.
+    """Return the e-mail address, of at most 254 bytes, with its domain in lower-case ASCII.
 
-    An international domain becomes ``xn--…``, so that a plan shows look-alike letters. A domain that mixes
-    scripts is refused. The part before the @ is ASCII and keeps its case.
+    An internationalized domain is returned in its ``xn--…`` form, which reveals look-alike letters in a plan.
+    A domain that mixes scripts is refused. The part before the @ must be ASCII and keeps its case.
     """
     if len(text) > MAX_EMAIL_BYTES:
         raise InvalidField(f"it is longer than {MAX_EMAIL_BYTES} bytes", _ASK_FOR_EMAIL)
@@ -88,7 +88,7 @@ def _as_clause(sentence: str) -> str:
 
 
 def _refuse_mixed_scripts(domain: str) -> None:
-    """Raise :class:`InvalidField` for a domain with letters of several scripts, which may imitate another."""
+    """Raise :class:`InvalidField` if a domain mixes scripts, because it may imitate another domain."""
     scripts = {_script(character) for character in domain if character.isalpha()}
     if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
         mixture = " and ".join(sorted(script.capitalize() for script in scripts))
@@ -104,20 +104,21 @@ def _script(character: str) -> str:
 # --- phone numbers ---
 
 _SEPARATORS = str.maketrans("", "", " .-/()")
-# number ranges that only France uses; the library decides on the others
+# the number ranges used only in metropolitan France; the library checks all other numbers
 _USUAL_PHONE = re.compile(r"(?:\+33|0)((?:[13][0-9]|2[0-57-9]|4[1-9]|5[0-8]|6[0-24-8]|7[3-9])[0-9]{7})")
 _PHONE_CHARACTERS = re.compile(r"\+?[0-9 .\-/()]+")
 _REGIONS = ("FR", "RE", "GP", "MQ", "GF", "YT", "NC", "PF", "PM", "WF")
-# ranges of the French numbering plan that belong to Réunion, Mayotte and the Antilles
+# the French prefixes that belong to overseas territories (Réunion, Mayotte, Guadeloupe, Guyane, Martinique)
 _OVERSEAS = ("0262", "0263", "0269", "0590", "0594", "0596")
 _EVERYWHERE = ("08", "09")
 _ASK_FOR_PHONE = 'Write it with its country code, such as "+33 6 12 34 56 78"; null means no phone.'
 
 
 def phone(text: str) -> str:
-    """The number in E.164 (A16). National numbers of France and its overseas territories are accepted.
+    """Return the phone number in E.164 (A16).
 
-    A national number that is valid in two territories is refused.
+    A number without country code is read as a number of France or of an overseas territory. It is refused
+    if it is valid in several of them.
     """
     if len(text) <= MAX_PHONE:
         usual = _USUAL_PHONE.fullmatch(text.translate(_SEPARATORS))
@@ -177,9 +178,9 @@ _DOSSIER = re.compile(DOSSIER_PATTERN)
 
 
 def siren(text: str) -> str:
-    """Nine digits with a valid Luhn checksum (A13), without the usual spaces between groups of three.
+    """Return the nine digits of a SIREN without spaces, after a check of the Luhn checksum (A13).
 
-    The exception for La Poste concerns SIRETs only: its SIREN, 356000000, has a valid checksum.
+    La Poste needs no exception: some of its SIRETs break the Luhn rule, but its SIREN, 356000000, does not.
     """
     digits = text.replace(" ", "")
     if re.fullmatch(r"[0-9]{14}", digits):
@@ -193,7 +194,7 @@ def siren(text: str) -> str:
     return digits
 
 
-# each digit doubled, and the digits of the result summed
+# maps each digit to the digit sum of its double (7 → 14 → 5), as the Luhn algorithm requires
 _DOUBLED = str.maketrans("0123456789", "0246813579")
 
 
@@ -202,7 +203,7 @@ def _luhn(digits: str) -> int:
 
 
 def dossier(text: str) -> str:
-    """The dossier number, unchanged: leading zeros and case are significant."""
+    """Return a valid dossier number unchanged, because leading zeros and case are significant."""
     if _DOSSIER.fullmatch(text) is None:
         raise InvalidField(
             "a dossier number is 1 to 20 digits or letters, with . - _ inside",
@@ -215,7 +216,7 @@ def dossier(text: str) -> str:
 
 _ALNUM = "0-9A-Za-zÀ-ÖØ-öø-ÿ"
 _USUAL_NAME = re.compile(rf"[{_ALNUM}](?:[{_ALNUM} '&,().-]{{0,{MAX_NAME - 2}}}[{_ALNUM}.)])?")
-# characters that are letters or marks by category, and invisible
+# invisible characters whose Unicode category is that of letters, marks or symbols
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
     chr(point) for point in (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
 }
@@ -223,7 +224,10 @@ _REFUSED_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def name(text: str) -> str:
-    """A person's or a company's name: in NFC, trimmed, with single spaces, without invisible characters."""
+    """Return the name of a person or a company in NFC, trimmed and with single spaces.
+
+    A name that contains an invisible character is refused.
+    """
     if _USUAL_NAME.fullmatch(text) is not None and "  " not in text:
         return text
     return _unusual_name(text)
@@ -243,17 +247,17 @@ def _unusual_name(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def is_hidden(character: str) -> bool:
-    """True for a character that is invisible or reorders others: control, bidirectional, zero-width."""
+    """Return True if a character is invisible or changes the order of others (bidirectional marks)."""
     return unicodedata.category(character) in _REFUSED_CATEGORIES or character in _INVISIBLE
 
 
 def nfc(text: str) -> str:
-    """The text in NFC, so that accented letters compare equal however they are encoded."""
+    """Return the text in NFC, in which an accented letter has only one encoding."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def other_app(text: str) -> str:
-    """The name of an application. Production applications are refused: ``production:`` gives them (R3)."""
+    """Return the name of an application. Raise :class:`InvalidField` for a production application (R3)."""
     plain = name(text)
     if is_production(plain):
         raise InvalidField(

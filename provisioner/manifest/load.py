@@ -1,7 +1,7 @@
-"""Turns documents into declarations, and reports the problems of single manifests.
+"""Converts documents into declarations, and reports the problems of each manifest.
 
-Such problems are an invalid shape, an unknown profile or a missing type; the rules over all
-manifests are in :mod:`provisioner.manifest.check`.
+Such problems are an invalid structure, an unknown profile or a missing type. The checks of all manifests
+together are in :mod:`provisioner.manifest.check`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXT_FIELDS: frozenset[tuple[str, ...]] = frozenset({
     ("users", "[]", "phone"), ("users", "[]", "last_name"), ("users", "[]", "first_name"),
     ("users", "[]", "profile"), ("users", "[]", "companies", "[]"), ("users", "[]", "apps", "[]"),
 })  # fmt: skip
-"""Paths of the fields that hold text; ``[]`` is any position of a list."""
+"""The paths of the fields that contain text; ``[]`` stands for any index of a list."""
 
 
 def load(
@@ -40,10 +40,10 @@ def load(
     *,
     digests: bool = True,
 ) -> tuple[Declared, list[Diagnostic]]:
-    """Everything that the manifests declare, and the problems of single manifests.
+    """Return everything that the manifests declare, and the problems of each manifest.
 
-    ``settings_positions`` are those of provisioner.yaml. The usable part of a faulty document is
-    declared, so that the checks see it; its errors prevent a plan.
+    ``settings_positions`` are the positions in provisioner.yaml. The valid part of an invalid document is
+    returned too, so that the checks can find further problems; the errors of the document prevent a plan.
     """
     loader = _Loader(settings, settings_positions, digests)
     for document in documents:
@@ -52,7 +52,7 @@ def load(
 
 
 class _Loader:
-    """Collects the declarations and the problems of documents."""
+    """The declarations and the problems of the documents added so far."""
 
     def __init__(self, settings: WorkspaceFile, settings_positions: Positions, digests: bool) -> None:
         self._digesting = digests
@@ -70,7 +70,7 @@ class _Loader:
         self._inherited: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
-        """Add the declarations and the problems of one document."""
+        """Collect the declarations and the problems of one document."""
         self._digests[document.positions.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model(ClientManifest, document)
         self.problems.extend(reading.problems)
@@ -85,7 +85,7 @@ class _Loader:
         self._people(document, reading, number)
 
     def declared(self) -> Declared:
-        """The declarations of all added documents."""
+        """Return the declarations of all added documents."""
         undeclared = (reference for reference in self._references if reference.number not in self._companies)
         return Declared(
             self._companies,
@@ -122,7 +122,7 @@ class _Loader:
             below = preset or self._profiles.defaults
             type_, production = entry.type or below.type, entry.production or below.production
             if type_ is None or production is None:
-                # declared all the same, with the least rights, so that further problems are found
+                # the user is declared anyway, with minimal rights, so that the checks find further problems
                 self._incomplete.add(number)
                 if preset is not None and at not in reading.faulty:
                     self.problems.extend(self._untyped(document, at, entry, preset))
@@ -151,7 +151,7 @@ class _Loader:
                 self._more_users.append(user)
 
     def _preset(self, document: Document, at: int, entry: UserConfig) -> Preset | None:
-        """The user's profile, or the defaults alone; None for a profile that does not exist."""
+        """Return the user's merged profile (None if unknown), or the defaults for a user without profile."""
         if entry.profile is None:
             return self._profiles.defaults
         profiles = self._profiles.by_name
@@ -186,7 +186,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: UserConfig, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """The dossiers that the user sees, including the billed one (R5). None: unmanaged."""
+        """Return the user's dossiers with the billed one (R5), or None if they are unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -200,7 +200,7 @@ class _Loader:
         return _dossiers((*entry.companies, number))
 
     def _refer(self, number: str, entry: UserConfig, position: int) -> None:
-        """Record a dossier that a profile gives, once, for the first user of the profile."""
+        """Record a reference to a dossier that a profile gives, only for the profile's first user."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited:
             self._inherited.add(path)
@@ -209,14 +209,14 @@ class _Loader:
 
 @lru_cache(maxsize=4096)
 def _dossiers(numbers: tuple[str, ...]) -> frozenset[str]:
-    """The numbers as a set. Equal lists share one set, which saves memory."""
+    """Return the dossier numbers as a set. The cache saves memory: equal lists share one set."""
     return frozenset(numbers)
 
 
 def _missing_quotes(document: Document) -> Iterator[Diagnostic]:
-    """A ``quote-it`` warning for each plain text that other YAML tools read as a number, a date or a boolean.
+    """Yield a ``quote-it`` warning for each unquoted text that looks like a number, a date or a boolean.
 
-    Such a tool may drop the zeros of ``004217`` on rewriting the file.
+    Another YAML tool that rewrites the file may drop the leading zeros of an unquoted ``004217``.
     """
     for path, text, offset in document.unquoted:
         if tuple("[]" if isinstance(part, int) else part for part in path) in _TEXT_FIELDS:

@@ -1,7 +1,7 @@
-"""The two files that users write, as pydantic models, and the JSON Schemas of both.
+"""The pydantic models and the JSON Schemas of the two files that users write.
 
-The models are frozen, and the rest of the program uses them directly. They validate the texts that
-:mod:`provisioner.yaml_source` reads. The descriptions, which editors show, have the portal's French names.
+The files are provisioner.yaml and the client manifests. The models are frozen and validate the data that
+:mod:`provisioner.yaml_source` reads. The descriptions, which editors show, use the portal's French names.
 """
 
 from functools import cached_property
@@ -40,20 +40,20 @@ Kind = Literal["client", "provisioner"]
 if TYPE_CHECKING:
     Omittable: TypeAlias = T | None
 else:
-    # pydantic does not validate defaults, so a field may be absent, but its value may not be null:
-    # an empty "apps:" could mean none or unmanaged
+    # a field may be absent, because pydantic does not validate the default None; but null in the file is
+    # refused, because an empty "apps:" could mean "no applications" or "unmanaged"
     Omittable = Annotated[T, "omittable"]
 
 Language = Literal["fr", "en"]
 
 
 def _nothing() -> Any:
-    """The default of a section: an empty mapping, which is validated."""
+    """Return the default of a section: an empty mapping, which pydantic validates into the model."""
     return {}
 
 
 class _Entry(BaseModel):
-    # a section's validator is built with that of its file, not at import
+    # defer_build: the validators of sections are built with the validator of their file, not at import
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 
 
@@ -171,7 +171,7 @@ class Catalogue(_Entry):
 
 
 class _WithSecret(_Entry):
-    """A section with a secret. The secret is in an environment variable or a file, not in the section."""
+    """The base of sections that name the environment variable or the file that contains a secret."""
 
     secret_env: Variable = Field("", description="The environment variable that holds the secret.")
     secret_file: str = Field("", description="The file that holds the secret.")
@@ -297,7 +297,7 @@ class WorkspaceFile(_Entry):
 
     @cached_property
     def terms(self) -> PortalTerms:
-        """The catalogue, the firm's mail domains and its staff."""
+        """The settings that the portal's rules need: the catalogue, the firm's mail domains and staff."""
         return PortalTerms(
             offers=frozenset(self.catalogue.offers),
             apps=frozenset(self.catalogue.apps),
@@ -310,7 +310,7 @@ MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": Wor
 
 
 class _Published(GenerateJsonSchema):
-    """A schema without the titles that pydantic makes of field names, and without null as a default."""
+    """The generator of schemas without the titles of fields that pydantic adds and without null defaults."""
 
     @override
     def field_title_should_be_set(self, schema: Any) -> bool:
@@ -325,7 +325,7 @@ class _Published(GenerateJsonSchema):
 
 
 def json_schema(kind: Kind) -> dict[str, Any]:
-    """The JSON Schema of one kind of file, as published in ``schemas/``."""
+    """Return the JSON Schema of one kind of file, as published in ``schemas/``."""
     generated = MODELS[kind].model_json_schema(schema_generator=_Published)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "$id": f"urn:provisioner:schema:{kind}:1"}
     return head | generated

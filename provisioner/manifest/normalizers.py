@@ -1,6 +1,6 @@
-"""The kinds of values, as annotated types for the fields of :mod:`provisioner.manifest.models`.
+"""The value types: annotated types for the fields of :mod:`provisioner.manifest.models`.
 
-To add a kind: write the function of its normal form in ``fields`` or ``urls``, and annotate a type with it.
+To add a type, write its normalizing function in ``fields`` or ``urls`` and annotate a type with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from provisioner.manifest.fields import InvalidField
 
 
 def _normal(code: str, normal: Callable[[str], str]) -> AfterValidator:
-    """Normalizes with ``normal``; ``code`` is the diagnostic's if it raises :class:`InvalidField`."""
+    """Return a validator that calls ``normal`` and sets ``code`` on each :class:`InvalidField` raised."""
 
     def normalized(text: str) -> str:
         try:
@@ -34,7 +34,7 @@ def _text(**json_schema: Any) -> WithJsonSchema:
 
 
 def _number(least: int, most: int) -> BeforeValidator:
-    """Reads the digits of a whole number between two bounds, inclusive."""
+    """Return a validator that converts digits to an integer from ``least`` to ``most``, both included."""
 
     def number(digits: Any) -> int:
         if isinstance(digits, str) and digits.isascii() and digits.isdigit() and len(digits) < 10:
@@ -56,7 +56,7 @@ Email = Annotated[
     _normal("email", fields.email),
     _text(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$", maxLength=MAX_EMAIL_BYTES),
 ]
-# first names and surnames recur: a look-up takes a fifth of the time of a check
+# the same names occur often, and a cache look-up takes a fifth of the time of a check
 Name = Annotated[
     str,
     _normal("name", lru_cache(maxsize=16_384)(fields.name)),

@@ -1,4 +1,4 @@
-"""The values that users inherit: their profile, then ``defaults:``, then the program's own defaults."""
+"""The values that a user inherits: from the profile, else ``defaults:``, else the program's defaults."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from provisioner.manifest.models import Preset, WorkspaceFile
 
 
 class Profiles:
-    """The merged profiles of one provisioner.yaml, by name in NFC, and the defaults alone.
+    """The presets of one provisioner.yaml: ``defaults``, and in ``by_name`` the profiles merged with it.
 
-    ``type``, ``production``, ``apps`` and ``companies`` of a merged preset may be None; the rest is set.
+    Names are in NFC. Of a merged preset, only ``type``, ``production``, ``apps``, ``companies`` may be None.
     """
 
     def __init__(self, settings: WorkspaceFile) -> None:
@@ -35,13 +35,13 @@ class Profiles:
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """The path in provisioner.yaml of an inherited dossier; ``profile`` is None for users without one."""
+        """Return the path in provisioner.yaml of an inherited dossier; ``profile`` is None if unset."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position
 
     def digestible(self) -> Iterator[Any]:
-        """The merged presets as JSON values, independent of the order of lists."""
+        """Yield the merged presets as JSON values for a digest, with sorted lists."""
         for name, preset in (("", self.defaults), *sorted(self.by_name.items())):
             values = preset.model_dump(mode="json")
             yield [name, {key: sorted(it) if isinstance(it, list) else it for key, it in values.items()}]

@@ -1,10 +1,11 @@
-"""The desired state: the current one with the changes that the manifests declare.
+"""Computes the desired state: the current state with the changes that the manifests declare.
 
-Fields that the manifests do not mention are copied from the current state, so that planning has no notion of
-*unmanaged* and a difference is ``!=``.
+Unmanaged fields are copied from the current state. The planner therefore only needs to compare the two
+states with ``!=``.
 
-Each declared user is first matched to an account: by the portal id in the ledger, then by the former declared
-e-mail, then by the e-mail. Both states are keyed by the declared e-mail, even if the portal's is different.
+Each declared user is first matched to an account of the portal: by the portal ID in the ledger, else by the
+former declared e-mail, else by the e-mail. The keys of both states are the declared e-mails, even for an
+account that has a different e-mail on the portal.
 """
 
 from __future__ import annotations
@@ -38,23 +39,24 @@ from provisioner.planning.planner import Resolution
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings, the operator's rights and the day: they decide how manifests are resolved."""
+    """The settings, the operator's role and the date on which the desired state depends."""
 
     operator: Operator
     today: date
-    """The day in Paris, from which the end of the month follows (R9)."""
+    """The current date in Paris, which determines the end of the month (R9)."""
     close_absent: bool = False
-    """``safety: {absent: close}``: the account of a user who left the manifests is closed."""
+    """True if accounts of users removed from the manifests are closed: ``safety: {absent: close}``."""
     restore: bool = False
-    """``safety: {self_service: restore}``: users' own changes of e-mail and phone are undone."""
+    """True to undo users' own changes of e-mail and phone: ``safety: {self_service: restore}``."""
     welcome: bool = True
-    """``mail: {welcome: ours}``: this program sends the welcome."""
+    """True if this program sends the welcome e-mails: ``mail: {welcome: ours}``."""
 
 
 def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], policy: Policy) -> Resolution:
-    """The current and the desired state, with notices and problems.
+    """Return the current and the desired state, with the notices and the problems.
 
-    ``current`` is keyed by the portal's e-mails, ``managed`` (from the ledger) by the declared ones.
+    The users of ``current`` are keyed by their e-mail on the portal. ``managed`` has the ledger's records,
+    keyed by the declared e-mail.
     """
     matches, ambiguous = _match(declared, current, managed)
     undeclared = _undeclared(declared, current, matches, managed)
@@ -83,7 +85,10 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
 def _match(
     declared: Declared, current: State, managed: Mapping[str, Managed]
 ) -> tuple[dict[str, User], list[Diagnostic]]:
-    """The account of each declared user who has one, and a problem for a second declaration of an account."""
+    """Return the account of each declared user, if there is one, by the user's key, and the problems.
+
+    A user who matches an account that is already matched to another user gives a problem.
+    """
     by_id = {user.id: user for user in current.users.values()}
     matches: dict[str, User] = {}
     taken: dict[str, str] = {}
@@ -129,7 +134,7 @@ def _former_account(
 def _undeclared(
     declared: Declared, current: State, matches: Mapping[str, User], managed: Mapping[str, Managed]
 ) -> dict[str, User]:
-    """The portal's other accounts, keyed by the e-mail declared for them before, or else by their own."""
+    """Return the accounts without a declaration, keyed by their e-mail in the ledger, else on the portal."""
     matched = {user.id for user in matches.values()}
     if len(matched) == len(current.users):
         return {}
@@ -155,7 +160,7 @@ def _desired_company(declared: DeclaredCompany, before: Company | None) -> Compa
 
 
 class _Resolver:
-    """Makes the desired state of each user, and collects welcomes, reasons, records and notices."""
+    """A builder of the desired users. It also collects welcomes, reasons, records and notices."""
 
     def __init__(self, managed: Mapping[str, Managed], policy: Policy) -> None:
         self._managed = managed
@@ -168,7 +173,7 @@ class _Resolver:
         self.notices: list[Notice] = []
 
     def desired_user(self, key: str, declared: DeclaredUser, before: User | None) -> User | None:
-        """The desired user; None for a user declared closed who has no account."""
+        """Return the desired user, or None for a user without an account who is declared closed."""
         if before is None:
             return None if declared.closed else self._new_user(key, declared)
         known = self._managed_ids.get(before.id)
@@ -185,7 +190,10 @@ class _Resolver:
         return desired
 
     def desired_absent(self, key: str, user: User) -> User:
-        """The desired state of an account in no manifest: closed if it was managed and policy says so."""
+        """Return the desired user for an undeclared account.
+
+        The account stays unchanged unless it was managed and the policy closes such accounts.
+        """
         known = self._managed_ids.get(user.id)
         if user.is_open and known is not None:
             if self._policy.close_absent:
@@ -229,7 +237,7 @@ class _Resolver:
     def _edited(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> User:
         status = self._status(key, declared, before)
         if status is Status.CLOSED:
-            # reopening restores a closed account as it was (F), so nothing else of it changes
+            # no other field changes, because reopening restores the account as it was before closing (F)
             return replace(before, status=status)
         email = before.email if before.email == declared.email else self._email(key, declared, before, known)
         phone = before.phone
@@ -241,7 +249,7 @@ class _Resolver:
         apps = before.apps
         if declared.apps is not None and apps != active_grants(declared.apps):
             apps = frozenset(_desired_apps(apps, declared, self._policy.today, self._month_end))
-        # most users are unchanged, and comparing is faster than building a User
+        # most users are unchanged, and comparing the fields is faster than building a User
         if (
             status is before.status
             and declared.type is before.type
@@ -297,7 +305,7 @@ class _Resolver:
         return declared.phone
 
     def _user_change(self, key: str, field: str, declared: str, current: str) -> str:
-        """Report a change that the user made. Returns the user's value if it is kept, "" if it is undone."""
+        """Report a change made by the user. Return the user's value to keep it, or "" to undo the change."""
         outcome = "is put back" if self._policy.restore else "is kept"
         kept = "" if self._policy.restore else current
         advice = "" if self._policy.restore else f" To follow, write {current} in the manifest."
@@ -310,7 +318,7 @@ class _Resolver:
         return kept
 
     def _record(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> None:
-        """Update the ledger's record of an account, but not with values that are still to change."""
+        """Update the ledger's record of an account, except for the values that the plan will change."""
         settled_email = before.email == declared.email or email_key(before.email) == email_key(declared.email)
         email = before.email if settled_email else (known.email if known else None)
         phone = known.phone if known else None
@@ -377,9 +385,10 @@ def _all_active(apps: frozenset[Grant]) -> bool:
 def _desired_apps(
     before: frozenset[Grant], declared: DeclaredUser, today: date, ends: date
 ) -> Iterator[Grant]:
-    """The declared applications, and those that end, go on ending or wait for the firm.
+    """Yield the declared applications, and the undeclared ones that are requested or not yet ended.
 
-    An application whose last day has passed is gone, also on a portal that ends nothing by itself.
+    With immediate removal, only the requested ones are kept. Otherwise the active ones end on ``ends``. Those
+    whose last day is before ``today`` are omitted, even if the portal has not removed them.
     """
     apps = declared.apps or ()
     yield from active_grants(apps)

@@ -1,7 +1,7 @@
-"""The normal form of the URLs, mail domains, senders and variable names that provisioner.yaml holds.
+"""The functions that validate the URLs, mail domains, senders and variable names in provisioner.yaml.
 
 Each function returns the normalized text or raises :class:`~provisioner.manifest.fields.InvalidField`.
-A URL that contains a secret is refused, and the error does not repeat the secret.
+A URL that contains a secret is refused, and the error does not show the secret.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
-"""The name of an environment variable, in capitals: a password written there by mistake is refused."""
+"""The pattern of a variable name. It requires capitals, so that it refuses most passwords."""
 
 _MAILBOX = re.compile(r"(?:(?P<name>[^<>@\"]*|\"[^<>@\"\\]*\")\s*<(?P<inside>[^<>]*)>|(?P<bare>[^<>]*))")
 _SERVER = re.compile(
@@ -27,7 +27,7 @@ _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.examp
 
 
 def variable(text: str) -> str:
-    """The name of an environment variable."""
+    """Return a valid name of an environment variable unchanged."""
     if re.fullmatch(VARIABLE_PATTERN, text) is None:
         raise InvalidField(
             "it is to be the name of an environment variable, in capitals, and not the secret itself",
@@ -37,7 +37,7 @@ def variable(text: str) -> str:
 
 
 def domain(text: str) -> str:
-    """A mail domain in ASCII and lower case."""
+    """Return a mail domain in lower-case ASCII."""
     if "@" in text:
         raise InvalidField("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
     try:
@@ -47,7 +47,7 @@ def domain(text: str) -> str:
 
 
 def mailbox(text: str) -> str:
-    """``Name <address>`` or a bare address, without characters that could end a mail header."""
+    """Return a mail sender, ``Name <address>`` or only an address, with no character that ends a header."""
     found = _MAILBOX.fullmatch(text)
     if found is None:
         raise InvalidField(
@@ -61,17 +61,17 @@ def mailbox(text: str) -> str:
 
 
 def database(text: str) -> str:
-    """``sqlite:///FILE`` relative to the workspace, ``sqlite:////FILE`` absolute, or ``postgresql://…``."""
+    """Return the URL of a database: ``sqlite:///RELATIVE``, ``sqlite:////ABSOLUTE`` or ``postgresql://…``."""
     return _checked_url(text, _DATABASES)
 
 
 def portal(text: str) -> str:
-    """A URL that :func:`database` accepts, or ``https://…`` (a portal's service), or ``scim+https://…``."""
+    """Return the URL of a portal: a database's, ``https://…`` (a portal's service) or ``scim+https://…``."""
     return _checked_url(text, _PORTALS)
 
 
 def proxy(text: str) -> str:
-    """The URL of an HTTP proxy, ``http://HOST:PORT``, without a user name and a password."""
+    """Return the URL of an HTTP proxy, ``http://HOST:PORT``; it must not contain credentials."""
     scheme, colon, rest = text.partition("://")
     if "@" in rest:
         raise InvalidField("it contains a user name or a password", "Use a proxy that asks for none.")
@@ -83,7 +83,7 @@ def proxy(text: str) -> str:
 def _checked_url(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> str:
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in kinds:
-        # the rest is not repeated: it may hold a password
+        # the message does not repeat the rest of the URL, which may contain a password
         raise InvalidField(
             f"the kinds supported are: {', '.join(kinds)}",
             "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
@@ -132,7 +132,7 @@ _PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
 
 
 def transport(text: str) -> str:
-    """``maildir:FOLDER``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``, without credentials."""
+    """Return the URL of a mail transport: ``maildir:FOLDER``, or ``smtp[s]://HOST[:PORT]`` without user."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
         raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
@@ -147,10 +147,10 @@ def transport(text: str) -> str:
 
 
 def web_address(text: str, what: str = "activation links", prefix: str = "") -> str:
-    """An ``https://`` address without its last slash; ``http://`` is accepted for this machine only.
+    """Return a web address without its last slash. It must be ``https://`` except on this machine.
 
-    ``what`` names the data that must not travel unencrypted, for the error. ``prefix`` (``scim+``) is put
-    before the addresses that the error suggests.
+    For error messages, ``what`` names the data that must not be sent unencrypted, and ``prefix`` (``scim+``)
+    comes before the suggested addresses.
     """
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]

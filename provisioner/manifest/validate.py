@@ -1,4 +1,4 @@
-"""Validates a document by its model, and keeps the valid part of an invalid one."""
+"""Validates a document with a pydantic model, and keeps the valid part of an invalid document."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Validated(Generic[M]):
-    """The usable part of a document; ``model`` is None if there is none.
+    """The valid part of a document as a ``model``, or None if nothing is valid.
 
-    ``users`` has the position in the document of each of the model's users. ``faulty`` has the positions of
-    users with a problem. ``lost`` is true if a user of the document is missing from the model.
+    ``users`` has the index in the document of each user of the model. ``faulty`` has the indexes of the users
+    with a problem. ``lost`` is true if a user of the document is missing from the model.
     """
 
     model: M | None
@@ -32,7 +32,7 @@ class Validated(Generic[M]):
 
 
 def read_model(model: type[M], document: Document) -> Validated[M]:
-    """The document as an instance of ``model``, or its valid part and the problems."""
+    """Return the document as an instance of ``model``, or only its valid part, with the problems."""
     try:
         found = model.model_validate(document.data)
     except ValidationError as invalid:
@@ -45,7 +45,7 @@ _STAND_INS: dict[str, Any] = {
     "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
     "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
 }  # fmt: skip
-"""Replacements for missing required values, so that the rest of the document can be checked."""
+"""The replacements for missing required values, with which the rest of the document can be validated."""
 
 _GONE = object()
 _MOST_LEVELS = 10
@@ -54,9 +54,9 @@ _MOST_LEVELS = 10
 def _recover(
     model: type[M], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
 ) -> Validated[M]:
-    """The document without its faulty values, as an instance of the model.
+    """Return the document without its faulty values, as an instance of the model, for further checks.
 
-    The checks over all manifests see this part. Faults that follow from a removal are not reported.
+    Errors that are only a consequence of a removal are not reported.
     """
     users = original.get("users") if isinstance(original, dict) else None
     total = len(users) if isinstance(users, list) else 0
@@ -64,7 +64,7 @@ def _recover(
         path[1] for path in (fault["loc"] for fault in faults) if path[:1] == ("users",) and len(path) > 1
     )
     data, kept = deepcopy(original), list(range(total))
-    # a removed value may be required, so that its mapping is removed in the next pass
+    # if a removed value was required, the next pass removes the mapping that contained the value
     for _ in range(_MOST_LEVELS):
         if not _remove_invalid(data, kept, faults):
             break
@@ -79,7 +79,7 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove the faulty values in place. False if the whole document is faulty."""
+    """Remove the faulty values from ``data`` and ``kept``. Return False if the whole document is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]
@@ -93,7 +93,7 @@ def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool
         if not path:
             return False
         if path[0] == "users":
-            # a list of a user is removed whole: otherwise the positions of its other items would change
+            # a user's whole list is removed, because without one item the indexes of the others would change
             path = path[:3]
         holder, key = value_at(data, path[:-1]), path[-1]
         if isinstance(holder, dict):

@@ -1,7 +1,8 @@
-"""Apply: the steps of a plan, each intended, written and settled, wave by wave, and then its letters.
+"""Apply a plan: write its steps to the portal, wave by wave, and then send its letters.
 
-Before the first write each resource that the plan touches must be as planned from, as planned to, or at a
-step in between. So an interrupted or partly failed run is finished by applying the same plan again.
+The ledger records each step before the write (*intended*) and after it (*settled*). Before the first write,
+each resource of the plan must be in the state before its first step, after its last step, or after a step in
+between. So applying the same plan again completes an interrupted or partly failed run.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from provisioner.workspace.settings import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one step ended; ``problem`` is a sentence that says why it did not happen."""
+    """The result of one step; ``problem`` is the reason why the step was not applied, if it was not."""
 
     step: Step
     verdict: Verdict
@@ -54,33 +55,33 @@ class Outcome:
 
     @property
     def done(self) -> bool:
-        """True if the portal is now as the step requires."""
+        """True if the portal now has the state that the step requires."""
         return self.verdict in DONE
 
 
 @dataclass(slots=True)
 class ApplyReport:
-    """What a run has done so far."""
+    """The results of a run so far."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
-    """The addresses of resources that are not as planned when the portal is read again."""
+    """The addresses of resources that differ from the plan when the portal is read after the last step."""
     letters: DeliveryReport = field(default_factory=DeliveryReport)
     stopped: bool = False
-    """The user asked to stop before the end."""
+    """True if the user stopped the run before its end."""
 
     @property
     def done(self) -> int:
-        """The number of steps after which the portal is as planned."""
+        """The number of steps that were applied or whose result the portal had already."""
         return sum(outcome.done for outcome in self.outcomes)
 
     @property
     def undone(self) -> list[Outcome]:
-        """The steps that did not happen."""
+        """The outcomes of the steps that were not applied."""
         return [outcome for outcome in self.outcomes if not outcome.done]
 
     def in_words(self) -> str:
-        """The counts in one line, for the ledger and for the end of the run."""
+        """Return the counts of steps and e-mails in one line, for the ledger and for the user."""
         verdicts = dict.fromkeys(Verdict, 0)
         for outcome in self.outcomes:
             verdicts[outcome.verdict] += 1
@@ -103,7 +104,8 @@ class ApplyReport:
 
 
 StepProgress = Callable[[int], AbstractContextManager[Callable[[Outcome], None]]]
-"""Entered before the first step with the number of steps; its callback takes each outcome."""
+"""A function that takes the number of steps and returns a context manager, entered before the first step;
+the context manager yields a callback that takes the outcome of each step."""
 
 
 def apply_plan(
@@ -119,10 +121,10 @@ def apply_plan(
     parallelism: int,
     clock: Clock,
 ) -> ApplyReport:
-    """Apply the plan and send its letters, as the only run at the ledger and the portal.
+    """Apply the plan and send its letters, while no other run of the same ledger can write.
 
-    ``command`` names the run in the ledger; ``say`` takes a sentence for the user. Raises
-    :class:`MailError` for a broken template and :class:`StalePlan` before the first write.
+    ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. Before the first
+    write, raises :class:`MailError` for a broken template and :class:`StalePlan` if the portal has changed.
     """
     report = ApplyReport()
     with load_sender(workspace) as sender:
@@ -165,13 +167,13 @@ def apply_plan(
 def _recorded_run(
     ledger: Ledger, command: str, plan: Plan, report: ApplyReport, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Record the beginning of the run in the ledger, and its end, also after an error."""
+    """Record the beginning of the run in the ledger and, when the block ends or fails, the end of the run."""
     ledger.journal.begin(command, digest(plan))
     try:
         yield
     except ProvisionerError as problem:
         say(f"Stopped after {count_of(report.done, 'step')}.")
-        # a ledger that cannot be written either would hide the error that ends the run
+        # an error while writing to the ledger must not hide the error that ends the run
         with suppress(ProvisionerError):
             ledger.journal.end(f"{report.in_words()}; {problem.sentence}")
         raise
@@ -179,7 +181,7 @@ def _recorded_run(
 
 
 def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) -> Snapshot:
-    """The portal's snapshot, once the steps of an interrupted run are settled."""
+    """Settle the steps of an interrupted run, if any, and return the snapshot of the portal after that."""
     snapshot = portal.snapshot()
     ledger.bind_portal(snapshot.portal)
     if not ledger.snapshot().unsettled:
@@ -187,14 +189,15 @@ def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) ->
     recovered = settle_interrupted(portal, ledger, snapshot)
     if recovered:
         say(f"{count_of(recovered, 'step')} of an interrupted run had reached the portal; settled.")
-    # a driver may finish or undo an interrupted step when its receipt is asked for
+    # the request for the receipts may make a driver finish or undo an interrupted step
     return portal.snapshot()
 
 
 def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> int:
-    """Settle the steps of an interrupted run by the portal's receipts; returns how many had been done.
+    """Settle the steps of an interrupted run from the portal's receipts; return how many had been applied.
 
-    A step that the portal never received is settled as skipped; it is done again only if the plan has it.
+    A step that the portal never received is settled as skipped. It is applied later only if the present plan
+    contains it too.
     """
     unsettled = ledger.snapshot().unsettled
     receipts = portal.receipts([entry.key for entry in unsettled], ledger.id)
@@ -211,7 +214,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
-    """True if the receipt is for a different account than the one that now holds this e-mail."""
+    """True if the receipt of a creation is for an account that does not have the e-mail of ``entry`` now."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
     holder = snapshot.state.users.get(entry.address.removeprefix("user:"))
@@ -221,10 +224,10 @@ def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snap
 def apply_steps(
     plan: Plan, start: Baseline, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
-    """Do the remaining steps of the plan; yields each outcome once it is settled.
+    """Apply the remaining steps of the plan; yield the outcome of each step.
 
-    After a failed step the steps that the rules then forbid are skipped, and no others. Once ``stop`` returns
-    True, the current batch is finished and the rest is left undone.
+    After a failed step, later steps on the same resource, and steps that the rules then forbid, are skipped;
+    all other steps are applied. Once ``stop`` returns True, no new batch is started.
     """
     index = StateIndex(start.state, start.terms)
     letters = {letter.user: letter for letter in plan.letters}
@@ -257,7 +260,7 @@ def apply_steps(
 
 
 def record_adoptions(plan: Plan, ledger: Ledger) -> None:
-    """Record the accounts that the plan adopts in the ledger."""
+    """Record in the ledger the accounts that the plan adopts."""
     ledger.adopt(
         {
             adoption.user.key: Managed(adoption.id, adoption.email, adoption.phone, adoption.created)
@@ -267,11 +270,11 @@ def record_adoptions(plan: Plan, ledger: Ledger) -> None:
 
 
 def step_key(portal: str, step: Step, id_: str, version: int) -> str:
-    """The idempotency key of a step: a digest of the portal, the resource, its version and the step.
+    """Return the idempotency key of a step: a digest of the portal, the resource, its version and the step.
 
-    An account is identified by its id, because its e-mail may pass to another account. A resource that does
-    not exist yet has no id; its version is the number of times that it was created before. Run, plan and
-    clock are not part of the key, so a repetition of the step has the same key.
+    An account is identified by ``id_``, because its e-mail may pass to another account. For a resource that
+    does not exist yet, ``id_`` is empty and ``version`` is the number of earlier creations at its address.
+    The run, the plan and the time are not part of the key, so a repeated step has the same key.
     """
     named = canonical([portal, id_ or str(address_of(step)), version])
     asked = writer(Step, without=("user",) if id_ else ())(step)
@@ -303,7 +306,10 @@ def _write(
 
 
 def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None) -> LedgerEffect:
-    """What the ledger records once the portal has done this step."""
+    """Return what the ledger records once the portal has applied ``step`` to the resource ``before``.
+
+    ``letter`` is the planned letter to the step's user, recorded as owed if the step opens the account.
+    """
     match step:
         case CreateUser():
             profile = step.profile
@@ -323,9 +329,9 @@ def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None)
 def _obstacle(
     address: Address, step: Step, before: Resource | None, failed: Mapping[Address, str], index: StateIndex
 ) -> str:
-    """The reason why a step cannot be done: an earlier step on its resource failed, or a rule forbids it.
+    """Return why a step cannot be applied: an earlier step on its resource failed, or a rule forbids it.
 
-    Empty if the step can be done; the index then has the resource as it is after the step.
+    Returns "" if the step can be applied; ``index`` then has the resource in its state after the step.
     """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"

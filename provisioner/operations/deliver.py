@@ -1,14 +1,15 @@
-"""Delivery of the outbox: each letter owed is sent once, or parked for a person to decide.
+"""Delivery of the outbox: each owed letter is sent once, or parked until a person decides what to do.
 
     owed ─▶ connecting ─▶ body ─▶ sent
-      ▲         │           ├──▶ failed     refused for good (5xx)
-      └─────────┴───────────┤               refused for now, or no connection: owed again
-                            └──▶ unknown    lost between the call of DATA and the answer
+      ▲         │           ├──▶ failed     permanently refused (5xx)
+      └─────────┴───────────┤               temporarily refused, or no connection: owed again
+                            └──▶ unknown    connection lost between the DATA command and the server's answer
 
-A letter goes to the address that the account has when it is sent: the one it was written for may have been
-corrected. A letter whose claim another ledger holds on the portal is parked as *failed*. One whose claim a
-run of a copy of this ledger holds is parked as *unknown* until that run records on the portal that it is
-sent. Activation links are derived when a letter is written; no file of provisioner contains one.
+A letter is sent to the present address of its account, because the address in the plan may have been
+corrected since. A *claim* is the portal's record of the run that sends a letter. If another ledger has
+claimed the letter, it is parked as *failed*. If a run of a copy of this ledger has claimed the letter, it is
+parked as *unknown*, until that run records on the portal that the letter is sent. Activation links are
+generated just before a letter is sent; neither plans nor the ledger contain them.
 """
 
 from __future__ import annotations
@@ -33,30 +34,32 @@ from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace
 
 CLAIM = 1_000
-"""The number of letters that are claimed, and get their links, at a time."""
+"""The maximum number of letters whose claims and links are requested from the portal at once."""
 
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
+"""The detail of a letter that a run of a copy of this ledger has claimed."""
 
 TEMPLATE_SUFFIX = ".j2"
 
 LetterProgress = Callable[[int], AbstractContextManager[Callable[[Delivery, str], None]]]
-"""Entered with the number of letters; the callback takes each delivery and its recipient."""
+"""A function that takes the number of letters and returns a context manager; the context manager yields a
+callback that takes each delivery and the recipient of the letter."""
 
 
 @dataclass(frozen=True, slots=True)
 class SenderProfile:
-    """The sender of the letters, and their templates."""
+    """The sender of the letters, and the templates of the letters."""
 
     address: str
-    """With the display name: ``Cabinet Durand <acces@durand-associes.fr>``."""
+    """The sender's address with the display name: ``Cabinet Durand <acces@durand-associes.fr>``."""
     reply_to: str
     templates: TemplateRenderer
     log_in: str = ""
-    """Where users log in; letters contain it if the portal makes no links."""
+    """The URL where users log in; letters contain it if the portal makes no activation links."""
 
     @property
     def envelope(self) -> str:
-        """The bare address, for MAIL FROM."""
+        """The sender's address without the display name, for the SMTP command MAIL FROM."""
         return self.address.rpartition("<")[2].rstrip(">").strip()
 
 
@@ -68,14 +71,14 @@ class DeliveryReport:
     trouble: list[Delivery] = field(default_factory=list)
     """The deliveries of letters that were not sent."""
     problem: MailError | None = None
-    """The error that stopped the delivery, if any."""
+    """The error that stopped the delivery; None if all letters were tried."""
 
 
 @contextmanager
 def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
-    """The sender, with the program's templates; a workspace's own template replaces the one of that name.
+    """Yield the sender with the program's templates; a workspace's template replaces that of the same name.
 
-    A workspace's own templates are rendered in a second process, which ends with the block.
+    If the workspace has templates of its own, a second process renders them; it ends with the block.
     """
     shipped = resource_folder("templates")
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
@@ -96,7 +99,7 @@ def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:
-    """The transport of the settings, with the mail password of the workspace."""
+    """Return the mail transport that the settings name, with the mail password of the workspace."""
     mail = workspace.settings.mail
     password = secret_of(
         workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
@@ -110,30 +113,31 @@ def open_mail_transport(workspace: Workspace) -> Transport:
 
 
 def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
-    """The plan's letters as they would be written, without a link."""
+    """Yield the letters of the plan for a preview: dated ``now``, with a placeholder instead of the key."""
     for letter in plan.letters:
         yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
 
 
 def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
-    """Write one letter a language without sending it, so that a broken template is found before any write.
+    """Compose one letter per template and language without sending it, to find broken templates early.
 
-    Raises :class:`MailError`.
+    Raises :class:`MailError` for a broken template.
     """
     for letter in {(letter.template, letter.language): letter for letter in letters}.values():
         write(letter, "https://example.com/", sender)
 
 
 def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = False) -> bytes:
-    """The letter as it is sent; ``linkless`` if the portal makes no links."""
+    """Return the bytes of the e-mail; ``linkless`` is true if the portal makes no activation links."""
     rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
-    """Settle the letters of an interrupted run; with ``resend_unknown``, owe each unknown letter once more.
+    """Settle the letters of an interrupted run; return the deliveries of those that became unknown.
 
-    Returns the deliveries of the letters that became unknown.
+    With ``resend_unknown``, each unknown letter becomes owed again, unless it was sent again before. Only the
+    letters that stay unknown are then returned.
     """
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
@@ -154,14 +158,14 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
 
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:
-    """Record on the portal which letters are sent, for copies of this ledger that ask for their claims."""
+    """Record on the portal which letters are sent, because copies of this ledger may try to claim them."""
     if sent := ledger.outbox.sent_claims():
         portal.claim(SENT, sent)
         ledger.outbox.end_claims(sent)
 
 
 def _claimed_elsewhere(entry: OutboxEntry, holder: str) -> Delivery:
-    """The delivery of a letter whose claim is held by ``holder``, a different run."""
+    """Return the delivery of a letter claimed by ``holder``: a run, :data:`SENT`, or "" (other ledger)."""
     key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")
@@ -201,12 +205,12 @@ def _sent_elsewhere(entry: OutboxEntry, account: User) -> Delivery:
 def _ready(
     claimed: Sequence[OutboxEntry], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
 ) -> list[OutboxEntry]:
-    """The letters that may be sent, each to the present address of its account; parks the others."""
+    """Return the letters that may be sent, each with its account's present address; park the others."""
     accounts = portal.users(list(links))
     ready, moved, parked = list[OutboxEntry](), list[Letter](), list[Delivery]()
     for entry in claimed:
         account, letter = accounts.get(entry.user_id), entry.letter
-        # no link: the account has a password, or it cannot log in
+        # an account without a link has a password already, or cannot log in
         if not links[entry.user_id] and (account is None or account.status is not Status.ACTIVE):
             parked.append(_cannot_log_in(entry))
         elif account is None or email_key(account.email) == email_key(letter.recipient):
@@ -233,9 +237,9 @@ def deliver(
     progress: LetterProgress,
     stop: Callable[[], bool],
 ) -> DeliveryReport:
-    """Send these owed letters; each ends in a state of the outbox.
+    """Send the letters in ``owed``, record the state of each one in the outbox, and return the result.
 
-    ``progress`` is entered with their number; it takes each delivery and the address that it went to.
+    ``progress`` reports each delivery to the user; no new letter is begun once ``stop`` returns True.
     """
     outcome = DeliveryReport()
     if not owed:
@@ -268,11 +272,11 @@ def deliver(
         try:
             open_mail_transport(workspace).deliver(messages(), record=record, stop=stop)
         except MailError as problem:
-            # the portal's steps stay done, and the letters stay owed
+            # the steps on the portal stay applied, and the letters stay owed
             outcome.problem = problem
         finally:
             ledger.outbox.release_claims()
-        # the letters are sent in any case; the next run records it on the portal
+        # an error here is harmless: the letters are sent, and the next run records that on the portal
         with suppress(ProvisionerError):
             close_claims(ledger, portal)
     return outcome

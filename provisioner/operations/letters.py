@@ -1,4 +1,4 @@
-"""Which letters concern one user: those in the outbox, a further welcome, and previews."""
+"""The letters of one user: find them in the outbox, add another welcome e-mail, and preview a letter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from provisioner.workspace.settings import Workspace
 
 
 def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """The letters of the account with this e-mail, also under an earlier one; else those to this address."""
+    """Return the letters of the account with this e-mail; if none has it, the letters to this e-mail."""
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
@@ -30,7 +30,7 @@ def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
 
 
 def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
-    """The letters of a saved plan, or the letter of one declared user. Raises :class:`UsageError`."""
+    """Yield the letters of ``subject``, the file of a plan or a user's e-mail. Raises :class:`UsageError`."""
     if Path(subject).is_file():
         _, saved = read_plan(Path(subject))
         yield from preview_letters(saved.plan, clock())
@@ -51,7 +51,11 @@ def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterato
 def owe_letter(
     workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
 ) -> str:
-    """Put this user's letter into the outbox, owed; returns its key. Raises :class:`UsageError`."""
+    """Make sure that the outbox has an owed letter to this user; return the key of the letter.
+
+    ``again`` allows another letter to a user who was sent one already. Raises :class:`UsageError` if the user
+    has no active account, or may have received the letter already.
+    """
     mine = letters_to(ledger, user)
     waiting = next((entry for entry in mine if entry.state is OutboxState.OWED), None)
     if waiting is not None:
@@ -72,7 +76,7 @@ def owe_letter(
             f"To send another one: provisioner mail send {user} --again",
         )
     account = _account(ledger, portal, user)
-    # the generation counts the account's letters, under any e-mail
+    # the number of this letter among all letters of the account, whatever its e-mail was
     generation = 1 + sum(entry.user_id == account.id for entry in ledger.outbox.letters())
     key = letter_key(portal.snapshot().portal, account.id, generation)
     letter = _welcome_for(workspace, account, user, key, clock)
@@ -81,7 +85,7 @@ def owe_letter(
 
 
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:
-    """The active account that a welcome can be sent to. Raises :class:`UsageError`."""
+    """Return the active account of this user. Raises :class:`UsageError` if there is none."""
     key = email_key(user)
     users = portal.snapshot().state.users
     managed = ledger.snapshot().managed.get(key)
@@ -95,7 +99,7 @@ def _account(ledger: Ledger, portal: Portal, user: str) -> User:
 
 
 def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock: Clock) -> Letter:
-    """The welcome of this account; in the language of the firm if the user is not declared."""
+    """Return the welcome e-mail of this account, in the firm's language if the manifests lack the user."""
     declared, _ = read_declared(workspace)
     wanted = declared.users.get(email_key(user))
     company = declared.companies.get(account.billed)

@@ -1,4 +1,4 @@
-"""The socket of the HTTP service: its address, its certificate, and the refusal of unsafe ones."""
+"""The listening socket of the HTTP service, and the check that its address and certificate are safe."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from provisioner.errors import ProvisionerError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The address of the service and its certificate."""
+    """The address and the TLS certificate of the service."""
 
     host: str
     port: int
-    """0 takes any free port."""
+    """The TCP port; 0 for any free port."""
     certificate: Path | None
-    """A PEM file with its chain; None for plain HTTP."""
+    """A PEM file with the certificate and its chain; None for HTTP without TLS."""
     key: Path | None
-    """A PEM file; None if the key is in the certificate's file."""
+    """A PEM file with the private key; None if the file of the certificate also contains the key."""
     behind_proxy: bool
-    """A proxy in front of the service terminates TLS and forwards the client's address."""
+    """True if a proxy in front of the service terminates TLS and forwards the client's address."""
 
 
 def require_safe(listening: Listening) -> None:
-    """Raise :class:`UsageError` if log-ins and names would travel in clear."""
+    """Raise :class:`UsageError` if passwords and names would be sent unencrypted to other machines."""
     if not listening.host:
         raise UsageError("Name the address to listen at.", "For example: --host 127.0.0.1")
     if listening.key is not None and listening.certificate is None:
@@ -36,7 +36,7 @@ def require_safe(listening: Listening) -> None:
     if listening.certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
-            # without a password argument OpenSSL asks for one on the terminal
+            # if no password is given, OpenSSL asks for a password on the terminal
             context.load_cert_chain(listening.certificate, listening.key, password="")
         except FileNotFoundError:
             missing = next(
@@ -66,7 +66,7 @@ def _is_this_machine(host: str) -> bool:
 
 
 def listen(listening: Listening) -> socket.socket:
-    """A listening socket. Raises :class:`ProvisionerError` if the address cannot be used."""
+    """Return a listening socket. Raises :class:`ProvisionerError` if the address cannot be used."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             listening.host, listening.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -91,7 +91,7 @@ def listen(listening: Listening) -> socket.socket:
 
 
 def address_of(listening: Listening, listener: socket.socket) -> str:
-    """The url of the service, with the port that the system chose for port 0."""
+    """Return the URL of the service, with the actual port if the system chose one."""
     scheme = "https" if listening.certificate else "http"
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     return f"{scheme}://{host}:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Opening the portal and the ledger of a workspace, and reading its manifests without the portal."""
+"""Open the portal and the ledger of a workspace, and read its manifests without the portal."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests
 
 PARALLELISM = 10
-"""The default of ``--parallelism``: the number of concurrent steps."""
+"""The default of ``--parallelism``: the maximum number of concurrent steps."""
 
 PORTAL_SECRET = "PROVISIONER_PORTAL_SECRET"
-"""The environment variable of the portal's secret, unless the workspace names another place."""
+"""The environment variable with the portal's secret, unless the settings name another variable or a file."""
 
 
 def utc_now() -> datetime:
-    """The current time in UTC."""
+    """Return the current time in UTC."""
     return datetime.now(UTC)
 
 
 def read_declared(
     workspace: Workspace, report: ProgressCallback = ignore_progress
 ) -> tuple[Declared, list[Diagnostic]]:
-    """The manifests, and every problem that can be found without the portal."""
+    """Return the manifests, and every problem that can be found in them without the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=report)
     return declared, [*problems, *check(declared, workspace.settings)]
 
@@ -42,7 +42,7 @@ def read_declared(
 def open_portal_for(
     workspace: Workspace, *, writing: bool, clock: Clock = utc_now, parallelism: int = PARALLELISM
 ) -> Portal:
-    """The workspace's portal, opened for its operator."""
+    """Open the workspace's portal with the rights of the operator that the settings name."""
     place = workspace.settings.portal
     return open_portal(
         Access(
@@ -65,7 +65,7 @@ def open_portal_for(
 
 
 def portal_secret(workspace: Workspace) -> str:
-    """The client's secret, the bearer token or the database's password. Raises :class:`PortalError`."""
+    """Return the API client's secret, bearer token or database password. Raises :class:`PortalError`."""
     place = workspace.settings.portal
     return secret_of(
         workspace.root,
@@ -78,7 +78,7 @@ def portal_secret(workspace: Workspace) -> str:
 
 
 def ledger_location(workspace: Workspace) -> Database:
-    """The database of the workspace's ledger; opens nothing."""
+    """Return the location of the database of the workspace's ledger, without opening it."""
     place = workspace.settings.ledger
     secret = ""
     if not place.url.startswith("sqlite:"):
@@ -94,6 +94,6 @@ def ledger_location(workspace: Workspace) -> Database:
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
-    """Everything the portal holds; writes nothing."""
+    """Return everything that the portal holds, without writing to it."""
     with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()

@@ -1,6 +1,6 @@
-"""The planning pipeline, from files to a plan: read, check, resolve, project, plan.
+"""The planning pipeline, which makes a plan from files: read, check, resolve, project, plan.
 
-:func:`plan_workspace` is the only way from a workspace to a plan. Everything is read on every run.
+Only :func:`plan_workspace` makes a plan of a workspace. Each run reads all files, the portal and the ledger.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from provisioner.workspace.settings import Workspace, read_manifests, with_setti
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """``--target`` and ``--exclude``."""
+    """The addresses given with ``--target`` and ``--exclude``; false if there are none."""
 
     targets: frozenset[Address] = frozenset()
     excludes: frozenset[Address] = frozenset()
@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWorkspace:
-    """A plan with what it was made from."""
+    """A plan with the manifests that it was made from; ``complete`` is false if a selection narrowed it."""
 
     plan: Plan
     declared: Declared
@@ -58,12 +58,12 @@ class PlannedWorkspace:
 
 
 def select_addresses(targets: Iterable[str], excludes: Iterable[str]) -> Selection:
-    """The selection that ``--target`` and ``--exclude`` name. Raises :class:`UsageError`."""
+    """Parse the values of ``--target`` and ``--exclude``. Raises :class:`UsageError` for an invalid one."""
     return Selection(_parse_addresses(targets), _parse_addresses(excludes))
 
 
 def _parse_addresses(words: Iterable[str]) -> frozenset[Address]:
-    """``company:004217`` and ``user:claire@example.fr`` as addresses."""
+    """Parse words such as ``company:004217`` and ``user:claire@example.fr`` into addresses."""
     addresses = set()
     for word in words:
         kind, colon, key = word.partition(":")
@@ -83,10 +83,11 @@ def plan_workspace(
     digests: bool = False,
     progress: ProgressFactory = no_progress,
 ) -> PlannedWorkspace:
-    """Read everything and plan; ``digests`` are needed for a plan that is saved.
+    """Read the manifests, the portal and the ledger, and make a plan.
 
-    Raises :class:`ManifestsInvalid` with all problems at once, :class:`UsageError` for a selection of unknown
-    addresses, :class:`LedgerError` for the ledger of another portal.
+    ``digests`` says whether to compute the digests of the manifests, which a saved plan contains. Raises
+    :class:`ManifestsInvalid` with all problems at once, :class:`UsageError` if an address of ``selection`` is
+    unknown, and :class:`LedgerError` if the ledger belongs to another portal.
     """
     with progress("Reading") as report:
         declared, problems = read_manifests(workspace, digests=digests, tell=report)
@@ -117,7 +118,7 @@ def plan_workspace(
 
 
 def _read_portal_and_ledger(workspace: Workspace, portal: Portal) -> tuple[Snapshot, LedgerSnapshot]:
-    """What portal and ledger hold now. Raises :class:`LedgerError` for the ledger of another portal."""
+    """Read the portal and the ledger. Raises :class:`LedgerError` if the ledger belongs to another portal."""
     snapshot = portal.snapshot()
     ledger = read_ledger(ledger_location(workspace))
     if ledger.portal and not snapshot.portal:
@@ -144,7 +145,7 @@ def _require_same_portal(workspace: Workspace, ledger: LedgerSnapshot, snapshot:
 
 
 def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot) -> LedgerSnapshot:
-    """The ledger with the accounts that an interrupted run created on the portal and did not record."""
+    """Return ``ledger`` with the accounts that an interrupted run created but did not record."""
     if not ledger.unsettled:
         return ledger
     accounts = {user.id: user for user in snapshot.state.users.values()}
@@ -167,7 +168,7 @@ def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot
 def _require_valid(
     workspace: Workspace, declared: Declared, problems: list[Diagnostic], snapshot: Snapshot
 ) -> list[Diagnostic]:
-    """All problems of the manifests. Raises :class:`ManifestsInvalid` with them if one is an error."""
+    """Return all problems, also those found with the portal's data. Raises :class:`ManifestsInvalid`."""
     problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
@@ -177,7 +178,7 @@ def _require_valid(
 def _require_known(
     selection: Selection, declared: Declared, snapshot: Snapshot, resolution: Resolution
 ) -> None:
-    """Raise :class:`UsageError`, naming each unknown address.
+    """Raise :class:`UsageError` if the selection has unknown addresses; the error names each of them.
 
     Otherwise a mistyped --target would select nothing, and a mistyped --exclude would exclude nothing.
     """
@@ -197,7 +198,7 @@ def _require_known(
 
 
 def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str:
-    """A hint with the plan's name for the account that has this e-mail on the portal; empty if none has."""
+    """Return a hint with the plan's address of the account with this e-mail; "" if no account has it."""
     account = snapshot.state.users.get(email)
     users = resolution.current.users
     named = next((key for key, user in users.items() if account and user.id == account.id), None)
@@ -208,7 +209,7 @@ def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str
 
 
 def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
-    """The settings that decide how manifests are resolved, the operator's rights and the day."""
+    """Return the policy for resolving the manifests: the relevant settings, the operator and the date."""
     return Policy(
         operator=snapshot.operator or workspace.settings.portal.operator,
         today=paris_date(clock()),
@@ -222,7 +223,7 @@ def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
 
 
 def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
-    """What this portal can hold; diagnostics name what it cannot hold, guard or send."""
+    """Reduce the desired state to what the portal can store; add diagnostics for what it cannot do."""
     capabilities = portal.capabilities()
     desired, gaps = portal.project(resolution.desired)
     found = [*gaps, *_unguarded(capabilities), *_without_welcome(workspace, capabilities)]
@@ -230,7 +231,7 @@ def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Re
 
 
 def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
-    """A warning for each protection against a second run that the portal lacks."""
+    """Yield one warning if the portal lacks a protection against a second run at the same time."""
     risks = []
     if not capabilities.versions:
         risks.append("overwrite what somebody else changes meanwhile")
@@ -246,7 +247,7 @@ def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
 
 
 def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterator[Diagnostic]:
-    """An error if the welcome is left to a portal that leaves it to provisioner."""
+    """Yield an error if the settings expect welcome e-mails from a portal that does not send any."""
     if workspace.settings.mail.welcome == "portal" and capabilities.activation_links:
         yield error(
             "welcome-by-portal",
@@ -260,7 +261,7 @@ def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterat
 
 
 def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterator[Diagnostic]:
-    """Errors for applications and offers of the catalogue that users need and the portal does not have."""
+    """Yield an error for each application or offer that the desired state uses and the portal lacks."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
     for app in sorted(workspace.settings.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
@@ -271,7 +272,7 @@ def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> 
 
 
 def _letter_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
-    """The letters that an earlier run left open."""
+    """Yield a notice for each letter that earlier runs did not send."""
     kinds = {OutboxState.UNKNOWN: NoticeKind.LETTER_UNKNOWN, OutboxState.FAILED: NoticeKind.LETTER_FAILED}
     for posted in ledger.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)
@@ -288,7 +289,7 @@ def _letter_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
 
 
 def _interrupted_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
-    """The steps of an interrupted run whose outcome is not known yet."""
+    """Yield a notice for each step of an interrupted run whose outcome is not known yet."""
     for entry in ledger.unsettled:
         kind, _, key = entry.address.partition(":")
         yield Notice(

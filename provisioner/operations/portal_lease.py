@@ -1,4 +1,4 @@
-"""The portal's lease: one run of one ledger writes to a portal at a time."""
+"""A ledger's lease on the portal: only one run of the ledger at a time can write to the portal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from provisioner.portal import Portal
 from provisioner.storage.lease import LEASE_SECONDS, heartbeat, wait_for_lease
 
 POLL_SECONDS = 0.5
-"""How often a portal that another run holds is asked for again under ``--lock-timeout``."""
+"""Seconds between two attempts to take a lease that another run holds (``--lock-timeout``)."""
 
 
 @contextmanager
@@ -24,10 +24,12 @@ def hold_portal(
     keep_waiting: Callable[[], bool] = lambda: False,
     on_wait: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[int]:
-    """Hold the portal for this ledger within this block; yields the fencing number that the portal gave.
+    """Hold the lease of ``ledger`` on the portal within this block; yield the portal's fencing number.
 
-    Waits for another run while ``keep_waiting`` says so; ``on_wait`` is called once, with a sentence that
-    names that run. Raises :class:`Locked`. A run that loses the lease learns it from its next write.
+    ``owner`` describes this run and ``fence`` is its fencing number; ``seconds`` is how long the lease
+    lasts. While another run holds the lease, waits as long as ``keep_waiting`` returns True, then raises
+    :class:`Locked`; ``on_wait`` is called once, with a sentence that names the other run. If this run loses
+    the lease, its next write fails.
     """
 
     def hold() -> int:
@@ -47,6 +49,6 @@ def hold_portal(
         with heartbeat(renew, seconds):
             yield number
     finally:
-        # without a release it ends when the lease has run out
+        # if the release fails, the lease expires by itself
         with suppress(PortalError):
             portal.release()

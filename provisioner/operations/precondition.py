@@ -1,4 +1,4 @@
-"""The precondition of a plan: whether the portal is as planned from, as planned to, or in between."""
+"""The precondition of a plan: each resource is as before the plan, as after it, or between two steps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PLAN_AGAIN = "Make a new one: provisioner plan --out FILE"
 
 @dataclass(slots=True)
 class ResourceProgress:
-    """How many steps of one resource the portal has done already, and the resource's id and version."""
+    """The number of steps on one resource that are done already, and the resource's id and version."""
 
     done: int
     id: str = ""
@@ -35,7 +35,7 @@ class ResourceProgress:
 
 @dataclass(slots=True)
 class Baseline:
-    """The resources of a plan as the portal has them before the first write."""
+    """The portal before the first write, and the progress of each resource of the plan (``positions``)."""
 
     portal: str
     terms: PortalTerms
@@ -49,10 +49,11 @@ def verify_precondition(
     managed: Mapping[str, Managed] | None = None,
     creations: Mapping[str, int] | None = None,
 ) -> Baseline:
-    """Compare the plan with the portal as it is now. Raises :class:`StalePlan`, naming what has changed.
+    """Compare the plan with the portal as it is now. Raises :class:`StalePlan`, which names what has changed.
 
-    ``managed`` and ``creations`` come from the ledger: the account behind each name, also after its e-mail
-    has changed on the portal, and how often each name was given to a new account.
+    ``managed`` and ``creations`` come from the ledger. ``managed`` has the account of each user, even if the
+    account's e-mail has changed on the portal. ``creations`` has the number of accounts that provisioner
+    created so far at each address.
     """
     managed, creations = managed or {}, creations or {}
     if plan.portal and plan.portal != snapshot.portal:
@@ -75,7 +76,7 @@ def verify_precondition(
         if done is None:
             moved.append(str(change.address))
         elif found is None:
-            # a name can be used again for another account, whose creation needs another key
+            # an address can be used again for another account, whose creation needs another idempotency key
             positions[change.address] = ResourceProgress(done, version=creations.get(str(change.address), 0))
         else:
             positions[change.address] = ResourceProgress(done, getattr(found, "id", ""), found.version)
@@ -90,13 +91,13 @@ def verify_precondition(
 
 
 def unconverged_changes(plan: Plan, snapshot: Snapshot) -> list[Change]:
-    """The changes whose resource, read again, is not as planned to."""
+    """Return the changes whose resource in ``snapshot`` differs from the state that the plan requires."""
     by_id = {user.id: user for user in snapshot.state.users.values()}
     return [change for change in plan.changes if _found(change, snapshot.state, by_id) != change.after]
 
 
 def remaining_steps(plan: Plan, start: Baseline) -> Iterator[PlannedStep]:
-    """The steps of the plan that are not done yet, in order."""
+    """Yield the steps of the plan that are not done yet, in order."""
     behind = {address: position.done for address, position in start.positions.items()}
     for planned in plan.steps:
         if behind[planned.address] > 0:
@@ -106,7 +107,7 @@ def remaining_steps(plan: Plan, start: Baseline) -> Iterator[PlannedStep]:
 
 
 def _others(plan: Plan, state: State, managed: Mapping[str, Managed]) -> list[Address]:
-    """Resources that the portal has and the plan does not create; none on a portal made for this plan."""
+    """Return the resources on the portal that belong neither to the plan nor to the ledger."""
     planned = {change.address for change in plan.changes}
     ours = {record.id for record in managed.values()}
     found = [company_address(number) for number in state.companies]
@@ -122,7 +123,10 @@ def _steps_by_address(plan: Plan) -> dict[Address, list[Step]]:
 
 
 def _found(change: Change, state: State, by_id: Mapping[str, User]) -> Resource | None:
-    """The resource of a change as the portal has it now, also after its e-mail has changed there."""
+    """Return the resource of a change as the portal has it now; None if the portal does not have it.
+
+    An existing account is found by its id, even if its e-mail has changed on the portal.
+    """
     if isinstance(change.after, User):
         if isinstance(change.before, User):
             return by_id.get(change.before.id)
@@ -131,7 +135,7 @@ def _found(change: Change, state: State, by_id: Mapping[str, User]) -> Resource 
 
 
 def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -> int | None:
-    """How many of the change's steps are done on the found resource; None when it matches no state."""
+    """Return how many of the steps are done on ``found``; None if ``found`` is in no state of the change."""
     state = change.before
     done = 0 if found == state else None
     for count, step in enumerate(steps, start=1):
@@ -142,7 +146,7 @@ def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -
 
 
 def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, ResourceProgress]) -> State:
-    """The state, with the users of the plan under the names that the plan uses."""
+    """Return ``state`` with each user of the plan under the key that the plan uses for that user."""
     names = {position.id: address.key for address, position in positions.items() if position.id}
     taken = set(names.values())
     users = {}

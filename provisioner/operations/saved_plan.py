@@ -1,4 +1,4 @@
-"""Saved plans: written as text, read back, and checked against the manifests that they were made from."""
+"""Saved plans: write them as JSON, read them, and check that their manifests have not changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.workspace.settings import Workspace, read_manifests, with_setti
 
 
 def plan_json(planned: PlannedWorkspace) -> str:
-    """The plan as ``plan --json`` and ``plan --out`` give it."""
+    """Return the JSON text that ``plan --json`` prints and ``plan --out`` writes."""
     return to_json(
         planned.plan,
         manifests=planned.declared.digests,
@@ -26,7 +26,7 @@ def plan_json(planned: PlannedWorkspace) -> str:
 
 
 def read_plan(file: Path) -> tuple[str, SavedPlan]:
-    """A saved plan and its text. Raises :class:`ProvisionerError` for any other file."""
+    """Return the text of a saved plan, and the plan. Raises :class:`ProvisionerError` for any other file."""
     content = read_bytes(file, MAX_PLAN_BYTES)
     if len(content) > MAX_PLAN_BYTES:
         raise UsageError(f"{file} is too large for a plan.", "Make a new one: provisioner plan --out FILE")
@@ -37,10 +37,10 @@ def read_plan(file: Path) -> tuple[str, SavedPlan]:
 def load_saved_plan(
     workspace: Workspace, planfile: Path, selection: Selection, progress: ProgressFactory = no_progress
 ) -> PlannedWorkspace:
-    """A saved plan with the manifests of the workspace.
+    """Read a saved plan and the manifests of the workspace.
 
-    Raises :class:`StalePlan`, naming each manifest that has changed since the plan was made, and
-    :class:`UsageError` for a selection.
+    Raises :class:`StalePlan` if manifests have changed since the plan was made, and :class:`UsageError` if
+    ``selection`` is not empty.
     """
     if selection:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""Opens the embedded portal for ``serve`` and ``api-client``, with or without a workspace."""
+"""Open the embedded portal for ``serve`` and ``api-client``, with or without a workspace."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 
 def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
-    """Access to the portal at ``url``, or to the workspace's own; the workspace gives its terms.
+    """Return the access to the portal at ``url``; if ``url`` is None, to the portal of the workspace.
 
-    Raises :class:`UsageError` without a url and a workspace, or for a portal that is not embedded;
-    :class:`PortalError` if its password cannot be read.
+    The portal's terms and the default of ``public_url`` come from the workspace, if ``folder`` is in one.
+    Raises :class:`UsageError` if there is neither a URL nor a workspace or the portal is not embedded, and
+    :class:`PortalError` if the portal's password cannot be read.
     """
     workspace = _workspace_in(folder)
     if url is None:
@@ -48,7 +49,7 @@ def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: st
 
 
 def file_to_create(access: Access) -> Path | None:
-    """The database file that opening this portal will create; None if it exists or is no file."""
+    """Return the database file that opening this portal will create; None if it will create no file."""
     if not access.url.startswith("sqlite:"):
         return None
     path = path_of(access.url, access.root)
@@ -56,14 +57,17 @@ def file_to_create(access: Access) -> Path | None:
 
 
 def open_served(access: Access) -> SqlPortal:
-    """The embedded portal of :func:`served_access`, opened. Raises :class:`PortalError`."""
+    """Open the embedded portal at ``access``. Raises :class:`PortalError` if it cannot be opened."""
     portal = open_portal(access)
     assert isinstance(portal, SqlPortal)
     return portal
 
 
 def _require_servable(url: str) -> None:
-    """Raise :class:`UsageError` for another scheme. The url may hold a password and is not repeated."""
+    """Raise :class:`UsageError` unless ``url`` is that of an embedded portal's database.
+
+    The error does not repeat the URL, because the URL may contain a password.
+    """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in DATABASES:
         kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"

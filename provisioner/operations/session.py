@@ -1,4 +1,4 @@
-"""A writing session: the only run at the ledger and at the portal, from the first write to the last."""
+"""A writing session: no other run can write to the ledger, or use the ledger to write to the portal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session:
     ledger: Ledger
     portal: Portal
     stop: Callable[[], bool]
-    """True once the user asked to stop; the current batch is finished first."""
+    """A function that returns True once the user asked to stop; the run then ends after its current batch."""
 
 
 @contextmanager
@@ -36,11 +36,11 @@ def writing_session(
     clock: Clock,
     parallelism: int = PARALLELISM,
 ) -> Iterator[Session]:
-    """Hold the lock of the ledger and the lease of the portal within this block.
+    """Hold the lock of the ledger and its lease on the portal within this block.
 
-    ``on_wait`` takes a sentence when another run has to be waited for. ``interruptible`` is entered once the
-    ledger is locked; it gives the function that says whether the user asked to stop.
-    Raises :class:`Locked` if another run still has one of them after ``lock_timeout`` seconds.
+    ``on_wait`` is called with a sentence if the session must wait for another run. ``interruptible`` returns
+    a context manager, entered once the ledger is locked, that yields the function of :attr:`Session.stop`.
+    Raises :class:`Locked` if another run still holds the lock or the lease after ``lock_timeout`` seconds.
     """
     deadline = time.monotonic() + lock_timeout
     with (

@@ -1,21 +1,23 @@
-"""From two states to a plan: changes, steps in a legal order, letters, limits, and the plan's file.
+"""The package that compares two states, makes a plan of the differences, and writes the plan to a file.
 
-``planner.make_plan`` compares the current state with the desired one: ``diff`` finds the changes and the
-letters that they earn, ``steps`` the steps of each change, ``order`` an order in which every intermediate
-state keeps the rules, ``guard`` the exceeded limits. ``planfile`` writes a plan and reads it again;
-``plan_document`` has the types of its JSON, ``codec`` their text.
+``planner.make_plan`` compares the current state with the desired state. ``diff`` finds the changes and the
+letters to send for them, ``steps`` splits each change into steps, ``order`` puts the steps in an order in
+which every intermediate state respects the portal's rules, and ``guard`` reports exceeded safety limits.
+``planfile`` writes a plan to a file and reads it back. ``plan_document`` defines the types of the file's
+JSON, and ``codec`` converts values of these types to and from text.
 
-The package does no input or output, reads no clock, and knows neither portals nor manifests: the desired
-state comes from ``provisioner.manifest.resolve``, and ``provisioner.operations.apply`` does the steps.
+The package does no I/O, does not read the clock, and imports neither portals nor manifests:
+``provisioner.manifest.resolve`` computes the desired state, and ``provisioner.operations.apply`` applies the
+steps.
 
 To add
 
-- a step: its class and its effect in ``steps.py``, its request in ``portals/rest/requests.py`` and
-  ``portals/scim/steps.py``, its route, body and handler in ``embedded/server/``, its checks in
-  ``embedded/decide.py``, its sentence in ``render/describe.py``;
-- a limit: a field of ``Limits`` in ``plan.py``, its check in ``guard.py``, its code in ``diagnostics.py``,
-  its key in ``manifest/models.py``, its value in ``operations/pipeline.py``;
-- a notice: a member of ``NoticeKind`` in ``model.py``, and the function that finds it: in
-  ``manifest/resolve.py`` if it follows from the declarations, in ``planner.py`` if it follows from the
-  changes; its heading in ``render/overview.py``.
+- a step: add its class and effect to ``steps.py``, its request to ``portals/rest/requests.py`` and
+  ``portals/scim/steps.py``, its route, body and handler to ``embedded/server/``, its checks to
+  ``embedded/decide.py``, and its sentence to ``render/describe.py``;
+- a limit: add a field to ``Limits`` in ``plan.py``, its check to ``guard.py``, its code to
+  ``diagnostics.py``, its key to ``manifest/models.py``, and its value to ``operations/pipeline.py``;
+- a notice: add a member to ``NoticeKind`` in ``model.py``, a heading to ``render/overview.py``, and the
+  function that finds the notice to ``manifest/resolve.py`` if the notice follows from the declarations, or
+  to ``planner.py`` if it follows from the changes.
 """

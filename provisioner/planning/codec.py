@@ -1,14 +1,15 @@
-"""The JSON text of the program's values, for the plan file, the journal and REST.
+"""The conversion of the program's values to and from JSON, for the plan file, the journal and REST.
 
-``writer(User)`` and ``reader(User)`` are made once from the annotations of dataclasses and named tuples, so a
-new field is written and read without further code. Keys and sets are written sorted, dates in ISO 8601, all
-text in ASCII: equal values have equal bytes. A reader refuses unknown and missing fields, values of another
-type and keys that appear twice.
+``writer(User)`` and ``reader(User)`` are built once from the annotations of dataclasses and named tuples, so
+a new field is written and read without further code. Keys and sets are written sorted, dates in ISO 8601, and
+all text in ASCII, so equal values have equal bytes. A reader rejects unknown fields, missing fields, values
+of another type, and duplicate keys.
 
-The codec supports the types of :data:`_SCALARS`, string enums, optional types, tuples of one type, frozen
-sets of texts and of records of texts, mappings from texts, records, and unions of records. The class of a
-value in a union is found by its fields, or by a tag if :data:`TAGS` names one. To add a scalar type, add a
-line to :data:`_SCALARS` and one to ``tests/plan_schema.py``.
+The codec supports the types in :data:`_SCALARS`, string enums, optional types, tuples with one item type,
+frozen sets of strings or of records, mappings with string keys, records (dataclasses and named tuples), and
+unions of records. The class of a value in a union is recognised by its set of fields, or by a tag if
+:data:`TAGS` lists the union. To add a scalar type, add it to :data:`_SCALARS` and to
+``tests/plan_schema.py``.
 """
 
 from __future__ import annotations
@@ -31,19 +32,20 @@ Json = Any
 """A value that ``json.loads`` returns: None, bool, int, str, list or dict."""
 
 TAGS: Mapping[Any, str] = {Step: "step"}
-"""The key under which the class name of a union's value is written.
+"""For each tagged union, the JSON key under which the class name of a value is written.
 
-The fields of a record's attribute of this name and type are written in the record's own object.
+If a record has an attribute with the name of the tag and the type of the union, the fields of that attribute
+are written directly in the record's JSON object, not in a nested object.
 """
 
 _CACHED_SETS = 50_000
-"""Sets whose text or value is kept: users have few different sets of companies and applications."""
+"""The maximum size of each cache of sets. Many users have the same set of companies or applications."""
 
 _READ_ERRORS = (TypeError, ValueError, KeyError)
 
 
 class InvalidJson(ValueError):
-    """A JSON value of the wrong type; ``where`` is its path from the outermost value."""
+    """The error for an invalid JSON value at the path ``where``; ``expected`` describes valid values."""
 
     def __init__(self, expected: str, where: str = "") -> None:
         super().__init__(f"{where or 'the whole'}: {expected}")
@@ -54,11 +56,11 @@ class InvalidJson(ValueError):
 canonical: Callable[[Json], str] = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
-"""Returns the one text of a JSON value: sorted keys, no spaces, ASCII only."""
+"""A function that returns the canonical text of a JSON value: sorted keys, no spaces, ASCII only."""
 
 
 def parse_json(text: str | bytes) -> Json:
-    """The value of a JSON text. Raises :class:`InvalidJson`, also if an object has a key twice."""
+    """Parse a JSON text. Raises :class:`InvalidJson`, also if an object has the same key twice."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except InvalidJson:
@@ -80,16 +82,16 @@ def _refuse_constant(name: str) -> NoReturn:
 
 @cache
 def writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], str]:
-    """The function that returns the canonical text of a value of this type.
+    """Return a function that converts a value of the type ``hint`` to canonical JSON text.
 
-    ``without`` names fields that it leaves out of the outermost record.
+    ``without`` names fields of the outermost record that the function leaves out.
     """
     return _record_writer(hint, without) if without else _codec(hint).write
 
 
 @cache
 def reader(hint: Any) -> Callable[[Json], Any]:
-    """The function that makes a value of this type from JSON. It raises :class:`InvalidJson`."""
+    """Return a function that converts parsed JSON to the type ``hint``, or raises :class:`InvalidJson`."""
     codec = _codec(hint)
 
     def read(value: Json) -> Any:
@@ -104,12 +106,12 @@ def reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def record_fields(hint: Any) -> dict[str, Any]:
-    """The type of each field of a dataclass or named tuple, in the order of its constructor."""
+    """Return the type of each field of a dataclass or named tuple, in the order of the constructor."""
     kind = get_origin(hint) or hint
     names = [field.name for field in fields(kind)] if is_dataclass(kind) else kind._fields
     hints = get_type_hints(kind)
     if kind is not hint:
-        # Page[User]: the one type parameter is replaced by User
+        # for a generic type such as Page[User], replace the type parameter with User in the field types
         hints = {
             name: part[get_args(hint)] if getattr(part, "__parameters__", ()) else part
             for name, part in hints.items()
@@ -118,10 +120,10 @@ def record_fields(hint: Any) -> dict[str, Any]:
 
 
 class _Codec(NamedTuple):
-    """How values of one type are written and read.
+    """The pair of functions that write and read values of one type.
 
-    ``read`` raises :class:`InvalidJson`, or one of :data:`_READ_ERRORS` where ``expected`` describes the
-    values that it accepts.
+    ``read`` raises :class:`InvalidJson`. If ``expected``, the description of the accepted values, is not
+    empty, ``read`` may also raise one of :data:`_READ_ERRORS`.
     """
 
     write: Callable[[Any], str]
@@ -175,7 +177,7 @@ def _read_date(value: Json) -> date:
 
 
 _SCALARS: Mapping[Any, _Codec] = {
-    # "".__add__ refuses other types without a call of a Python function
+    # "".__add__ raises TypeError for a value that is not a string, without a slow call to a Python function
     str: _Codec(encode_basestring_ascii, "".__add__, "a text"),
     int: _Codec(int.__repr__, _read_exactly(int), "a whole number"),
     bool: _Codec({True: "true", False: "false"}.__getitem__, _read_exactly(bool), "true or false"),
@@ -192,7 +194,7 @@ _SCALARS: Mapping[Any, _Codec] = {
 
 
 def _members(hint: Any) -> list[Any]:
-    """The types of a union without None."""
+    """Return the member types of a union, except None."""
     return [member for member in get_args(hint) if member is not NoneType]
 
 
@@ -211,7 +213,7 @@ def _union_codec(hint: Any) -> _Codec:
 
 
 def _records_codec(kinds: list[Any]) -> _Codec:
-    """The codec of a value that is one of several records, which have different fields."""
+    """Return the codec of a union of record types, each of which has a different set of fields."""
     writes = {kind: _codec(kind).write for kind in kinds}
     reads = {frozenset(record_fields(kind)): _codec(kind).read for kind in kinds}
     names = " or ".join(kind.__name__.lower() for kind in kinds)
@@ -256,14 +258,14 @@ def _set_codec(hint: Any) -> _Codec:
         return rows_made(tuple(map(keys, value)))
 
     return _Codec(
-        # sorted by text: a field may be None in one record and a date in another
+        # sort records by the text of their fields, because None and a date cannot be compared
         cached(lambda items: f"[{','.join(map(write, sorted(items, key=lambda item: [*map(str, item)])))}]"),
         _list_reader(hint, read_set),
     )
 
 
 def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
-    """The reader of a collection that ``make`` makes of a list; it names the item that is wrong."""
+    """Return a reader that converts a JSON list of ``hint`` with ``make``; errors name the invalid item."""
 
     def read(value: Json) -> Any:
         if type(value) is not list:
@@ -297,7 +299,7 @@ def _mapping_codec(hint: Any) -> _Codec:
 
 
 def _read_each(hint: Any, items: Iterable[tuple[str, Json]]) -> dict[str, Any]:
-    """The values of these items. Raises :class:`InvalidJson` that names the first wrong item."""
+    """Read each item as type ``hint``. Raises :class:`InvalidJson`, which names the first invalid item."""
     return {name: _read_at(name, hint, item) for name, item in items}
 
 
@@ -325,7 +327,7 @@ def _record_writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], 
 def _tagged_writer(
     hint: Any, without: tuple[str, ...], beside: Iterable[_Part] = (), path: str = ""
 ) -> Callable[[Any], str]:
-    """The writer of a tagged union, or of a record that has one at ``path`` and other fields ``beside``."""
+    """Return the writer of a tagged union, or of a record with the union at ``path`` and other fields."""
     tag, prefix = TAGS[hint], f"{path}." if path else ""
     writes = {}
     for kind in _members(hint):
@@ -339,7 +341,7 @@ def _tagged_writer(
 
 
 _Part = tuple[str, str, Any]
-"""A key, the path of attributes to its value, and the value's type."""
+"""A JSON key, the dotted path of attributes that leads to its value, and the type of the value."""
 
 
 def _object_writer(parts: list[_Part], tag: Mapping[str, str] | None = None) -> Callable[[Any], str]:
@@ -362,7 +364,7 @@ def _record_reader(hint: Any) -> Callable[[Json], Any]:
     for name, part in parts.items():
         if TAGS.get(part) == name:
             return _nested_reader(hint, parts, name)
-    # a second key makes itemgetter return a tuple also for a record of one field
+    # itemgetter returns a tuple only for two or more names, so the name of a single field is repeated
     names, kind, width = [*parts, *parts][: max(2, len(parts))], get_origin(hint) or hint, len(parts)
     take, reads = itemgetter(*names), [_codec(part).read for part in parts.values()]
 
@@ -378,7 +380,7 @@ def _record_reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def _refuse_record(value: Json, parts: Mapping[str, Any]) -> NoReturn:
-    """Raise the :class:`InvalidJson` that names what is wrong with this record."""
+    """Raise the :class:`InvalidJson` that says which part of this record is invalid."""
     if type(value) is not dict:
         raise InvalidJson("an object")
     if value.keys() != parts.keys():
@@ -404,7 +406,7 @@ def _tagged_reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def _nested_reader(hint: Any, parts: Mapping[str, Any], tag: str) -> Callable[[Json], Any]:
-    """The reader of a record whose object also has the fields of its attribute ``tag``, a tagged union."""
+    """Return the reader of a record whose attribute ``tag``, a tagged union, is not nested in the JSON."""
     beside = [name for name in parts if name != tag]
     read_tagged = _codec(parts[tag]).read
 

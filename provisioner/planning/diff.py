@@ -1,4 +1,4 @@
-"""The changes between two states, and the welcome letters that the changes earn."""
+"""The comparison of two states: the changes between them, and the welcome letters to send for the changes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def changes_between(
     reasons: Mapping[Address, str],
     source_of: Callable[[Address], Source | None],
 ) -> Iterator[Change]:
-    """A change for each resource that differs: companies by number, then users by billed company and key."""
+    """Yield a change for each resource that differs between the two states.
+
+    Companies come first, by number; then users, by billed company and key.
+    """
     companies = [key for key, it in desired.companies.items() if _differ(current.companies.get(key), it)]
     users = [key for key, user in desired.users.items() if _differ(current.users.get(key), user)]
     addresses = [
@@ -38,14 +41,14 @@ def changes_between(
 
 
 def _differ(before: Resource | None, after: Resource) -> bool:
-    # most resources are not even copied, and comparing all their fields takes ten times as long
+    # an unchanged resource is usually the same object, and "is not" is ten times as fast as "!="
     return before is not after and before != after
 
 
 def letters_for(
     changes: tuple[Change, ...], desired: State, welcomes: Mapping[str, Welcome], firm: str
 ) -> Iterator[PlannedLetter]:
-    """One welcome for each user that these changes activate and that ``welcomes`` names by key."""
+    """Yield a letter for each user in ``welcomes`` (by user key) whose account these changes activate."""
     for change in changes:
         after = change.after
         if not isinstance(after, User) or change.address.key not in welcomes or not _activates(change):
@@ -58,7 +61,7 @@ def letters_for(
 
 
 def letter_context(first_name: str, last_name: str, email: str, company: str, firm: str) -> dict[str, str]:
-    """The values that the template of a letter can use; ``company`` and ``firm`` are names."""
+    """Return the variables for the template of a letter; ``company`` and ``firm`` are names."""
     return {
         "first_name": first_name,
         "last_name": last_name,
@@ -69,7 +72,7 @@ def letter_context(first_name: str, last_name: str, email: str, company: str, fi
 
 
 def _activates(change: Change) -> bool:
-    """Whether the user can log in for the first time after this change."""
+    """Return True if this change allows the user to log in for the first time."""
     before, after = change.before, change.after
     if not isinstance(after, User) or after.status is not Status.ACTIVE:
         return False

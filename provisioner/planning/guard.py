@@ -1,4 +1,4 @@
-"""The firm's safety limits on a plan; the portal's rules are checked with the order of the steps."""
+"""The checks of the firm's safety limits on a plan. ``order.py`` checks the portal's rules."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""Managed accounts below which the percentage is not checked: one closure would exceed it."""
+"""The minimum number of managed accounts for the percentage check; below it, one closure may be too many."""
 
 NAMED = 10
-"""How many accounts a message names."""
+"""The maximum number of accounts that a message names."""
 
 
 def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:
-    """A diagnostic for each limit that these changes exceed; ``managed`` and ``declared`` count users."""
+    """Yield an error for each safety limit that the changes exceed.
+
+    ``managed`` is the number of users in the ledger, ``declared`` the number of users in the manifests.
+    """
     closures = [change for change in changes if change.action is Action.CLOSE]
     yield from _vanished_manifests(managed, declared)
     yield from _too_many_closures(closures, limits)
@@ -48,7 +51,7 @@ def _too_large_a_share(closures: Sequence[Change], limits: Limits, managed: int)
     if managed < MIN_EXISTING or len(closures) * 100 <= limits.max_closures_percent * managed:
         return
     if len(closures) > limits.max_closures:
-        return  # reported already, with the same names
+        return  # _too_many_closures reports the same accounts
     yield error(
         "limit-closures",
         f"{len(closures)} of {managed} managed accounts would be closed, "

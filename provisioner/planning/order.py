@@ -1,10 +1,10 @@
-"""The order of a plan's steps, found by simulation: every intermediate state is legal.
+"""The ordering of a plan's steps. A simulation finds an order in which every intermediate state is legal.
 
-A phase is done in waves. A step joins a wave if it is legal at the start of the wave and also after the
-steps that joined before it, so the steps of a wave may be done in any order or at once. A step that could not
-join is tried again in the next wave: the last administrator of a company is closed after its other users, and
-moves that depend on each other follow in order. A step that can never join becomes a diagnostic with the rule
-that it would break.
+Each phase is split into waves. A step joins a wave if it is legal in the state at the start of the wave and
+also in the state after the steps that joined earlier, so the steps of a wave can be applied in any order or
+concurrently. A step that could not join a wave is tried again in the next wave. For example, the last
+administrator of a company is closed one wave after the company's other users. A step that can never join a
+wave becomes a diagnostic that names the rule that the step would break.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from provisioner.rules import StateIndex, administrator_standing
 
 @dataclass(slots=True)
 class _RemainingSteps:
-    """The steps of one change that are not planned yet, and the violations by the next of them."""
+    """The steps of one change that are in no wave yet, and the violations that the next step would cause."""
 
     change: Change
     steps: deque[tuple[Phase, Step]]
@@ -36,7 +36,7 @@ def order_steps(
     terms: PortalTerms,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
-    """The steps of these changes in apply order, and the problems of those that have no legal order."""
+    """Return the steps in the order to apply them, and the diagnostics of steps that have no legal order."""
     index = StateIndex(current, terms)
     remaining = [
         _RemainingSteps(change, deque(steps_between(change.address, change.before, change.after)), [])
@@ -85,10 +85,10 @@ def _wave(ready: list[_RemainingSteps], index: StateIndex, progress: Callable[[i
 
 
 class _Balance:
-    """Checks R2 for the worst order of a wave: administrators leave first, standard users arrive first."""
+    """A check of R2 for the worst order of a wave: administrators leave and standard users arrive first."""
 
     def __init__(self, index: StateIndex, changes: Iterable[Change]) -> None:
-        # administrators and standard users of each company at the start of the wave
+        # by company number: how many administrators and how many standard users, at the start of the wave
         self._companies: dict[str, list[int]] = {}
         for change in changes:
             for resource in (index.get(change.address), change.after):
@@ -97,7 +97,7 @@ class _Balance:
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
-        """Whether the step from ``before`` to ``wanted`` may join the wave. A step that may is counted."""
+        """Return True, and count the step, if the step from ``before`` to ``wanted`` may join the wave."""
         was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
@@ -128,7 +128,7 @@ def _legal_alone(pending: _RemainingSteps, index: StateIndex) -> bool:
 
 
 def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagnostic]:
-    """The diagnostics of the steps that never joined, without those that only follow from another one."""
+    """Yield the diagnostics of the steps that joined no wave, except those that another step causes."""
     for pending in stuck:
         index.put(pending.change.address, pending.change.after)
     impossible = {
@@ -155,14 +155,14 @@ def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagn
 
 
 def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnostic]:
-    """The violations of the change's resource after all its steps."""
+    """Return the violations that remain even if all steps of the change are applied."""
     address: Address = pending.change.address
     index.put(address, pending.change.before)
     return index.put(address, pending.change.after)
 
 
 def _companies_waiting_for(pending: _RemainingSteps) -> Iterator[str]:
-    """Companies that may lack an administrator only because this user does not move."""
+    """Yield the companies that may lack an administrator only because another rule blocks this user."""
     if any(violation.code != "R2" for violation in pending.violations):
         for resource in (pending.change.before, pending.change.after):
             if isinstance(resource, User):

@@ -1,6 +1,7 @@
-"""The plan: a frozen value that contains everything that ``apply`` does.
+"""The plan: an immutable value that contains everything that ``apply`` does.
 
-A *change* is one resource before and after, for the reviewer; a *step* is one thing that the portal does.
+A *change* is one resource before and after the plan, as the reviewer sees it. A *step* is one operation on
+the portal; a change needs one or more steps.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ class Action(StrEnum):
 
     @property
     def symbol(self) -> str:
-        """``+`` for new and reopened, ``~`` for changed, ``-`` for closed."""
+        """The symbol of the action: ``+`` for create and reopen, ``~`` for update, ``-`` for close."""
         return {Action.UPDATE: "~", Action.CLOSE: "-"}.get(self, "+")
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource before and after; ``reason`` and ``source`` are for the reviewer."""
+    """One resource before and after the plan; ``reason`` and ``source`` explain the change to reviewers."""
 
     address: Address
     before: Resource | None
@@ -52,7 +53,7 @@ class Change:
 
     @property
     def new_administrator(self) -> bool:
-        """True if the user sees every document of their companies after this change and not before."""
+        """True if the user sees every document of their companies after this change, but not before it."""
         return (
             isinstance(self.after, User)
             and self.after.is_open
@@ -62,7 +63,7 @@ class Change:
 
     @property
     def _sees_everything_today(self) -> bool:
-        """True if the user is an administrator now and can log in, or has the same status afterwards (R7)."""
+        """True if the user was an administrator before, and was active or keeps the same status (R7)."""
         before, after = self.before, self.after
         if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
             return False
@@ -70,7 +71,7 @@ class Change:
 
     @property
     def new_companies(self) -> frozenset[str]:
-        """Dossiers that an existing account, open or closed, sees after this change and not before."""
+        """The dossier numbers that an existing account, open or closed, sees only after this change."""
         if not isinstance(self.before, User) or not isinstance(self.after, User) or not self.after.is_open:
             return frozenset()
         seen = self.before.companies if self.before.is_open else frozenset()
@@ -79,7 +80,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step with its phase and wave; the steps of one wave touch different resources, in any order."""
+    """A step with its phase and wave. The steps of one wave can be applied in any order."""
 
     step: Step
     phase: Phase
@@ -87,13 +88,13 @@ class PlannedStep:
 
     @property
     def address(self) -> Address:
-        """The resource this step touches."""
+        """The address of the resource that this step changes."""
         return address_of(self.step)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedLetter:
-    """A welcome that a change earns. ``context`` has the values for the template, and no secret."""
+    """A welcome letter to send. ``context`` holds the variables for the template, none of which is secret."""
 
     user: Address
     recipient: str
@@ -103,11 +104,11 @@ class PlannedLetter:
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The record that the ledger gets of an account that exists already; the portal is not changed.
+    """An existing account that ``apply`` records in the ledger, without changing the portal.
 
-    ``email`` and ``phone`` are the values that the manifest declares and the portal has ("" for no phone,
-    None for a value that provisioner never applied). ``known`` is true if the ledger has a record of the
-    account already, which is updated.
+    ``email`` and ``phone`` are the values that are the same in the manifest and on the portal ("" for no
+    phone, None for a value that provisioner never applied). ``created`` is true if provisioner created the
+    account. ``known`` is true if the ledger already has a record of the account, which is then updated.
     """
 
     user: Address
@@ -120,7 +121,7 @@ class Adoption:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Safety limits; they are approved with the plan."""
+    """The safety limits on a plan: the maximum number and the maximum percentage of accounts to close."""
 
     max_closures: int = 5
     max_closures_percent: int = 10
@@ -128,7 +129,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes, steps in apply order, letters, notices and diagnostics."""
+    """A plan: the changes, the steps in the order to apply them, the letters, notices and diagnostics."""
 
     portal: str
     changes: tuple[Change, ...] = ()
@@ -139,23 +140,23 @@ class Plan:
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     companies: Mapping[str, str] = field(default_factory=dict)
-    """The names of the companies that the changes mention, by dossier number; not part of the digest."""
+    """The names of the companies that the changes mention, by dossier number. The digest ignores them."""
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """The diagnostics that keep this plan from being applied."""
+        """The diagnostics with severity *error*; with one or more of them, the plan cannot be applied."""
         return tuple(problem for problem in self.diagnostics if problem.is_error)
 
     @property
     def applyable(self) -> bool:
-        """True if there are no errors."""
+        """True if the plan has no errors."""
         return not self.errors
 
     @property
     def has_changes(self) -> bool:
-        """True if there are changes or letters; adoptions do not change the portal."""
+        """True if there are changes or letters. Adoptions do not count: they change only the ledger."""
         return bool(self.changes or self.letters)
 
     def count(self, *actions: Action) -> int:
-        """How many changes have one of these actions."""
+        """Return the number of changes whose action is one of ``actions``."""
         return sum(change.action in actions for change in self.changes)

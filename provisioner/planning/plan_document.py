@@ -1,7 +1,8 @@
 """The types of a plan's JSON, which ``plan --json`` prints and ``plan --out`` saves.
 
-Fields that Terraform's plan has too have its names, because tools read them already. The codec writes and
-reads these types, and ``schemas/plan.schema.json`` is generated from them. To add a field, add it here.
+A field that also exists in Terraform's JSON plan has the same name as in Terraform, because existing tools
+read that name. The codec writes and reads these types, and ``schemas/plan.schema.json`` is generated from
+them. To add a field to the JSON, add it to these types.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ FORMAT_VERSION = "1.0"
 
 
 class TerraformAction(StrEnum):
-    """Terraform's name of an action."""
+    """The name of an action in Terraform's JSON plan."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -45,7 +46,7 @@ class Transition(NamedTuple):
 
 
 class AccessDelta(NamedTuple):
-    """The companies and applications that a user gains and loses by the change."""
+    """The companies and applications that a user gains and loses through a change."""
 
     apps_ending: Mapping[str, date | None]
     apps_granted: frozenset[str]
@@ -56,7 +57,7 @@ class AccessDelta(NamedTuple):
 
 
 class ChangeEntry(NamedTuple):
-    """One change; ``access_delta`` is null for a company."""
+    """One change of a company or user; ``access_delta`` is null for a company."""
 
     access_delta: AccessDelta | None
     action: Action
@@ -69,7 +70,7 @@ class ChangeEntry(NamedTuple):
 
 
 class CheckAddress(NamedTuple):
-    """The code and the summary of a diagnostic."""
+    """The code (``name``) and the summary (``to_display``) of a diagnostic."""
 
     kind: str
     name: str
@@ -77,14 +78,14 @@ class CheckAddress(NamedTuple):
 
 
 class CheckProblem(NamedTuple):
-    """The detail and the remedy of a diagnostic."""
+    """The detail (``message``) and the remedy of a diagnostic."""
 
     message: str
     remedy: str
 
 
 class CheckEntry(NamedTuple):
-    """One diagnostic."""
+    """One diagnostic (error or warning) of the plan."""
 
     address: CheckAddress
     problems: tuple[CheckProblem, ...]
@@ -95,7 +96,7 @@ class CheckEntry(NamedTuple):
 
 
 class DriftActions(NamedTuple):
-    """The actions of a drift: always one update."""
+    """The actions of a drift entry: always a list with *update* as its only item."""
 
     actions: tuple[TerraformAction, ...]
 
@@ -111,7 +112,7 @@ class DriftEntry(NamedTuple):
 
 
 class PlanDocument(NamedTuple):
-    """A plan file; ``digest`` covers what is approved, ``seal`` every other field of the file."""
+    """The content of a plan file; ``digest`` hashes the approved parts, ``seal`` all fields except itself."""
 
     adoptions: tuple[Adoption, ...]
     applyable: bool
@@ -136,10 +137,10 @@ class PlanDocument(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SavedPlan:
-    """A plan and the other fields of its file.
+    """A plan and the other fields of the plan file.
 
-    ``manifests`` has the digest of each manifest file; ``complete`` is false if ``--target`` or ``--exclude``
-    left out a resource.
+    ``manifests`` holds the digest of each manifest file, by path; ``complete`` is false if ``--target`` or
+    ``--exclude`` left out a resource.
     """
 
     plan: Plan
@@ -151,7 +152,7 @@ class SavedPlan:
 
 
 def document_of(saved: SavedPlan) -> PlanDocument:
-    """The document of a plan, without its seal."""
+    """Return the plan document, with an empty seal."""
     plan = saved.plan
     return PlanDocument(
         adoptions=plan.adoptions,
@@ -179,7 +180,7 @@ def document_of(saved: SavedPlan) -> PlanDocument:
 
 
 def saved_plan_of(document: PlanDocument) -> SavedPlan:
-    """The plan in a document. Raises :class:`InvalidJson` for a value that no plan has."""
+    """Return the plan that a document describes. Raises :class:`InvalidJson` for an inconsistent document."""
     plan = Plan(
         portal=document.portal,
         changes=tuple(map(_change_of, document.resource_changes)),

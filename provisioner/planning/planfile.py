@@ -1,8 +1,8 @@
-"""Writes a plan as one JSON text (``plan --json``, ``plan --out``) and reads it again (``apply PLAN``).
+"""The functions that write a plan as JSON (``plan --json``, ``plan --out``) and read it (``apply PLAN``).
 
-Two hashes protect the text. The *digest* covers what is approved: portal, changes, steps, letters, adoptions
-and limits. The *seal* covers every other field of the file. It detects accidental and careless edits, and is
-not a signature.
+Two hashes protect the text. The *digest* covers the approved parts: portal, changes, steps, letters,
+adoptions and limits. The *seal* covers all fields of the file except itself. The seal detects accidental
+and careless edits, but it is not a signature.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ _AGAIN = "Make a new one: provisioner plan --out FILE"
 
 
 def digest(plan: Plan) -> str:
-    """SHA-256, in hexadecimal, of the approved parts of a plan.
+    """Return the SHA-256 digest, in hexadecimal, of the approved parts of a plan.
 
-    It depends on the order of the steps, but not on that of changes, letters and adoptions.
+    The digest depends on the phases and waves of the steps, but not on the order within a wave, nor on the
+    order of changes, letters and adoptions.
     """
     resource, step = writer(Resource | None), writer(PlannedStep)
     changes = [
@@ -54,15 +55,15 @@ def digest(plan: Plan) -> str:
 def to_json(
     plan: Plan, *, manifests: Mapping[str, str], version: str, made_by: str = "", complete: bool = True
 ) -> str:
-    """The plan as one JSON object, one entry a line, sealed."""
+    """Return the plan, with its digest and its seal, as one JSON object with one entry per line."""
     return _sealed(_rendered(SavedPlan(plan, manifests, digest(plan), made_by, version, complete)))
 
 
 def from_json(text: str) -> SavedPlan:
-    """The plan that :func:`to_json` wrote.
+    """Parse a text that :func:`to_json` returned.
 
-    Raises :class:`StalePlan` if the text was changed afterwards, and :class:`ProvisionerError` if it is not a
-    plan in a format that this version reads.
+    Raises :class:`StalePlan` if the text was changed since, and :class:`ProvisionerError` if the text is not
+    a plan in a format that this version can read.
     """
     document = _parsed(text)
     _require_our_format(document)
@@ -73,14 +74,14 @@ def from_json(text: str) -> SavedPlan:
         saved = saved_plan_of(reader(PlanDocument)(document))
     except InvalidJson as problem:
         _refuse_changed(f" ({problem.where or 'it'} is not {problem.expected})")
-    # the derived fields, which tools and reviewers read, must be those of this plan
+    # tools and reviewers read the derived fields (such as access_delta), so these must match the plan
     if digest(saved.plan) != saved.digest or _rendered(saved) != written:
         _refuse_changed()
     return saved
 
 
 def _rendered(saved: SavedPlan) -> dict[str, str]:
-    """The text of each field of the file except the seal."""
+    """Return the JSON text of each field of the plan file, except the seal."""
     document = document_of(saved)
     written = {}
     for name, hint in record_fields(PlanDocument).items():
@@ -97,7 +98,7 @@ def _rendered(saved: SavedPlan) -> dict[str, str]:
 def _sealed(written: Mapping[str, str]) -> str:
     fields = {**written, "seal": canonical(_seal(written))}
     text = "{\n" + ",\n".join(f'"{key}": {fields[key]}' for key in sorted(fields)) + "\n}\n"
-    # the same JSON value: build servers read ##[…] and ::… in a job's output as commands
+    # escape ## and ::, because CI systems execute ##[…] and ::… in job output; the JSON value stays the same
     return text.replace("##", "#\\u0023").replace("::", ":\\u003a")
 
 
@@ -110,7 +111,7 @@ def _lines(value: Json) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    """A JSON list with one item a line, so that two plans can be compared line by line."""
+    """Return a JSON list with one item per line, which makes two plans comparable line by line."""
     lines = ",\n".join(items)
     return f"[\n{lines}\n]" if lines else "[]"
 

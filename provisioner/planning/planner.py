@@ -1,4 +1,4 @@
-"""``make_plan``: compares two states and returns a plan."""
+"""The functions that make a plan from two states (``make_plan``) and restrict its resources (``select``)."""
 
 from __future__ import annotations
 
@@ -29,31 +29,31 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The two states that a plan compares, with the same user keys, and what else the plan needs."""
+    """The input of a plan: the current and the desired state, with the same user keys, and further data."""
 
     current: State
     desired: State
     welcomes: Mapping[str, Welcome] = field(default_factory=dict)
-    """By user key: the letter that the user earns if this plan activates the account."""
+    """By user key: the welcome letter to send if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """By user key: what the ledger will record of the account, and whether it knows the account already."""
+    """By user key: the record to write to the ledger, and True if the ledger already has one for the user."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
-    """How many users the ledger manages."""
+    """The number of users in the ledger."""
     declared: int = 0
-    """How many users the manifests declare."""
+    """The number of users in the manifests."""
     source_of: Callable[[Address], Source | None] = lambda _: None
-    """Returns where a resource is declared."""
+    """A function that returns the position in the manifests where a resource is declared, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What a plan takes from the settings and the clock."""
+    """The values for a plan that come from the settings and the clock."""
 
     firm: str
-    """The firm's name, for the letters."""
+    """The firm's name, which the letters contain."""
     today: date
     limits: Limits = field(default_factory=Limits)
 
@@ -65,9 +65,9 @@ def make_plan(
     options: PlanOptions,
     progress: ProgressCallback = ignore_progress,
 ) -> Plan:
-    """The plan from the current to the desired state.
+    """Return the plan that leads from the current state to the desired state.
 
-    ``portal`` is the identity of the portal, ``terms`` are the terms that it enforces.
+    ``portal`` identifies the portal; ``terms`` holds the catalogue, mail domains and staff of the firm.
     """
     current, desired = resolution.current, resolution.desired
     changes = tuple(changes_between(current, desired, resolution.reasons, resolution.source_of))
@@ -87,10 +87,10 @@ def make_plan(
 
 
 def select(resolution: Resolution, targets: Collection[Address], excludes: Collection[Address]) -> Resolution:
-    """The resolution, narrowed to the targets (all when empty) without the excludes.
+    """Return the resolution restricted to ``targets`` (all resources if empty), without ``excludes``.
 
-    The address of a company selects the company and the users billed to it. With a user, the companies that
-    they have access to and that do not exist yet are selected as well.
+    The address of a company stands for the company and the users billed to it. If a selected user has access
+    to a company that does not exist yet, that company is selected as well.
     """
     if not targets and not excludes:
         return resolution
@@ -123,7 +123,7 @@ def _adoptions(records: Mapping[str, tuple[Managed, bool]]) -> Iterable[Adoption
 def _billing_that_stops(
     changes: tuple[Change, ...], current: State, desired: State, today: date
 ) -> Iterable[Notice]:
-    """A notice for each company that loses its last open user: its billing ends with the month (R15)."""
+    """Yield a notice for each company that loses its last open user: its billing stops at month end (R15)."""
     left = {
         change.before.billed
         for change in changes
@@ -144,7 +144,7 @@ def _billing_that_stops(
 
 
 def _names(changes: tuple[Change, ...], desired: State) -> dict[str, str]:
-    """The names of the companies that these changes mention."""
+    """Return the names of the companies that the changes mention, by dossier number."""
     numbers: set[str] = set()
     for change in changes:
         for resource in (change.before, change.after):

@@ -1,18 +1,19 @@
-"""The steps that a portal does, named as its users name them, and their effects.
+"""The steps (operations on a portal), named after the actions in the portal's user interface.
 
-``after(resource, step)`` returns the resource as the step leaves it; ``order.py``, the embedded portal and
-the tests use this one function. ``steps_between`` is its inverse: it returns the steps that lead from one
-resource to another, each with its phase.
+``after(resource, step)`` returns the resource in its state after the step; ``order.py``, the embedded portal
+and the tests all use this function. ``steps_between`` is the inverse: it yields the steps that lead from one
+state of a resource to another, each with its phase.
 
-The phases of a plan (``order.py`` goes through them once):
+The phases of a plan, which are applied once, in this order:
 
     companies ─▶ profiles ─▶ arrive ─▶ move ─▶ narrow ─▶ widen ─▶ letters
     created,     names,      admini-   billed  closings,  new users,
     billed       e-mails     strators  company demotions, new dossiers
                              arrive    changes withdrawals and applications
 
-A user who leaves loses access even if a later step fails, and no company is without an administrator between
-two steps (R2). An account that is reopened gets its other changes first, while it is closed.
+Because closings come before new access, a user who leaves loses access even if a later step fails. No company
+lacks an administrator between two steps (R2). The other changes of an account to reopen come before the
+reopening, while the account is still closed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from provisioner.model import (
 
 
 class Phase(StrEnum):
-    """The part of a plan in which a step is done; the members are in the order of the plan."""
+    """The phase of a plan to which a step belongs. The members are in the order in which a plan runs."""
 
     COMPANIES = "companies"
     PROFILES = "profiles"
@@ -56,7 +57,7 @@ PHASES: tuple[Phase, ...] = tuple(Phase)
 
 @dataclass(frozen=True, slots=True)
 class CreateCompany:
-    """Administration › Entreprises › +."""
+    """Create a company (*Administration › Entreprises › +*)."""
 
     company: str
     name: str
@@ -65,7 +66,7 @@ class CreateCompany:
 
 @dataclass(frozen=True, slots=True)
 class EditCompany:
-    """Correct a company's name or SIREN."""
+    """Change the name or the SIREN of a company."""
 
     company: str
     name: str
@@ -74,7 +75,7 @@ class EditCompany:
 
 @dataclass(frozen=True, slots=True)
 class SetBilling:
-    """Billing mode and offer of a company (wizard, step 1; R6)."""
+    """Set the billing mode and the offer of a company (step 1 of the portal's wizard; R6)."""
 
     company: str
     billing: Billing
@@ -82,7 +83,7 @@ class SetBilling:
 
 @dataclass(frozen=True, slots=True)
 class CreateUser:
-    """The whole wizard: name and e-mail, dossiers, applications, activation at once or later."""
+    """Create a user with all the attributes in ``profile`` (all steps of the portal's wizard)."""
 
     user: str
     profile: User
@@ -90,28 +91,28 @@ class CreateUser:
 
 @dataclass(frozen=True, slots=True)
 class ReopenUser:
-    """*Ouvrir ce compte utilisateur*; needs the right to validate (R8)."""
+    """Reopen a closed account (*Ouvrir ce compte utilisateur*); requires the right to validate users (R8)."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class ValidateUser:
-    """Validate a user who awaits validation (R7)."""
+    """Validate a user whose account awaits validation (R7)."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class CloseUser:
-    """*Fermer ce compte d'utilisateur*: the only removal."""
+    """Close an account (*Fermer ce compte d'utilisateur*); an account cannot be deleted."""
 
     user: str
 
 
 @dataclass(frozen=True, slots=True)
 class EditProfile:
-    """*Informations*: the new name, e-mail and phone."""
+    """Replace the name, e-mail and phone of a user (*Informations*)."""
 
     user: str
     email: str
@@ -122,7 +123,7 @@ class EditProfile:
 
 @dataclass(frozen=True, slots=True)
 class SetType:
-    """Promote to administrator, or make standard again."""
+    """Make a user an administrator or a standard user."""
 
     user: str
     type: UserType
@@ -130,9 +131,10 @@ class SetType:
 
 @dataclass(frozen=True, slots=True)
 class SetBilledCompany:
-    """Bill a user to another company, and set the type that they have there (R2, R4).
+    """Bill a user to another company, and set the user's type (R2, R4).
 
-    The new company is added to the user's companies (R5); the old one stays until a later step removes it.
+    The new company is added to the user's companies (R5). The old company remains among the user's companies
+    until a later step removes it.
     """
 
     user: str
@@ -142,7 +144,7 @@ class SetBilledCompany:
 
 @dataclass(frozen=True, slots=True)
 class EditCompanies:
-    """*Accès à l'entreprise*: dossiers given and withdrawn, at once (R12)."""
+    """Give and withdraw access to dossiers, with immediate effect (*Accès à l'entreprise*, R12)."""
 
     user: str
     add: tuple[str, ...] = ()
@@ -151,11 +153,12 @@ class EditCompanies:
 
 @dataclass(frozen=True, slots=True)
 class EditApps:
-    """*Applications*: the production family and the other applications.
+    """Change the production family and the other applications of a user (*Applications*).
 
-    ``production`` switches the whole trio at once (R3). The applications in ``end`` are removed on ``ends``,
-    the last day of the month (R9), those in ``remove`` at once (*ne pas attendre la fin du mois*). ``grant``
-    also activates an application that the client asked for (R10), and cancels an ending.
+    ``production`` switches all three production applications together (R3). The applications in ``end`` end
+    on ``ends``, the last day of the month (R9). The applications in ``remove`` are removed immediately (*ne
+    pas attendre la fin du mois*). The applications in ``grant`` are activated; they can include applications
+    that the client requested (R10) or that were due to end.
     """
 
     user: str
@@ -187,7 +190,7 @@ R = TypeVar("R", Company, User)
 
 
 class IllegalStep(Exception):
-    """A step that the lifecycle of its resource does not allow; ``diagnostic`` names the rule."""
+    """The error for a step that its resource's current state forbids; ``diagnostic`` names the rule."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.detail)
@@ -195,14 +198,14 @@ class IllegalStep(Exception):
 
 
 def address_of(step: Step) -> Address:
-    """The one resource that a step touches."""
+    """Return the address of the resource that the step changes."""
     if isinstance(step, CompanyStep):
         return company_address(step.company)
     return user_address(step.user)
 
 
 def after(resource: Resource | None, step: Step) -> Resource:
-    """The resource as the step leaves it. Raises :class:`IllegalStep`."""
+    """Return the resource in its state after the step. Raises :class:`IllegalStep`."""
     if isinstance(step, CompanyStep):
         return _company_after(resource if isinstance(resource, Company) else None, step)
     return _user_after(resource if isinstance(resource, User) else None, step)
@@ -289,7 +292,7 @@ Phased = tuple[Phase, Step]
 
 
 def steps_between(address: Address, before: Resource | None, desired: Resource) -> Iterator[Phased]:
-    """The steps from ``before`` to ``desired``, each with its phase, in the order of the phases."""
+    """Yield the steps that lead from ``before`` to ``desired``, each with its phase."""
     if isinstance(desired, Company):
         yield from _company_steps(before if isinstance(before, Company) else None, desired)
     else:
@@ -319,7 +322,7 @@ def _user_steps(key: str, before: User | None, desired: User) -> Iterator[Phased
         edits = list(_edits(key, before, desired))
         validated = before.status is Status.TO_VALIDATE and desired.status is Status.ACTIVE
         if validated and arrival is Phase.ARRIVE:
-            # before validation the user cannot log in: access is withdrawn before they can
+            # withdraw access before the validation, because the user can log in only after the validation
             if not any(phase is Phase.MOVE for phase, _ in edits):
                 edits = [(Phase.ARRIVE if phase is Phase.NARROW else phase, step) for phase, step in edits]
             yield from (edit for edit in edits if edit[0] in (Phase.PROFILES, Phase.ARRIVE))

@@ -1,4 +1,4 @@
-"""Drivers: how provisioner talks to a portal, one package or module a kind.
+"""The drivers, through which provisioner accesses portals: one package or module per kind of portal.
 
 ``registry`` maps the scheme of ``portal.url`` to a driver. A driver implements
 :class:`provisioner.portal.Portal`, translates its library's exceptions into

@@ -1,10 +1,10 @@
 """An HTTP client for one server, with limits on the time and size of responses.
 
-Nothing is taken from the environment: no proxy, no certificates, no credentials. Redirects are not followed,
-responses are not decompressed, certificates are always verified. Repeatable requests are sent again while the
-server is down or busy, until a deadline.
+The client ignores the proxy, certificates and credentials that the environment names. It does not follow
+redirects, does not decompress responses, and always verifies certificates. It sends repeatable requests again
+while the server is down or busy, until a deadline.
 
-All requests run in one event loop in a thread of its own, so that any synchronous thread may send them.
+All requests run in one event loop in a separate thread, so any synchronous thread may send requests.
 """
 
 from __future__ import annotations
@@ -41,45 +41,48 @@ T = TypeVar("T")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
-"""Statuses to retry after. Only 429 says that nothing was done: 503 may follow a lost database."""
+"""The statuses of a busy server, after which the client retries. Only 429 proves that nothing was done."""
 _NO_ANSWER = {
     408: "the request did not arrive in time",
     502: "what stands before it has no answer",
     504: "what stands before it has no answer",
 }
-"""Statuses with an unknown outcome: some proxies return 408 for a request that they have passed on."""
+"""Statuses with an unknown outcome, and their meaning. Some proxies return 408 after passing a request on."""
 _EXCERPT_LENGTH = 300
-"""Characters of a server's text that messages repeat."""
+"""The maximum number of characters of a server's text that a message quotes."""
 _KEEPALIVE_SECONDS = 4.0
-"""Shorter than the keep-alive time of common servers, so that they close no connection in use."""
+"""Seconds after which an idle connection is closed; servers wait longer, so the client closes it first."""
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
-"""Share of the time for a response: connecting must fail first, or the connection is never closed."""
+"""The connect timeout as a share of the whole timeout. It must expire first, or the socket is leaked."""
 
 
 class Credential(Protocol):
-    """The authorization of requests."""
+    """A source of bearer tokens for requests."""
 
     async def token(self, refused: str, deadline: float) -> str:
-        """The bearer token, different from ``refused``, which the server rejected (empty at first).
+        """Return a bearer token, if possible not ``refused``, which the server has rejected ("" if none).
 
-        ``deadline`` is in the time of the event loop. Raises :class:`PortalError`.
+        ``deadline`` is a time of the event loop's clock. Raises :class:`PortalError`.
         """
         ...
 
 
 @dataclass(slots=True)
 class _Attempts:
-    """The attempts at one request."""
+    """The state shared by all attempts at one request."""
 
     deadline: float
-    """In the time of the event loop."""
+    """The time, on the event loop's clock, after which no attempt is made."""
     outcome_unknown: bool = False
-    """True if one of them may have taken effect."""
+    """True if one of the attempts may have taken effect on the server."""
 
 
 class _Retryable(Exception):
-    """An attempt failed, and another one may succeed."""
+    """The failure of one attempt after which another attempt may succeed.
+
+    ``wait`` is the number of seconds that the server asks the client to wait, None if it does not say.
+    """
 
     def __init__(self, why: str, *, outcome_unknown: bool, wait: float | None = None) -> None:
         super().__init__(why)
@@ -89,7 +92,7 @@ class _Retryable(Exception):
 
 
 class HttpClient:
-    """A client of one server. Close it, or its thread and connections remain."""
+    """An HTTP client for one server. Call :meth:`close`, otherwise its thread and connections remain."""
 
     def __init__(
         self,
@@ -100,10 +103,10 @@ class HttpClient:
         connections: int = 10,
         secrets: Collection[str] = (),
     ) -> None:
-        """``secrets`` never appear in messages.
+        """Open the client; ``secrets`` are texts that messages must never contain.
 
-        Raises :class:`PortalError` for an unencrypted address of another machine, and for certificates that
-        cannot be read.
+        Raises :class:`PortalError` if ``address`` is an unencrypted address of another machine, or if the
+        certificates in ``ca_file`` cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")
@@ -127,7 +130,7 @@ class HttpClient:
     # --- from synchronous code ---
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop's thread and return its result. Not to be called from the loop."""
+        """Run a coroutine in the event loop's thread and return its result. Never call this from the loop."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -136,7 +139,7 @@ class HttpClient:
             raise
 
     def close(self) -> None:
-        """Cancel running coroutines, close the connections and end the thread."""
+        """Cancel the running coroutines, close the connections and end the event loop's thread."""
         if not self._loop.is_closed():
             self.run(self._close_connections())
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -144,11 +147,11 @@ class HttpClient:
             self._loop.close()
 
     def redact(self, secret: str) -> None:
-        """Replace this text in messages from now on."""
+        """Hide ``secret`` in the texts that :meth:`redacted` returns from now on."""
         self._secrets.add(secret)
 
     def redacted(self, text: object) -> str:
-        """A text of the server for messages: short, on one line, without secrets."""
+        """Return the server's ``text`` as messages quote it: shortened, on one line, without secrets."""
         words = str(text)
         for secret in self._secrets:
             words = words.replace(secret, "…")
@@ -160,11 +163,12 @@ class HttpClient:
     async def request(
         self, request: Request, credential: Credential | None = None, deadline: float | None = None
     ) -> HttpResponse:
-        """The response to a request, of any status but redirects and 429, 503, 408, 502 and 504.
+        """Send a request, again if necessary, and return the response.
 
-        A rejected token is replaced once. All attempts together have one deadline, in the time of the loop.
-        Raises :class:`NoResponse` once the attempts or the time are used up, :class:`PortalError` for errors
-        that another attempt would not change.
+        The response has any status except redirects and 429, 503, 408, 502 and 504. If the server rejects the
+        token, one other token is tried. ``deadline`` applies to all attempts together and is a time of the
+        event loop's clock. Raises :class:`NoResponse` if the attempts or the time run out, and
+        :class:`PortalError` for errors that another attempt would not change.
         """
         attempts = _Attempts(deadline or asyncio.get_running_loop().time() + limits.CALL_SECONDS)
         if credential is None:
@@ -178,9 +182,10 @@ class HttpClient:
         return reply
 
     async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
-        """The results of these coroutines in their order, with at most ``most`` running at once.
+        """Run these coroutines, at most ``most`` at the same time, and return their results in order.
 
-        After a failure no further one is started; the running ones finish, then the first failure is raised.
+        After a failure no further coroutine is started. Once the running coroutines have finished, the first
+        failure is raised.
         """
         waiting = iter(enumerate(works))
         results: dict[int, T] = {}
@@ -192,7 +197,7 @@ class HttpClient:
                     return
                 try:
                     results[at] = await work()
-                except Exception as problem:  # noqa: BLE001  (raised below, once the others are done)
+                except Exception as problem:  # noqa: BLE001  (raised below, once all have finished)
                     failures.append(problem)
 
         await asyncio.gather(*(worker() for _ in range(min(most, len(works)))))
@@ -201,7 +206,7 @@ class HttpClient:
         return [results[at] for at in range(len(works))]
 
     async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
-        """A token; the error keeps the unknown outcome of earlier attempts."""
+        """Return a token. The error, if any, keeps the ``outcome_unknown`` of earlier attempts."""
         try:
             return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
@@ -210,7 +215,7 @@ class HttpClient:
             ) from None
 
     async def _request_with_retries(self, request: Request, token: str, attempts: _Attempts) -> HttpResponse:
-        """Send the request until there is a response or the limits are reached; honours Retry-After."""
+        """Send the request until the server responds or a limit is reached. Respect Retry-After headers."""
         import stamina
 
         loop = asyncio.get_running_loop()
@@ -226,7 +231,7 @@ class HttpClient:
                 return False
             if problem.wait is None:
                 return loop.time() < deadline
-            # clients that are rejected together do not come back together
+            # the random part prevents clients that were rejected together from returning together
             wait = problem.wait + random.random() * limits.RETRY_JITTER_SECONDS  # noqa: S311
             return wait if loop.time() + wait < deadline else False
 
@@ -252,7 +257,7 @@ class HttpClient:
         import anyio
         import httpx2
 
-        # the limits of single attempts end the whole call: cancelling a connect leaves the socket half open
+        # the timeout of the whole attempt; connecting has a shorter one, because cancelling it leaks a socket
         seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
             with anyio.fail_after(seconds):
@@ -269,7 +274,7 @@ class HttpClient:
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:
-        """Raise for a status that is no response to the request."""
+        """Raise an error if the status means that the server did not answer (busy, down, redirect)."""
         if reply.status in _BUSY:
             pause = reply.retry_after()
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
@@ -290,7 +295,7 @@ class HttpClient:
             **request.headers,
         }
         if token:
-            # httpx2 would repeat the token in its error
+            # checked here because the error message of httpx2 would contain the token
             if not re.fullmatch(r"[!-~]+", token):
                 raise PortalError("The portal's token has characters that no token has.", "Check the secret.")
             headers["Authorization"] = f"Bearer {token}"
@@ -303,7 +308,7 @@ class HttpClient:
         )
 
     async def _send(self, asked: httpx2.Request) -> HttpResponse:
-        """The complete response, within the limit of bytes."""
+        """Send one request and return the complete response, if it is within the size limit."""
         async with aclosing(await self._transport.handle_async_request(asked)) as response:
             headers = {name.lower(): text for name, text in response.headers.items()}
             coding = headers.get("content-encoding", "identity").strip().lower()
@@ -323,7 +328,7 @@ class HttpClient:
     # --- errors ---
 
     def _connection_error(self, problem: Exception) -> Exception:
-        """The error for a connection that was not established, so that nothing was sent."""
+        """Return the error for a connection that could not be established. Nothing was sent in this case."""
         import httpx2
 
         for cause in _causes(problem):
@@ -334,7 +339,7 @@ class HttpClient:
                     "If its certificate comes from an authority of your own, name that: "
                     "portal: {ca_file: FILE}",
                 )
-            # without a reason it only means that the handshake was not complete
+            # an SSLError without a reason only means that the handshake was interrupted
             if isinstance(cause, ssl.SSLError) and cause.reason and "WANT" not in cause.reason:
                 return PortalError(
                     f"{self.server} does not speak TLS as it should ({cause.reason}). Nothing was sent.",
@@ -352,7 +357,7 @@ class HttpClient:
         return _Retryable(self._cause_text(problem), outcome_unknown=False)
 
     def _cause_text(self, problem: Exception) -> str:
-        """The cause as a text without the request, which httpx2's own text may contain."""
+        """Return the cause of a failure as a text, never httpx2's own text: it may contain the request."""
         import httpx2
 
         for cause in _causes(problem):
@@ -377,12 +382,12 @@ class HttpClient:
     async def _close_connections(self) -> None:
         left = {task for task in asyncio.all_tasks() if task is not asyncio.current_task()}
         if left:
-            # httpcore2 leaks a connection that is cancelled before it has connected
+            # tasks get a moment to finish, because httpcore2 leaks a connection whose connecting is cancelled
             _, left = await asyncio.wait(left, timeout=_GRACE_SECONDS)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        # a broken connection may raise when it is closed
+        # closing a broken connection may raise an exception
         with suppress(Exception):
             await self._transport.aclose()
         await asyncio.get_running_loop().shutdown_asyncgens()
@@ -391,7 +396,7 @@ class HttpClient:
         import httpx2
         from stamina.instrumentation import set_on_retry_hooks
 
-        # stamina logs retries by default
+        # no hooks, because stamina logs retries by default
         set_on_retry_hooks(())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self._ca_file is not None:
@@ -402,7 +407,7 @@ class HttpClient:
         if self._proxy:
             tls = context if self._proxy.startswith("https:") else None
             proxy = httpx2.Proxy(self._proxy, ssl_context=tls)
-        # two more than steps: the lease is renewed while all steps are under way
+        # two more connections than parallel steps, because the lease is renewed while steps are in progress
         most = self._connections + 2
         return httpx2.AsyncHTTPTransport(
             verify=context,
@@ -425,7 +430,7 @@ class HttpClient:
 
 
 def _causes(problem: BaseException | None) -> list[BaseException]:
-    """The exception and its causes, the innermost last."""
+    """Return the exception and its causes, from the outermost to the innermost."""
     causes: list[BaseException] = []
     while problem is not None and problem not in causes:
         causes.append(problem)

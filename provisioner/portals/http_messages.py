@@ -1,4 +1,4 @@
-"""Requests and responses of :mod:`provisioner.portals.http`, and the errors that have no usable response."""
+"""The requests and responses of :mod:`provisioner.portals.http`, and the errors for unusable responses."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Request:
 
     method: str
     path: str
-    """The quoted path and query, relative to the server's address."""
+    """The percent-encoded path and query, relative to the client's ``address``."""
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
     repeatable: bool = True
-    """True if it may be sent again after an unknown outcome: a read, or a write with a key."""
+    """True if it may be sent again after an unknown outcome: a read, or a write with an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +35,13 @@ class HttpResponse:
 
     status: int
     headers: Mapping[str, str]
-    """By lower-case name; the last one of repeated headers."""
+    """The headers by lower-case name. Of a repeated header, only the last value is kept."""
     content: bytes
     server: str
-    """The server's address, for messages."""
+    """The server's address, to be quoted in messages."""
 
     def json(self) -> Json:
-        """The decoded body. Raises :class:`PortalError` if it is not JSON."""
+        """Return the decoded JSON body. Raises :class:`PortalError` if the body is not JSON."""
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
             raise invalid_response(
@@ -50,14 +50,14 @@ class HttpResponse:
         try:
             found = parse_json(self.content.decode("utf-8"))
             if b"\\ud" in self.content or b"\\uD" in self.content:
-                # json.loads accepts half a surrogate pair, which no file or terminal can encode
+                # json.loads accepts a lone surrogate, which cannot be encoded for a file or terminal
                 json.dumps(found, ensure_ascii=False).encode()
         except ValueError:
             raise invalid_response(self.server, "it is not JSON") from None
         return found
 
     def retry_after(self) -> float | None:
-        """Seconds to wait, from a number or a date; None if the header is missing or malformed."""
+        """Return the seconds to wait that Retry-After gives; None if the header is missing or malformed."""
         text = self.headers.get("retry-after", "").strip()
         if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
@@ -73,7 +73,10 @@ class HttpResponse:
 
 
 class NoResponse(PortalError):
-    """No usable response after all attempts; ``outcome_unknown``: the request may have taken effect."""
+    """The error for a request without a usable response after all attempts.
+
+    ``outcome_unknown`` is True if the request may have taken effect nevertheless.
+    """
 
     def __init__(self, sentence: str, remedy: str = "", *, outcome_unknown: bool) -> None:
         super().__init__(sentence, remedy)
@@ -81,11 +84,11 @@ class NoResponse(PortalError):
 
 
 class ResponseTooLarge(PortalError):
-    """A response longer than the limit; the caller may request less."""
+    """The error for a response longer than the limit. The caller may retry with a smaller page."""
 
 
 def invalid_response(server: str, what: str) -> PortalError:
-    """The error for a response that does not fit the protocol."""
+    """Return the error for a response that violates the protocol; ``what`` says how."""
     return PortalError(
         f"{server} gave a reply that cannot be used: {what}.",
         "Check portal: url: in provisioner.yaml, and whether a proxy or another service answers there.",

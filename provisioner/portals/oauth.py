@@ -1,4 +1,4 @@
-"""Access to a portal over HTTP: the client, and a bearer token that is given or fetched by OAuth 2.0."""
+"""The HTTP client of a portal, and its bearer tokens: fixed ones, or tokens fetched with OAuth 2.0."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from provisioner.portals.http import Credential, HttpClient
 from provisioner.portals.http_messages import HttpResponse, NoResponse, Request, invalid_response
 
 USUAL_SECONDS = 300
-"""The lifetime of a token without expires_in."""
+"""The lifetime in seconds of a token whose response has no ``expires_in``."""
 
 MARGIN_SECONDS = 30.0
-"""A token is renewed this long before its end, or a tenth of its lifetime if that is less."""
+"""Seconds before its expiry at which a token is renewed, but at most a tenth of the token's lifetime."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -29,7 +29,7 @@ _CHECK = (
 
 
 def open_http_client(access: Access, address: str) -> HttpClient:
-    """The HTTP client for a portal at this address. Raises :class:`PortalError`."""
+    """Create the HTTP client for the portal at this address. Raises :class:`PortalError`."""
     return HttpClient(
         address,
         ca_file=access.root / access.ca_file if access.ca_file else None,
@@ -40,7 +40,7 @@ def open_http_client(access: Access, address: str) -> HttpClient:
 
 
 class BearerToken(Credential):
-    """A fixed token."""
+    """A fixed bearer token."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -51,9 +51,10 @@ class BearerToken(Credential):
 
 
 class ClientCredentials(Credential):
-    """OAuth 2.0 client credentials (RFC 6749, 4.4): a token is fetched when needed and before it expires.
+    """A token obtained with OAuth 2.0 client credentials (RFC 6749, 4.4), and renewed before it expires.
 
-    Of several requests that need a new token at once, one fetches it, or fails for all that wait.
+    If several requests need a new token at the same time, only the first one fetches it. If that fails, the
+    requests that wait for the token fail with the same error.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class ClientCredentials(Credential):
             now = asyncio.get_running_loop().time()
             if not self._token or self._token == refused or now >= self._renew_at:
                 if self._failure is not None and self._failures > failures:
-                    # another attempt would take as long and fail again
+                    # the fetch that this request waited for has failed, so another fetch would fail too
                     raise self._failure
                 await self._fetch(deadline)
             return self._token
@@ -109,7 +110,7 @@ class ClientCredentials(Credential):
         self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
 
     def _read(self, reply: HttpResponse) -> tuple[str, float]:
-        """The token and its lifetime in seconds."""
+        """Return the token in a response and its lifetime in seconds."""
         if reply.status != 200:
             raise self._refusal(reply)
         answer = reply.json()
@@ -150,7 +151,7 @@ class ClientCredentials(Credential):
 
 
 def missing_scope(server: str, scope: str) -> PortalError:
-    """The error for a client that lacks a scope."""
+    """Return the error for an OAuth client that lacks a scope."""
     return PortalError(
         f"This client of {server} has not the scope {scope}, so nothing was written.",
         "Use a client that has it: PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET say which.",
@@ -158,7 +159,7 @@ def missing_scope(server: str, scope: str) -> PortalError:
 
 
 def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
-    """The error for a rejected token; ``given`` if the secret itself was sent as the token."""
+    """Return the error for a rejected token; ``given`` is True if the secret itself was sent as the token."""
     if given:
         return PortalError(
             f"{server} does not take the secret, which was sent as a token since no client is named: {said}",
@@ -168,5 +169,5 @@ def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
 
 
 def no_secret() -> PortalError:
-    """The error for a portal without a secret."""
+    """Return the error for a portal that needs a secret, if none is configured."""
     return PortalError("The portal asks who we are, and no secret is named.", _WHERE)

@@ -1,4 +1,4 @@
-"""Portals and their drivers, by the scheme of their url."""
+"""The table of portal drivers by URL scheme, and the functions that choose a driver for a URL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _open_scim(access: Access) -> Portal:
 
 @contextmanager
 def _http_extra() -> Iterator[None]:
-    """Turn a missing optional dependency into a :class:`PortalError`."""
+    """Raise :class:`PortalError` if a package of the optional extra ``http`` is missing."""
     try:
         yield
     except ModuleNotFoundError as problem:
@@ -54,16 +54,19 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
     "scim+https": _open_scim,
     "scim+http": _open_scim,
 }
-"""``sqlite:///portal.db`` is relative to the workspace, ``sqlite:////srv/portal.db`` absolute."""
+"""The function that opens a portal, by URL scheme.
+
+The path in ``sqlite:///portal.db`` is relative to the workspace, the one in ``sqlite:////srv/portal.db``
+is absolute."""
 
 
 def makes_links(url: str) -> bool:
-    """True if the driver for this url makes activation links; nothing is opened."""
+    """Return True if the driver for this URL creates activation links. Open nothing."""
     return PORTALS.get(url.partition("://")[0]) is not _open_scim
 
 
 def open_portal(access: Access) -> Portal:
-    """The portal behind a url, opened by the driver for its scheme. Raises :class:`PortalError`."""
+    """Open the portal at ``access.url`` with the driver for its scheme. Raises :class:`PortalError`."""
     scheme, separator, _ = access.url.partition("://")
     if not separator or scheme not in PORTALS:
         raise PortalError(

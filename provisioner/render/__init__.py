@@ -1,8 +1,8 @@
-"""Plans and problems as text: functions that return a string and print nothing.
+"""The functions that render plans and problems as text. They return strings and print nothing.
 
-``overview`` and ``describe`` say what a plan contains, ``text`` and ``markdown`` lay it out, ``diagnostics``
-lays out problems, ``sanitize`` makes text from outside safe to show.
+``overview`` and ``describe`` put the content of a plan into words, ``text`` and ``markdown`` lay out the
+plan, ``diagnostics`` lays out problems, and ``sanitize`` makes text from outside safe to show.
 
-To add an output format of a plan: write a module beside ``markdown``, call it in ``commands/plan.py``, and
-declare its option in ``cli.py``.
+To add an output format for plans, write a module in this package, call the module in ``commands/plan.py``,
+and declare an option for the format in ``cli.py``.
 """

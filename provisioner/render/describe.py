@@ -1,7 +1,7 @@
-"""A field, a change and a step in plain English, as every output format of a plan shows them.
+"""The descriptions in plain English of fields, changes and steps, which all output formats of a plan share.
 
-The texts hold values from outside unchanged. Each format makes them safe for its output: ``printable`` for a
-terminal, ``escaped`` for Markdown.
+The descriptions contain values from outside unchanged. Each output format makes the text safe for its
+output, with ``printable`` for a terminal and with ``escaped`` for Markdown.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Names = Mapping[str, str]
 
 
 class DescriptionLine(NamedTuple):
-    """One line of a change: its heading, or one attribute: ``+`` gained, ``~`` changed, ``-`` lost."""
+    """One line about a change; ``symbol`` is ``+`` (something gained), ``~`` (changed) or ``-`` (lost)."""
 
     symbol: str
     label: str
@@ -69,38 +69,38 @@ class DescriptionLine(NamedTuple):
 
 
 def format_day(day: date) -> str:
-    """The day as in ``30 November 2026``."""
+    """Return the day in a form such as ``30 November 2026``."""
     return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def format_language(language: str) -> str:
-    """The language as in ``in French``."""
+    """Return the name of a language code in a form such as ``in French``."""
     return f"in {LANGUAGES.get(language, language)}"
 
 
 def format_person(user: User) -> str:
-    """The name and the e-mail as in ``Claire Martin <claire.martin@example.com>``."""
+    """Return the name and the e-mail in the form ``Claire Martin <claire.martin@example.com>``."""
     return f"{user.name} <{user.email}>"
 
 
 def format_company(number: str, names: Names) -> str:
-    """The company as in ``004217 Boulangerie Martin SARL``; its number alone if ``names`` lacks it."""
+    """Return a form such as ``004217 Boulangerie Martin SARL``; only the number if ``names`` lacks it."""
     name = names.get(number)
     return f"{number} {name}" if name else number
 
 
 def format_companies(numbers: Iterable[str], names: Names) -> str:
-    """Companies in the order of their numbers, separated by commas."""
+    """Return the companies in the order of their numbers, separated by commas, or ``none``."""
     return ", ".join(format_company(number, names) for number in sorted(numbers)) or "none"
 
 
 def format_billing(billing: Billing | None) -> str:
-    """The billing as in ``the client is billed, offer Essentiel``."""
+    """Return the billing in a form such as ``the client is billed, offer Essentiel``."""
     return f"{BILLED[billing.mode]}, offer {billing.offer}" if billing else "not billed"
 
 
 def format_phone(phone: str | None) -> str:
-    """A French number in pairs of digits; any other number unchanged."""
+    """Return a French phone number with its digits in pairs, and any other phone number unchanged."""
     if phone is None:
         return "none"
     if phone.startswith("+33") and phone[3:].isascii() and phone[3:].isdigit() and len(phone) == 12:
@@ -109,14 +109,14 @@ def format_phone(phone: str | None) -> str:
 
 
 def format_siren(siren: str | None) -> str:
-    """The SIREN as in ``732 829 320``."""
+    """Return the SIREN in a form such as ``732 829 320``."""
     if siren is None:
         return "none"
     return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
 
 
 def format_origin(change: Change) -> DescriptionLine | None:
-    """The reason of the change and the line of the manifest that declares it."""
+    """Return a line with the reason for the change and the manifest line of its resource, if known."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
@@ -125,7 +125,7 @@ def format_origin(change: Change) -> DescriptionLine | None:
 
 
 def heading_of(change: Change) -> DescriptionLine:
-    """The first line of a change: what happens, and to which user or company."""
+    """Return the first line about a change: what happens, and to which user (a company is not named)."""
     symbol = change.action.symbol
     if isinstance(change.after, Company):
         return DescriptionLine(symbol, "New company" if change.before is None else "Company changes")
@@ -153,7 +153,7 @@ def _user_words(change: Change, after: User) -> str:
 def field_changes(
     change: Change, names: Names, letter: PlannedLetter | None = None
 ) -> Iterator[DescriptionLine]:
-    """One entry for each attribute that is given, changed or taken away."""
+    """Yield a line for each attribute that the change adds, changes or removes, and for the letter."""
     before, after = change.before, change.after
     if isinstance(after, Company):
         yield from _company_changes(before if isinstance(before, Company) else None, after)
@@ -172,7 +172,7 @@ def field_changes(
 
 def _company_changes(before: Company | None, after: Company) -> Iterator[DescriptionLine]:
     if before is None:
-        # the heading right above has its name
+        # the name is not repeated, because the heading above contains it
         if after.siren:
             yield DescriptionLine("+", "SIREN", format_siren(after.siren))
         yield DescriptionLine("+", "billing", format_billing(after.billing))
@@ -196,7 +196,10 @@ def _format_type(user: User) -> str:
 
 
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
-    """Everything that a new or reopened account has; for a reopened one, differences show both values."""
+    """Yield a line for each attribute of a new or reopened account.
+
+    ``before`` is None for a new account. For a reopened account, the lines also show what differs.
+    """
     if before is not None:
         yield from _person(before, after)
     if before is None or before.type is after.type:
@@ -276,7 +279,7 @@ def _production(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _label(words: str, number: int) -> str:
-    """The label with its noun in the number: ``company given`` or ``companies given``."""
+    """Return the label in the singular or plural, such as ``company given`` or ``companies given``."""
     noun, _, rest = words.partition(" ")
     return f"{plural(number, noun, PLURALS[noun])} {rest}"
 
@@ -288,7 +291,7 @@ def _person(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _app_edits(before: User, after: User) -> Iterator[DescriptionLine]:
-    """Applications grouped by what happens to them, one entry for each kind."""
+    """Yield a line per kind of change to applications (given, ending, …), with the applications concerned."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
     lines: dict[tuple[str, str], list[str]] = {}
@@ -326,7 +329,7 @@ def _login(before: User | None, after: User, names: Names) -> Iterator[Descripti
 
 
 def describe_step(step: steps.Step) -> str:
-    """One step of the portal in one line, without a full stop."""
+    """Return the description of one step on one line, without a full stop."""
     match step:
         case steps.CreateCompany():
             return f"Create company {step.company} {step.name}"

@@ -1,4 +1,4 @@
-"""Problems as text for people and as plain data for programs.
+"""The rendering of problems, as text for people and as JSON data for programs. An example of the text:
 
 Error: Unknown company [unknown-company]
   clients/durand.yaml:5:20  ada@example.com is given dossier 10432, which … Did you mean "10423"?
@@ -18,14 +18,14 @@ from provisioner.render.sanitize import columns, printable
 from provisioner.render.wrap import wrap
 
 LineOf = Callable[[str, int], str | None]
-"""``line_of(file, line)``: the text of a line without its end; None if it cannot be read."""
+"""A function that takes a file and a line number and returns the line, or None if it cannot be read."""
 
 _TITLES = {Severity.ERROR: ("Error", "1;31"), Severity.WARNING: ("Warning", "1;33")}
 _TAB = "    "
-_REACH = 400  # code points kept on either side of the column: more than any window shows
+_REACH = 400  # maximum code points of a quoted line on either side of the column: wider than any terminal
 _NARROWEST = 40
 
-# a password that was written into a manifest by mistake is masked
+# the patterns of passwords that were written into a manifest by mistake; a quoted line shows them masked
 _SECRET = re.compile(
     r"""(://[^\s/@:]*:)\S+(?=@)
       | ((?i:password|passwd|secret|token|mot[ _-]de[ _-]passe)["']?\s*:\s*).+
@@ -35,9 +35,10 @@ _SECRET = re.compile(
 
 
 def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
-    """A block for each problem, in source order, and their number; empty for none.
+    """Return a block of text for each problem, in source order, then the counts; "" if there are none.
 
-    ``width`` is in columns. Text from outside is made printable.
+    ``line_of`` reads the lines to quote, and ``width`` is the terminal width in columns. Text from outside
+    is made printable.
     """
     if not diagnostics:
         return ""
@@ -47,7 +48,7 @@ def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colou
 
 
 def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
-    """The problems for programs: keys as in Terraform's ``validate -json``, text unaltered."""
+    """Return the problems as JSON data with the keys of Terraform's ``validate -json`` and unaltered text."""
     return [
         {
             "severity": str(problem.severity),
@@ -63,7 +64,7 @@ def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
 
 
 def _counts(diagnostics: Sequence[Diagnostic]) -> str:
-    """The counts as in ``3 errors, 1 warning.``"""
+    """Return the counts in a form such as ``3 errors, 1 warning.``"""
     errors = sum(problem.is_error for problem in diagnostics)
     counts = ((errors, "error"), (len(diagnostics) - errors, "warning"))
     return ", ".join(count_of(number, noun) for number, noun in counts if number) + "."
@@ -85,12 +86,12 @@ def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> It
     for line in problem.remedy.splitlines():
         shown = printable(line)
         indent = "    " + " " * (len(shown) - len(shown.lstrip(" ")))
-        # a command to copy stays on its line
+        # an indented line is a command to copy, so it is not wrapped
         yield from [indent + shown.lstrip(" ")] if len(indent) > 4 else wrap(shown, width, indent, indent)
 
 
 def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
-    """The line with a caret under the column; nothing if the line is missing or blank."""
+    """Yield the source line and a caret under the column; nothing if the line is unreadable or blank."""
     line = line_of(source.file, source.line)
     if line is None or not line.strip():
         return
@@ -101,13 +102,16 @@ def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Ite
 
 
 def _masked(found: re.Match[str]) -> str:
-    """The secret replaced by as many bullets, so that the columns after it stay."""
+    """Return the match with its secret replaced by bullets, one per character to keep the columns aligned."""
     before = found[1] or found[2] or found[3]
     return before + "•" * (len(found[0]) - len(before))
 
 
 def _window(line: str, place: int, room: int) -> tuple[str, int]:
-    """The part of a line around one code point that fits into ``room`` columns, and that point's column."""
+    """Return the part of a line that fits into ``room`` columns around one code point, and its column.
+
+    ``place`` is the index of the code point in the line. The returned column refers to the returned part.
+    """
     place = min(place, len(line))
     first = max(0, place - _REACH)
     before = printable(line[first:place].replace("\t", _TAB))
@@ -117,7 +121,7 @@ def _window(line: str, place: int, room: int) -> tuple[str, int]:
     begin = end = len(before)
     while end < len(shown) and columns(shown[begin : end + 1]) < room - room // 2:
         end += 1
-    # what one side leaves goes to the other
+    # columns that one side of the code point does not need are used for the other side
     while begin > 0 and columns(shown[begin - 1 : end]) <= room - 2:
         begin -= 1
     left = "…" if begin or first else ""

@@ -1,6 +1,6 @@
-"""The formats in which ``plan`` and ``show`` write a plan to a file, as the option of that name does.
+"""The file formats in which ``plan`` and ``show`` can write a plan; each format is a command-line option.
 
-To add a format, write its module in this package and add a line to :data:`FORMATS`.
+To add a format, write a module for it in this package and add an entry to :data:`FORMATS`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """A format of a plan."""
+    """A file format for plans. ``help`` is the help text of its command-line option."""
 
     function: str
-    """``module:function`` in this package; the function takes a plan and returns the text."""
+    """The function that renders a plan as text, written as ``module:function`` relative to this package."""
     help: str
 
     def render(self, plan: Plan) -> str:
-        """The plan in this format."""
+        """Return the text of the plan in this format."""
         module, _, name = self.function.partition(":")
         text: str = getattr(import_module(f"provisioner.render.{module}"), name)(plan)
         return text

@@ -1,7 +1,8 @@
-"""A plan as Markdown for the comment of a merge request, within the platform's limit for a plan of any size.
+"""The rendering of a plan as Markdown, for a comment on a merge request.
 
-Values that are plain words are shown as text, all others as code, in which a platform finds no mention,
-reference, link or markup. The counts are always complete.
+The text of a large plan is cut to the platform's size limit, but the counts are always complete. Values that
+are plain words are shown as text. All other values are shown as code, because a platform does not interpret
+mentions, references, links or markup inside code.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from provisioner.render.describe import Names, field_changes, format_company, fo
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""GitHub's limit in characters, applied to bytes, which are never fewer."""
+"""The maximum size of a comment in bytes, which also respects GitHub's limit of as many characters."""
 
 SKELETON = 8_192
-"""Bytes reserved for what is never cut: headings, counts, tags and the notes about cuts."""
+"""The number of bytes reserved for the parts that are never cut: headings, counts, tags, notes about cuts."""
 
 LONGEST = 400
-"""The number of characters of one value that are shown."""
+"""The maximum number of characters of one value that are shown."""
 
 _WORD = r"[^\W\d_]+(?:[-'’][^\W\d_]+)*"
 _PLAIN = re.compile(
@@ -37,26 +38,26 @@ _BACKTICKS = re.compile("`+")
 
 
 def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
-    """The plan in at most ``limit`` bytes. Raises :class:`ValueError` for a limit under 16,384."""
+    """Return the plan in at most ``limit`` bytes. Raises :class:`ValueError` for a limit under 16,384."""
     if limit < 2 * SKELETON:
         raise ValueError(f"a comment needs {2 * SKELETON:,} bytes at least, not {limit:,}")
     names = overview.names_of(plan)
     room = _Room(limit - SKELETON)
-    # the risks take their room first; the changes get what the other parts leave
+    # the opening, with the risks, is rendered first, and the changes last, in the bytes that remain
     opening = "".join(_opening(plan, names, room))
     beside = "".join(_beside(plan, room.part(4)))
     return opening + "".join(_changes(plan, names, room)) + beside
 
 
 class _Room:
-    """The number of bytes left; bytes taken from a part are also taken from its whole."""
+    """A budget of bytes for text. Bytes taken from a part are also taken from the budget it belongs to."""
 
     def __init__(self, size: int, whole: _Room | None = None) -> None:
         self._left = size
         self._whole = whole
 
     def take(self, text: str) -> bool:
-        """True if the text still fits; its bytes are then taken."""
+        """Subtract the size of the text and return True if the text fits, otherwise return False."""
         size = len(text.encode())
         if size > self._left or (self._whole is not None and not self._whole.take(text)):
             return False
@@ -64,23 +65,23 @@ class _Room:
         return True
 
     def part(self, share: int) -> _Room:
-        """A part with one ``share``-th of the bytes that are left now."""
+        """Return a part of this budget with the remaining number of bytes divided by ``share``."""
         return _Room(self._left // share, self)
 
 
 def escaped(text: str) -> str:
-    """Text for Markdown: everything but plain words becomes code, which has no effect."""
+    """Return the text for use in Markdown: everything except plain words is shown as code."""
     return _by_runs(text, lambda words: words, _code)
 
 
 def _in_tag(text: str) -> str:
-    """Text for an HTML tag inside Markdown, where Markdown is not read."""
+    """Return the text for use in an HTML element inside Markdown, where Markdown syntax has no effect."""
     return _by_runs(text, html.escape, lambda words: f"<code>{html.escape(words)}</code>")
 
 
 def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) -> str:
     words = printable(_cut(text)).split()
-    # "1) Ann" at the beginning of a line would begin a numbered list
+    # a number such as "1)" becomes code, because at the start of a line it would begin a numbered list
     numbered = words[:1] if words and _NUMBERING.fullmatch(words[0]) else []
     runs = [(False, word) for word in numbered]
     runs += [(safe, " ".join(run)) for safe, run in groupby(words[len(numbered) :], key=_is_plain)]
@@ -88,13 +89,13 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """The run as code, but for a comma or colon at its end, which belongs to the sentence."""
+    """Convert the run with ``odd``, except a final punctuation mark, which belongs to the sentence."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 
 
 def _is_plain(word: str) -> bool:
-    # seven letters from a to f may be the name of a commit
+    # a platform may link seven or more hexadecimal digits as a commit hash, even if all are letters
     return _PLAIN.fullmatch(word) is not None and _COMMIT.match(word) is None
 
 
@@ -202,7 +203,7 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
-    """As many of the first blocks as there is room for."""
+    """Return the blocks from the first one up to the first one that does not fit into ``room``."""
     fitting = []
     for block in blocks:
         if not room.take(block):

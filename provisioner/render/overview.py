@@ -1,6 +1,6 @@
-"""The parts of a plan that every output format shows: summary, risks, changes by company, sections.
+"""The parts of a plan that all output formats show: summary, risks, changes by company, sections.
 
-Like ``describe``, it holds values from outside unchanged.
+As in ``describe``, the texts contain values from outside unchanged, so each format must make them safe.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from provisioner.render.describe import (
 NO_CHANGES = "No changes. The portal is as the manifests say."
 NOBODY_SEES_MORE = "No new administrator, no further company for anybody, no account closed or reopened."
 LISTED = 20
-"""The number of entries of a list that are shown; the counts always include all."""
+"""The maximum number of entries of a list that are shown; the counts always include all entries."""
 LISTS_ALL = "provisioner plan --json lists them all"
 
 
 class Risk(NamedTuple):
-    """A kind of change that a reviewer must not overlook: its count, its meaning, and each case."""
+    """A kind of change that a reviewer must not overlook.
+
+    ``headline`` is a count such as "2 accounts close", ``meaning`` its explanation, ``entries`` the cases.
+    """
 
     headline: str
     meaning: str
@@ -37,14 +40,14 @@ class Risk(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A kind of notice beside the changes, and each case."""
+    """A titled list of facts that is shown in addition to the changes, such as the letters to send."""
 
     title: str
     entries: tuple[str, ...]
 
 
 class CompanyChanges(NamedTuple):
-    """The changes of one company: the company itself, and the users billed to it afterwards."""
+    """The changes to one company and to the users who are billed to this company after the plan."""
 
     number: str
     changes: tuple[Change, ...]
@@ -63,11 +66,11 @@ NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
     (NoticeKind.LETTER_UNKNOWN, "E-mails that may or may not have arrived"),
     (NoticeKind.LETTER_FAILED, "E-mails that were refused"),
 )
-"""The sections of notices, in reading order; endings, billing and interrupted runs are shown elsewhere."""
+"""The kinds of notices that have their own section, with its title, in the order in which they are shown."""
 
 
 def names_of(plan: Plan) -> Names:
-    """The name of each company in the plan, as it is after the plan."""
+    """Return the name that each company in the plan has after the plan, by dossier number."""
     changed = {
         change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
     }
@@ -75,7 +78,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """The line of counts that scripts search for; only its first part, reopened accounts, is optional."""
+    """Return the line of counts, which scripts search for; "… to reopen" is left out if the count is 0."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -85,7 +88,7 @@ def counts(plan: Plan) -> str:
 
 
 def in_short(plan: Plan) -> str:
-    """The summary as in ``2 new companies, 3 new accounts, 1 account closes, 2 e-mails go out``."""
+    """Return a summary such as ``2 new companies, 3 new accounts, 1 account closes, 2 e-mails go out``."""
     companies = [change.action for change in plan.changes if change.address.kind == "company"]
     accounts = [change.action for change in plan.changes if change.address.kind == "user"]
     parts = (
@@ -101,7 +104,7 @@ def in_short(plan: Plan) -> str:
 
 
 def risks(plan: Plan, names: Names) -> list[Risk]:
-    """The risks of the plan, worst first."""
+    """Return the risks of the plan, the most serious first."""
     people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
     administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
     widened = [
@@ -202,7 +205,7 @@ def _dated(notices: Iterable[Notice]) -> list[str]:
 
 
 def groups(plan: Plan) -> list[CompanyChanges]:
-    """The changes by company, in the order of the numbers; the change of the company itself comes first."""
+    """Return the changes grouped by company, by number; in a group, the change of the company comes first."""
     found: dict[str, list[Change]] = {}
     for change in sorted(plan.changes, key=lambda change: change.address.kind):
         number = change.after.billed if isinstance(change.after, User) else change.after.number
@@ -211,7 +214,7 @@ def groups(plan: Plan) -> list[CompanyChanges]:
 
 
 def sections(plan: Plan) -> list[Section]:
-    """The sections of the plan that have entries."""
+    """Return the sections of the plan that have at least one entry."""
     found = [
         Section("Welcome e-mails to send", tuple(_letters(plan))),
         Section("Applications that end", tuple(_endings(plan))),
@@ -233,7 +236,7 @@ def _letters(plan: Plan) -> Iterator[str]:
 
 
 def _endings(plan: Plan) -> list[str]:
-    """The applications that end, by date: set earlier, and set by this plan."""
+    """Return a line for each application that ends, by date, whether or not this plan set the end date."""
     set_now = [
         Notice(
             NoticeKind.ENDING,

@@ -1,7 +1,7 @@
-r"""Text from outside, made safe to show. Every such text passes through here before it is printed.
+r"""The functions that make text from outside safe to show; all text from outside must pass through them.
 
-Control, bidirectional and zero-width characters are written as escapes (``\x1b``, ``\u202e``), and so are the
-characters that begin a command of a CI system in a log line (``::set-env``, ``##[command]``).
+They replace control, bidirectional and zero-width characters with escapes (``\x1b``, ``\u202e``). They also
+escape the characters that start a CI system's command in a log line (``::set-env``, ``##[command]``).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from functools import lru_cache
 
 from provisioner.manifest.fields import is_hidden
 
-# GitHub obeys "::", Azure and older runners "##[" and "##vso[", anywhere in a line
+# GitHub executes commands after "::", Azure and older runners after "##[" and "##vso[", anywhere in a line
 _COMMANDS = re.compile(r":(?=:[A-Za-z])|#(?=#(?:\[|vso\[))")
 
 
 def printable(text: str) -> str:
-    """The text on one line, with hidden characters and CI commands escaped."""
+    """Return the text on one line, with hidden characters, line breaks and CI commands escaped."""
     if not text.isprintable() or not _is_latin(text):
         text = "".join(map(_printable_character, text))
     if "::" in text or "##" in text:
@@ -27,23 +27,23 @@ def printable(text: str) -> str:
 
 
 def _is_latin(text: str) -> bool:
-    """True for Latin letters alone: each printable one takes one column, and none is hidden."""
+    """Return True if all characters are below U+0250: each printable one is then one column wide."""
     return text.isascii() or max(text) < "\u0250"
 
 
 def printable_lines(text: str) -> str:
-    """The text with each of its lines made printable."""
+    """Return the text with :func:`printable` applied to each line."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_json(value: object) -> str:
-    """The value as JSON, with hidden characters and CI commands escaped."""
+    """Return the value as JSON text, with hidden characters and CI commands escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=2)
     return escape_json(text)
 
 
 def escape_json(text: str) -> str:
-    """The same JSON value with hidden characters and CI commands escaped, which occur in strings alone."""
+    """Return the JSON text with hidden characters and CI commands escaped; the JSON value stays the same."""
     if not text.isascii() or "\x7f" in text:
         text = "".join(_in_json(c) if c != "\n" and is_hidden(c) else c for c in text)
     return text.replace("::", ":\\u003a").replace("##", "#\\u0023")
@@ -68,7 +68,7 @@ def _escape(character: str) -> str:
 
 
 def columns(text: str) -> int:
-    """The width of the text on a terminal: two columns for wide characters, none for combining marks."""
+    """Return the width of the text in terminal columns: a wide character counts 2, a combining mark 0."""
     if _is_latin(text):
         return len(text)
     return sum(map(_columns_of, text))

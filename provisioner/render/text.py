@@ -1,7 +1,7 @@
-"""A plan as text for people: the summary and the risks, then the changes of each company.
+"""The rendering of a plan as text for people: the summary and the risks, then the changes of each company.
 
-Every symbol has a word beside it; the text is complete without colour and Unicode. The first column always
-has words of the program, never a value.
+Every symbol is accompanied by a word, so the text is complete without colour and without Unicode. A value
+from outside never stands in the first column of a line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 
 
 class Line(NamedTuple):
-    """One line before it is wrapped; continuation lines are indented by ``hang`` more columns.
+    """One line before wrapping; if it is wrapped, its continuation lines are indented ``hang`` more columns.
 
-    ``symbol`` goes before the text and has its own colour; ``paint`` colours the whole line instead. A
-    ``whole`` line is never broken: a command to copy, or the line that scripts search for.
+    ``symbol`` precedes the text, in a colour of its own; ``paint`` names a colour for the whole line. A line
+    with ``whole`` is never wrapped, because users copy it (a command) or scripts search for it (the counts).
     """
 
     text: str = ""
@@ -39,9 +39,9 @@ class Line(NamedTuple):
 
 
 def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: bool = True) -> str:
-    """The whole plan. ``width`` is in columns; only a single longer word exceeds it.
+    """Return the text of the plan. A line exceeds ``width`` columns only if a single word does not fit.
 
-    Without ``unicode``, the program's words are ASCII; values stay as they are.
+    If ``unicode`` is False, the program's own words are in ASCII, but values from outside are unchanged.
     """
     names = overview.names_of(plan)
     found = overview.risks(plan, names)
@@ -61,14 +61,14 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """Breaks and colours lines for one terminal."""
+    """The format of a terminal; its methods wrap and colour lines."""
 
     width: int
     colour: bool
     unicode: bool
 
     def rows(self, line: Line) -> Iterator[str]:
-        """The rows of a line, which is broken between words if it is too long."""
+        """Yield the terminal rows of a line. A long line is wrapped unless ``line.whole`` is set."""
         text = printable(line.text)
         if not (self.unicode or text.isascii()):
             text = text.translate(_ASCII)

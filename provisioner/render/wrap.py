@@ -1,4 +1,4 @@
-"""Words laid out in lines of a given width, in columns of a terminal."""
+"""The wrapping of text to lines of a given width, measured in terminal columns."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from provisioner.render.sanitize import columns
 
 
 def wrap(text: str, width: int, first: str, rest: str) -> Iterator[str]:
-    """The lines of a text, broken between words: ``first`` begins the first one, ``rest`` the others.
+    """Yield the lines of a text that is wrapped between words.
 
-    Only a single word that is longer goes beyond the width.
+    ``first`` is the prefix of the first line, ``rest`` the prefix of all other lines. A line exceeds
+    ``width`` only if a single word does not fit.
     """
     lead, used = first, len(first)
     words: list[str] = []

@@ -1,8 +1,8 @@
-"""Databases: the same statements on SQLite and PostgreSQL, one transaction at a time.
+"""Access to SQLite and PostgreSQL databases with the same SQL statements, one write transaction at a time.
 
 ``database`` is the interface, ``sqlite`` and ``postgres`` implement it, ``registry`` finds the implementation
-for a url. ``schema`` describes the tables of one kind of database, ``lease`` keeps a lease alive.
+for a url. ``schema`` describes the tables of a database, ``lease`` takes and renews leases.
 
-To add a database: implement :class:`~provisioner.storage.database.Database` in one module beside ``sqlite``,
-name it in ``registry``, and say in :mod:`provisioner.manifest.urls` which urls are valid.
+To add a database, implement :class:`~provisioner.storage.database.Database` in a module beside ``sqlite``,
+add the class to ``registry``, and add the rules for its urls to :mod:`provisioner.manifest.urls`.
 """

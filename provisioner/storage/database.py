@@ -1,4 +1,4 @@
-"""The interface of every database: connections, transactions, failures."""
+"""The interface that every database implements: connections, transactions and errors."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from provisioner.errors import ProvisionerError
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema
 
 CHUNK = 500
-"""How many values one statement asks for; SQLite takes 999 in old builds."""
+"""The maximum number of values per statement. Old builds of SQLite accept only 999 values."""
 
 T = TypeVar("T")
 
 
 class Cursor(Protocol):
-    """The result of a statement."""
+    """The result of an SQL statement."""
 
     @property
     def rowcount(self) -> int:
-        """How many rows it wrote."""
+        """The number of rows that the statement wrote."""
         ...
 
     def fetchone(self) -> Any:
-        """The next row, or None."""
+        """Return the next row; None after the last one."""
         ...
 
     def fetchall(self) -> list[Any]:
-        """All rows that are left."""
+        """Return all remaining rows."""
         ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
 
 class Connection(Protocol):
-    """An open database; ``sqlite3``'s own connection is one."""
+    """A connection to a database. The class ``sqlite3.Connection`` meets this protocol."""
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a transaction is begun and not ended."""
+        """True if a transaction has begun and has not ended."""
         ...
 
     def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Cursor:
-        """Run one statement, with a question mark for each value."""
+        """Run a statement that has a question mark for each of ``values``."""
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
-        """Run one statement for each of these rows of values."""
+        """Run a statement once for each of ``rows``, which are sequences of values."""
         ...
 
     def close(self) -> None:
@@ -58,30 +58,31 @@ class Connection(Protocol):
 
 
 def no_rows(_: Connection) -> None:
-    """The ``initialise`` of a database that needs no more than its tables."""
+    """Do nothing: the ``initialise`` of a database whose new tables need no rows."""
 
 
 class Database(ABC):
-    """Where a database is. It is opened with the schema of what it should hold; ``str()`` names it for users.
+    """The location of a database; ``str()`` gives the name that users see.
 
-    Errors of the library and of the system become the schema's error.
+    Most methods take the ``schema``: the tables that the database should have. Errors of the database library
+    and of the operating system are raised as :attr:`DatabaseSchema.error`.
     """
 
     @classmethod
     @abstractmethod
     def from_url(cls, url: str, root: Path, secret: str) -> Database:
-        """The database behind a url with one of this kind's schemes. Opens nothing.
+        """Return the database with this url, without opening it. The url has a scheme of this class.
 
-        A relative path is below ``root``. A password in the url counts as the secret and is shown nowhere.
+        A relative path starts at ``root``. If ``secret`` is empty, the password in the url is used, if any.
         """
 
     def connect(
         self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
     ) -> Connection:
-        """Open it for writing. Makes it if it is missing, and migrates an older layout.
+        """Open the database for writing. Creates the database if it is missing, and migrates an older layout.
 
-        ``initialise`` writes the first rows in the transaction that makes the tables. With None a missing
-        database is refused. A commit that returned has reached the disk.
+        ``initialise`` writes the first rows, in the transaction that creates the tables. If ``initialise`` is
+        None, a missing database is an error. When a commit returns, its data is on the disk.
         """
         with self.translate_errors(schema):
             connection = self._open(schema, making=initialise is not None)
@@ -98,8 +99,8 @@ class Database(ABC):
         schema: DatabaseSchema,
         initialise: Callable[[Connection], None] | None,
     ) -> None:
-        """Make the tables, or migrate them, unless they are as this program has them."""
-        # the first look waits for no writer
+        """Create the tables if there are none, or migrate them if they have an older layout."""
+        # first check the layout in a read transaction, which does not wait for a writer
         connection.execute("BEGIN")
         try:
             current = self.layout(connection, schema) == schema.version
@@ -123,7 +124,7 @@ class Database(ABC):
                 initialise(connection)
 
     def has_tables(self, connection: Connection, schema: DatabaseSchema) -> bool:
-        """False for an empty database. Refuses an older layout, which only a writer migrates."""
+        """Return True if the database has tables. Raises the schema's error if they have an older layout."""
         layout = self.layout(connection, schema)
         if layout is not None and layout < schema.version:
             raise schema.error(
@@ -134,48 +135,49 @@ class Database(ABC):
 
     @abstractmethod
     def _open(self, schema: DatabaseSchema, *, making: bool) -> Connection:
-        """Open a connection for writing, without looking at the tables."""
+        """Open a connection for writing, without checking the tables."""
 
     @abstractmethod
     def reopen(self, schema: DatabaseSchema) -> Connection:
-        """Open one more connection to a database that this process opened for writing; checks nothing.
+        """Open another connection to a database that this process has open for writing. Checks nothing.
 
-        It is for writes that need not survive the loss of power.
+        It is for writes that may be lost in a power failure.
         """
 
     @abstractmethod
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
-        """What ``reader`` returns in one consistent view; None if the database is missing. Writes nothing.
+        """Call ``reader`` in a read transaction and return its result; None if the database is missing.
 
-        The reader may be called again if another program writes meanwhile. An older layout is refused.
+        Writes nothing. ``reader`` may be called again if another program writes at the same time. Raises the
+        schema's error for an older layout.
         """
 
     @abstractmethod
     def translate_errors(self, schema: DatabaseSchema) -> AbstractContextManager[None]:
-        """Turn the library's and the system's errors, and corrupt values, into the schema's error."""
+        """Raise the schema's error for library errors, system errors and corrupt values inside the block."""
 
     @abstractmethod
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
-        """The number of the layout, None for an empty database. Refuses the tables of anything else."""
+        """Return the layout number; None without tables. Raises the schema's error for unknown tables."""
 
     @abstractmethod
     def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
-        """Run the statements that make or change tables, and record the schema's kind and layout."""
+        """Run ``script``, which creates or changes tables; store the schema's application id and layout."""
 
-    # --- what a file and a server do differently: by default nothing is asked of a server ---
+    # --- where files and servers differ; the defaults are for a database without a server ---
 
     def shared_time(self, connection: Connection, local: Callable[[], float]) -> float:
-        """Seconds since 1970 by the server's clock, which all users share; ``local`` without a server."""
+        """Return the server's time in seconds since 1970; without a server, the result of ``local``."""
         return local()
 
     def file_identity(self) -> tuple[int, int] | None:
-        """A value that differs once the file was replaced by another one; None without a file."""
+        """Return a value that changes if the file is replaced by another file; None if there is no file."""
         return None
 
     def require_same(self, schema: DatabaseSchema, identity: tuple[int, int] | None) -> None:
-        """Raise the schema's error if the open file is no longer the one at its path."""
-        # A removed file goes on taking writes and is gone once it is closed. A file in its place is not
-        # opened either: SQLite would take the log that the former one left beside it for its own.
+        """Raise the schema's error if :meth:`file_identity` no longer returns ``identity``."""
+        # A removed file still accepts writes, but they are lost when the file is closed. A file that replaced
+        # the removed one is not opened, because SQLite would apply the old file's log to the new file.
         if self.file_identity() != identity:
             raise schema.error(
                 f"The {schema.noun} {self} was removed or replaced while it was open.",
@@ -183,50 +185,50 @@ class Database(ABC):
             )
 
     def side_file(self, suffix: str) -> Path | None:
-        """The path of a file beside it that copies of the database do not include; None on a server."""
+        """Return the path of the database file with ``suffix`` added; None for a database on a server."""
         return None
 
     def session_of(self, connection: Connection) -> tuple[int, str]:
-        """The server's process for this connection and when it began; (0, "") without a server."""
+        """Return the server's process ID for this connection and its start time; (0, "") without a server."""
         return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
-        """Whether the server still has that session; None without a server.
+        """Return True if the session with this process ID and start time still exists; None without a server.
 
-        True also while the server has not noticed yet that the program at the other end is gone.
+        Also return True if the client of the session has ended but the server has not noticed that yet.
         """
         return None
 
     def is_cut_off(self, connection: Connection) -> bool:
-        """Whether the server has closed this connection, found without asking it."""
+        """Return True if the server has closed this connection. Sends nothing to the server."""
         return False
 
 
 class CorruptValue(Exception):
-    """A value that no version of this program writes."""
+    """A value in the database that no version of this program writes."""
 
 
 class Busy(Exception):
-    """Another program writes for longer than this one waits."""
+    """A timeout while waiting for another program that writes to the database."""
 
 
 class Unreachable(Exception):
-    """The server cannot be reached or closed the connection; it may be back in a moment."""
+    """A server that cannot be reached or has closed the connection. A later attempt may succeed."""
 
 
 def is_damage(problem: ProvisionerError) -> bool:
-    """True if one value is corrupt, so that work which does not read it can go on."""
+    """Return True if the cause is a corrupt value. Work that does not read that value can continue."""
     return isinstance(problem.__cause__, CorruptValue)
 
 
 def still_usable(problem: ProvisionerError) -> bool:
-    """True if the connection works as before: a value is corrupt, or another program writes."""
+    """Return True if the connection still works: a value is corrupt, or another program is writing."""
     return isinstance(problem.__cause__, CorruptValue | Busy)
 
 
 @contextmanager
 def reject_corrupt_rows() -> Iterator[None]:
-    """Around code that makes values of rows: what cannot be made is damage, not a defect of the program."""
+    """Raise :class:`CorruptValue` if the block, which converts rows to objects, raises a conversion error."""
     try:
         yield
     except (ValueError, KeyError, TypeError) as problem:
@@ -235,7 +237,7 @@ def reject_corrupt_rows() -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """One write transaction, begun at once so that two writers wait instead of failing."""
+    """Run the block in a write transaction. It begins with the write lock, so other writers wait."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -247,11 +249,11 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def chunks(values: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
-    """The values, at most ``size`` at a time; by default as many as one statement takes."""
+    """Yield ``values`` in slices of at most ``size``; by default, as many as one statement accepts."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
 
 def placeholders(values: Sequence[object]) -> str:
-    """A question mark for each value."""
+    """Return a comma-separated question mark for each value, for an SQL statement."""
     return ", ".join("?" * len(values))

@@ -1,7 +1,7 @@
-"""A lease: taken as soon as no other run holds it, and renewed by a heartbeat while the work lasts.
+"""Functions that wait for a lease and that renew it with a heartbeat during the work.
 
-The ledger's lock and the portal's lease are taken and kept by these two functions. Where a lease is stored,
-and when another run may take it over, is up to the ledger and the portal.
+The ledger's lock and the portal's lease both use these functions. The ledger and the portal themselves define
+where a lease is stored and when another run may take it over.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import TypeVar
 from provisioner.errors import Locked, LockLost, ProvisionerError
 
 LEASE_SECONDS = 60
-"""How long a run that has stopped responding keeps a lease."""
+"""Seconds until a lease expires if its holder does not renew it."""
 
 BEATS = 3
-"""How often a running one renews its lease within that time."""
+"""The number of times that a run renews its lease within the duration of the lease."""
 
 CONNECTION_CHECK_SECONDS = 0.2
-"""How often the heartbeat checks for a dropped connection, to reconnect before the lease is taken over."""
+"""Seconds between two checks for a lost connection, which must be reopened before the lease is taken over."""
 
 T = TypeVar("T")
 
@@ -33,10 +33,10 @@ def wait_for_lease(
     on_wait: Callable[[Locked], None],
     poll_seconds: float,
 ) -> T:
-    """The result of ``acquire``, which is called again while it raises :class:`Locked`.
+    """Call ``acquire`` again and again until it no longer raises :class:`Locked`, and return its result.
 
-    ``on_wait`` is called once, before the first wait. Raises :class:`Locked` once ``keep_waiting`` says so,
-    and :class:`LockLost` at once.
+    ``on_wait`` is called once, before the first wait. Raises :class:`Locked` when ``keep_waiting`` returns
+    False, and :class:`LockLost` without waiting.
     """
     announced = False
     while True:
@@ -55,11 +55,11 @@ def wait_for_lease(
 def heartbeat(
     renew: Callable[[], bool], seconds: float, is_cut_off: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Renew a lease of so many seconds in a thread for as long as this block lasts.
+    """Renew a lease of ``seconds`` from a thread while the block runs.
 
-    It ends early when ``renew`` returns False: the lease is lost. After an error it tries again at
-    the next beat; if none succeeds, the next write finds out. A beat is due at once when ``is_cut_off`` says
-    that the connection is gone.
+    The thread ends early if ``renew`` returns False, which means that the lease is lost. After an error of
+    ``renew``, the thread tries again at the next beat. The next beat follows at once if ``is_cut_off``
+    returns True, which means that the connection is lost.
     """
     ended = threading.Event()
 
@@ -79,7 +79,7 @@ def heartbeat(
 
 
 def _wait_for_beat(ended: threading.Event, seconds: float, is_cut_off: Callable[[], bool]) -> bool:
-    """Wait until the next beat is due or the connection is gone; True once the block has ended."""
+    """Wait until the next beat is due or the connection is lost. Return True if ``ended`` is set."""
     due = time.monotonic() + seconds
     while (left := due - time.monotonic()) > 0:
         if ended.wait(min(left, CONNECTION_CHECK_SECONDS)):

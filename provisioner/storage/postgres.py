@@ -1,7 +1,7 @@
-"""Tables on a PostgreSQL server, in a schema of their own.
+"""Databases on a PostgreSQL server. Each database is a schema that contains only its tables.
 
-Writers take one lock for the whole schema first, so that one writes at a time, as on SQLite. This module
-needs no driver until a database is opened: psycopg is an extra.
+A writer first takes a lock on the whole schema, so only one writes at a time, as with SQLite. This module
+imports psycopg only when a database is opened, because psycopg is an optional dependency.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PostgresDatabase(Database):
-    """A schema on a PostgreSQL server."""
+    """A database in a schema on a PostgreSQL server."""
 
     url: str
-    """``postgresql://USER@HOST/DATABASE``, without a schema and without a password."""
+    """The url without schema and password: ``postgresql://USER@HOST/DATABASE``."""
     schema: str = ""
-    """The name of the schema; by default that of the tables' noun."""
+    """The name of the PostgreSQL schema; if empty, ``provisioner_`` and the noun of the tables."""
     secret: str = field(default="", repr=False)
-    """The password; without one, libpq looks where it always does (PGPASSWORD, ~/.pgpass)."""
+    """The password; if empty, libpq uses its usual sources (PGPASSWORD, ~/.pgpass)."""
 
     def __str__(self) -> str:
         return f"{self.url}?schema={self.schema}" if self.schema else self.url
@@ -47,11 +47,11 @@ class PostgresDatabase(Database):
         name, _, password = user.partition(":")
         (schema,) = parse_qs(parts.query).get("schema", [""])
         bare = parts._replace(netloc=f"{name}@{server}" if name else server, query="", fragment="")
-        # an empty host is this machine; the url keeps its two slashes
+        # the url keeps its two slashes also if the host is empty, which means this machine
         return cls(f"postgresql://{bare.netloc}{bare.path}", schema, secret or unquote(password))
 
     def schema_name(self, schema: DatabaseSchema) -> str:
-        """The name of the PostgreSQL schema that holds these tables."""
+        """Return the name of the PostgreSQL schema that contains these tables."""
         return self.schema or f"provisioner_{schema.noun}"
 
     @override
@@ -116,7 +116,7 @@ class PostgresDatabase(Database):
             "SELECT CAST(extract(epoch FROM backend_start) AS TEXT) FROM pg_stat_activity WHERE pid = ?",
             (pid,),
         ).fetchone()
-        # of another user's sessions the server shows only the numbers
+        # the server shows only the process IDs of other users' sessions, without their start times
         return row is not None and row[0] in (None, began)
 
     @override
@@ -139,7 +139,7 @@ class PostgresDatabase(Database):
         facts: dict[str, str] = {}
         if "fact" in tables:
             facts = dict(
-                # named in full: a schema that may not be used would pass for one without this table
+                # with the schema's name, because a schema without access rights would seem to lack this table
                 connection.execute(
                     f"SELECT name, value FROM \"{name}\".fact WHERE name IN ('application', 'layout', ?)",
                     (FINGERPRINT,),
@@ -163,7 +163,7 @@ class PostgresDatabase(Database):
         name = self.schema_name(schema)
         there = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = ?", (name,)).fetchone()
         if there is None:
-            # only where it is needed: a user who may write need not have the right to make schemas
+            # only if it is missing: a user that may write may lack the right to create schemas
             connection.execute(f'CREATE SCHEMA "{name}"')
         for statement in statements(script):
             connection.execute(in_postgres_types(statement))

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors as sentences, and as the failures that callers tell apart."""
+"""Translates PostgreSQL's errors into sentences for users, and into the exceptions that callers handle."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from provisioner.storage.postgres_connection import STATEMENT_SECONDS, NotConnec
 from provisioner.storage.schema import DatabaseSchema
 
 NOT_CONNECTED = (
-    # what the server or the library says when it refuses a connection: sentence, remedy
+    # a pattern for the error text of a refused connection, the sentence for users, and the remedy
     (
         r"authentication method requirement",
         "The server of the {noun} {place} asks for the password in clear, and the connection may be open.",
@@ -61,7 +61,7 @@ CANNOT_BE_USED = (
 )
 
 SENTENCES = {
-    # by the beginning of SQLSTATE
+    # sentence and remedy, by the prefix of the SQLSTATE
     "42501": (
         "The user of the {noun} {place} lacks a right there: {words}.",
         "Have the schema {schema} given to that user, or CREATE on the database for the first run.",
@@ -79,16 +79,16 @@ SENTENCES = {
 }
 
 AWAY = ("08", "57P")
-"""How the SQLSTATE of a server begins that stops, or has not started yet."""
+"""The prefixes of the SQLSTATEs for a lost connection and for a server that starts up or shuts down."""
 
 _CONNECTION = re.compile(r"^connection (failed|is bad): ")
-"""What psycopg writes before the words of libpq."""
+"""The prefix that psycopg puts before the error text of libpq."""
 _FATAL = "FATAL:"
-"""Before the server's own words, where the connection ends with them."""
+"""The prefix of the server's error text if the server closes the connection after the error."""
 
 
 def cause_of(problem: psycopg.Error) -> Exception:
-    """The failure that callers tell apart, or the error itself."""
+    """Return ``problem`` as :class:`Busy` or :class:`Unreachable`, or unchanged if neither applies."""
     cause: Exception
     if isinstance(problem, errors.LockNotAvailable):
         cause = Busy(str(problem))
@@ -103,7 +103,7 @@ def cause_of(problem: psycopg.Error) -> Exception:
 def sentence_of(
     problem: psycopg.Error, schema: DatabaseSchema, name: object, schema_name: str
 ) -> ProvisionerError:
-    """The schema's error for the database ``name``, with a sentence and a remedy."""
+    """Return the schema's error for ``problem`` in the database ``name``, with a sentence and a remedy."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     words = {
         "noun": schema.noun,
@@ -126,7 +126,7 @@ def _is_unreachable(problem: psycopg.Error) -> bool:
 
 
 def _words_of(lines: Sequence[str]) -> str:
-    """The server's words, or those of the library for the first address that it tried."""
+    """Return the error text of the server, or else libpq's error text for the first address it tried."""
     found = [line.partition(_FATAL)[2].strip() for line in lines if _FATAL in line] or lines
     return _CONNECTION.sub("", found[0]).rstrip(".") if found else ""
 
@@ -135,7 +135,7 @@ def _not_connected(lines: Sequence[str]) -> tuple[str, str]:
     for pattern, sentence, remedy in NOT_CONNECTED:
         if any(re.search(pattern, line) for line in lines):
             return sentence, remedy
-    # a server answered, in a language other than English
+    # FATAL means that a server answered, perhaps in a language other than English
     return REFUSED if any(_FATAL in line for line in lines) else CANNOT_BE_REACHED
 
 

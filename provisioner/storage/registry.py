@@ -1,4 +1,4 @@
-"""The kinds of database, by the scheme of their url."""
+"""The implementations of :class:`Database`, by the scheme of their urls."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ DATABASES: Mapping[str, type[Database]] = {
 
 
 def database_at(url: str, root: Path, secret: str = "") -> Database:
-    """The database behind a url whose scheme was checked: see :meth:`Database.from_url`. Opens nothing."""
+    """Return the database with this url, as :meth:`Database.from_url` does. The scheme must be valid."""
     return DATABASES[url.partition(":")[0]].from_url(url, root, secret)

@@ -1,6 +1,6 @@
-"""What a database holds: the noun users read, its tables, and the marks by which a program recognises it.
+"""The description of a database's content: its name for users, its tables, and the ids that identify it.
 
-The statements are the same for every database. They are written for SQLite;
+The SQL statements are written for SQLite. For PostgreSQL,
 :mod:`provisioner.storage.postgres_connection` translates the few words that differ.
 """
 
@@ -13,34 +13,33 @@ from dataclasses import dataclass
 from provisioner.errors import UPGRADE_HINT, ProvisionerError
 
 FINGERPRINT = "tables"
-"""The fact that holds the fingerprint of the tables a database was made with."""
+"""The name of the row in the table ``fact`` that stores the fingerprint of the database's tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSchema:
-    """The tables of one kind of database, among them ``fact (name, value)``, and the error to raise."""
+    """The tables of a database, including ``fact (name, value)``, and the exception class for its errors."""
 
     noun: str
-    """What users call it: *ledger* or *portal*."""
+    """The word for this database in messages to users: *ledger* or *portal*."""
     application_id: int
     version: int
-    """The number of the layout; a database with a higher one is refused."""
+    """The number of the current layout. A database with a higher number is refused."""
     tables: str
-    """The statements that make the tables, separated by semicolons."""
+    """The statements that create the tables, separated by semicolons."""
     error: type[ProvisionerError]
     migrations: tuple[str, ...] = ()
-    """Statements that lead from one version to the next, the first of them from version 1 to 2."""
+    """The scripts that migrate a database to the next version; the first migrates version 1 to version 2."""
 
     @property
     def fingerprint(self) -> str:
-        """A value that differs between any two sets of tables, whatever their white space."""
+        """A hash of the statements in :attr:`tables`. Differences in white space do not change it."""
         return hashlib.sha256(" ".join(self.tables.split()).encode()).hexdigest()[:16]
 
     def require_readable(self, name: object, version: int, fingerprint: str | None) -> None:
-        """Refuse the database ``name`` if its tables are not those of a layout this program knows.
+        """Raise :attr:`error` if this program cannot read the layout of the database ``name``.
 
-        Until a layout is released it may change without a new number, so the number alone does not
-        tell which tables a database has. Raises :attr:`error`.
+        The fingerprint is compared too, because an unreleased layout may change without a new version number.
         """
         if fingerprint is not None and version > self.version:
             raise self.error(
@@ -55,14 +54,14 @@ class DatabaseSchema:
             )
 
     def missing(self, name: object) -> ProvisionerError:
-        """The error for a database that is opened and does not exist."""
+        """Return the error for an attempt to open a database that does not exist."""
         return self.error(f"There is no {self.noun} {name}.", f"Check the {self.noun}'s url.")
 
     def damaged(self, name: object) -> ProvisionerError:
-        """The error for a database whose content no version of this program writes."""
+        """Return the error for a database with content that no version of this program writes."""
         return self.error(f"The {self.noun} {name} is damaged.", "Restore it from a backup.")
 
 
 def statements(script: str) -> Iterator[str]:
-    """The single statements of a script."""
+    """Return the statements of a script, one by one."""
     return (statement for statement in script.split(";") if statement.strip())

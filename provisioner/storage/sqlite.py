@@ -1,7 +1,7 @@
-"""SQLite files: opened with care, read without a trace.
+"""Databases in SQLite files. Reading a file that no writer has open creates no other files beside it.
 
-A file says by its ``application_id`` what it is and by its ``user_version`` which layout it has.
-Errors of the library become one sentence each, at this border and nowhere else.
+The file's ``application_id`` identifies the kind of database, and its ``user_version`` is the layout number.
+Only this module translates the errors of ``sqlite3`` into sentences for users.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from provisioner.storage.database import Busy, Connection, CorruptValue, Databas
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
 
 BUSY_SECONDS = 10.0
-"""How long a writer waits for another one to finish its transaction."""
+"""The maximum time in seconds that a writer waits for the transaction of another writer."""
 
 BUSY_PAUSE = 0.005
-"""Seconds between two tries where SQLite itself does not wait."""
+"""Seconds between two attempts in cases where SQLite itself does not wait."""
 
 READ_ATTEMPTS = 20
-"""How often a read begins again because a writer opened or closed the file meanwhile."""
+"""The maximum number of attempts to read while writers open or close the file."""
 
 PERMISSIONS = "Check the permissions of the file and of its folder."
 FOLDER = "Check that the folder exists and that you may write in it."
@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SqliteDatabase(Database):
-    """A SQLite file."""
+    """A database in an SQLite file."""
 
     path: Path
 
@@ -69,7 +69,7 @@ class SqliteDatabase(Database):
 
     @override
     def _open(self, schema: DatabaseSchema, *, making: bool) -> sqlite3.Connection:
-        # WAL with FULL sync: a commit that returned has reached the disk
+        # WAL with FULL sync: when a commit returns, its data is on the disk
         if self.path.exists():
             self._require_file(schema, self.path.stat())
         elif making:
@@ -81,7 +81,7 @@ class SqliteDatabase(Database):
         )
         try:
             if _switch_to_wal(connection) != "wal":
-                # SQLite would go on with a journal of weaker promises
+                # otherwise SQLite would continue with a journal mode that gives weaker guarantees
                 raise schema.error(
                     f"The {schema.noun} {self} cannot be kept safely: its folder takes no write-ahead log.",
                     "Check the disk and the space left, keep the file on a local disk, then run the same "
@@ -89,7 +89,7 @@ class SqliteDatabase(Database):
                 )
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
-            # about 6 µs a user; SQLite has no checksums of its pages
+            # this takes about 6 µs per user; it is needed because SQLite pages have no checksums
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise schema.damaged(self)
@@ -108,8 +108,8 @@ class SqliteDatabase(Database):
 
     @override
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
-        # A file at rest (no WAL beside it) is read as immutable, without the side files that SQLite would
-        # make. If a writer opens it meanwhile, the read begins again.
+        # A file without a WAL beside it is opened as immutable, because SQLite would otherwise create files
+        # beside it. If a writer opens the file during the read, the read begins again.
         path = self.path
         with self.translate_errors(schema):
             for _ in range(READ_ATTEMPTS):
@@ -186,7 +186,7 @@ class SqliteDatabase(Database):
         connection.execute(f"PRAGMA user_version = {schema.version}")
 
     def _require_file(self, schema: DatabaseSchema, status: os.stat_result) -> None:
-        """Refuse a pipe, for which SQLite would wait, and a device, which it would read, without end."""
+        """Raise the schema's error for a folder, and for a pipe or device, on which SQLite would block."""
         if stat.S_ISDIR(status.st_mode):
             raise schema.error(f"{self} is a folder, not a {schema.noun}.", "Give the name of a file in it.")
         if not stat.S_ISREG(status.st_mode):
@@ -207,7 +207,7 @@ class SqliteDatabase(Database):
         )
 
     def _system_error(self) -> OSError | None:
-        """The system's error for the file or those beside it, which SQLite does not report."""
+        """Return the system's error for the file or its side files, because SQLite does not report it."""
         for part, mode in ((self.path, "rb"), (_wal(self.path), "r+b"), (self.side_file("-shm"), "r+b")):
             try:
                 part.open(mode).close()
@@ -233,16 +233,16 @@ def _cause(problem: sqlite3.Error) -> Exception:
 
 
 def _is_busy(problem: sqlite3.Error) -> bool:
-    # the low byte: the extended codes say what for, and a few errors have none
+    # the low byte is the primary error code; some errors of sqlite3 have no code at all
     code = getattr(problem, "sqlite_errorcode", 0)
     return isinstance(problem, sqlite3.OperationalError) and code & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> str:
-    """Ask for a write-ahead log; returns the journal mode that the file has.
+    """Switch the file to a write-ahead log, and return the journal mode that the file then has.
 
-    While another program turns it on, as when several open a new file, SQLite does not wait but reports
-    that it is busy.
+    Tries again while SQLite reports that the file is busy, because SQLite itself does not wait when another
+    program switches the same file at the same time.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -261,7 +261,7 @@ def _wal(path: Path) -> Path:
 
 
 def _moved(path: Path, before: os.stat_result) -> bool:
-    """Whether the file changed since ``before``, or a writer has it open."""
+    """Return True if the file has changed since ``before``, or if a writer has it open."""
     if _wal(path).exists() or not path.exists():
         return True
     now = path.stat()

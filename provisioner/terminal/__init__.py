@@ -1,6 +1,6 @@
 """The terminal: console, questions and progress, and output streams whose failure stops no run.
 
-It knows neither plans nor portals. Commands use it; operations receive callbacks instead.
+This package knows neither plans nor portals. Commands use it; operations receive callbacks instead.
 
-To add a way of reporting: add it to ``console``.
+To add another kind of output: add a method to ``Console`` in ``console``.
 """

@@ -1,4 +1,4 @@
-"""The console of a command: the answer on stdout, everything else on stderr, colour as decoration."""
+"""The console of a command: the result goes to stdout, everything else to stderr; colour is optional."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.render.sanitize import printable_lines
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two output streams and what they can show."""
+    """The two output streams of a command, and what their terminal can show."""
 
     stdout: TextIO
     stderr: TextIO
@@ -24,43 +24,43 @@ class Console:
     unicode: bool = True
     width: int = 80
     interactive: bool = False
-    """A user can be asked."""
+    """True if the command can ask the user a question."""
     bar: bool = False
-    """stderr is a terminal where a line can be drawn over itself."""
+    """True if stderr is a terminal on which a progress line can be redrawn in place."""
     invocation: str = ""
-    """The command as the user gave it, which also finishes an interrupted run."""
+    """The command line as the user typed it; the user runs it again to complete an interrupted run."""
 
     def answer(self, text: str) -> None:
-        """Write the result on stdout."""
+        """Write the result of the command on stdout."""
         self.stdout.write(text if text.endswith("\n") else text + "\n")
 
     def say(self, text: str) -> None:
-        """Write progress or a warning on stderr, made printable line by line."""
+        """Write a progress message or a warning on stderr, with unprintable characters escaped."""
         self.say_rendered(printable_lines(text))
 
     def say_rendered(self, text: str) -> None:
-        """Write a text on stderr whose values are printable already; it may have colours."""
+        """Write a text on stderr unchanged; it may have colours, and its values must be printable."""
         self.stderr.write(text if text.endswith("\n") else text + "\n")
         self.stderr.flush()
 
     def confirm(self, question: str) -> bool:
-        """True if the user answers ``yes``. Raises :class:`Cancelled` at Ctrl-C."""
+        """Ask the user; return True if the answer is ``yes``. Raises :class:`Cancelled` at Ctrl-C."""
         self.stdout.flush()
         try:
-            # inside the block: Ctrl-C may arrive as soon as the question is shown
+            # the question is written inside the try block, because Ctrl-C may arrive as soon as it is shown
             self.stderr.write(f"{question} Only 'yes' is accepted: ")
             self.stderr.flush()
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             raise Cancelled("\nStopped; nothing was written.", f"To finish: {self.invocation}") from None
         if not answer:
-            # Ctrl-D leaves the cursor behind the question
+            # after Ctrl-D the cursor is still on the line of the question
             self.say("")
         return answer.strip() == "yes"
 
 
 def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
-    """The console of this process; respects NO_COLOR, CI, TERM=dumb and pipes."""
+    """Return the console of this process; its options depend on NO_COLOR, CI, TERM=dumb and pipes."""
     environment = os.environ
     terminal = sys.stdout.isatty()
     plain = no_color or bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
@@ -93,9 +93,9 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns True after the first Ctrl-C or SIGTERM.
+    """Yield a function that returns True after the first Ctrl-C or SIGTERM.
 
-    Within this block the first of these signals is only recorded; the second one raises.
+    Within this block the first signal is only recorded; the second signal raises KeyboardInterrupt.
     """
     import signal
     import threading
@@ -110,7 +110,7 @@ def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
         if wanted:
             signal.default_int_handler(number, frame)
         wanted = True
-        # straight to the descriptor: the signal may interrupt a write of the stream
+        # written directly to the file descriptor, because the signal may interrupt a write of the stream
         with suppress(OSError, ValueError):
             os.write(console.stderr.fileno(), b"\nStopping after the step in hand ...\n")
 

@@ -1,4 +1,4 @@
-"""The progress of long work: a line that counts on a terminal, elsewhere a line for each thing done."""
+"""The progress of long work: one line with a count on a terminal, otherwise one line per finished part."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 COUNT = "{task.description} {task.completed:,.0f} of {task.total:,.0f} ({task.percentage:.0f} %), time left"
 
 QUIET_SECONDS = 0.5
-"""Work that takes less gets no counting line, and does not load rich."""
+"""Seconds before a counting line appears; shorter work shows no line and does not import rich."""
 
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Progress of work with a line for each part: applying, mailing. The callback takes that line."""
+    """Show the progress of applying or mailing; yield a callback that takes one line per finished part."""
     if not console.bar:
         yield console.say
         return
@@ -32,7 +32,11 @@ def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str
 
 @contextmanager
 def counting(console: Console, label: str, quiet: float = QUIET_SECONDS) -> Iterator[ProgressCallback]:
-    """Progress of work without lines: reading, planning. Shows nothing where there is no terminal."""
+    """Show the progress of work whose parts are only counted: reading, planning.
+
+    Yields a callback, which takes the number of finished parts and the total. Only a terminal shows it, and
+    only after ``quiet`` seconds.
+    """
     if not console.bar:
         yield ignore_progress
         return
@@ -58,7 +62,7 @@ def counting(console: Console, label: str, quiet: float = QUIET_SECONDS) -> Iter
 def counting_line(
     stream: TextIO, width: int | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Progress:
-    """A line with the count, the percentage and the time left, which is removed at the end."""
+    """Return a progress line that shows count, percentage and time left, and is erased at the end."""
     from rich.console import Console as Terminal
     from rich.progress import Progress, TextColumn, TimeRemainingColumn
     from rich.table import Column

@@ -1,6 +1,6 @@
 """Standard streams whose failure does not stop the work.
 
-The reader of an answer may leave (``| head``), the disk that it goes to may be full, and a stream may be
+The program that reads the output may end early (``| head``), the disk may be full, and a stream may be
 closed (``>&-``). None of this may stop a run in the middle of its writes to the portal.
 """
 
@@ -14,17 +14,18 @@ from typing import Literal, TextIO, cast
 
 
 class ResilientStream(io.FileIO):
-    """A descriptor that keeps its first failure in ``problem`` and drops what is written after it."""
+    """An output stream that ignores failures: after the first one, everything that is written is dropped."""
 
     problem: OSError | None = None
+    """The first failure; None if there was none."""
 
     def write(self, data: object, /) -> int:
-        """The size of the data, also if it could not be written."""
+        """Write the data; return the number of bytes written, or the size of the data after a failure."""
         content = memoryview(data)  # type: ignore[arg-type]
         if self.problem is None:
             try:
                 while (written := super().write(content)) is None:
-                    # the descriptor was made non-blocking elsewhere, so the wait is here
+                    # another process made the file descriptor non-blocking, so wait until it is writable
                     select.select((), (self,), ())
                 return written
             except OSError as problem:
@@ -33,7 +34,7 @@ class ResilientStream(io.FileIO):
 
 
 def install_resilient_streams() -> ResilientStream | None:
-    """Replace the standard streams by resilient ones; returns that of stdout, None if stdout is closed."""
+    """Make stdout and stderr resilient; return the resilient stream of stdout, None if stdout is closed."""
     if sys.stdin is None:
         sys.stdin = _null_stream("r")
     out, err = _resilient(sys.stdout), _resilient(sys.stderr)
@@ -42,7 +43,7 @@ def install_resilient_streams() -> ResilientStream | None:
 
 
 def forget_failure(stream: TextIO) -> None:
-    """Let a resilient stream be written to again after a failure; leaves any other stream alone."""
+    """Make a resilient stream write again after a failure; do nothing with any other stream."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     if isinstance(raw, ResilientStream):
         raw.problem = None
@@ -67,5 +68,5 @@ def _text(raw: ResilientStream | None, stream: TextIO | None) -> TextIO:
 
 
 def _null_stream(mode: Literal["r", "w"]) -> TextIO:
-    # it also occupies the closed descriptor, so that no file opened later gets its number
+    # this also occupies the closed file descriptor, so no file opened later gets its number
     return open(os.devnull, mode, encoding="utf-8")

@@ -1,7 +1,7 @@
-"""The workspace: the folder with provisioner.yaml, its settings, its files and its secrets.
+"""The workspace: the folder that contains provisioner.yaml, with its settings, files and secrets.
 
-``settings`` reads provisioner.yaml and the manifests, ``files`` finds, reads and writes files safely,
-``secrets`` reads secrets from where provisioner.yaml names them.
+``settings`` reads provisioner.yaml and the manifests. ``files`` finds, reads and writes files safely.
+``secrets`` reads secrets from the environment variables and files that provisioner.yaml names.
 
-To add a setting: add it to the model in :mod:`provisioner.manifest.models`.
+To add a setting, add it to the model in :mod:`provisioner.manifest.models`.
 """

@@ -1,4 +1,4 @@
-"""Files of a workspace: found inside it, read within limits, written atomically."""
+"""Finds the files of a workspace, reads them up to a maximum size, and writes files atomically."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
 
 def find_workspace(start: Path) -> Path:
-    """The nearest folder upward that holds provisioner.yaml. Raises :class:`WorkspaceError`."""
+    """Return ``start`` or the nearest parent folder that contains provisioner.yaml.
+
+    Raises :class:`WorkspaceError` if there is none.
+    """
     try:
-        start = start.absolute()  # fails where the current folder was removed
+        start = start.absolute()  # raises OSError if the current folder was removed
         if not start.is_dir():
             raise WorkspaceError(f"There is no folder {start}.", "Check the folder given with -C.")
         for folder in (start, *start.parents):
@@ -41,18 +44,18 @@ def find_workspace(start: Path) -> Path:
 
 
 def read_bytes(path: Path | str, limit: int) -> bytes:
-    """A regular file's content; ``limit`` + 1 bytes of it where it is longer than ``limit``.
+    """Return the content of a regular file, or only its first ``limit`` + 1 bytes if it is longer.
 
-    Never waits for a pipe or a device. Raises :class:`WorkspaceError`.
+    Raises :class:`WorkspaceError` for a file that is unreadable or not regular, without waiting for a pipe.
     """
     try:
-        # non-blocking: opening a named pipe would wait for its writer
+        # non-blocking, because otherwise opening a named pipe would wait for a writer
         descriptor = os.open(path, _READING)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise WorkspaceError(f"{path} is not a regular file.", _PLAIN_FILE)
-            # a read reserves the memory it is asked for, and a file object takes as long to make as to read
+            # request only the file's size, because os.read allocates that much; a file object would be slower
             content = os.read(descriptor, min(status.st_size, limit) + 1)
             if len(content) == status.st_size:
                 return content
@@ -65,9 +68,10 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
 
 
 def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[str, str]:
-    """The texts of a folder's files that end in ``suffix``, by name; empty if there is no such folder.
+    """Return the texts of the folder's files that end in ``suffix``, by name; empty if there is no folder.
 
-    Raises :class:`WorkspaceError` for a link that leaves the folder ``within``.
+    Raises :class:`WorkspaceError` for an unreadable file, one longer than ``limit`` bytes, one that is not
+    UTF-8, and a link to a file outside the folder ``within``.
     """
     inside = os.path.join(os.path.realpath(within), "")
     texts: dict[str, str] = {}
@@ -92,9 +96,9 @@ def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[s
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file atomically, readable by its owner alone (0600). Raises :class:`WorkspaceError`.
+    """Write a file atomically, readable only by its owner (mode 0600). Raises :class:`WorkspaceError`.
 
-    The previous file stays until the new content is on the disk.
+    The new content replaces an existing file only after it is on the disk.
     """
     import tempfile
 
@@ -131,9 +135,9 @@ def make_folder(path: Path) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """True if the path exists and is not an empty folder; a broken link counts as existing.
+    """Return True if the path exists and is not an empty folder; a broken link counts as existing.
 
-    Raises :class:`WorkspaceError`.
+    Raises :class:`WorkspaceError` if the path cannot be read.
     """
     try:
         return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
@@ -142,7 +146,7 @@ def is_taken(path: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, if the system can. Raises ``OSError`` for a failing disk."""
+    """Call ``fsync`` for a folder, if the system supports it. Raises ``OSError`` for a disk error."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -150,13 +154,13 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as problem:
-        # the folder may not be opened, or the file system has no such call: the file itself is written
+        # opening the folder or fsync may be impossible: this is accepted, because the file itself is on disk
         if problem.errno not in (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP):
             raise
 
 
 def resource_folder(name: Literal["templates", "schemas"]) -> Path:
-    """The folder of the program's templates or schemas: in the package, or beside it in a checkout."""
+    """Return the folder of the program's templates or schemas: in the package, or in the Git checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_shipped" / name, package.parent / name):
         if folder.is_dir():
@@ -167,11 +171,11 @@ def resource_folder(name: Literal["templates", "schemas"]) -> Path:
 def manifest_files(
     root: Path, entries: Sequence[str], sources: Sequence[Source] = ()
 ) -> tuple[list[str], list[Diagnostic]]:
-    """The manifest files that ``manifests:`` names, as sorted names relative to the workspace.
+    """Return the paths of the manifest files, sorted and relative to the workspace, and the problems.
 
-    A folder stands for every ``*.yaml`` and ``*.yml`` below it, except names that begin with a dot. A file
-    with several names is listed once. Each entry that cannot be followed gives a diagnostic, at its place in
-    ``sources`` (by default the beginning of provisioner.yaml).
+    ``entries`` is the list ``manifests:``. A folder stands for all ``*.yaml`` and ``*.yml`` files below it,
+    except names that begin with a dot. A file with several names is listed once. ``sources`` has the position
+    of each entry, for diagnostics (default: the beginning of provisioner.yaml).
     """
     search = _Search(root)
     for number, entry in enumerate(entries):
@@ -180,13 +184,14 @@ def manifest_files(
 
 
 class _TooManyFiles(Exception):
-    """The workspace has more files than the limit."""
+    """Raised when the workspace has more than ``MAX_FILES`` files."""
 
 
 class _Search:
-    """The files found so far, by their real path, and the problems.
+    """The manifest files found so far (``found``: name by real path), and the problems.
 
-    ``name`` is always relative to the workspace, with forward slashes; ``real`` has no links in it.
+    In the methods, ``name`` is a path relative to the workspace with forward slashes, and ``real`` is the
+    same file's absolute path without symbolic links.
     """
 
     def __init__(self, root: Path) -> None:
@@ -200,7 +205,7 @@ class _Search:
         self._source = Source(WORKSPACE_FILE, 1, 1)
 
     def follow(self, entry: str, source: Source) -> None:
-        """Add the files that one entry names."""
+        """Add the files that one entry of ``manifests:`` names."""
         self._entry, self._source = entry, source
         if reason := _not_inside(entry):
             self._refuse(f'manifests: names "{entry}", {reason}', _MEND_ENTRY)
@@ -217,7 +222,7 @@ class _Search:
             self._refuse(f"There are more than {limits.MAX_FILES:,} files.", "Make several workspaces.")
 
     def _visit(self, name: str, depth: int) -> None:
-        """Add a path of any kind, also a link. Raises ``OSError``."""
+        """Add the file or the files of the folder at a path, which may be a link. Raises ``OSError``."""
         mode = os.stat(self._path(name)).st_mode
         real = os.path.realpath(self._path(name))
         if real != self._real_root and not real.startswith(os.path.join(self._real_root, "")):
@@ -234,7 +239,7 @@ class _Search:
             detail = f"{name} lies more than {limits.MAX_FOLDER_DEPTH} folders deep."
             self._refuse(detail, "Put these files in a folder nearer the top.")
             return
-        if real in self._folders:  # another name of the same folder, or a link to a parent
+        if real in self._folders:  # already visited by another name, or a link to a parent folder
             return
         self._folders.add(real)
         with os.scandir(self._path(name)) as children:
@@ -283,7 +288,7 @@ class _Search:
 
 
 def _not_inside(entry: str) -> str:
-    """The reason why an entry is not a path inside the workspace; empty if it is one."""
+    """Return the reason why an entry is not a path inside the workspace, or "" if it is such a path."""
     path = PurePosixPath(entry)
     if not entry.strip() or "\0" in entry:
         return "which is no name."
@@ -301,7 +306,7 @@ def _not_inside(entry: str) -> str:
 
 
 def _similar(path: str) -> str:
-    """A hint with the most similar name in the folder; empty if there is none."""
+    """Return a "Did you mean …?" with the most similar name in the path's folder, or ""."""
     folder, name = os.path.split(path)
     with suppress(OSError):
         return did_you_mean(name, os.listdir(folder))
@@ -309,7 +314,7 @@ def _similar(path: str) -> str:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Raise :class:`WorkspaceError` for a folder, a pipe or a device, which must not be replaced."""
+    """Raise :class:`WorkspaceError` if the path exists and is not a regular file or a link."""
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):

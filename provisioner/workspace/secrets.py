@@ -1,4 +1,4 @@
-"""Secrets, read from the environment variable or the file that a workspace names; never from YAML."""
+"""Reads secrets from the environment variables or files that provisioner.yaml names, never from YAML."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from provisioner.workspace.files import read_bytes
 def secret_of(
     root: Path, variable: str, file: str, *, what: str, error: type[ProvisionerError], usual: str = ""
 ) -> str:
-    """The secret, or "" if none is named. ``what`` names it in errors: "the mail password".
+    """Return the secret in the environment variable ``variable`` or else in ``file``, relative to ``root``.
 
-    ``usual`` is the variable that is read if neither a variable nor a file is named; it may be unset.
-    Raises ``error`` for a named secret that is missing or empty.
+    If neither is given, return the value of the variable ``usual``, or "" if it is not set. Raises ``error``
+    if the given variable or file is missing or empty. ``what`` is the secret's name in errors.
     """
     if variable:
         secret = os.environ.get(variable, "").strip()
@@ -35,7 +35,7 @@ def secret_of(
 def _in_file(path: Path, file: str, what: str, error: type[ProvisionerError]) -> str:
     sentence = f"{what[0].upper()}{what[1:]} cannot be read"
     try:
-        # some editors begin a file with a byte order mark
+        # utf-8-sig, because some editors begin a file with a byte-order mark
         secret = read_bytes(path, MAX_FILE_BYTES).decode("utf-8-sig").strip()
     except WorkspaceError as problem:
         raise error(f"{sentence}: {problem}", f"Check {file}.") from problem

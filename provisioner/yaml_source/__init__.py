@@ -1,8 +1,8 @@
-"""Strict YAML with positions: ``document.read_document`` turns bytes into data, positions and problems.
+"""A strict YAML parser: ``document.read_document`` turns bytes into data, positions and problems.
 
-Everything YAML can express that a manifest must not contain (tags, anchors, merge keys, duplicate keys) is a
-problem with a line and a column. Nothing here knows what a manifest means.
+The YAML constructs that a manifest must not contain (tags, anchors, merge keys, duplicate keys) give problems
+with a line and a column. The package does not know the structure of manifests.
 
-To refuse one more construct, add it to ``events``.
-To explain one more syntax error, add it to ``syntax_errors``.
+To refuse another construct, add it to ``events``.
+To explain another syntax error, add it to ``syntax_errors``.
 """

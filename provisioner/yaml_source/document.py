@@ -1,8 +1,8 @@
-"""YAML text, read strictly, with the position of every value.
+"""Reads YAML text strictly, with the position of every value.
 
-Every scalar stays the text that was written, except null, true and false: ``0612345670`` is not an octal
-number and ``no`` is not a boolean. Tags, anchors, aliases, merge keys, duplicate keys and invisible
-characters are refused by name.
+Every scalar except null, true and false remains a string: ``0612345670`` is not read as an octal number, nor
+``no`` as a boolean. Tags, anchors, aliases, merge keys, duplicate keys and invisible characters are refused,
+each with a specific message.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from provisioner.yaml_source.source_text import SourceText, decode
 class Positions:
     """The positions of the keys and values of one text.
 
-    Only the text is kept. It is read again for the first position, because most files have no diagnostic, and
-    data and marks take three times the memory of the text.
+    The object keeps only the text and parses it again when the first position is needed. Most files have no
+    diagnostic, and the data and marks would take three times the memory of the text.
     """
 
     __slots__ = ("_data", "_marks", "_page", "_tables")
@@ -33,25 +33,25 @@ class Positions:
 
     @property
     def file(self) -> str:
-        """The displayed path: relative to the workspace, with forward slashes."""
+        """The path of the file as messages show it: relative to the workspace, with forward slashes."""
         return self._page.file
 
     def source(self, *path: str | int) -> Source:
-        """The start of the value at a path, or of its nearest ancestor if the value is missing."""
+        """Return the start of the value at a path, or of the nearest ancestor if there is no such value."""
         mark = self._find(path)[1]
         return self._page.at(self._marks[mark])
 
     def key_source(self, *path: str | int) -> Source:
-        """The start of the key of the value at a path. The key of a list item is the item."""
+        """Return the start of the key at a path; for a list item, which has no key, the item's start."""
         mark = self._find(path)[0]
         return self._page.at(self._marks[mark])
 
     def at(self, offset: int) -> Source:
-        """Line and column of a character of the text."""
+        """Return the line and the column of the character at an offset in the text."""
         return self._page.at(offset)
 
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int]:
-        """The indexes of the marks of the key and of the value at a path, or at its nearest ancestor."""
+        """Return the indexes in ``_marks`` of the key and the value at a path, or at the nearest ancestor."""
         if not self._marks:
             read = EventReader(self._page.file, self._page.text).read()
             assert read is not None
@@ -73,7 +73,7 @@ class Positions:
 
 
 class Document(NamedTuple):
-    """One file: its data, the positions of its keys and values, and its texts that need quotes."""
+    """One file: its data, the positions of its keys and values, and its texts that lack quotes."""
 
     data: Data
     positions: Positions
@@ -81,9 +81,9 @@ class Document(NamedTuple):
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
-    """The document and every problem of its text in the order of the text.
+    """Return the document and the problems of its text, in the order of the text.
 
-    The document is None if reading could not continue to the end. ``file`` is the displayed name.
+    The document is None if the parser could not reach the end. ``file`` is the path shown in messages.
     """
     text = decode(file, content)
     if isinstance(text, Diagnostic):
@@ -95,7 +95,7 @@ def read_document(file: str, content: bytes | str) -> tuple[Document | None, lis
 
 
 def digest_of(data: Data) -> str:
-    """SHA-256 over a file's data, independent of comments, layout and the order of keys."""
+    """Return the SHA-256 of a file's data. Comments, layout and the order of keys do not affect it."""
     import json
     from hashlib import sha256
 

@@ -1,7 +1,7 @@
 """Builds data, positions and problems from the events of PyYAML's parser.
 
 Reading events takes a third of the time of ``yaml.compose``, which also overflows the C stack on deeply
-nested text. The loader is asked for each event, because the generator ``yaml.parse`` takes a tenth longer.
+nested text. The code calls ``loader.get_event``, because the generator ``yaml.parse`` is 10 % slower.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from provisioner.yaml_source.source_text import HIDDEN, SourceText, character_na
 from provisioner.yaml_source.syntax_errors import explain_syntax_error
 
 Data = Any
-"""``dict[str, Data] | list[Data] | str | bool | None``."""
+"""The data of a YAML value: ``dict[str, Data] | list[Data] | str | bool | None``."""
 
-# without libyaml the results are the same, eight times slower
+# the loader without libyaml gives the same results, but is eight times slower
 _LOADER: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 _CONSTANTS: dict[str, bool | None] = {
@@ -39,9 +39,9 @@ _CONSTANTS: dict[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
-"""The plain scalars that are not kept as text."""
+"""The unquoted scalars that become None, True or False instead of a string."""
 
-# numbers, dates and booleans of YAML 1.1 or 1.2
+# matches unquoted scalars that are numbers, dates or booleans in YAML 1.1 or 1.2
 _TYPED = re.compile(
     r"""[-+]?(?: 0b[01_]+ | 0o[0-7]+ | 0x[0-9A-F_]+ | \.inf
                | [0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?
@@ -50,33 +50,37 @@ _TYPED = re.compile(
       | y | yes | n | no | on | off""",
     re.VERBOSE | re.IGNORECASE,
 )
-# the first characters of constants and typed scalars; every YAML reader takes other scalars for text
+# the first characters of all scalars that are in _CONSTANTS or that _TYPED matches
 _BEGINNINGS = frozenset(("", *"0123456789+-.~yYnNoOtTfF"))
 
 _COLLECTIONS = frozenset((dict, list))
 _NAME_SHOWN = 60
 _NODES = frozenset((ScalarEvent, MappingStartEvent, SequenceStartEvent, AliasEvent))
-# at the beginning of any line: libyaml takes seconds for many directives
+# matches the % of a YAML directive; it is replaced, because libyaml takes seconds for many directives
 _DIRECTIVE = re.compile("^%", re.MULTILINE)
 # matches where an anchor, an alias, a tag or an escape sequence may begin
 _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
 
 class Unquoted(NamedTuple):
-    """A plain scalar that other YAML readers take for a number, a date or a boolean. It is kept as text."""
+    """An unquoted scalar, kept as text here, that other YAML parsers read as a number, date or boolean."""
 
     path: tuple[str | int, ...]
     text: str
     offset: int
 
 
-# Marks are the positions of nodes, in the order of the text. A scalar has one mark, its offset. A collection
-# has two before those of its children: its offset, and its number of marks including these two. In a mapping,
-# the mark of a key precedes those of its value.
+# The list of marks encodes the positions of all nodes, in the order of the text. A scalar has one mark: its
+# offset. A collection has two marks, then those of its children. The first is its offset, and the second
+# the number of all its marks, including these two. In a mapping, the mark of each key precedes the marks of
+# its value.
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
-    """The mark of each key of a mapping, or of each item of a list."""
+    """Return the index of the mark of each key of a mapping, or of each item of a list.
+
+    ``mark`` is the index of the collection's first mark.
+    """
     found: dict[str | int, int] = {}
     keyed = type(collection) is dict
     mark += 2
@@ -88,8 +92,8 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """True if the text may contain something that ``_checked`` refuses. Other texts are read faster."""
-    # 2 characters make at most 3 nodes, so a short text is within every limit
+    """Return True if ``_checked`` may refuse something in the text. It is slow, so other texts skip it."""
+    # 2 characters make at most 3 nodes, so a short text cannot exceed a limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
     return any(mark in text for mark in "&*!\\") and _SUSPECT.search(text) is not None
@@ -100,18 +104,18 @@ def _short(name: str) -> str:
 
 
 class _Stop(Exception):
-    """Reading cannot continue; the reason is among the problems."""
+    """Raised to stop the reading; the reason is already among the problems."""
 
 
 class EventReader:
-    """Reads one text by recursive descent along the parser's events, at most ``MAX_DEPTH`` deep.
+    """A reader of one text, by recursive descent through the parser's events, at most ``MAX_DEPTH`` deep.
 
-    ``_mapping`` and ``_sequence`` take most of the time of a plan's reading and inspect nothing twice.
+    Most of the time of reading manifests is spent in ``_mapping`` and ``_sequence``, which are optimized.
     """
 
     def __init__(self, file: str, text: str) -> None:
         self._written = text
-        # hidden characters and directives are replaced one by one, so that reading continues and offsets stay
+        # each hidden character or % is replaced by one character: reading continues, with the same offsets
         if not is_visible(text):
             text = HIDDEN.sub("\ufffd", text)
         if "%" in text:
@@ -127,7 +131,7 @@ class EventReader:
         self._next: Callable[[], Any]
 
     def read(self) -> tuple[Data, Sequence[int]] | None:
-        """The data and its marks, or None if a problem ends the reading."""
+        """Return the data and its marks, or None if a problem stops the reading."""
         try:
             if self._written != self.page.text:
                 self._refuse_replaced()
@@ -143,7 +147,7 @@ class EventReader:
         except yaml.MarkedYAMLError as problem:
             self.problems.append(self._syntax(problem))
         except (yaml.YAMLError, ValueError, OverflowError):
-            # escape sequences may give code points outside Unicode, and parsers then raise other errors
+            # parsers raise other errors for an escape sequence with a code point outside Unicode
             detail = "An escape sequence here, or soon after, stands for no character."
             self.problems.append(self._problem("yaml-syntax", detail, "Remove it.", self._index))
         return None
@@ -168,7 +172,7 @@ class EventReader:
         if kind is SequenceStartEvent:
             return self._sequence(event, depth + 1)
         self._marks.append(event.start_mark.index)
-        if kind is AliasEvent:  # reported by _checked; reading continues with a text
+        if kind is AliasEvent:  # already reported by _checked; a string stands in for the value
             return f"*{event.anchor}"
         value = event.value
         return self._plain(value) if value[:1] in _BEGINNINGS and not event.style else value
@@ -232,7 +236,7 @@ class EventReader:
         return data
 
     def _plain(self, value: str, *part: str | int) -> Data:
-        """The value of a plain scalar. A scalar that other YAML readers take for another type is recorded."""
+        """Return the value of an unquoted scalar; record it if other YAML parsers do not read a string."""
         if value in _CONSTANTS:
             return _CONSTANTS[value]
         if _TYPED.fullmatch(value) is not None:
@@ -240,7 +244,7 @@ class EventReader:
         return value
 
     def _skip(self, event: Any, depth: int) -> None:
-        """Read a node and keep only its problems."""
+        """Read a node, discard its value and keep its problems."""
         marks, unquoted = len(self._marks), len(self.unquoted)
         self._node(event, depth)
         del self._marks[marks:]
@@ -254,7 +258,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """Report a repeated or merge key. Returns False for a first "<<" in quotes, which is accepted."""
+        """Report a repeated key or a merge key. Return False for a first "<<" in quotes, which is valid."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])
@@ -268,7 +272,7 @@ class EventReader:
         return not event.style
 
     def _checked(self) -> Any:
-        """The next event, checked for limits, anchors, aliases, tags and hidden characters."""
+        """Return the next event, and report limits exceeded, anchors, aliases, tags, hidden characters."""
         event = self._parse()
         kind = type(event)
         if kind not in _NODES:

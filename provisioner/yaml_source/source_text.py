@@ -1,4 +1,4 @@
-"""Decodes the bytes of a file, and turns offsets in its text into lines and columns."""
+"""Decodes the bytes of a file, and converts offsets in its text to lines and columns."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from provisioner.limits import MAX_FILE_BYTES
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""Matches characters that are invisible or reorder others, in a text from :func:`decode`."""
+"""Matches a character that is invisible or reorders others, in a text from :func:`decode`."""
 
-# the UTF-8 form of each hidden character has a byte outside these; this test is much faster than the pattern
+# a text whose UTF-8 bytes are all in this set has no hidden character; this test is faster than the pattern
 _PLAIN_BYTES = bytes({*b"\t\n", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})
 
 
 _SHORT = 8192
-"""Up to this many characters, counting line feeds is faster than making a list of all lines."""
+"""The maximum number of characters for which counting line feeds is faster than indexing all lines."""
 
 
 class SourceText:
-    """The text of a file, with line feeds as the only line ends."""
+    """The text of a file, in which all line ends are line feeds."""
 
     __slots__ = ("_lines", "file", "text")
 
@@ -34,7 +34,7 @@ class SourceText:
         self._lines: list[int] = []
 
     def at(self, index: int) -> Source:
-        """Line and column of a character."""
+        """Return the line and the column of the character at an offset."""
         text = self.text
         if len(text) <= _SHORT:
             return Source(self.file, text.count("\n", 0, index) + 1, index - text.rfind("\n", 0, index))
@@ -45,7 +45,7 @@ class SourceText:
 
 
 def decode(file: str, content: bytes | str) -> str | Diagnostic:
-    """The text of a file, without a byte-order mark and with line feeds as line ends, or the problem."""
+    """Return the text of a file, without byte-order mark and with line feeds as line ends, or a problem."""
     encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_FILE_BYTES:
         detail = f"The file is larger than {MAX_FILE_BYTES:,} bytes."
@@ -76,11 +76,11 @@ def _not_utf8(file: str, before: str, detail: str) -> Diagnostic:
 
 
 def is_visible(text: str) -> bool:
-    """True if the text holds no :data:`HIDDEN` character."""
+    """Return True if the text contains no :data:`HIDDEN` character."""
     rest = text.encode("utf-8", "surrogatepass").translate(None, _PLAIN_BYTES)
     return not rest or HIDDEN.search(text) is None
 
 
 def character_name(character: str) -> str:
-    """The code point and name of a character: ``U+202E (RIGHT-TO-LEFT OVERRIDE)``."""
+    """Return the code point and the name of a character, such as ``U+202E (RIGHT-TO-LEFT OVERRIDE)``."""
     return f"U+{ord(character):04X} ({unicodedata.name(character, 'a control character')})"

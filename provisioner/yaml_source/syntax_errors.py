@@ -1,4 +1,4 @@
-"""Syntax errors of YAML in plain terms, with a remedy."""
+"""Explanations in simple words for YAML syntax errors, each with a remedy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 class _SyntaxHint(NamedTuple):
     pattern: str
-    """Matches the messages of libyaml and of PyYAML's own parser."""
+    """A regular expression for the messages of both libyaml and PyYAML's own parser."""
     sentence: str
     remedy: str
     at_opening: bool = False
-    """The error is shown where the construct begins, not where the parser noticed that its end is missing."""
+    """True if the error is shown where the construct begins, not where the parser stopped."""
 
 
 _TAB = _SyntaxHint("", "A tab stands where only spaces may indent.", "Replace the tab by spaces.")
@@ -97,9 +97,9 @@ _HINTS = (
 
 
 def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tuple[str, str, int]:
-    """What is wrong, the remedy, and the offset of the error in the text.
+    """Return a sentence that explains the error, the remedy, and the offset of the error in the text.
 
-    ``message`` is the parser's, at ``index``; ``opened`` is the offset where the construct begins.
+    ``message`` is the parser's message, ``index`` its offset, and ``opened`` where the construct begins.
     """
     hint = _by_text(message, text, index)
     hint = hint or next((hint for hint in _HINTS if re.search(hint.pattern, message)), None)
@@ -113,7 +113,7 @@ def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tu
 
 
 def _by_text(message: str, text: str, index: int) -> _SyntaxHint | None:
-    """The hint for a message that has several causes, chosen by the line of the error."""
+    """Return the hint for an ambiguous message, chosen by the text of the line, or None for others."""
     before = text[text.rfind("\n", 0, index) + 1 : index]
     if "\t" in (text[index : index + 1], *before.strip(" ")) and not before.strip():
         return _TAB

@@ -1,6 +1,6 @@
-"""The access log: one JSON line a request, without personal data.
+"""The access log: one JSON line per request, without personal data.
 
-The fields are fixed, and the path is the route's template, so that no address, id, key or token is logged.
+The fields are fixed, and the path is the route's template, so no address, id, key or token is logged.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 MAX_QUEUED = 20_000
-"""How many lines wait for a slow reader; further lines are counted and dropped."""
+"""The maximum number of lines that wait to be written; further lines are dropped, and counted."""
 
 
 class AccessLog:
-    """Writes lines in a thread of its own, so that a slow reader delays no request."""
+    """An access log with its own thread for writing, because a slow stream must not delay requests."""
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
-        """``forget_failure`` makes a stream that failed writable again."""
+        """Start the thread that writes to ``stream``; ``forget_failure`` makes it writable after an error."""
         self._stream = stream
         self._forget_failure = forget_failure
         self._queued: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)
@@ -29,7 +29,7 @@ class AccessLog:
         self._thread.start()
 
     def record(self, **fields: str | float) -> None:
-        """Queue the log line of one request: the current time and these fields."""
+        """Queue the log line of one request, with the current time and these fields."""
         line: dict[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **fields}
         if self._dropped:
             line["dropped"] = self._dropped
@@ -40,7 +40,7 @@ class AccessLog:
             self._dropped += 1
 
     def close(self) -> None:
-        """Write the queued lines and end the thread; gives up after three seconds."""
+        """Write the queued lines and end the thread, or give up after three seconds."""
         try:
             self._queued.put(None, timeout=1)
         except queue.Full:
@@ -55,11 +55,11 @@ class AccessLog:
                 lines.append(self._queued.get())
             ended = None in lines
             text = "".join(f"{line}\n" for line in lines if line is not None)
-            # a service runs long, and a failed stream may work again
+            # try again after an error, because the stream may work again while the service runs
             self._forget_failure()
             try:
                 self._stream.write(text)
                 self._stream.flush()
             except (OSError, ValueError):
-                # a full disk or a closed pipe: these lines are lost, later ones are tried again
+                # a full disk or a closed pipe: these lines are lost, but later lines are tried again
                 continue

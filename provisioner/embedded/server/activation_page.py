@@ -1,7 +1,7 @@
-"""The page behind an activation link: GET shows it, and only POST uses the link.
+"""The web page that an activation link opens: GET shows the page, and only POST uses up the link.
 
-Mail scanners open links, so GET changes nothing. The link is the only credential: a request that another
-site forges would have to contain it.
+GET changes nothing, because mail scanners open links. No protection against forged requests (CSRF) is needed,
+because the link is the only credential, and another site does not know it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 
 LINK_LENGTH = 60
-"""The least number of characters in the last part of an activation link."""
+"""The minimum number of characters in the last part of an activation link."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
@@ -57,7 +57,7 @@ HEADERS: dict[str, str] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Vary": "Accept-Language",
 }
-"""The headers of every page, beside those of every response."""
+"""The headers of every activation page, in addition to the headers of every response."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
 
 
 async def visit(service: Service, request: Request) -> Response | None:
-    """The response at an activation link; None for any other path.
+    """Return the response to a request for an activation link; None if the path is no activation link.
 
-    Raises :class:`Problem`, and :class:`PortalError` if the portal cannot be read.
+    Raises :class:`Problem` (405) for another method, and :class:`PortalError` if the portal cannot be read.
     """
     about = await service.read(lambda portal: portal.about())
     token = token_of(request.scope["path"], about.public_url)
@@ -138,10 +138,10 @@ async def visit(service: Service, request: Request) -> Response | None:
 
 
 def token_of(path: str, public_url: str) -> str:
-    """The last part of an activation link's path; empty for any other path."""
+    """Return the token: the last part of an activation link's path; empty if ``path`` is no such path."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
-    # below the root of the host, a short path is not an activation link but /favicon.ico or the like
+    # if links are directly below the root of the host, a short path is another file, such as /favicon.ico
     if not public_url or folder != base or (not base and len(token) < LINK_LENGTH):
         return ""
     return token
@@ -159,15 +159,15 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 
 
 def page(kind: str, language: str) -> bytes:
-    """The HTML of a page; ``kind`` is a key of ``_PAGES``: ``open``, ``done``, ``gone`` or ``away``."""
+    """Return the HTML of a page. ``kind`` is ``open``, ``done``, ``gone`` or ``away`` (see ``_PAGES``)."""
     words = _PAGES[language][kind]
-    # a GET in the other language would show the page of a used activation link
+    # no link to the other language when done: its GET would show the page for a used activation link
     other, name = _OTHER[language] if kind != "done" else ("", "")
     elsewhere = f'<a href="?lang={other}" lang="{other}" hreflang="{other}">{name}</a>' if other else ""
     title, text = html.escape(words.title), html.escape(words.text)
     form = note = ""
     if words.button:
-        # a relative address, because a proxy may have changed the path
+        # a relative URL, because a proxy may have changed the path
         form = (
             f'<form method="post" action="?lang={language}">'
             f"<button>{html.escape(words.button)}</button></form>"
@@ -186,7 +186,10 @@ _ACCEPTED = r"(?:^|,)\s*(fr|en)(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.[0-9]*)?)\s
 
 
 def language_of(chosen: str, accepted: str) -> str:
-    """``fr`` or ``en``: ``chosen`` if it is one of them, else the best of Accept-Language, else ``fr``."""
+    """Return the language of the page: ``chosen`` if it is ``fr`` or ``en``, otherwise the preferred of both.
+
+    ``accepted`` is the header Accept-Language; if it accepts neither, return ``fr``.
+    """
     if chosen in _PAGES:
         return chosen
     accepted_ones = re.findall(_ACCEPTED, accepted.lower())

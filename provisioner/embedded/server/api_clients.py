@@ -1,8 +1,8 @@
-"""API clients and their tokens, stored as digests in the portal's database.
+"""API clients and their access tokens. The portal's database stores only digests of secrets and tokens.
 
-Secrets and tokens are 32 random bytes, so a fast digest is as safe as a slow one. Tokens are stored in the
-database: several services on one database accept the same tokens, tokens survive a restart, and disabling a
-client takes effect in all services. A log-in changes neither counter nor stamp.
+A secret or token is 32 random bytes, so a fast digest is as safe as a slow one. Because tokens are stored in
+the database, all services on that database accept them, they survive a restart, and disabling a client takes
+effect in all services. A log-in changes neither the change counter nor the stamp of the portal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECRET_BYTES = 32
 
 @dataclass(frozen=True, slots=True)
 class ApiClient:
-    """A program that can log in, with its role and scopes."""
+    """An API client: a program that can log in to the service, with its role and scopes."""
 
     id: str
     name: str
@@ -35,24 +35,27 @@ class ApiClient:
 
 @dataclass(frozen=True, slots=True)
 class ClientSession:
-    """What a token stands for: its client, role and scopes."""
+    """The rights that a valid access token gives: its API client, role and scopes."""
 
     client: str
-    """The client's id."""
+    """The id of the API client."""
     role: Operator
     scopes: frozenset[str]
     expires: int
-    """When the token ends, in seconds since 1970."""
+    """The time at which the token expires, in seconds since 1970."""
 
 
 class ApiClients:
-    """The clients and tokens in the database of one portal."""
+    """The API clients and access tokens that the database of one portal stores."""
 
     def __init__(self, portal: SqlPortal) -> None:
         self._portal = portal
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
-        """A new client and its secret, which is not stored. Raises :class:`UsageError` for a used name."""
+        """Create an API client; return it with its secret, of which only the digest is stored.
+
+        Raises :class:`UsageError` if another client has this name.
+        """
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
         secret = secrets.token_urlsafe(SECRET_BYTES)
         with self._portal.write_transaction() as connection:
@@ -69,13 +72,13 @@ class ApiClients:
         return client, secret
 
     def all(self) -> list[ApiClient]:
-        """All clients, by name."""
+        """Return all API clients, also disabled ones, sorted by name."""
         with self._portal.read_transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
-        """Disable a client by name or id; another client may then take its name.
+        """Disable the API client whose name or id is ``name``, and free its name for a new client.
 
         Raises :class:`UsageError` if no client has this name or id.
         """
@@ -97,12 +100,12 @@ class ApiClients:
             connection.execute("DELETE FROM api_token WHERE client = ?", (client.id,))
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """The client with these credentials; None if they are wrong or the client is disabled."""
+        """Return the API client with these credentials; None if they are wrong or the client is disabled."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
             ).fetchone()
-        # an unknown client is compared too, so that the response takes as long as for a known one
+        # compare also for an unknown client: otherwise the response time would show that it is unknown
         known = hmac.compare_digest(digest(secret), row[-1] if row else digest(""))
         if row is None or not known:
             return None
@@ -110,7 +113,7 @@ class ApiClients:
         return client if client.disabled is None else None
 
     def issue(self, client: ApiClient, scopes: frozenset[str], now: datetime, seconds: int) -> str:
-        """A new token, valid for ``seconds``; expired tokens are deleted."""
+        """Store and return a new access token that is valid for ``seconds``; delete all expired tokens."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
         with self._portal.write_transaction() as connection:
@@ -122,7 +125,7 @@ class ApiClients:
         return token
 
     def session(self, token_hash: str) -> ClientSession | None:
-        """The session of the token with this digest; None if it is unknown or its client is disabled."""
+        """Return the session of the token with this digest; None if the token or its client is not valid."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "
@@ -146,5 +149,5 @@ def _joined(scopes: frozenset[str]) -> str:
 
 
 def digest(secret: str) -> str:
-    """The SHA-256 digest that is stored in the place of a secret or token."""
+    """Return the SHA-256 digest of a secret or token, which the database stores instead of the secret."""
     return sha256(secret.encode()).hexdigest()

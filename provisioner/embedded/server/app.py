@@ -1,4 +1,5 @@
-"""The ASGI application: checks every request, in one order, before its handler runs.
+"""The ASGI application. It makes these checks of every request, in this order, before the handler runs.
+Below each check are the HTTP statuses of the requests that it refuses.
 
 found? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
  404       401      429       403           413, 408      400, 428     415, 400, 422
@@ -42,23 +43,27 @@ from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
-"""How long a request waits for the database; a repetition with the same key finds a step done later."""
+"""The maximum time in seconds that a request waits for the database.
+
+A step may be applied after that; the client gets its receipt by repeating the request with the same key.
+"""
 
 ANONYMOUS_RATE = 50.0
-"""How many requests without a valid token one address may send a second; four times as many in a burst.
+"""The maximum number of requests per second without a valid token from one IP address.
 
-Health checks are not counted, because monitoring may share an address with other clients.
+A burst may have four times as many requests.
+Health checks are not counted, because the monitoring may share its IP address with API clients.
 """
 
 MAX_REQUESTS = 1_000
-"""How many requests are answered at the same time; further requests get 503."""
+"""The maximum number of requests that are processed at the same time; further requests get status 503."""
 
 INLINE_BODY = 16 * 1024
-"""The longest body, in bytes, that is parsed in the event loop; a longer body is parsed in a thread."""
+"""The maximum size in bytes of a body that the event loop parses; a larger body is parsed in a thread."""
 
 
 class PortalApp:
-    """The ASGI application."""
+    """The ASGI application of the portal's service."""
 
     def __init__(self, service: Service, limits: ServerLimits, log: AccessLog) -> None:
         self._service = service
@@ -79,8 +84,8 @@ class PortalApp:
         self._router = Router(routes, redirect_slashes=False, lifespan=self._lifespan)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer and log one request; an exception becomes a 500 response."""
-        # the router raises HTTPException for the paths and methods that it does not know
+        """Answer and log one request; an unexpected exception becomes a response with status 500."""
+        # with "app" set, the router raises HTTPException for unknown paths and methods
         scope["app"] = self
         if scope["type"] == "lifespan":
             await self._router(scope, receive, send)
@@ -94,7 +99,7 @@ class PortalApp:
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers.setdefault("Cache-Control", "no-store")
                 if scope["scheme"] == "https":
-                    # otherwise the proxy that speaks TLS sends it
+                    # if a proxy terminates TLS instead, the proxy sends this header
                     headers["Strict-Transport-Security"] = "max-age=31536000"
             sent["bytes"] += len(message.get("body", b""))
             await send(message)
@@ -160,12 +165,12 @@ class PortalApp:
         return endpoint
 
     def _limit_anonymous(self, address: str) -> None:
-        """Count a request without a token. Raises :class:`Problem` (429) if its address sends too many."""
+        """Count a request without a token. Raises :class:`Problem` (429) if ``address`` sends too many."""
         if wait := self._anonymous.take(address):
             raise _rate_limited("Too many requests come from this address.", wait)
 
     async def _session_of(self, token: str, address: str) -> ClientSession:
-        """The session of a token. A request with an unknown token counts as one without a token."""
+        """Return the session of a token; if it is invalid, count it for ``address`` and raise a problem."""
         if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
             raise _rate_limited("Too many requests come from this address.", wait)
         try:
@@ -175,7 +180,7 @@ class PortalApp:
             raise
 
     async def _authorise(self, operation: Operation, request: Request) -> ClientSession:
-        """The session of the request. Raises :class:`Problem` (401, 403, 429) if it may not do this."""
+        """Return the session of the request's token. Raises :class:`Problem` (401, 403, 429) if refused."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         address = self._address(request)
         if scheme.lower() != "bearer" or not token.strip():
@@ -201,7 +206,7 @@ class PortalApp:
         content = await self._body(request)
         values = _parameters(operation, request)
         if len(content) > INLINE_BODY:
-            # so that the event loop answers other requests in the meantime
+            # parse a large body in a thread, because the event loop must answer other requests meanwhile
             body = await asyncio.to_thread(_read_content, operation, request, content)
         else:
             body = _read_content(operation, request, content)
@@ -223,7 +228,7 @@ class PortalApp:
                 "timeout", "The body did not arrive in time.", headers={"Connection": "close"}
             ) from None
         except ClientDisconnect:
-            # the client is disconnected and does not read the response
+            # the client is disconnected, so it does not read this response
             raise Problem("malformed", "The body is not whole.") from None
         return bytes(content)
 
@@ -256,7 +261,10 @@ class PortalApp:
         return seen or _network(peer) or peer
 
     async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
-        """The activation page. Raises :class:`Problem` (404, 405) if there is none at this address."""
+        """Answer a request that no route matches: return the activation page of this path.
+
+        Raises :class:`Problem`: 404 if the path has none, 405 if only the method is wrong.
+        """
         self._limit_anonymous(self._address(request))
         if unknown.status_code == 405:
             allowed = (unknown.headers or {}).get("Allow", "")
@@ -275,7 +283,7 @@ _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 
 def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
-    """The parameters' values by name. Raises :class:`Problem` if one is unknown, missing or malformed."""
+    """Return the parameters' values by name. Raises :class:`Problem` if any is unknown, missing or wrong."""
     query = read_form(request.scope.get("query_string", b""), "query")
     values: dict[str, Any] = {}
     missing = []
@@ -302,7 +310,7 @@ def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
 
 
 def _read_content(operation: Operation, request: Request, content: bytes) -> Any:
-    """The body as the operation's model; None if it has none. Raises :class:`Problem`."""
+    """Return the body as the operation's model; None without a body. Raises :class:`Problem` if invalid."""
     if operation.takes is None:
         if content:
             raise Problem("malformed", "This request has no body.")
@@ -315,9 +323,9 @@ def _read_content(operation: Operation, request: Request, content: bytes) -> Any
 
 
 def _network(text: str) -> str:
-    """The key by which requests of an address are counted; empty if the text is no address.
+    """Return the key under which the requests from an IP address are counted; empty if it is no address.
 
-    It is the IPv4 address, or the first 64 bits of the IPv6 address.
+    The key is the whole IPv4 address, or the first 64 bits of the IPv6 address.
     """
     try:
         found = ipaddress.ip_address(text)
@@ -329,7 +337,7 @@ def _network(text: str) -> str:
 
 
 def _rate_limited(sentence: str, wait: int) -> Problem:
-    """The problem (429) of a client that has to wait for so many seconds."""
+    """Return the problem (429) for a client that has to wait for ``wait`` seconds."""
     return Problem("busy", sentence, headers={"Retry-After": str(wait)})
 
 
@@ -345,16 +353,16 @@ def _problem_of(problem: BaseException) -> Problem:
     if isinstance(problem, Locked):
         return Problem("locked", problem.sentence)
     if isinstance(problem, ProvisionerError):
-        # the sentence may name the place of the database, which clients must not learn
+        # do not send the sentence: it may name the location of the database, which clients must not learn
         return unavailable("The portal's database is away or busy. Try again in a moment.")
     last = traceback.extract_tb(problem.__traceback__)[-1:]
     where = f"{last[0].filename.rpartition('/')[2]}:{last[0].lineno}" if last else "?"
-    # the message of the exception may contain data of the request
+    # do not log the exception's message, because it may contain data of the request
     sys.stderr.write(f"A defect of this program: {type(problem).__name__} at {where}\n")
     return Problem("defect", "This is a defect of the program; its log says where.")
 
 
 def _refusal(problem: Exception) -> Response:
-    """The response to a request that raised ``problem``."""
+    """Return the response to a request whose processing raised ``problem``."""
     shown = _problem_of(problem)
     return Response(shown.body(), shown.status, shown.headers, MEDIA_TYPE)

@@ -1,6 +1,6 @@
-"""The endpoints of the portal's service by name, and the constants shared by service and driver.
+"""The endpoints of the portal's HTTP service, and the constants that the service and its driver share.
 
-A firm whose portal differs maps a path by its name (``portal: {paths: {user: /api/people/{id}}}``).
+A firm whose portal uses other paths configures them by operation: ``portal: {paths: {user: /people/{id}}}``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from provisioner.planning.steps import STEPS, CompanyStep, Step
 
 
 class Endpoint(NamedTuple):
-    """The method and path of an operation; parameters of the path are in braces."""
+    """The HTTP method and the path template of an operation; path parameters are in braces."""
 
     method: str
     path: str
@@ -48,27 +48,27 @@ ENDPOINTS: dict[str, Endpoint] = {
     "readyz": Endpoint("GET", "/readyz"),
     "openapi": Endpoint("GET", "/openapi.json"),
 }
-"""The endpoints by operation. An operation that does a step has its name in snake case."""
+"""The endpoints by operation name. An operation that applies a step is named after it, in snake case."""
 
 COMPANY_STEPS: tuple[type[Step], ...] = get_args(CompanyStep)
 
 STEP_NAMES: dict[type[Step], str] = {
     kind: re.sub(r"\B[A-Z]", r"_\g<0>", name).lower() for name, kind in STEPS.items()
 }
-"""The operation of each kind of step: ``set_billing`` for :class:`SetBilling`."""
+"""The operation name of each step class, for example ``set_billing`` for :class:`SetBilling`."""
 
 for _kind, _name in STEP_NAMES.items():
     _resource = "/v1/companies/{number}" if _kind in COMPANY_STEPS else "/v1/users/{id}"
     ENDPOINTS.setdefault(_name, Endpoint("POST", f"{_resource}/{_name.replace('_', '-')}"))
 
 READ, WRITE = "portal.read", "portal.write"
-"""The scopes of a token."""
+"""The scopes that an access token can have."""
 
 URN = "urn:provisioner:problem:"
-"""The beginning of the type of a problem (RFC 9457); the code of the problem follows."""
+"""The prefix of the member ``type`` of a problem (RFC 9457); the code of the problem follows it."""
 
 MAX_PAGE = 5_000
-"""The largest number of companies or users on one page."""
+"""The maximum number of companies or users on one page."""
 
 MAX_LETTERS = 1_000
-"""The largest number of letters, or of users to invite, in one request."""
+"""The maximum number of letters to claim, or of users to invite, in one request."""

@@ -1,4 +1,4 @@
-"""The handler of each operation, for requests that the application has checked."""
+"""The handlers of the operations. The application has checked the requests that it passes to them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, St
 from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
-"""By how much a fence may exceed the last one of its ledger. A ledger counts by ones."""
+"""The maximum difference between a new fencing number and the previous one of its ledger; usually it is 1."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -154,7 +154,7 @@ async def _take_lease(service: Service, request: CheckedRequest) -> Response:
     def take(portal: SqlPortal) -> Lease:
         known = portal.lease(ledger)
         if body.fence > (known.fence if known else 0) + MAX_FENCE_STEP:
-            # a fence never decreases: after the largest number, the ledger could take no lease
+            # a fencing number never decreases: after the largest number, the ledger could take no lease
             raise Problem("invalid", "fence is far above the last one of this ledger.", pointer="/fence")
         return portal.take_lease(ledger, body.owner, body.holder, body.fence, body.seconds)
 
@@ -197,7 +197,7 @@ async def _step(service: Service, request: CheckedRequest) -> Response:
 
 
 def refusal(receipt: Receipt) -> Problem:
-    """The problem that a receipt of a refused step becomes."""
+    """Return the problem that reports the receipt of a refused step."""
     code, problem = receipt.code, receipt.problem
     if code in PROBLEMS:
         rule = _rule(problem) if code in ("exists", "month-turned") else ""
@@ -208,7 +208,7 @@ def refusal(receipt: Receipt) -> Problem:
 
 
 def _rule(problem: str) -> str:
-    """The rule number at the beginning of a sentence; empty without one."""
+    """Return the rule number at the beginning of a sentence; empty if the sentence has none."""
     found = re.match("(R[0-9]+): ", problem)
     return found[1] if found else ""
 
@@ -231,7 +231,7 @@ def _day(text: str | None) -> date | None:
 
 
 def _step_maker(kind: Any) -> Callable[[Mapping[str, Any], Any], Step]:
-    """The function that makes a step whose fields are those of its body."""
+    """Return a function that makes a step of class ``kind`` from the request's parameters and body."""
     read = reader(kind)
 
     def make(values: Mapping[str, Any], body: Any) -> Step:
@@ -250,7 +250,7 @@ STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
     ),
     "create_user": _new_user,
 }
-"""By operation, the function that makes its step from the parameters and the body."""
+"""The function that makes a step from the request's parameters and body, by operation name."""
 
 
 # --- health and the document ---
@@ -296,4 +296,4 @@ HANDLERS: dict[str, Handler] = {
     "openapi": _openapi,
     **dict.fromkeys(STEPS, _step),
 }
-"""The handlers by operation. The operation ``token`` is in :mod:`~provisioner.embedded.server.oauth`."""
+"""The handlers by operation name. :mod:`~provisioner.embedded.server.oauth` handles ``token``."""

@@ -1,9 +1,9 @@
-"""The service on a socket: uvicorn, and the limits that uvicorn has no setting for.
+"""The HTTP server: uvicorn, with the limits for which uvicorn has no setting.
 
-uvicorn's settings bound the request head, the time between two requests, the backlog and the shutdown.
-:class:`BoundedProtocol` adds the deadline of a request head, the deadline of a body that arrives after its
-response, the pace of a reader and the number of connections. The listener is opened here, because the TLS
-handshake has no setting either.
+uvicorn's settings limit the size of the request head, the time between two requests, the backlog and the time
+of the shutdown. :class:`BoundedProtocol` adds a deadline for the request head, a deadline for a body that
+arrives after its response, a minimum speed at which clients read, and a maximum number of connections. This
+module also starts listening itself, because uvicorn has no setting for the time of a TLS handshake.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
-"""The time from the start of a connection, or the first byte of a further request, to its last header."""
+"""The maximum time in seconds for a request head, from the opened connection or its first byte to its end."""
 
 HEADER_BYTES = 64 * 1024
-"""The size of the request line and headers together, and of the framing of one chunk of a body."""
+"""The maximum size in bytes of the request line and headers together, and of the framing of a body chunk."""
 
 HANDSHAKE_SECONDS = 10.0
-"""The time from the start of a connection to the end of its TLS handshake."""
+"""The maximum time in seconds from opening a connection to the end of its TLS handshake."""
 
 PACE_BYTES, PACE_SECONDS = 128 * 1024, 10.0
-"""A peer must read at least PACE_BYTES of a response in PACE_SECONDS; a slower connection is aborted."""
+"""A client that reads fewer than PACE_BYTES of a response in PACE_SECONDS is disconnected."""
 
 UNREAD_SECONDS = 2.0
-"""The time from a response that was sent before the request's body had arrived to the end of that body."""
+"""The maximum time in seconds for the rest of a request body that was answered before it had arrived."""
 
 IDLE_SECONDS = 75
-"""The time between two requests on one connection."""
+"""The maximum time in seconds between two requests on one connection."""
 
 STOP_SECONDS = 20
-"""How long a stopping service waits for the requests under way."""
+"""The maximum time in seconds that a stopping service waits for the running requests."""
 
 END_SECONDS = 30.0
-"""The time from the first signal to the end of the process; an open transaction is then rolled back."""
+"""The maximum time in seconds from the first stop signal to the end of the process."""
 
 BACKLOG = 32
-"""How many connections one turn of the event loop accepts, before their number is limited."""
+"""The maximum number of connections that one iteration of the event loop accepts."""
 
 QUEUE = 2_048
-"""How many connections wait in the kernel to be accepted."""
+"""The maximum number of connections that wait in the kernel until the service accepts them."""
 
 MAX_CONNECTIONS = 4_000
 
 RESERVED_DESCRIPTORS = 256
-"""File descriptors kept for the database, the logs, and connections that are being accepted or closed."""
+"""The number of file descriptors kept for the database, logs, and connections that open or close."""
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, which also closes connections that are idle, slow or too many."""
+    """uvicorn's HTTP/1.1 protocol, with the deadlines and limits that this module adds."""
 
     _deadline: asyncio.TimerHandle | None = None
     _pace_check: asyncio.TimerHandle | None = None
@@ -73,7 +73,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """True while the application answers a request; the application has time limits of its own."""
+        """True while the application answers a request. The deadlines of this class do not apply then."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @override
@@ -97,7 +97,7 @@ class BoundedProtocol(H11Protocol):
         if self.is_busy:
             self._cancel_deadline()
         elif self._deadline is None:
-            # uvicorn stops its own idle timer at the first byte, also of an incomplete request
+            # set a new deadline, because uvicorn stops its idle timer at the first byte of a request
             self._drop_after(HEADER_SECONDS)
         elif had_body and self.conn.their_state is h11.IDLE:
             self._drop_after(self.timeout_keep_alive)
@@ -140,7 +140,7 @@ class BoundedProtocol(H11Protocol):
     def shutdown(self) -> None:
         super().shutdown()
         if self.is_busy:
-            # uvicorn closes the connection after this response, without a header that says so
+            # uvicorn closes the connection after this response, but does not announce it in a header
             self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def _watch_reader(self) -> None:
@@ -165,7 +165,7 @@ class BoundedProtocol(H11Protocol):
         return not self.is_busy and (waits_for_reader or not self.transport.is_closing())
 
     def _drop(self) -> None:
-        # close() would wait until the peer has read everything
+        # abort a connection with unsent data, because close() would wait until the client has read it
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:
@@ -182,7 +182,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def connection_limit() -> int:
-    """How many connections may be open at once: fewer than the process may open file descriptors."""
+    """Return the maximum number of open connections, which the limit of file descriptors may reduce."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -194,7 +194,10 @@ def connection_limit() -> int:
 
 
 class _Server(Server):
-    """uvicorn's server with an open listener. The first signal stops it; the second ends it at once."""
+    """uvicorn's server on the socket ``listener``; it calls ``listening`` when it accepts connections.
+
+    After the first stop signal it finishes the running requests; after a second one it stops at once.
+    """
 
     def __init__(self, config: Config, listener: socket.socket, listening: Callable[[], None]) -> None:
         super().__init__(config)
@@ -216,7 +219,7 @@ class _Server(Server):
                 **secured,
             )
         )
-        # asyncio uses one setting for the queue in the kernel and for the connections accepted in one turn
+        # asyncio's backlog sets the kernel's queue and the connections accepted at once: set the queue again
         self._listener.listen(QUEUE)
         self._listening()
 
@@ -249,10 +252,13 @@ def run(
     key: str | None,
     listening: Callable[[], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT; requests under way are finished. ``listening`` is called once ready."""
-    # the application reports errors itself: as problem documents, in the access log and on stderr
+    """Serve ``app`` on ``listener`` until SIGTERM or SIGINT, then finish the running requests.
+
+    ``listening`` is called when the server accepts connections.
+    """
+    # silence uvicorn: the application reports errors in problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
-    # the command line sets the garbage collector for short processes
+    # set the garbage collector for a long process, because the command line has set it for short ones
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     secured: dict[str, Any] = {"ssl_certfile": certificate, "ssl_keyfile": key} if certificate else {}

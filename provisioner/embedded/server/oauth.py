@@ -1,4 +1,4 @@
-"""The token endpoint: OAuth 2.0 client credentials (RFC 6749, 4.4)."""
+"""The token endpoint, where API clients log in: OAuth 2.0 client credentials (RFC 6749, 4.4)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OAuthError(Exception):
 
     @property
     def reply(self) -> Response:
-        """The response with this error."""
+        """The HTTP response that reports this error."""
         body = json.dumps({"error": self.error, "error_description": self.description})
         challenge = {"WWW-Authenticate": 'Basic realm="provisioner", charset="UTF-8"'}
         headers = {**NO_STORE, **(challenge if self.status == 401 else {})}
@@ -47,9 +47,10 @@ async def issue_token(
     seconds: int,
     limit: Callable[[str], None],
 ) -> tuple[Response, str]:
-    """The response with a token that is valid for ``seconds``, and the id of its client.
+    """Return the response with a new token that is valid for ``seconds``, and the id of the API client.
 
-    ``limit`` is called with the id of an authenticated client and may raise. Raises :class:`OAuthError`.
+    ``limit`` is called with the id of the authenticated client, and raises if it logs in too often.
+    Raises :class:`OAuthError` if the request is refused.
     """
     form = _form(headers, content)
     client = await _authenticated_client(service, headers, form)
@@ -69,7 +70,7 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
     if headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise OAuthError("invalid_request", f"The body is not of the type {FORM}.")
     try:
-        # an empty field counts as absent (RFC 6749, 3.2)
+        # drop empty fields, because an empty field counts as absent (RFC 6749, 3.2)
         return {name: value for name, value in read_form(content, "form").items() if value}
     except Problem as problem:
         raise OAuthError("invalid_request", problem.detail) from None
@@ -78,7 +79,7 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
 async def _authenticated_client(
     service: Service, headers: Mapping[str, str], form: Mapping[str, str]
 ) -> ApiClient:
-    """The client with the credentials of this request. Raises :class:`OAuthError`."""
+    """Return the API client with the request's credentials. Raises :class:`OAuthError` if they are wrong."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
         raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
@@ -94,7 +95,10 @@ async def _authenticated_client(
 
 
 def _requested_scopes(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
-    """The scopes that the request names, or all scopes of the client. Raises :class:`OAuthError`."""
+    """Return the scopes that the request names; if it names none, all scopes of the client.
+
+    Raises :class:`OAuthError` for a scope that is unknown or that the client does not have.
+    """
     if not form.get("scope", "").strip():
         return client.scopes
     requested = frozenset(form["scope"].split())

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the table of operations."""
+"""The generator of the service's OpenAPI 3.1 document, from the table of operations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WORDS = (
 
 
 def openapi() -> dict[str, Any]:
-    """The OpenAPI document. The same table gives the same document."""
+    """Return the OpenAPI document. It is deterministic: the same table always gives the same document."""
     named: set[type[BaseModel]] = {ProblemBody, TokenError}
     for entry in ROUTES:
         named.update(model for model in (entry.takes, *entry.gives.values()) if model not in (None, Nothing))

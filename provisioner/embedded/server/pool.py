@@ -1,4 +1,4 @@
-"""A pool of open portals, which the threads of the service use."""
+"""A pool of open portals (database connections), which the threads of the service share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class PortalPool:
-    """Open portals for concurrent calls, each used by one thread at a time; a broken one is replaced."""
+    """A pool of open portals, each used by one thread at a time; one without a connection is closed."""
 
     def __init__(self, open_portal: Callable[[], SqlPortal], threads: int) -> None:
         self._open_portal = open_portal
@@ -25,7 +25,10 @@ class PortalPool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="portal")
 
     async def ask(self, query: Callable[[SqlPortal], T]) -> T:
-        """The result of ``query`` on one of the portals. Raises :class:`PortalError` and what it raises."""
+        """Run ``query`` on a free portal, in a thread, and return its result.
+
+        Raises :class:`PortalError` if no portal can be opened, and every exception of ``query``.
+        """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
 
     def _ask(self, query: Callable[[SqlPortal], T]) -> T:
@@ -38,7 +41,7 @@ class PortalPool:
         except PortalError as problem:
             if still_usable(problem):
                 raise
-            # the database may have been away while this portal was idle; a new one may reach it
+            # the database may have been unavailable while this portal was idle: try once on a new connection
             return self._answer(self._open_portal(), query)
 
     def _answer(self, portal: SqlPortal, query: Callable[[SqlPortal], T]) -> T:
@@ -56,7 +59,7 @@ class PortalPool:
                 self._idle.put(portal)
 
     def close(self) -> None:
-        """Finish the calls under way, drop the calls that wait, and close the portals."""
+        """Wait for the running calls, cancel the calls that have not started, and close the portals."""
         self._threads.shutdown(cancel_futures=True)
         while not self._idle.empty():
             self._idle.get().close()

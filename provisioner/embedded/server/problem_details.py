@@ -1,4 +1,4 @@
-"""Problem details (RFC 9457): one table of codes, statuses and titles."""
+"""Problem details (RFC 9457), and the table of their codes, HTTP statuses and titles."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "defect": (500, "A defect of this program"),
     "unavailable": (503, "The portal cannot be reached for the moment"),
 }
-"""HTTP status and title by code. ``rule`` stands for all rules, which have codes of their own."""
+"""The HTTP status and title by code. The code ``rule`` stands for every rule of the portal (R1 …)."""
 
 
 class Problem(Exception):
-    """Raised to refuse a request; the application makes the response from it."""
+    """An exception that refuses a request; the application turns it into the response."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Problem(Exception):
         return PROBLEMS[self.code][0]
 
     def body(self) -> bytes:
-        """The problem as JSON."""
+        """Return the problem details as JSON."""
         status, title = PROBLEMS[self.code]
         shown = self.rule if self.code == "rule" else self.code
         members: dict[str, Any] = {
@@ -82,5 +82,5 @@ class Problem(Exception):
 
 
 def unavailable(detail: str) -> Problem:
-    """The problem (503) of a database that is away or busy."""
+    """Return the problem (503) for a database that is unreachable or busy."""
     return Problem("unavailable", detail, headers={"Retry-After": "1"})

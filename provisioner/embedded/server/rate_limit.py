@@ -1,4 +1,4 @@
-"""The limits of the service, and token buckets that enforce its rates."""
+"""The settings for the limits of the service, and the token buckets that enforce its rate limits."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
-"""How many buckets are kept; the fullest are dropped first, because a full bucket limits nothing."""
+"""The maximum number of buckets. The fullest are dropped first, because a full bucket limits nothing."""
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The limits of one client or address."""
+    """The settings of the service for its limits, most of them for one API client or one IP address."""
 
     rate: float = 2_000
-    """Requests a second of one client; twice as many in a burst."""
+    """The maximum number of requests per second of one client; twice as many in a burst."""
     failed_logins: float = 30
-    """Failed log-ins a minute from one address; as many in a burst."""
+    """The maximum number of failed log-ins per minute from one IP address; all may come in one burst."""
     logins: float = 300
-    """Log-ins a minute of one client; as many in a burst. Each stores a token in the database."""
+    """The maximum number of log-ins per minute of one client, because each stores a token in the database."""
     token_seconds: int = 900
-    """How long a token is valid."""
+    """The time in seconds for which an access token is valid."""
     body_seconds: float = 30
-    """The time in which a body must arrive."""
+    """The maximum time in seconds for a request body to arrive."""
     behind_proxy: bool = False
-    """The client's address is the last entry of X-Forwarded-For, or the proxy's own if that is no address."""
+    """True if a proxy forwards the requests: the last entry of X-Forwarded-For is the client's IP address."""
 
 
 class TokenBuckets:
-    """One token bucket for each name. Not thread-safe: used from one event loop."""
+    """One token bucket (rate limit) for each name. Not thread-safe: use it in one event loop."""
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self._rate = rate
@@ -38,7 +38,7 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """Take one token and return 0; without a token left, return the seconds to wait."""
+        """Take a token from the bucket ``name`` and return 0; if it is empty, return the seconds to wait."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)
@@ -48,7 +48,7 @@ class TokenBuckets:
         return wait
 
     def wait(self, name: str) -> int:
-        """0 if a token is available, else the seconds to wait."""
+        """Return 0 if the bucket ``name`` has a token, otherwise the seconds to wait; take no token."""
         level, _ = self._level(name)
         return 0 if level >= 1 else max(1, math.ceil((1 - level) / self._rate))
 

@@ -1,4 +1,4 @@
-"""Strict parsing of bodies, parameters and headers; errors have a JSON pointer."""
+"""Strict parsing of request bodies, parameters and headers. An error in a body has a JSON pointer."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from provisioner.embedded.server.problem_details import Problem
 from provisioner.embedded.server.routes import Parameter
 
 MAX_BODY = 1024 * 1024
-"""The largest size of a request body, in bytes."""
+"""The maximum size of a request body in bytes."""
 
 MAX_FAULTS = 1_000
-"""A body with more faults than this gets one sentence, which names none of them."""
+"""The maximum number of faults in a body that are described; for more, only one sentence is returned."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(content: bytes, model: type[Model]) -> Model:
-    """The body as its model. Raises :class:`Problem`: 400 if it is not JSON, 422 if it does not fit."""
+    """Return the body as a ``model``. Raises :class:`Problem`: 400 if it is not JSON, 422 if invalid."""
     try:
-        # pydantic would accept equal keys and NaN
+        # parse the body twice, because pydantic accepts duplicate keys and NaN
         json.loads(
             content.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
         )
@@ -62,7 +62,7 @@ def _problem(problem: ValidationError) -> Problem:
 
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "the body"
-    # pydantic's message of a ValueError begins with "Value error, "
+    # take the text of the ValueError itself, because pydantic puts "Value error, " in front of it
     message = str(error.get("ctx", {}).get("error", error["msg"]))
     return f"{where}: {message[:1].lower()}{message[1:].rstrip('.')}."
 
@@ -72,7 +72,7 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 
 def read_parameter(parameter: Parameter, text: str) -> str | int:
-    """The value of one parameter. Raises :class:`Problem`."""
+    """Return the value of a parameter from its ``text``. Raises :class:`Problem` if it is not valid."""
     if parameter.pattern:
         if re.fullmatch(parameter.pattern, text) is None:
             raise _invalid_parameter(parameter, "does not look like one")
@@ -89,7 +89,10 @@ def _invalid_parameter(parameter: Parameter, words: str) -> Problem:
 
 
 def read_form(content: bytes, what: str) -> dict[str, str]:
-    """The fields of a form or a query, each at most once; ``what`` names it in a :class:`Problem`."""
+    """Return the fields of a form or query string, which is called ``what`` in the message of an error.
+
+    Raises :class:`Problem` if ``content`` is malformed or has a field twice.
+    """
     try:
         pairs = parse_qsl(
             content.decode("ascii"),
@@ -119,11 +122,11 @@ _UNREPEATED = (
 
 
 def require_single_headers(headers: Headers) -> None:
-    """Raise :class:`Problem` for a header that the service reads and that occurs twice."""
+    """Raise :class:`Problem` if a header that the service reads occurs more than once."""
     for name in _UNREPEATED:
         if len(headers.getlist(name)) > 1:
             raise Problem("malformed", f"The header {name} comes twice.")
     if "content-length" in headers and "transfer-encoding" in headers:
-        # a proxy may use the other header to find the end of the body: request smuggling (RFC 9112, 11.2)
+        # a proxy could use the other header to find the end of the body: request smuggling (RFC 9112, 11.2)
         sentence = "Content-Length and Transfer-Encoding exclude each other."
         raise Problem("malformed", sentence, headers={"Connection": "close"})

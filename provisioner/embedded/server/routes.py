@@ -1,4 +1,4 @@
-"""The table of operations, from which routes, checks and the OpenAPI document are made."""
+"""The table of the service's operations. The routes, checks and the OpenAPI document are made from it."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ ADMINISTRATORS = frozenset({Operator.ADMINISTRATOR})
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter in the path, the query or a header."""
+    """A parameter of an operation, in the path, the query or a header."""
 
     name: str
     place: Literal["path", "query", "header"]
     words: str
     pattern: str = ""
-    """The pattern of a string; without it the value is an integer from ``least`` to ``most``."""
+    """The regular expression of a string; if empty, the value is an integer from ``least`` to ``most``."""
     least: int = 0
     most: int = LARGEST
     required: bool = False
 
     @property
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema."""
+        """The JSON Schema of the value."""
         if self.pattern:
             return {"type": "string", "pattern": self.pattern}
         return {"type": "integer", "minimum": self.least, "maximum": self.most}
@@ -87,23 +87,23 @@ MUST_FENCE = Parameter("Fencing-Token", "header", FENCING_TOKEN.words, required=
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation of the service; ``name`` is its key in ENDPOINTS and HANDLERS."""
+    """An operation of the service; ``name`` is its key in ``ENDPOINTS`` and ``HANDLERS``."""
 
     name: str
     summary: str
     gives: Mapping[int, type[BaseModel] | None]
-    """The models of successful responses by status; None for an empty body."""
+    """The models of the successful responses' bodies by status; None for a response without a model."""
     words: str = ""
     takes: type[BaseModel] | None = None
     access: str = ""
-    """The scope that the token needs; empty if no token is needed."""
+    """The scope that the access token must have; empty if the operation needs no token."""
     roles: frozenset[Operator] = EVERYBODY
-    """The roles whose requests the application passes to the portal."""
+    """The roles that may request this operation; the application refuses all others."""
     validates: bool = False
-    """True if the client needs the right to validate (R7, R8), which the portal checks after the version."""
+    """True if the client needs the right to validate (R7, R8). The portal checks it, after the version."""
     parameters: tuple[Parameter, ...] = ()
     refuses: tuple[int, ...] = field(default=())
-    """Statuses of refusals, beside the statuses that every operation has."""
+    """The error statuses of this operation, in addition to those that all operations have."""
     etag: bool = False
 
     @property
@@ -113,12 +113,12 @@ class Operation:
 
     @property
     def path(self) -> str:
-        """The route template."""
+        """The path template, with path parameters in braces."""
         return ENDPOINTS[self.name].path
 
     @property
     def statuses(self) -> frozenset[int]:
-        """All statuses that a response can have."""
+        """All HTTP statuses that a response of this operation can have."""
         refused = {400, 404, 405, 408, 413, 429, 503, *self.refuses}
         if self.access:
             refused |= {401, 403}
@@ -250,6 +250,6 @@ ROUTES: tuple[Operation, ...] = (
         if all(entry.name != name for entry in _ROUTES)
     ),
 )
-"""All operations. A step without a line in the table above has an operation made of its class."""
+"""All operations. For a step that ``_ROUTES`` does not list, the operation is generated from its class."""
 
 BY_NAME: dict[str, Operation] = {entry.name: entry for entry in ROUTES}

@@ -1,4 +1,4 @@
-"""The models of bodies, for validation and for the schemas of the OpenAPI document."""
+"""The models of request and response bodies, for validation and for the schemas of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from provisioner.planning.codec import record_fields
 from provisioner.planning.steps import Step
 
 MAX_RUNS = 100
-"""The largest number of earlier runs that a claim of one letter names."""
+"""The maximum number of earlier runs in the claim of one letter."""
 
 LARGEST = 2**53 - 1
-"""The largest integer that every JSON reader returns exactly."""
+"""The largest integer that every JSON parser reads without loss of precision."""
 
 NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]+$"
 LEDGER = r"^[A-Za-z0-9._-]{1,100}$"
 
 
 class Body(BaseModel):
-    """Nothing but what is described, of exactly its type."""
+    """The base of the models: unknown members are refused, and values are not converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -53,7 +53,7 @@ def _kept(text: str) -> str:
 
 
 def _distinct(words: str, key: str = "") -> AfterValidator:
-    """Refuses a list with two equal values, or with two objects that have the same ``key``."""
+    """Return a validator that refuses a list with two equal values, or two objects with the same ``key``."""
 
     def check(values: list[Any]) -> list[Any]:
         if len({getattr(value, key) if key else value for value in values}) < len(values):
@@ -63,7 +63,7 @@ def _distinct(words: str, key: str = "") -> AfterValidator:
     return AfterValidator(check)
 
 
-# the manifest's validators: an exported portal must be accepted as a manifest (law 9)
+# these types use the validators of the manifest, because an exported portal must be a valid manifest (law 9)
 Name = Annotated[
     str,
     Field(min_length=1, max_length=fields.MAX_NAME, pattern=NO_CONTROL),
@@ -79,7 +79,7 @@ _Address = Annotated[
     ),
 ]
 Email = Annotated[_Address, AfterValidator(fields.email)]
-# a user's own e-mail and phone are sent back unchanged when only their name is corrected
+# less strict than Email and Phone: an edit of only a name sends back the e-mail and phone the user has chosen
 KeptEmail = Annotated[_Address, AfterValidator(_kept)]
 KeptPhone = Annotated[
     str, Field(pattern=r"^\+[1-9][0-9]{4,14}$", max_length=16, description="In the form of E.164 (A16).")
@@ -116,14 +116,14 @@ Role = Literal["administrator", "partner", "customer_manager", "collaborator"]
 
 
 class BillingBody(Body):
-    """Mode and offer (R6)."""
+    """The billing mode of a company and its offer (R6)."""
 
     mode: Literal["client", "firm"]
     offer: Name
 
 
 class GrantBody(Body):
-    """One application of a user; ``ends`` is the last day of one that is ending."""
+    """An application that a user has; ``ends`` is its last day if its state is ``ending``, otherwise null."""
 
     app: App
     state: Literal["requested", "active", "ending"]
@@ -137,7 +137,7 @@ class GrantBody(Body):
 
 
 class CompanyBody(Body):
-    """A company as it stands."""
+    """A company on the portal, in its current version."""
 
     number: str
     name: str
@@ -156,14 +156,14 @@ class NewCompany(Body):
 
 
 class CompanyEdit(Body):
-    """A company's new name and SIREN."""
+    """The new name and SIREN of a company."""
 
     name: Name
     siren: Siren | None = None
 
 
 class UserBody(Body):
-    """A user as they stand."""
+    """A user on the portal, in the current version."""
 
     id: str
     email: str
@@ -180,7 +180,7 @@ class UserBody(Body):
 
 
 class NewUser(Body):
-    """A user to be created, with everything that the wizard asks for."""
+    """A user to be created, with all fields of the portal's creation wizard."""
 
     email: Email
     first_name: Name
@@ -197,7 +197,7 @@ class NewUser(Body):
 
 
 class ProfileEdit(Body):
-    """New name, e-mail and phone."""
+    """The new name, e-mail and phone of a user."""
 
     email: KeptEmail
     first_name: Name
@@ -206,21 +206,21 @@ class ProfileEdit(Body):
 
 
 class BilledCompanyEdit(Body):
-    """Another billed company, and the user's type there (R2, R4)."""
+    """The new billed company of a user, and the user's type in that company (R2, R4)."""
 
     billed: Number
     type: UserType
 
 
 class CompaniesEdit(Body):
-    """Dossiers given and withdrawn, at once (R12)."""
+    """The dossiers to which a user gets access (`add`) and loses access (`remove`), in one step (R12)."""
 
     add: Numbers = Field(default_factory=list)
     remove: Numbers = Field(default_factory=list)
 
 
 class AppsEdit(Body):
-    """The production family and the other applications (R3, R9, R10)."""
+    """The changes of a user's production family and other applications (R3, R9, R10)."""
 
     production: Production | None = None
     grant: Apps = Field(default_factory=list)
@@ -230,11 +230,11 @@ class AppsEdit(Body):
 
 
 class Nothing(Body):
-    """An empty object, or no body at all."""
+    """An empty object, or no body."""
 
 
 def step_body(kind: type[Step]) -> type[Body]:
-    """The model of a body with the fields of a step, except its company or user."""
+    """Return the model of a body with the fields of a step class, except its company or user."""
     members: dict[str, Any] = {
         name: (_member(hint), ...)
         for name, hint in record_fields(kind).items()
@@ -244,7 +244,7 @@ def step_body(kind: type[Step]) -> type[Body]:
 
 
 def _member(hint: Any) -> Any:
-    """The type of a body's member for a field of a step."""
+    """Return the type of the body's member for a field of a step that has the type ``hint``."""
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Literal[tuple(str(choice) for choice in hint)]
     parts = get_args(hint)
@@ -254,7 +254,7 @@ def _member(hint: Any) -> Any:
 
 
 class ReceiptBody(Body):
-    """How a step ended."""
+    """The receipt of a step: its verdict, and the resulting version of the company or user."""
 
     verdict: Literal["applied", "already"]
     id: str = Field(description="The user's; empty for companies.")
@@ -262,15 +262,15 @@ class ReceiptBody(Body):
 
 
 class StoredReceiptBody(ReceiptBody):
-    """What an earlier step with this key was answered."""
+    """The receipt of an earlier step, with its idempotency key."""
 
     key: str
 
 
 class TermsBody(Body):
-    """What differs by firm (A9): catalogue, mail domains (R14), own staff (R1)."""
+    """The terms of a firm (A9): its catalogue, its mail domains (R14) and its own staff (R1)."""
 
-    # the first fault of each list is enough: to validate ten thousand bad addresses takes a second
+    # report only the first fault of each list, because to validate ten thousand bad addresses takes a second
     offers: Annotated[list[Name], Field(max_length=1_000), FailFast()]
     apps: Annotated[list[OtherApp], Field(max_length=1_000), FailFast()]
     email_domains: Annotated[list[Domain], Field(max_length=1_000), FailFast()]
@@ -278,7 +278,7 @@ class TermsBody(Body):
 
 
 class NewTerms(TermsBody):
-    """The firm's terms, and the base of its activation links."""
+    """The new terms of the firm, and the base URL of its activation links."""
 
     public_url: Annotated[
         str, Field(pattern="^(https?://[!-~]+)?$", max_length=500), AfterValidator(_page)
@@ -286,7 +286,7 @@ class NewTerms(TermsBody):
 
 
 class PortalBody(Body):
-    """What the portal says of itself, and of the client that asks."""
+    """The identity and the settings of the portal, and the role and scopes of the API client."""
 
     portal: str = Field(description="Its identity for life.")
     stamp: str = Field(description="Another word after each change of the content.")
@@ -299,7 +299,7 @@ class PortalBody(Body):
 
 
 class CompanyPage(Body):
-    """Some companies, in the order of their creation."""
+    """One page of the list of companies, in the order of their creation."""
 
     items: list[CompanyBody]
     next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
@@ -307,7 +307,7 @@ class CompanyPage(Body):
 
 
 class UserPage(Body):
-    """Some users, in the order of their creation."""
+    """One page of the list of users, in the order of their creation."""
 
     items: list[UserBody]
     next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
@@ -315,14 +315,14 @@ class UserPage(Body):
 
 
 class LetterClaim(Body):
-    """A letter, and the runs of the ledger that may have it so far."""
+    """The claim of one letter, with the earlier runs of the ledger that may have claimed it."""
 
     letter: Identifier
     runs: Annotated[list[Identifier], Field(max_length=MAX_RUNS)]
 
 
 class Letters(Body):
-    """Letters that a run would send."""
+    """The letters that a run claims before it sends them."""
 
     run: Identifier = Field(
         description="As whom it claims them: no two runs share this, not even of copies of one ledger. "
@@ -332,25 +332,25 @@ class Letters(Body):
 
 
 class LetterHolders(Body):
-    """By letter, the run that has it; empty if it is another ledger's."""
+    """The run that holds each letter, by letter; an empty string if another ledger holds the letter."""
 
     holders: dict[str, str]
 
 
 class Invited(Body):
-    """Users to be invited."""
+    """The users for whom activation links are made."""
 
     users: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
 
 
 class Links(Body):
-    """Their activation links; empty for who needs none or may have none."""
+    """The activation link of each user, by user; an empty string if the user needs none or may have none."""
 
     links: dict[str, str]
 
 
 class NewLease(Body):
-    """A run that would hold the portal for its ledger."""
+    """The request of a run for the lease of its ledger."""
 
     owner: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
     holder: Identifier
@@ -361,7 +361,7 @@ class NewLease(Body):
 
 
 class LeaseBody(Body):
-    """Which run of a ledger is the latest."""
+    """The latest lease of a ledger."""
 
     ledger: str
     owner: str
@@ -379,7 +379,7 @@ class Token(Body):
 
 
 class TokenRequest(Body):
-    """Client credentials (RFC 6749, 4.4), form-encoded; fields that are not known are left alone."""
+    """A form-encoded request for an access token (RFC 6749, 4.4); unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -390,7 +390,7 @@ class TokenRequest(Body):
 
 
 class TokenError(Body):
-    """Why no token is given (RFC 6749, 5.2)."""
+    """The reason why a request for a token is refused (RFC 6749, 5.2)."""
 
     error: Literal[
         "invalid_request", "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope"
@@ -399,13 +399,13 @@ class TokenError(Body):
 
 
 class Health(Body):
-    """How the service is."""
+    """The state of the service."""
 
     status: Literal["ok"]
 
 
 class ProblemBody(BaseModel):
-    """A refusal (RFC 9457)."""
+    """The reason why a request is refused: problem details (RFC 9457)."""
 
     model_config = ConfigDict(strict=True, json_schema_extra={"additionalProperties": True})
 

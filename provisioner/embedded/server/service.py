@@ -1,4 +1,4 @@
-"""The portal behind the service: its readers, its writer, and the sessions of tokens."""
+"""The service's access to its portal: a pool for reads, a pool for writes, and a cache of token sessions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from provisioner.model import Clock
 from provisioner.portal import Receipt
 
 READERS = 4
-"""How many reads run at once; further reads wait."""
+"""The maximum number of reads that run at the same time; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""How long a session is used without reading the database again, which delays refusing a disabled client."""
+"""Seconds for which a session is cached; a client that was disabled may be accepted for that long."""
 
 READY_SECONDS = 5.0
-"""The time limit for the database in a readiness check."""
+"""The maximum time in seconds that a readiness check waits for the database."""
 
 MAX_SESSIONS = 10_000
 
@@ -33,24 +33,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request whose parameters and body are valid, and whose client may do this operation."""
+    """A request that passed all checks: its parameters and body are valid, and its client has the rights."""
 
     operation: Operation
     session: ClientSession | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
-    """The values of the parameters in the request, by their names in the table of operations."""
+    """The values of the request's parameters, by parameter name."""
     body: Any = None
 
 
 class Service:
-    """One portal with its readers, its writer and the sessions of its tokens."""
+    """The access of all requests to one portal: reads, writes, steps, and the sessions of access tokens."""
 
     def __init__(
         self, open_portal: Callable[[], SqlPortal], clock: Clock, monotonic: Callable[[], float]
     ) -> None:
         self.clock = clock
         self._monotonic = monotonic
-        # three pools, because a write that waits for the lock of the database must not delay reads
+        # three pools, because a write that waits for the database lock must not delay reads
         self._readers = PortalPool(open_portal, READERS)
         self._writer = PortalPool(open_portal, 1)
         self._tokens = PortalPool(open_portal, 1)
@@ -58,20 +58,20 @@ class Service:
         self._sessions: dict[str, tuple[ClientSession, float]] = {}
 
     def close(self) -> None:
-        """Finish the calls under way and close the databases."""
+        """Wait for the running calls, then close all connections to the database."""
         for pool in (self._writer, self._tokens, self._readers):
             pool.close()
 
     async def read(self, query: Callable[[SqlPortal], T]) -> T:
-        """The result of a query on one of the readers."""
+        """Run a call that only reads from the portal, and return its result."""
         return await self._readers.ask(query)
 
     async def write(self, query: Callable[[SqlPortal], T]) -> T:
-        """The result of a call that writes anything but steps."""
+        """Run a call that writes to the portal but is no step (see :meth:`work`), and return its result."""
         return await self._writer.ask(query)
 
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
-        """A new token for this client, valid for so many seconds."""
+        """Return a new access token for this client, valid for ``seconds``."""
         now = self.clock()
         token = await self._tokens.ask(lambda portal: ApiClients(portal).issue(client, scopes, now, seconds))
         self._remember(
@@ -80,20 +80,20 @@ class Service:
         return token
 
     def has_seen(self, token: str) -> bool:
-        """True if the token was valid recently."""
+        """Return True if the token's session is in the cache, so that the token was valid recently."""
         return digest(token) in self._sessions
 
     async def work(self, job: AuthorisedCall) -> Receipt:
-        """Do one step, in one transaction with the other steps that wait, and return its receipt."""
+        """Apply one step, in one transaction with the other waiting steps, and return its receipt."""
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:
-        """Check that the database answers. Raises :class:`PortalError`, and :class:`TimeoutError`."""
+        """Raise :class:`PortalError` or :class:`TimeoutError` if the database does not answer."""
         async with asyncio.timeout(READY_SECONDS):
             await self.read(lambda portal: portal.lease("readyz"))
 
     async def session(self, token: str) -> ClientSession:
-        """The session of this token. Raises :class:`Problem`."""
+        """Return the session of this token. Raises :class:`Problem` (401) if the token is not valid."""
         hashed = digest(token)
         known = self._sessions.get(hashed)
         if known is None or known[1] <= self._monotonic():
@@ -116,5 +116,5 @@ class Service:
 
 
 def no_token(sentence: str) -> Problem:
-    """The problem (401) of an invalid token."""
+    """Return the problem (401) for an access token that is not valid."""
     return Problem("token", sentence, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})

@@ -1,7 +1,8 @@
-"""A portal over HTTP: the service of this program, or a firm's own service with the same interface.
+"""The driver for a portal service: the service of this program, or a firm's own one with the same HTTP API.
 
-The portal checks all rules, as the embedded one does; this driver sends requests and reads the responses as
-verdicts. Each step has its key and the version it starts from, so it may be sent again after a lost response.
+The service checks all rules, as the embedded portal does. This driver sends requests and translates the
+responses into verdicts. The request of a step contains its idempotency key and the version that the step
+starts from, so it may be sent again after a lost response.
 """
 
 from __future__ import annotations
@@ -59,17 +60,17 @@ from provisioner.portals.rest.responses import (
 R = TypeVar("R", Company, User)
 
 BATCH = 1_000
-"""Steps in one call of ``execute``; of these, ``parallelism`` are under way at once."""
+"""The maximum number of steps in one call of ``execute``, which sends ``parallelism`` of them at a time."""
 
 MAX_READINGS = 100
-"""Attempts at reading a portal that changes while it is read."""
+"""The maximum number of attempts at reading a portal that changes while it is being read."""
 
 
 class RestPortal(LeasedPortal):
-    """The portal behind a service; opened without ``writing`` it sends GET requests only."""
+    """A portal accessed through its service. Opened without ``writing``, it sends only GET requests."""
 
     def __init__(self, access: Access) -> None:
-        """Raises :class:`PortalError`; sends nothing."""
+        """Prepare the HTTP client and the credential; send nothing. Raises :class:`PortalError`."""
         super().__init__(access.operator)
         if not access.secret:
             raise no_secret()
@@ -98,10 +99,10 @@ class RestPortal(LeasedPortal):
 
     @override
     def snapshot(self) -> Snapshot:
-        """Everything, in one consistent read.
+        """Return the complete content of the portal, read consistently.
 
-        An earlier snapshot is reused while the stamp and the day are the same. The counter alone would not
-        do: a portal restored from a backup counts on from an older number.
+        The last snapshot is reused while the portal's stamp and date are unchanged. Comparing the counter
+        of changes would not suffice, because a portal restored from a backup reuses older counter values.
         """
         if self._last_snapshot is not None:
             about, (last, day) = self._http.run(self._about()), self._last_snapshot
@@ -111,10 +112,10 @@ class RestPortal(LeasedPortal):
         return self._last_snapshot[0]
 
     def _read(self) -> tuple[Snapshot, date]:
-        """Everything, and the portal's day.
+        """Read the complete content of the portal and return it with the portal's date.
 
-        Rows are added or changed, never deleted, and the portal counts its changes: rows that have changed
-        since their page was read are read again, until all pages have the same counter.
+        The portal never deletes rows, and has a counter of its changes. Rows that have changed since their
+        page was read are read again, until all pages carry the same counter.
         """
         companies: dict[str, Company] = {}
         users: dict[str, User] = {}
@@ -122,7 +123,7 @@ class RestPortal(LeasedPortal):
         for _ in range(MAX_READINGS):
             about, some_companies, some_users = self._http.run(self._read_since(since))
             if since and ((about.portal, about.today) != source or about.counter < since):
-                # another portal, an older copy of it, or another day, on which applications may have ended
+                # start again: another portal, an older copy, or another day (applications may have ended)
                 companies, users, since = {}, {}, 0
                 continue
             companies.update((company.number, company) for page in some_companies for company in page.items)
@@ -139,7 +140,7 @@ class RestPortal(LeasedPortal):
         )
 
     async def _read_since(self, since: int) -> tuple[PortalInfo, list[Page[Company]], list[Page[User]]]:
-        """The portal's description, and the pages of rows that have changed after this counter."""
+        """Return the portal's description, and the pages of rows changed after the counter ``since``."""
         return await asyncio.gather(
             self._about(),
             self._pages("companies", since, read_companies),
@@ -162,7 +163,7 @@ class RestPortal(LeasedPortal):
         return about
 
     async def _pages(self, name: str, since: int, read: Callable[[HttpResponse], Page[R]]) -> list[Page[R]]:
-        """All pages of a list; the limit of rows is reduced if rows are long."""
+        """Return all pages of the list ``name``. If a response is too large, request fewer rows per page."""
         pages: list[Page[R]] = []
         after, limit = 0, MAX_PAGE
         while True:
@@ -198,7 +199,7 @@ class RestPortal(LeasedPortal):
 
     @override
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        # the service has no query by id: one reading of everything costs less than a request a user
+        # the service has no query by several ids, and one complete read costs less than one request per user
         return {user.id: user for user in self.snapshot().state.users.values() if user.id in ids}
 
     # --- writing ---
@@ -213,7 +214,7 @@ class RestPortal(LeasedPortal):
     async def _do(self, job: AuthorisedCall) -> Receipt:
         call = job.call
         if not call.id and address_of(call.step).kind == "user" and not isinstance(call.step, CreateUser):
-            # without an id the user was never read
+            # a user without an id was never read from the portal
             sentence = f"{address_of(call.step)} is not on this portal."
             return Receipt(call.key, Verdict.CONFLICT, problem=sentence, code="not-on-portal")
         request = self._step(job)
@@ -226,7 +227,7 @@ class RestPortal(LeasedPortal):
                     outcome_unknown=True,
                 )
         except NoResponse as problem:
-            # the step may be done, and only the response lost
+            # the portal may have applied the step, so look for its receipt
             found = None
             if problem.outcome_unknown and call.key:
                 with suppress(PortalError):
@@ -243,14 +244,14 @@ class RestPortal(LeasedPortal):
         if call.key:
             headers["Idempotency-Key"] = call.key
         if not isinstance(call.step, CreateCompany | CreateUser):
-            # no resource has version 0
+            # version 0 matches no resource
             headers["If-Match"] = f'"{max(0, call.version)}"'
         if job.ledger:
             headers |= _lease(job.ledger, job.fence)
         return replace(self._request(name, said, headers=headers, **blanks), repeatable=bool(call.key))
 
     def _verdict(self, reply: HttpResponse, call: Call) -> Receipt:
-        """The receipt in the response to a step."""
+        """Translate the response to a step into a receipt."""
         if reply.status in (200, 201):
             receipt = read_receipt(reply, call.key)
             if call.id and receipt.id != call.id:
@@ -317,7 +318,7 @@ class RestPortal(LeasedPortal):
         return links
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
-        """Set the portal's catalogue, mail domains, staff and public address."""
+        """Set the portal's terms (catalogue, firm domains and staff addresses) and its public URL."""
         self._require_writing()
         row = TermsRequest(terms.offers, terms.apps, terms.email_domains, terms.staff, public_url)
         said = writer(TermsRequest)(row)
@@ -339,7 +340,10 @@ class RestPortal(LeasedPortal):
         headers: Mapping[str, str] | None = None,
         **blanks: str,
     ) -> HttpResponse:
-        """The response of an endpoint. Raises :class:`PortalError` unless its status is in ``statuses``."""
+        """Send the JSON body ``said`` to the endpoint ``name`` and return the response.
+
+        Raises :class:`PortalError` if the status of the response is not in ``statuses``.
+        """
         reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
         if reply.status not in statuses:
             raise self._unexpected(reply, name)
@@ -357,7 +361,7 @@ class RestPortal(LeasedPortal):
         headers: Mapping[str, str] | None = None,
         **blanks: str,
     ) -> Request:
-        """The request to the endpoint ``name`` with these path parameters."""
+        """Build a request to an endpoint, with the JSON body ``said`` and path parameters ``blanks``."""
         method, path = self._endpoints[name]
         for blank, words in blanks.items():
             path = path.replace(f"{{{blank}}}", quote(words, safe=""))
@@ -367,13 +371,13 @@ class RestPortal(LeasedPortal):
         return Request(method, path + query, given, said.encode())
 
     def _sentence(self, problem: ProblemDetails, reply: HttpResponse) -> str:
-        """The portal's own sentence, preceded by the rule."""
+        """Return the portal's explanation of a refusal, preceded by the violated rule's number, if any."""
         detail = self._http.redacted(problem.detail) or f"the portal gives no reason (HTTP {reply.status})"
         named = not problem.rule or detail.startswith(f"{problem.rule}:")
         return detail if named else f"{self._http.redacted(problem.rule)}: {detail}"
 
     def _unexpected(self, reply: HttpResponse, name: str) -> PortalError:
-        """The error for a response of this endpoint that cannot be used."""
+        """Return the error for a response of the endpoint ``name`` with an unexpected status."""
         problem, server = read_problem(reply), self._http.server
         said = self._http.redacted(problem.detail) or "no reason given"
         if reply.status == 401:
@@ -395,7 +399,7 @@ class RestPortal(LeasedPortal):
 
 
 _CODES = {"forbidden": "no-right"}
-"""Codes of receipts that differ from those of problems."""
+"""The receipt codes that differ from the problem code in the response, by problem code."""
 
 
 def _lease(ledger: str, fence: int) -> dict[str, str]:

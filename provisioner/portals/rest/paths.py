@@ -1,4 +1,4 @@
-"""The endpoint table with the paths of a firm's own portal."""
+"""The endpoint table, adapted to a portal service with other URL paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
-    """The endpoint table with these paths. Raises :class:`PortalError` for a path that does not fit."""
+    """Return the endpoint table with these URL paths. Raises :class:`PortalError` for invalid ``paths``."""
     table = dict(ENDPOINTS)
     for name, path in paths.items():
         if name not in ENDPOINTS:

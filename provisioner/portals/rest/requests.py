@@ -1,4 +1,4 @@
-"""The request of each step: endpoint, path parameters and body."""
+"""The translation of each step into an HTTP request: endpoint, path parameters and body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 
 class TermsRequest(NamedTuple):
-    """The body that sets a portal's terms and the base of its activation links."""
+    """The body of the request that sets a portal's terms and the base URL of its activation links."""
 
     offers: frozenset[str]
     apps: frozenset[str]
@@ -22,7 +22,7 @@ class TermsRequest(NamedTuple):
 
 
 def step_request(call: Call) -> tuple[str, dict[str, str], str]:
-    """The endpoint of a step, its path parameters and the JSON text of its body, empty if it has none."""
+    """Return the request of a step: endpoint name, path parameters, and the JSON body ("" for none)."""
     step = call.step
     name = STEP_NAMES[type(step)]
     match step:

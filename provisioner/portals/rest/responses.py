@@ -1,4 +1,4 @@
-"""The responses of a portal's service as values; the codec checks the type of each field."""
+"""Functions that decode the responses of a portal service. The codec checks the type of each field."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from provisioner.portal import Receipt, Verdict
 from provisioner.portals.http_messages import HttpResponse, invalid_response
 
 LARGEST = 2**63 - 1
-"""The largest counter, cursor or version that a portal has."""
+"""The maximum value of a portal's counters, cursors and versions."""
 
 
 _VERSION = attrgetter("version")
@@ -53,7 +53,7 @@ class _Links(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProblemDetails:
-    """A refusal (RFC 9457); ``code`` is "" if the portal gives no known one."""
+    """The problem details of a refusal (RFC 9457); ``code`` is "" if the portal gives no known code."""
 
     code: str
     detail: str
@@ -61,21 +61,21 @@ class ProblemDetails:
 
 
 def read_about(reply: HttpResponse) -> PortalInfo:
-    """The answer to ``GET /v1/portal``. Raises :class:`PortalError`."""
+    """Decode the response to ``GET /v1/portal``. Raises :class:`PortalError`."""
     about: PortalInfo = _read(reply, PortalInfo, "it does not describe a portal")
     _require_counts(reply, about.counter)
     return about
 
 
 def read_companies(reply: HttpResponse) -> Page[Company]:
-    """A page of companies. Raises :class:`PortalError`."""
+    """Decode a page of companies. Raises :class:`PortalError`."""
     page: Page[Company] = _read(reply, Page[Company], "it is no page of companies")
     _require_counts(reply, page.counter, page.next or 0, *map(_VERSION, page.items))
     return page
 
 
 def read_users(reply: HttpResponse) -> Page[User]:
-    """A page of users. Raises :class:`PortalError`."""
+    """Decode a page of users. Raises :class:`PortalError`."""
     page: Page[User] = _read(reply, Page[User], "it is no page of users")
     _require_counts(reply, page.counter, page.next or 0, *map(_VERSION, page.items))
     if not all(map(attrgetter("id"), page.items)):
@@ -84,7 +84,10 @@ def read_users(reply: HttpResponse) -> Page[User]:
 
 
 def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receipt:
-    """The receipt of a step that was done or, with ``kept``, looked up. Raises :class:`PortalError`."""
+    """Decode the receipt of the call with this key. Raises :class:`PortalError`.
+
+    ``kept`` is True if the receipt was looked up by its key, False if it is the direct response to the step.
+    """
     found = _read(reply, _KeptReceipt if kept else _StepReceipt, "it is no receipt of a step")
     _require_counts(reply, found.version)
     if found.verdict not in (Verdict.APPLIED, Verdict.ALREADY):
@@ -93,7 +96,7 @@ def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receip
 
 
 def read_problem(reply: HttpResponse) -> ProblemDetails:
-    """The refusal in a response; fields that it does not have are empty."""
+    """Decode the refusal in a response. Fields that are missing or invalid become ""."""
     try:
         said = reply.json()
     except PortalError:
@@ -108,13 +111,13 @@ def read_problem(reply: HttpResponse) -> ProblemDetails:
 
 
 def read_holders(reply: HttpResponse) -> Mapping[str, str]:
-    """The run that claimed each letter, "" for a run of another ledger. Raises :class:`PortalError`."""
+    """Decode which run claimed each letter ("" for another ledger's run). Raises :class:`PortalError`."""
     found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
     return found.holders
 
 
 def read_lease(reply: HttpResponse, holder: str) -> Lease:
-    """The lease that this holder was given. Raises :class:`PortalError`."""
+    """Decode the lease that ``holder`` has been granted. Raises :class:`PortalError`."""
     found: _Lease = _read(reply, _Lease, "it is no lease")
     _require_counts(reply, found.fence)
     try:
@@ -125,7 +128,7 @@ def read_lease(reply: HttpResponse, holder: str) -> Lease:
 
 
 def read_links(reply: HttpResponse, ids: Iterable[str]) -> dict[str, str]:
-    """The links of these users, "" for none. Raises :class:`PortalError`."""
+    """Decode the activation links of these users ("" for no link). Raises :class:`PortalError`."""
     links = _read(reply, _Links, "it has no links, or one of its links is none", named=False).links
     found = {id_: links.get(id_, "") for id_ in ids}
     if not all(not link or _is_link(link) for link in found.values()):
@@ -140,7 +143,7 @@ def _is_link(text: str) -> bool:
 
 
 def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> Any:
-    """The answer as a value of this type; ``named``: a problem is named by the fields that lead to it."""
+    """Decode a response as the type ``hint``; the error is ``what`` and, if ``named``, the invalid field."""
     said = reply.json()
     if not isinstance(said, dict):
         raise invalid_response(reply.server, "it is no JSON object")
@@ -151,6 +154,6 @@ def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> A
 
 
 def _require_counts(reply: HttpResponse, *numbers: int) -> None:
-    """No counter, cursor or version is negative, or larger than a database's. Raises :class:`PortalError`."""
+    """Raise :class:`PortalError` if a counter, cursor or version is negative or larger than ``LARGEST``."""
     if not 0 <= min(numbers) <= max(numbers) <= LARGEST:
         raise invalid_response(reply.server, "one of its numbers counts nothing")

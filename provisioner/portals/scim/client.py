@@ -1,8 +1,8 @@
-"""A small SCIM 2.0 client (RFC 7644): the features of a server, and single requests to it.
+"""A small SCIM 2.0 client (RFC 7644), which discovers the features of a server and sends single requests.
 
-The client never repeats a write: the driver reads whether a write took effect whose response was lost. Bulk
-requests are not used. They have no transaction, so a step could still stop in between; one lost response
-would lose all their results; and a step needs a read just before it.
+The client never repeats a write. If the response to a write is lost, the driver reads whether the write took
+effect. Bulk requests are not used, because they are no transactions (a step could still stop halfway), one
+lost response would lose the results of all their writes, and each step needs a read just before it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from provisioner.portals.scim.discovery import Features, discover
 from provisioner.portals.scim.path import Path, Resource, attributes
 
 PAGE = 50
-"""Resources on a page; a server may return fewer."""
+"""The number of resources requested per page. A server may return fewer."""
 
 READINGS = 5
-"""Attempts at reading a list that changes while it is read."""
+"""The maximum number of attempts at reading a list that changes while it is being read."""
 
 MEDIA = "application/scim+json"
 _MEMBERS = Path("", "members")
@@ -37,10 +37,10 @@ _ABSENT = (404, 405, NOT_IMPLEMENTED)
 
 
 class ScimError(Exception):
-    """The server rejects a request.
+    """The error for a request that the server rejects.
 
-    ``moved``: the resource has changed since it was read. ``broken``: the server failed (5xx), so the request
-    may have taken effect nevertheless.
+    ``moved`` is True if the resource has changed, or was deleted, since it was read. ``broken`` is True if
+    the server failed (5xx), in which case the request may have taken effect nevertheless.
     """
 
     def __init__(self, status: int, detail: str, *, moved: bool = False) -> None:
@@ -52,7 +52,7 @@ class ScimError(Exception):
 
 
 class ScimClient:
-    """One SCIM server."""
+    """A client of one SCIM server."""
 
     def __init__(self, web: HttpClient, token: str) -> None:
         self._http = web
@@ -61,7 +61,7 @@ class ScimClient:
 
     @property
     def features(self) -> Features:
-        """The features of the server, requested once."""
+        """The features of the server. They are requested only at the first access."""
         if self._features is None:
             config = self._read_description("/ServiceProviderConfig")
             kinds, schemas = self._read_list("/ResourceTypes"), self._read_list("/Schemas")
@@ -69,13 +69,13 @@ class ScimClient:
         return self._features
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the server."""
         self._http.close()
 
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """All resources, page by page, ``without`` one attribute; read again if they change meanwhile."""
+        """Read all resources, omitting the attribute ``without``. Start again if the list gets shorter."""
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
             found = self._pages(endpoint, asked)
@@ -87,9 +87,9 @@ class ScimClient:
         )
 
     def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
-        """The resources whose attribute has this value, ``without`` one attribute.
+        """Return the resources whose attribute ``place`` is ``wanted``, omitting the attribute ``without``.
 
-        None if the server has no such filter; the caller then searches the last reading.
+        Return None if the server does not support this filter. The caller then searches its cache.
         """
         if not self.features.filter:
             return None
@@ -101,24 +101,24 @@ class ScimClient:
         return self._pages(endpoint, f"&filter={quote(words)}{asked}", refusable=True)
 
     def read(self, endpoint: str, id_: str) -> Resource | None:
-        """The resource as it is now; None if it does not exist."""
+        """Read the current resource with this id from the server; return None if it does not exist."""
         reply = self._ask("GET", f"{endpoint}/{quote(id_, safe='')}", expected=(200, 404))
         return None if reply.status == 404 else self._resource(reply)
 
-    # --- writing; each raises ScimError, or NoResponse if the outcome is unknown ---
+    # --- writing; each method raises ScimError, or NoResponse if there is no usable response ---
 
     def delete(self, endpoint: str, resource: Resource) -> None:
         """Delete a resource that this run has just created."""
         self._write("DELETE", f"{endpoint}/{quote(resource['id'], safe='')}", None, resource)
 
     def create(self, endpoint: str, resource: Resource) -> Resource:
-        """The new resource as the server stores it."""
+        """Create a resource and return it in the form in which the server has stored it."""
         return self._resource(self._write("POST", endpoint, resource))
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
-        """Change a resource from ``before`` to ``wanted``; returns the resource as it is then.
+        """Change a resource from ``before`` to ``wanted`` and return what the server then stores.
 
-        If the server has versions, the write succeeds only if the resource has not changed since.
+        If the server has versions (ETags), the write fails if the version is no longer that of ``before``.
         """
         operations = changes(before, wanted)
         if not operations:
@@ -132,8 +132,8 @@ class ScimClient:
         return self._read_back(endpoint, reply, wanted)
 
     def write_membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
-        """Add one member to a group, or remove them; the membership may be as wanted already."""
-        # one member a request: edits of other writers survive, and no size limit of a server applies
+        """Add ``member`` to a group if ``belongs``, otherwise remove it. Both operations are idempotent."""
+        # one member per request, because this preserves the edits of other writers and reaches no size limit
         if self.features.patch:
             operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
             if belongs:
@@ -163,7 +163,7 @@ class ScimClient:
             raise ScimError(404, "It is gone.", moved=True)
         version = reply.headers.get("etag")
         if version and self.features.etag and version != version_of(found):
-            # another writer has changed it since; what this client wrote is all that is known of its version
+            # another writer has changed the resource again; return what this client wrote, with its version
             return {**wanted, "meta": {**wanted.get("meta", {}), "version": version}}
         return found
 
@@ -225,14 +225,14 @@ class ScimClient:
             raise invalid_response(self._http.server, "it is nested without end") from None
 
     def _resource(self, reply: HttpResponse) -> Resource:
-        """The resource in a response, with the version of the ETag header, which meta may lack."""
+        """Decode the resource in a response. Take its version from the ETag header, as meta may lack it."""
         resource = self._require_resource(self._parse(reply))
         if version := reply.headers.get("etag"):
             resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
 
     def _require_resource(self, found: Any) -> Resource:
-        """The resource, whose members have the expected types; raises :class:`PortalError` otherwise."""
+        """Return ``found`` if it is a SCIM resource. Raises :class:`PortalError` otherwise."""
         if not (
             isinstance(found, dict)
             and isinstance(found.get("id"), str)
@@ -243,9 +243,11 @@ class ScimClient:
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """All pages; None if the list got shorter while it was read, or was rejected and ``refusable``.
+        """Read all pages of a list; ``words`` is the rest of the query.
 
-        A resource that is deleted while another one is added is not noticed; a write reads what it changes.
+        Return None if the list became shorter meanwhile, or if the server rejects a ``refusable`` query. The
+        deletion of a resource goes unnoticed if another one is added meanwhile. That is harmless, because
+        each resource is read again before a write to it.
         """
         found: dict[str, Resource] = {}
         start, total = 1, 0
@@ -267,7 +269,7 @@ class ScimClient:
                     f"{self._http.server} lists more than {limits.MAX_LISTED:,} {endpoint[1:]}."
                 )
             start += len(page)
-            # a server that returns the size of the page as the total is refused at its next page
+            # some servers wrongly return the page size as the total, so read one more page then
             counted = total > len(page) or refusable
             if len(found) == known or (start > total and counted):
                 return list(found.values()) if len(found) >= total else None
@@ -281,7 +283,7 @@ class ScimClient:
         return list(map(self._require_resource, held)), total
 
     def _read_description(self, path: str) -> Mapping[str, Any]:
-        """The description that the server gives of itself at this path; empty if there is none."""
+        """Read a description of the server itself, such as /ServiceProviderConfig; {} if there is none."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
         said = self._parse(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
@@ -296,7 +298,7 @@ class ScimClient:
 
 
 def without_nulls(found: Any) -> Any:
-    """JSON without nulls, which mean absent (RFC 7643, section 2.5)."""
+    """Return decoded JSON without its nulls: a null value means an absent one (RFC 7643, section 2.5)."""
     if isinstance(found, dict):
         return {name: without_nulls(held) for name, held in found.items() if held is not None}
     if isinstance(found, list):
@@ -305,7 +307,7 @@ def without_nulls(found: Any) -> Any:
 
 
 def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
-    """The operations of a PATCH (RFC 7644, section 3.5.2) from ``before`` to ``wanted``."""
+    """Return the PATCH operations (RFC 7644, section 3.5.2) that change ``before`` into ``wanted``."""
     was, now = attributes(before), attributes(wanted)
     operations: list[dict[str, Any]] = [
         {"op": "remove", "path": name} for name in sorted(was) if name not in now
@@ -319,5 +321,5 @@ def changes(before: Resource, wanted: Resource) -> list[dict[str, Any]]:
 
 
 def version_of(resource: Resource) -> str:
-    """The server's version (ETag) of the resource as it was read; empty if the server has none."""
+    """Return the version (ETag) with which the resource was read; "" if the server has no versions."""
     return str(resource.get("meta", {}).get("version", ""))

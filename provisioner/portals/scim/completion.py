@@ -1,8 +1,8 @@
-"""Steps of several writes on a SCIM server, which has no transactions: finished, or withdrawn.
+"""The completion of steps that need several writes, because a SCIM server has no transactions.
 
-The first write announces the step on its user (:class:`Pending`); the last one removes the announcement and
-stores the receipt. A snapshot shows the user of an unfinished step as the step leaves them; the next write to
-that user finishes it.
+The first write stores an announcement of the step on its user (:class:`Pending`); the last one removes it and
+stores the receipt. If a step stays unfinished, a snapshot shows its user in the state after the step, and the
+next write to that user finishes the step first. A step that the server refuses to finish is withdrawn.
 
     create    ▸ inactive, announced  ▸ join          ▸ active, receipt
     dossiers  ▸ announced            ▸ leave, join   ▸ receipt
@@ -24,13 +24,13 @@ from provisioner.portals.scim.path import Resource
 from provisioner.portals.scim.pending import Pending
 
 TRIES = 5
-"""Attempts at a write that conflicts with another writer's, or whose response is lost."""
+"""The maximum number of attempts at a write that conflicts with another one or whose response is lost."""
 
 T = TypeVar("T")
 
 
 def retry_write(write: Callable[[], T]) -> T:
-    """The result of a write that may be repeated after a conflict, a server error or a lost response."""
+    """Run ``write``, again after a conflict, a server error or a lost response, and return its result."""
     for left in reversed(range(TRIES)):
         try:
             return write()
@@ -44,7 +44,7 @@ def retry_write(write: Callable[[], T]) -> T:
 
 
 class StepCompletion:
-    """Finishes the unfinished steps of users, for one ledger."""
+    """A component that finishes or withdraws unfinished steps on users, for the runs of one ledger."""
 
     def __init__(self, client: ScimClient, directory: Directory, ledger: str) -> None:
         self._client = client
@@ -53,15 +53,15 @@ class StepCompletion:
         self._ledger = ledger
 
     def finished(self, resource: Resource) -> Resource:
-        """The user after any unfinished step on them of any ledger is finished."""
+        """Finish the user's unfinished step, if any, of any ledger. Return the resource after that."""
         pending = self._mapping.pending(resource)
         return resource if pending is None else self.finish(resource, pending)
 
     def finish(self, resource: Resource, pending: Pending) -> Resource:
-        """Do the remaining writes of a step; each of them may be done already.
+        """Do the remaining writes of a step and return the user; repeating completed writes is harmless.
 
-        A step that the server refuses is withdrawn. Raises :class:`ScimError` then, and
-        :class:`PortalError` if withdrawing fails as well.
+        If the server refuses a write, the step is withdrawn and :class:`ScimError` raised. If withdrawing a
+        step of this ledger fails as well, :class:`PortalError` is raised.
         """
         id_, directory = str(resource["id"]), self._directory
         try:
@@ -71,12 +71,12 @@ class StepCompletion:
                 self._write_membership(id_, number, belongs=True)
             resource = retry_write(lambda: self._write_last(id_, pending))
         except ScimError as problem:
-            # the user is shown as they are now, and the next plan starts from there
+            # once withdrawn, snapshots show the user's actual state, and the next plan starts from it
             try:
                 retry_write(lambda: self._withdraw(id_, pending))
             except (ScimError, NoResponse):
                 if self._mapping.keeps_receipts and pending.ledger == self._ledger:
-                    # a step of this ledger stays unsettled, and the next run finishes it
+                    # the ledger keeps the step as unsettled, and the next run finishes it
                     raise uncompletable(resource, problem) from problem
                 raise problem from None
             raise
@@ -104,7 +104,7 @@ class StepCompletion:
         if resource is None:
             raise ScimError(404, "The user is gone.")
         if mapping.keeps_receipts and mapping.pending(resource) != pending:
-            # another writer ended this step, and may be in the middle of another one
+            # another writer ended this step, and may have begun another step
             if pending.key and self._directory.user_receipt(resource, pending.key) is None:
                 raise ScimError(409, "Somebody else took the step back.", moved=True)
             return resource
@@ -118,9 +118,9 @@ class StepCompletion:
         return self._client.update(users, resource, written)
 
     def _withdraw(self, id_: str, pending: Pending) -> None:
-        """Remove the announcement of a step; an account that the step was creating is deleted again.
+        """Remove the announcement of a step. If the step was creating an account, delete the account.
 
-        An account without its companies would break R5 in every later plan, and get no welcome.
+        Otherwise the account, which lacks companies, would violate R5 in each later plan and get no welcome.
         """
         users, directory = self._client.features.users, self._directory
         resource = directory.user(id_)
@@ -128,7 +128,7 @@ class StepCompletion:
             return
         if pending.created and resource.get("active") is False:
             for number in pending.add:
-                # a server that failed may have added the membership nevertheless
+                # read the group, because a server that failed may have added the membership nevertheless
                 directory.group(number, reread=False)
             for number in sorted(directory.companies_of(id_) & set(pending.add)):
                 self._write_membership(id_, number, belongs=False)
@@ -145,7 +145,7 @@ class StepCompletion:
 
 
 def uncompletable(user: Resource, problem: ScimError) -> PortalError:
-    """The error for a step that the server lets neither finish nor withdraw."""
+    """Return the error for a step of which the server refuses both the completion and the withdrawal."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
         f"({problem.detail}), and to take it back.",

@@ -1,7 +1,7 @@
-"""The users, groups and memberships of a SCIM server, as last read, and the rules checked on them.
+"""A cache of the users, groups and memberships of a SCIM server, on which the rules are checked.
 
-The rules need the whole portal, and SCIM cannot read several resources at one instant. So the rules are
-checked on the last complete reading, updated by everything that was read and written since.
+The rules need the whole portal, but SCIM cannot read several resources at one instant. Therefore the rules
+are checked on this cache: the last complete reading, updated with each resource read or written since then.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from provisioner.portals.scim.path import Path, Resource
 from provisioner.rules import StateIndex
 
 _VERSION_DIGITS = 13
-"""52 bits: every JSON reader returns such a number exactly."""
+"""The number of hexadecimal digits of a version: 52 bits, which every JSON parser represents exactly."""
 
 _USER_NAME = Path("", "userName")
 _MEMBER = Path("", "members", part="value")
 
 
 class Directory:
-    """One server's users and groups."""
+    """The cached users, groups and memberships of one server."""
 
     def __init__(self, client: ScimClient, mapping: AttributeMap, terms: PortalTerms) -> None:
         self.mapping = mapping
@@ -57,26 +57,26 @@ class Directory:
 
     @property
     def state(self) -> State:
-        """Companies and users as last read; the users by their ids."""
+        """The cached companies and users as a state of the model, in which users are keyed by id."""
         return self._index.state
 
     def users(self) -> list[Resource]:
-        """All user resources of the last reading, client users or not."""
+        """Return all cached user resources, including users who are not client users."""
         return list(self._users.values())
 
     def groups(self) -> list[Resource]:
-        """All group resources of the last reading."""
+        """Return all cached group resources of companies."""
         return list(self._groups.values())
 
     # --- reading ---
 
     def read_if_needed(self) -> None:
-        """Read everything, unless that was done before."""
+        """Read all users and groups, unless this has been done before."""
         if not self._read:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Read the users and then the groups, so that no user is read before their groups exist."""
+        """Read everything into the cache, users before groups, so no group of a cached user is missing."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
@@ -90,7 +90,7 @@ class Directory:
         self.require_members()
 
     def user(self, id_: str) -> Resource | None:
-        """A user and their companies, read now."""
+        """Read a user and their memberships from the server; return None if the user does not exist."""
         found = self._client.read(self._client.features.users, id_) if id_ else None
         if found is None:
             self.evict_user(id_)
@@ -100,9 +100,9 @@ class Directory:
         return found
 
     def find_user(self, email: str, *, reread: bool) -> Resource | None:
-        """The user with this e-mail and their companies.
+        """Find the user with this e-mail; read and return the user as :meth:`user` does.
 
-        Without filters the last reading is searched; with ``reread``, a new one.
+        If the server has no filters, the cache is searched, after a new complete reading if ``reread``.
         """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
         if found is None and reread:
@@ -113,9 +113,9 @@ class Directory:
         return None
 
     def group(self, number: str, *, reread: bool) -> Resource | None:
-        """The group of a company, read now.
+        """Read the group of a company from the server; return None if there is none.
 
-        Without filters an unknown group is searched in the last reading; with ``reread``, in a new one.
+        If the group is not cached, it is searched as :meth:`find_groups` does.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -125,7 +125,7 @@ class Directory:
                 return found
             self.evict_group(number)
         for candidate in self.find_groups(number, reread=reread):
-            # a list may lack members or versions
+            # each candidate is read by itself, because a list may lack members or versions
             found = self._client.read(self._client.features.groups, candidate["id"])
             if found is not None and self.mapping.number(found) == number:
                 self.cache_group(found)
@@ -133,7 +133,7 @@ class Directory:
         return None
 
     def find_groups(self, number: str, *, reread: bool) -> list[Resource]:
-        """The groups with this number, the oldest first; at most one is expected."""
+        """Return the groups with this dossier number, oldest first; ``reread`` is as in :meth:`find_user`."""
         place = self.mapping.path_of("number")
         found = self._client.search(self._client.features.groups, place, number, without="members")
         if found is None:
@@ -144,14 +144,14 @@ class Directory:
         return sorted(unique.values(), key=_age)
 
     def group_ids(self, numbers: Collection[str]) -> dict[str, str]:
-        """The group ids of these companies, without those that do not exist."""
+        """Return the group ids of these companies by dossier number, without companies that do not exist."""
         for number in numbers:
             if number not in self._group_of:
                 self.group(number, reread=True)
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Read the users that are billed to a company, and those that were in the last reading (R2)."""
+        """Read again all users who are billed to a company on the server, or were so in the cache (R2)."""
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
             self.cache_user(resource)
@@ -161,7 +161,10 @@ class Directory:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """Read one administrator of a company; if all of them have changed, all users billed to it (R2)."""
+        """Read the administrators of a company again until one is found unchanged (R2).
+
+        If there is none, read all users billed to the company. The user with the id ``but`` does not count.
+        """
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
                 found = self._client.read(self._client.features.users, id_)
@@ -174,7 +177,7 @@ class Directory:
         self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """True if single resources have versions, or if there are no resources."""
+        """Return True if the server gives versions (ETags) to single resources, or has no resources."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():
@@ -184,9 +187,9 @@ class Directory:
         return True
 
     def require_members(self) -> None:
-        """Raises :class:`PortalError` if the server returns the members of no company.
+        """Raise :class:`PortalError` if the server returns no members for any company but should.
 
-        Each plan would then add all members again, and a PUT of a group would remove them.
+        Otherwise each plan would add all members again, and a PUT of a group would remove its members.
         """
         if any(self._members_of.values()):
             return
@@ -203,12 +206,12 @@ class Directory:
     # --- caching ---
 
     def cache_user(self, resource: Resource) -> None:
-        """Store a user as just read or written."""
+        """Store in the cache a user resource that was just read or written."""
         self._users[resource["id"]] = resource
         self._index.put(user_address(resource["id"]), self.as_user(resource))
 
     def cache_group(self, resource: Resource) -> None:
-        """Store a group as just read or written; of two groups with one number the older one counts."""
+        """Store a group in the cache. Ignore it if another (older) group with the same number is cached."""
         id_, number = resource["id"], self.mapping.number(resource)
         company = self.as_company(resource)
         if company is None or self._group_of.setdefault(number, id_) != id_:
@@ -223,19 +226,19 @@ class Directory:
             self.update_membership(user, (number,), ())
 
     def evict_group(self, number: str) -> None:
-        """Remove a company that no longer exists, and its memberships."""
+        """Remove a company that no longer exists, and its memberships, from the cache."""
         self._groups.pop(self._group_of.pop(number), None)
         for user in set(self._members_of.get(number, ())):
             self.update_membership(user, (), (number,))
         self._index.put(company_address(number), None)
 
     def evict_user(self, id_: str) -> None:
-        """Remove a user that no longer exists."""
+        """Remove a user who no longer exists from the cache."""
         self._users.pop(id_, None)
         self._index.put(user_address(id_), None)
 
     def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
-        """Add a user to some companies and remove them from others."""
+        """Add a user to the companies ``add`` and remove it from the companies ``remove``, in the cache."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
@@ -247,53 +250,53 @@ class Directory:
     # --- as values of the model ---
 
     def companies_of(self, id_: str) -> frozenset[str]:
-        """The companies of a user, as last read."""
+        """Return the dossier numbers of the companies of which a user is a member, according to the cache."""
         return frozenset(self._companies_of.get(id_, ()))
 
     def as_user(self, resource: Resource) -> User | None:
-        """The client user in this resource; None if it is no client user."""
+        """Translate a resource into a user of the model; return None if it is not a client user."""
         companies = self.companies_of(resource["id"])
         return self.mapping.user(resource, companies, self._group_of, self.user_version(resource))
 
     def as_company(self, resource: Resource) -> Company | None:
-        """The company in this resource; None if it is no company."""
+        """Translate a resource into a company of the model; return None if it is not a company."""
         return self.mapping.company(resource, self.group_version(resource))
 
     def user_version(self, resource: Resource) -> int:
-        """A number that changes with each change of a user or their companies.
+        """Return a version number, which changes with each change of a user or of the user's companies.
 
-        It is a digest of the content, receipts included, so that no earlier number returns; the server's own
-        version (ETag) guards the time between reading and writing.
+        It is a digest of the content, including the receipts, so a number never occurs twice. It does not
+        protect the time between a read and the write: that is what the server's ETag is for.
         """
         return _number([self.mapping.content(resource), sorted(self.companies_of(resource["id"]))])
 
     def group_version(self, resource: Resource) -> int:
-        """A number that changes with each change of a company, members aside."""
+        """Return a version number, which changes with each change of a company except in its members."""
         return _number(self.mapping.content(resource))
 
     def user_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """The receipt that a user stores of a write with this key."""
+        """Return the receipt of the write with this idempotency key that is stored on a user, if any."""
         return self.mapping.receipt("receipts", resource, key, self.user_version(resource))
 
     def group_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """The receipt that a group stores of a write with this key."""
+        """Return the receipt of the write with this idempotency key that is stored on a group, if any."""
         return self.mapping.receipt("company_receipts", resource, key, self.group_version(resource))
 
     def with_receipt(self, resource: Resource, key: str, ledger: str) -> Resource:
-        """The user with the receipt of a write."""
+        """Return a copy of a user's resource to which the receipt of a write is added."""
         return self.mapping.with_receipt("receipts", resource, key, ledger, self.user_version)
 
     # --- the rules ---
 
     def violations(self, address: Address, wanted: Held) -> list[Diagnostic]:
-        """The rules that a resource with this value would violate."""
+        """Return the rule violations that replacing the resource at ``address`` by ``wanted`` would cause."""
         before = self._index.get(address)
         violations = self._index.put(address, wanted)
         self._index.put(address, before)
         return violations
 
     def is_billed(self, number: str) -> bool:
-        """True if an open user is billed to the company (R15)."""
+        """Return True if an open user is billed to the company (R15)."""
         return self._index.billed_counts(number)[0] > 0
 
     # --- details ---
@@ -303,11 +306,11 @@ class Directory:
         try:
             return self._client.listing(endpoint)
         except ResponseTooLarge:
-            # a group that is no company may have all users as members
+            # a group that is not a company may have all users as members, which makes the response too large
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """The groups as listed; companies are read one by one if the list has no members."""
+        """Return the listed groups. If the list has no members, read each company's group by itself."""
         companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
@@ -316,11 +319,11 @@ class Directory:
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _read_companies(self, id_: str) -> None:
-        """Read the memberships of a user."""
+        """Update a user's memberships: read each group on which a filtered search and the cache disagree."""
         found = self._client.search(self._client.features.groups, _MEMBER, id_, without="members")
         named = {number for group in found or () if (number := self.mapping.number(group))}
-        # some servers ignore this filter or find nothing by it, so the groups themselves decide; without
-        # filters only the known memberships are read, and one that was added meanwhile is not seen
+        # some servers ignore this filter or find nothing with it, so the groups themselves decide; without
+        # filters only the cached memberships are checked, and a membership added meanwhile goes unnoticed
         for number in named ^ self.companies_of(id_):
             self.group(number, reread=False)
 

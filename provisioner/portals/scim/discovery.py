@@ -1,4 +1,4 @@
-"""How a SCIM server describes itself: features, endpoints and schemas."""
+"""The discovery of the features, endpoints and schemas that a SCIM server announces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """One attribute of a schema."""
+    """The definition of one attribute of a schema; ``many``: multi-valued, ``parts``: its sub-attributes."""
 
     many: bool
     writable: bool
@@ -23,40 +23,43 @@ class Schemas:
     """The schemas of a server's users and groups."""
 
     described: Mapping[str, Mapping[str, Definition]]
-    """The server's own descriptions, by URN and attribute name."""
+    """The attribute definitions that the server publishes, by schema URN and attribute name."""
     extensions: frozenset[str] | None = None
-    """The extensions of its resource types; None if it has no list of them."""
+    """The schema extensions that the resource types declare; None if the server does not list those types."""
 
     def has(self, urn: str) -> bool:
-        """True if users or groups have this extension, or if it is described and there is no list."""
+        """Return True if ``extensions`` contains this schema or, if it is None, if ``described`` does."""
         return urn in (self.described if self.extensions is None else self.extensions)
 
     def is_undescribed(self, urn: str) -> bool:
-        """True if users or groups may have this schema and it is not described."""
+        """Return True if users or groups may have this schema, but the server does not publish it."""
         if not self.described:
             return True
         return urn not in self.described and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
-        """The definition of an attribute; without one it counts as read-only."""
+        """Return the definition of an attribute, which is a read-only one if the attribute is unknown."""
         return (self.described.get(urn) or _DEFAULTS.get(urn, {})).get(name, _UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The features that the server announces."""
+    """The features, endpoints and schemas that the server announces."""
 
     patch: bool
     etag: bool
     filter: bool
     users: str
-    """The endpoint of users, relative to the address."""
+    """The path of the users endpoint, relative to the server's address."""
     groups: str
     schemas: Schemas
 
 
 def discover(config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequence[Resource]) -> Features:
-    """The features in ServiceProviderConfig, ResourceTypes and Schemas; each of them may be empty."""
+    """Return the features announced by a server's ServiceProviderConfig, ResourceTypes and Schemas.
+
+    Each of the three is empty if the server does not publish it.
+    """
     endpoints = {f"{CORE}User": "/Users", f"{CORE}Group": "/Groups"}
     extensions: set[str] = set()
     for kind in kinds:
@@ -81,7 +84,7 @@ def _supported(config: Mapping[str, Any], feature: str) -> bool:
 
 
 def definitions(held: Any) -> dict[str, Definition]:
-    """The attributes of a Schema resource (RFC 7643, section 7) by name."""
+    """Decode the attributes of a Schema resource (RFC 7643, section 7), by name."""
     return {
         str(one.get("name")): Definition(
             many=one.get("multiValued") is True,
@@ -115,4 +118,4 @@ _DEFAULTS: Mapping[str, Mapping[str, Definition]] = {
         "receipts": _RECEIPTS,
     },
 }
-"""The attributes of RFC 7643 and of the two extensions, for servers without /Schemas."""
+"""The definitions (RFC 7643, provisioner's extensions) to use for schemas that a server does not publish."""

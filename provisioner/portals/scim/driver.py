@@ -1,23 +1,22 @@
 """The SCIM 2.0 driver (RFC 7643, RFC 7644): companies are Groups, and access to them is membership.
 
 A SCIM server enforces none of the portal's rules except that a ``userName`` belongs to one account, so the
-driver checks the rules before each write. It uses what a server supports, and reports what is missing:
+driver checks the rules before each write. It uses the features that a server has, and reports missing ones:
 
-    ETag         a write succeeds only if the resource is unchanged since it was read; else *unguarded*
-    filter       single resources are looked up; without it, the last complete reading is used, or a new one
+    ETag         a write fails if the resource has changed since it was read; without it: *unguarded*
+    filter       the server searches resources; without it, the driver searches a complete reading
     PATCH        only changes are sent; without it, the whole resource with all its attributes (PUT)
-    our schemas  receipts, unfinished steps, status, endings, SIREN, billing; without them, these are left out
+    our schemas  receipts, unfinished steps, status, endings, SIREN, billing; without them, not stored
 
-A user's companies are stored in other resources, which no version guards together with the user. They are
-read again before each write, and each membership is written by itself, so that other writers' edits survive;
-an edit made between that read and the write goes unnoticed.
+The companies of a user are stored in other resources (Groups), so the user's ETag does not cover them. The
+driver reads them again before each write, and writes each membership separately, to preserve the edits of
+other writers. An edit that is made between that read and the write goes unnoticed.
 
-``steps`` does one step, ``completion`` finishes a step of several writes. A server may accept a write and
-store something else: what it returns is compared with what was written. A new account or company that lacks
-part of it is deleted again, before its user can log in.
+A server may accept a write but store something else, so the driver compares the returned resource with the
+written one. A new account or company of which a part was not stored is deleted, before anybody can log in.
 
-A server is passive: it ends no application after its last day, and no billing. An ending whose day has passed
-is read as it is stored, so that a plan removes it.
+A server changes nothing by itself: it ends neither an application nor the billing after the last day. The
+driver returns an ending in the past as it is stored, and a plan then removes it.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ from provisioner.portals.scim.steps import StepWriter
 
 
 def open_scim(access: Access) -> ScimPortal:
-    """The SCIM server behind ``scim+https://HOST/PATH``. Raises :class:`PortalError`."""
+    """Open the SCIM server at ``scim+https://HOST/PATH``. Raises :class:`PortalError`."""
     if access.client_id:
         raise PortalError(
             "A SCIM server is opened with a bearer token alone; no OAuth server is asked for one.",
@@ -59,7 +58,7 @@ def open_scim(access: Access) -> ScimPortal:
 
 
 def identity(url: str) -> str:
-    """The portal's identity: a hash of its address, because a SCIM server has no identity of its own."""
+    """Return the portal's identity: a hash of its URL, because a SCIM server has no identity of its own."""
     parts = urlsplit(url)
     port = parts.port or (80 if parts.scheme == "scim+http" else 443)
     words = f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}{parts.path.rstrip('/')}"
@@ -67,7 +66,7 @@ def identity(url: str) -> str:
 
 
 class ScimPortal(Portal):
-    """One SCIM server, opened by one operator."""
+    """A portal that is a SCIM server, opened for one operator."""
 
     def __init__(self, access: Access, client: ScimClient) -> None:
         self._access = access
@@ -133,14 +132,14 @@ class ScimPortal(Portal):
 
     @override
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        # an unfinished step is finished first
+        # unfinished steps with these keys are finished first
         self._directory.read_everything()
         found = {key: self._receipt(key, ledger) for key in keys if key}
         return {key: receipt for key, receipt in found.items() if receipt is not None}
 
     def _receipt(self, key: str, ledger: str) -> Receipt | None:
         found = list(self._stored_receipts(key))
-        # two ledgers may have created an account each, if the first account has changed its e-mail since
+        # two ledgers may each have created an account with this key, if the first one's e-mail has changed
         stored = next((one for one in found if one.ledger == ledger), next(iter(found), None))
         return None if stored is None else repeated(key, stored, ledger)
 
@@ -158,7 +157,7 @@ class ScimPortal(Portal):
                 yield stored
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
-        """The receipt of an unfinished step once it is finished; None if it was withdrawn."""
+        """Finish an unfinished step (if writing) and return its receipt; None if the step was withdrawn."""
         finished = user
         if self._access.writing:
             completion = StepCompletion(self._client, self._directory, self._ledger)

@@ -1,7 +1,7 @@
 """The mapping between the fields of the model and the SCIM attributes of one server, in both directions.
 
-Fields have the names that ``portal: {scim: …}`` uses. A field is stored at the first of its paths
-that the schemas of the server contain; without any of them the server lacks the field.
+Fields have the names that ``portal: {scim: …}`` uses. Each field has one or more possible attribute paths. It
+is stored at the first path in the server's schemas. If none of them is there, the server lacks the field.
 
     fields of users      names, phone, type, apps, production, billed …     ─▶ User
     fields of companies  number, siren, billing_mode, offer …               ─▶ Group
@@ -60,28 +60,28 @@ COMPANY_ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 
 NEEDED = ("first_name", "last_name", "type", "billed", "number")
-"""The fields that a server must have."""
+"""The fields that a server must be able to store."""
 
 RECEIPTS = 5
-"""Receipts stored on one resource; an interrupted run has one unfinished step a resource."""
+"""The maximum number of receipts per resource; an interrupted run leaves only one unfinished step on it."""
 
 _TAKEN = {
     f"{CORE}User": frozenset({"id", "meta", "schemas", "externalId", "userName", "active", "groups"}),
     f"{CORE}Group": frozenset({"id", "meta", "schemas", "displayName", "members"}),
 }
-"""Attributes that have another meaning, or that the server writes."""
+"""Attributes at which no field may be stored: they have another meaning, or only the server writes them."""
 
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
 class AttributeMap:
-    """The paths of all fields on one server."""
+    """The attribute path of each field on one server, and the translation of resources by these paths."""
 
     def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """``overrides`` are the paths from the workspace, ``schemas`` those of the server.
+        """Choose the path of each field, from the workspace's ``overrides`` or the server's ``schemas``.
 
-        ``apps`` is the catalogue: entitlements outside of it are left alone. Raises :class:`PortalError` for
-        an override that is no path, or that the server does not have.
+        ``apps`` is the catalogue of applications; other entitlements are never changed. Raises
+        :class:`PortalError` if an override is not a path or not on the server, or a needed field has no path.
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
@@ -110,32 +110,32 @@ class AttributeMap:
             )
 
     def has(self, name: str) -> bool:
-        """True if the server has this field."""
+        """Return True if the server can store this field."""
         return name in self._paths
 
     def path_of(self, name: str) -> Path:
-        """The path where a field is written; only for fields that the server has."""
+        """Return the attribute path of a field. Call it only for a field that the server can store."""
         return self._paths[name]
 
     @property
     def enforces_unique_numbers(self) -> bool:
-        """True if the server itself rejects a number that exists (R13)."""
+        """True if the server itself rejects a second company with the same dossier number (R13)."""
         return str(self.path_of("number")) == COMPANY_ATTRIBUTES["number"][0]
 
     @property
     def keeps_receipts(self) -> bool:
-        """True if users store receipts, unfinished steps and their status."""
+        """True if the server can store receipts, unfinished steps and the status on users."""
         return self.has("receipts") and self.has("pending") and self.has("status")
 
     # --- reading ---
 
     def number(self, group: Resource) -> str:
-        """The dossier number of a group; empty if it is no company."""
+        """Return the dossier number of a group; "" if the group is not a company."""
         found = self._text("number", group)
         return found if found and found == found.strip() and found.isprintable() else ""
 
     def company(self, group: Resource, version: int) -> Company | None:
-        """The company in a group; None if it is no company."""
+        """Translate a group into a company of the model; return None if the group is not a company."""
         number = self.number(group)
         name = group.get("displayName")
         if not number or not isinstance(name, str):
@@ -150,9 +150,10 @@ class AttributeMap:
     def user(
         self, resource: Resource, companies: frozenset[str], known: Collection[str], version: int
     ) -> User | None:
-        """The client user in a resource, with any unfinished step applied; None if it is no client user.
+        """Translate a resource into a user of the model; return None if it is not a client user.
 
-        ``companies`` are those of which the user is a member, ``known`` all companies.
+        If the user has an unfinished step, the result is the state after the step. ``companies`` are the
+        numbers of the companies of which the user is a member, ``known`` the numbers of all companies.
         """
         email = resource.get("userName")
         if not isinstance(email, str) or email.count("@") != 1 or not isinstance(resource.get("id"), str):
@@ -183,13 +184,14 @@ class AttributeMap:
         return user if pending is None else pending.apply_to(user)
 
     def pending(self, resource: Resource) -> Pending | None:
-        """The unfinished step on this user."""
+        """Return the announced unfinished step of this user; None if there is none."""
         return parse_pending(self._read("pending", resource))
 
     def receipt(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
-        """The stored receipt of a write with this key; ``name`` is ``receipts`` or ``company_receipts``.
+        """Return the stored receipt of the write with this idempotency key; None if there is none.
 
-        ``version`` is the present version of the resource, for a receipt without one.
+        ``name`` is the field ``receipts`` or ``company_receipts``. ``version`` is the current version of the
+        resource, which is used if the receipt has no version.
         """
         if not key:
             return None
@@ -205,10 +207,10 @@ class AttributeMap:
             return StoredReceipt(id_, version, ledger)
         return None
 
-    # --- writing: all other attributes of the resource are preserved ---
+    # --- writing: each method returns a copy of the resource and preserves its other attributes ---
 
     def with_user(self, resource: Resource, before: User | None, user: User) -> Resource:
-        """The resource with the user in it; only fields that differ from ``before`` change."""
+        """Return the resource with the values of ``user``; change only what differs from ``before``."""
         written = deepcopy(resource)
         if before is None or before.email != user.email:
             written["userName"] = user.email
@@ -230,7 +232,7 @@ class AttributeMap:
         return written
 
     def with_company(self, resource: Resource, company: Company) -> Resource:
-        """The resource with the company in it."""
+        """Return the resource with the values of ``company``."""
         written = deepcopy(resource)
         written["displayName"] = company.name
         if self.number(resource) != company.number:
@@ -241,7 +243,7 @@ class AttributeMap:
         return written
 
     def with_pending(self, resource: Resource, pending: Pending | None) -> Resource:
-        """The resource with an unfinished step, or without one."""
+        """Return the resource with ``pending`` as the announced unfinished step, or (None) without one."""
         written = deepcopy(resource)
         self._write("pending", written, pending.to_json() if pending else None)
         return written
@@ -249,7 +251,7 @@ class AttributeMap:
     def with_receipt(
         self, name: str, resource: Resource, key: str, ledger: str, version: Callable[[Resource], int]
     ) -> Resource:
-        """The resource with the receipt of a write, and without the oldest ones."""
+        """Return the resource with the receipt of a write, and at most ``RECEIPTS - 1`` earlier receipts."""
         if not key or not self.has(name):
             return resource
         written = deepcopy(resource)
@@ -262,13 +264,13 @@ class AttributeMap:
         return written
 
     def with_billing_ends(self, group: Resource, day: date | None) -> Resource:
-        """The group with the last billed day, or without one."""
+        """Return the group with ``day`` as the last day of its billing, or (None) without a last day."""
         written = deepcopy(group)
         self._write("billing_ends", written, day.isoformat() if day else None)
         return written
 
     def content(self, resource: Resource) -> object:
-        """The content from which the version is computed; without members and unfinished steps."""
+        """Return the content that determines the version: no members, unfinished step or end of billing."""
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
@@ -278,7 +280,7 @@ class AttributeMap:
             if self.has(name):
                 place = self.path_of(name)
                 held[place.attribute] = [one.get("value") for one in place.elements(resource)]
-        # elements have no order (RFC 7643, section 2.4), and empty means absent
+        # elements have no order (RFC 7643, section 2.4), and an empty attribute counts as absent
         return {
             name: sorted(map(canonical, what)) if isinstance(what, list) else what
             for name, what in held.items()
@@ -313,7 +315,7 @@ class AttributeMap:
                 f"portal: scim: {name}: this server has no attribute {place} that can be written.",
                 "Its schemas are at /Schemas; for what it does not hold, write none.",
             )
-        # without a schema the override is trusted; a value that is not stored is reported after the write
+        # an override in an unpublished schema is trusted; if its value is not stored, the write reports that
         _require_shape(name, place, None if is_undescribed else self._definition(place, core))
         return place
 
@@ -356,7 +358,7 @@ class AttributeMap:
         place.write(resource, [*others, {"value": str(type_)}])
 
     def _status(self, resource: Resource) -> Status:
-        """The status: inactive users are closed, unless the stored status says that they are pending."""
+        """Return a user's status. An inactive user is closed, unless the stored status is *to validate*."""
         if resource.get("active", True) is True:
             return Status.ACTIVE
         waits = self._text("status", resource) == Status.TO_VALIDATE
@@ -396,7 +398,7 @@ class AttributeMap:
         before = {entry["value"]: entry for entry in place.elements(resource) if self._is_grant(entry)}
         ours: list[Resource] = []
         for grant in sorted(grants, key=lambda grant: grant.app):
-            # other parts of the entitlement are preserved
+            # other sub-attributes of the entitlement are preserved
             kept = {name: held for name, held in before.get(grant.app, {}).items() if name != "type"}
             kind = {} if grant.state is AppState.ACTIVE else {"type": str(grant.state)}
             ours.append({**kept, "value": grant.app, **kind})
@@ -410,7 +412,7 @@ class AttributeMap:
             self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """True if the entitlement is an application of the catalogue, with no other type."""
+        """Return True if it grants a catalogue application: its type is empty or an application state."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""
@@ -418,7 +420,7 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raises :class:`PortalError` if the path is not multi-valued where it must be."""
+    """Raise :class:`PortalError` if the field ``name`` has several values, but its attribute cannot."""
     listed = name in ("apps", "endings", "receipts", "company_receipts")
     several = definition is None or (definition.many and "value" in definition.parts)
     if listed and (not several or place.part or place.by):
@@ -429,12 +431,12 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
 
 
 def _is_role(element: Any) -> bool:
-    """True if the role is a user type; roles of other programs have a type."""
+    """Return True if the role is a user type of provisioner. The roles of other programs have a ``type``."""
     return isinstance(element, dict) and element.get("value") in tuple(UserType) and not element.get("type")
 
 
 def _phone(text: str) -> str | None:
-    """The number in E.164 form, from RFC 3966 or with separators (A16); other texts unchanged."""
+    """Convert a phone number with separators or in RFC 3966 form to E.164 (A16); keep any other text."""
     bare = re.sub(r"[\s().-]", "", re.sub(r"(?i)^tel:", "", text))
     return bare if re.fullmatch(r"\+[0-9]+", bare) else text or None
 

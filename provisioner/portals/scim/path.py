@@ -1,4 +1,4 @@
-"""Attribute paths of SCIM resources (RFC 7644, section 3.10).
+"""Attribute paths of SCIM resources (RFC 7644, section 3.10), for example:
 
 ``userName`` · ``name.givenName`` · ``phoneNumbers[type eq "work"].value`` · ``urn:…:User:billedCompany``
 """
@@ -24,14 +24,15 @@ _PATH = re.compile(
 
 
 class InvalidPath(ValueError):
-    """The text is not one of the attribute paths above."""
+    """The error for a text that is not an attribute path in one of the supported forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One attribute, of the resource itself or of its extension ``urn``.
+    """The path of an attribute, which belongs to the resource itself or to its schema extension ``urn``.
 
-    ``by`` and ``word`` choose one element of several, ``part`` is a sub-attribute.
+    In a multi-valued attribute, the path selects the element whose sub-attribute ``by`` is equal to ``word``.
+    ``part`` is the sub-attribute that holds the value.
     """
 
     urn: str
@@ -46,11 +47,11 @@ class Path:
 
     @property
     def attribute(self) -> str:
-        """The whole attribute, without filter and part."""
+        """The path of the whole attribute, without filter and sub-attribute."""
         return f"{self.urn}:{self.name}" if self.urn else self.name
 
     def read(self, resource: Resource) -> Any:
-        """The value in the resource; None if absent."""
+        """Return the value at this path in the resource; None if it is absent."""
         held = self._home(resource).get(self.name)
         if self.by:
             held = next((one for one in _elements(held) if self._chooses(one)), None)
@@ -59,7 +60,7 @@ class Path:
         return held
 
     def write(self, resource: Resource, wanted: Any) -> None:
-        """Set the value in the resource, or remove it (None); other elements and parts are preserved."""
+        """Set the value at this path, or remove it (None). Preserve other elements and sub-attributes."""
         if self.urn and self.urn not in resource:
             if wanted is None:
                 return
@@ -86,11 +87,11 @@ class Path:
             _keep(home, self.name, wanted)
 
     def elements(self, resource: Resource) -> list[Resource]:
-        """The elements of a multi-valued attribute that have parts."""
+        """Return the elements of a multi-valued attribute that have sub-attributes."""
         return _elements(self._home(resource).get(self.name))
 
     def all_elements(self, resource: Resource) -> list[Any]:
-        """All elements: some servers store plain strings."""
+        """Return all elements of a multi-valued attribute, also plain strings, which some servers store."""
         held = self._home(resource).get(self.name)
         return list(held) if isinstance(held, list) else []
 
@@ -103,17 +104,17 @@ class Path:
 
 
 def path(text: str) -> Path:
-    """Parse a path. Raises :class:`InvalidPath`."""
+    """Parse an attribute path. Raises :class:`InvalidPath`."""
     found = _PATH.fullmatch(text.strip())
     if found is None:
         raise InvalidPath(text)
     urn, name, by, word, part = (found[group] or "" for group in ("urn", "name", "by", "word", "part"))
-    # the core schema may be written or left out
+    # the URN of the core schema is optional in a path
     return Path("" if urn.lower().startswith(CORE.lower()) else urn, name, by, word, part)
 
 
 def attributes(resource: Resource) -> dict[str, Any]:
-    """All attributes of a resource by path, without those that only the server writes."""
+    """Return the attributes of a resource by path, without the attributes that only the server writes."""
     found: dict[str, Any] = {}
     for name, held in resource.items():
         if name.lower().startswith("urn:") and isinstance(held, dict):
@@ -128,7 +129,7 @@ def _elements(held: Any) -> list[Resource]:
 
 
 def _keep(home: Resource, name: str, wanted: Any) -> None:
-    """Set a member, or remove it if empty, which means absent (RFC 7643, section 2.5)."""
+    """Set a member of ``home``, or remove it if ``wanted`` is empty, i.e. absent (RFC 7643, section 2.5)."""
     if wanted is None or wanted == [] or wanted == {}:
         home.pop(name, None)
     else:

@@ -1,4 +1,4 @@
-"""The announcement of a step of several writes, stored on its user while the step is unfinished."""
+"""The announcement of a step that needs several writes, stored on its user while it is unfinished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What remains to be done of a step of several writes on one user."""
+    """The remaining changes of a step that needs several writes on one user."""
 
     key: str
     ledger: str
@@ -22,16 +22,16 @@ class Pending:
     billed: str = ""
     type: UserType | None = None
     created: bool = False
-    """The step created the account."""
+    """True if the step created the account."""
 
     def to_json(self) -> str:
-        """The announcement as stored on the server."""
+        """Return the announcement as the JSON text that the server stores."""
         return writer(Pending)(self)
 
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
-        """The user as the step leaves them; other changes made meanwhile are preserved.
+        """Return the user in the state after the step, preserving other changes made meanwhile.
 
-        ``waiting`` is the status of a user who was created and not yet activated.
+        The status is changed only if it is still ``waiting``, that of an account created but not activated.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status
@@ -47,7 +47,7 @@ class Pending:
 
 
 def parse_pending(written: Any) -> Pending | None:
-    """Parse the result of :meth:`Pending.to_json`; None for anything else."""
+    """Parse a result of :meth:`Pending.to_json`. Return None for every other value."""
     try:
         found: Pending | None = reader(Pending)(parse_json(written)) if isinstance(written, str) else None
     except ValueError:
@@ -56,7 +56,7 @@ def parse_pending(written: Any) -> Pending | None:
 
 
 def pending_for(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
-    """What remains to be done for this call once it is announced."""
+    """Return the changes from ``before`` to ``wanted`` that remain after the first write of this call."""
     was = before.companies if before else frozenset()
     return Pending(
         call.key,

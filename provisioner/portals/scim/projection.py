@@ -1,7 +1,7 @@
 """The part of a desired state that a SCIM server can store.
 
-Fields without an attribute are reported before the plan, once a field; values that the server accepts and
-does not store are reported after the write.
+A field for which the server has no attribute is reported once, before the plan. A value that the server
+accepts but does not store is reported after the write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
 def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
-    """The desired state as this server would return it, and a warning for each field it cannot store."""
+    """Return the part of ``desired`` that this server can store, and a warning per field that is lost."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, mapping, lost) for number, company in desired.companies.items()}
     users = {}
@@ -32,18 +32,18 @@ def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diag
 
 
 CREATED_FIELDS = ("email", "first_name", "last_name", "phone", "type", "billed", "production", "apps")
-"""The fields that a new account is created with; its status is written last."""
+"""The fields that the first write of a new account stores. The last write stores its status."""
 
 
 def differing(before: User, wanted: User) -> set[str]:
-    """The fields of a user that a step changes, companies aside."""
+    """Return the names of the fields that differ between two versions of a user, except the companies."""
     return {name for name in (*CREATED_FIELDS, "status") if getattr(before, name) != getattr(wanted, name)}
 
 
 def unsaved_user_fields(
     found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
-    """The fields among ``names`` that were not stored as written, with their paths; ``found`` is stored."""
+    """Return the fields among ``names`` (with paths) whose values in ``found`` and ``wanted`` differ."""
     if found is None:
         return [_with_place("billed", mapping)]
     folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
@@ -56,7 +56,7 @@ def unsaved_user_fields(
 
 
 def unsaved_company_fields(found: Company | None, wanted: Company, mapping: AttributeMap) -> list[str]:
-    """The fields of a company that were not stored as written, with their paths."""
+    """Return the fields of a company, with their paths, that the server did not store as written."""
     if found is None:
         return [_with_place("number", mapping)]
     lost = ["displayName"] if found.name != wanted.name else []
@@ -68,7 +68,7 @@ def unsaved_company_fields(found: Company | None, wanted: Company, mapping: Attr
 
 
 _UNPLACED = {"email": "userName", "status": "active"}
-"""The fields that every server has under one name."""
+"""The fields that each server stores in the same attribute, with the name of the attribute."""
 
 
 def _with_place(name: str, mapping: AttributeMap) -> str:

@@ -1,4 +1,4 @@
-"""One step on a SCIM server: read the resource, check the rules, write, and compare the response."""
+"""The execution of a step on a SCIM server: read the resource, check the rules, write, compare the result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from provisioner.portals.scim.projection import (
 
 
 class StepWriter:
-    """Does steps for one operator and one ledger."""
+    """A component that applies steps for one operator and one ledger."""
 
     def __init__(self, client: ScimClient, directory: Directory, access: Access, ledger: str) -> None:
         self._client = client
@@ -56,7 +56,7 @@ class StepWriter:
         self._completion = StepCompletion(client, directory, ledger)
 
     def execute(self, call: Call) -> Receipt:
-        """The receipt of a call; it is attempted again after a conflict or a lost response.
+        """Apply the step of a call, again after a conflict or lost response. Return the receipt.
 
         Raises :class:`PortalError`.
         """
@@ -80,7 +80,7 @@ class StepWriter:
                     and lost is not None
                     and not self._mapping.keeps_receipts
                 ):
-                    # an earlier attempt wrote it, and the server stores nothing that says so
+                    # an earlier attempt has applied the step, but the server stores no receipt of it
                     return replace(receipt, verdict=Verdict.APPLIED)
                 return receipt
         if isinstance(lost, ScimError):
@@ -107,7 +107,7 @@ class StepWriter:
             raise
 
     def _stored_receipt(self, call: Call) -> StoredReceipt | None:
-        """The receipt that the server stores of a call, read now."""
+        """Read the receipt of a call from the server; return None if the server has none."""
         step, directory = call.step, self._directory
         if isinstance(step, CompanyStep):
             group = directory.group(step.company, reread=True)
@@ -152,7 +152,7 @@ class StepWriter:
         endpoint = self._client.features.groups
         group = self._create(endpoint, written)
         if not self._mapping.enforces_unique_numbers:
-            # the server accepts a number twice (R13): of two concurrent creations the older one stays
+            # the server accepts duplicate numbers (R13), so of two concurrent creations only the older stays
             first = next(iter(self._directory.find_groups(number, reread=True)), group)
             if first["id"] != group["id"]:
                 self._client.delete(endpoint, group)
@@ -181,7 +181,7 @@ class StepWriter:
         if mapping.keeps_receipts:
             written = mapping.with_pending(written, pending)
         elif call.key:
-            # every server stores externalId: the ledger and the call that created the account
+            # externalId, which each server stores, names the ledger and the call that created the account
             written["externalId"] = f"{self._ledger}:{call.key}"
         resource = self._create(self._client.features.users, written)
         if lost := self._unsaved(resource, desired, CREATED_FIELDS):
@@ -198,7 +198,7 @@ class StepWriter:
         resource = self._completion.finished(resource)
         stored = self._directory.user_receipt(resource, call.key)
         if stored is not None and retry and not self._mapping.keeps_receipts:
-            # an earlier attempt of this call made the account, and its response was lost
+            # an earlier attempt at this call created the account, but its response was lost
             pending = pending_for(call, self._ledger, None, step.profile)
             return self._done(call.key, self._completion.finish(resource, pending), None, step.profile)
         found = self._directory.as_user(resource)
@@ -241,11 +241,11 @@ class StepWriter:
         return self._done(call.key, resource, found, desired)
 
     def _move_user(self, call: Call, resource: Resource, found: User, desired: User) -> Receipt:
-        """Do a step that adds or removes companies of a user."""
+        """Apply a step that adds or removes companies of a user, in several writes."""
         mapping, pending = self._mapping, pending_for(call, self._ledger, found, desired)
-        # The billed company is written before the memberships. A future standard user is demoted before they
-        # see the other company, and billed there already: a company that they alone administer must not keep
-        # them as its standard user (R2).
+        # A user who becomes a standard user is demoted before joining the other company. The same write
+        # changes the billed company; otherwise the only administrator of the old company would become
+        # its standard user (R2).
         narrowed = found
         if pending.type is UserType.STANDARD:
             narrowed = replace(found, type=desired.type, billed=desired.billed)
@@ -264,7 +264,7 @@ class StepWriter:
         except ScimError as problem:
             if problem.status != 409:
                 raise
-            # another writer was faster, or the response to an earlier attempt was lost: decide again
+            # another writer was faster, or an earlier attempt's response was lost: attempt the step again
             self._directory.read_everything()
             raise _Moved from problem
 
@@ -290,9 +290,9 @@ class StepWriter:
         return unsaved_user_fields(found, desired, names, self._mapping)
 
     def _set_billing_ends(self, left: str, joined: str) -> None:
-        """Record when billing ends or goes on (R15), on the company; a failure is ignored.
+        """Store on the company ``left`` when its billing ends, and on ``joined`` that it continues (R15).
 
-        The user's own write is done by then, and no plan asks for this date.
+        A failure is ignored, because the user is already written and no plan needs this date.
         """
         if left == joined or not self._mapping.has("billing_ends"):
             return
@@ -312,7 +312,7 @@ class StepWriter:
 
 
 class _Moved(Exception):
-    """The resource has changed since it was read; it is read again."""
+    """The signal that the resource has changed since it was read, so the step must be attempted again."""
 
 
 def _new(kind: str) -> Resource:
@@ -324,14 +324,14 @@ def _may_remove_an_administrator(call: Call, user: User) -> bool:
 
 
 def _needs_an_administrator(before: User | None, desired: User) -> bool:
-    """True if the step brings the user to a company that must have another administrator (R2)."""
+    """Return True if the step makes the user depend on another administrator of the billed company (R2)."""
     if desired.is_administrator or not desired.is_open:
         return False
     return before is None or not before.is_open or before.is_administrator or before.billed != desired.billed
 
 
 def _rejected(call: Call, problem: ScimError) -> Receipt:
-    """The receipt of a call that the server itself rejects."""
+    """Return the receipt of a call that the server itself rejects."""
     if problem.status == 409:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
@@ -339,7 +339,10 @@ def _rejected(call: Call, problem: ScimError) -> Receipt:
 
 
 def _not_stored(key: str, lost: Sequence[str]) -> Receipt:
-    """The receipt of a call that the server accepts and does not store; the next plan would repeat it."""
+    """Return the receipt of a call that the server accepts without storing all its values.
+
+    The verdict is *failed*, because the next plan would repeat the step.
+    """
     problem = (
         f"The server accepts, but does not keep: {', '.join(lost)}. "
         "Say where it keeps that, portal: {scim: {…: ATTRIBUTE}}, or have it keep it there."
