@@ -108,5 +108,5 @@ UPGRADE_HINT = "Take a newer version of it, from where this one came."
 
 def install_hint(extra: str) -> str:
     """Return the remedy for a missing package; ``extra`` is the extra of pyproject.toml that installs it."""
-    # "pip install provisioner[…]" would install another program, which has this name on PyPI
+    # by path, because another program has the name provisioner on PyPI
     return f"Where the program's source is: .venv/bin/pip install --editable '.[{extra}]'"

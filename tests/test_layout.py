@@ -124,9 +124,7 @@ def test_every_package_says_what_it_does_and_how_to_add_to_it() -> None:
         docstring = ast.get_docstring(modules()[module_name(init)]) or ""
         readme = init.with_name("README.md")
         text = readme.read_text(encoding="utf-8") if readme.exists() else docstring
-        if len(text.splitlines()) < 3 or not re.search(
-            r"\bTo add\b|\bTo map\b|\bTo refuse\b|\bTo remember\b", text
-        ):
+        if len(text.splitlines()) < 3 or not HOW_TO_ADD.search(text):
             silent.append(str(init.parent.relative_to(ROOT)))
     assert silent == []
 
