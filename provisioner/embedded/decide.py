@@ -242,7 +242,7 @@ def _already(call: Call, found: Resource) -> Receipt:
 
 
 def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """Return the receipt of a creation of ``found``, which exists: *already* if equal, else *conflict*."""
+    """Return the receipt of a creation when ``found`` exists: *already* if it equals the step's result."""
     if found == after(None, step):
         return _already(call, found)
     if isinstance(found, User):

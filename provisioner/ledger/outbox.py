@@ -135,7 +135,7 @@ class Outbox:
             self._mark(connection, marks)
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Return :attr:`OutboxEntry.claims`, by key, of sent letters whose claims the portal still stores."""
+        """Return the claims of each sent letter whose claims the portal still stores, by the letter's key."""
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}

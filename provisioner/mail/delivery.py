@@ -47,9 +47,9 @@ class Transport(Protocol):
     """A way to send or store letters, such as a mail server or a maildir."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver the messages, and record one delivery for each message; one call may record many.
+        """Deliver the messages. Report each delivery with ``record``, which takes several at once.
 
-        A transport that stores a letter only once, even if it is delivered twice, need not record bodies.
+        A transport where a repeated delivery stores nothing new does not have to record bodies.
         When ``stop`` returns True, the transport completes the letters that it has begun, and no others.
         Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
         connection, a refused password, an invalid certificate, or a full disk.

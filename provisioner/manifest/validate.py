@@ -79,7 +79,7 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove the faulty values from ``data`` and ``kept``. Return False if the whole document is faulty."""
+    """Remove faulty values from ``data`` and removed users from ``kept``. False if the whole is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]

@@ -314,7 +314,7 @@ def _similar(path: str) -> str:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Raise :class:`WorkspaceError` if the path exists and is not a regular file or a link."""
+    """Raise :class:`WorkspaceError` if the path exists and is neither a regular file nor a link."""
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):

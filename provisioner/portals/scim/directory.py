@@ -161,9 +161,9 @@ class Directory:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """Read the administrators of a company again until one is found unchanged (R2).
+        """Reread a company's cached administrators, one by one, up to the first unchanged one (R2).
 
-        If there is none, read all users billed to the company. The user with the id ``but`` does not count.
+        If all have changed, read all users billed to the company. The user with id ``but`` does not count.
         """
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
