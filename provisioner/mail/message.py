@@ -88,10 +88,8 @@ def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str |
 
 
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
-    """Return the bytes of the message. The same input always gives the same bytes. Raises :class:`MailError`.
-
-    The ``email`` package is not used to write the message, because it takes 1.5 ms and this code 0.1 ms.
-    """
+    """Return the bytes of the message: the same for the same input. Raises :class:`MailError`."""
+    # the email package takes 1.5 ms for a message, this code 0.1 ms
     from email.utils import format_datetime
 
     try:
@@ -185,17 +183,21 @@ def _unstructured(text: str) -> str:
     return _encoded_words(text)
 
 
-# cached, because every letter has the same subject and the same sender
+# cached, because every letter has the same sender, and the letters of a company have the same subject
 @lru_cache(maxsize=64)
 def _encoded_words(text: str) -> str:
-    """Return the text as folded encoded words (RFC 2047), in ASCII."""
-    from email.charset import QP, Charset
-    from email.header import Header
-
-    charset = Charset("utf-8")
-    charset.header_encoding = QP
-    # the first line also contains the header's name, and Reply-To is the longest name
-    return Header(text, charset, maxlinelen=_LINE, header_name="Reply-To").encode(linesep="\r\n")
+    """Return the text as folded encoded words (RFC 2047), in ASCII; no character is split between two."""
+    words, word = [], ""
+    space = 52  # an encoded word has 75 characters at most; the first line also contains "Reply-To: "
+    for character in text:
+        code = "_" if character == " " else character
+        if not (code.isascii() and code.isalnum()) and character != " ":
+            code = "".join(f"={byte:02X}" for byte in character.encode("utf-8"))
+        if len(word) + len(code) > space:
+            words.append(word)
+            word, space = "", 62
+        word += code
+    return "\r\n ".join(f"=?utf-8?q?{word}?=" for word in (*words, word))
 
 
 def _plain(text: str) -> str:
@@ -206,9 +208,7 @@ def _plain(text: str) -> str:
 
 
 def _quoted_printable(text: str) -> bytes:
-    """Return the body of a message part as quoted-printable lines.
-
-    All kinds of line ends become CRLF, because a bare carriage return could let a text end the message.
-    """
+    """Return the body of a message part as quoted-printable lines."""
+    # every kind of line end becomes CRLF, because a bare carriage return could let a text end the message
     lines = "\n".join([*text.replace("\x00", "").splitlines(), ""]) or "\n"
     return b2a_qp(lines.encode("utf-8")).replace(b"\n", b"\r\n")
