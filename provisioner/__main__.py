@@ -1,6 +1,6 @@
-"""Start the program, by its name or as ``python -m provisioner``; handle Ctrl-C while ``cli`` is imported.
+"""The start of the program, by its name or as ``python -m provisioner``. It also handles an early Ctrl-C.
 
-``cli.run`` handles errors and later interruptions, but cannot handle Ctrl-C before ``cli`` is imported.
+An early Ctrl-C arrives while ``cli`` is imported. After that, ``cli.run`` handles interruptions and errors.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ USAGE = 64
 """The exit code of a usage error. Click's default is 2, but here 2 means that a plan has changes."""
 
 WITH_ANSWER = (0, 2)
-"""The exit codes after which stdout must contain the complete result."""
+"""The exit codes that promise a complete result on stdout. If writing it fails, the exit code is 1."""
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ class Severity(StrEnum):
 
 
 class Source(NamedTuple):
-    """A position in a file. ``line`` and ``column`` start at 1; a column is one code point."""
+    """A position in a file. ``line`` and ``column`` start at 1; columns are counted in code points."""
 
     file: str
     line: int
@@ -119,7 +119,7 @@ def warning(
 
 
 def plural(number: int, one: str, many: str = "") -> str:
-    """Return the noun ``one`` in the singular or plural for ``number``; ``many`` is an irregular plural."""
+    """Return ``one`` if ``number`` is 1, otherwise the plural: ``many``, or ``one`` with an added "s"."""
     return one if number == 1 else many or f"{one}s"
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ProvisionerError(Exception):
-    """The base class of the exceptions: a sentence for the user, and the command or edit that helps."""
+    """The base class of all errors, with a sentence for the user and a remedy (a command or an edit)."""
 
     exit_code = 1
 

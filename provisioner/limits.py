@@ -6,7 +6,7 @@ The limits for databases, for the service and for mail sessions are in the modul
 from __future__ import annotations
 
 MAX_FILE_BYTES = 1024 * 1024
-"""The maximum size in bytes of a manifest, provisioner.yaml or a template."""
+"""The maximum size in bytes of a manifest, provisioner.yaml, or a file with a secret or certificates."""
 
 MAX_DEPTH = 32
 """The maximum nesting depth of mappings and sequences in a YAML file."""
@@ -30,10 +30,10 @@ MAX_EMAIL_BYTES = 254
 """The maximum size in bytes of an e-mail address (RFC 5321)."""
 
 MAX_TEMPLATE_BYTES = 256 * 1024
-"""The maximum size in bytes of one letter template. Some mail programs cut a letter off at 100 KB."""
+"""The maximum size in bytes of a letter template. It is ample: some mail programs cut letters at 100 KB."""
 
 MAX_RENDERED_CHARACTERS = 512 * 1024
-"""The maximum number of characters of one rendered part of a letter."""
+"""The maximum number of characters of the rendered subject, plain text or HTML of a letter."""
 
 MAX_RENDER_SECONDS = 5.0
 """The maximum time in seconds to render one letter."""
@@ -48,7 +48,7 @@ MAX_LISTED = 1_000_000
 """The maximum number of users, and also of groups, that a SCIM server may list."""
 
 REPLY_SECONDS = 30.0
-"""The maximum time in seconds from the first byte of an HTTP request to the last byte of its response."""
+"""The maximum time in seconds for one attempt to send an HTTP request and to read the whole response."""
 
 CALL_TRIES = 5
 """The maximum number of attempts to send one HTTP request."""
@@ -60,4 +60,4 @@ RETRY_FIRST_SECONDS = 0.1
 """The pause in seconds before the first retry of a request; each further pause is twice as long."""
 
 RETRY_JITTER_SECONDS = 1.0
-"""The maximum random number of seconds added to a pause, which spreads the retries of several clients."""
+"""The maximum random time in seconds added to a pause. It spreads the retries of several clients."""

@@ -208,7 +208,7 @@ class Managed(NamedTuple):
 
 
 class NoticeKind(StrEnum):
-    """The kind of a notice."""
+    """The kind of fact that a notice reports, such as a change that the user made."""
 
     ADOPTED = "adopted"
     UNMANAGED = "unmanaged"

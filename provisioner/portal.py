@@ -1,8 +1,8 @@
 """The interface of every portal driver.
 
-A portal holds the state of record, and other programs and people also write to it. A driver
-translates the exceptions of its library into :class:`~provisioner.errors.PortalError`. If the portal refuses
-one step, the driver raises no exception: the receipt of the step says so in its verdict.
+A portal is the system of record. Other programs and people change the portal too. A driver translates the
+exceptions of its library into :class:`~provisioner.errors.PortalError`. If the portal refuses a step, the
+driver raises no exception. It returns a receipt with the verdict *failed* or *conflict*.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class Access:
     root: Path
     """The workspace's folder. Relative file paths start from it."""
     operator: Operator
-    """The operator whose rights apply if the portal itself does not authenticate its clients."""
+    """The role whose rights apply, if the portal does not authenticate its clients."""
     terms: PortalTerms
-    """The terms of the new portal; used only if opening creates the portal."""
+    """The firm's terms, for a portal that does not exist yet or does not store terms."""
     public_url: str
-    """The base URL of the new portal's activation links; used only if opening creates the portal."""
+    """The base URL of activation links, for a portal that does not exist yet."""
     clock: Clock
     writing: bool
     """True to open the portal for writing. Otherwise the driver creates and changes nothing."""
     making: bool = True
-    """True if opening for writing creates a missing portal. Otherwise a missing portal is an error."""
+    """True if opening a missing portal for writing creates it. Otherwise a missing portal is an error."""
     client_id: str = ""
     secret: str = ""
     """The OAuth client's secret, the bearer token or the database's password."""
     ca_file: str = ""
-    """The file of the CA certificates to trust instead of the system's; relative to the workspace."""
+    """The file of CA certificates that replace the system's certificates; relative to the workspace."""
     proxy: str = ""
-    """The HTTP proxy to use, "" for none. The environment's proxy settings are ignored."""
+    """The URL of the HTTP proxy, or "" for none. Proxy settings in environment variables are ignored."""
     paths: Mapping[str, str] = field(default_factory=dict)
-    """URL paths that differ from those of provisioner's own service, by their names in the endpoint table."""
+    """By endpoint name: the URL paths that differ from the paths of provisioner's own service."""
     scim: Mapping[str, str] = field(default_factory=dict)
-    """SCIM attributes that differ from the default ones, by their names in the attribute table."""
+    """By name in the attribute table: the SCIM attributes that differ from the defaults."""
     parallelism: int = 10
     """The maximum number of steps in progress at the same time."""
 
@@ -56,29 +56,29 @@ class Verdict(StrEnum):
     """The outcome of one step."""
 
     APPLIED = "applied"
-    """The portal applied the step, for this call or for an earlier call with the same key."""
+    """The portal applied the step, in this call or in an earlier call with the same idempotency key."""
     ALREADY = "already"
-    """Another writer had already brought the resource to the desired state; nothing was written."""
+    """Another writer had already made the same change; nothing was written."""
     CONFLICT = "conflict"
     """The resource is not in the state that the step expects; nothing was written."""
     FAILED = "failed"
-    """A rule or the portal refuses the step; nothing was written."""
+    """The portal refuses the step, because of a rule or another reason; nothing was written."""
     SKIPPED = "skipped"
     """The step was not sent, because a step that it depends on was not applied."""
     FENCED = "fenced"
-    """Another run holds the lease; nothing was written. Drivers raise :class:`LockLost` instead."""
+    """Another run has the lease. Nothing was written. ``Portal.execute`` then raises :class:`LockLost`."""
 
 
 DONE = (Verdict.APPLIED, Verdict.ALREADY)
-"""The verdicts after which the portal is in the state that the step asks for."""
+"""The verdicts after which the resource is in the state that the step requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """One step to apply.
 
-    ``id`` and ``version`` are those of the user or company when it was last read ("" and 0 for a creation).
-    If the version has changed since, the portal answers *conflict*. ``key`` is the idempotency key: for a
+    ``id`` and ``version`` are the last values read of the user or company ("" and 0 for a creation). If the
+    version on the portal is different, the portal answers *conflict*. ``key`` is the idempotency key: for a
     repeated call with the same key, the portal returns the first receipt again.
     """
 
@@ -98,7 +98,7 @@ class Receipt:
     version: int = 0
     problem: str = ""
     code: str = ""
-    """The machine-readable reason of a refusal: a diagnostic's code (*R2*) or a word (*version-moved*)."""
+    """The code of a refusal: a diagnostic's code (*R2*), or another code such as *version-moved*."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Capabilities:
     """The optional features of a portal."""
 
     batch: int = 1
-    """The maximum number of calls per ``execute``. A portal with transactions applies them in one commit."""
+    """The maximum number of calls per ``execute``. With transactions, one commit applies them."""
     receipts: bool = True
     """True if the portal stores idempotency keys, so the outcome of an interrupted call can be looked up."""
     activation_links: bool = True
@@ -114,9 +114,9 @@ class Capabilities:
     itself gives new users access, and may also send the welcome letter (``welcome: portal``)."""
     versions: bool = True
     """True if the portal refuses a step on a resource whose version has changed. Otherwise a write is
-    *unguarded*: the driver reads the resource, compares it and sends the write."""
+    *unguarded*: the driver compares the resource first, but can overwrite a change made later."""
     claims: bool = True
-    """True if the portal stores which run of which ledger sends each letter, and each step's ledger."""
+    """True if the portal stores the ledger and the run that send each letter, and the ledger of each step."""
     leases: bool = True
     """True if the portal knows the latest run of each ledger, and refuses the writes of earlier runs."""
 
@@ -137,22 +137,22 @@ class Snapshot:
 
 
 SENT = "sent"
-"""The value to claim a letter with, instead of the ID of a run, once the letter has been sent."""
+"""The value of ``run`` in :meth:`Portal.claim`, instead of a run's ID, for letters that were sent."""
 
 
 class Portal(Protocol):
-    """A portal, opened for one operator. Before it writes, a run takes the lease with :meth:`hold`."""
+    """A portal, opened for one operator. A run takes the lease with :meth:`hold` before its first write."""
 
     def snapshot(self) -> Snapshot:
         """Return the complete content of the portal, read consistently. Write nothing."""
         ...
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """Return the users with these ids, by id, without an entry for an unknown id. Write nothing."""
+        """Return the users with these ids, by id. Unknown ids have no entry. Write nothing."""
         ...
 
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """Return the desired state as this portal would store it, and a diagnostic per kind of lost value.
+        """Return the desired state without values that the portal cannot store, and diagnostics about them.
 
         If the portal can store everything, the result is ``desired`` itself and no diagnostic. The operation
         is idempotent: projecting the returned state again returns the same state.
@@ -160,13 +160,13 @@ class Portal(Protocol):
         ...
 
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
-        """Take or renew the lease of this ledger. Return the fencing token of the run on the portal.
+        """Take or renew the portal's lease for this ledger. Return the run's fencing token on the portal.
 
-        The lease ends ``seconds`` after the run's last write or last call of this method. ``fence`` is the
-        run's fencing token, which grows with each run of the ledger. A run with a higher token takes the
-        lease from an earlier run, and the portal then refuses the earlier run's writes. The returned token
-        is ``fence``, or higher if the portal knows of later runs. Raises :class:`Locked` while another run
-        with this token or a higher one holds the lease, :class:`LockLost` if another run has taken it over.
+        ``fence`` is the run's fencing token in the ledger; each new run has a higher token. The returned
+        token is ``fence``, or higher if the portal knows later runs. A run with a higher token takes the
+        lease from an earlier run, and the portal then refuses the earlier run's writes. The lease ends
+        ``seconds`` after the run's last write or last call of this method. Raises :class:`Locked` if another
+        run with the same or a higher token holds the lease, :class:`LockLost` if another run has taken it.
         A portal without leases only stores the ledger's id. Another thread may call this during a write.
         """
         ...
@@ -178,35 +178,35 @@ class Portal(Protocol):
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Apply the steps of these calls and return one receipt per call, in the same order.
 
-        No two of the steps may concern the same resource. If a call was applied before, its verdict is
-        *applied* for the ledger that it was applied for and *already* for every other ledger, except if the
-        e-mail of the account that it created has changed. Raises :class:`LockLost` if another run has taken
-        over the lease.
+        Each step must concern a different resource. If a call was applied before, the verdict is *applied*
+        if the same ledger applied it, and *already* if another ledger applied it. Exception: if the account
+        that another ledger created has a new e-mail since then, the call is treated like a new call. Raises
+        :class:`LockLost` if another run has taken over the lease.
         """
         ...
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """Return the receipts, for ``ledger``, of applied calls, by key. Other keys have no entry."""
+        """Return the receipts that ``ledger`` gets for earlier calls, by key. Other keys have no entry."""
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
         """Claim letters for ``run`` and return the run that holds the claim to each letter.
 
-        A run sends only the letters that it holds. ``letters`` maps the key of each letter
-        (:func:`provisioner.ledger.outbox.letter_key`) to the runs of this ledger that claimed it earlier.
+        A run sends only the letters whose claim it holds. ``letters`` maps the key of each letter
+        (:func:`provisioner.ledger.outbox.letter_key`) to the earlier runs of this ledger that claimed it.
 
-        The first ledger that claims a letter keeps it; for every other ledger the result is "". Within the
-        ledger, the claim passes to ``run`` if its holder is among those earlier runs. Any other holder is a
-        run of a copy of the ledger: it keeps the letter, and is returned. A claim with :data:`SENT` as the
-        ``run`` is final. A portal without claims returns ``run`` for every letter.
+        The first ledger that claims a letter keeps the claim; for other ledgers, the result is "". Within the
+        ledger, the claim passes to ``run`` if one of the earlier runs in ``letters`` holds the claim. Any
+        other run belongs to a copy of the ledger: this run keeps the claim and is the result. A claim with
+        :data:`SENT` as the ``run`` is final. A portal without claims returns ``run`` for every letter.
         """
         ...
 
     def activation_links(self, user_ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the link with which each of these users sets a password, by user id.
+        """Return the activation links with which these users set their passwords, by user id.
 
-        A user's link stays the same until it expires or is used. It is "" for a user who is already activated
-        (needs no link), closed or to be validated (may not have a link).
+        A user's link stays the same until it expires or is used. The link is "" if the account is already
+        activated, closed or to be validated.
         """
         ...
 
@@ -220,5 +220,5 @@ class Portal(Protocol):
 
 
 def read_only() -> PortalError:
-    """Return the error for a write to a portal that was opened for reading only, a defect of the program."""
+    """Return the error for a write to a portal opened for reading only. Such a write is a program defect."""
     return PortalError("The portal is open for reading only.", "This is a defect of the program; report it.")

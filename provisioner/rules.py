@@ -1,4 +1,4 @@
-"""The portal's rules about a state, as functions that report violations and change nothing.
+"""The portal's rules about a state (its companies and users), as functions that only report violations.
 
 A :class:`StateIndex` is a state with the indexes that the rules need. The manifest checks, the planner,
 every portal and the tests use it. The rules about rights (R7, R8), time (R9, R15) and requests (R10, R11)
@@ -65,7 +65,7 @@ def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, .
 
 
 def choice(what: str, words: Collection[str]) -> str:
-    """Return the remedy for a name missing from the catalogue's list ``what``, which contains ``words``."""
+    """Return the remedy for a name that is not in the catalogue's list ``what``; ``words`` is this list."""
     known = ", ".join(sorted(words))
     if not known:
         return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."

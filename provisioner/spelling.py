@@ -29,7 +29,7 @@ def unaccented(text: str) -> str:
 
 
 def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """Return a sentence like that of :func:`did_you_mean`, or "". ``numbers`` are the known numbers.
+    """Return `` Did you mean "004217"?`` with a similar known number, or "". ``numbers`` are all known ones.
 
     The function generates the few hundred possible typing mistakes and looks up each of them, because there
     may be 100,000 known numbers. Several matches of the same kind of mistake give no suggestion, because
@@ -45,7 +45,7 @@ def near_dossier(number: str, numbers: Collection[str]) -> str:
 
 
 def _mistakes(number: str) -> Iterator[Iterable[str]]:
-    """Yield the similar numbers, one group per kind of mistake, such as wrong leading zeros."""
+    """Yield groups of similar numbers, one group for each kind of mistake, such as wrong leading zeros."""
     bare = number.lstrip("0")
     splits = [(number[:at], number[at:]) for at in range(len(number) + 1)]
     yield *(bare.zfill(width) for width in range(len(bare), 13)), number.upper(), number.lower()

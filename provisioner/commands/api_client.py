@@ -94,6 +94,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
-    """Yield the API clients of an existing portal. Opening a mistyped URL does not create an empty portal."""
+    """Yield the API clients of the portal. Raise an error, and create nothing, if no portal exists."""
     with closing(open_served(replace(served_access(folder, url, clock=clock), making=False))) as portal:
         yield ApiClients(portal)

@@ -1,4 +1,4 @@
-"""``provisioner history``, ``lock`` and ``unlock``: show past runs, and show or remove the ledger's lock."""
+"""``provisioner history``, ``lock`` and ``unlock``: show past runs; show or remove the lock of a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON_FIELDS = ("id", "owner", "host", "pid", "command", "since", "fence")
 
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
-    """Show at most ``most`` of the latest runs, newest first; if ``run`` is given, the steps of that run."""
+    """Show the latest ``most`` runs, newest first; with ``run``, show the steps of that run instead."""
     ledger = ledger_location(load_workspace(folder))
     if run is not None:
         return _steps(ledger, run, console, as_json)

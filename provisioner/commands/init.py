@@ -1,4 +1,4 @@
-"""``provisioner init``: create a first workspace."""
+"""``provisioner init``: create a workspace, which is a folder with settings and manifests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_fo
 
 
 def init(folder: Path, console: Console, *, target: Path | None = None) -> int:
-    """Write provisioner.yaml and an example client into ``target`` or ``folder``; overwrite no workspace."""
+    """Write an example workspace to ``target`` (default: ``folder``); never overwrite provisioner.yaml."""
     folder = target or folder
     file = folder / WORKSPACE_FILE
     if os.path.lexists(file):

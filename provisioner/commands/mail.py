@@ -1,4 +1,4 @@
-"""``provisioner mail``: preview, list, send and settle letters."""
+"""``provisioner mail``: preview, list and send letters; decide whether uncertain letters were sent."""
 
 from __future__ import annotations
 
@@ -100,9 +100,9 @@ def send(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Send all owed letters; with ``user``, send only the welcome e-mail of that user, even if none is owed.
+    """Send all due letters; with ``user``, send only that user's welcome e-mail, even if it is not due.
 
-    ``again`` allows another welcome e-mail to a user who was sent one already.
+    ``again`` allows a second welcome e-mail to the same user.
     """
     workspace = load_workspace(folder)
     with (
@@ -157,7 +157,7 @@ def settle(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Settle the unknown letters of a user: mark them as sent if ``arrived``, otherwise owe them again."""
+    """Mark the user's letters whose delivery is unknown: as sent if ``arrived``, otherwise as due again."""
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,

@@ -30,7 +30,7 @@ class Invocation:
 
     @property
     def command(self) -> str:
-        """The command line as the user typed it, quoted for the shell; messages suggest to run it again."""
+        """The typed command line, quoted for the shell. Messages tell the user to repeat this command."""
         from provisioner.render.sanitize import printable
 
         return printable(shlex.join(["provisioner", *self.arguments]))
@@ -43,7 +43,7 @@ class Invocation:
 
 
 class TerraformOption(click.Option):
-    """An option that is also accepted with a single dash, as in Terraform; the help shows only two dashes."""
+    """An option ``--name`` that is also accepted as ``-name``, as in Terraform. The help omits ``-name``."""
 
     def __init__(self, names: Sequence[str], **attributes: Any) -> None:
         twins = [name[1:] for name in names if name.startswith("--")]
@@ -57,10 +57,10 @@ class TerraformOption(click.Option):
 
 
 class Command(click.Command):
-    """A command that calls a function in ``provisioner.commands``; it imports the module only for the call.
+    """A command that calls a function in ``provisioner.commands``. The module is imported at the call.
 
-    ``target`` is ``module:function``. The function receives the folder, the console, the values in ``fixed``
-    and the value of each parameter in ``params`` as keyword arguments; it returns the exit code.
+    ``target`` is ``module:function``. The function gets these keyword arguments: ``folder``, ``console``, the
+    items of ``fixed``, and the value of each click parameter in ``params``. It returns the exit code.
     """
 
     def __init__(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:

@@ -80,7 +80,7 @@ def show_text(plan: Plan, console: Console) -> None:
 
 
 def warn_if_unguarded(plan: Plan, console: Console) -> None:
-    """Print the plan's warning *unguarded* on stderr, for commands that do not print all warnings."""
+    """Print the plan's *unguarded* warnings on stderr. They say which protection of runs the portal lacks."""
     for problem in plan.diagnostics:
         if problem.code == "unguarded":
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")

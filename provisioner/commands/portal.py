@@ -16,7 +16,7 @@ from provisioner.workspace.settings import load_workspace
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A portal whose catalogue, domains and staff provisioner can set."""
+    """A portal whose catalogue of applications, mail domains and staff can be set by this program."""
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Set the portal's catalogue, firm domains and staff (``terms``) and its public URL."""

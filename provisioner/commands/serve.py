@@ -89,7 +89,7 @@ def serve(
 
 
 def _checked_url(public_url: str | None) -> str | None:
-    """Return the normalised URL. The error does not repeat the URL, because it may contain a password."""
+    """Return the normalised URL. Error messages omit the URL, because it may contain a password."""
     if public_url is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""``provisioner simulate``: act as another writer of an embedded portal (staff, client administrator, user).
+"""``provisioner simulate``: make changes that people make on an embedded portal (staff, client users).
 
-With these commands a demonstration or a test changes a portal as people do. They are not for provisioning.
+These commands are for demonstrations and tests. They are not for provisioning.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def client_creates(
     *,
     clock: Clock = utc_now,
 ) -> int:
-    """Create a user as a client's administrator, for the same companies; the user awaits validation (R11)."""
+    """Create a user on behalf of the client user ``administrator``; the firm must validate the user (R11)."""
     with _embedded_portal(folder, clock) as portal:
         creator = _user(portal, administrator)
         profile = User(
@@ -74,7 +74,7 @@ def user_changes(
     new_phone: str | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """Change a user's e-mail or phone as in *Mon compte*; None keeps the value, "" removes the phone."""
+    """Change a user's contact data, as on the page *Mon compte*. None keeps a value; "" deletes the phone."""
     try:
         number = phone(new_phone) if new_phone else new_phone
     except InvalidField as refused:

@@ -1,7 +1,7 @@
-"""The embedded portal: a portal of record on SQLite or PostgreSQL that enforces rules R1 to R15.
+"""The embedded portal: a portal inside this program, on SQLite or PostgreSQL. It enforces rules R1 to R15.
 
-``decide`` computes the result of one step, without input or output. ``portal`` stores that result, for a run
-in this process or for ``server``, the HTTP service. ``portal_types`` has the types that all three exchange.
+``decide`` computes the result of one step, without input or output. ``portal`` stores the result. ``server``
+is an HTTP service that uses ``portal``. ``portal_types`` has the types that these three modules exchange.
 
 To add a step, add it to :mod:`provisioner.planning.steps` and to ``decide``.
 """

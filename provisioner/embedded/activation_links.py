@@ -15,7 +15,7 @@ INVITATION_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """The data that the portal stores about a user's link; the generation is 0 before the first link."""
+    """The data that the portal stores about a user's activation link. In generation 0, no link exists."""
 
     user_id: str
     generation: int = 0

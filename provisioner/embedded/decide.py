@@ -1,4 +1,4 @@
-"""The result of a call, computed by pure functions (without input or output).
+"""The result of a call (one step and its idempotency key), computed by functions without input or output.
 
 :func:`decide` checks a call: is its lease the latest, was the call applied before, does the resource still
 have the version that the caller read, and may the operator make the change today? It returns a receipt or the
@@ -65,8 +65,8 @@ def decide(
 ) -> Receipt | Resource:
     """Return the receipt of a call that is refused or already applied, otherwise the changed resource.
 
-    ``lease`` is the number of the latest lease of the call's ledger, ``stored`` the receipt with the call's
-    key, ``found`` the resource to change or, for a creation, an existing one with the same e-mail or number.
+    ``lease`` is the latest lease number of the call's ledger. ``stored`` is the receipt with the call's key.
+    ``found`` is the resource to change; for a creation, the resource that has the same e-mail or number.
     """
     call = job.call
     if job.ledger and lease != job.fence:
@@ -98,9 +98,9 @@ def decide(
 
 
 def fingerprint(call: Call) -> str:
-    """Return a hash that is equal for calls with the same step and the same version, whatever their keys.
+    """Return a hash of a call's step and version, without the call's key. Equal calls have equal hashes.
 
-    It covers the id of a user but not the user's name in the ledger, which differs between ledgers.
+    The hash covers the user's id but not the step's ``user``, because that name differs between ledgers.
     """
     step = call.step
     if isinstance(step, CreateUser):
@@ -112,7 +112,7 @@ def fingerprint(call: Call) -> str:
 
 
 def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
-    """Return the receipt of a call applied before: *applied* if ``ledger`` is the same, else *already*."""
+    """Return the receipt of an already applied call: *applied* if ``ledger`` applied it, else *already*."""
     verdict = Verdict.APPLIED if stored.ledger == ledger else Verdict.ALREADY
     return Receipt(key, verdict, stored.id, stored.version)
 
@@ -120,7 +120,7 @@ def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
     """Return the address of the changed resource, and the resource with its next version number.
 
-    The address of a user contains the id; a user without ``before`` is new and gets ``new_id``.
+    The address of a user contains the user's id. If ``before`` is None, a user gets ``new_id`` as the id.
     """
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
@@ -141,7 +141,7 @@ def applied(key: str, resource: Resource) -> Receipt:
 
 
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
-    """Return the companies to which a user is billed before and after a change; "" if closed or new (R15)."""
+    """Return the user's billed company before and after a change; "" for a new or closed user (R15)."""
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
 
@@ -150,7 +150,7 @@ def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
 
 
 def created_by_client(administrator: User | None, profile: User) -> CreateUser | Receipt:
-    """Return the step by which a client's administrator creates a user to validate, or a refusal (R11)."""
+    """Return the step with which a client's ``administrator`` creates ``profile``, or a refusal (R11)."""
     if administrator is None or not administrator.is_administrator or administrator.status != Status.ACTIVE:
         return _no("R11", "R11: only an active administrator of a client creates users.")
     user = replace(
@@ -164,7 +164,7 @@ def created_by_client(administrator: User | None, profile: User) -> CreateUser |
 
 
 def with_contact(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
-    """Return the user with a new e-mail or phone (*Mon compte*). None keeps a value; "" deletes the phone."""
+    """Return the user with new contact data (page *Mon compte*). None keeps a value; "" deletes the phone."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     return replace(
@@ -175,7 +175,7 @@ def with_contact(user: User | None, email: str | None, phone: str | None) -> Use
 
 
 def with_requested_app(user: User | None, app: str) -> User | Receipt:
-    """Return the user with an application requested from the firm, unless the user already has it (R10)."""
+    """Return the user with an added request for ``app``; unchanged if the user already has ``app`` (R10)."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     if any(grant.app == app for grant in user.apps):
@@ -209,7 +209,7 @@ def acquire_lease(
 
 
 def released(lease: Lease, now: datetime) -> Lease:
-    """Return the lease without a holder and expired ``now``; its fencing number does not change."""
+    """Return the lease with no holder and with ``now`` as its end; its fencing number does not change."""
     return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
 
 
@@ -227,7 +227,7 @@ def _reused(call: Call) -> Receipt:
 
 
 def _is_for_another_account(job: AuthorisedCall, stored: StoredReceipt, found: Resource | None) -> bool:
-    """Return True if another ledger's receipt is not for the account that has this e-mail now."""
+    """Return True if another ledger created a user with the call's key, and that user is not ``found``."""
     if not isinstance(job.call.step, CreateUser) or stored.ledger == job.ledger:
         return False
     return not isinstance(found, User) or found.id != stored.id
@@ -242,7 +242,7 @@ def _already(call: Call, found: Resource) -> Receipt:
 
 
 def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """Return the receipt of a creation when ``found`` exists: *already* if it equals the step's result."""
+    """Return *already* if ``found`` equals the resource to create, otherwise *conflict* (R1, R13)."""
     if found == after(None, step):
         return _already(call, found)
     if isinstance(found, User):
@@ -267,7 +267,7 @@ def _moved(call: Call, step: Step, found: Resource) -> Receipt:
 
 
 def _without_right(call: Call, operator: Operator) -> Receipt | None:
-    """Return a refusal if the operator may not validate, reopen or create an active user (R7, R8)."""
+    """Return a refusal if the step needs the right to validate (R7, R8) and the operator does not have it."""
     if operator.may_validate:
         return None
     step = call.step
@@ -282,7 +282,7 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 
 
 def _past_month(call: Call, today: date) -> Receipt | None:
-    """Return a *conflict* if an application would end on another day than the end of this month (R9)."""
+    """Return a *conflict* if the step ends an application on another day than the last of this month (R9)."""
     step, ends = call.step, month_end(today)
     days: set[date | None] = set()
     if isinstance(step, EditApps) and step.end:
@@ -296,7 +296,7 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """Return a refusal if a new user would have a requested application: only clients request them (R10)."""
+    """Return a refusal if a new user has a *requested* application: only the user can request it (R10)."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
         problem = "R10: nobody has asked for an application before the user is there."

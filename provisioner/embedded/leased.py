@@ -1,4 +1,4 @@
-"""The base class of drivers for portals with leases. A driver writes for one operator and one run."""
+"""The base class of drivers for portals with leases, which are locks that expire. A driver serves one run."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class LeasedPortal(Portal):
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
         """Give the ledger's lease to ``holder`` for ``seconds``, with the number ``fence`` or a higher one.
 
-        The current holder renews its lease. Another holder takes over at once if ``fence`` is higher than the
-        current number, otherwise only after the lease has expired, with the next number. Before that, raises
-        :class:`Locked`. ``owner`` is the name of the run in messages.
+        If ``holder`` has the lease already, it is renewed. A new holder with a higher ``fence`` takes over
+        the lease at once. Any other new holder gets the lease only after its expiry, with the next number;
+        before that, :class:`Locked` is raised. ``owner`` is the name of the run in messages.
         """
 
     @abstractmethod

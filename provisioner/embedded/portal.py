@@ -1,4 +1,4 @@
-"""The embedded portal: a portal of record on SQLite or PostgreSQL that enforces every rule itself.
+"""The embedded portal, on SQLite or PostgreSQL. It enforces every rule itself.
 
 Each write has the same sequence: read the part of the state that the rules need, apply the step to it, check
 the rules, and only then write the rows. Versions prevent lost updates, receipts make repeated calls
@@ -89,7 +89,7 @@ class SqlPortal(LeasedPortal):
         return Capabilities(batch=BATCH)
 
     def about(self) -> PortalInfo:
-        """Return the portal's identity and settings, and this operator."""
+        """Return the portal's identity and settings, and the operator for whom the portal is open."""
         with self.read_transaction() as connection:
             return PortalInfo(
                 load_fact(connection, "id") or "",
@@ -121,7 +121,7 @@ class SqlPortal(LeasedPortal):
             return load_page_of_companies(connection, after, limit, since)
 
     def page_of_users(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[User]:
-        """Return a page of at most ``limit`` users; ``after`` and ``since`` as for companies."""
+        """Return a page of at most ``limit`` users. The parameters are those of :meth:`page_of_companies`."""
         with self.read_transaction() as connection:
             return load_page_of_users(connection, after, limit, since, self._today())
 
@@ -213,7 +213,7 @@ class SqlPortal(LeasedPortal):
                 bump_counter(connection)
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
-        """Create a user for a client's administrator, billed to their company and to be validated (R11)."""
+        """Create a user on behalf of a client's administrator. The firm must validate the new user (R11)."""
         with self.write_transaction() as connection:
             administrators = users_by_id(connection, [administrator_id], self._today())
             step = created_by_client(administrators.get(administrator_id), profile)
@@ -229,7 +229,7 @@ class SqlPortal(LeasedPortal):
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
-        """Change a user's own e-mail or phone, as in *Mon compte*. None keeps it; "" deletes the phone."""
+        """Change a user's contact data (page *Mon compte*). None keeps a value; "" deletes the phone."""
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
@@ -311,14 +311,14 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """Run a write transaction: yield its connection, and commit. The change counter stays as it is."""
+        """Run a write transaction: yield its connection, then commit. The change counter is not increased."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):
                 yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
-        """Extend the lease of a run that writes by the lease's own duration from now."""
+        """Extend the lease because its run has written: the full duration of the lease starts again now."""
         if lease.holder:
             now = int(self._shared_now(connection).timestamp())
             connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))

@@ -18,9 +18,9 @@ class AuthorisedCall:
 
     call: Call
     operator: Operator
-    """The operator whose rights decide R7 and R8."""
+    """The operator whose rights the rules R7 and R8 check."""
     ledger: str = ""
-    """The ledger for which the call is made; "" for none, and then no lease is checked."""
+    """The ledger for which the call is made. If it is "", no lease is checked."""
     fence: int = 0
     """The fencing number of the caller's lease for this ledger."""
 
@@ -35,7 +35,7 @@ class Lease:
     fence: int
     """The fencing number that the run sends with its writes; it never decreases."""
     expires: datetime
-    """The time until which another run with this or a lower number is refused; past after the release."""
+    """The time until which a run without a higher number is refused. A release sets this time to now."""
     holder: str = ""
     """The random id of the run, with which it can renew the lease; "" after the release."""
 
@@ -53,7 +53,7 @@ class Page(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class PortalInfo:
-    """The identity and settings of a portal, and the rights of the client that asks for them."""
+    """The identity and settings of a portal, and the rights of the client that reads them."""
 
     portal: str
     """The permanent id of the portal."""

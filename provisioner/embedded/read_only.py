@@ -1,4 +1,4 @@
-"""The embedded portal, opened only for reading: a plan writes nothing to the portal."""
+"""The embedded portal, opened only for reading, because a plan must not write to the portal."""
 
 from __future__ import annotations
 

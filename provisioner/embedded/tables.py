@@ -1,6 +1,6 @@
 """The tables of the embedded portal, and the conversion of its rows to values and back.
 
-A plan reads only users and companies, so the functions for other values import their classes when called.
+The functions that planning never calls import their classes only when called. This saves start-up time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from provisioner.embedded.portal_types import Lease, Page
 
 BATCH = 1_000
-"""The maximum number of calls in one transaction, because one commit per call would be ten times slower."""
+"""The maximum number of calls in one transaction. A commit for each call would be ten times slower."""
 
 _TABLES = """
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -99,7 +99,7 @@ def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[
 
 
 def load_snapshot(connection: Connection, today: date) -> Snapshot:
-    """Return a snapshot of the whole portal: all companies and users, the terms, the id and the stamp."""
+    """Return the whole portal: all companies and users, the firm's terms, and the portal's id and stamp."""
     companies = {
         row[0]: _as_company(row)
         for row in connection.execute(f"SELECT {_COMPANY_COLUMNS} FROM company ORDER BY seq")
@@ -111,7 +111,7 @@ def load_snapshot(connection: Connection, today: date) -> Snapshot:
 
 
 _BETWEEN, _WITHIN = "\x1e", "\x1f"
-"""The separators between the entries, and between an entry's fields, in a string that SQL concatenates."""
+"""The separators in the result of ``group_concat``: between entries, and between the fields of an entry."""
 
 
 def _load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
@@ -192,7 +192,7 @@ def users_where(connection: Connection, column: str, values: Sequence[str], toda
 
 
 def load_page_of_companies(connection: Connection, after: int, limit: int, since: int) -> Page[Company]:
-    """Return a page of at most ``limit`` companies, as :meth:`SqlPortal.page_of_companies` describes it."""
+    """Return a page of companies; :meth:`SqlPortal.page_of_companies` explains the parameters."""
     from provisioner.embedded.portal_types import Page
 
     counter = load_counter(connection)
@@ -205,7 +205,7 @@ def load_page_of_companies(connection: Connection, after: int, limit: int, since
 
 
 def load_page_of_users(connection: Connection, after: int, limit: int, since: int, today: date) -> Page[User]:
-    """Return a page of at most ``limit`` users; ``after`` and ``since`` as for companies."""
+    """Return a page of users; :meth:`SqlPortal.page_of_companies` explains the parameters."""
     from provisioner.embedded.portal_types import Page
 
     counter = load_counter(connection)
@@ -233,7 +233,7 @@ def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, .
 def store_companies(
     connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
-    """Insert or update companies. Each of ``moves`` is a company before (None if new) and after a change."""
+    """Insert or update companies. ``moves`` holds each company before (None if new) and after its change."""
     if not moves:
         return
     new = [_company_row(company, counter) for before, company in moves if before is None]
@@ -305,7 +305,7 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
-    """Stop, at month end, billing a company that no open user is billed to; resume it for new users (R15)."""
+    """Set ``billing_ends`` if a company lost its last open user. Clear it if a company got a user (R15)."""
     from provisioner.embedded.decide import billing_transfer
 
     passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
@@ -330,7 +330,7 @@ def load_counter(connection: Connection) -> int:
 def bump_counter(connection: Connection) -> int:
     """Increment the change counter, store a new random stamp, and return the counter.
 
-    The stamp is random, because two contents must never have the same stamp, even after a restored backup.
+    The stamp is random, because different contents must have different stamps even if a backup is restored.
     """
     counter = load_counter(connection) + 1
     connection.executemany(
@@ -355,7 +355,7 @@ def load_lease(connection: Connection, ledger: str) -> Lease | None:
 
 
 def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
-    """Insert or replace the lease of a ledger; each later write prolongs it by ``seconds``."""
+    """Insert or replace the lease of a ledger. Each later write renews the lease for ``seconds``."""
     connection.execute(
         "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
@@ -371,7 +371,7 @@ def load_fact(connection: Connection, name: str) -> str | None:
 
 
 def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
-    """Return the receipts of the earlier calls with these keys, by key, as the portal answers ``ledger``."""
+    """Return stored receipts, by key, with the verdict *already* if ``ledger`` did not make the call."""
     from provisioner.embedded.decide import StoredReceipt, repeated
 
     return {
@@ -393,7 +393,7 @@ def load_terms(connection: Connection) -> PortalTerms:
 
 
 def initialise(connection: Connection, terms: PortalTerms, public_url: str) -> None:
-    """Write the first rows of a new portal: its permanent id, the firm's terms, and the base of its links."""
+    """Write the first rows of a new portal: its permanent id, the firm's terms, and ``public_url``."""
     connection.execute("INSERT INTO fact (name, value) VALUES ('id', ?)", (os.urandom(16).hex(),))
     store_terms(connection, terms, public_url)
 

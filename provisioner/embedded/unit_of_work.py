@@ -25,9 +25,9 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 class UnitOfWork:
-    """The resources that several calls need: read together, changed call by call, and written together.
+    """The resources that calls need. They are read together, changed one by one, and written together.
 
-    Users are identified by their ids. One transaction covers all of this, so no other process interferes.
+    Users are identified by their ids. One transaction isolates all reads and writes from other processes.
     """
 
     def __init__(self, connection: Connection, today: date) -> None:
@@ -130,7 +130,7 @@ class UnitOfWork:
         return receipt
 
     def _find(self, call: Call) -> Resource | None:
-        """Return the resource to change; for a creation, an existing one with the same e-mail or number."""
+        """Return the resource to change (for a creation: one with the same e-mail or number), or None."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)

@@ -9,7 +9,7 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 def accounts_where(connection: Connection, where: str, values: Sequence[str]) -> dict[str, Managed]:
-    """Return the accounts that match the SQL condition ``where``, by user."""
+    """Return the accounts that match the SQL condition ``where``, by the user's key in the manifests."""
     rows = connection.execute(f'SELECT id, "user", email, phone, created FROM managed WHERE {where}', values)
     return {user: Managed(id_, email, phone, bool(created)) for id_, user, email, phone, created in rows}
 

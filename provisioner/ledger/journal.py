@@ -86,7 +86,7 @@ class Journal:
         return self._run
 
     def end(self, outcome: str) -> None:
-        """Store the end of the run, with ``outcome`` as a text."""
+        """Store the end of the run. ``outcome`` is the text that the history shows as the run's result."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE run SET ended = ?, outcome = ? WHERE id = ?",
@@ -130,7 +130,7 @@ class Journal:
             _store_effects(connection, effects, portal, now)
 
     def creations(self) -> dict[str, int]:
-        """Return how many times provisioner has created each user, by the address of the user in the plan."""
+        """Return how many times provisioner has created each user, by resource address (``user:KEY``)."""
         with self._store.reading() as connection, reject_corrupt_rows():
             return dict(
                 connection.execute(

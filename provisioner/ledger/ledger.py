@@ -16,11 +16,11 @@ from provisioner.storage.database import Database, chunks
 from provisioner.storage.lease import LEASE_SECONDS
 
 MAX_ADOPTED_AT_ONCE = 5_000
-"""The maximum number of accounts stored per transaction. Other runs wait until a transaction ends."""
+"""The maximum number of accounts stored in one transaction, because other runs wait until it ends."""
 
 
 class Ledger:
-    """The ledger of one run. Every write needs ``lock.hold``. Call ``close`` after use."""
+    """The ledger of one run. Writes are possible only inside ``with lock.hold``. Call ``close`` after use."""
 
     id: str
     """The permanent random id of this ledger."""
@@ -42,13 +42,13 @@ class Ledger:
             return snapshot_of(connection)
 
     def adopt(self, records: Mapping[str, Managed]) -> None:
-        """Store accounts that already exist on the portal. ``records`` has an account per user."""
+        """Store accounts that already exist on the portal. ``records`` maps user keys to accounts."""
         for some in chunks(list(records), MAX_ADOPTED_AT_ONCE):
             with self._store.writing() as connection:
                 store_accounts(connection, [(user, records[user]) for user in some])
 
     def bind_portal(self, portal: str) -> None:
-        """Bind this ledger to a portal identity. Raises :class:`LedgerError` if bound to another one."""
+        """Bind this ledger to a portal identity. Raises :class:`LedgerError` if another one is bound."""
         with self._store.writing() as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
             if row is None:

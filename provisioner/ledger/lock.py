@@ -30,14 +30,14 @@ from provisioner.storage.database import (
 from provisioner.storage.lease import heartbeat, wait_for_lease
 
 POLL_SECONDS = 0.2
-"""Seconds between two attempts to take a lock that another run holds, with ``--lock-timeout``."""
+"""The time in seconds between two attempts to take a lock that another run holds (``--lock-timeout``)."""
 
 RECONNECT_SECONDS = 1.0
-"""The maximum time in seconds that a holder whose connection was lost has to reconnect."""
+"""The time in seconds within which a lock holder must reconnect after its connection was lost."""
 
 
 class LockInfo(NamedTuple):
-    """The row of the lock: the run that holds it, since when, and until when."""
+    """The database row of the lock: which run holds the lock, since when, and until when."""
 
     id: str
     owner: str
@@ -66,7 +66,7 @@ _COLUMNS = ", ".join(LockInfo._fields)
 
 
 class Lock:
-    """The lock from the view of one run, which takes, keeps and releases it."""
+    """The handle with which one run takes, renews and releases the lock."""
 
     owner: str
     """A text that names this run: system account, host and process ID."""
@@ -106,14 +106,14 @@ class Lock:
     def raise_fence(self, fence: int) -> None:
         """Make the fencing number of the next acquisition higher than ``fence``, which the portal returned.
 
-        This is needed after a restore from a backup, when the portal knows later runs than the ledger.
+        This is needed if the ledger was restored from a backup and the portal knows newer runs.
         """
         if fence > self.fence:
             with self._store.writing() as connection:
                 connection.execute("UPDATE fact SET value = ? WHERE name = 'fence'", (str(fence),))
 
     def remove(self, lock_id: str) -> LockInfo:
-        """Remove the lock from its holder, which can finish its current transaction but begin no other.
+        """Remove the lock. The holder can finish its current transaction, but cannot begin another one.
 
         Return the removed lock. Raises :class:`UsageError` if no lock has the id ``lock_id``.
         """

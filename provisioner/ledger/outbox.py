@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from provisioner.mail.message import Letter
 
 MAX_CLAIMS = 16
-"""The maximum number of runs stored as claimants of one letter. The latest ones are kept."""
+"""The maximum number of claimants (runs) stored for one letter. Only the latest claimants are kept."""
 
 
 class OutboxState(StrEnum):
@@ -30,7 +30,7 @@ class OutboxState(StrEnum):
     OWED = "owed"
     """The letter is still to be sent."""
     CONNECTING = "connecting"
-    """A run has begun to send the letter, but not the body, so a later run can safely send the letter."""
+    """A run has begun the delivery, but has sent no body, so a later run can safely send the letter."""
     BODY = "body"
     """The body is being sent. If the run ends now, it is unknown whether the server has accepted it."""
     SENT = "sent"
@@ -79,7 +79,7 @@ class OutboxEntry(NamedTuple):
     detail: str
     changed: str
     claims: tuple[str, ...] = ()
-    """The runs that may hold the letter's claim on the portal: the last known holder and later claimants."""
+    """The runs that may have claimed the letter on the portal: the last known holder and later claimants."""
 
 
 class Outbox:
@@ -126,7 +126,7 @@ class Outbox:
             )
 
     def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
-        """Store the run that holds the claim of each letter (``holders``, by key), and apply ``marks``."""
+        """Store which run holds each letter's claim (``holders``, by letter key), and apply ``marks``."""
         # one transaction, because a letter claimed by a copy of this ledger must never be ``owed``
         with self._store.writing() as connection:
             connection.executemany(
@@ -135,7 +135,7 @@ class Outbox:
             self._mark(connection, marks)
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Return the claims of each sent letter whose claims the portal still stores, by the letter's key."""
+        """Return the claims of each sent letter, by letter key, until :meth:`end_claims` has deleted them."""
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}
@@ -183,7 +183,7 @@ class Outbox:
         return interrupted
 
     def _mark(self, connection: Connection, marks: Iterable[Mark]) -> None:
-        """Apply these changes of state. Raises :class:`IllegalTransition` for one that is not allowed."""
+        """Apply these changes of state. Raises :class:`IllegalTransition` if a change is not allowed."""
         marks = list(marks)
         states = _states(connection, [key for key, _, _ in marks])
         for key, state, _ in marks:

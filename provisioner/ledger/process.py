@@ -19,7 +19,7 @@ def host_name() -> str:
 
 
 def process_owner() -> str:
-    """Return the name of the system account that runs this process; its number if it has no name."""
+    """Return the name of the system account of this process; for an account without a name, its number."""
     import getpass
 
     try:
@@ -31,13 +31,13 @@ def process_owner() -> str:
 def process_start(pid: int) -> str:
     """Return the start time of a process and this process's PID namespace; empty if they cannot be read.
 
-    They distinguish the process from a later one with the same process ID, or one in another container.
+    No later process, and no process in another container, has the same process ID and the same values.
     """
     return " ".join(filter(None, (_process_stat(pid)[1], _pid_namespace())))
 
 
 def is_alive(host: str, pid: int, start: str) -> bool:
-    """Return False only if the process is known to have run on this machine and to have ended."""
+    """Return False if it is certain that the process ran on this machine and has ended, otherwise True."""
     began, _, namespace = start.partition(" ")
     if host != host_name() or namespace not in ("", _pid_namespace()):
         return True

@@ -25,7 +25,7 @@ class LedgerSnapshot:
     open_letters: tuple[OutboxEntry, ...] = ()
     """The letters that have not been sent."""
     unsettled: tuple[JournalEntry, ...] = ()
-    """The steps of an interrupted run whose outcome is unknown."""
+    """The steps whose outcome is unknown because their run was interrupted."""
 
 
 def read_ledger(database: Database) -> LedgerSnapshot:

@@ -37,9 +37,9 @@ class Delivery(NamedTuple):
 
 
 Record = Callable[[Sequence[str], Sequence[Delivery]], None]
-"""A function that stores, in one transaction, the keys of letters whose bodies are about to be sent, and the
-deliveries of other letters. A transport sends a body only after the call has returned, because if the
-connection is lost later, it is unknown whether the letter was accepted.
+"""A function that stores two lists in one transaction: the keys of letters whose bodies are about to be sent,
+and the deliveries of other letters. A transport sends a body only after this function has returned. Otherwise
+the next run would send the letter a second time if this run is killed during the body.
 """
 
 
@@ -47,10 +47,10 @@ class Transport(Protocol):
     """A way to send or store letters, such as a mail server or a maildir."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver the messages. Report each delivery with ``record``, which takes several at once.
+        """Deliver the messages, and report the deliveries with ``record``, one or several in a call.
 
-        A transport where a repeated delivery stores nothing new does not have to record bodies.
-        When ``stop`` returns True, the transport completes the letters that it has begun, and no others.
+        A transport may omit the keys of bodies if a repeated delivery has no effect (as in a maildir).
+        When ``stop`` returns True, the transport completes letters that it has begun, and begins no others.
         Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
         connection, a refused password, an invalid certificate, or a full disk.
         """

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from provisioner.mail.delivery import Delivery, DeliveryState, Record
 
 GATHER_SECONDS = 0.01
-"""The maximum time in seconds that a letter ready for DATA waits for letters of other connections."""
+"""The maximum time in seconds that a letter waits, before DATA, for letters of other connections."""
 
 DELIVERY_SECONDS = 0.25
 """The maximum time in seconds that a delivery waits for a commit. If the run is killed before the commit, the
@@ -34,7 +34,7 @@ class GroupCommit:
 
     @contextmanager
     def active_connection(self) -> Iterator[None]:
-        """Count one more connection that may call :meth:`body`, during the block."""
+        """Count one more active connection during the block. Active connections may call :meth:`body`."""
         self._active += 1
         try:
             yield

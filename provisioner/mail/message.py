@@ -88,7 +88,7 @@ def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str |
 
 
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
-    """Return the bytes of the message: the same for the same input. Raises :class:`MailError`."""
+    """Return the bytes of the message. The same input gives the same bytes. Raises :class:`MailError`."""
     # the email package takes 1.5 ms for a message, this code 0.1 ms
     from email.utils import format_datetime
 
@@ -143,7 +143,7 @@ _LINE = 76
 
 
 def _mailbox(text: str) -> str:
-    """Return one mailbox for a header: ``Name <local@domain>``. Raises ``ValueError`` if it is invalid."""
+    """Return the mailbox ``Name <address>`` for a header. Raises ``ValueError`` if ``text`` is invalid."""
     name, address = _parted(text)
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -186,7 +186,7 @@ def _unstructured(text: str) -> str:
 # cached, because every letter has the same sender, and the letters of a company have the same subject
 @lru_cache(maxsize=64)
 def _encoded_words(text: str) -> str:
-    """Return the text as folded encoded words (RFC 2047), in ASCII; no character is split between two."""
+    """Return the text as folded encoded words (RFC 2047) in ASCII. Each character is in one word only."""
     words, word = [], ""
     space = 52  # an encoded word has 75 characters at most; the first line also contains "Reply-To: "
     for character in text:

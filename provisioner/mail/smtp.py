@@ -23,13 +23,13 @@ from provisioner.mail.group_commit import GroupCommit
 from provisioner.mail.smtp_connection import ConnectionLost, Server, SmtpConnection, connect, in_short
 
 MESSAGES_A_CONNECTION = 500
-"""The maximum number of letters per connection. It is limited because mail servers have such limits."""
+"""The maximum number of letters per connection, because mail servers limit this number."""
 
 CONNECT_ATTEMPTS = 3
 """The maximum number of attempts to connect, after which the letters stay ``owed``."""
 
 RETRY_SECONDS = 0.4
-"""Seconds before the second attempt to connect. The pause doubles before each further attempt."""
+"""The pause in seconds before the second attempt to connect. It doubles before each further attempt."""
 
 
 class Smtp(Transport):
@@ -57,7 +57,7 @@ class _Delivery:
         self._problem: MailError | None = None
         self._returned: deque[Message] = deque()
         self._parallel = False
-        """True while several workers send. A worker that cannot connect then leaves its letter to others."""
+        """True while several workers send. If a worker cannot connect, the others send its letter."""
         self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
@@ -90,7 +90,7 @@ class _Delivery:
             raise self._problem
 
     def _next(self) -> Message | None:
-        """Return the next letter with valid addresses, or None. Records other letters as ``failed``."""
+        """Return the next letter, or None. Records letters with an invalid address as ``failed``."""
         while self._problem is None and not self._stop():
             message = self._returned.popleft() if self._returned else next(self._messages, None)
             if message is None or (_is_address(message.sender) and _is_address(message.recipient)):
@@ -197,7 +197,7 @@ class _Delivery:
 
 
 _is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+").fullmatch
-"""Matches an address that aiosmtplib sends unchanged. It would cut others at a comma or a comment."""
+"""Matches an address that aiosmtplib sends unchanged. aiosmtplib cuts others at a comma or a comment."""
 
 
 def _is_lasting(problem: Exception) -> bool:

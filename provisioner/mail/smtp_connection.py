@@ -20,7 +20,7 @@ from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
 
 BODY_TIMEOUT = 600.0
-"""The timeout in seconds for each of the two replies to DATA (RFC 5321, 4.5.3.2.6, for the second reply)."""
+"""The timeout in seconds for each of the two replies to DATA. For the second, see RFC 5321, 4.5.3.2.6."""
 
 QUIT_TIMEOUT = 2.0
 """The timeout in seconds for the reply to QUIT. It is short because that reply has no consequences."""
@@ -109,7 +109,7 @@ class SmtpConnection:
         self._client.close()
 
     async def _recover(self, answer: SMTPResponseException) -> None:
-        """Send RSET after a 4xx or 5xx reply. After 421 or any other reply, close the connection."""
+        """Send RSET after a 4xx or 5xx reply except 421. After all other replies, close the connection."""
         if not _is_refusal(answer) or answer.code == 421:
             self.abort()
             return

@@ -25,7 +25,7 @@ from provisioner.errors import MailError
 from provisioner.mail.message import TemplateRenderer, too_much, within_bounds
 
 MEMORY_BYTES = 512 * 1024 * 1024
-"""The maximum address space of the worker. The interpreter uses almost 200 MB, a letter a few kilobytes."""
+"""The maximum size in bytes of the worker's address space. The interpreter uses almost 200 MB of this."""
 
 _LENGTH = struct.Struct(">I")
 _SOURCES_BYTES = 2**32 - 1
@@ -119,7 +119,7 @@ def _limit_memory() -> None:
 
 
 def _limit_processor_time() -> None:
-    """Limit the CPU time for one letter. The limit is needed if the parent, with its timeout, is killed."""
+    """Limit the CPU time for one letter. If the parent was killed, no other timeout stops the worker."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -26,7 +26,7 @@ class TransportOptions:
     """The options of a transport. A maildir uses only ``root``."""
 
     root: Path
-    """The folder of the workspace, at which relative paths start."""
+    """The folder of the workspace. Relative paths start from this folder."""
     username: str = ""
     password: str = ""
     tls: str = "required"

@@ -1,8 +1,8 @@
 """The checks of all manifests together. Each check yields diagnostics and does not stop the run.
 
-One check applies the rules of :mod:`provisioner.rules` and adds source positions to their violations. The
-other checks find problems that a state cannot express: repeated declarations, former addresses, shared
-mailboxes, and dossiers that only the portal has.
+One check applies the rules of :mod:`provisioner.rules` and adds source positions to the violations. The
+other checks find problems that these rules do not cover, such as repeated declarations, addresses of shared
+mailboxes, and dossiers that neither a manifest nor the portal has.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def check(
 def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
     """Yield the violations of R1 (staff addresses), R2, R3, R14 and A9 (catalogue) in the declared state.
 
-    R2 is not checked for a company if one of its users could not be read.
+    R2 is not checked for a company whose manifest has an invalid user.
     """
     terms = settings.terms
     index = StateIndex(declared.state(), terms)
@@ -74,7 +74,7 @@ def broken_rules(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagno
 
 
 def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield an error for each user already declared: R1, or R4 if the billed companies are different."""
+    """Yield an error for each repeated e-mail: R4 if the users are billed to different companies, else R1."""
     for user in declared.repeated_users:
         key = email_key(user.email)
         first = declared.users[key]
@@ -153,7 +153,7 @@ def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagn
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each address of a shared mailbox (S1). ``safety:`` determines the severity."""
+    """Yield an error or a warning for each address of a shared mailbox (S1); ``safety:`` decides which."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -170,7 +170,7 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield a warning for each company billed without open users or with only pending administrators (R2)."""
+    """Warn (R2) if a billed company has no open user, or if all administrators of a company are pending."""
     billed: dict[str, list[DeclaredUser]] = {}
     for user in (*declared.users.values(), *declared.repeated_users):
         if not user.closed:
@@ -203,9 +203,9 @@ def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Ite
 def unknown_companies(
     declared: Declared, known_companies: Collection[str] | None = None
 ) -> Iterator[Diagnostic]:
-    """Yield a problem for each dossier of a user that is neither in a manifest nor on the portal.
+    """Yield an error for each reference to a dossier that neither a manifest nor the portal has.
 
-    If the portal was not read (``known_companies`` is None), the problem is only a warning.
+    Without the portal (``known_companies`` is None), yield a warning if no manifest declares the dossier.
     """
     if declared.unread:
         return

@@ -62,7 +62,7 @@ class DeclaredUser(NamedTuple):
 
     email: str
     previous_key: str | None
-    """The ``email_key`` of ``previous_email``, or None if the manifest gives no such address."""
+    """The ``email_key`` of ``previous_email``, or None if the manifest gives no ``previous_email``."""
     first_name: str
     last_name: str
     phone: str | None
@@ -72,7 +72,7 @@ class DeclaredUser(NamedTuple):
     production: Production
     billed: str
     companies: frozenset[str] | None
-    """The user's companies, including the billed one. None if unmanaged; the billed one is added anyway."""
+    """The user's dossier numbers, including that of the billed company. None if they are unmanaged."""
     apps: tuple[str, ...] | None
     """The applications in the order of the manifest, or None if the manifest leaves them unmanaged."""
     immediate_removal: bool
@@ -122,7 +122,7 @@ class Declared:
     incomplete: frozenset[str] = frozenset()
     """The dossier numbers of the manifests in which at least one user is invalid."""
     unread: bool = False
-    """True if the dossier number of at least one file is unknown, because it could not be read."""
+    """True if at least one manifest is so invalid that its dossier number is unknown."""
 
     def source_of(self, address: Address) -> Source | None:
         """Return the position where a resource is declared, or None if it is not declared."""

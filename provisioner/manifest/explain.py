@@ -180,7 +180,7 @@ def _name(path: Path) -> str:
 
 
 def _quoted(path: Path, value: Any) -> str:
-    """Return the value as text for a message, or "" in sections that may contain a secret by mistake."""
+    """Return the value as text for a message, or "" in the sections that could contain a misplaced secret."""
     if path[:1] in (("mail",), ("portal",), ("ledger",)):
         return ""
     if value is None:

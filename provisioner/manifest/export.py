@@ -123,7 +123,7 @@ def _user(user: User) -> Iterator[str]:
 
 
 def _checked(indent: str, key: str, value: str, form: Callable[[str], str], shown: str) -> Iterator[str]:
-    """Yield the line of an optional field, or a comment if the normalizer ``form`` refuses ``value``."""
+    """Yield the line ``key: shown``, or a comment if the normalizer ``form`` does not accept ``value``."""
     try:
         accepted = form(value) == value
     except fields.InvalidField:
@@ -135,7 +135,7 @@ def _checked(indent: str, key: str, value: str, form: Callable[[str], str], show
 
 
 def _spaced(phone: str) -> str:
-    """Return a French number with spaces, as ``+33 6 12 34 56 78``, and any other number unchanged."""
+    """Return a French number with spaces, such as ``+33 6 12 34 56 78``, and any other number unchanged."""
     if re.fullmatch(r"\+33[1-9][0-9]{8}", phone) is None:
         return phone
     return " ".join([phone[:3], phone[3], *(phone[at : at + 2] for at in range(4, 12, 2))])

@@ -21,7 +21,7 @@ MAX_PHONE = 32
 """The maximum length of a phone number before it is normalized, in characters."""
 
 DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
-"""The regular expression of a dossier number: 1 to 20 letters or digits; ``.``, ``_``, ``-`` only inside."""
+"""The pattern of a dossier number: 1 to 20 letters, digits or, except at the ends, ``.``, ``_``, ``-``."""
 
 
 class InvalidField(ValueError):
@@ -247,7 +247,7 @@ def _unusual_name(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def is_hidden(character: str) -> bool:
-    """Return True if a character is invisible or changes the order of others (bidirectional marks)."""
+    """Return True if a character is invisible or reverses the direction of text (bidirectional marks)."""
     return unicodedata.category(character) in _REFUSED_CATEGORIES or character in _INVISIBLE
 
 

@@ -1,7 +1,7 @@
 """Converts documents into declarations, and reports the problems of each manifest.
 
-Such problems are an invalid structure, an unknown profile or a missing type. The checks of all manifests
-together are in :mod:`provisioner.manifest.check`.
+Such problems are an invalid structure, an unknown profile or a user without a type. The checks of all
+manifests together are in :mod:`provisioner.manifest.check`.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class _Loader:
                 self._more_users.append(user)
 
     def _preset(self, document: Document, at: int, entry: UserConfig) -> Preset | None:
-        """Return the user's merged profile (None if unknown), or the defaults for a user without profile."""
+        """Return ``defaults:``, overridden by the user's profile if any, or None for an unknown profile."""
         if entry.profile is None:
             return self._profiles.defaults
         profiles = self._profiles.by_name
@@ -186,7 +186,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: UserConfig, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """Return the user's dossiers with the billed one (R5), or None if they are unmanaged."""
+        """Return the user's dossier numbers, including the billed one (R5), or None if they are unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -200,7 +200,7 @@ class _Loader:
         return _dossiers((*entry.companies, number))
 
     def _refer(self, number: str, entry: UserConfig, position: int) -> None:
-        """Record a reference to a dossier that a profile gives, only for the profile's first user."""
+        """Record a reference to an inherited dossier, once for all users who inherit it from one place."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited:
             self._inherited.add(path)

@@ -58,7 +58,7 @@ class _Entry(BaseModel):
 
 
 class Preset(_Entry):
-    """What a profile or `defaults:` may say for a user. What the user's own entry says wins."""
+    """Fields that a profile or `defaults:` may set for users. The user's own entry takes precedence."""
 
     type: Omittable[UserType] = Field(
         None,
@@ -159,7 +159,7 @@ class Firm(_Entry):
 
 
 class Catalogue(_Entry):
-    """What the firm may give: published nowhere, so it is said here."""
+    """The offers and applications of the firm, listed here because the portal does not publish them."""
 
     offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
     apps: tuple[OtherApp, ...] = Field(
@@ -216,7 +216,7 @@ class PortalAccess(_WithSecret):
 
 
 class LedgerPlace(_WithSecret):
-    """Where runs, letters and managed users are remembered."""
+    """The ledger: the database that records runs, letters and managed users."""
 
     url: DatabaseUrl = Field(
         "sqlite:///ledger.db",
@@ -261,7 +261,7 @@ class Mail(_Entry):
 
 
 class Safety(_Entry):
-    """What may not happen by accident."""
+    """Safety limits on the changes of one run."""
 
     absent: Literal["report", "close"] = Field(
         "report", description="A user who left the manifests: reported, or closed."
@@ -297,7 +297,7 @@ class WorkspaceFile(_Entry):
 
     @cached_property
     def terms(self) -> PortalTerms:
-        """The settings that the portal's rules need: the catalogue, the firm's mail domains and staff."""
+        """Return what the portal's rules need: catalogue, mail domains and staff of the firm."""
         return PortalTerms(
             offers=frozenset(self.catalogue.offers),
             apps=frozenset(self.catalogue.apps),
@@ -310,7 +310,7 @@ MODELS: dict[Kind, type[_Entry]] = {"client": ClientManifest, "provisioner": Wor
 
 
 class _Published(GenerateJsonSchema):
-    """The generator of schemas without the titles of fields that pydantic adds and without null defaults."""
+    """The schema generator. It omits null defaults, and the titles that pydantic adds to fields."""
 
     @override
     def field_title_should_be_set(self, schema: Any) -> bool:

@@ -11,9 +11,9 @@ from provisioner.manifest.models import Preset, WorkspaceFile
 
 
 class Profiles:
-    """The presets of one provisioner.yaml: ``defaults``, and in ``by_name`` the profiles merged with it.
+    """The values that users inherit: ``defaults`` and, in ``by_name``, each profile merged with ``defaults``.
 
-    Names are in NFC. Of a merged preset, only ``type``, ``production``, ``apps``, ``companies`` may be None.
+    Names are in NFC. Of these values, only ``type``, ``production``, ``apps`` and ``companies`` may be None.
     """
 
     def __init__(self, settings: WorkspaceFile) -> None:
@@ -35,7 +35,7 @@ class Profiles:
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """Return the path in provisioner.yaml of an inherited dossier; ``profile`` is None if unset."""
+        """Return the path in provisioner.yaml of an inherited dossier, at ``position`` in its list."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position

@@ -39,7 +39,7 @@ from provisioner.planning.planner import Resolution
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings, the operator's role and the date on which the desired state depends."""
+    """The values on which the desired state depends: settings, the operator's role and the date."""
 
     operator: Operator
     today: date
@@ -85,9 +85,9 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
 def _match(
     declared: Declared, current: State, managed: Mapping[str, Managed]
 ) -> tuple[dict[str, User], list[Diagnostic]]:
-    """Return the account of each declared user, if there is one, by the user's key, and the problems.
+    """Match each declared user to an account. Return the accounts by user key, and the problems.
 
-    A user who matches an account that is already matched to another user gives a problem.
+    If two users match the same account, the second user is a problem.
     """
     by_id = {user.id: user for user in current.users.values()}
     matches: dict[str, User] = {}
@@ -173,7 +173,7 @@ class _Resolver:
         self.notices: list[Notice] = []
 
     def desired_user(self, key: str, declared: DeclaredUser, before: User | None) -> User | None:
-        """Return the desired user, or None for a user without an account who is declared closed."""
+        """Return the desired user, or None if the user has no account and is declared closed."""
         if before is None:
             return None if declared.closed else self._new_user(key, declared)
         known = self._managed_ids.get(before.id)
@@ -385,10 +385,10 @@ def _all_active(apps: frozenset[Grant]) -> bool:
 def _desired_apps(
     before: frozenset[Grant], declared: DeclaredUser, today: date, ends: date
 ) -> Iterator[Grant]:
-    """Yield the declared applications, and the undeclared ones that are requested or not yet ended.
+    """Yield the declared applications, and the undeclared applications that the account still keeps.
 
-    With immediate removal, only the requested ones are kept. Otherwise the active ones end on ``ends``. Those
-    whose last day is before ``today`` are omitted, even if the portal has not removed them.
+    Requested applications are kept. The other undeclared ones are omitted if removal is immediate. Otherwise
+    active applications end on ``ends``, and ending ones are kept until their last day has passed.
     """
     apps = declared.apps or ()
     yield from active_grants(apps)

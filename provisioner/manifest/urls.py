@@ -66,7 +66,7 @@ def database(text: str) -> str:
 
 
 def portal(text: str) -> str:
-    """Return the URL of a portal: a database's, ``https://…`` (a portal's service) or ``scim+https://…``."""
+    """Return the URL of a portal: a database URL, ``https://…`` (portal service) or ``scim+https://…``."""
     return _checked_url(text, _PORTALS)
 
 
@@ -132,7 +132,7 @@ _PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
 
 
 def transport(text: str) -> str:
-    """Return the URL of a mail transport: ``maildir:FOLDER``, or ``smtp[s]://HOST[:PORT]`` without user."""
+    """Return the URL of a mail transport: ``maildir:FOLDER``, or ``smtp[s]://HOST[:PORT]`` without login."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
         raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
@@ -147,7 +147,7 @@ def transport(text: str) -> str:
 
 
 def web_address(text: str, what: str = "activation links", prefix: str = "") -> str:
-    """Return a web address without its last slash. It must be ``https://`` except on this machine.
+    """Return a web address without the slash at its end. ``http://`` is accepted only for this machine.
 
     For error messages, ``what`` names the data that must not be sent unencrypted, and ``prefix`` (``scim+``)
     comes before the suggested addresses.

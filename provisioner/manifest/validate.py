@@ -18,10 +18,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Validated(Generic[M]):
-    """The valid part of a document as a ``model``, or None if nothing is valid.
+    """The result of a validation: ``model`` is the valid part of the document, or None if nothing is valid.
 
-    ``users`` has the index in the document of each user of the model. ``faulty`` has the indexes of the users
-    with a problem. ``lost`` is true if a user of the document is missing from the model.
+    ``users`` has the indexes that the users of the model have in the document. ``faulty`` has the indexes of
+    the users with a problem. ``lost`` is true if a user of the document is missing from the model.
     """
 
     model: M | None
@@ -79,7 +79,7 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove faulty values from ``data`` and removed users from ``kept``. False if the whole is faulty."""
+    """Remove faulty parts of ``data`` and users from ``kept``. Return False if all of ``data`` is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]

@@ -1,4 +1,4 @@
-"""The operations of the program, which use no terminal: plan, apply, deliver letters, open portal and ledger.
+"""The operations of the program, such as making and applying a plan. They do not use the terminal.
 
 Only ``pipeline`` makes a plan from files. A command calls an operation and prints what the operation returns.
 

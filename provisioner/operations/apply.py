@@ -1,8 +1,8 @@
 """Apply a plan: write its steps to the portal, wave by wave, and then send its letters.
 
 The ledger records each step before the write (*intended*) and after it (*settled*). Before the first write,
-each resource of the plan must be in the state before its first step, after its last step, or after a step in
-between. So applying the same plan again completes an interrupted or partly failed run.
+each resource of the plan must be in the state before its first step or after any of its steps. So applying
+the same plan again completes an interrupted or partly failed run. The order within a wave is not relevant.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from provisioner.workspace.settings import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one step; ``problem`` is the reason why the step was not applied, if it was not."""
+    """The result of one step; ``problem`` is the reason why the step was not applied, or ""."""
 
     step: Step
     verdict: Verdict
@@ -214,7 +214,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
-    """True if the receipt of a creation is for an account that does not have the e-mail of ``entry`` now."""
+    """Return True if a creation's receipt is for an account that now lacks the e-mail of ``entry``."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
     holder = snapshot.state.users.get(entry.address.removeprefix("user:"))

@@ -37,7 +37,7 @@ CLAIM = 1_000
 """The maximum number of letters whose claims and links are requested from the portal at once."""
 
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
-"""The detail of a letter that a run of a copy of this ledger has claimed."""
+"""The reason recorded for an unknown letter: a run of a copy of this ledger has claimed the letter."""
 
 TEMPLATE_SUFFIX = ".j2"
 
@@ -76,9 +76,9 @@ class DeliveryReport:
 
 @contextmanager
 def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
-    """Yield the sender with the program's templates; a workspace's template replaces that of the same name.
+    """Yield the sender. A template of the workspace replaces the program's template of the same name.
 
-    If the workspace has templates of its own, a second process renders them; it ends with the block.
+    If the workspace has its own templates, a second process renders them until the ``with`` block ends.
     """
     shipped = resource_folder("templates")
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
@@ -113,7 +113,7 @@ def open_mail_transport(workspace: Workspace) -> Transport:
 
 
 def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
-    """Yield the letters of the plan for a preview: dated ``now``, with a placeholder instead of the key."""
+    """Yield the plan's letters for a preview, dated ``now``. The key of each letter is only a placeholder."""
     for letter in plan.letters:
         yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
 
@@ -136,8 +136,8 @@ def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
     """Settle the letters of an interrupted run; return the deliveries of those that became unknown.
 
-    With ``resend_unknown``, each unknown letter becomes owed again, unless it was sent again before. Only the
-    letters that stay unknown are then returned.
+    With ``resend_unknown``, each unknown letter becomes owed again, unless it was resent before. Only the
+    deliveries of letters that stay unknown are then returned.
     """
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
@@ -165,7 +165,7 @@ def close_claims(ledger: Ledger, portal: Portal) -> None:
 
 
 def _claimed_elsewhere(entry: OutboxEntry, holder: str) -> Delivery:
-    """Return the delivery of a letter claimed by ``holder``: a run, :data:`SENT`, or "" (other ledger)."""
+    """Return the delivery of a claimed letter. ``holder`` is a run, ``SENT``, or "" for another ledger."""
     key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")

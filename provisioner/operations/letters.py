@@ -19,7 +19,7 @@ from provisioner.workspace.settings import Workspace
 
 
 def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """Return the letters of the account with this e-mail; if none has it, the letters to this e-mail."""
+    """Return the letters of the managed user with this e-mail or, without such a user, to this e-mail."""
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
@@ -30,7 +30,7 @@ def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
 
 
 def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
-    """Yield the letters of ``subject``, the file of a plan or a user's e-mail. Raises :class:`UsageError`."""
+    """Yield the letters of a plan file or to a user. Raises :class:`UsageError` if ``subject`` is neither."""
     if Path(subject).is_file():
         _, saved = read_plan(Path(subject))
         yield from preview_letters(saved.plan, clock())

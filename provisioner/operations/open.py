@@ -94,6 +94,6 @@ def ledger_location(workspace: Workspace) -> Database:
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:
-    """Return everything that the portal holds, without writing to it."""
+    """Return a snapshot of the workspace's portal, which is opened only for reading."""
     with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         return portal.snapshot()

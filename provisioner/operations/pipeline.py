@@ -39,7 +39,7 @@ from provisioner.workspace.settings import Workspace, read_manifests, with_setti
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The addresses given with ``--target`` and ``--exclude``; false if there are none."""
+    """The addresses given with ``--target`` and ``--exclude``. An empty selection is falsy."""
 
     targets: frozenset[Address] = frozenset()
     excludes: frozenset[Address] = frozenset()
@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWorkspace:
-    """A plan with the manifests that it was made from; ``complete`` is false if a selection narrowed it."""
+    """A plan and the manifests from which it was made. ``complete`` is false for a plan of a selection."""
 
     plan: Plan
     declared: Declared
@@ -198,7 +198,7 @@ def _require_known(
 
 
 def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str:
-    """Return a hint with the plan's address of the account with this e-mail; "" if no account has it."""
+    """Return a hint: the key that the plan uses for the account with this e-mail; "" if there is none."""
     account = snapshot.state.users.get(email)
     users = resolution.current.users
     named = next((key for key, user in users.items() if account and user.id == account.id), None)
@@ -223,7 +223,7 @@ def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
 
 
 def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
-    """Reduce the desired state to what the portal can store; add diagnostics for what it cannot do."""
+    """Reduce the desired state to what the portal can store; add diagnostics for missing capabilities."""
     capabilities = portal.capabilities()
     desired, gaps = portal.project(resolution.desired)
     found = [*gaps, *_unguarded(capabilities), *_without_welcome(workspace, capabilities)]

@@ -10,7 +10,7 @@ from provisioner.portal import Portal
 from provisioner.storage.lease import LEASE_SECONDS, heartbeat, wait_for_lease
 
 POLL_SECONDS = 0.5
-"""Seconds between two attempts to take a lease that another run holds (``--lock-timeout``)."""
+"""The time in seconds between two attempts to take a lease that another run holds (``--lock-timeout``)."""
 
 
 @contextmanager
@@ -26,9 +26,9 @@ def hold_portal(
 ) -> Iterator[int]:
     """Hold the lease of ``ledger`` on the portal within this block; yield the portal's fencing number.
 
-    ``owner`` describes this run and ``fence`` is its fencing number; ``seconds`` is how long the lease
-    lasts. While another run holds the lease, waits as long as ``keep_waiting`` returns True, then raises
-    :class:`Locked`; ``on_wait`` is called once, with a sentence that names the other run. If this run loses
+    ``owner`` describes this run and ``fence`` is its fencing number; ``seconds`` is the duration of
+    the lease. While another run holds the lease, wait as long as ``keep_waiting`` returns True. Then raise
+    :class:`Locked`. ``on_wait`` is called once, with a sentence that names the other run. If this run loses
     the lease, its next write fails.
     """
 

@@ -1,4 +1,4 @@
-"""The precondition of a plan: each resource is as before the plan, as after it, or between two steps."""
+"""The precondition of a plan: each resource is in the state before or after one of its steps."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _found(change: Change, state: State, by_id: Mapping[str, User]) -> Resource 
 
 
 def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -> int | None:
-    """Return how many of the steps are done on ``found``; None if ``found`` is in no state of the change."""
+    """Return how many of the steps are done on ``found``; None if ``found`` has an unexpected state."""
     state = change.before
     done = 0 if found == state else None
     for count, step in enumerate(steps, start=1):

@@ -1,4 +1,4 @@
-"""Open the embedded portal for ``serve`` and ``api-client``, with or without a workspace."""
+"""The functions that open the embedded portal for ``serve`` and ``api-client``. A workspace is optional."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from provisioner.workspace.settings import Workspace, load_workspace, path_of
 
 
 def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: str | None = None) -> Access:
-    """Return the access to the portal at ``url``; if ``url`` is None, to the portal of the workspace.
+    """Return the parameters for opening the portal at ``url``, or the workspace's portal if ``url`` is None.
 
-    The portal's terms and the default of ``public_url`` come from the workspace, if ``folder`` is in one.
-    Raises :class:`UsageError` if there is neither a URL nor a workspace or the portal is not embedded, and
-    :class:`PortalError` if the portal's password cannot be read.
+    If ``folder`` is in a workspace, the workspace sets the portal's terms and the default of ``public_url``.
+    Raises :class:`UsageError` if the portal is not embedded, or if ``url`` is None and there is no workspace.
+    Raises :class:`PortalError` if the portal's password cannot be read.
     """
     workspace = _workspace_in(folder)
     if url is None:
@@ -49,7 +49,7 @@ def served_access(folder: Path, url: str | None, *, clock: Clock, public_url: st
 
 
 def file_to_create(access: Access) -> Path | None:
-    """Return the database file that opening this portal will create; None if it will create no file."""
+    """Return the database file that :func:`open_served` will create, or None if no file will be created."""
     if not access.url.startswith("sqlite:"):
         return None
     path = path_of(access.url, access.root)
@@ -57,16 +57,16 @@ def file_to_create(access: Access) -> Path | None:
 
 
 def open_served(access: Access) -> SqlPortal:
-    """Open the embedded portal at ``access``. Raises :class:`PortalError` if it cannot be opened."""
+    """Open the embedded portal that ``access`` describes. Raises :class:`PortalError` if that fails."""
     portal = open_portal(access)
     assert isinstance(portal, SqlPortal)
     return portal
 
 
 def _require_servable(url: str) -> None:
-    """Raise :class:`UsageError` unless ``url`` is that of an embedded portal's database.
+    """Raise :class:`UsageError` if ``url`` is not a valid URL of an embedded portal's database.
 
-    The error does not repeat the URL, because the URL may contain a password.
+    The error message does not contain the URL, because the URL may contain a password.
     """
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in DATABASES:

@@ -1,4 +1,4 @@
-"""A writing session: no other run can write to the ledger, or use the ledger to write to the portal."""
+"""The writing session: during a session, no other run of the ledger writes to the ledger or the portal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session:
     ledger: Ledger
     portal: Portal
     stop: Callable[[], bool]
-    """A function that returns True once the user asked to stop; the run then ends after its current batch."""
+    """A function that returns True if the user asked to stop. The run then ends after the current batch."""
 
 
 @contextmanager
@@ -36,10 +36,10 @@ def writing_session(
     clock: Clock,
     parallelism: int = PARALLELISM,
 ) -> Iterator[Session]:
-    """Hold the lock of the ledger and its lease on the portal within this block.
+    """Hold the ledger's lock, and the portal's lease for this ledger, within the ``with`` block.
 
-    ``on_wait`` is called with a sentence if the session must wait for another run. ``interruptible`` returns
-    a context manager, entered once the ledger is locked, that yields the function of :attr:`Session.stop`.
+    ``on_wait`` is called with a sentence if the session must wait for another run. ``interruptible`` is
+    called after the ledger is locked; its context manager yields the function for :attr:`Session.stop`.
     Raises :class:`Locked` if another run still holds the lock or the lease after ``lock_timeout`` seconds.
     """
     deadline = time.monotonic() + lock_timeout

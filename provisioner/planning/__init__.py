@@ -1,9 +1,9 @@
-"""The package that compares two states, makes a plan of the differences, and writes the plan to a file.
+"""The package that compares two states, makes a plan of the differences, and converts the plan to JSON.
 
 ``planner.make_plan`` compares the current state with the desired state. ``diff`` finds the changes and the
 letters to send for them, ``steps`` splits each change into steps, ``order`` puts the steps in an order in
 which every intermediate state respects the portal's rules, and ``guard`` reports exceeded safety limits.
-``planfile`` writes a plan to a file and reads it back. ``plan_document`` defines the types of the file's
+``planfile`` converts a plan to the text of a plan file and back. ``plan_document`` defines the types of this
 JSON, and ``codec`` converts values of these types to and from text.
 
 The package does no I/O, does not read the clock, and imports neither portals nor manifests:

@@ -1,9 +1,9 @@
-"""The conversion of the program's values to and from JSON, for the plan file, the journal and REST.
+"""The conversion of the program's values to and from JSON, for plan files, the journal and the REST API.
 
-``writer(User)`` and ``reader(User)`` are built once from the annotations of dataclasses and named tuples, so
-a new field is written and read without further code. Keys and sets are written sorted, dates in ISO 8601, and
-all text in ASCII, so equal values have equal bytes. A reader rejects unknown fields, missing fields, values
-of another type, and duplicate keys.
+``writer(User)`` and ``reader(User)`` are generated from the type annotations of the class, so a new field
+needs no further code. Keys and sets are written in sorted order, dates in ISO 8601, and all text in ASCII.
+Therefore equal values have the same JSON text. A reader rejects unknown fields, missing fields, values of
+another type, and duplicate keys.
 
 The codec supports the types in :data:`_SCALARS`, string enums, optional types, tuples with one item type,
 frozen sets of strings or of records, mappings with string keys, records (dataclasses and named tuples), and
@@ -34,12 +34,12 @@ Json = Any
 TAGS: Mapping[Any, str] = {Step: "step"}
 """For each tagged union, the JSON key under which the class name of a value is written.
 
-If a record has an attribute with the name of the tag and the type of the union, the fields of that attribute
-are written directly in the record's JSON object, not in a nested object.
+If an attribute of a record has the name of the tag and the type of the union (as ``PlannedStep.step`` has),
+the fields of the attribute are written directly in the record's JSON object, not in a nested object.
 """
 
 _CACHED_SETS = 50_000
-"""The maximum size of each cache of sets. Many users have the same set of companies or applications."""
+"""The maximum number of entries of each cache of sets. Many users have the same companies or applications."""
 
 _READ_ERRORS = (TypeError, ValueError, KeyError)
 
@@ -60,7 +60,7 @@ canonical: Callable[[Json], str] = json.JSONEncoder(
 
 
 def parse_json(text: str | bytes) -> Json:
-    """Parse a JSON text. Raises :class:`InvalidJson`, also if an object has the same key twice."""
+    """Parse a JSON text. Raises :class:`InvalidJson` for invalid JSON and for duplicate keys."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
     except InvalidJson:
@@ -84,7 +84,7 @@ def _refuse_constant(name: str) -> NoReturn:
 def writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], str]:
     """Return a function that converts a value of the type ``hint`` to canonical JSON text.
 
-    ``without`` names fields of the outermost record that the function leaves out.
+    ``without`` holds the names of fields to omit. Only the outermost record omits these fields.
     """
     return _record_writer(hint, without) if without else _codec(hint).write
 
@@ -120,10 +120,10 @@ def record_fields(hint: Any) -> dict[str, Any]:
 
 
 class _Codec(NamedTuple):
-    """The pair of functions that write and read values of one type.
+    """The functions that write and read the values of one type.
 
-    ``read`` raises :class:`InvalidJson`. If ``expected``, the description of the accepted values, is not
-    empty, ``read`` may also raise one of :data:`_READ_ERRORS`.
+    ``expected`` describes valid values. For an invalid value, ``read`` raises :class:`InvalidJson` or, but
+    only if ``expected`` is not "", one of :data:`_READ_ERRORS`.
     """
 
     write: Callable[[Any], str]
@@ -265,7 +265,7 @@ def _set_codec(hint: Any) -> _Codec:
 
 
 def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
-    """Return a reader that converts a JSON list of ``hint`` with ``make``; errors name the invalid item."""
+    """Return a reader that converts a list of ``hint`` values with ``make``. Errors name the invalid item."""
 
     def read(value: Json) -> Any:
         if type(value) is not list:
@@ -299,7 +299,7 @@ def _mapping_codec(hint: Any) -> _Codec:
 
 
 def _read_each(hint: Any, items: Iterable[tuple[str, Json]]) -> dict[str, Any]:
-    """Read each item as type ``hint``. Raises :class:`InvalidJson`, which names the first invalid item."""
+    """Convert each named item to the type ``hint``. An :class:`InvalidJson` names the first invalid item."""
     return {name: _read_at(name, hint, item) for name, item in items}
 
 
@@ -327,7 +327,7 @@ def _record_writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], 
 def _tagged_writer(
     hint: Any, without: tuple[str, ...], beside: Iterable[_Part] = (), path: str = ""
 ) -> Callable[[Any], str]:
-    """Return the writer of a tagged union, or of a record with the union at ``path`` and other fields."""
+    """Return a writer for a tagged union, or a record with the union at ``path`` and fields ``beside``."""
     tag, prefix = TAGS[hint], f"{path}." if path else ""
     writes = {}
     for kind in _members(hint):
@@ -380,7 +380,7 @@ def _record_reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def _refuse_record(value: Json, parts: Mapping[str, Any]) -> NoReturn:
-    """Raise the :class:`InvalidJson` that says which part of this record is invalid."""
+    """Raise :class:`InvalidJson` with the reason why ``value`` is not a record with the fields ``parts``."""
     if type(value) is not dict:
         raise InvalidJson("an object")
     if value.keys() != parts.keys():
@@ -406,7 +406,7 @@ def _tagged_reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def _nested_reader(hint: Any, parts: Mapping[str, Any], tag: str) -> Callable[[Json], Any]:
-    """Return the reader of a record whose attribute ``tag``, a tagged union, is not nested in the JSON."""
+    """Return the reader of a record whose JSON object also has the fields of the tagged union ``tag``."""
     beside = [name for name in parts if name != tag]
     read_tagged = _codec(parts[tag]).read
 

@@ -26,7 +26,7 @@ def changes_between(
 ) -> Iterator[Change]:
     """Yield a change for each resource that differs between the two states.
 
-    Companies come first, by number; then users, by billed company and key.
+    The companies come first, sorted by number. The users follow, sorted by billed company and user key.
     """
     companies = [key for key, it in desired.companies.items() if _differ(current.companies.get(key), it)]
     users = [key for key, user in desired.users.items() if _differ(current.users.get(key), user)]
@@ -48,7 +48,7 @@ def _differ(before: Resource | None, after: Resource) -> bool:
 def letters_for(
     changes: tuple[Change, ...], desired: State, welcomes: Mapping[str, Welcome], firm: str
 ) -> Iterator[PlannedLetter]:
-    """Yield a letter for each user in ``welcomes`` (by user key) whose account these changes activate."""
+    """Yield a letter for each user whose account the changes activate and whose key is in ``welcomes``."""
     for change in changes:
         after = change.after
         if not isinstance(after, User) or change.address.key not in welcomes or not _activates(change):

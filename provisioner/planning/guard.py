@@ -9,7 +9,7 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""The minimum number of managed accounts for the percentage check; below it, one closure may be too many."""
+"""The minimum number of managed accounts to which the percentage limit applies: 1 of 9 exceeds 10 %."""
 
 NAMED = 10
 """The maximum number of accounts that a message names."""

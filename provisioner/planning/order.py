@@ -1,10 +1,10 @@
 """The ordering of a plan's steps. A simulation finds an order in which every intermediate state is legal.
 
 Each phase is split into waves. A step joins a wave if it is legal in the state at the start of the wave and
-also in the state after the steps that joined earlier, so the steps of a wave can be applied in any order or
-concurrently. A step that could not join a wave is tried again in the next wave. For example, the last
-administrator of a company is closed one wave after the company's other users. A step that can never join a
-wave becomes a diagnostic that names the rule that the step would break.
+also in the state after the steps that joined earlier. Therefore the steps of a wave can be applied in any
+order or concurrently. A step that could not join a wave is tried again in the next wave. For example, a
+company's last administrator is closed one wave after the other users of the company. If a step can never join
+a wave, a diagnostic names the rule that the step would violate.
 """
 
 from __future__ import annotations
@@ -85,10 +85,10 @@ def _wave(ready: list[_RemainingSteps], index: StateIndex, progress: Callable[[i
 
 
 class _Balance:
-    """A check of R2 for the worst order of a wave: administrators leave and standard users arrive first."""
+    """A check that each company keeps an administrator (R2) in whatever order a wave is applied."""
 
     def __init__(self, index: StateIndex, changes: Iterable[Change]) -> None:
-        # by company number: how many administrators and how many standard users, at the start of the wave
+        # by company number: [administrators, standard users] after only the steps that endanger R2
         self._companies: dict[str, list[int]] = {}
         for change in changes:
             for resource in (index.get(change.address), change.after):
@@ -128,7 +128,7 @@ def _legal_alone(pending: _RemainingSteps, index: StateIndex) -> bool:
 
 
 def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagnostic]:
-    """Yield the diagnostics of the steps that joined no wave, except those that another step causes."""
+    """Yield the errors of the steps that joined no wave, except R2 errors that another step causes."""
     for pending in stuck:
         index.put(pending.change.address, pending.change.after)
     impossible = {
@@ -155,14 +155,14 @@ def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagn
 
 
 def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnostic]:
-    """Return the violations that remain even if all steps of the change are applied."""
+    """Return the rule violations that remain if all steps of the change are applied."""
     address: Address = pending.change.address
     index.put(address, pending.change.before)
     return index.put(address, pending.change.after)
 
 
 def _companies_waiting_for(pending: _RemainingSteps) -> Iterator[str]:
-    """Yield the companies that may lack an administrator only because another rule blocks this user."""
+    """Yield the addresses of companies that may violate R2 only because another rule blocks this change."""
     if any(violation.code != "R2" for violation in pending.violations):
         for resource in (pending.change.before, pending.change.after):
             if isinstance(resource, User):

@@ -1,4 +1,4 @@
-"""The plan: an immutable value that contains everything that ``apply`` does.
+"""The plan: an immutable value that describes everything that ``apply`` does.
 
 A *change* is one resource before and after the plan, as the reviewer sees it. A *step* is one operation on
 the portal; a change needs one or more steps.
@@ -63,7 +63,7 @@ class Change:
 
     @property
     def _sees_everything_today(self) -> bool:
-        """True if the user was an administrator before, and was active or keeps the same status (R7)."""
+        """True if the user was an administrator whose account was active or keeps its status (R7)."""
         before, after = self.before, self.after
         if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
             return False
@@ -71,7 +71,7 @@ class Change:
 
     @property
     def new_companies(self) -> frozenset[str]:
-        """The dossier numbers that an existing account, open or closed, sees only after this change."""
+        """The dossier numbers of companies that an existing user sees only after this change."""
         if not isinstance(self.before, User) or not isinstance(self.after, User) or not self.after.is_open:
             return frozenset()
         seen = self.before.companies if self.before.is_open else frozenset()
@@ -106,9 +106,8 @@ class PlannedLetter:
 class Adoption:
     """An existing account that ``apply`` records in the ledger, without changing the portal.
 
-    ``email`` and ``phone`` are the values that are the same in the manifest and on the portal ("" for no
-    phone, None for a value that provisioner never applied). ``created`` is true if provisioner created the
-    account. ``known`` is true if the ledger already has a record of the account, which is then updated.
+    ``email``, ``phone`` and ``created`` have the same meaning as in :class:`~provisioner.model.Managed`.
+    ``known`` is true if the ledger already has a record of the account. The adoption then updates the record.
     """
 
     user: Address
@@ -140,11 +139,11 @@ class Plan:
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     companies: Mapping[str, str] = field(default_factory=dict)
-    """The names of the companies that the changes mention, by dossier number. The digest ignores them."""
+    """The names of the companies in the changes, by dossier number. The plan's digest ignores the names."""
 
     @property
     def errors(self) -> tuple[Diagnostic, ...]:
-        """The diagnostics with severity *error*; with one or more of them, the plan cannot be applied."""
+        """The diagnostics with severity *error*. A plan that has errors cannot be applied."""
         return tuple(problem for problem in self.diagnostics if problem.is_error)
 
     @property

@@ -1,4 +1,4 @@
-"""The types of a plan's JSON, which ``plan --json`` prints and ``plan --out`` saves.
+"""The types of the JSON document that ``plan --json`` prints and ``plan --out`` saves.
 
 A field that also exists in Terraform's JSON plan has the same name as in Terraform, because existing tools
 read that name. The codec writes and reads these types, and ``schemas/plan.schema.json`` is generated from
@@ -152,7 +152,7 @@ class SavedPlan:
 
 
 def document_of(saved: SavedPlan) -> PlanDocument:
-    """Return the plan document, with an empty seal."""
+    """Return the plan document of a saved plan, with an empty seal."""
     plan = saved.plan
     return PlanDocument(
         adoptions=plan.adoptions,

@@ -1,8 +1,8 @@
 """The functions that write a plan as JSON (``plan --json``, ``plan --out``) and read it (``apply PLAN``).
 
-Two hashes protect the text. The *digest* covers the approved parts: portal, changes, steps, letters,
-adoptions and limits. The *seal* covers all fields of the file except itself. The seal detects accidental
-and careless edits, but it is not a signature.
+Two hashes protect the JSON text. The *digest* covers the parts that a reviewer approves: portal, changes,
+steps, letters, adoptions and limits. The *seal* covers all fields of the text except the seal. The seal
+detects accidental edits, but it is not a signature.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def to_json(
 def from_json(text: str) -> SavedPlan:
     """Parse a text that :func:`to_json` returned.
 
-    Raises :class:`StalePlan` if the text was changed since, and :class:`ProvisionerError` if the text is not
-    a plan in a format that this version can read.
+    Raises :class:`StalePlan` if the text was changed after :func:`to_json` returned it. Raises
+    :class:`ProvisionerError` if the text is not a plan, or has a format that this version cannot read.
     """
     document = _parsed(text)
     _require_our_format(document)
@@ -111,7 +111,7 @@ def _lines(value: Json) -> str:
 
 
 def _listed(items: Iterable[str]) -> str:
-    """Return a JSON list with one item per line, which makes two plans comparable line by line."""
+    """Return a JSON list with one item per line, because reviewers compare plans line by line."""
     lines = ",\n".join(items)
     return f"[\n{lines}\n]" if lines else "[]"
 

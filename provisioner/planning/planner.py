@@ -1,4 +1,4 @@
-"""The functions that make a plan from two states (``make_plan``) and restrict its resources (``select``)."""
+"""The functions ``make_plan``, which makes a plan from two states, and ``select``, which restricts a plan."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The input of a plan: the current and the desired state, with the same user keys, and further data."""
+    """The input of a plan. A user has the same key in the ``current`` and in the ``desired`` state."""
 
     current: State
     desired: State
@@ -37,7 +37,7 @@ class Resolution:
     """By user key: the welcome letter to send if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """By user key: the record to write to the ledger, and True if the ledger already has one for the user."""
+    """By user key: the record to write to the ledger, and True if the ledger has a record of the user."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
@@ -45,15 +45,15 @@ class Resolution:
     declared: int = 0
     """The number of users in the manifests."""
     source_of: Callable[[Address], Source | None] = lambda _: None
-    """A function that returns the position in the manifests where a resource is declared, or None."""
+    """A function that returns the position where a resource is declared; None if it is not declared."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """The values for a plan that come from the settings and the clock."""
+    """The settings and the current date that are used to make a plan."""
 
     firm: str
-    """The firm's name, which the letters contain."""
+    """The firm's name, for the text of the letters."""
     today: date
     limits: Limits = field(default_factory=Limits)
 
@@ -67,7 +67,7 @@ def make_plan(
 ) -> Plan:
     """Return the plan that leads from the current state to the desired state.
 
-    ``portal`` identifies the portal; ``terms`` holds the catalogue, mail domains and staff of the firm.
+    ``portal`` is the portal's identity; ``terms`` holds the firm's catalogue, e-mail domains and staff.
     """
     current, desired = resolution.current, resolution.desired
     changes = tuple(changes_between(current, desired, resolution.reasons, resolution.source_of))

@@ -4,7 +4,7 @@
 and the tests all use this function. ``steps_between`` is the inverse: it yields the steps that lead from one
 state of a resource to another, each with its phase.
 
-The phases of a plan, which are applied once, in this order:
+The phases of a plan. Each phase is applied exactly once, in this order:
 
     companies ─▶ profiles ─▶ arrive ─▶ move ─▶ narrow ─▶ widen ─▶ letters
     created,     names,      admini-   billed  closings,  new users,
@@ -12,8 +12,8 @@ The phases of a plan, which are applied once, in this order:
                              arrive    changes withdrawals and applications
 
 Because closings come before new access, a user who leaves loses access even if a later step fails. No company
-lacks an administrator between two steps (R2). The other changes of an account to reopen come before the
-reopening, while the account is still closed.
+lacks an administrator between two steps (R2). If an account is reopened, the other changes of the account
+are applied before the reopening, while the account is still closed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from provisioner.model import (
 
 
 class Phase(StrEnum):
-    """The phase of a plan to which a step belongs. The members are in the order in which a plan runs."""
+    """The phase of a plan to which a step belongs. The members are in the order of their application."""
 
     COMPANIES = "companies"
     PROFILES = "profiles"
@@ -190,7 +190,7 @@ R = TypeVar("R", Company, User)
 
 
 class IllegalStep(Exception):
-    """The error for a step that its resource's current state forbids; ``diagnostic`` names the rule."""
+    """The error for a step that the current state of its resource forbids; ``diagnostic`` names the rule."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.detail)

@@ -1,10 +1,10 @@
 """An HTTP client for one server, with limits on the time and size of responses.
 
-The client ignores the proxy, certificates and credentials that the environment names. It does not follow
+The client ignores proxies, certificates and credentials in environment variables. It does not follow
 redirects, does not decompress responses, and always verifies certificates. It sends repeatable requests again
 while the server is down or busy, until a deadline.
 
-All requests run in one event loop in a separate thread, so any synchronous thread may send requests.
+All requests run in one event loop in a separate thread. Synchronous code in any thread can send requests.
 """
 
 from __future__ import annotations
@@ -41,29 +41,30 @@ T = TypeVar("T")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
-"""The statuses of a busy server, after which the client retries. Only 429 proves that nothing was done."""
+"""The statuses of a busy server. The client retries. Only 429 proves that the request had no effect."""
 _NO_ANSWER = {
     408: "the request did not arrive in time",
     502: "what stands before it has no answer",
     504: "what stands before it has no answer",
 }
-"""Statuses with an unknown outcome, and their meaning. Some proxies return 408 after passing a request on."""
+"""Statuses with an unknown outcome, and their meaning. Some proxies return 408 for a forwarded request."""
 _EXCERPT_LENGTH = 300
 """The maximum number of characters of a server's text that a message quotes."""
 _KEEPALIVE_SECONDS = 4.0
-"""Seconds after which an idle connection is closed; servers wait longer, so the client closes it first."""
+"""The time in seconds after which the client closes an idle connection. Servers wait longer."""
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
-"""The connect timeout as a share of the whole timeout. It must expire first, or the socket is leaked."""
+"""The connect timeout as a fraction of the attempt's timeout, which leaks a socket if it expires first."""
 
 
 class Credential(Protocol):
     """A source of bearer tokens for requests."""
 
     async def token(self, refused: str, deadline: float) -> str:
-        """Return a bearer token, if possible not ``refused``, which the server has rejected ("" if none).
+        """Return a bearer token, if possible another token than ``refused``.
 
-        ``deadline`` is a time of the event loop's clock. Raises :class:`PortalError`.
+        ``refused`` is a rejected token or "". ``deadline`` is a time of the event loop's clock. Raises
+        :class:`PortalError`.
         """
         ...
 
@@ -73,7 +74,7 @@ class _Attempts:
     """The state shared by all attempts at one request."""
 
     deadline: float
-    """The time, on the event loop's clock, after which no attempt is made."""
+    """The time, on the event loop's clock, after which no new attempt is started."""
     outcome_unknown: bool = False
     """True if one of the attempts may have taken effect on the server."""
 
@@ -81,7 +82,7 @@ class _Attempts:
 class _Retryable(Exception):
     """The failure of one attempt after which another attempt may succeed.
 
-    ``wait`` is the number of seconds that the server asks the client to wait, None if it does not say.
+    ``wait`` is the delay in seconds that the server requests, or None if the server requests no delay.
     """
 
     def __init__(self, why: str, *, outcome_unknown: bool, wait: float | None = None) -> None:
@@ -92,7 +93,7 @@ class _Retryable(Exception):
 
 
 class HttpClient:
-    """An HTTP client for one server. Call :meth:`close`, otherwise its thread and connections remain."""
+    """An HTTP client for one server. Without a call of :meth:`close`, its thread and connections remain."""
 
     def __init__(
         self,
@@ -103,10 +104,10 @@ class HttpClient:
         connections: int = 10,
         secrets: Collection[str] = (),
     ) -> None:
-        """Open the client; ``secrets`` are texts that messages must never contain.
+        """Open the client. Error messages never contain the texts in ``secrets``.
 
-        Raises :class:`PortalError` if ``address`` is an unencrypted address of another machine, or if the
-        certificates in ``ca_file`` cannot be read.
+        Raises :class:`PortalError` if ``address`` is unencrypted and on another machine or behind a proxy, or
+        if the certificates in ``ca_file`` cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")
@@ -130,7 +131,7 @@ class HttpClient:
     # --- from synchronous code ---
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the event loop's thread and return its result. Never call this from the loop."""
+        """Run a coroutine in the event loop's thread and return the result. Never call it in that thread."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -151,7 +152,7 @@ class HttpClient:
         self._secrets.add(secret)
 
     def redacted(self, text: object) -> str:
-        """Return the server's ``text`` as messages quote it: shortened, on one line, without secrets."""
+        """Return the server's ``text`` in a form for messages: shortened, on one line, without secrets."""
         words = str(text)
         for secret in self._secrets:
             words = words.replace(secret, "…")
@@ -163,12 +164,12 @@ class HttpClient:
     async def request(
         self, request: Request, credential: Credential | None = None, deadline: float | None = None
     ) -> HttpResponse:
-        """Send a request, again if necessary, and return the response.
+        """Send a request, with retries if necessary, and return the response.
 
-        The response has any status except redirects and 429, 503, 408, 502 and 504. If the server rejects the
-        token, one other token is tried. ``deadline`` applies to all attempts together and is a time of the
-        event loop's clock. Raises :class:`NoResponse` if the attempts or the time run out, and
-        :class:`PortalError` for errors that another attempt would not change.
+        Redirects and the statuses 408, 429, 502, 503 and 504 are never returned. If the server rejects the
+        token, the request is sent once more with another token, if possible. ``deadline``, a time of the
+        event loop's clock, applies to all attempts together. Raises :class:`NoResponse` if the attempts or
+        the time run out, and :class:`PortalError` for errors that a retry cannot correct.
         """
         attempts = _Attempts(deadline or asyncio.get_running_loop().time() + limits.CALL_SECONDS)
         if credential is None:
@@ -182,10 +183,10 @@ class HttpClient:
         return reply
 
     async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
-        """Run these coroutines, at most ``most`` at the same time, and return their results in order.
+        """Call these async functions, at most ``most`` at the same time, and return their results in order.
 
-        After a failure no further coroutine is started. Once the running coroutines have finished, the first
-        failure is raised.
+        After a failure, no further function is called. The first failure is raised when the running
+        functions have finished.
         """
         waiting = iter(enumerate(works))
         results: dict[int, T] = {}
@@ -206,7 +207,7 @@ class HttpClient:
         return [results[at] for at in range(len(works))]
 
     async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
-        """Return a token. The error, if any, keeps the ``outcome_unknown`` of earlier attempts."""
+        """Return a token. A :class:`NoResponse` gets the ``outcome_unknown`` of the earlier attempts."""
         try:
             return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
@@ -215,7 +216,7 @@ class HttpClient:
             ) from None
 
     async def _request_with_retries(self, request: Request, token: str, attempts: _Attempts) -> HttpResponse:
-        """Send the request until the server responds or a limit is reached. Respect Retry-After headers."""
+        """Send the request until a response arrives or the attempts or the time run out. Obey Retry-After."""
         import stamina
 
         loop = asyncio.get_running_loop()
@@ -274,7 +275,7 @@ class HttpClient:
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:
-        """Raise an error if the status means that the server did not answer (busy, down, redirect)."""
+        """Raise an error if the status is a redirect, or means that the server is busy or did not answer."""
         if reply.status in _BUSY:
             pause = reply.retry_after()
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
@@ -308,7 +309,7 @@ class HttpClient:
         )
 
     async def _send(self, asked: httpx2.Request) -> HttpResponse:
-        """Send one request and return the complete response, if it is within the size limit."""
+        """Send one request and return the complete response. Raises :class:`ResponseTooLarge`."""
         async with aclosing(await self._transport.handle_async_request(asked)) as response:
             headers = {name.lower(): text for name, text in response.headers.items()}
             coding = headers.get("content-encoding", "identity").strip().lower()
@@ -357,7 +358,7 @@ class HttpClient:
         return _Retryable(self._cause_text(problem), outcome_unknown=False)
 
     def _cause_text(self, problem: Exception) -> str:
-        """Return the cause of a failure as a text, never httpx2's own text: it may contain the request."""
+        """Return the cause of a failure, without httpx2's text, because that text may contain the request."""
         import httpx2
 
         for cause in _causes(problem):

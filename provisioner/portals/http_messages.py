@@ -1,4 +1,4 @@
-"""The requests and responses of :mod:`provisioner.portals.http`, and the errors for unusable responses."""
+"""The classes of HTTP requests and HTTP responses, and of the errors for unusable responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
     repeatable: bool = True
-    """True if it may be sent again after an unknown outcome: a read, or a write with an idempotency key."""
+    """True if the request can be repeated without harm: a read, or a write with an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HttpResponse:
     """The headers by lower-case name. Of a repeated header, only the last value is kept."""
     content: bytes
     server: str
-    """The server's address, to be quoted in messages."""
+    """The server's address, for error messages."""
 
     def json(self) -> Json:
         """Return the decoded JSON body. Raises :class:`PortalError` if the body is not JSON."""
@@ -57,7 +57,7 @@ class HttpResponse:
         return found
 
     def retry_after(self) -> float | None:
-        """Return the seconds to wait that Retry-After gives; None if the header is missing or malformed."""
+        """Return the delay in seconds from Retry-After; None if the header is missing or malformed."""
         text = self.headers.get("retry-after", "").strip()
         if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
@@ -84,7 +84,7 @@ class NoResponse(PortalError):
 
 
 class ResponseTooLarge(PortalError):
-    """The error for a response longer than the limit. The caller may retry with a smaller page."""
+    """The error for a response longer than the limit. The caller may request fewer rows per page."""
 
 
 def invalid_response(server: str, what: str) -> PortalError:

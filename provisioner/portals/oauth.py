@@ -1,4 +1,4 @@
-"""The HTTP client of a portal, and its bearer tokens: fixed ones, or tokens fetched with OAuth 2.0."""
+"""The HTTP client of a portal, and the bearer tokens: a fixed token, or tokens fetched with OAuth 2.0."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from provisioner.portals.http import Credential, HttpClient
 from provisioner.portals.http_messages import HttpResponse, NoResponse, Request, invalid_response
 
 USUAL_SECONDS = 300
-"""The lifetime in seconds of a token whose response has no ``expires_in``."""
+"""The lifetime in seconds of a token, if the server's response has no ``expires_in``."""
 
 MARGIN_SECONDS = 30.0
-"""Seconds before its expiry at which a token is renewed, but at most a tenth of the token's lifetime."""
+"""The time in seconds between the renewal and the expiry of a token; at most a tenth of the lifetime."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -29,7 +29,7 @@ _CHECK = (
 
 
 def open_http_client(access: Access, address: str) -> HttpClient:
-    """Create the HTTP client for the portal at this address. Raises :class:`PortalError`."""
+    """Create the HTTP client for the portal at ``address``. Raises :class:`PortalError`."""
     return HttpClient(
         address,
         ca_file=access.root / access.ca_file if access.ca_file else None,
@@ -51,10 +51,10 @@ class BearerToken(Credential):
 
 
 class ClientCredentials(Credential):
-    """A token obtained with OAuth 2.0 client credentials (RFC 6749, 4.4), and renewed before it expires.
+    """A source of OAuth 2.0 tokens (client credentials, RFC 6749, 4.4). A token is renewed before it expires.
 
-    If several requests need a new token at the same time, only the first one fetches it. If that fails, the
-    requests that wait for the token fail with the same error.
+    If several requests need a new token at the same time, only the first request fetches the token. If the
+    token cannot be fetched, the waiting requests fail with the same error.
     """
 
     def __init__(
@@ -169,5 +169,5 @@ def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
 
 
 def no_secret() -> PortalError:
-    """Return the error for a portal that needs a secret, if none is configured."""
+    """Return the error for a portal that needs a secret when no secret is configured."""
     return PortalError("The portal asks who we are, and no secret is named.", _WHERE)

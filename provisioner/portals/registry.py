@@ -37,7 +37,7 @@ def _open_scim(access: Access) -> Portal:
 
 @contextmanager
 def _http_extra() -> Iterator[None]:
-    """Raise :class:`PortalError` if a package of the optional extra ``http`` is missing."""
+    """Within this block, raise :class:`PortalError` if a package of the extra ``http`` is missing."""
     try:
         yield
     except ModuleNotFoundError as problem:
@@ -56,12 +56,12 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
 }
 """The function that opens a portal, by URL scheme.
 
-The path in ``sqlite:///portal.db`` is relative to the workspace, the one in ``sqlite:////srv/portal.db``
-is absolute."""
+The path in ``sqlite:///portal.db`` is relative to the workspace. The path in ``sqlite:////srv/portal.db`` is
+absolute."""
 
 
 def makes_links(url: str) -> bool:
-    """Return True if the driver for this URL creates activation links. Open nothing."""
+    """Return True if the driver for this URL creates activation links. The portal is not opened."""
     return PORTALS.get(url.partition("://")[0]) is not _open_scim
 
 

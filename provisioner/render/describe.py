@@ -1,7 +1,7 @@
 """The descriptions in plain English of fields, changes and steps, which all output formats of a plan share.
 
-The descriptions contain values from outside unchanged. Each output format makes the text safe for its
-output, with ``printable`` for a terminal and with ``escaped`` for Markdown.
+The descriptions contain values from outside the program unchanged. Each output format makes them safe to
+show: with ``printable`` for a terminal, and with ``escaped`` for Markdown.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _format_type(user: User) -> str:
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
     """Yield a line for each attribute of a new or reopened account.
 
-    ``before`` is None for a new account. For a reopened account, the lines also show what differs.
+    ``before`` is None for a new account. Otherwise it is the closed account, and lines show what changes.
     """
     if before is not None:
         yield from _person(before, after)
@@ -279,7 +279,7 @@ def _production(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _label(words: str, number: int) -> str:
-    """Return the label in the singular or plural, such as ``company given`` or ``companies given``."""
+    """Return ``words`` with the noun in singular or plural: ``company given`` or ``companies given``."""
     noun, _, rest = words.partition(" ")
     return f"{plural(number, noun, PLURALS[noun])} {rest}"
 
@@ -291,7 +291,7 @@ def _person(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _app_edits(before: User, after: User) -> Iterator[DescriptionLine]:
-    """Yield a line per kind of change to applications (given, ending, …), with the applications concerned."""
+    """Yield a line for each kind of change (application given, ending, …), with the applications' names."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
     lines: dict[tuple[str, str], list[str]] = {}

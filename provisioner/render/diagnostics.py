@@ -48,7 +48,7 @@ def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colou
 
 
 def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
-    """Return the problems as JSON data with the keys of Terraform's ``validate -json`` and unaltered text."""
+    """Return the problems, unaltered, as JSON data with the keys of Terraform's ``validate -json``."""
     return [
         {
             "severity": str(problem.severity),
@@ -108,9 +108,9 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def _window(line: str, place: int, room: int) -> tuple[str, int]:
-    """Return the part of a line that fits into ``room`` columns around one code point, and its column.
+    """Return the part of ``line`` around the index ``place`` that fits into ``room`` columns, and a column.
 
-    ``place`` is the index of the code point in the line. The returned column refers to the returned part.
+    The column is the position, in the returned part, of the code point at ``place``.
     """
     place = min(place, len(line))
     first = max(0, place - _REACH)

@@ -20,7 +20,7 @@ from provisioner.render.describe import Names, field_changes, format_company, fo
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""The maximum size of a comment in bytes, which also respects GitHub's limit of as many characters."""
+"""The maximum size of a comment in bytes. It also respects GitHub's limit of 65,536 characters."""
 
 SKELETON = 8_192
 """The number of bytes reserved for the parts that are never cut: headings, counts, tags, notes about cuts."""
@@ -50,14 +50,14 @@ def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
 
 
 class _Room:
-    """A budget of bytes for text. Bytes taken from a part are also taken from the budget it belongs to."""
+    """A budget of bytes for text. Taking bytes from a part of a budget also takes them from the budget."""
 
     def __init__(self, size: int, whole: _Room | None = None) -> None:
         self._left = size
         self._whole = whole
 
     def take(self, text: str) -> bool:
-        """Subtract the size of the text and return True if the text fits, otherwise return False."""
+        """If the text fits, subtract its size and return True. Otherwise return False."""
         size = len(text.encode())
         if size > self._left or (self._whole is not None and not self._whole.take(text)):
             return False
@@ -65,7 +65,7 @@ class _Room:
         return True
 
     def part(self, share: int) -> _Room:
-        """Return a part of this budget with the remaining number of bytes divided by ``share``."""
+        """Return a part of this budget. Its size is the remaining number of bytes divided by ``share``."""
         return _Room(self._left // share, self)
 
 
@@ -89,7 +89,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """Convert the run with ``odd``, except a final punctuation mark, which belongs to the sentence."""
+    """Convert ``run`` with ``odd``, but keep a final punctuation mark, which belongs to the sentence."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 
@@ -203,7 +203,7 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
-    """Return the blocks from the first one up to the first one that does not fit into ``room``."""
+    """Return the blocks before the first block that does not fit into ``room``."""
     fitting = []
     for block in blocks:
         if not room.take(block):

@@ -47,7 +47,7 @@ class Section(NamedTuple):
 
 
 class CompanyChanges(NamedTuple):
-    """The changes to one company and to the users who are billed to this company after the plan."""
+    """The changes to one company and to the users who are billed to it once the plan is applied."""
 
     number: str
     changes: tuple[Change, ...]
@@ -66,11 +66,11 @@ NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
     (NoticeKind.LETTER_UNKNOWN, "E-mails that may or may not have arrived"),
     (NoticeKind.LETTER_FAILED, "E-mails that were refused"),
 )
-"""The kinds of notices that have their own section, with its title, in the order in which they are shown."""
+"""The kinds of notices that have their own section, each with the section's title, in display order."""
 
 
 def names_of(plan: Plan) -> Names:
-    """Return the name that each company in the plan has after the plan, by dossier number."""
+    """Return the name that each company in the plan has once the plan is applied, by dossier number."""
     changed = {
         change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
     }
@@ -205,7 +205,7 @@ def _dated(notices: Iterable[Notice]) -> list[str]:
 
 
 def groups(plan: Plan) -> list[CompanyChanges]:
-    """Return the changes grouped by company, by number; in a group, the change of the company comes first."""
+    """Return the changes grouped by company, sorted by number. The company's own change comes first."""
     found: dict[str, list[Change]] = {}
     for change in sorted(plan.changes, key=lambda change: change.address.kind):
         number = change.after.billed if isinstance(change.after, User) else change.after.number
@@ -236,7 +236,7 @@ def _letters(plan: Plan) -> Iterator[str]:
 
 
 def _endings(plan: Plan) -> list[str]:
-    """Return a line for each application that ends, by date, whether or not this plan set the end date."""
+    """Return a line for each application that ends, sorted by date. An earlier plan may have set the date."""
     set_now = [
         Notice(
             NoticeKind.ENDING,

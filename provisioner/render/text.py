@@ -24,10 +24,10 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 
 
 class Line(NamedTuple):
-    """One line before wrapping; if it is wrapped, its continuation lines are indented ``hang`` more columns.
+    """One line before wrapping. After wrapping, continuation lines are indented ``hang`` columns more.
 
-    ``symbol`` precedes the text, in a colour of its own; ``paint`` names a colour for the whole line. A line
-    with ``whole`` is never wrapped, because users copy it (a command) or scripts search for it (the counts).
+    ``symbol`` precedes the text and has its own colour. ``paint`` names a colour for the whole line. If
+    ``whole`` is True, the line is not wrapped: users copy it (a command) or scripts search for it (counts).
     """
 
     text: str = ""
@@ -61,7 +61,7 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The format of a terminal; its methods wrap and colour lines."""
+    """The width of the output and its use of colour and Unicode. The methods wrap and colour lines."""
 
     width: int
     colour: bool

@@ -58,7 +58,7 @@ class Connection(Protocol):
 
 
 def no_rows(_: Connection) -> None:
-    """Do nothing: the ``initialise`` of a database whose new tables need no rows."""
+    """Do nothing. This is the ``initialise`` function for a database whose new tables need no rows."""
 
 
 class Database(ABC):
@@ -79,7 +79,7 @@ class Database(ABC):
     def connect(
         self, schema: DatabaseSchema, initialise: Callable[[Connection], None] | None = no_rows
     ) -> Connection:
-        """Open the database for writing. Creates the database if it is missing, and migrates an older layout.
+        """Open the database for writing. Create it if it is missing, and migrate it if its layout is older.
 
         ``initialise`` writes the first rows, in the transaction that creates the tables. If ``initialise`` is
         None, a missing database is an error. When a commit returns, its data is on the disk.
@@ -139,9 +139,9 @@ class Database(ABC):
 
     @abstractmethod
     def reopen(self, schema: DatabaseSchema) -> Connection:
-        """Open another connection to a database that this process has open for writing. Checks nothing.
+        """Open another connection, without checks, to a database that this process has open for writing.
 
-        It is for writes that may be lost in a power failure.
+        Use the new connection only for writes that may be lost in a power failure.
         """
 
     @abstractmethod
@@ -158,7 +158,7 @@ class Database(ABC):
 
     @abstractmethod
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
-        """Return the layout number; None without tables. Raises the schema's error for unknown tables."""
+        """Return the layout number; None if no tables exist. Raises the schema's error for unknown tables."""
 
     @abstractmethod
     def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
@@ -189,7 +189,7 @@ class Database(ABC):
         return None
 
     def session_of(self, connection: Connection) -> tuple[int, str]:
-        """Return the server's process ID for this connection and its start time; (0, "") without a server."""
+        """Return the ID and start time of the server process of this connection; (0, "") without a server."""
         return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
@@ -222,7 +222,7 @@ def is_damage(problem: ProvisionerError) -> bool:
 
 
 def still_usable(problem: ProvisionerError) -> bool:
-    """Return True if the connection still works: a value is corrupt, or another program is writing."""
+    """Return True if the connection still works, because the cause is a corrupt value or another writer."""
     return isinstance(problem.__cause__, CorruptValue | Busy)
 
 
@@ -237,7 +237,7 @@ def reject_corrupt_rows() -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Run the block in a write transaction. It begins with the write lock, so other writers wait."""
+    """Run the block in a write transaction. The write lock is taken first, so other writers wait."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield

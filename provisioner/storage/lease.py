@@ -15,13 +15,13 @@ from typing import TypeVar
 from provisioner.errors import Locked, LockLost, ProvisionerError
 
 LEASE_SECONDS = 60
-"""Seconds until a lease expires if its holder does not renew it."""
+"""The time in seconds after which a lease expires if its holder does not renew it."""
 
 BEATS = 3
 """The number of times that a run renews its lease within the duration of the lease."""
 
 CONNECTION_CHECK_SECONDS = 0.2
-"""Seconds between two checks for a lost connection, which must be reopened before the lease is taken over."""
+"""The time in seconds between two connection checks. A run without a connection may lose its lease."""
 
 T = TypeVar("T")
 
@@ -33,10 +33,10 @@ def wait_for_lease(
     on_wait: Callable[[Locked], None],
     poll_seconds: float,
 ) -> T:
-    """Call ``acquire`` again and again until it no longer raises :class:`Locked`, and return its result.
+    """Call ``acquire`` until it no longer raises :class:`Locked`, and return its result.
 
     ``on_wait`` is called once, before the first wait. Raises :class:`Locked` when ``keep_waiting`` returns
-    False, and :class:`LockLost` without waiting.
+    False. Raises :class:`LockLost` at once, without waiting.
     """
     announced = False
     while True:
@@ -55,11 +55,11 @@ def wait_for_lease(
 def heartbeat(
     renew: Callable[[], bool], seconds: float, is_cut_off: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Renew a lease of ``seconds`` from a thread while the block runs.
+    """Renew a lease from a thread until the ``with`` block ends. ``seconds`` is the duration of the lease.
 
-    The thread ends early if ``renew`` returns False, which means that the lease is lost. After an error of
-    ``renew``, the thread tries again at the next beat. The next beat follows at once if ``is_cut_off``
-    returns True, which means that the connection is lost.
+    The thread calls ``renew`` at each beat (:data:`BEATS` per duration). The thread ends early if ``renew``
+    returns False, because the lease is then lost. If ``renew`` raises an error, the thread tries again at the
+    next beat. If ``is_cut_off`` returns True, the connection is lost, and the next beat follows at once.
     """
     ended = threading.Event()
 
@@ -79,7 +79,7 @@ def heartbeat(
 
 
 def _wait_for_beat(ended: threading.Event, seconds: float, is_cut_off: Callable[[], bool]) -> bool:
-    """Wait until the next beat is due or the connection is lost. Return True if ``ended`` is set."""
+    """Wait until the next beat is due or the connection is lost. Return True if ``ended`` is set earlier."""
     due = time.monotonic() + seconds
     while (left := due - time.monotonic()) > 0:
         if ended.wait(min(left, CONNECTION_CHECK_SECONDS)):

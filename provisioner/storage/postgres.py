@@ -1,7 +1,7 @@
-"""Databases on a PostgreSQL server. Each database is a schema that contains only its tables.
+"""Databases on a PostgreSQL server. Each database is stored in its own PostgreSQL schema.
 
-A writer first takes a lock on the whole schema, so only one writes at a time, as with SQLite. This module
-imports psycopg only when a database is opened, because psycopg is an optional dependency.
+A writer first locks the whole schema. Only one writer writes at a time, as with SQLite. This module imports
+psycopg only when a database is opened, because psycopg is an optional dependency.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class PostgresDatabase(Database):
     url: str
     """The url without schema and password: ``postgresql://USER@HOST/DATABASE``."""
     schema: str = ""
-    """The name of the PostgreSQL schema; if empty, ``provisioner_`` and the noun of the tables."""
+    """The name of the PostgreSQL schema. If empty, it is ``provisioner_ledger`` or ``provisioner_portal``."""
     secret: str = field(default="", repr=False)
     """The password; if empty, libpq uses its usual sources (PGPASSWORD, ~/.pgpass)."""
 
@@ -51,7 +51,7 @@ class PostgresDatabase(Database):
         return cls(f"postgresql://{bare.netloc}{bare.path}", schema, secret or unquote(password))
 
     def schema_name(self, schema: DatabaseSchema) -> str:
-        """Return the name of the PostgreSQL schema that contains these tables."""
+        """Return the name of the PostgreSQL schema that contains the tables of ``schema``."""
         return self.schema or f"provisioner_{schema.noun}"
 
     @override

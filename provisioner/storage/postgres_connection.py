@@ -1,7 +1,7 @@
 """A PostgreSQL connection that accepts statements written for SQLite and translates the words that differ.
 
 A connection that is lost between two transactions is opened again. A connection that is lost within a
-transaction is an error, because without the server's answer to a commit its outcome is unknown.
+transaction is an error, because the transaction may or may not have been committed.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ SELECT set_config('idle_session_timeout', '0', false)
     WHERE current_setting('idle_session_timeout', true) IS NOT NULL;
 SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
-"""The statements that replace the server's default settings for a new connection. They ensure that the data
-is on the disk when a commit returns, and that the connection may be idle between transactions.
-Older servers do not have ``idle_session_timeout``."""
+"""The statements that replace the server's default settings for a new connection. They ensure that a commit
+returns only when its data is on the disk, and that the connection may be idle between two transactions. The
+setting ``idle_session_timeout`` is changed only if it exists, because older servers lack it."""
 
 BEGIN_WRITING = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-"""The statement that begins a write transaction. It sets the isolation level READ COMMITTED, because at a
-higher level a writer would not see what others committed while it waited for the lock."""
+"""The statement that begins a write transaction. A writer that waited for the lock must see what other
+writers committed during the wait. Isolation levels above READ COMMITTED would hide these commits."""
 
 _GROUP_CONCAT = re.compile(r"\bgroup_concat\(", re.IGNORECASE)
 _TYPES = (
@@ -84,7 +84,7 @@ class PostgresConnection(Connection):
 
     @property
     def other_encoding(self) -> str | None:
-        """The encoding of the database; None if it is UTF-8 or is hidden by a connection pooler."""
+        """The encoding of the database. None if it is UTF-8, or if a connection pooler hides it."""
         encoding = self._psycopg.info.parameter_status("server_encoding")
         return None if encoding == "UTF8" else encoding
 

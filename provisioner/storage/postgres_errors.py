@@ -103,7 +103,7 @@ def cause_of(problem: psycopg.Error) -> Exception:
 def sentence_of(
     problem: psycopg.Error, schema: DatabaseSchema, name: object, schema_name: str
 ) -> ProvisionerError:
-    """Return the schema's error for ``problem`` in the database ``name``, with a sentence and a remedy."""
+    """Return a ``schema.error`` with a sentence and a remedy for users. ``name`` is the database's name."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     words = {
         "noun": schema.noun,
@@ -126,7 +126,7 @@ def _is_unreachable(problem: psycopg.Error) -> bool:
 
 
 def _words_of(lines: Sequence[str]) -> str:
-    """Return the error text of the server, or else libpq's error text for the first address it tried."""
+    """Return the error text: the part after ``FATAL:``, or the first line if no line contains ``FATAL:``."""
     found = [line.partition(_FATAL)[2].strip() for line in lines if _FATAL in line] or lines
     return _CONNECTION.sub("", found[0]).rstrip(".") if found else ""
 

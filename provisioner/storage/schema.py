@@ -1,7 +1,7 @@
-"""The description of a database's content: its name for users, its tables, and the ids that identify it.
+"""The description of a database: its tables, its name in messages, and the numbers that identify its layout.
 
-The SQL statements are written for SQLite. For PostgreSQL,
-:mod:`provisioner.storage.postgres_connection` translates the few words that differ.
+The SQL statements are written for SQLite. For PostgreSQL, :mod:`provisioner.storage.postgres_connection`
+translates the few words that differ.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The terminal: console, questions and progress, and output streams whose failure stops no run.
+"""The terminal: console, questions, progress, and output streams whose failure does not stop a run.
 
-This package knows neither plans nor portals. Commands use it; operations receive callbacks instead.
+This package does not depend on plans or portals. Commands call it; operations receive callbacks instead.
 
 To add another kind of output: add a method to ``Console`` in ``console``.
 """

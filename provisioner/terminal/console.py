@@ -16,7 +16,7 @@ from provisioner.render.sanitize import printable_lines
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """The two output streams of a command, and what their terminal can show."""
+    """The output streams of a command, and the properties of the terminal."""
 
     stdout: TextIO
     stderr: TextIO
@@ -39,7 +39,7 @@ class Console:
         self.say_rendered(printable_lines(text))
 
     def say_rendered(self, text: str) -> None:
-        """Write a text on stderr unchanged; it may have colours, and its values must be printable."""
+        """Write a text, which may have colours, on stderr. Unprintable characters must be escaped already."""
         self.stderr.write(text if text.endswith("\n") else text + "\n")
         self.stderr.flush()
 
@@ -60,7 +60,7 @@ class Console:
 
 
 def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
-    """Return the console of this process; its options depend on NO_COLOR, CI, TERM=dumb and pipes."""
+    """Return the console of this process. NO_COLOR, CI, TERM=dumb and pipes turn off some of its features."""
     environment = os.environ
     terminal = sys.stdout.isatty()
     plain = no_color or bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 COUNT = "{task.description} {task.completed:,.0f} of {task.total:,.0f} ({task.percentage:.0f} %), time left"
 
 QUIET_SECONDS = 0.5
-"""Seconds before a counting line appears; shorter work shows no line and does not import rich."""
+"""The time in seconds before a counting line appears. Shorter work shows no line and does not import rich."""
 
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show the progress of applying or mailing; yield a callback that takes one line per finished part."""
+    """Show the progress of applying or sending. The yielded callback takes a text for each finished part."""
     if not console.bar:
         yield console.say
         return
@@ -32,10 +32,10 @@ def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str
 
 @contextmanager
 def counting(console: Console, label: str, quiet: float = QUIET_SECONDS) -> Iterator[ProgressCallback]:
-    """Show the progress of work whose parts are only counted: reading, planning.
+    """Show how many parts of the work are finished, for example when files are read.
 
-    Yields a callback, which takes the number of finished parts and the total. Only a terminal shows it, and
-    only after ``quiet`` seconds.
+    Yields a callback, which takes the number of finished parts and the total. The line appears only on a
+    terminal, and only after ``quiet`` seconds.
     """
     if not console.bar:
         yield ignore_progress

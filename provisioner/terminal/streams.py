@@ -43,7 +43,7 @@ def install_resilient_streams() -> ResilientStream | None:
 
 
 def forget_failure(stream: TextIO) -> None:
-    """Make a resilient stream write again after a failure; do nothing with any other stream."""
+    """Let a resilient stream write again after a failure. Other streams are not changed."""
     raw = getattr(getattr(stream, "buffer", None), "raw", None)
     if isinstance(raw, ResilientStream):
         raw.problem = None

@@ -46,7 +46,7 @@ def find_workspace(start: Path) -> Path:
 def read_bytes(path: Path | str, limit: int) -> bytes:
     """Return the content of a regular file, or only its first ``limit`` + 1 bytes if it is longer.
 
-    Raises :class:`WorkspaceError` for a file that is unreadable or not regular, without waiting for a pipe.
+    Raises :class:`WorkspaceError` for a file that is unreadable or not regular. Does not block on a pipe.
     """
     try:
         # non-blocking, because otherwise opening a named pipe would wait for a writer
@@ -68,10 +68,10 @@ def read_bytes(path: Path | str, limit: int) -> bytes:
 
 
 def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[str, str]:
-    """Return the texts of the folder's files that end in ``suffix``, by name; empty if there is no folder.
+    """Return the texts of the folder's files with this suffix, by file name; ``{}`` if the folder is missing.
 
-    Raises :class:`WorkspaceError` for an unreadable file, one longer than ``limit`` bytes, one that is not
-    UTF-8, and a link to a file outside the folder ``within``.
+    Raises :class:`WorkspaceError` for a file that is unreadable, longer than ``limit`` bytes or not UTF-8,
+    and for a link to a file outside the folder ``within``.
     """
     inside = os.path.join(os.path.realpath(within), "")
     texts: dict[str, str] = {}
@@ -174,8 +174,8 @@ def manifest_files(
     """Return the paths of the manifest files, sorted and relative to the workspace, and the problems.
 
     ``entries`` is the list ``manifests:``. A folder stands for all ``*.yaml`` and ``*.yml`` files below it,
-    except names that begin with a dot. A file with several names is listed once. ``sources`` has the position
-    of each entry, for diagnostics (default: the beginning of provisioner.yaml).
+    except names that begin with a dot. A file with several paths is listed once. ``sources`` contains the
+    position of each entry, for diagnostics (default: the beginning of provisioner.yaml).
     """
     search = _Search(root)
     for number, entry in enumerate(entries):
@@ -222,7 +222,7 @@ class _Search:
             self._refuse(f"There are more than {limits.MAX_FILES:,} files.", "Make several workspaces.")
 
     def _visit(self, name: str, depth: int) -> None:
-        """Add the file or the files of the folder at a path, which may be a link. Raises ``OSError``."""
+        """Add a file, or all files of a folder. The path ``name`` may be a link. Raises ``OSError``."""
         mode = os.stat(self._path(name)).st_mode
         real = os.path.realpath(self._path(name))
         if real != self._real_root and not real.startswith(os.path.join(self._real_root, "")):
@@ -306,7 +306,7 @@ def _not_inside(entry: str) -> str:
 
 
 def _similar(path: str) -> str:
-    """Return a "Did you mean …?" with the most similar name in the path's folder, or ""."""
+    """Return "Did you mean …?" with the most similar name in the path's folder, or "" if there is none."""
     folder, name = os.path.split(path)
     with suppress(OSError):
         return did_you_mean(name, os.listdir(folder))

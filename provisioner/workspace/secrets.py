@@ -15,8 +15,8 @@ def secret_of(
 ) -> str:
     """Return the secret in the environment variable ``variable`` or else in ``file``, relative to ``root``.
 
-    If neither is given, return the value of the variable ``usual``, or "" if it is not set. Raises ``error``
-    if the given variable or file is missing or empty. ``what`` is the secret's name in errors.
+    If both names are empty, return the value of the variable ``usual``, or "" if it is not set. Raises
+    ``error`` if the named variable or file is missing or empty. ``what`` is the secret's name in errors.
     """
     if variable:
         secret = os.environ.get(variable, "").strip()

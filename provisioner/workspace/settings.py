@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _BATCH = 32
-"""The maximum number of documents read before they are validated."""
+"""The maximum number of documents in a batch. A batch is read completely before it is validated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ def read_manifests(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return everything that the manifests declare, and the problems of each manifest, in source order.
 
-    ``digests`` must be true for a plan that is saved. ``tell`` is called with the number of the current file
-    and the total number of files. :mod:`provisioner.manifest.check` checks all manifests together.
+    A plan can be saved only if ``digests`` is True. ``tell`` is called with the number of the current file
+    and the total. Problems between several manifests are found by :mod:`provisioner.manifest.check`.
     """
     from provisioner.manifest.load import load
 
@@ -104,7 +104,7 @@ def read_manifests(
 
 
 def with_settings(declared: Declared, workspace: Workspace) -> Declared:
-    """Return the declarations with one more digest: that of the settings on which a plan depends."""
+    """Return a copy of the declarations with a digest of the settings on which a plan depends."""
     from provisioner.manifest.profiles import Profiles
 
     settings = workspace.settings
@@ -119,7 +119,7 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
 
 
 def _merged(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """Return ``problems`` and the problems in ``found`` at other positions, to report none twice."""
+    """Return ``problems`` and then the problems in ``found`` whose position is not in ``problems``."""
     refused = {problem.source for problem in problems}
     return problems + [problem for problem in found if problem.source not in refused]
 
@@ -130,7 +130,7 @@ def _documents(
     problems: list[Diagnostic],
     tell: ProgressCallback,
 ) -> Iterator[Document]:
-    """Yield the documents of the files, one by one, and add files that cannot be read to ``problems``."""
+    """Yield the document of each readable file. Add the problems of all files to ``problems``."""
     folder = os.path.join(root, "")
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
@@ -146,14 +146,14 @@ def _documents(
 
 
 def _in_batches(documents: Iterator[Document]) -> Iterator[Document]:
-    """Yield the same documents, read in batches, because alternating with validation is 20 % slower."""
+    """Yield the documents, but read them in batches, because reading them one by one is 20 % slower."""
     while batch := list(islice(documents, _BATCH)):
         yield from batch
 
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Disable garbage collection in a block, where it would find nothing because all objects are kept."""
+    """Disable garbage collection in the ``with`` block, because all objects of the block are kept anyway."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -19,8 +19,8 @@ from provisioner.yaml_source.source_text import SourceText, decode
 class Positions:
     """The positions of the keys and values of one text.
 
-    The object keeps only the text and parses it again when the first position is needed. Most files have no
-    diagnostic, and the data and marks would take three times the memory of the text.
+    The object keeps only the text, and parses it again when a position is first needed. Most files need no
+    position, and storing the parsed data would take three times the memory of the text.
     """
 
     __slots__ = ("_data", "_marks", "_page", "_tables")
@@ -73,7 +73,7 @@ class Positions:
 
 
 class Document(NamedTuple):
-    """One file: its data, the positions of its keys and values, and its texts that lack quotes."""
+    """One file: its data, its positions, and its unquoted texts that other YAML parsers would convert."""
 
     data: Data
     positions: Positions
@@ -81,9 +81,9 @@ class Document(NamedTuple):
 
 
 def read_document(file: str, content: bytes | str) -> tuple[Document | None, list[Diagnostic]]:
-    """Return the document and the problems of its text, in the order of the text.
+    """Return the document of a file, and the problems of its text, sorted by position.
 
-    The document is None if the parser could not reach the end. ``file`` is the path shown in messages.
+    The document is None if a problem stops the parser before the end. ``file`` is the path shown in messages.
     """
     text = decode(file, content)
     if isinstance(text, Diagnostic):

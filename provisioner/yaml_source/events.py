@@ -1,7 +1,7 @@
 """Builds data, positions and problems from the events of PyYAML's parser.
 
-Reading events takes a third of the time of ``yaml.compose``, which also overflows the C stack on deeply
-nested text. The code calls ``loader.get_event``, because the generator ``yaml.parse`` is 10 % slower.
+``yaml.compose`` would take three times as long, and overflows the C stack on deeply nested text. The code
+calls ``loader.get_event``, because the generator ``yaml.parse`` is 10 % slower.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
 
 class Unquoted(NamedTuple):
-    """An unquoted scalar, kept as text here, that other YAML parsers read as a number, date or boolean."""
+    """An unquoted scalar, kept as text, that other YAML parsers read as a number, date or boolean."""
 
     path: tuple[str | int, ...]
     text: str
@@ -77,7 +77,7 @@ class Unquoted(NamedTuple):
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
-    """Return the index of the mark of each key of a mapping, or of each item of a list.
+    """Return the index in ``marks`` of each key of a mapping, or of each item of a list.
 
     ``mark`` is the index of the collection's first mark.
     """
@@ -92,7 +92,7 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """Return True if ``_checked`` may refuse something in the text. It is slow, so other texts skip it."""
+    """Return True if ``_checked`` could refuse the text. Other texts skip this method, because it is slow."""
     # 2 characters make at most 3 nodes, so a short text cannot exceed a limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
@@ -108,9 +108,9 @@ class _Stop(Exception):
 
 
 class EventReader:
-    """A reader of one text, by recursive descent through the parser's events, at most ``MAX_DEPTH`` deep.
+    """A recursive-descent reader of the parser's events for one text, at most ``MAX_DEPTH`` levels deep.
 
-    Most of the time of reading manifests is spent in ``_mapping`` and ``_sequence``, which are optimized.
+    ``_mapping`` and ``_sequence`` are optimized, because they take most of the time of reading manifests.
     """
 
     def __init__(self, file: str, text: str) -> None:
@@ -131,7 +131,7 @@ class EventReader:
         self._next: Callable[[], Any]
 
     def read(self) -> tuple[Data, Sequence[int]] | None:
-        """Return the data and its marks, or None if a problem stops the reading."""
+        """Return the data and the marks of its positions. Return None if a problem stops the reading."""
         try:
             if self._written != self.page.text:
                 self._refuse_replaced()
@@ -236,7 +236,7 @@ class EventReader:
         return data
 
     def _plain(self, value: str, *part: str | int) -> Data:
-        """Return the value of an unquoted scalar; record it if other YAML parsers do not read a string."""
+        """Return the value of an unquoted scalar. Record a text that other YAML parsers would convert."""
         if value in _CONSTANTS:
             return _CONSTANTS[value]
         if _TYPED.fullmatch(value) is not None:
@@ -258,7 +258,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """Report a repeated key or a merge key. Return False for a first "<<" in quotes, which is valid."""
+        """Report a repeated key or a merge key, and return True. Return False for a first, quoted "<<"."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])
@@ -272,7 +272,7 @@ class EventReader:
         return not event.style
 
     def _checked(self) -> Any:
-        """Return the next event, and report limits exceeded, anchors, aliases, tags, hidden characters."""
+        """Return the next event. Report exceeded limits, anchors, aliases, tags and hidden characters."""
         event = self._parse()
         kind = type(event)
         if kind not in _NODES:

@@ -13,7 +13,7 @@ from provisioner.limits import MAX_FILE_BYTES
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""Matches a character that is invisible or reorders others, in a text from :func:`decode`."""
+"""The pattern for a character that is invisible or reorders others, in a text from :func:`decode`."""
 
 # a text whose UTF-8 bytes are all in this set has no hidden character; this test is faster than the pattern
 _PLAIN_BYTES = bytes({*b"\t\n", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})

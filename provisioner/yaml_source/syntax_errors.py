@@ -12,7 +12,7 @@ class _SyntaxHint(NamedTuple):
     sentence: str
     remedy: str
     at_opening: bool = False
-    """True if the error is shown where the construct begins, not where the parser stopped."""
+    """True if the error is shown where the construct begins, instead of where the parser stopped."""
 
 
 _TAB = _SyntaxHint("", "A tab stands where only spaces may indent.", "Replace the tab by spaces.")
@@ -99,7 +99,7 @@ _HINTS = (
 def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tuple[str, str, int]:
     """Return a sentence that explains the error, the remedy, and the offset of the error in the text.
 
-    ``message`` is the parser's message, ``index`` its offset, and ``opened`` where the construct begins.
+    The parser gives ``message`` and its offset ``index``. The unfinished construct begins at ``opened``.
     """
     hint = _by_text(message, text, index)
     hint = hint or next((hint for hint in _HINTS if re.search(hint.pattern, message)), None)
@@ -113,7 +113,7 @@ def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tu
 
 
 def _by_text(message: str, text: str, index: int) -> _SyntaxHint | None:
-    """Return the hint for an ambiguous message, chosen by the text of the line, or None for others."""
+    """Return the hint for a message with several causes, according to the text of the line, or None."""
     before = text[text.rfind("\n", 0, index) + 1 : index]
     if "\t" in (text[index : index + 1], *before.strip(" ")) and not before.strip():
         return _TAB

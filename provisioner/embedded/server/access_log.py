@@ -1,6 +1,6 @@
 """The access log: one JSON line per request, without personal data.
 
-The fields are fixed, and the path is the route's template, so no address, id, key or token is logged.
+The path is the route's template. Therefore no e-mail or IP address, user id, key or token is logged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AccessLog:
     """An access log with its own thread for writing, because a slow stream must not delay requests."""
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
-        """Start the thread that writes to ``stream``; ``forget_failure`` makes it writable after an error."""
+        """Start the thread that writes to ``stream``; ``forget_failure`` makes a failed ``stream`` usable."""
         self._stream = stream
         self._forget_failure = forget_failure
         self._queued: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)

@@ -121,7 +121,7 @@ _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
 async def visit(service: Service, request: Request) -> Response | None:
     """Return the response to a request for an activation link; None if the path is no activation link.
 
-    Raises :class:`Problem` (405) for another method, and :class:`PortalError` if the portal cannot be read.
+    Raises :class:`Problem` (405) for methods except GET, HEAD, POST; :class:`PortalError` if reading fails.
     """
     about = await service.read(lambda portal: portal.about())
     token = token_of(request.scope["path"], about.public_url)
@@ -138,7 +138,7 @@ async def visit(service: Service, request: Request) -> Response | None:
 
 
 def token_of(path: str, public_url: str) -> str:
-    """Return the token: the last part of an activation link's path; empty if ``path`` is no such path."""
+    """Return the token, which is the last part of ``path``; "" if ``path`` is no activation link's path."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
     # if links are directly below the root of the host, a short path is another file, such as /favicon.ico
@@ -186,9 +186,9 @@ _ACCEPTED = r"(?:^|,)\s*(fr|en)(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.[0-9]*)?)\s
 
 
 def language_of(chosen: str, accepted: str) -> str:
-    """Return the language of the page: ``chosen`` if it is ``fr`` or ``en``, otherwise the preferred of both.
+    """Return the page's language: ``chosen`` if it is ``fr`` or ``en``, otherwise the one the client prefers.
 
-    ``accepted`` is the header Accept-Language; if it accepts neither, return ``fr``.
+    ``accepted`` is the header Accept-Language. If it accepts neither ``fr`` nor ``en``, return ``fr``.
     """
     if chosen in _PAGES:
         return chosen

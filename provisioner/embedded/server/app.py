@@ -1,5 +1,5 @@
-"""The ASGI application. It makes these checks of every request, in this order, before the handler runs.
-Below each check are the HTTP statuses of the requests that it refuses.
+"""The ASGI application. It makes these checks on each request, in this order, before it calls the handler.
+Below each check are the HTTP statuses with which the check refuses a request.
 
 found? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
  404       401      429       403           413, 408      400, 428     415, 400, 422
@@ -45,14 +45,13 @@ from provisioner.errors import Locked, ProvisionerError
 ANSWER_SECONDS = 60.0
 """The maximum time in seconds that a request waits for the database.
 
-A step may be applied after that; the client gets its receipt by repeating the request with the same key.
+The step may still be applied later. The client gets the receipt by a new request with the same key.
 """
 
 ANONYMOUS_RATE = 50.0
-"""The maximum number of requests per second without a valid token from one IP address.
+"""The maximum number of requests per second that one IP address may send without a valid token.
 
-A burst may have four times as many requests.
-Health checks are not counted, because the monitoring may share its IP address with API clients.
+A burst may have four times as many. Health checks are not counted: monitoring may share a client's address.
 """
 
 MAX_REQUESTS = 1_000
@@ -170,7 +169,7 @@ class PortalApp:
             raise _rate_limited("Too many requests come from this address.", wait)
 
     async def _session_of(self, token: str, address: str) -> ClientSession:
-        """Return the session of a token; if it is invalid, count it for ``address`` and raise a problem."""
+        """Return a token's session. For an invalid one, count a request of ``address`` and raise an error."""
         if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
             raise _rate_limited("Too many requests come from this address.", wait)
         try:
@@ -261,9 +260,9 @@ class PortalApp:
         return seen or _network(peer) or peer
 
     async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
-        """Answer a request that no route matches: return the activation page of this path.
+        """Answer a request that no route matches: return the activation page if the path is for activation.
 
-        Raises :class:`Problem`: 404 if the path has none, 405 if only the method is wrong.
+        Raises :class:`Problem`: 404 if the path is unknown, 405 if only the method is wrong.
         """
         self._limit_anonymous(self._address(request))
         if unknown.status_code == 405:
@@ -323,7 +322,7 @@ def _read_content(operation: Operation, request: Request, content: bytes) -> Any
 
 
 def _network(text: str) -> str:
-    """Return the key under which the requests from an IP address are counted; empty if it is no address.
+    """Return the key under which the requests from an IP address are counted; "" if ``text`` is no address.
 
     The key is the whole IPv4 address, or the first 64 bits of the IPv6 address.
     """

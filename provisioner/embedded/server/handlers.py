@@ -1,4 +1,4 @@
-"""The handlers of the operations. The application has checked the requests that it passes to them."""
+"""The handlers of the operations. The application checks a request before it calls the handler."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, St
 from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
-"""The maximum difference between a new fencing number and the previous one of its ledger; usually it is 1."""
+"""The maximum difference between a ledger's new fencing number and the previous one (usually 1)."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -1,9 +1,9 @@
 """The HTTP server: uvicorn, with the limits for which uvicorn has no setting.
 
-uvicorn's settings limit the size of the request head, the time between two requests, the backlog and the time
-of the shutdown. :class:`BoundedProtocol` adds a deadline for the request head, a deadline for a body that
-arrives after its response, a minimum speed at which clients read, and a maximum number of connections. This
-module also starts listening itself, because uvicorn has no setting for the time of a TLS handshake.
+uvicorn's settings limit the size of the request head, the time between two requests, the backlog, and the
+duration of the shutdown. :class:`BoundedProtocol` adds a deadline for the request head, a deadline for a body
+that is not complete when the response is sent, a minimum speed at which clients read, and a maximum number of
+connections. This module also opens the server itself, to limit the duration of the TLS handshake.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
-"""The maximum time in seconds for a request head, from the opened connection or its first byte to its end."""
+"""The maximum time in seconds for a request head, from its first byte (first request: from connecting)."""
 
 HEADER_BYTES = 64 * 1024
-"""The maximum size in bytes of the request line and headers together, and of the framing of a body chunk."""
+"""The maximum size in bytes of a request head (request line and headers) or of a body chunk's header."""
 
 HANDSHAKE_SECONDS = 10.0
 """The maximum time in seconds from opening a connection to the end of its TLS handshake."""
@@ -41,7 +41,7 @@ PACE_BYTES, PACE_SECONDS = 128 * 1024, 10.0
 """A client that reads fewer than PACE_BYTES of a response in PACE_SECONDS is disconnected."""
 
 UNREAD_SECONDS = 2.0
-"""The maximum time in seconds for the rest of a request body that was answered before it had arrived."""
+"""The maximum time in seconds for the rest of a request body to arrive after the response was sent."""
 
 IDLE_SECONDS = 75
 """The maximum time in seconds between two requests on one connection."""
@@ -194,9 +194,9 @@ def connection_limit() -> int:
 
 
 class _Server(Server):
-    """uvicorn's server on the socket ``listener``; it calls ``listening`` when it accepts connections.
+    """uvicorn's server on the socket ``listener``. It calls ``listening`` once, when it is ready.
 
-    After the first stop signal it finishes the running requests; after a second one it stops at once.
+    After the first stop signal, the server finishes the running requests; after a second, it stops at once.
     """
 
     def __init__(self, config: Config, listener: socket.socket, listening: Callable[[], None]) -> None:
@@ -254,7 +254,7 @@ def run(
 ) -> None:
     """Serve ``app`` on ``listener`` until SIGTERM or SIGINT, then finish the running requests.
 
-    ``listening`` is called when the server accepts connections.
+    ``listening`` is called once, when the server is ready to accept connections.
     """
     # silence uvicorn: the application reports errors in problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

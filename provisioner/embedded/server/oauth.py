@@ -49,7 +49,7 @@ async def issue_token(
 ) -> tuple[Response, str]:
     """Return the response with a new token that is valid for ``seconds``, and the id of the API client.
 
-    ``limit`` is called with the id of the authenticated client, and raises if it logs in too often.
+    ``limit`` is called with the authenticated client's id. It raises an error after too many log-ins.
     Raises :class:`OAuthError` if the request is refused.
     """
     form = _form(headers, content)

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class PortalPool:
-    """A pool of open portals, each used by one thread at a time; one without a connection is closed."""
+    """A pool of open portals, each used by one thread at a time. A portal without a connection is closed."""
 
     def __init__(self, open_portal: Callable[[], SqlPortal], threads: int) -> None:
         self._open_portal = open_portal

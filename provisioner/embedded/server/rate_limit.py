@@ -7,25 +7,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
-"""The maximum number of buckets. The fullest are dropped first, because a full bucket limits nothing."""
+"""The maximum number of buckets. Above it, the fuller half is dropped, because full buckets limit nothing."""
 
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """The settings of the service for its limits, most of them for one API client or one IP address."""
+    """The settings of the service's limits. Most of them limit each API client or each IP address."""
 
     rate: float = 2_000
     """The maximum number of requests per second of one client; twice as many in a burst."""
     failed_logins: float = 30
     """The maximum number of failed log-ins per minute from one IP address; all may come in one burst."""
     logins: float = 300
-    """The maximum number of log-ins per minute of one client, because each stores a token in the database."""
+    """The maximum number of log-ins per minute of one client. Each log-in stores a token in the database."""
     token_seconds: int = 900
     """The time in seconds for which an access token is valid."""
     body_seconds: float = 30
     """The maximum time in seconds for a request body to arrive."""
     behind_proxy: bool = False
-    """True if a proxy forwards the requests: the last entry of X-Forwarded-For is the client's IP address."""
+    """True if a proxy forwards the requests, with the client's IP address as the last in X-Forwarded-For."""
 
 
 class TokenBuckets:
@@ -38,7 +38,7 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """Take a token from the bucket ``name`` and return 0; if it is empty, return the seconds to wait."""
+        """Take a token from the bucket ``name``; return 0, or the seconds to wait if the bucket is empty."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)

@@ -1,4 +1,4 @@
-"""Strict parsing of request bodies, parameters and headers. An error in a body has a JSON pointer."""
+"""Strict parsing of request bodies, parameters and headers. A JSON pointer locates an error in a body."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MAX_BODY = 1024 * 1024
 """The maximum size of a request body in bytes."""
 
 MAX_FAULTS = 1_000
-"""The maximum number of faults in a body that are described; for more, only one sentence is returned."""
+"""If a body has more faults than this number, the response describes none of them."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(content: bytes, model: type[Model]) -> Model:
-    """Return the body as a ``model``. Raises :class:`Problem`: 400 if it is not JSON, 422 if invalid."""
+    """Return the body as a ``model`` instance. Raises :class:`Problem`: 400 if not JSON, 422 if invalid."""
     try:
         # parse the body twice, because pydantic accepts duplicate keys and NaN
         json.loads(

@@ -39,7 +39,7 @@ class Parameter:
     place: Literal["path", "query", "header"]
     words: str
     pattern: str = ""
-    """The regular expression of a string; if empty, the value is an integer from ``least`` to ``most``."""
+    """The regular expression of a string value. If empty, the value is an integer (``least`` to ``most``)."""
     least: int = 0
     most: int = LARGEST
     required: bool = False
@@ -100,7 +100,7 @@ class Operation:
     roles: frozenset[Operator] = EVERYBODY
     """The roles that may request this operation; the application refuses all others."""
     validates: bool = False
-    """True if the client needs the right to validate (R7, R8). The portal checks it, after the version."""
+    """True if the operation needs the right to validate (R7, R8). The portal checks this right."""
     parameters: tuple[Parameter, ...] = ()
     refuses: tuple[int, ...] = field(default=())
     """The error statuses of this operation, in addition to those that all operations have."""

@@ -16,7 +16,7 @@ from provisioner.planning.codec import record_fields
 from provisioner.planning.steps import Step
 
 MAX_RUNS = 100
-"""The maximum number of earlier runs in the claim of one letter."""
+"""The maximum number of earlier runs in a request to claim one letter."""
 
 LARGEST = 2**53 - 1
 """The largest integer that every JSON parser reads without loss of precision."""
@@ -116,14 +116,14 @@ Role = Literal["administrator", "partner", "customer_manager", "collaborator"]
 
 
 class BillingBody(Body):
-    """The billing mode of a company and its offer (R6)."""
+    """The billing mode and the offer of a company (R6)."""
 
     mode: Literal["client", "firm"]
     offer: Name
 
 
 class GrantBody(Body):
-    """An application that a user has; ``ends`` is its last day if its state is ``ending``, otherwise null."""
+    """An application of a user. ``ends`` is the last day of use in the state ``ending``, otherwise null."""
 
     app: App
     state: Literal["requested", "active", "ending"]
@@ -137,7 +137,7 @@ class GrantBody(Body):
 
 
 class CompanyBody(Body):
-    """A company on the portal, in its current version."""
+    """A company on the portal. Each edit of the company increases `version`."""
 
     number: str
     name: str
@@ -163,7 +163,7 @@ class CompanyEdit(Body):
 
 
 class UserBody(Body):
-    """A user on the portal, in the current version."""
+    """A user on the portal. Each edit of the user increases `version`."""
 
     id: str
     email: str
@@ -206,21 +206,21 @@ class ProfileEdit(Body):
 
 
 class BilledCompanyEdit(Body):
-    """The new billed company of a user, and the user's type in that company (R2, R4)."""
+    """The company to which a user is billed after the change, and the user's new type (R2, R4)."""
 
     billed: Number
     type: UserType
 
 
 class CompaniesEdit(Body):
-    """The dossiers to which a user gets access (`add`) and loses access (`remove`), in one step (R12)."""
+    """The companies to which a user gets access (`add`) and loses access (`remove`), in one step (R12)."""
 
     add: Numbers = Field(default_factory=list)
     remove: Numbers = Field(default_factory=list)
 
 
 class AppsEdit(Body):
-    """The changes of a user's production family and other applications (R3, R9, R10)."""
+    """The new family of a user's production applications, and changes of other applications (R3, R9, R10)."""
 
     production: Production | None = None
     grant: Apps = Field(default_factory=list)
@@ -230,11 +230,11 @@ class AppsEdit(Body):
 
 
 class Nothing(Body):
-    """An empty object, or no body."""
+    """The request body of an operation that takes no data: an empty object, or no body."""
 
 
 def step_body(kind: type[Step]) -> type[Body]:
-    """Return the model of a body with the fields of a step class, except its company or user."""
+    """Return the model of a request body: the fields of a step class, except ``company`` and ``user``."""
     members: dict[str, Any] = {
         name: (_member(hint), ...)
         for name, hint in record_fields(kind).items()
@@ -244,7 +244,7 @@ def step_body(kind: type[Step]) -> type[Body]:
 
 
 def _member(hint: Any) -> Any:
-    """Return the type of the body's member for a field of a step that has the type ``hint``."""
+    """Return the type of a member of a body. ``hint`` is the type of the same field in the step class."""
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Literal[tuple(str(choice) for choice in hint)]
     parts = get_args(hint)
@@ -299,7 +299,7 @@ class PortalBody(Body):
 
 
 class CompanyPage(Body):
-    """One page of the list of companies, in the order of their creation."""
+    """One page of the companies, in the order in which the companies were created."""
 
     items: list[CompanyBody]
     next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
@@ -307,7 +307,7 @@ class CompanyPage(Body):
 
 
 class UserPage(Body):
-    """One page of the list of users, in the order of their creation."""
+    """One page of the users, in the order in which the users were created."""
 
     items: list[UserBody]
     next: Whole | None = Field(description="What to ask for `after` this page; null after the last.")
@@ -315,7 +315,7 @@ class UserPage(Body):
 
 
 class LetterClaim(Body):
-    """The claim of one letter, with the earlier runs of the ledger that may have claimed it."""
+    """A request to claim one letter, with the earlier runs of the ledger that may have claimed the letter."""
 
     letter: Identifier
     runs: Annotated[list[Identifier], Field(max_length=MAX_RUNS)]
@@ -332,25 +332,25 @@ class Letters(Body):
 
 
 class LetterHolders(Body):
-    """The run that holds each letter, by letter; an empty string if another ledger holds the letter."""
+    """The run that holds the claim of each letter, by letter; empty if another ledger holds it."""
 
     holders: dict[str, str]
 
 
 class Invited(Body):
-    """The users for whom activation links are made."""
+    """The users for whom activation links are requested."""
 
     users: Annotated[list[Identifier], Field(max_length=MAX_LETTERS)]
 
 
 class Links(Body):
-    """The activation link of each user, by user; an empty string if the user needs none or may have none."""
+    """Activation links, by user id. A link is empty if the user needs no link or may not have a link."""
 
     links: dict[str, str]
 
 
 class NewLease(Body):
-    """The request of a run for the lease of its ledger."""
+    """A run's request for the lease of its ledger. Only one run can hold the lease at a time."""
 
     owner: Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
     holder: Identifier

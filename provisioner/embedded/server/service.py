@@ -21,7 +21,7 @@ READERS = 4
 """The maximum number of reads that run at the same time; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""Seconds for which a session is cached; a client that was disabled may be accepted for that long."""
+"""The time in seconds for which a session is cached. A disabled client may be accepted for this time."""
 
 READY_SECONDS = 5.0
 """The maximum time in seconds that a readiness check waits for the database."""
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class CheckedRequest:
-    """A request that passed all checks: its parameters and body are valid, and its client has the rights."""
+    """A request whose parameters and body are valid, and whose client has the necessary rights."""
 
     operation: Operation
     session: ClientSession | None = None
@@ -43,7 +43,7 @@ class CheckedRequest:
 
 
 class Service:
-    """The access of all requests to one portal: reads, writes, steps, and the sessions of access tokens."""
+    """The interface through which requests use one portal: reads, writes, steps, and access tokens."""
 
     def __init__(
         self, open_portal: Callable[[], SqlPortal], clock: Clock, monotonic: Callable[[], float]
@@ -63,11 +63,11 @@ class Service:
             pool.close()
 
     async def read(self, query: Callable[[SqlPortal], T]) -> T:
-        """Run a call that only reads from the portal, and return its result."""
+        """Run ``query``, which only reads from the portal, and return its result."""
         return await self._readers.ask(query)
 
     async def write(self, query: Callable[[SqlPortal], T]) -> T:
-        """Run a call that writes to the portal but is no step (see :meth:`work`), and return its result."""
+        """Run ``query``, which writes to the portal, and return its result. For steps, use :meth:`work`."""
         return await self._writer.ask(query)
 
     async def issue(self, client: ApiClient, scopes: frozenset[str], seconds: int) -> str:
@@ -80,7 +80,7 @@ class Service:
         return token
 
     def has_seen(self, token: str) -> bool:
-        """Return True if the token's session is in the cache, so that the token was valid recently."""
+        """Return True if the token's session is cached. The token was valid when it was cached."""
         return digest(token) in self._sessions
 
     async def work(self, job: AuthorisedCall) -> Receipt:
@@ -116,5 +116,5 @@ class Service:
 
 
 def no_token(sentence: str) -> Problem:
-    """Return the problem (401) for an access token that is not valid."""
+    """Return the problem (401) for an invalid access token. ``sentence`` says why it is invalid."""
     return Problem("token", sentence, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'})

@@ -1,8 +1,8 @@
-"""The driver for a portal service: the service of this program, or a firm's own one with the same HTTP API.
+"""The driver for a portal service: provisioner's own service, or another service with the same HTTP API.
 
 The service checks all rules, as the embedded portal does. This driver sends requests and translates the
 responses into verdicts. The request of a step contains its idempotency key and the version that the step
-starts from, so it may be sent again after a lost response.
+starts from. Therefore the driver can repeat the request if the response is lost.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ from provisioner.portals.rest.responses import (
 R = TypeVar("R", Company, User)
 
 BATCH = 1_000
-"""The maximum number of steps in one call of ``execute``, which sends ``parallelism`` of them at a time."""
+"""The maximum number of steps per ``execute``. At most ``parallelism`` steps are sent at the same time."""
 
 MAX_READINGS = 100
-"""The maximum number of attempts at reading a portal that changes while it is being read."""
+"""The maximum number of attempts to read a portal whose content changes during the reading."""
 
 
 class RestPortal(LeasedPortal):
-    """A portal accessed through its service. Opened without ``writing``, it sends only GET requests."""
+    """A portal accessed through its service. If opened without ``writing``, no request changes the portal."""
 
     def __init__(self, access: Access) -> None:
         """Prepare the HTTP client and the credential; send nothing. Raises :class:`PortalError`."""
@@ -114,8 +114,8 @@ class RestPortal(LeasedPortal):
     def _read(self) -> tuple[Snapshot, date]:
         """Read the complete content of the portal and return it with the portal's date.
 
-        The portal never deletes rows, and has a counter of its changes. Rows that have changed since their
-        page was read are read again, until all pages carry the same counter.
+        The portal never deletes rows, and counts its changes. Each page contains the counter. Rows that have
+        changed after a page was read are read again, until all pages have the same counter.
         """
         companies: dict[str, Company] = {}
         users: dict[str, User] = {}
@@ -342,7 +342,7 @@ class RestPortal(LeasedPortal):
     ) -> HttpResponse:
         """Send the JSON body ``said`` to the endpoint ``name`` and return the response.
 
-        Raises :class:`PortalError` if the status of the response is not in ``statuses``.
+        ``blanks`` are the path parameters. Raises :class:`PortalError` if the status is not in ``statuses``.
         """
         reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
         if reply.status not in statuses:
@@ -399,7 +399,7 @@ class RestPortal(LeasedPortal):
 
 
 _CODES = {"forbidden": "no-right"}
-"""The receipt codes that differ from the problem code in the response, by problem code."""
+"""By code of the problem details: the code of the receipt, if the two codes differ."""
 
 
 def _lease(ledger: str, fence: int) -> dict[str, str]:

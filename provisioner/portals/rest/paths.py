@@ -1,4 +1,4 @@
-"""The endpoint table, adapted to a portal service with other URL paths."""
+"""The endpoint table for a portal service whose URL paths differ from the default paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
-    """Return the endpoint table with these URL paths. Raises :class:`PortalError` for invalid ``paths``."""
+    """Return the endpoint table with other URL ``paths`` (by endpoint name). Raises :class:`PortalError`."""
     table = dict(ENDPOINTS)
     for name, path in paths.items():
         if name not in ENDPOINTS:

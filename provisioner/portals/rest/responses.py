@@ -96,7 +96,7 @@ def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receip
 
 
 def read_problem(reply: HttpResponse) -> ProblemDetails:
-    """Decode the refusal in a response. Fields that are missing or invalid become ""."""
+    """Decode the problem details in a response. Missing and invalid fields become ""."""
     try:
         said = reply.json()
     except PortalError:
@@ -111,7 +111,7 @@ def read_problem(reply: HttpResponse) -> ProblemDetails:
 
 
 def read_holders(reply: HttpResponse) -> Mapping[str, str]:
-    """Decode which run claimed each letter ("" for another ledger's run). Raises :class:`PortalError`."""
+    """Decode each letter's claiming run ("" if another ledger claimed it). Raises :class:`PortalError`."""
     found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
     return found.holders
 
@@ -143,7 +143,7 @@ def _is_link(text: str) -> bool:
 
 
 def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> Any:
-    """Decode a response as the type ``hint``; the error is ``what`` and, if ``named``, the invalid field."""
+    """Decode a response as the type ``hint``. Errors contain ``what``, and the invalid field if ``named``."""
     said = reply.json()
     if not isinstance(said, dict):
         raise invalid_response(reply.server, "it is no JSON object")

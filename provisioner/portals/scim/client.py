@@ -1,8 +1,8 @@
 """A small SCIM 2.0 client (RFC 7644), which discovers the features of a server and sends single requests.
 
-The client never repeats a write. If the response to a write is lost, the driver reads whether the write took
-effect. Bulk requests are not used, because they are no transactions (a step could still stop halfway), one
-lost response would lose the results of all their writes, and each step needs a read just before it.
+The client never repeats a write. If the response is lost, the driver reads whether the write took effect.
+Bulk requests are not used, for three reasons. They are not transactions: a step could still stop halfway. The
+loss of one response would lose the results of all writes. Each step needs a read immediately before it.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ScimClient:
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """Read all resources, omitting the attribute ``without``. Start again if the list gets shorter."""
+        """Read all resources without the attribute ``without``. Start again if the list gets shorter."""
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
             found = self._pages(endpoint, asked)
@@ -87,9 +87,9 @@ class ScimClient:
         )
 
     def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
-        """Return the resources whose attribute ``place`` is ``wanted``, omitting the attribute ``without``.
+        """Return the resources whose attribute ``place`` equals ``wanted``. Omit the attribute ``without``.
 
-        Return None if the server does not support this filter. The caller then searches its cache.
+        Return None if the server does not support such a filter. The caller then searches its cache.
         """
         if not self.features.filter:
             return None
@@ -101,7 +101,7 @@ class ScimClient:
         return self._pages(endpoint, f"&filter={quote(words)}{asked}", refusable=True)
 
     def read(self, endpoint: str, id_: str) -> Resource | None:
-        """Read the current resource with this id from the server; return None if it does not exist."""
+        """Read the resource with this id from the server; return None if the server has no such resource."""
         reply = self._ask("GET", f"{endpoint}/{quote(id_, safe='')}", expected=(200, 404))
         return None if reply.status == 404 else self._resource(reply)
 
@@ -132,7 +132,7 @@ class ScimClient:
         return self._read_back(endpoint, reply, wanted)
 
     def write_membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
-        """Add ``member`` to a group if ``belongs``, otherwise remove it. Both operations are idempotent."""
+        """Add ``member`` to a group if ``belongs``, else remove ``member``. Both writes are idempotent."""
         # one member per request, because this preserves the edits of other writers and reaches no size limit
         if self.features.patch:
             operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
@@ -243,11 +243,11 @@ class ScimClient:
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """Read all pages of a list; ``words`` is the rest of the query.
+        """Read all pages of a list. ``words`` is appended to the query string.
 
-        Return None if the list became shorter meanwhile, or if the server rejects a ``refusable`` query. The
-        deletion of a resource goes unnoticed if another one is added meanwhile. That is harmless, because
-        each resource is read again before a write to it.
+        Return None if the list becomes shorter during the reading, or if ``refusable`` is True and the server
+        rejects the query. A deletion goes unnoticed if another resource is added between two pages. That is
+        harmless, because each resource is read again before a write to it.
         """
         found: dict[str, Resource] = {}
         start, total = 1, 0

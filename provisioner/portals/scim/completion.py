@@ -1,8 +1,8 @@
 """The completion of steps that need several writes, because a SCIM server has no transactions.
 
-The first write stores an announcement of the step on its user (:class:`Pending`); the last one removes it and
-stores the receipt. If a step stays unfinished, a snapshot shows its user in the state after the step, and the
-next write to that user finishes the step first. A step that the server refuses to finish is withdrawn.
+The first write stores an announcement of the step (:class:`Pending`) on the user; the last write replaces the
+announcement with a receipt. While a step is unfinished, a snapshot shows the user as after the step, and any
+other write to the user first finishes the step. A step that the server refuses to finish is withdrawn.
 
     create    ▸ inactive, announced  ▸ join          ▸ active, receipt
     dossiers  ▸ announced            ▸ leave, join   ▸ receipt
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def retry_write(write: Callable[[], T]) -> T:
-    """Run ``write``, again after a conflict, a server error or a lost response, and return its result."""
+    """Return the result of ``write``, which is run again after a conflict, server error or lost response."""
     for left in reversed(range(TRIES)):
         try:
             return write()
@@ -44,7 +44,7 @@ def retry_write(write: Callable[[], T]) -> T:
 
 
 class StepCompletion:
-    """A component that finishes or withdraws unfinished steps on users, for the runs of one ledger."""
+    """A component that finishes or withdraws the unfinished steps of users, on behalf of one ledger."""
 
     def __init__(self, client: ScimClient, directory: Directory, ledger: str) -> None:
         self._client = client
@@ -53,15 +53,15 @@ class StepCompletion:
         self._ledger = ledger
 
     def finished(self, resource: Resource) -> Resource:
-        """Finish the user's unfinished step, if any, of any ledger. Return the resource after that."""
+        """Return the user after finishing the unfinished step, if any. Another ledger may have begun it."""
         pending = self._mapping.pending(resource)
         return resource if pending is None else self.finish(resource, pending)
 
     def finish(self, resource: Resource, pending: Pending) -> Resource:
         """Do the remaining writes of a step and return the user; repeating completed writes is harmless.
 
-        If the server refuses a write, the step is withdrawn and :class:`ScimError` raised. If withdrawing a
-        step of this ledger fails as well, :class:`PortalError` is raised.
+        If the server refuses a write, the step is withdrawn and :class:`ScimError` is raised. If withdrawing
+        a step of this ledger fails as well, :class:`PortalError` is raised.
         """
         id_, directory = str(resource["id"]), self._directory
         try:
@@ -118,9 +118,9 @@ class StepCompletion:
         return self._client.update(users, resource, written)
 
     def _withdraw(self, id_: str, pending: Pending) -> None:
-        """Remove the announcement of a step. If the step was creating an account, delete the account.
+        """Withdraw a step: delete the account that the step is creating, or else remove the announcement.
 
-        Otherwise the account, which lacks companies, would violate R5 in each later plan and get no welcome.
+        Without companies, such an account would violate R5 in each later plan and get no welcome letter.
         """
         users, directory = self._client.features.users, self._directory
         resource = directory.user(id_)
@@ -145,7 +145,7 @@ class StepCompletion:
 
 
 def uncompletable(user: Resource, problem: ScimError) -> PortalError:
-    """Return the error for a step of which the server refuses both the completion and the withdrawal."""
+    """Return the error to raise if the server refuses both to finish a step and to withdraw the step."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
         f"({problem.detail}), and to take it back.",

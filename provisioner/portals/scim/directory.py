@@ -1,7 +1,7 @@
-"""A cache of the users, groups and memberships of a SCIM server, on which the rules are checked.
+"""A cache of the users, groups and memberships of a SCIM server. The driver checks the rules on this cache.
 
-The rules need the whole portal, but SCIM cannot read several resources at one instant. Therefore the rules
-are checked on this cache: the last complete reading, updated with each resource read or written since then.
+The rules need all users and companies, but SCIM cannot read several resources at the same instant. The cache
+contains the last complete reading, updated with each resource that has been read or written since then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Directory:
 
     @property
     def state(self) -> State:
-        """The cached companies and users as a state of the model, in which users are keyed by id."""
+        """The cached companies and users as a state of the model. The keys of the users are their ids."""
         return self._index.state
 
     def users(self) -> list[Resource]:
@@ -65,7 +65,7 @@ class Directory:
         return list(self._users.values())
 
     def groups(self) -> list[Resource]:
-        """Return all cached group resources of companies."""
+        """Return the group resources of all cached companies."""
         return list(self._groups.values())
 
     # --- reading ---
@@ -76,7 +76,7 @@ class Directory:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Read everything into the cache, users before groups, so no group of a cached user is missing."""
+        """Read all users and then all groups into the cache, so no group of a cached user can be missing."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
@@ -100,9 +100,9 @@ class Directory:
         return found
 
     def find_user(self, email: str, *, reread: bool) -> Resource | None:
-        """Find the user with this e-mail; read and return the user as :meth:`user` does.
+        """Find a user by e-mail, then read and return the user as :meth:`user` does; None if not found.
 
-        If the server has no filters, the cache is searched, after a new complete reading if ``reread``.
+        If the server does not support filters, the cache is searched. ``reread`` renews the cache before.
         """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
         if found is None and reread:
@@ -115,7 +115,7 @@ class Directory:
     def group(self, number: str, *, reread: bool) -> Resource | None:
         """Read the group of a company from the server; return None if there is none.
 
-        If the group is not cached, it is searched as :meth:`find_groups` does.
+        If the group is not cached, it is searched for with :meth:`find_groups`, which gets ``reread``.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -144,14 +144,14 @@ class Directory:
         return sorted(unique.values(), key=_age)
 
     def group_ids(self, numbers: Collection[str]) -> dict[str, str]:
-        """Return the group ids of these companies by dossier number, without companies that do not exist."""
+        """Return the id of each company's group by dossier number. Leave out companies that do not exist."""
         for number in numbers:
             if number not in self._group_of:
                 self.group(number, reread=True)
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Read again all users who are billed to a company on the server, or were so in the cache (R2)."""
+        """Search for users billed to a company (R2). Reread the cached ones that the search does not find."""
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
             self.cache_user(resource)
@@ -161,9 +161,9 @@ class Directory:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """Reread a company's cached administrators, one by one, up to the first unchanged one (R2).
+        """Reread the cached administrators of a company one by one, until one of them is unchanged (R2).
 
-        If all have changed, read all users billed to the company. The user with id ``but`` does not count.
+        Skip the user with id ``but``. If all the others have changed, read all users billed to the company.
         """
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
@@ -177,7 +177,7 @@ class Directory:
         self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """Return True if the server gives versions (ETags) to single resources, or has no resources."""
+        """Return True if a resource read by its id has a version (ETag), or if there are no resources."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():
@@ -187,9 +187,9 @@ class Directory:
         return True
 
     def require_members(self) -> None:
-        """Raise :class:`PortalError` if the server returns no members for any company but should.
+        """Raise :class:`PortalError` if the server returns no members for any company, although some exist.
 
-        Otherwise each plan would add all members again, and a PUT of a group would remove its members.
+        Without this check, each plan would add all members again, and a PUT of a group would remove them.
         """
         if any(self._members_of.values()):
             return
@@ -211,7 +211,7 @@ class Directory:
         self._index.put(user_address(resource["id"]), self.as_user(resource))
 
     def cache_group(self, resource: Resource) -> None:
-        """Store a group in the cache. Ignore it if another (older) group with the same number is cached."""
+        """Store a group in the cache, unless another (older) group with the same number is in the cache."""
         id_, number = resource["id"], self.mapping.number(resource)
         company = self.as_company(resource)
         if company is None or self._group_of.setdefault(number, id_) != id_:
@@ -238,7 +238,7 @@ class Directory:
         self._index.put(user_address(id_), None)
 
     def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
-        """Add a user to the companies ``add`` and remove it from the companies ``remove``, in the cache."""
+        """Update the cache: add a user to the companies ``add``, remove the user from those in ``remove``."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
@@ -263,23 +263,23 @@ class Directory:
         return self.mapping.company(resource, self.group_version(resource))
 
     def user_version(self, resource: Resource) -> int:
-        """Return a version number, which changes with each change of a user or of the user's companies.
+        """Return a version number that changes with each change of a user or of the user's companies.
 
-        It is a digest of the content, including the receipts, so a number never occurs twice. It does not
-        protect the time between a read and the write: that is what the server's ETag is for.
+        The number is a digest of the content and the receipts, so an earlier number never returns. It cannot
+        detect a change between a read and the next write. The server's ETag detects such a change.
         """
         return _number([self.mapping.content(resource), sorted(self.companies_of(resource["id"]))])
 
     def group_version(self, resource: Resource) -> int:
-        """Return a version number, which changes with each change of a company except in its members."""
+        """Return a version number that changes with each change of a company. Its members do not count."""
         return _number(self.mapping.content(resource))
 
     def user_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """Return the receipt of the write with this idempotency key that is stored on a user, if any."""
+        """Return a user's stored receipt of the write with this idempotency key; None if there is none."""
         return self.mapping.receipt("receipts", resource, key, self.user_version(resource))
 
     def group_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """Return the receipt of the write with this idempotency key that is stored on a group, if any."""
+        """Return a group's stored receipt of the write with this idempotency key; None if there is none."""
         return self.mapping.receipt("company_receipts", resource, key, self.group_version(resource))
 
     def with_receipt(self, resource: Resource, key: str, ledger: str) -> Resource:
@@ -310,7 +310,7 @@ class Directory:
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """Return the listed groups. If the list has no members, read each company's group by itself."""
+        """Return the groups with members. If no listed company has members, read each of them by its id."""
         companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
@@ -319,7 +319,7 @@ class Directory:
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _read_companies(self, id_: str) -> None:
-        """Update a user's memberships: read each group on which a filtered search and the cache disagree."""
+        """Update a user's memberships: reread each group on which a server search and the cache differ."""
         found = self._client.search(self._client.features.groups, _MEMBER, id_, without="members")
         named = {number for group in found or () if (number := self.mapping.number(group))}
         # some servers ignore this filter or find nothing with it, so the groups themselves decide; without

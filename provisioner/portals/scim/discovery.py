@@ -11,7 +11,7 @@ from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The definition of one attribute of a schema; ``many``: multi-valued, ``parts``: its sub-attributes."""
+    """The definition of an attribute. ``many``: it is multi-valued; ``parts``: its sub-attributes."""
 
     many: bool
     writable: bool
@@ -28,17 +28,17 @@ class Schemas:
     """The schema extensions that the resource types declare; None if the server does not list those types."""
 
     def has(self, urn: str) -> bool:
-        """Return True if ``extensions`` contains this schema or, if it is None, if ``described`` does."""
+        """Return True if this schema is in ``extensions`` or, if ``extensions`` is None, in ``described``."""
         return urn in (self.described if self.extensions is None else self.extensions)
 
     def is_undescribed(self, urn: str) -> bool:
-        """Return True if users or groups may have this schema, but the server does not publish it."""
+        """Return True if users or groups may have this schema although the server does not publish it."""
         if not self.described:
             return True
         return urn not in self.described and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
-        """Return the definition of an attribute, which is a read-only one if the attribute is unknown."""
+        """Return the definition of an attribute. The definition of an unknown attribute is read-only."""
         return (self.described.get(urn) or _DEFAULTS.get(urn, {})).get(name, _UNKNOWN)
 
 
@@ -84,7 +84,7 @@ def _supported(config: Mapping[str, Any], feature: str) -> bool:
 
 
 def definitions(held: Any) -> dict[str, Definition]:
-    """Decode the attributes of a Schema resource (RFC 7643, section 7), by name."""
+    """Decode the attributes of a Schema resource (RFC 7643, section 7). The keys are the attribute names."""
     return {
         str(one.get("name")): Definition(
             many=one.get("multiValued") is True,

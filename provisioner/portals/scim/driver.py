@@ -13,10 +13,10 @@ driver reads them again before each write, and writes each membership separately
 other writers. An edit that is made between that read and the write goes unnoticed.
 
 A server may accept a write but store something else, so the driver compares the returned resource with the
-written one. A new account or company of which a part was not stored is deleted, before anybody can log in.
+written one. A new account or company that was stored incompletely is deleted before anybody can log in.
 
-A server changes nothing by itself: it ends neither an application nor the billing after the last day. The
-driver returns an ending in the past as it is stored, and a plan then removes it.
+A server changes nothing by itself: an application or billing stays after its last day. The driver returns an
+application whose last day has passed as it is stored, and a plan then removes the application.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class ScimPortal(Portal):
                 yield stored
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
-        """Finish an unfinished step (if writing) and return its receipt; None if the step was withdrawn."""
+        """Finish a step if writing is allowed, and return its receipt; None if the step was withdrawn."""
         finished = user
         if self._access.writing:
             completion = StepCompletion(self._client, self._directory, self._ledger)

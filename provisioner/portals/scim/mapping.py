@@ -1,7 +1,7 @@
 """The mapping between the fields of the model and the SCIM attributes of one server, in both directions.
 
 Fields have the names that ``portal: {scim: …}`` uses. Each field has one or more possible attribute paths. It
-is stored at the first path in the server's schemas. If none of them is there, the server lacks the field.
+is stored at the first path that the server's schemas contain. Without such a path, it is not stored.
 
     fields of users      names, phone, type, apps, production, billed …     ─▶ User
     fields of companies  number, siren, billing_mode, offer …               ─▶ Group
@@ -63,13 +63,13 @@ NEEDED = ("first_name", "last_name", "type", "billed", "number")
 """The fields that a server must be able to store."""
 
 RECEIPTS = 5
-"""The maximum number of receipts per resource; an interrupted run leaves only one unfinished step on it."""
+"""The maximum number of receipts per resource. The recovery of an interrupted run needs at most one."""
 
 _TAKEN = {
     f"{CORE}User": frozenset({"id", "meta", "schemas", "externalId", "userName", "active", "groups"}),
     f"{CORE}Group": frozenset({"id", "meta", "schemas", "displayName", "members"}),
 }
-"""Attributes at which no field may be stored: they have another meaning, or only the server writes them."""
+"""The attributes that no override may name: they have another meaning, or only the server writes them."""
 
 _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
@@ -78,10 +78,10 @@ class AttributeMap:
     """The attribute path of each field on one server, and the translation of resources by these paths."""
 
     def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """Choose the path of each field, from the workspace's ``overrides`` or the server's ``schemas``.
+        """Choose the path of each field: its path in ``overrides``, otherwise the first one in ``schemas``.
 
-        ``apps`` is the catalogue of applications; other entitlements are never changed. Raises
-        :class:`PortalError` if an override is not a path or not on the server, or a needed field has no path.
+        ``apps`` is the catalogue of applications; entitlements to other applications never change. Raises
+        :class:`PortalError` if an override is invalid or a needed field has no path.
         """
         self._apps = frozenset(apps)
         self._schemas = schemas
@@ -243,7 +243,7 @@ class AttributeMap:
         return written
 
     def with_pending(self, resource: Resource, pending: Pending | None) -> Resource:
-        """Return the resource with ``pending`` as the announced unfinished step, or (None) without one."""
+        """Return the resource with ``pending`` as its announced step; None removes the announcement."""
         written = deepcopy(resource)
         self._write("pending", written, pending.to_json() if pending else None)
         return written
@@ -251,7 +251,7 @@ class AttributeMap:
     def with_receipt(
         self, name: str, resource: Resource, key: str, ledger: str, version: Callable[[Resource], int]
     ) -> Resource:
-        """Return the resource with the receipt of a write, and at most ``RECEIPTS - 1`` earlier receipts."""
+        """Return the resource with the receipt of a write and at most ``RECEIPTS - 1`` earlier receipts."""
         if not key or not self.has(name):
             return resource
         written = deepcopy(resource)
@@ -264,13 +264,13 @@ class AttributeMap:
         return written
 
     def with_billing_ends(self, group: Resource, day: date | None) -> Resource:
-        """Return the group with ``day`` as the last day of its billing, or (None) without a last day."""
+        """Return the group with ``day`` as the last day of its billing; None removes the last day."""
         written = deepcopy(group)
         self._write("billing_ends", written, day.isoformat() if day else None)
         return written
 
     def content(self, resource: Resource) -> object:
-        """Return the content that determines the version: no members, unfinished step or end of billing."""
+        """Return the content that has a version: all except members, unfinished step and end of billing."""
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
@@ -412,7 +412,7 @@ class AttributeMap:
             self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """Return True if it grants a catalogue application: its type is empty or an application state."""
+        """Return True if ``entry`` grants a catalogue application: its type is empty, requested or ending."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""
@@ -420,7 +420,7 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raise :class:`PortalError` if the field ``name`` has several values, but its attribute cannot."""
+    """Raise :class:`PortalError` if the field ``name`` has several values but its attribute only one."""
     listed = name in ("apps", "endings", "receipts", "company_receipts")
     several = definition is None or (definition.many and "value" in definition.parts)
     if listed and (not several or place.part or place.by):

@@ -29,7 +29,7 @@ class InvalidPath(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The path of an attribute, which belongs to the resource itself or to its schema extension ``urn``.
+    """The path of an attribute of a resource or, if ``urn`` is set, of the resource's extension ``urn``.
 
     In a multi-valued attribute, the path selects the element whose sub-attribute ``by`` is equal to ``word``.
     ``part`` is the sub-attribute that holds the value.
@@ -60,7 +60,7 @@ class Path:
         return held
 
     def write(self, resource: Resource, wanted: Any) -> None:
-        """Set the value at this path, or remove it (None). Preserve other elements and sub-attributes."""
+        """Set the value at this path; None removes it. Preserve other elements and sub-attributes."""
         if self.urn and self.urn not in resource:
             if wanted is None:
                 return
@@ -87,11 +87,11 @@ class Path:
             _keep(home, self.name, wanted)
 
     def elements(self, resource: Resource) -> list[Resource]:
-        """Return the elements of a multi-valued attribute that have sub-attributes."""
+        """Return those elements of a multi-valued attribute that are JSON objects with sub-attributes."""
         return _elements(self._home(resource).get(self.name))
 
     def all_elements(self, resource: Resource) -> list[Any]:
-        """Return all elements of a multi-valued attribute, also plain strings, which some servers store."""
+        """Return all elements of a multi-valued attribute, including the plain strings of some servers."""
         held = self._home(resource).get(self.name)
         return list(held) if isinstance(held, list) else []
 
@@ -129,7 +129,7 @@ def _elements(held: Any) -> list[Resource]:
 
 
 def _keep(home: Resource, name: str, wanted: Any) -> None:
-    """Set a member of ``home``, or remove it if ``wanted`` is empty, i.e. absent (RFC 7643, section 2.5)."""
+    """Set ``home[name]``, or delete it if ``wanted`` is empty, which means absent (RFC 7643, section 2.5)."""
     if wanted is None or wanted == [] or wanted == {}:
         home.pop(name, None)
     else:

@@ -1,4 +1,4 @@
-"""The announcement of a step that needs several writes, stored on its user while it is unfinished."""
+"""The announcement of a step that needs several writes. It is on the user until the step is finished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The remaining changes of a step that needs several writes on one user."""
+    """The remaining changes of an unfinished step, which changes one user in several writes."""
 
     key: str
     ledger: str
@@ -31,7 +31,7 @@ class Pending:
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
         """Return the user in the state after the step, preserving other changes made meanwhile.
 
-        The status is changed only if it is still ``waiting``, that of an account created but not activated.
+        The status changes only if it is still ``waiting``, the status of a new account before activation.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status

@@ -18,7 +18,7 @@ _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
 def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
-    """Return the part of ``desired`` that this server can store, and a warning per field that is lost."""
+    """Return the part of ``desired`` that this server can store, and a warning for each field it cannot."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, mapping, lost) for number, company in desired.companies.items()}
     users = {}
@@ -43,7 +43,7 @@ def differing(before: User, wanted: User) -> set[str]:
 def unsaved_user_fields(
     found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
-    """Return the fields among ``names`` (with paths) whose values in ``found`` and ``wanted`` differ."""
+    """Return those fields of ``names`` that differ between ``found`` and ``wanted``, each with its path."""
     if found is None:
         return [_with_place("billed", mapping)]
     folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
@@ -56,7 +56,7 @@ def unsaved_user_fields(
 
 
 def unsaved_company_fields(found: Company | None, wanted: Company, mapping: AttributeMap) -> list[str]:
-    """Return the fields of a company, with their paths, that the server did not store as written."""
+    """Return the fields that differ between the companies ``found`` and ``wanted``, with their paths."""
     if found is None:
         return [_with_place("number", mapping)]
     lost = ["displayName"] if found.name != wanted.name else []
@@ -68,7 +68,7 @@ def unsaved_company_fields(found: Company | None, wanted: Company, mapping: Attr
 
 
 _UNPLACED = {"email": "userName", "status": "active"}
-"""The fields that each server stores in the same attribute, with the name of the attribute."""
+"""The attributes of the fields whose attribute is the same on all SCIM servers."""
 
 
 def _with_place(name: str, mapping: AttributeMap) -> str:

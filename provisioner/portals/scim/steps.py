@@ -56,7 +56,7 @@ class StepWriter:
         self._completion = StepCompletion(client, directory, ledger)
 
     def execute(self, call: Call) -> Receipt:
-        """Apply the step of a call, again after a conflict or lost response. Return the receipt.
+        """Apply the step of a call and return the receipt. Retry after a conflict or a lost response.
 
         Raises :class:`PortalError`.
         """
@@ -241,7 +241,7 @@ class StepWriter:
         return self._done(call.key, resource, found, desired)
 
     def _move_user(self, call: Call, resource: Resource, found: User, desired: User) -> Receipt:
-        """Apply a step that adds or removes companies of a user, in several writes."""
+        """Apply, in several writes, a step that adds or removes companies of a user."""
         mapping, pending = self._mapping, pending_for(call, self._ledger, found, desired)
         # A user who becomes a standard user is demoted before joining the other company. The same write
         # changes the billed company; otherwise the only administrator of the old company would become
@@ -290,9 +290,9 @@ class StepWriter:
         return unsaved_user_fields(found, desired, names, self._mapping)
 
     def _set_billing_ends(self, left: str, joined: str) -> None:
-        """Store on the company ``left`` when its billing ends, and on ``joined`` that it continues (R15).
+        """Set the last billing day of the company ``left``; remove that of the company ``joined`` (R15).
 
-        A failure is ignored, because the user is already written and no plan needs this date.
+        The day is not set while other users are billed to ``left``. Failures are ignored: no plan needs it.
         """
         if left == joined or not self._mapping.has("billing_ends"):
             return
@@ -324,7 +324,7 @@ def _may_remove_an_administrator(call: Call, user: User) -> bool:
 
 
 def _needs_an_administrator(before: User | None, desired: User) -> bool:
-    """Return True if the step makes the user depend on another administrator of the billed company (R2)."""
+    """Return True if the step requires that another user administers the billed company (R2)."""
     if desired.is_administrator or not desired.is_open:
         return False
     return before is None or not before.is_open or before.is_administrator or before.billed != desired.billed
