@@ -1,4 +1,4 @@
-"""A workspace, and checkpoints at every boundary at which a run may be ended."""
+"""Creates test workspaces, and calls a checkpoint at every boundary where a run may be killed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def workspace(
     portal: str = "sqlite:///portal.db",
     ledger: str = "sqlite:///ledger.db",
 ) -> Path:
-    """A copy of the onboarding sample, or of some of its clients."""
+    """Copy the onboarding sample to ``folder``, with only the manifests that match ``clients``.
+
+    ``extra`` contains additional lines after the setting ``transport``.
+    """
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     for file in set((folder / "clients").iterdir()) - set((folder / "clients").glob(clients)):
         file.unlink()
@@ -43,12 +46,12 @@ def workspace(
 
 
 def apply(folder: Path) -> int:
-    """Apply in this process; the exit code."""
+    """Run ``apply`` in this process. Return the exit code."""
     return run(["-C", str(folder), "apply", "--auto-approve"])
 
 
 def mailed(folder: Path) -> Counter[str]:
-    """How many letters each recipient has in the maildir."""
+    """Return the number of letters in the maildir for each recipient."""
     box = folder / "outbox"
     files = [file for part in ("new", "cur") for file in (box / part).glob("*")] if box.exists() else []
     return Counter(message_from_bytes(file.read_bytes())["To"] for file in files)
@@ -57,10 +60,10 @@ def mailed(folder: Path) -> Counter[str]:
 def watch(
     checkpoint: Callable[[], None], on_commit: Callable[[sqlite3.Connection], None] | None = None
 ) -> None:
-    """Call ``checkpoint`` before and after each commit, rename and letter, in the libraries that do them.
+    """Patch libraries to call ``checkpoint`` before and after each commit, file rename and sent letter.
 
-    The program's own functions are not patched, so that they can be rewritten. PostgreSQL is watched if
-    psycopg is imported.
+    ``on_commit`` is called with the connection after each commit. The program's own functions are not
+    patched, because they may be rewritten. PostgreSQL is patched only if psycopg is already imported.
     """
 
     class Watched(sqlite3.Connection):
@@ -111,7 +114,7 @@ def _between(checkpoint: Callable[[], None], effect: Callable[..., None]) -> Cal
 
 
 def _watch_bodies(checkpoint: Callable[[], None]) -> None:
-    """Call ``checkpoint`` before and after a letter is sent, and once its answer has been read."""
+    """Call ``checkpoint`` before and after a letter's body is sent, and after the server's answer is read."""
     wire: Any = socket.socket
     awaiting = False
 

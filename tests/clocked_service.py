@@ -1,4 +1,4 @@
-"""``provisioner serve`` with a clock that reads a file: ``clocked_service.py FILE serve …``."""
+"""Runs ``provisioner serve`` with the time that a file contains: ``clocked_service.py FILE serve …``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from provisioner.commands import serve
 
 
 def main() -> int:
-    """Run ``provisioner`` with a clock that reads the file named first; returns the exit code."""
+    """Run ``provisioner`` with the time in the file that the first argument names. Return the exit code."""
     file = Path(sys.argv[1])
 
     def clock() -> datetime:

@@ -1,4 +1,4 @@
-"""Shared fixtures, and guards: no test reaches the home folder, terminal settings or secrets of its user."""
+"""Shared fixtures. They keep tests away from the home folder and terminal settings of the real user."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.fixture(autouse=True)
 def empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty home, and an environment without colours or CI."""
+    """Return a temporary home folder. Removes the environment variables for colours, terminal and CI."""
     home = tmp_path_factory.getbasetemp() / "home"
     home.mkdir(exist_ok=True)
     monkeypatch.setenv("HOME", str(home))
@@ -43,7 +43,7 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(autouse=True, scope="session")
 def templates_compiled_once() -> None:
-    """Compile the shipped templates once for all runs in this process, instead of once a run."""
+    """Compile the shipped templates once per test process instead of once per run of the program."""
     from provisioner.mail import template_sandbox
 
     shipped = {file.name: file.read_text("utf-8") for file in (ROOT / "templates" / "mail").glob("*.j2")}
@@ -60,13 +60,13 @@ def templates_compiled_once() -> None:
 
 @pytest.fixture
 def memory_path(tmp_path: Path) -> Path:
-    """A folder for hundreds of workspaces."""
+    """Return a temporary folder for hundreds of workspaces. It is in memory if the system allows it."""
     return tmp_path
 
 
 @pytest.fixture(scope="session")
 def postgres() -> PostgresServer:
-    """A running PostgreSQL server, one for each test process; tests may kill and restart it."""
+    """Return the PostgreSQL server of this test process. Tests may kill and restart it."""
     from postgres_support import the_server
 
     return the_server()
@@ -74,13 +74,13 @@ def postgres() -> PostgresServer:
 
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """The program in a copy of the onboarding sample."""
+    """Return the program in a copy of the onboarding sample."""
     return Shell(copy_sample(tmp_path / "firm"), capsys)
 
 
 @pytest.fixture
 def applied(shell: Shell, tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """The program in a copy of the onboarding sample that is applied already."""
+    """Return the program in a copy of the onboarding sample, after ``apply``."""
     once = tmp_path_factory.getbasetemp() / "applied"
     if once.exists():
         shutil.copytree(once, shell.folder, dirs_exist_ok=True)

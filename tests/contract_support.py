@@ -1,8 +1,9 @@
-"""The drivers that the contract suite is run on.
+"""The drivers on which the contract suite runs.
 
-A new driver is a line in ``DRIVERS``: its factory, and its features. The factory is
-``def name(folder: Path) -> AbstractContextManager[World]``. It gives an empty portal under ``people.TERMS``
-whose links begin with ``PUBLIC_URL``, and stops everything it started when it is left.
+To add a driver, add its factory and its features to ``DRIVERS``. The factory is
+``def name(folder: Path) -> AbstractContextManager[World]``. It yields a world with an empty portal, whose
+terms are ``people.TERMS`` and whose activation links begin with ``PUBLIC_URL``. At its end, the factory
+stops everything that it started.
 """
 
 from __future__ import annotations
@@ -28,32 +29,33 @@ from provisioner.storage.sqlite import SqliteDatabase
 PUBLIC_URL = "https://example.com/activation"
 
 RULES = "rules"
-"""It enforces R1 to R5, R13, R14 and the catalogue itself, and a refusal carries the rule's code."""
+"""The feature: the portal itself enforces R1 to R5, R13, R14 and the catalogue. A refusal contains the code
+of the broken rule."""
 RIGHTS = "rights"
-"""The rights depend on the operator the driver was opened for (R7, R8)."""
+"""The feature: the rights depend on the operator for which the driver was opened (R7, R8)."""
 MONTHS = "months"
-"""``World.set_clock`` moves the portal's own clock (R9, R15, leases)."""
+"""The feature: ``World.set_clock`` sets the portal's own clock, on which R9, R15 and leases depend."""
 VERSIONS = "versions"
-"""A changed version is a conflict; versions are counted 1, 2, 3."""
+"""The feature: a call with an outdated version is a conflict. Versions are numbered 1, 2, 3."""
 RECEIPTS = "receipts"
-"""A call with a key that was applied gets the same receipt again."""
+"""The feature: a repeated call with the idempotency key of an applied call gets the same receipt again."""
 CLAIMS = "claims"
 LEASES = "leases"
 LINKS = "links"
-"""Activation links, which ``World.others`` can use."""
+"""The feature: the portal creates activation links, which ``World.others`` can use."""
 OTHERS = "others"
-"""``World.others`` writes as the portal's other writers do."""
+"""The feature: ``World.others`` makes changes as the clients and users of the portal do."""
 WHOLE = "whole"
-"""It can hold every state: ``project`` changes nothing."""
+"""The feature: the portal can store every state, and ``project`` changes nothing."""
 
 EVERYTHING = frozenset({RULES, RIGHTS, MONTHS, VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS, OTHERS, WHOLE})
 
 SCIM = frozenset({RULES, RIGHTS, RECEIPTS, WHOLE})
-"""A SCIM server with provisioner's schemas. It is passive: nothing ends with the month by itself."""
+"""The features of a SCIM server with provisioner's schemas. The server itself ends nothing after a month."""
 
 
 class Others(Protocol):
-    """The portal's other writers; ``SqlPortal`` and ``MemoryPortal`` provide them."""
+    """The changes that clients and users make. ``SqlPortal`` and ``MemoryPortal`` provide these methods."""
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt: ...
 
@@ -68,40 +70,41 @@ class Others(Protocol):
 
 @dataclass(slots=True)
 class World:
-    """One portal, and the ways to open it."""
+    """A portal for a test, and the functions to open it and to set its clock."""
 
     open: Callable[[Operator], Portal]
-    """Opens the same portal once more, for another run or operator. The suite closes it."""
+    """The function that opens the portal once more. The suite closes each portal that this function opens."""
     others: Others | None = None
     set_clock: Callable[[datetime], None] | None = None
-    """Sets the portal's clock, which stands at ``people.NOW``; without effect if it cannot be set."""
+    """The function that sets the portal's clock, which starts at ``people.NOW``. None if the portal has no
+    such clock."""
     files: Path | None = None
-    """The folder of the portal's files, if it has any: no activation link may be stored there."""
+    """The folder of the portal's files, or None. A test checks that the files contain no activation link."""
     _opened: list[Portal] = field(default_factory=list)
 
     def portal(self, operator: Operator = Operator.PARTNER) -> Portal:
-        """Open the portal for this operator until the test ends."""
+        """Open the portal for ``operator``. The portal stays open until the test ends."""
         portal = self.open(operator)
         self._opened.append(portal)
         return portal
 
     def close(self) -> None:
-        """Close all that was opened."""
+        """Close all portals that :meth:`portal` opened."""
         for portal in self._opened:
             portal.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """A kind of portal."""
+    """A kind of portal: the factory of its worlds, and the features that it has (``can``)."""
 
     factory: str
-    """``module:function``, imported on first use."""
+    """The name of the factory as ``module:function``. The module is imported on first use."""
     can: frozenset[str]
 
     @contextmanager
     def world(self, folder: Path) -> Iterator[World]:
-        """An empty portal."""
+        """Yield a world with an empty portal."""
         module, _, name = self.factory.partition(":")
         make: Callable[[Path], AbstractContextManager[World]] = getattr(import_module(module), name)
         with make(folder) as world:
@@ -125,12 +128,12 @@ DRIVERS: Mapping[str, Driver] = {
 
 
 def drivers(*needs: str) -> list[str]:
-    """The drivers with all of these features: what a promise is parametrized with."""
+    """Return the names of the drivers that have all features in ``needs``, to parametrize a test."""
     return [name for name, driver in DRIVERS.items() if driver.can >= set(needs)]
 
 
 class Hands:
-    """A clock that stands still until it is set."""
+    """A clock that stands still until a test sets it."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -139,13 +142,13 @@ class Hands:
         return self.now
 
     def set(self, now: datetime) -> None:
-        """Set the time."""
+        """Set the time of the clock."""
         self.now = now
 
 
 @contextmanager
 def memory(folder: Path) -> Iterator[World]:
-    """The portal in memory."""
+    """Yield a world with a portal in memory."""
     from reference_portal import MemoryPortal
 
     hands = Hands()
@@ -155,7 +158,7 @@ def memory(folder: Path) -> Iterator[World]:
 
 @contextmanager
 def sqlite(folder: Path) -> Iterator[World]:
-    """The embedded portal in a file."""
+    """Yield a world with the embedded portal in an SQLite file."""
     from provisioner.embedded.portal import SqlPortal
 
     hands = Hands()
@@ -172,7 +175,7 @@ def sqlite(folder: Path) -> Iterator[World]:
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[World]:
-    """The embedded portal in its own PostgreSQL schema."""
+    """Yield a world with the embedded portal in its own PostgreSQL schema."""
     from postgres_support import the_server
 
     from provisioner.embedded.portal import SqlPortal
@@ -193,10 +196,10 @@ def postgresql(folder: Path) -> Iterator[World]:
 
 
 def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
-    """Run the samples on this portal with the program's own commands; returns the texts of the plans.
+    """Run the samples on this portal with the program's own commands. Return the output of each command.
 
-    The onboarding is planned and applied, an account is closed by hand, the next month is planned, applied
-    and planned again.
+    The onboarding sample is planned and applied. Then an account is closed by hand. Then the sample of the
+    next month is planned, applied, and planned again.
     """
     for module in ("pipeline", "session"):
         opened = import_module(f"provisioner.operations.{module}")
@@ -212,22 +215,22 @@ def story(world: World, folder: Path, patch: pytest.MonkeyPatch) -> list[str]:
 
 
 class Desk:
-    """A portal, with accounts named by the part of their e-mail before the @."""
+    """Shortcuts for tests on a portal. The part of an e-mail address before the @ names an account."""
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
 
     @property
     def state(self) -> State:
-        """The portal's state."""
+        """The current state of the portal."""
         return self.portal.snapshot().state
 
     def find(self, name: str) -> User:
-        """The account with this e-mail, or this part before the @."""
+        """Return the account with this e-mail address, or with this part before the @."""
         return self.state.users[name if "@" in name else f"{name}@example.fr"]
 
     def call(self, step: Step, key: str = "") -> Call:
-        """The call for a step on the resource's current version."""
+        """Return the call for a step, with the current version of the resource that the step changes."""
         if isinstance(step, CreateCompany | CreateUser):
             return Call(key, step)
         state = self.state
@@ -238,17 +241,17 @@ class Desk:
         return Call(key, step, someone.id, someone.version)
 
     def do(self, step: Step, key: str = "") -> Receipt:
-        """The receipt of one step."""
+        """Execute one step and return its receipt."""
         return self.portal.execute([self.call(step, key)])[0]
 
     def company(self, wanted: Company) -> None:
-        """Create a company, with its billing."""
+        """Create a company and set its billing, if any."""
         require(self.do(CreateCompany(wanted.number, wanted.name, wanted.siren)))
         if wanted.billing is not None:
             require(self.do(SetBilling(wanted.number, wanted.billing)))
 
     def create(self, someone: User, key: str = "") -> Receipt:
-        """Create a user, with the companies it needs."""
+        """Create a user, after creating the user's companies that are missing."""
         for number in sorted(someone.companies - self.state.companies.keys()):
             self.company(Company(number, f"Company {number}", billing=ESSENTIEL))
         return self.do(CreateUser(email_key(someone.email), someone), key)

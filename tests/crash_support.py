@@ -1,7 +1,8 @@
-"""Runs in a second process that are killed or whose disk fails, and checks of what they leave.
+"""Runs in a second process that is killed or whose disk fails, and checks of the result.
 
-A run is hit at a *boundary*, which is before, within and after everything that cannot be undone (a commit,
-a rename, a letter's body, its answer), or at the n-th system call of a kind, which ``strace`` counts.
+A fault occurs at a *boundary* or at a system call. The boundaries are the moments before and after each
+effect that cannot be undone: a commit, a rename, the body of a letter, and the answer to the letter. A system
+call is chosen by its name and its number, as ``strace`` counts.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from provisioner.storage.database import Database
 from provisioner.storage.sqlite import SqliteDatabase
 
 TWO_NEWCOMERS = "clarke*.yaml"
-"""One company with two administrators: four steps, two letters."""
+"""The manifest of one company with two administrators. Applying it takes four steps and two letters."""
 
 CRASHED = 99
 """The exit code of a second process whose run ended with an exception."""
@@ -49,7 +50,7 @@ CRASHED = 99
 def posting(
     folder: Path, server: Server, policy: str, *, connections: int = 1, clients: str = TWO_NEWCOMERS
 ) -> Path:
-    """A workspace of newcomers whose letters go to this server."""
+    """Create a workspace whose letters go to ``server``. ``policy`` is the setting ``on_unknown``."""
     return workspace(
         folder,
         transport=f"smtp://127.0.0.1:{server.port}",
@@ -59,12 +60,12 @@ def posting(
 
 
 def received(server: Server) -> Counter[str]:
-    """How many letters the server accepted for each recipient."""
+    """Return the number of letters that the server accepted for each recipient."""
     return Counter(message_from_bytes(message)["To"] for message in server.accepted)
 
 
 def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Database | None = None) -> bool:
-    """True if the portal is as the manifests say, no letter is owed and every step is settled."""
+    """Return True if the portal matches the manifests and the ledger owes no letter and no step."""
     capsys.readouterr()
     code = run(["-C", str(folder), "plan", "--detailed-exitcode"])
     return (
@@ -77,7 +78,10 @@ def nothing_to_do(folder: Path, capsys: pytest.CaptureFixture[str], ledger: Data
 def check_letters(
     folder: Path, newcomers: set[str], arrived: Counter[str], policy: str, connections: int = 1
 ) -> int:
-    """Assert that no letter is lost and only *resend* doubles one; returns how many are parked."""
+    """Assert that no letter is lost, and that a letter arrives twice only with the policy *resend*.
+
+    Return the number of letters of which it is unknown whether they were sent.
+    """
     letters = read_letters(SqliteDatabase(folder / "ledger.db"))
     parked = {posted.letter.recipient for posted in letters if posted.state == "unknown"}
     sent = {posted.letter.recipient for posted in letters if posted.state == "sent"}
@@ -94,11 +98,11 @@ def check_letters(
 
 
 PR_SET_PDEATHSIG = 1
-"""Linux's option of prctl that ends a process with its parent."""
+"""The option of Linux's ``prctl`` that sends a signal to a process when its parent process ends."""
 
 
 def forked(work: Callable[[], int]) -> int:
-    """Start ``work`` in a second process, which exits with its result; returns the process number."""
+    """Run ``work`` in a second process, which exits with the result of ``work``. Return the process ID."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
@@ -118,13 +122,13 @@ def forked(work: Callable[[], int]) -> int:
 
 
 def write_output_to(path: str | Path) -> None:
-    """Append the further output of this process to a file."""
+    """Append all further output of this process to a file."""
     sys.stdout = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115  (until the process ends)
     sys.stderr = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115
 
 
 def ended(pid: int) -> int:
-    """Wait for a second process; its exit code, -9 if it was killed."""
+    """Wait until a second process ends. Return its exit code, or -9 if it was killed."""
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
@@ -132,10 +136,10 @@ def ended(pid: int) -> int:
 def killed_at(
     folder: Path, boundary: int, on_commit: Callable[[sqlite3.Connection], None] | None = None
 ) -> tuple[bool, int]:
-    """Run apply in a second process that is killed at a boundary.
+    """Run ``apply`` in a second process that is killed at a boundary.
 
-    Returns whether it was killed, and how many boundaries it passed (in a run that was not).
-    ``on_commit`` is called in the second process with each connection that has just committed.
+    Return two values: True if the process was killed, and the number of boundaries that it passed (0 if it
+    was killed). ``on_commit`` is called in the second process with each connection that has just committed.
     """
     reading, writing = os.pipe()
     passed = 0
@@ -163,7 +167,7 @@ def killed_at(
 
 
 def boundaries(folder: Path) -> int:
-    """The number of boundaries that an undisturbed run passes."""
+    """Return the number of boundaries of a run that is not killed."""
     killed, count = killed_at(folder, -1)
     assert not killed
     assert count > 20
@@ -171,7 +175,7 @@ def boundaries(folder: Path) -> int:
 
 
 class Call(NamedTuple):
-    """The n-th system call of its name in a thread, as strace counts, with strace's line."""
+    """A system call in strace's output. ``nth`` counts the calls with the same name in the same thread."""
 
     name: str
     nth: int
@@ -179,20 +183,21 @@ class Call(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """A run under strace: exit code, output and system calls."""
+    """A run under strace: its exit code, its output and its system calls."""
 
     code: int
     output: str
     calls: list[Call]
     hit: bool
-    """True if it was killed, or a call on its workspace failed."""
+    """True if the run was killed, or if strace made a system call on a file of the workspace fail."""
 
 
 def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:
-    """Run apply in a second process under strace, which injects a fault into one of its calls.
+    """Run ``apply`` in a second process under strace, which injects a fault into one system call.
 
     ``fault`` is in strace's notation: ``fsync:signal=SIGKILL:when=3``, ``write:error=ENOSPC:when=7``. The
-    second process is forked from this one, so that only the run is counted and not the start of Python.
+    second process is forked from this process, because the system calls of Python's start must not be
+    counted.
     """
     need("strace")
     waiting, go = os.pipe()

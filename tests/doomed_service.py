@@ -1,4 +1,4 @@
-"""``provisioner serve`` that is killed at the n-th boundary it passes: ``doomed_service.py N serve …``."""
+"""Runs ``provisioner serve`` until it is killed at the n-th boundary: ``doomed_service.py N serve …``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.cli import run
 
 
 def main() -> int:
-    """Run ``provisioner`` until the n-th boundary, where it is killed; returns the exit code before that."""
+    """Run ``provisioner`` and kill this process at the n-th boundary. Return the code of a shorter run."""
     left = int(sys.argv[1])
 
     def checkpoint() -> None:

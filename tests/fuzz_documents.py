@@ -1,8 +1,9 @@
-"""Fuzzes reading and validation with inputs derived from the samples; exits with 1 at a failure.
+"""Fuzzes the reading and validation of manifests with inputs derived from the samples.
 
     python tests/fuzz_documents.py RUNS CORPUS
 
-CORPUS is an empty folder. What failed is shown, and kept in the current folder as ``crash-…``.
+CORPUS is an empty folder. An input that fails is printed and saved in the current folder as ``crash-…``. The
+exit code is then 1.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ with atheris.instrument_imports(include=["provisioner.manifest", "provisioner.ya
 
 
 def read(content: bytes) -> None:
-    """Assert that reading and validating the content give data or diagnostics."""
+    """Assert that reading and validating ``content`` returns data or diagnostics."""
     document, problems = read_document("fuzz.yaml", content)
     assert document is not None or problems
     if document is not None:
@@ -30,7 +31,7 @@ def read(content: bytes) -> None:
 
 
 def main(runs: str, corpus: str) -> None:
-    """Fuzz with this number of inputs."""
+    """Run the fuzzer with ``runs`` inputs. ``corpus`` is an empty folder for the inputs."""
     samples = Path(__file__).resolve().parent.parent / "samples"
     for number, path in enumerate(sorted(samples.rglob("*.yaml"))):
         Path(corpus, str(number)).write_bytes(path.read_bytes())

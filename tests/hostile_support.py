@@ -1,7 +1,7 @@
 """Hostile texts for a YAML reader, each with the code of the expected problem.
 
-Run as a program, this reads and validates them all, each in a process of its own with bounded memory and
-processor time, and reports on them.
+Run as a program, this module reads and validates each text in its own process, with limits for memory and
+processor time. Then it prints a report on all texts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, NoReturn
 
 MEBIBYTE = 1024 * 1024
 MEMORY = 512 * MEBIBYTE
-"""The address space of the child in bytes, including interpreter and libraries."""
+"""The maximum address space of a child process in bytes, including the interpreter and the libraries."""
 
 PROCESSOR = 20
-"""Processor seconds after which the system kills a child. Each child needs less than one."""
+"""The maximum processor time of a child process in seconds. Each child process needs less than one second."""
 
 
 def _fill(unit: str, size: int = MEBIBYTE) -> bytes:
@@ -103,7 +103,7 @@ BOMBS: dict[str, tuple[bytes, str]] = {
 
 
 def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, writing: int) -> NoReturn:
-    """Run in the child."""
+    """Write the report on ``content`` to the pipe ``writing``, and exit. Runs in the child process."""
     status = 1
     try:
         os.close(reading)
@@ -119,7 +119,7 @@ def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, wri
 
 
 def main() -> None:
-    """Write a report on each hostile text to standard output, by name."""
+    """Print a JSON object with the report on each hostile text, by the name of the text."""
     # imported once, before the fork
     from provisioner.manifest.models import ClientManifest
     from provisioner.manifest.validate import read_model

@@ -1,4 +1,4 @@
-"""A scripted web server on loopback, byte for byte."""
+"""A web server on the loopback interface that sends exactly the bytes that a test defines."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CUT = b"\0cut"
-"""Close the connection here."""
+"""The mark in a response at which the server closes the connection."""
 
 RESET = b"\0reset"
-"""Reset the connection here (RST)."""
+"""The mark in a response at which the server resets the connection (RST)."""
 
 SILENCE = b"\0silence"
-"""Send nothing until the client gives up."""
+"""The mark in a response at which the server stops sending, for 20 seconds or until the block ends."""
 
 PAUSE = b"\0pause"
-"""Send nothing for a moment."""
+"""The mark in a response at which the server pauses for 0.02 seconds."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as it arrived."""
+    """A request as the server received it."""
 
     method: str
     path: str
-    """The path with its query."""
+    """The path with the query string."""
     headers: dict[str, str]
-    """By lower-case name."""
+    """The values of the headers by lower-case header name."""
     content: bytes
 
     @property
@@ -45,7 +45,7 @@ Answer = Callable[[Asked], bytes | Iterable[bytes]]
 
 
 def reply(status: int = 200, content: object = None, headers: str = "", kind: str = "") -> bytes:
-    """A complete response, with JSON or these bytes."""
+    """Return a complete response. If ``content`` is not bytes, it is serialized as JSON."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     kind = kind or ("application/json" if status < 400 else "application/problem+json")
     head = f"HTTP/1.1 {status} So\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
@@ -54,7 +54,7 @@ def reply(status: int = 200, content: object = None, headers: str = "", kind: st
 
 @dataclass
 class Server:
-    """The bytes before TLS, the requests and the connections that a server received."""
+    """A test server, with the requests, the connections and the unencrypted bytes that it received."""
 
     port: int = 0
     tls: bool = False
@@ -62,7 +62,7 @@ class Server:
     asked: list[Asked] = field(default_factory=list)
     connections: int = 0
     sent: int = 0
-    """Bytes of replies."""
+    """The number of bytes in the responses that were sent."""
 
     @property
     def url(self) -> str:
@@ -74,7 +74,10 @@ class Server:
 
 @contextmanager
 def http_server(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Run a server in this block; ``answer`` returns the bytes of a response, or its parts and marks."""
+    """Run a server in the ``with`` block.
+
+    ``answer`` returns a response as bytes, or as a sequence of bytes and of marks such as :data:`CUT`.
+    """
     server = Server(tls=tls is not None)
     listener = socket.create_server(("127.0.0.1", 0))
     server.port = listener.getsockname()[1]
@@ -172,7 +175,7 @@ def _say(line: socket.socket, part: bytes, over: threading.Event, server: Server
 
 
 def forwarded(asked: Asked, port: int) -> bytes:
-    """Forward a request to this local port and return the complete response."""
+    """Forward a request to the local port ``port`` and return the complete response."""
     head = "".join(f"{name}: {said}\r\n" for name, said in asked.headers.items() if name != "connection")
     with socket.create_connection(("127.0.0.1", port)) as line:
         first = f"{asked.method} {asked.path} HTTP/1.1\r\n"

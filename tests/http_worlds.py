@@ -1,4 +1,4 @@
-"""Portals over HTTP for the contract suite, behind one real service that they share."""
+"""Portals over HTTP for the contract suite. They all share one real service process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 @cache
 def the_service() -> Served:
-    """One service process for all portals of this test process."""
+    """Return the service process that all portals of this test process share."""
     memory = Path("/dev/shm")
     folder = TemporaryDirectory(dir=memory if memory.is_dir() else None, prefix="provisioner-")
     served = prepare(Path(folder.name), now=NOW, public_url=PUBLIC_URL)
@@ -39,7 +39,7 @@ def the_service() -> Served:
 
 
 def empty(path: Path) -> None:
-    """Delete all rows of a portal except its API clients."""
+    """Delete all rows of a portal except API clients, terms and facts. Its id and stamp get new values."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         connection.execute("BEGIN IMMEDIATE")
@@ -52,7 +52,7 @@ def empty(path: Path) -> None:
 
 
 def access(served: Served, role: str = "administrator", **more: object) -> Access:
-    """The access to a service for one role."""
+    """Return what a driver needs to reach the service in one role. ``more`` replaces some of the values."""
     words: dict[str, object] = {
         "url": served.url, "root": served.folder, "operator": Operator.COLLABORATOR, "terms": TERMS,
         "public_url": "", "clock": lambda: NOW, "writing": True, "client_id": served.clients[role].id,
@@ -63,7 +63,7 @@ def access(served: Served, role: str = "administrator", **more: object) -> Acces
 
 @contextmanager
 def http(folder: Path) -> Iterator[World]:
-    """A portal behind the service."""
+    """Yield a world with an empty portal behind the shared service."""
     served, hands = the_service(), Hands()
     path = served.folder / "portal.db"
     empty(path)

@@ -1,7 +1,7 @@
-"""Start scim2-server with a cache for the classes that it makes of its resource types.
+"""Starts scim2-server with a cache for the classes that the server creates from its resource types.
 
-pydantic drops them as soon as nothing references one, and the server then spends two thirds of its time on
-making them again for each request. Its responses are the same.
+Without the cache, a class is deleted as soon as nothing references it. The server then spends two thirds of
+its time on creating the classes again for each request. The cache does not change the responses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Makes workspaces on disk, loads them with all their problems, and compares golden files."""
+"""Helpers that create workspaces on disk, load them with all their problems, and compare golden files."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ CLAIRE = """\
 
 
 def manifest(users: str = CLAIRE, number: str = "004217", head: str = "") -> str:
-    """The text of a client manifest with these users."""
+    """Return the text of a client manifest; ``users`` is the YAML text of its users."""
     return f'company:\n  number: "{number}"\n  name: Boulangerie Martin\n{head}users:\n{users}'
 
 
 def user(email: str, more: str = "", *, type: str = "standard") -> str:
-    """The text of one user of a manifest."""
+    """Return the YAML text of one user; ``more`` has further lines for this user."""
     name = email.partition("@")[0].partition(".")[0].capitalize() or "X"
     lines = f"  - email: {email}\n    first_name: {name}\n    last_name: Martin\n    type: {type}\n"
     return f"{lines}    production: full\n{more}"
 
 
 def make_workspace(root: Path, *manifests: str, settings: str = SETTINGS) -> Path:
-    """A workspace on disk: clients/0.yaml, clients/1.yaml and so on."""
+    """Write a workspace whose manifests are clients/0.yaml, clients/1.yaml and so on; returns its folder."""
     (root / "clients").mkdir(parents=True, exist_ok=True)
     (root / "provisioner.yaml").write_text(settings, encoding="utf-8")
     for position, text in enumerate(manifests):
@@ -61,7 +61,10 @@ def make_workspace(root: Path, *manifests: str, settings: str = SETTINGS) -> Pat
 def validated(
     root: Path, known_companies: Iterable[str] | None = None
 ) -> tuple[Declared | None, list[Diagnostic]]:
-    """The declarations and every problem in source order, as the command validate has them."""
+    """Return the declarations and, in source order, every problem that the command ``validate`` reports.
+
+    The declarations are None if provisioner.yaml is invalid.
+    """
     try:
         workspace = load_workspace(root)
     except ManifestsInvalid as invalid:
@@ -82,7 +85,7 @@ def codes(problems: Iterable[Diagnostic]) -> list[str]:
 
 
 def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> str:
-    """The problems as they are printed."""
+    """Return the problems as the program prints them, without colours."""
 
     def line_of(file: str, line: int) -> str | None:
         lines = (root / file).read_text(encoding="utf-8").splitlines()
@@ -94,7 +97,7 @@ def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> st
 def settings_of(
     *, offers: Iterable[str] = (), apps: Iterable[str] = (), domains: Iterable[str] = ()
 ) -> WorkspaceFile:
-    """Minimal settings with this catalogue and these mail domains of the firm."""
+    """Return minimal settings with a catalogue of these offers and applications, and these mail domains."""
     return WorkspaceFile.model_validate(
         {
             "version": "1",
@@ -108,12 +111,12 @@ def settings_of(
 def loaded(
     documents: Iterable[Document], settings: WorkspaceFile | None = None
 ) -> tuple[Declared, list[Diagnostic]]:
-    """The declarations of these documents under minimal settings."""
+    """Load these documents with ``settings`` or minimal ones; returns the declarations and problems."""
     return load(documents, settings or settings_of(), document_of("", "provisioner.yaml").positions)
 
 
 def document_of(text: str, file: str = "clients/a.yaml") -> Document:
-    """The document of a text that has no problems."""
+    """Parse ``text`` and return its document; fails if the text has a problem."""
     document, problems = read_document(file, text)
     assert document is not None, problems
     assert not problems
@@ -121,7 +124,7 @@ def document_of(text: str, file: str = "clients/a.yaml") -> Document:
 
 
 def compare_with_golden(path: Path, text: str) -> None:
-    """Assert that the text equals the file's; ``UPDATE_GOLDEN=1`` writes the file instead."""
+    """Assert that the text equals the golden file. ``UPDATE_GOLDEN=1`` writes the text to the file first."""
     if os.environ.get("UPDATE_GOLDEN"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="")

@@ -1,10 +1,10 @@
-"""Change one thing of a module at a time, and see whether a test notices: ``python -m tests.mutate MODULE``.
+"""Change one thing of a module at a time, and check that a test fails: ``python -m tests.mutate MODULE``.
 
-Each *mutant* is one small change: a comparison turned round, a branch that is always taken, a statement
-left out. It is run in a process of its own, first with those tests alone that come past the changed line,
-the quickest first, then with all (what is remembered from one test to the next is not run in each), until one
-fails. A mutant that no test sees *survives*, and is printed to be read: either a test is missing, or the
-change is none (``<`` where equality cannot be).
+Each *mutant* is the module with one small change: an inverted comparison, a branch that is always taken, or a
+removed statement. The tests of each mutant run in a separate process until one fails. The tests that execute
+the changed line run first, the quickest one first. If they pass, all tests run, because code whose result is
+cached is not executed in every test. A mutant *survives* if no test fails. It is printed for review: either a
+test is missing, or the change has no effect (``<=`` instead of ``<`` for values that are never equal).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "yaml_source.events": ("test_document", "test_yaml_texts", "test_implicit_typing"),
     "yaml_source.document": ("test_document", "test_check", "test_schema"),
 }
-"""The modules whose every line decides something, and the tests that should notice."""
+"""The modules to mutate, and the test files that should detect the mutants of each module."""
 
 LONGEST = 30.0
-"""Seconds after which a mutant is taken to run for ever, which is noticed too."""
+"""The timeout of a mutant in seconds. A timeout counts as detection of a mutant that never ends."""
 
 _TURNED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -54,7 +54,7 @@ _TURNED: dict[type[ast.AST], type[ast.AST]] = {
 
 
 class Mutant(NamedTuple):
-    """One change: where it is, how the code read and reads, and the whole module with it."""
+    """One change: its line, the code before and after it, and the syntax tree of the changed module."""
 
     line: int
     was: str
@@ -63,7 +63,7 @@ class Mutant(NamedTuple):
 
 
 def mutants_of(source: str) -> Iterator[Mutant]:
-    """Every change that is tried, in the order of the text."""
+    """Yield each change that is tried."""
     tree = ast.parse(source)
     types = {id(part) for node in ast.walk(tree) for kind in _types_of(node) for part in ast.walk(kind)}
     for node in ast.walk(tree):
@@ -86,7 +86,7 @@ def mutants_of(source: str) -> Iterator[Mutant]:
 
 
 def _types_of(node: ast.AST) -> Iterator[ast.AST]:
-    """What is there for the type checker, and how classes are made."""
+    """Yield the parts of a node that are not changed: its type annotations and its decorators."""
     yield from getattr(node, "decorator_list", ())
     for field in ("annotation", "returns"):
         if isinstance(kind := getattr(node, field, None), ast.AST):
@@ -137,7 +137,7 @@ def _is_none(value: ast.expr | None) -> bool:
 
 
 def _expressions(value: ast.expr, parent: ast.AST, field: str) -> list[ast.expr]:
-    """What an expression is changed into."""
+    """Return the expressions that replace ``value``, one for each mutant."""
     changes: list[ast.expr] = []
     if (field in ("test", "ifs") and not isinstance(parent, ast.Assert)) or (
         isinstance(parent, ast.BoolOp) and not isinstance(value, ast.BoolOp)
@@ -174,13 +174,13 @@ def _turned(op: ast.AST) -> Any:
 
 
 def _joins_types(value: ast.BinOp) -> bool:
-    """``int | None`` as a value."""
+    """True if ``|`` joins types, as in ``Company | None``. All names in such a union are capitalized."""
     names = [node for node in ast.walk(value) if isinstance(node, ast.Name)]
     return isinstance(value.op, ast.BitOr) and all(name.id[:1].isupper() for name in names)
 
 
 class _Mutated(MetaPathFinder, Loader):
-    """Gives one module its changed code, for every import."""
+    """An import hook that loads one module from a changed syntax tree."""
 
     def __init__(self, name: str, path: Path, tree: ast.Module) -> None:
         self._name, self._path, self._tree = name, path, tree
@@ -194,7 +194,7 @@ class _Mutated(MetaPathFinder, Loader):
 
 
 class _Chosen:
-    """Keeps pytest to some tests, in this order."""
+    """A pytest plugin that runs only the chosen tests, in the order in which they were chosen."""
 
     def __init__(self, tests: Sequence[str]) -> None:
         self._places = {test: place for place, test in enumerate(tests)}
@@ -225,7 +225,7 @@ def _pytest(arguments: Sequence[str], plugin: object, quiet: bool) -> int:
 
 
 def _forked(work: Callable[[], int]) -> int:
-    """The process that does the work; it leads a group of its own."""
+    """Run ``work`` in a child process with its own process group; returns the process id."""
     child = os.fork()
     if child:
         return child
@@ -240,18 +240,18 @@ def _forked(work: Callable[[], int]) -> int:
 
 
 class _Covered(NamedTuple):
-    """The tests that come past each line, and how long each takes."""
+    """The tests that execute each line, and the duration of each test."""
 
     tests: dict[int, set[str]]
     seconds: dict[str, float]
 
     def place(self, test: str) -> tuple[float, str]:
-        """Quickest first."""
+        """Return a sort key that puts the quickest test first."""
         return self.seconds.get(test, 0), test
 
 
 def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
-    """Runs the tests once. Exits where they fail before anything was changed."""
+    """Run the tests once on the unchanged module and record their coverage. Exits if a test fails."""
     data, times = folder / "coverage", folder / "times"
     took: dict[str, float] = {}
 
@@ -283,7 +283,7 @@ def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
 
 
 def _lines_of(tree: ast.Module) -> dict[int, set[int]]:
-    """For each line the lines of the statement it belongs to: a test comes past one of them."""
+    """Return, for each line, all lines of its statement, because coverage may count only one of them."""
     lines: dict[int, set[int]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):
@@ -295,7 +295,10 @@ def _lines_of(tree: ast.Module) -> dict[int, set[int]]:
 
 
 def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
-    """Try the mutants of a module; returns how many survive."""
+    """Run the tests on the mutants of a module; returns the number of mutants that survive.
+
+    ``every`` = N takes only each N-th mutant; ``only`` takes only the mutants of these lines.
+    """
     for heavy in (
         "hypothesis",
         "pydantic",
@@ -359,7 +362,7 @@ def mutate(module: str, *, jobs: int, every: int, only: Sequence[int]) -> int:
 
 
 def _changed(module: str, path: Path, mutant: Mutant, tests: Sequence[str], folder: str) -> Callable[[], int]:
-    """The run of these tests with this mutant in the module's place."""
+    """Return a function that runs these tests while the mutant replaces the module."""
 
     def run() -> int:
         sys.meta_path.insert(0, _Mutated(f"provisioner.{module}", path, mutant.tree))
@@ -370,7 +373,10 @@ def _changed(module: str, path: Path, mutant: Mutant, tests: Sequence[str], fold
 
 
 def _past(line: int, covered: _Covered, own_lines: dict[int, set[int]]) -> list[str]:
-    """The tests that come past a line; none where it is run as the module is imported."""
+    """Return the tests that execute a line, the quickest first.
+
+    The list is empty if the line is executed only during the import of the module.
+    """
     near = own_lines.get(line, {line})
     return sorted({test for some in near for test in covered.tests.get(some, ())}, key=covered.place)
 

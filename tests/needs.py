@@ -1,4 +1,4 @@
-"""Programs of Debian's that some tests stand on."""
+"""Checks for programs that some tests need and that are packages of Debian."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def need(*programs: str) -> None:
-    """Skip loudly where one is missing; in CI that is a failure."""
+    """Skip the test with a message if one of these programs is missing. Under CI, the test fails instead."""
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         lack(f"{', '.join(missing)} not installed: .ci/run shows the Debian packages")
 
 
 def lack(what: str) -> None:
-    """Skip loudly for want of something; in CI that is a failure."""
+    """Skip the test with the message ``what``. Under CI, the test fails instead."""
     if IN_CI:
         pytest.fail(what)
     pytest.skip(what)

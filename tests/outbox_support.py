@@ -1,4 +1,4 @@
-"""A workspace with one owed welcome, which the program sends to the server of a test."""
+"""A workspace that owes one welcome letter, and the commands that send it to a mail server of the test."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ COMPANY = "garage-lefevre.yaml"
 
 @dataclass
 class Outbox:
-    """A workspace with one letter."""
+    """A workspace whose outbox has one letter."""
 
     folder: Path
 
     def run(self, *words: str, transport: str, lines: str = "") -> tuple[int, str]:
-        """Run a command with this transport and these ``lines`` in ``mail:``; returns its code and output."""
+        """Run a command; returns its exit code and its output.
+
+        In provisioner.yaml, ``transport`` replaces the mail transport, and ``lines`` are added after it.
+        """
         settings = self.folder / "provisioner.yaml"
         text, changed = re.subn(
             r'  transport: "[^"]*".*\n(  # more\n(  .*\n)*?  # end\n)?',
@@ -60,7 +63,10 @@ class Outbox:
 
 
 def owed_letter(folder: Path) -> Outbox:
-    """A workspace whose users are created and whose letter is owed: the mail server was unreachable."""
+    """Create a workspace whose users exist and whose letter is owed.
+
+    The letter is owed because the mail server was unreachable.
+    """
     shutil.copytree(
         SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox", "clients")
     )
@@ -78,7 +84,7 @@ def owed_letter(folder: Path) -> Outbox:
 
 
 def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the pauses between attempts and the wait for the reply after a body."""
+    """Shorten the pauses between attempts and the timeout for the reply to the body of a letter."""
     for constant, seconds in (("RETRY_SECONDS", 0.01), ("BODY_TIMEOUT", 0.5)):
         (home,) = (module for module in _modules_of("provisioner.mail") if hasattr(module, constant))
         monkeypatch.setattr(home, constant, seconds)

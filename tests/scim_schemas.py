@@ -1,7 +1,8 @@
 """The two schema extensions for fields that SCIM's own schemas lack.
 
-``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json``, which servers load, are generated
-from this table. ``discovery`` has the same attributes for servers that do not describe them.
+The files ``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json``, which servers load, are
+generated from this table. The driver's module ``discovery`` repeats the attributes for servers that do not
+describe their schemas.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ SCHEMA = f"{CORE}Schema"
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One attribute; with ``parts`` it is multi-valued, with these sub-attributes."""
+    """One SCIM attribute. With ``parts``, it is multi-valued, and the parts are its sub-attributes."""
 
     name: str
     description: str
     words: tuple[str, ...] = ()
-    """The allowed values, if they are few."""
+    """The allowed values; empty if every text is allowed."""
     unique: bool = False
     parts: tuple[Attribute, ...] = ()
 

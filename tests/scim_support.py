@@ -1,6 +1,6 @@
-"""scim2-server as a real process of its own, in its full profile and with each feature switched off in turn.
+"""scim2-server as a separate process: with all features, without one of them, and without any.
 
-One process per profile serves all tests; each test has its own tenant.
+One process per profile serves all tests. Each test has its own tenant, an empty server at its own path.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _tenants = itertools.count(1)
 
 
 def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
-    """The schemas that a server loads: those of RFC 7643 and the two extensions."""
+    """Return the schemas that a server loads: those of RFC 7643 and, with ``ours``, the two extensions."""
     import scim2_server
 
     (folder,) = scim2_server.__path__
@@ -77,7 +77,11 @@ def _published(*names: str) -> list[dict[str, Any]]:
 
 @cache
 def server(profile: str, *, ours: bool = True, page: int = 1_000) -> str:
-    """``HOST:PORT`` of a running server; it ends with the tests."""
+    """Start a server that runs until the tests end; returns its ``HOST:PORT``.
+
+    ``page`` is the maximum number of results in a response. A second call with the same arguments returns the
+    same server.
+    """
     folder = Path(tempfile.mkdtemp(prefix="scim-"))
     can = PROFILES[profile]
     config: dict[str, Any] = {feature: {"supported": feature in can} for feature in FEATURES}
@@ -123,7 +127,7 @@ def _started(command: list[str], folder: Path) -> str:
 
 
 def tenant(host: str) -> str:
-    """The address of an empty server."""
+    """Return the URL of a new, empty tenant of a server."""
     return f"http://{host}/tenant{next(_tenants)}/v2"
 
 
@@ -137,7 +141,7 @@ def access(
     terms: PortalTerms = TERMS,
     **more: Any,
 ) -> Access:
-    """The access to a server."""
+    """Return the parameters with which the driver opens the server at ``url``."""
     words = {"secret": TOKEN, "root": Path(), "public_url": PUBLIC_URL, **more}
     return Access(
         url=f"scim+{url}",
@@ -161,7 +165,7 @@ def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
 
 
 def ask(url: str, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any]:
-    """Send one request as another client; returns status and decoded body."""
+    """Send one request to the server as another client; returns the status and the decoded body."""
     host, _, base = url.removeprefix("http://").partition("/")
     connection = HTTPConnection(host, timeout=20)
     connection.request(
@@ -188,7 +192,10 @@ def everything(url: str, kind: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
-    """A proxy before a server; ``answer`` gets the request and a function that passes it on."""
+    """Run a proxy in front of a server for this block; yields the URL of the proxy.
+
+    ``answer`` gets each request and a function that forwards this request to the server.
+    """
     host, _, base = url.removeprefix("http://").partition("/")
 
     def passed(asked: Asked) -> bytes:
@@ -207,7 +214,7 @@ def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> It
 
 
 def world(profile: str) -> Any:
-    """The contract suite's factory of a profile."""
+    """Return the function with which the contract tests create a portal on a server with this profile."""
 
     def make(folder: Path) -> AbstractContextManager[World]:
         return _world(profile)

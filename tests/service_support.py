@@ -1,4 +1,4 @@
-"""The portal's service as a real process on a real socket, with a client for each role."""
+"""The portal service as a real process on a real socket, with one API client for each role."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ START_SECONDS = 30.0
 
 
 class Credentials(NamedTuple):
-    """The credentials of a client."""
+    """The id and the secret of an API client."""
 
     id: str
     secret: str
 
 
 def claims(run: str, *letters: str) -> dict[str, Any]:
-    """The body of a claim of letters, without earlier runs."""
+    """Return the request body with which ``run`` claims these letters, without claims of earlier runs."""
     return {"run": run, "letters": [{"letter": letter, "runs": []} for letter in letters]}
 
 
 @dataclass
 class Served:
-    """A service process, and how to reach it."""
+    """A process of the portal service, and the data that tests need to connect to it."""
 
     folder: Path
     database: str
     """The url of the portal's database."""
     clients: Mapping[str, Credentials]
-    """The clients by role; ``reader`` has only the scope to read."""
+    """The credentials of the API clients by role. The client ``reader`` has only the scope to read."""
     options: tuple[str, ...] = ()
     now: Path | None = None
     """The file from which the service reads the time; None for the system clock."""
@@ -76,7 +76,7 @@ class Served:
         return (self.folder / "talk.txt").read_text(encoding="utf-8")
 
     def start(self) -> None:
-        """Start the service, on its earlier port if it had one, and wait until it listens."""
+        """Start the service and wait until it listens. A restarted service keeps its port."""
         words = [
             "-C",
             str(self.folder),
@@ -128,7 +128,7 @@ class Served:
         os.replace(beside, self.now)
 
     def token(self, role: str = "administrator", scope: str = "") -> str:
-        """A token for this role's client."""
+        """Request an access token for the API client with this role."""
         answer = httpx2.post(
             f"{self.url}/oauth/token",
             data={"grant_type": "client_credentials", **({"scope": scope} if scope else {})},
@@ -138,20 +138,20 @@ class Served:
         return str(answer.json()["access_token"])
 
     def api(self, role: str = "administrator", scope: str = "") -> httpx2.Client:
-        """An HTTP client that is logged in; close it, or use it with ``with``."""
+        """Return an HTTP client with an access token of this role; close it after use."""
         return httpx2.Client(
             base_url=self.url, headers={"Authorization": f"Bearer {self.token(role, scope)}"}, timeout=30
         )
 
     def portal(self) -> SqlPortal:
-        """The same portal, opened directly in this process."""
+        """Open the portal of the service directly in this process."""
         return opened(self.database, self.folder)
 
 
 def opened(
     database: str, folder: Path, terms: PortalTerms = TERMS, public_url: str = PUBLIC_URL
 ) -> SqlPortal:
-    """An embedded portal, opened for writing; created with these terms if it is missing."""
+    """Open an embedded portal for writing. If it is missing, it is created with these terms."""
     portal = open_portal(
         Access(database, folder, Operator.ADMINISTRATOR, terms, public_url, lambda: NOW, writing=True)
     )
@@ -167,7 +167,7 @@ def prepare(
     terms: PortalTerms = TERMS,
     public_url: str = PUBLIC_URL,
 ) -> Served:
-    """A portal with a client for each role and a reader; the service is not started."""
+    """Create a portal with an API client for each role and one for ``reader``. The service is not started."""
     portal = opened(database, folder, terms, public_url)
     clients = ApiClients(portal)
     credentials: dict[str, Credentials] = {}
@@ -187,7 +187,7 @@ def prepare(
 
 @contextmanager
 def serving(folder: Path, *options: str, **more: Any) -> Iterator[Served]:
-    """A service that runs within this block; the arguments are those of :func:`prepare`."""
+    """Run a service for this block. The arguments are those of :func:`prepare`."""
     served = prepare(folder, *options, **more)
     served.start()
     try:

@@ -1,4 +1,4 @@
-"""The program in a workspace: by its command line, or with a fixed clock."""
+"""The program in a workspace, called through its command line or with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Said:
 
 
 class Shell:
-    """The command line in one workspace."""
+    """The command line of the program in one workspace."""
 
     def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
@@ -70,11 +70,11 @@ class Shell:
         return len(list(box.iterdir())) if box.exists() else 0
 
     def tables(self) -> dict[str, list[Any]]:
-        """Every row of portal and ledger."""
+        """Return all rows of the databases of the portal and the ledger."""
         return tables(self.folder / "portal.db", self.folder / "ledger.db")
 
     def print_of(self) -> dict[str, str]:
-        """A digest of every file, which shows whether one was changed."""
+        """Return a digest of each file, for a comparison before and after a command."""
         return {
             str(path): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in sorted(self.folder.rglob("*"))
@@ -83,14 +83,14 @@ class Shell:
 
 
 class Clerk:
-    """The commands in one workspace, with a clock that the test sets."""
+    """The functions of the commands, called in one workspace with a clock that the test sets."""
 
     def __init__(self, folder: Path, now: datetime) -> None:
         self.folder = folder
         self.now = now
 
     def __call__(self, command: Callable[..., int], *words: object, **options: Any) -> Said:
-        """Run the function of a command; an error becomes its exit code, as in the command line."""
+        """Call the function of a command. An error is converted to its exit code, as on the command line."""
         out, err = io.StringIO(), io.StringIO()
         try:
             code = command(self.folder, *words, Console(out, err), clock=lambda: self.now, **options)
@@ -101,16 +101,19 @@ class Clerk:
         return Said(code, out.getvalue(), err.getvalue())
 
     def plan(self, out: Path | None = None) -> Said:
-        """``plan --detailed-exitcode``."""
+        """Run ``plan --detailed-exitcode``."""
         return self(plan, out=out, detailed_exitcode=True)
 
     def apply(self, planfile: Path | None = None) -> Said:
-        """``apply --auto-approve``."""
+        """Run ``apply --auto-approve``."""
         return self(apply, planfile, auto_approve=True)
 
 
 def tables(*databases: Path) -> dict[str, list[Any]]:
-    """Every row of every table, which shows whether something was written."""
+    """Return all rows of all tables, for a comparison before and after a command.
+
+    Rows that change although nothing else is written are left out.
+    """
     found: dict[str, list[Any]] = {}
     for path in databases:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -125,7 +128,7 @@ def tables(*databases: Path) -> dict[str, list[Any]]:
 
 
 def process(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script, in which ``provisioner`` is the program in this workspace."""
+    """Run a shell script in which the command ``provisioner`` runs the program in this workspace."""
     named = 'provisioner() { "$PYTHON" -m provisioner -C "$FOLDER" "$@"; }; '
     return subprocess.run(
         ["bash", "-c", named + script],

@@ -1,4 +1,4 @@
-"""A mail server on loopback whose replies a script defines byte for byte."""
+"""A mail server on loopback. The test defines each of its replies byte for byte."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 CUT = b"\0cut"
-"""Close the connection instead of a reply."""
+"""A marker in a script: close the connection instead of sending a reply."""
 
 SILENCE = b"\0silence"
-"""Send no reply and wait until the client closes the connection."""
+"""A marker in a script: send no reply until the test ends its block, at most for 20 seconds."""
 
 USUAL: dict[str, bytes] = {
     "greeting": b"220 ready\r\n",
@@ -31,7 +31,7 @@ USUAL: dict[str, bytes] = {
 
 @dataclass
 class Server:
-    """What the server received: the bytes before TLS, the accepted messages, the number of connections."""
+    """The data that the server received: bytes before TLS, accepted messages, recipients, and connections."""
 
     port: int = 0
     clear: bytearray = field(default_factory=bytearray)
@@ -57,10 +57,11 @@ def smtp_server(
     lingers: bool = False,
     most: int = 1_000,
 ) -> Iterator[Server]:
-    """A server for this block. ``script`` replaces usual answers; "cut in body" hangs up inside it.
+    """Run a mail server for this block.
 
-    One that ``lingers`` hangs up after QUIT only when the block ends. It accepts ``most`` connections at
-    a time, and gives a temporary refusal to the others.
+    ``script`` replaces its usual replies. With the key "in body", the server closes the connection while it
+    receives a body. With ``lingers``, it closes a connection after QUIT only when the block ends. The server
+    accepts at most ``most`` connections at the same time and refuses further ones with a temporary error.
     """
     answers = {**USUAL, **(script or {})}
     server = Server()

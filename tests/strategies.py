@@ -1,4 +1,4 @@
-"""Hypothesis strategies for whole values: companies, users, states that keep the rules, and plans."""
+"""Hypothesis strategies for whole values: companies, users, states that obey the rules, and plans."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ HOSTILE = (
     "  spaces  ",
     "",
 )
-"""Texts that act somewhere: in a terminal, a build log, Markdown or HTML."""
+"""Texts with a special meaning in a terminal, a build log, Markdown or HTML."""
 
 texts = st.one_of(
     st.sampled_from(HOSTILE),
     st.text(st.characters(codec="utf-8"), max_size=12),
     st.sampled_from(["Claire", "Le Goff", "O'Brien-Lefèvre", "SCI des Tilleuls"]),
 )
-"""Anything that a portal may hold in a name."""
+"""Any text that a portal may have as a name."""
 
 plain_names = st.sampled_from(["Claire", "Henri", "Inès", "Sophie", "Jean-Luc", "Zoé"])
 days = st.dates(date(2000, 1, 1), date(2100, 12, 31))
@@ -77,12 +77,12 @@ languages = st.sampled_from(["fr", "en"])
 
 
 def terms() -> st.SearchStrategy[PortalTerms]:
-    """The sample firm's; the states below keep to it."""
+    """Generate the terms of the sample firm. The states of this module obey them."""
     return st.just(TERMS)
 
 
 def companies(names: st.SearchStrategy[str] = plain_names) -> st.SearchStrategy[dict[str, Company]]:
-    """One to four companies by number."""
+    """Generate one to four companies, by number."""
     numbers = st.lists(st.sampled_from(["000001", "000002", "000003", "000004"]), min_size=1, unique=True)
     return numbers.flatmap(lambda found: st.tuples(*(_company(n, names) for n in found))).map(
         lambda found: {company.number: company for company in found}
@@ -110,7 +110,7 @@ def users(
     *,
     max_size: int = 6,
 ) -> dict[str, User]:
-    """Up to ``max_size`` users of these companies, by key; R1 to R6 hold."""
+    """Generate up to ``max_size`` users of these companies, by key. They obey the rules R1 to R6."""
     found: dict[str, User] = {}
     for index in range(draw(st.integers(0, max_size))):
         user = draw(_users(index, sorted(companies), names))
@@ -155,14 +155,17 @@ def _grants() -> st.SearchStrategy[Grant]:
 
 @st.composite
 def states(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> State:
-    """A whole portal that keeps R1 to R6 and R14."""
+    """Generate the state of a whole portal that obeys the rules R1 to R6 and R14."""
     held = draw(companies(names))
     return State(held, draw(users(held, names)))
 
 
 @st.composite
 def changes(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> tuple[State, State]:
-    """Two states: no user is deleted or goes back to waiting. The second may break R2."""
+    """Generate a current and a desired state. The desired state may violate R2.
+
+    From the first to the second state, no user is deleted or returns to the status ``to_validate``.
+    """
     current = draw(states(names))
     desired = draw(states(names))
     kept = {key: _later(current.users.get(key), user) for key, user in desired.users.items()}
@@ -199,7 +202,7 @@ limits = st.builds(Limits, st.integers(0, 10**6), st.integers(0, 100))
 
 @st.composite
 def plans(draw: st.DrawFn, names: st.SearchStrategy[str] = texts) -> Plan:
-    """A whole plan, with everything a plan can hold; not always one that can be applied."""
+    """Generate a plan in which every part of a plan can occur. Not every generated plan can be applied."""
     current, desired = draw(changes(names))
     made = [
         Change(address, current.get(address), after, draw(names), draw(sources))

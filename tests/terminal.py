@@ -1,4 +1,4 @@
-"""The program on a pseudo-terminal: what it shows, and the keys that are pressed there."""
+"""The program on a pseudo-terminal: the text that it shows, and the keys that a test presses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 CTRL_C = b"\x03"
-"""The key: the terminal turns it into SIGINT."""
+"""The byte that the key Ctrl-C sends. The terminal converts it to SIGINT."""
 
 COLUMNS = 80
 
@@ -35,10 +35,10 @@ def in_terminal(
     environment: Mapping[str, str] | None = None,
     prepare: Callable[[], None] = lambda: None,
 ) -> Shown:
-    """Run ``provisioner`` with these arguments in a process of its own, on a terminal 80 columns wide.
+    """Run ``provisioner`` with these arguments in a separate process, on a terminal 80 columns wide.
 
-    ``keys`` are pressed in their order, each once its text has been shown; ``prepare`` is called in the
-    process before the program.
+    ``keys`` are pairs of a text and the bytes that are typed when the program has shown this text.
+    ``prepare`` is called in the new process before the program.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -65,7 +65,7 @@ CONTROL = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|([\r\n])|([^\x1b\r\n]+)")
 
 
 def screen(text: str) -> list[str]:
-    """The lines that a terminal shows after this output: rich's cursor movements and erasures are obeyed."""
+    """Return the lines that a terminal shows after this output, with rich's cursor movements applied."""
     lines, row, column = [""], 0, 0
     for number, letter, control, words in CONTROL.findall(text):
         if control == "\n":

@@ -1,4 +1,4 @@
-"""The access log: slow readers and full disks."""
+"""The access log of the service, if its reader is slow or its disk is full."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_access_log_that_is_not_read_delays_no_request() -> None:
 
 
 class _Disk(StringIO):
-    """A stream on a disk that is full at first."""
+    """A stream to a disk that is full until ``room`` is set."""
 
     def __init__(self) -> None:
         super().__init__()

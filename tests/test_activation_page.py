@@ -1,4 +1,4 @@
-"""The page behind an activation link: GET shows the page, POST uses the link once; also on a phone."""
+"""The page behind an activation link: GET shows the page, and only POST uses the link. Also on a phone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 
 @dataclass
 class Invited:
-    """A service with people who have activation links."""
+    """A service with users who have activation links."""
 
     served: Served
     ids: dict[str, str]
@@ -146,7 +146,7 @@ def test_language_is_chosen_by_query_or_accept_language(chosen: str, accepted: s
     ],
 )
 def test_links_are_below_the_public_url(public_url: str, path: str, token: str) -> None:
-    """The service compares the decoded path of a request."""
+    """Only a path below the public URL is a link. The service compares the decoded paths."""
     assert token_of(path, public_url) == token
 
 

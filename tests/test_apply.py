@@ -1,4 +1,4 @@
-"""Apply does exactly the plan, on a real portal and ledger, also while others write to the portal."""
+"""``apply`` makes exactly the planned changes, on a real portal and ledger, also while others write."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class World:
         return self.portal.snapshot().state
 
     def plan(self, desired: State, *, welcome: bool = True) -> Plan:
-        """A plan from the portal's state to these users, matched by e-mail."""
+        """Return the plan from the portal's current state to ``desired``. Users are matched by e-mail."""
         current = self.current()
         users = {}
         for key, wanted in desired.users.items():
@@ -215,7 +215,10 @@ def test_step_keys_do_not_depend_on_the_run_or_the_clock() -> None:
 def test_steps_of_the_former_account_do_not_count_for_the_new_one_of_the_same_name(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The step, the name and the version are the same; only the account differs."""
+    """A step for the former account does not count as done for a new account with the same name.
+
+    The step, the name and the version are the same. Only the id of the account differs.
+    """
     ann, paul = user("ann"), user("paul", type="standard", email="compta@example.fr")
     world.apply(world.plan(state(ann, paul)))
     world.apply(world.plan(state(ann, replace(paul, apps=frozenset(SCAN)))))
@@ -240,7 +243,7 @@ def _interrupted(calls: object) -> NoReturn:
 
 
 def test_a_letter_has_one_key_per_account_and_generation(world: World) -> None:
-    """A letter that is owed twice has one key, so it is one letter."""
+    """A letter has one key per account and generation. If it is enqueued twice, it is stored once."""
     for name in ("ann", "ann", "bob"):
         key = letter_key("p", f"id of {name}")
         world.ledger.outbox.enqueue(

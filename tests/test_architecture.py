@@ -1,4 +1,4 @@
-"""The functions that provisioner/README.md names exist, and no walk returns to a package that it left."""
+"""The functions and files that provisioner/README.md names exist."""
 
 from __future__ import annotations
 

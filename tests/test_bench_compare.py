@@ -1,4 +1,4 @@
-"""The comparison with other programs writes for them what our manifests say."""
+"""The benchmark that compares programs gives the other programs the same data as our manifests."""
 
 from __future__ import annotations
 

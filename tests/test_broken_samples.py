@@ -1,4 +1,4 @@
-"""Each folder of samples/broken is one situation; tests/golden/broken has its problems."""
+"""Each folder of samples/broken has one kind of mistake; tests/golden/broken has the expected problems."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Secrets and personal data stay where they belong: every output and file is searched for known values.
+"""Secrets and personal data appear only where they belong. Tests search every output and file for them.
 
-The secrets are the mail password, the activation links and the portal's key. They are searched in the output
-of every command and in every file that it leaves, except in the secret's own file and in the letters.
+The secrets are the mail password, the activation links and the portal's key. The tests search the output of
+every command and every file that it writes, except the secret's own file and the letters.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def post(authority: trustme.CA) -> ssl.SSLContext:
-    """The certificates of a mail server that the workspace trusts."""
+    """Return the TLS context of a mail server whose certificate the workspace trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     return context
 
 
 def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> None:
-    """Configure the workspace for this mail server and password."""
+    """Configure the workspace to send through this mail server. ``secret`` is the setting of the password."""
     authority.cert_pem.write_to_path(str(shell.folder / "ca.pem"))
     shell.edit(
         "provisioner.yaml",
@@ -54,7 +54,7 @@ def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> N
 
 
 def spelled(secret: bytes) -> Iterator[bytes]:
-    """The encodings of a secret in files, protocols, logs and tracebacks."""
+    """Yield each encoding of a secret that may occur in files, protocols, logs and tracebacks."""
     text = secret.decode("utf-8", "replace")
     yield secret
     yield secret.hex().encode()
@@ -69,7 +69,7 @@ def spelled(secret: bytes) -> Iterator[bytes]:
 
 
 def files(folder: Path, *but: str) -> dict[str, bytes]:
-    """Every file below a folder, except some."""
+    """Return the content of each file below a folder, except paths that start with one of ``but``."""
     return {
         name: path.read_bytes()
         for path in sorted(folder.rglob("*"))
@@ -101,7 +101,7 @@ def links_in(letters: list[bytes]) -> dict[str, bytes]:
 
 
 def everything_said(shell: Shell) -> dict[str, bytes]:
-    """Run all commands that report on past runs."""
+    """Run all commands that show data of the workspace; returns the output of each command."""
     said = {}
     preview = str(shell.folder / "preview")
     for words in (
@@ -121,7 +121,7 @@ def everything_said(shell: Shell) -> dict[str, bytes]:
 def test_no_secret_is_printed_or_written(
     place: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 27: a log-in that is refused first and then accepted."""
+    """A log-in that is refused first and then accepted prints and writes no secret."""
     secret = "password_env: CANARY_PASSWORD" if place == "password_env" else "password_file: smtp.password"
     if place == "password_env":
         monkeypatch.setenv("CANARY_PASSWORD", PASSWORD)
@@ -190,7 +190,10 @@ CRASHES = {
 def test_an_unexpected_crash_shows_no_secret(
     when: str, shell: Shell, authority: trustme.CA, post: ssl.SSLContext
 ) -> None:
-    """Row 27: an unexpected exception while the secrets are in memory; the next run finishes the job."""
+    """An unexpected exception while the secrets are in memory shows no secret.
+
+    The next run succeeds.
+    """
     with smtp_server(tls=post) as server:
         posts(shell, authority, server, "password_env: CANARY_PASSWORD")
         environment = {
@@ -217,7 +220,7 @@ def test_an_unexpected_crash_shows_no_secret(
 
 
 def test_an_error_about_a_secret_shows_its_place_alone(shell: Shell) -> None:
-    """Row 27: a password written where its name belongs is not repeated."""
+    """If the password itself is in provisioner.yaml, the error does not repeat the password."""
     shell.edit(
         "provisioner.yaml",
         '"maildir:outbox"',
@@ -243,7 +246,10 @@ def permissions(folder: Path) -> dict[str, str]:
 
 
 def test_every_written_file_is_private_under_any_umask(shell: Shell, tmp_path: Path) -> None:
-    """Row 27: plans, Markdown, portal, key, ledger, letters, previews, exported and first workspaces."""
+    """Every file that a command writes is private under any umask.
+
+    Tested are plans, Markdown, portal, key, ledger, letters, previews, exported and new workspaces.
+    """
     given = permissions(shell.folder)
     done = process(
         f"""
@@ -276,7 +282,7 @@ def test_every_written_file_is_private_under_any_umask(shell: Shell, tmp_path: P
 
 
 def test_a_readable_file_becomes_private_when_it_is_rewritten(shell: Shell) -> None:
-    """Row 27."""
+    """A file that others can read becomes private when the program rewrites it."""
     planfile = shell.folder / "plan.json"
     planfile.write_text("old")
     planfile.chmod(0o666)
@@ -285,7 +291,7 @@ def test_a_readable_file_becomes_private_when_it_is_rewritten(shell: Shell) -> N
 
 
 def test_side_files_of_an_open_database_are_private(shell: Shell) -> None:
-    """Row 27: -wal and -shm, as a killed run leaves them."""
+    """The files -wal and -shm of a database are private, also if a killed run leaves them behind."""
     given = permissions(shell.folder)
     script = (
         "import os, signal, sys; from provisioner import cli; "
@@ -307,7 +313,7 @@ def test_side_files_of_an_open_database_are_private(shell: Shell) -> None:
 
 
 def test_history_shows_no_phone(applied: Shell) -> None:
-    """Row 27: history names the user and the action, not the values."""
+    """``history`` shows the user and the action, but not the values."""
     phone = "+33199001234"
     applied.edit(BAKERY, '"+33 1 99 00 10 01"', f'"{phone}"')
     assert applied("apply", "--auto-approve").code == 0

@@ -224,7 +224,7 @@ def test_target_and_exclude_narrow_the_plan(shell: Shell) -> None:
 
 
 def test_an_unknown_address_is_refused_as_target_or_exclude(shell: Shell) -> None:
-    """Otherwise a mistyped target would give a plan without changes."""
+    """An unknown address is refused, because a mistyped target would give a plan without changes."""
     said = shell(
         "plan", "--target", "company:4217", "--target", f"user:{CLAIRE}", "--exclude", f"user:x{CLAIRE}"
     )
@@ -285,7 +285,7 @@ def test_a_ledger_that_cannot_be_written_stops_before_the_portal(shell: Shell) -
 
 
 def as_unprivileged_user(folder: Path, *words: str) -> int:
-    """A run in another process, by a system user without rights to this folder."""
+    """Run a command in another process, as a user without rights to this folder; returns its exit code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()

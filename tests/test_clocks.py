@@ -35,7 +35,7 @@ def utc(*words: int) -> datetime:
 
 @pytest.fixture
 def clerk(tmp_path: Path) -> Callable[[datetime], Clerk]:
-    """The onboarding sample, applied at an instant."""
+    """Return a function that applies the onboarding sample at a point in time."""
 
     def applied(now: datetime) -> Clerk:
         clerk = Clerk(copy_sample(tmp_path / "firm"), now)
@@ -53,7 +53,7 @@ def edit(clerk: Clerk, old: str, new: str, file: str = BAKERY) -> None:
 
 
 def without_scan(clerk: Clerk) -> None:
-    """Remove an application from Julien, with effect at the end of the month."""
+    """Remove the application Scan from Julien. The application then ends at the end of the month."""
     edit(clerk, SCAN, SCAN.replace(", Scan", ""))
 
 
@@ -99,7 +99,7 @@ def spoken(day: date) -> str:
 def test_ended_application_causes_no_change_in_later_plans(
     moment: str, clerk: Callable[[datetime], Clerk]
 ) -> None:
-    """Row 18: it works until the last moment and is gone the moment after; neither changes a plan."""
+    """An application works until the end of its last day. Its end causes no change in a plan."""
     now, last = LAST_MOMENTS[moment]
     firm = clerk(now)
     without_scan(firm)
@@ -120,7 +120,7 @@ def test_ended_application_causes_no_change_in_later_plans(
 
 @pytest.mark.parametrize("moment", LAST_MOMENTS)
 def test_billing_stops_with_the_month_in_paris(moment: str, clerk: Callable[[datetime], Clerk]) -> None:
-    """Row 18, R15: in the plan and on the portal."""
+    """R15: billing ends with the month in Paris, in the plan and on the portal."""
     now, last = LAST_MOMENTS[moment]
     firm = clerk(now)
     file = firm.folder / "clients" / "clarke-ceramics.yaml"
@@ -141,7 +141,7 @@ def test_billing_stops_with_the_month_in_paris(moment: str, clerk: Callable[[dat
 def test_plan_saved_before_month_end_applies_its_other_steps_after_it(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: the month ends between approval and run."""
+    """If the month ends between approval and run, only the step with the old month end fails."""
     firm = clerk(utc(2026, 11, 30, 22, 59))
     without_scan(firm)
     edit(firm, "first_name: Claire", "first_name: Clara")
@@ -160,7 +160,7 @@ def test_plan_saved_before_month_end_applies_its_other_steps_after_it(
 def test_ending_cancelled_in_the_last_hour_continues_in_the_new_month(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18."""
+    """An application continues if its end is cancelled in the last hour of the month."""
     firm = clerk(utc(2026, 11, 30, 21, 0))
     without_scan(firm)
     assert firm.apply().code == 0
@@ -181,7 +181,7 @@ def test_ending_cancelled_in_the_last_hour_continues_in_the_new_month(
 def test_clock_that_goes_back_between_runs_changes_nothing(
     back: timedelta, clerk: Callable[[datetime], Clerk]
 ) -> None:
-    """Row 18: runs keep their order, and nothing is applied or sent twice."""
+    """If the clock goes back, the runs keep their order, and nothing is applied or sent twice."""
     firm = clerk(utc(2026, 12, 1, 12))
     without_scan(firm)
     assert firm.apply().code == 0
@@ -203,7 +203,10 @@ def test_clock_that_goes_back_between_runs_changes_nothing(
 def test_clock_that_goes_back_over_a_month_end_causes_no_change(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: an ended application ends again on the same day, whether its row was deleted or not."""
+    """A clock that goes back over a month end causes no change in a plan.
+
+    This is true whether or not the row of the ended application was deleted.
+    """
     firm = clerk(utc(2026, 11, 20))
     without_scan(firm)
     assert firm.apply().code == 0
@@ -231,7 +234,7 @@ def test_clock_that_goes_back_over_a_month_end_causes_no_change(
     ],
 )
 def test_age_of_a_lock_is_never_negative(age: timedelta, words: str, tmp_path: Path) -> None:
-    """Row 18: also over the hour that a clock change skips or repeats."""
+    """The age of a lock is never negative, even in the hour that a clock change skips or repeats."""
     for began in (utc(2026, 11, 24), utc(2026, 3, 29, 0, 59, 30), utc(2026, 10, 25, 0, 59, 30)):
         firm = Clerk(copy_sample(tmp_path / began.isoformat().replace(":", "")), began)
         ledger = Ledger(SqliteDatabase(firm.folder / "ledger.db"), lambda firm=firm: firm.now)  # type: ignore[misc]
@@ -273,7 +276,7 @@ def send_again(folder: Path, email: str, console: Any, *, clock: Any) -> int:
 def test_link_works_thirty_days_and_survives_a_clock_that_goes_back(
     clerk: Callable[[datetime], Clerk],
 ) -> None:
-    """Row 18: 30 times 24 hours, whatever the clock changes in between."""
+    """A link works for exactly 30 times 24 hours, even if the clock changes or goes back."""
     began = utc(2026, 3, 10, 12)
     firm = clerk(began)
     first = links(firm)[JULIEN]
@@ -296,7 +299,7 @@ def test_link_works_thirty_days_and_survives_a_clock_that_goes_back(
 
 
 def test_month_of_runs_under_a_jumping_clock_keeps_the_ledger_readable(tmp_path: Path) -> None:
-    """Row 18: forward and back, across both clock changes."""
+    """The ledger stays readable if the clock jumps forward and back, across both clock changes."""
     firm = Clerk(copy_sample(tmp_path / "firm"), utc(2026, 10, 24, 23, 30))
     instants = [
         utc(2026, 10, 25, 0, 59, 59),

@@ -1,8 +1,9 @@
-"""After any sequence of events, ``apply`` leads to the declared state and each welcome is sent once.
+"""After any sequence of events, ``apply`` reaches the declared state and sends each welcome once.
 
-A state machine edits manifests, makes the portal's other writers write (also during a run), changes
-operator, settings and clock, plans, applies, and stops runs at any commit of ledger or portal. The invariants
-are checked at every commit, and changes of the run are distinguished from those of other writers.
+A state machine edits manifests, lets other writers change the portal (also during a run), changes the
+operator, the settings and the clock, plans, applies, and stops runs at any commit of the ledger or the
+portal. The invariants are checked at every commit. Changes of the run are distinguished from changes of other
+writers.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ safety: {{absent: {absent}, self_service: {self_service}, max_closures: 1000, ma
 
 
 class Died(BaseException):
-    """The simulated death of a run: it does nothing after this."""
+    """The simulated death of a run. The run does nothing afterwards."""
 
 
 class Firm:
-    """A workspace with its portal and ledger, and checks at every commit."""
+    """A workspace with its portal and ledger. The rules are checked at every commit of the portal."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -73,9 +74,9 @@ class Firm:
         self.declared: dict[str, dict[str, Any]] = {}
         self.words = {"operator": "partner", "absent": "report", "self_service": "keep"}
         self.created: dict[str, str] = {}
-        """The declared name of each account that a run created, by id."""
+        """The declared name of each account that a run created, by the id of the account."""
         self.welcomed: set[str] = set()
-        """The ids of the accounts that are owed one welcome."""
+        """The ids of the accounts that have to receive exactly one welcome."""
         self.state = State()
         self.ours = False
         self.passed = 0
@@ -117,7 +118,10 @@ class Firm:
         )
 
     def observe(self) -> None:
-        """Check the rules after a commit of the portal and, for a commit of the run, its rights."""
+        """Check the rules after a commit of the portal.
+
+        After a commit of the run, check also that the run had the right to make its changes.
+        """
         state = self.look()
         assert list(all_violations(StateIndex(state, TERMS))) == []
         for user in state.users.values():
@@ -156,7 +160,11 @@ class Firm:
         self, command: Callable[[], Said], death: int = 0, batch: int = 100,
         meanwhile: Sequence[Callable[[], None]] = (),
     ) -> Said | None:  # fmt: skip
-        """Run a command during which others may write; returns None if it died at boundary ``death``."""
+        """Run a command. The functions in ``meanwhile`` write to the portal during the run.
+
+        The run dies at boundary number ``death``, which is a point before or after a commit; 0 means never.
+        Returns None if the run died.
+        """
         self.passed, self.death, self.ours = 0, death, True
         try:
             with self._watched(batch, meanwhile):
@@ -215,7 +223,7 @@ class Firm:
     # --- the others ---
 
     def others(self, deed: Callable[[], None]) -> None:
-        """Let another writer write, possibly during a run."""
+        """Let another writer change the portal with ``deed``, possibly during a run."""
         was, self.ours = self.ours, False
         try:
             deed()
@@ -224,7 +232,7 @@ class Firm:
             self.ours = was
 
     def by_somebody(self, name: str, deed: Callable[[SqlPortal, User], Receipt]) -> None:
-        """Apply ``deed`` to the account with this name's address, if the portal and the account exist."""
+        """Apply ``deed`` to the account with the e-mail of ``name``, if the portal and the account exist."""
         if not (self.folder / "portal.db").exists():
             return
         portal = SqlPortal(
@@ -237,7 +245,7 @@ class Firm:
 
 
 def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
-    """The deed of a colleague who does a step by hand."""
+    """Return a function that executes one step, as a colleague does by hand."""
 
     def deed(portal: SqlPortal, user: User) -> Receipt:
         return portal.execute([Call("", make(user.email), user.id, user.version)])[0]
@@ -246,7 +254,7 @@ def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
 
 
 def creates(name: str) -> Callable[[SqlPortal, User], Receipt]:
-    """The deed of a client administrator who creates a user."""
+    """Return a function that creates a user, as a client administrator does."""
     return lambda portal, user: portal.client_creates_user(
         user.id, replace(user, email=f"{name}@example.fr", first_name="Other", apps=frozenset())
     )
@@ -297,7 +305,7 @@ batches = st.sampled_from([1, 2, 100])
 
 
 class Convergence(RuleBasedStateMachine):
-    """The events of a firm, in any order."""
+    """A state machine: the events of a firm, in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -305,7 +313,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm = Firm(self.folder)
 
     def teardown(self) -> None:
-        """At the end an operator with every right applies, and a further run changes nothing."""
+        """Apply as an operator with every right, and check that a further run changes nothing."""
         try:
             self.firm.words["operator"] = "partner"
             self.firm.write()
@@ -389,7 +397,7 @@ class Convergence(RuleBasedStateMachine):
             self.firm.others(partial(self.firm.by_somebody, name, DEEDS[what]))
 
     def _mend(self) -> None:
-        """Make the first open user of each company without an administrator its administrator."""
+        """In each company without an administrator, make the first open user administrator."""
         for number in NUMBERS:
             people = [
                 words
@@ -402,7 +410,7 @@ class Convergence(RuleBasedStateMachine):
         self.firm.write()
 
     def apply(self, death: int, batch: int) -> None:
-        """Apply; after success the portal is as declared, and a further run changes nothing."""
+        """Apply. After success, check that the portal is as declared and a further run changes nothing."""
         before = self._world()
         said = self.firm.run(self.firm.clerk.apply, death, batch)
         if said is None:
@@ -491,7 +499,6 @@ def in_memory() -> Iterator[Path]:
 
 
 TestConvergence = Convergence.TestCase
-TestConvergence.__doc__ = "Row 17."
 TestConvergence.settings = settings(
     max_examples=45,
     stateful_step_count=12,
@@ -504,7 +511,10 @@ TestConvergence.settings = settings(
 
 
 def test_user_created_by_an_interrupted_run_is_welcomed_on_validation(in_memory: Path) -> None:
-    """Row 17, law 6: the run dies between the commit of the portal and that of the ledger."""
+    """A user whom an interrupted run created receives a welcome after the validation.
+
+    The run dies at each boundary, also between the commit of the portal and the commit of the ledger.
+    """
     cut_off = 0
     for death in range(1, 100):
         folder = in_memory / str(death)
@@ -530,7 +540,10 @@ def test_user_created_by_an_interrupted_run_is_welcomed_on_validation(in_memory:
 
 
 def test_former_address_of_an_account_can_be_given_to_a_new_account(tmp_path: Path) -> None:
-    """Row 17: the second creation has the fields and base version of the first, and another key."""
+    """The former address of an account can be given to a new account.
+
+    The second creation has the same fields and base version as the first one, but another key.
+    """
     firm = Firm(tmp_path)
     words = {"billed": "1", "type": "administrator", "production": "full", "welcome_email": True}
     firm.declared = {"ann": dict(words), "bob": dict(words)}

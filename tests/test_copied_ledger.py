@@ -1,4 +1,4 @@
-"""A ledger copied or restored from a backup while it owes letters: no letter is sent twice."""
+"""A ledger that was copied or restored from a backup while it owed letters sends no letter twice."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics
 
 
 class Moment(NamedTuple):
-    """Copies of both databases after a commit of one of them."""
+    """Copies of the portal's and the ledger's database, made after a commit in one of them."""
 
     portal: Path
     ledger: Path
@@ -37,7 +37,7 @@ class Moment(NamedTuple):
 
     @property
     def rows(self) -> list[Any]:
-        """The tables on which sending a letter depends."""
+        """The rows of the tables that decide whether a letter is sent."""
         held = tables(*self)
         return [
             held[name] for name in sorted(held) if name.endswith((":outbox", ":journal", ":letter_claim"))
@@ -45,7 +45,7 @@ class Moment(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A complete run for two newcomers, with the moments it passed."""
+    """A complete run for two newcomers, with copies of its databases at each moment of the run."""
 
     folder: Path
     moments: list[Moment]
@@ -89,7 +89,10 @@ def server() -> Iterator[Server]:
 
 
 def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal: Path | None = None) -> Path:
-    """The workspace with the ledger of that moment, on this portal."""
+    """Create the workspace with the ledger of ``moment`` and with the database ``portal``.
+
+    Without ``portal``, the workspace uses the portal of the complete run.
+    """
     shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("*.db*"))
     shutil.copyfile(moment.ledger, folder / "ledger.db")
     settings = folder / "provisioner.yaml"
@@ -103,7 +106,10 @@ def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal:
 
 
 def require_settled(folder: Path, moment: Moment, code: int) -> None:
-    """Every letter is sent, by this copy or another; one that was in state body at that moment is parked."""
+    """Assert that every letter was sent, by this copy of the ledger or by another one.
+
+    A letter that was in state body at ``moment`` has to be parked instead.
+    """
     letters = {
         posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))
     }
@@ -122,7 +128,10 @@ def test_a_backup_of_any_moment_of_a_run_sends_nothing_again(
 
 
 def test_of_two_copies_of_a_killed_run_one_sends_what_is_owed(run: Watched, memory_path: Path) -> None:
-    """Row 1, with the portal and the ledger as the killed run left them."""
+    """Each letter that a killed run owes is sent by exactly one of two copies of the run.
+
+    The portal and the ledger are as the killed run left them.
+    """
     for number, moment in enumerate(run.moments):
         if "owed" not in moment.letters.values() and "connecting" not in moment.letters.values():
             continue

@@ -1,4 +1,4 @@
-"""SQLite files and PostgreSQL schemas behave alike, with the same statements."""
+"""SQLite files and PostgreSQL schemas behave alike. Both execute the same statements."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture
 def shelves(database: Database) -> Iterator[Connection]:
-    """A connection to a database with two shelves, not in the order of the alphabet."""
+    """A connection to a database with two rows in the table ``shelf``, not in alphabetical order."""
     with closing(database.connect(OURS)) as connection:
         with transaction(connection):
             connection.executemany(
@@ -193,7 +193,10 @@ def test_older_layout_is_migrated_by_the_next_writer(database: Database, shelves
 
 
 def test_writers_take_turns(database: Database, shelves: Connection) -> None:
-    """Each one reads what the one before wrote; otherwise some increments would be lost."""
+    """Concurrent writers wait for each other, and each one reads what the previous one wrote.
+
+    Otherwise some increments would be lost.
+    """
 
     def increment() -> None:
         with closing(database.reopen(OURS)) as connection:
@@ -211,7 +214,10 @@ def test_writers_take_turns(database: Database, shelves: Connection) -> None:
 
 
 def test_second_sqlite_writer_waits_before_it_reads(tmp_path: Path) -> None:
-    """Row 30: one that has read before it waits cannot write any more and fails."""
+    """A second writer waits before it reads.
+
+    A transaction that had read before the wait could not write after it.
+    """
     database = SqliteDatabase(tmp_path / "books.db")
     with closing(database.connect(OURS)) as first, closing(database.reopen(OURS)) as second:
         second.execute("PRAGMA busy_timeout = 0")
@@ -332,7 +338,7 @@ def test_file_without_permission_is_reported_with_the_system_error(memory_path: 
 
 @contextmanager
 def _unprivileged() -> Iterator[None]:
-    """Give up root's rights, which open any file."""
+    """Run the block without the rights of root, because root can open any file."""
     if is_root := os.geteuid() == 0:
         os.seteuid(65534)
     try:
@@ -400,7 +406,7 @@ def test_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
 
 
 def test_standby_is_reported_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A standby answers that it does not support a transaction that writes."""
+    """A standby server is reported as read-only. It answers that it supports no writing transaction."""
     database = postgres.place()
     with closing(database.connect(OURS)) as connection:
         recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"
@@ -420,7 +426,7 @@ def test_missing_tls_is_reported_if_it_is_required(
 
 
 def test_password_is_never_sent_in_clear(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 23: also if the server, or an attacker in its place, asks for that."""
+    """The password is never sent in clear text, even if the server or an attacker requests this."""
     from postgres_support import FRANK, PASSWORD
 
     monkeypatch.delenv("PGSSLMODE", raising=False)
@@ -546,7 +552,7 @@ def test_writer_that_waits_too_long_reports_a_busy_database(
 
 
 def test_writer_sees_what_was_committed_while_it_waited(postgres: PostgresServer) -> None:
-    """Row 8: also if the server's own isolation level would hide it."""
+    """A writer sees what was committed while it waited, whatever isolation level is the default."""
     database = postgres.place()
     seen: list[dict[str, str]] = []
 

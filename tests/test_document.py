@@ -450,7 +450,10 @@ _layouts = st.fixed_dictionaries(
 
 
 class _TextDumper(yaml.SafeDumper):
-    """Writes the accepted subset: only null, true and false are not texts, and there are no aliases."""
+    """A YAML writer for the accepted subset, in which only null, true and false are not texts.
+
+    The subset has no aliases.
+    """
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""The exported workspace: readable, stable, and read back as the portal's state."""
+"""The exported workspace is readable and stable, and is read back as the state of the portal."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ LOCALS = st.sampled_from(["no", "1e3", "0x1f", "007", "o'brien", "a+b", "true", 
 
 @st.composite
 def portals(draw: st.DrawFn) -> State:
-    """A legal state with accounts of every status."""
+    """Generate a state that obeys the rules, with accounts of every status."""
     numbers = draw(st.lists(NUMBER, min_size=1, max_size=4, unique=True))
     billing = st.builds(Billing, st.sampled_from(BillingMode), st.sampled_from(sorted(TERMS.offers)))
     companies = {

@@ -1,4 +1,4 @@
-"""The normal form of each kind of value. The fast patterns agree with the libraries."""
+"""Each kind of value has one normal form. The fast patterns give the same results as the libraries."""
 
 from __future__ import annotations
 

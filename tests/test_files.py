@@ -1,4 +1,4 @@
-"""Files of a workspace: found inside it, read without blocking, written atomically."""
+"""Files of a workspace are found only inside it, read without blocking, and written atomically."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder below one that all users may enter, unlike pytest's own."""
+    """A folder that every user can enter. Other users cannot enter the folders of pytest."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     try:
@@ -56,7 +56,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """Run as an unprivileged user, because permissions do not stop root."""
+    """Run the block as an unprivileged user, because permissions do not restrict root."""
     if os.geteuid() != 0:
         yield
         return
@@ -366,7 +366,10 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(root: Path) -> None:
 def test_a_file_is_synced_before_its_rename_and_its_folder_after(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise a crash of the machine could leave an empty file under the final name."""
+    """A file is synced before its rename, and its folder is synced after the rename.
+
+    Otherwise a crash of the machine could leave an empty file under the final name.
+    """
     happened: list[str] = []
     sync, rename = os.fsync, os.replace
 

@@ -1,4 +1,4 @@
-"""What the safety limits say, to the letter, at each limit and one beyond it."""
+"""The exact messages of the safety limits, at each limit and at one more than the limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile names, addresses and templates: one letter arrives, with each header once (row 22)."""
+"""With hostile names, addresses and templates, exactly one letter arrives, with each header once (row 22)."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ HOSTILE = (
     "x " * 900, "\u202eevil", "{{ 7*7 }}", "{% include 'x' %}", "\ufeff", "\ud7ff\ue000", "e\u0301" * 300,
     "😀" * 200, "\t", "   ", "",
 )  # fmt: skip
-"""Texts that end a line, a header, a message or an encoded word for some parser."""
+"""Texts that some parser may read as the end of a line, a header, a message or an encoded word."""
 
 FIELDS = ("first_name", "last_name", "company", "firm", "email")
 
 
 @dataclass
 class Case:
-    """The hostile fields of one letter."""
+    """A letter, its sender and its reply address, some of them with hostile texts."""
 
     letter: Letter
     sender: str = SENDER
@@ -75,7 +75,7 @@ def letter(name: str = "", **context: str) -> Letter:
 
 
 def content_of(case: Case) -> bytes | None:
-    """The message as sent, or None if it is refused with a :class:`MailError`."""
+    """Return the message as it is sent, or None if the program refuses it with a :class:`MailError`."""
     try:
         rendered = render(case.letter, "https://example.com/a", TEMPLATES)
         return compose(case.letter, rendered, sender=case.sender, reply_to=case.reply_to)
@@ -84,7 +84,7 @@ def content_of(case: Case) -> bytes | None:
 
 
 def has_one_of_each(content: bytes) -> EmailMessage:
-    """Parse the letter; assert that it has each header once, and no other header."""
+    """Parse the letter. Assert that it has each expected header once and no other header."""
     assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\x00", content), content
     assert content.isascii()
     assert all(len(line) <= 998 for line in content.split(b"\r\n"))
@@ -102,7 +102,7 @@ def has_one_of_each(content: bytes) -> EmailMessage:
 
 
 def written_address(mailbox: str) -> str:
-    """The address between the angle brackets at the end, or the whole text without brackets."""
+    """Return the text between the angle brackets at the end of ``mailbox``, or all of it without brackets."""
     return re.sub(r"(?s)^.*<([^<]*)>$", r"\1", mailbox)
 
 
@@ -120,7 +120,10 @@ def delivered(server: Server, messages: Sequence[Message]) -> list[Delivery]:
 
 
 def messages_as_the_most_lenient_server_counts_them(stream: bytes) -> int:
-    """The number of messages for a server that ends one at a dot between any two line ends."""
+    """Return the number of messages that the most lenient mail server would see in the stream.
+
+    Such a server ends a message at a dot between two line ends of any kind.
+    """
     return len(re.findall(rb"(?:\r\n|\r|\n)\.(?:\r\n|\r|\n)", stream))
 
 
@@ -136,7 +139,10 @@ CASES = [
 
 
 def test_no_field_makes_a_second_header_or_message() -> None:
-    """Row 22: each hostile text in each field, sent over one connection and parsed on arrival."""
+    """No hostile text in any field makes a second header or message.
+
+    All letters are sent over one connection and parsed on arrival.
+    """
     letters = [(case, content) for case in CASES if (content := content_of(case)) is not None]
     assert len(letters) > len(HOSTILE) * 6
     with smtp_server() as server:
@@ -161,7 +167,7 @@ def test_no_field_makes_a_second_header_or_message() -> None:
 
 @pytest.mark.parametrize("field", FIELDS)
 def test_an_odd_name_arrives_as_it_is_written(field: str) -> None:
-    """Row 22: escaping does not change the name that the recipient sees."""
+    """An unusual name arrives as it is written. Escaping does not change what the recipient sees."""
     for text in (
         "=?utf-8?q?a?=",
         "a <x@evil.example>",
@@ -180,7 +186,7 @@ def test_an_odd_name_arrives_as_it_is_written(field: str) -> None:
 
 
 def test_an_address_for_a_header_has_254_bytes_at_the_most() -> None:
-    """Row 22: a longer address would exceed the length of a header line."""
+    """An address of more than 254 bytes is refused, because its header line would be too long."""
     domain = ".".join(["d" * 61] * 3) + ".fr"
     longest = "a" * (MAX_EMAIL_BYTES - len(domain) - 1) + "@" + domain
     assert len(longest) == MAX_EMAIL_BYTES
@@ -191,7 +197,7 @@ def test_an_address_for_a_header_has_254_bytes_at_the_most() -> None:
 
 
 def test_a_hostile_recipient_is_refused_or_is_the_only_recipient() -> None:
-    """Row 22: in the header and in the envelope."""
+    """A hostile recipient is refused, or is the only recipient in the header and in the envelope."""
     whole = "claire@example.fr"
     addresses = [
         address
@@ -221,7 +227,7 @@ def test_a_hostile_recipient_is_refused_or_is_the_only_recipient() -> None:
 
 
 def test_a_hostile_sender_never_reaches_the_server() -> None:
-    """Row 22."""
+    """A message with a hostile sender fails before a part of it reaches the mail server."""
     senders = [text for text in HOSTILE if re.search(r"[\s<>\x00-\x1f]", text)]
     with smtp_server() as server:
         recorded = delivered(server, [Message(text, text, "a@example.fr", b"x\r\n") for text in senders])
@@ -233,7 +239,7 @@ def test_a_hostile_sender_never_reaches_the_server() -> None:
 @effort(max_examples=150)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_generated_name_makes_a_second_header(first: str, company: str, firm: str, shown: str) -> None:
-    """Row 22."""
+    """No generated name makes a second header."""
     case = Case(
         letter(first_name=first, company=company, firm=firm), sender=f"{shown} <acces@durand-associes.fr>"
     )
@@ -243,7 +249,7 @@ def test_no_generated_name_makes_a_second_header(first: str, company: str, firm:
 
 
 def test_a_firm_with_hostile_manifests_sends_one_letter_each(tmp_path: Path) -> None:
-    """Row 22: names that pass validation arrive unchanged."""
+    """Hostile names that pass validation arrive unchanged, in one letter for each user."""
     names = [
         "=?utf-8?q?=0D=0ABcc:_x@evil.example?=", "Bcc: x@evil.example", "a, x@evil.example",
         "<x@evil.example>", ". a", "a\\", 'Jo \"a\" <x@y.fr>', "From a", "=0D=0A.=0D=0A", "{{ 7*7 }}",

@@ -1,4 +1,4 @@
-"""Hostile YAML gives data or diagnostics, in bounded memory and time (row 19)."""
+"""Hostile YAML gives data or diagnostics, within limits of memory and time (row 19)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_CI = bool(os.environ.get("CI"))
 
 
 def test_hostile_files_are_refused_in_bounded_memory_and_time() -> None:
-    """Row 19."""
+    """Hostile files are refused within limits of memory and time."""
     done = subprocess.run(
         [sys.executable, str(HERE / "hostile_support.py")], capture_output=True, timeout=100, check=False
     )
@@ -51,19 +51,22 @@ def holds(content: bytes | str) -> None:
 @settings(max_examples=10_000 if IN_CI else 300)
 @given(st.binary(max_size=300))
 def test_random_bytes_give_data_or_diagnostics(content: bytes) -> None:
-    """Row 19."""
+    """Random bytes give data or diagnostics, not an exception."""
     holds(content)
 
 
 @settings(max_examples=10_000 if IN_CI else 300)
 @given(st.text(max_size=300))
 def test_random_characters_give_data_or_diagnostics(content: str) -> None:
-    """Row 19; the characters include lone surrogates, which UTF-8 cannot encode."""
+    """Random characters give data or diagnostics, also lone surrogates, which UTF-8 cannot encode."""
     holds(content)
 
 
 def test_fuzzed_files_give_data_or_diagnostics(tmp_path: Path) -> None:
-    """Row 19: atheris derives the inputs from the samples, guided by branch coverage."""
+    """Fuzzed files give data or diagnostics.
+
+    The fuzzer atheris derives the files from the samples, guided by branch coverage.
+    """
     if find_spec("atheris") is None:
         sentence = "atheris is not installed: pip install atheris"
         if IN_CI and sys.platform == "linux" and platform.machine() == "x86_64":

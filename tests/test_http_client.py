@@ -1,6 +1,7 @@
-"""A faulty server ends in an error sentence, in bounded time and bytes, and receives no secret.
+"""A request to a faulty server ends with an error sentence, within limits of time and bytes.
 
-Rows 13 and 23 for the client alone; test_rest_faults.py tests them with the whole program.
+No secret is disclosed. The tests cover rows 13 and 23 for the HTTP client; test_rest_faults.py covers both
+rows for the whole program.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ SECRET = "s3cret-of-the-client-0123456789"
 TOKEN = "t0ken-given-by-the-portal-0123456789"
 READING = Request("GET", "/v1/portal")
 LONGEST = 20.0
-"""Seconds, more than any call here takes: a hanging call fails the test."""
+"""The maximum duration of each call in seconds. A call that takes longer fails the test."""
 
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use short pauses between attempts."""
+    """Shorten the pauses between attempts."""
     monkeypatch.setattr(limits, "CALL_SECONDS", 20.0)
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.001)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.001)
@@ -55,13 +56,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Use short time limits."""
+    """Shorten the timeouts."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.25)
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
 
 
 class Outcome(NamedTuple):
-    """The response or the error of a request."""
+    """The result of a request: its response or its error."""
 
     reply: HttpResponse | None
     problem: PortalError | None
@@ -73,7 +74,7 @@ class Outcome(NamedTuple):
 
 
 def ask(url: str, request: Request = READING, *, token: str = TOKEN, ca_file: Path | None = None) -> Outcome:
-    """Send one request with a token and check that it ends in time."""
+    """Send one request with a token. Assert that it ends in time and that no error contains the token."""
     web = HttpClient(url, ca_file=ca_file, secrets=(token,))
     began = time.monotonic()
     try:
@@ -174,7 +175,7 @@ FINAL: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = {
 
 @pytest.mark.parametrize("fault", REPEATED)
 def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
-    """Row 13."""
+    """If each response is lost, the request is repeated a limited number of times."""
     answer, tries = REPEATED[fault]
     with http_server(answer) as server:
         outcome = ask(server.url)
@@ -189,7 +190,7 @@ def test_lost_response_is_requested_again_a_few_times(fault: str) -> None:
 
 @pytest.mark.parametrize("fault", REPEATED)
 def test_response_lost_once_has_no_effect(fault: str) -> None:
-    """Row 13."""
+    """If one response is lost, the repeated request succeeds."""
     faulty, _ = REPEATED[fault]
     with http_server(once(faulty, lambda _: reply(200, {"fine": True}))) as server:
         outcome = ask(server.url)
@@ -201,7 +202,7 @@ def test_response_lost_once_has_no_effect(fault: str) -> None:
 def once(
     first: Callable[[Asked], bytes | Iterable[bytes]], then: Callable[[Asked], bytes | Iterable[bytes]]
 ) -> Callable[[Asked], bytes | Iterable[bytes]]:
-    """Answer the first request with ``first`` and the others with ``then``."""
+    """Return a function that answers the first request with ``first`` and all others with ``then``."""
     answers = iter([first])
     lock = threading.Lock()
 
@@ -216,7 +217,7 @@ def once(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", SLOW)
 def test_slow_response_and_slow_call_time_out(fault: str) -> None:
-    """Row 13: each single read is fast enough, the whole response is not."""
+    """A slow response ends in a timeout, although each single read is fast enough."""
     with http_server(SLOW[fault]) as server:
         outcome = ask(server.url)
     assert isinstance(outcome.problem, NoResponse)
@@ -227,7 +228,7 @@ def test_slow_response_and_slow_call_time_out(fault: str) -> None:
 
 @pytest.mark.parametrize("fault", FINAL)
 def test_oversized_response_is_refused_at_once(fault: str) -> None:
-    """Row 13."""
+    """An oversized or compressed response is refused without another attempt."""
     with http_server(FINAL[fault]) as server:
         outcome = ask(server.url)
     assert not isinstance(outcome.problem, NoResponse)
@@ -265,7 +266,7 @@ def test_compression_is_not_requested_and_few_headers_are_sent() -> None:
 
 @pytest.mark.parametrize(("status", "form"), [(429, "seconds"), (503, "date")])
 def test_retry_after_is_respected(status: int, form: str) -> None:
-    """Row 13."""
+    """The client waits as long as the header Retry-After requests."""
     arrived: list[float] = []
 
     def answer(_: Asked) -> bytes:
@@ -283,7 +284,7 @@ def test_retry_after_is_respected(status: int, form: str) -> None:
 
 @pytest.mark.parametrize("when", ["3600", "Fri, 31 Dec 2100 23:59:59 GMT", "86400"])
 def test_retry_after_beyond_the_deadline_ends_the_call(when: str) -> None:
-    """Row 13."""
+    """The call ends at once if Retry-After is later than the deadline of the call."""
     with http_server(lambda _: reply(503, {}, f"Retry-After: {when}\r\n")) as server:
         outcome = ask(server.url)
     assert len(server.asked) == 1
@@ -341,7 +342,10 @@ def test_request_without_a_key_is_repeated_if_it_was_surely_not_done() -> None:
 
 @pytest.mark.parametrize("then", ["refused", "no token"])
 def test_unknown_outcome_is_kept_when_the_next_token_fails(then: str) -> None:
-    """Row 12: a response is lost, then the token expires, then the server is unavailable."""
+    """The outcome stays unknown if the request for the next token fails.
+
+    A response is lost, then the token expires, then the server is unavailable.
+    """
 
     class Other:
         async def token(self, refused: str, deadline: float) -> str:
@@ -378,7 +382,7 @@ def test_unknown_host_is_named() -> None:
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 305, 307, 308])
 @pytest.mark.parametrize("relative", [False, True])
 def test_redirect_is_named_and_not_followed(status: int, relative: bool) -> None:
-    """Row 13: no other host receives the token."""
+    """A redirect is reported and not followed, because another host would receive the token."""
     with http_server(lambda _: reply(200, {})) as elsewhere:
         where = "/elsewhere" if relative else f"{elsewhere.url}/elsewhere"
         with http_server(
@@ -522,7 +526,10 @@ FLAWS: dict[str, tuple[Callable[[trustme.CA], ssl.SSLContext], str]] = {
 
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_path: Path) -> None:
-    """Row 23: the request is not repeated, because another attempt would fail as well."""
+    """Nothing is sent to a server with an invalid certificate.
+
+    The request is not repeated, because another attempt would fail as well.
+    """
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     make, sentence = FLAWS[flaw]
@@ -535,7 +542,7 @@ def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_
 
 
 def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 23."""
+    """Nothing is sent to a server that speaks plain HTTP on a TLS port."""
     with http_server(lambda _: reply(200, {})) as warm:
         # what is imported for a first call is not waited for in the next one
         assert ask(warm.url).reply is not None
@@ -552,7 +559,10 @@ def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("impatient")
 def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
-    """Plain HTTP is allowed on this machine only."""
+    """A plain HTTP request to a TLS port ends with an error sentence.
+
+    Plain HTTP is allowed only to this machine.
+    """
     context = server_context(trustme.CA().issue_cert("localhost"))
     with http_server(lambda _: reply(200, {}), tls=context) as server:
         outcome = ask(server.url.replace("https:", "http:"))
@@ -560,7 +570,7 @@ def test_plain_client_on_a_tls_port_ends_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_ca_file_is_trusted(tmp_path: Path) -> None:
-    """Row 23: the authority in ``ca_file`` is trusted, and no other client trusts it."""
+    """A client trusts the authority in its ``ca_file``. Other clients do not trust it."""
     authority, file = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(file)
     context = server_context(authority.issue_cert("localhost"))
@@ -601,7 +611,7 @@ NOT_JSON: dict[str, bytes] = {
 
 @pytest.mark.parametrize("case", NOT_JSON)
 def test_invalid_json_is_reported_without_its_text(case: str) -> None:
-    """Row 13: wrong content type, garbage, bombs."""
+    """A response that is not valid JSON is reported. The error does not contain its text."""
     with http_server(lambda _: NOT_JSON[case]) as server:
         outcome = ask(server.url)
     assert outcome.reply is not None
@@ -735,7 +745,7 @@ def test_relay_would_hear_a_secret_on_the_wire() -> None:
 
 
 class Tunnel:
-    """A proxy that forwards all bytes and records those of the client."""
+    """A proxy that forwards all bytes and records the bytes that the client sends."""
 
     def __init__(self) -> None:
         self.heard = bytearray()

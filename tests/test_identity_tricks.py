@@ -1,4 +1,4 @@
-"""Two spellings of an address are one account; look-alikes are refused or another account (row 21)."""
+"""Two spellings of an address are one account. A look-alike is refused or is another account (row 21)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TWINS = {
     "mathematical letter": "klara@exa\U0001d424ple.fr",
     "small capital domain": "klara@exakple.FR",
 }
-"""Spellings of one address in a manifest."""
+"""Different spellings of one address that a manifest may contain."""
 
 BORDER_TWINS = {
     **TWINS,
@@ -38,7 +38,7 @@ BORDER_TWINS = {
     "wide letters before the @": "\uff4blara@exakple.fr",
     "mathematical letters before the @": "\U0001d424lara@exakple.fr",
 }
-"""Spellings of the address in a portal, which other programs write too."""
+"""Spellings of one address that a portal may contain, because other programs also write to the portal."""
 
 INTERNATIONAL = {
     "NFC and NFD": ("klara@caf\u00e9.fr", "klara@cafe\u0301.fr"),
@@ -65,16 +65,16 @@ LOOK_ALIKES = {
     "quotes": '"klara"@exakple.fr',
     "a name before it": "Klara <klara@exakple.fr>",
 }
-"""Texts that look like an address and are refused."""
+"""Texts that look like the address and are refused in a manifest."""
 
 
 def written(email: str) -> str:
-    """The address in double quotes, with escapes for hidden characters."""
+    """Return the address as a YAML text in double quotes, with escapes for hidden characters."""
     return '"' + email.encode("unicode_escape").decode().replace('"', '\\"') + '"'
 
 
 def two(first: str, second: str) -> str:
-    """A manifest with these two users."""
+    """Return a manifest of two users with these addresses."""
     paul = user("paul@example.fr").replace("paul@example.fr", written(second))
     return manifest(user(first, type="administrator") + paul)
 
@@ -84,7 +84,7 @@ def two(first: str, second: str) -> str:
 
 @pytest.mark.parametrize("trick", TWINS)
 def test_other_spelling_in_a_manifest_is_a_duplicate(tmp_path: Path, trick: str) -> None:
-    """Row 21."""
+    """Another spelling of a declared address is a duplicate."""
     root = make_workspace(tmp_path, two(KNOWN, TWINS[trick]))
     (problem,) = problems_of(root)
     assert problem.code == "R1"
@@ -95,7 +95,7 @@ def test_other_spelling_in_a_manifest_is_a_duplicate(tmp_path: Path, trick: str)
 
 @pytest.mark.parametrize("trick", INTERNATIONAL)
 def test_other_spelling_of_an_international_domain_is_a_duplicate(tmp_path: Path, trick: str) -> None:
-    """Row 21."""
+    """Another spelling of an address with an international domain is a duplicate."""
     first, second = INTERNATIONAL[trick]
     root = make_workspace(tmp_path, two("a@example.fr", first).replace("a@example.fr", written(second)))
     assert codes(problems_of(root)) == ["R1"]
@@ -103,14 +103,17 @@ def test_other_spelling_of_an_international_domain_is_a_duplicate(tmp_path: Path
 
 @pytest.mark.parametrize("trick", LOOK_ALIKES)
 def test_look_alike_address_in_a_manifest_is_refused(tmp_path: Path, trick: str) -> None:
-    """Row 21."""
+    """A text that only looks like a declared address is refused."""
     (problem,) = problems_of(make_workspace(tmp_path, two(KNOWN, LOOK_ALIKES[trick])))
     assert problem.is_error
     assert problem.code in ("wrong-value", "email", "yaml-unsafe")
 
 
 def test_dotless_i_makes_another_domain_in_ascii(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 21: Unicode does not fold ı into i, and the plan shows the domain in ASCII."""
+    """A domain with a dotless ı is another domain, because Unicode does not fold ı into i.
+
+    The plan shows this domain in ASCII.
+    """
     root = make_workspace(tmp_path, two("klara@exikple.fr", "klara@ex\u0131kple.fr"))
     assert run(["-C", str(root), "plan"]) == 0
     said = capsys.readouterr().out
@@ -143,7 +146,7 @@ def create(portal: SqlPortal, someone: User) -> Receipt:
 def test_account_with_another_spelling_is_adopted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], trick: str
 ) -> None:
-    """Row 21."""
+    """An account whose address has another spelling is adopted. No second account is created."""
     root = make_workspace(tmp_path, manifest(user(KNOWN, type="administrator")))
     portal = portal_at(root)
     open_with(portal, person("klara", "004217", email=BORDER_TWINS[trick]))
@@ -178,7 +181,10 @@ def is_r1(receipt: Receipt) -> bool:
 def test_portal_refuses_a_second_account_with_another_spelling(
     portal: SqlPortal, trick: str, closed: bool
 ) -> None:
-    """Row 21: from the program, from a client administrator, or by a user's own change."""
+    """The portal refuses a second account whose address has another spelling.
+
+    The account may come from the program, from a client administrator, or from a change by a user.
+    """
     twin = BORDER_TWINS[trick]
     users = portal.snapshot().state.users
     klara, bob = users[KNOWN], users["bob@example.fr"]
@@ -200,7 +206,7 @@ def test_portal_refuses_a_second_account_with_another_spelling(
 
 @pytest.mark.parametrize("trick", BORDER_TWINS)
 def test_user_may_change_the_spelling_of_their_own_email(portal: SqlPortal, trick: str) -> None:
-    """Row 21: the account stays the same."""
+    """A user may change the spelling of their own e-mail. The account stays the same."""
     klara = portal.snapshot().state.users[KNOWN]
     assert portal.user_changes_profile(klara.id, email=BORDER_TWINS[trick]).verdict is Verdict.APPLIED
     assert portal.snapshot().state.users[KNOWN].id == klara.id
@@ -211,7 +217,10 @@ def test_user_may_change_the_spelling_of_their_own_email(portal: SqlPortal, tric
     st.sampled_from(["", "@exakple.fr", "@caf\u00e9.fr", "@xn--caf-dma.fr", "@\u0130.fr"]),
 )
 def test_email_key_ignores_case_and_unicode_form(local: str, domain: str) -> None:
-    """Row 21: otherwise an account would be found under only one of its spellings."""
+    """The key of an e-mail ignores case and Unicode form.
+
+    Otherwise an account would be found under only one of its spellings.
+    """
     email = local + domain
     key = email_key(email)
     assert email_key(key) == key

@@ -1,4 +1,4 @@
-"""Texts that other YAML readers take for numbers, dates or booleans stay texts (row 20)."""
+"""Texts that other YAML readers read as numbers, dates or booleans stay texts (row 20)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from provisioner.workspace.settings import load_workspace
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")
 NO_NAMES = ("=", "<<")
 NAMES = [text for text in LOOKALIKES if text not in NO_TEXTS + NO_NAMES]
-"""Names that the program accepts."""
+"""The texts of ``LOOKALIKES`` that the program accepts as names."""
 
 
 def portal_of(root: Path) -> State:
@@ -42,7 +42,10 @@ def _never() -> Any:
 
 
 def test_name_stays_the_exact_text_from_manifest_to_portal_and_back(tmp_path: Path) -> None:
-    """Row 20: written without quotes, applied, exported, and read again by a YAML 1.1 reader."""
+    """A name stays the exact text from the manifest to the portal and back.
+
+    The name is written without quotes, applied, exported, and read again by a YAML 1.1 reader.
+    """
     people = CLAIRE + "".join(
         user(f"u{at}@example.fr").replace("last_name: Martin", f"last_name: {text}")
         for at, text in enumerate(NAMES)
@@ -61,7 +64,7 @@ def test_name_stays_the_exact_text_from_manifest_to_portal_and_back(tmp_path: Pa
 
 @pytest.mark.parametrize("text", [*NO_TEXTS, *NO_NAMES])
 def test_invalid_name_is_an_error_with_its_position(tmp_path: Path, text: str) -> None:
-    """Row 20."""
+    """An invalid name gives an error with the line of the name."""
     person = CLAIRE.replace("last_name: Martin", f"last_name: {text}")
     (problem,) = problems_of(make_workspace(tmp_path, manifest(person)))
     assert problem.is_error
@@ -87,7 +90,7 @@ def test_invalid_name_is_an_error_with_its_position(tmp_path: Path, text: str) -
 def test_company_values_stay_the_exact_text_or_give_an_error(
     tmp_path: Path, field: str, written: str, kept: str | None
 ) -> None:
-    """Row 20: numbers keep their zeros and dots; other values give an error."""
+    """A company value stays the exact text, with its zeros and dots, or gives an error."""
     values = {"number": '"004217"', "name": "Boulangerie Martin", "siren": '"732829320"', field: written}
     text = "company:\n" + "".join(f"  {key}: {value}\n" for key, value in values.items())
     root = make_workspace(tmp_path, text + "users:\n" + CLAIRE)
@@ -112,7 +115,7 @@ def test_company_values_stay_the_exact_text_or_give_an_error(
     ],
 )  # fmt: skip
 def test_phone_is_the_written_number_or_an_error(tmp_path: Path, written: str, kept: str | None) -> None:
-    """Row 20."""
+    """A phone number without quotes is read as the number that is written, or gives an error."""
     root = make_workspace(tmp_path, manifest(CLAIRE.replace('"+33 6 12 34 56 78"', written)))
     if kept is None:
         (problem,) = (problem for problem in problems_of(root) if problem.is_error)
@@ -124,7 +127,7 @@ def test_phone_is_the_written_number_or_an_error(tmp_path: Path, written: str, k
 
 
 def test_names_of_firm_and_catalogue_stay_texts(tmp_path: Path) -> None:
-    """Row 20: an offer called 1.10, an application called on, a firm called 1000."""
+    """Names stay texts: an offer ``1.10``, an application ``on``, a firm ``1_000``."""
     settings = (
         "version: 1\nfirm: {name: 1_000}\ncatalogue: {offers: [1.10, 007], apps: [on, 0x1F, 12:30]}\n"
         "mail: {from: acces@durand-associes.fr}\n"

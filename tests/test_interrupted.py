@@ -1,7 +1,7 @@
-"""Ctrl-C at any point: a sentence, a consistent ledger, and the command that finishes the run.
+"""After Ctrl-C at any point, the ledger is consistent, and the program shows the command to run next.
 
-Real processes, each on its own terminal, are stopped at enumerated points or once they have shown a text.
-Running the same command again finishes the run.
+Real processes, each on its own terminal, are stopped at each boundary or when they have shown a text. The
+same command, repeated, finishes the run.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def command(folder: Path) -> list[str]:
 
 
 def require_stopped(shown: Shown, folder: Path) -> None:
-    """Assert that the run ended with exit code 8, a sentence and the command to run next."""
+    """Assert that the run ended with exit code 8, a message and the command to run next."""
     assert shown.code == 8, shown
     assert "Stopp" in shown.text
     assert f"To finish: provisioner -C {folder} apply" in shown.text.replace("\r\n", "")
@@ -67,7 +67,11 @@ def require_finished(folder: Path) -> None:
 
 
 def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]:
-    """Send a run these signals at this boundary and the next ones; True if it reached the boundary."""
+    """Run ``apply`` and send it the signals ``numbers``, the first one at ``boundary``.
+
+    Each further signal is sent one boundary later. Returns whether the run reached ``boundary``, and what its
+    terminal showed.
+    """
     fired = folder / "fired"
 
     def prepare() -> None:
@@ -117,7 +121,7 @@ WORK = (
     "load_workspace", "plan_workspace", "show_text", "load_sender", "check_templates", "open_portal_for",
     "verify_precondition", "record_adoptions", "unconverged_changes", "deliver", "_conclude",
 )  # fmt: skip
-"""The functions that an apply calls, in order."""
+"""The functions that ``apply`` calls, in order."""
 
 MODULES = (apply_module, run_module, session_module)
 
@@ -162,7 +166,10 @@ sys.meta_path.insert(0, Early())
 from provisioner.__main__ import main
 main()
 """
-"""Ctrl-C while a module is imported, within code that is compiled from text."""
+"""A program that imports the command line and runs the code ``how`` when it imports the module ``part``.
+
+The code sends SIGINT to the program.
+"""
 
 
 @pytest.mark.parametrize("part", ["click", "provisioner.commands.plan"])
@@ -202,7 +209,7 @@ def test_ctrl_c_while_waiting_for_another_run(tmp_path: Path) -> None:
 
 
 def through(folder: Path, server: Server) -> Path:
-    """A workspace with one client, whose two letters go to this server."""
+    """Create a workspace with one client, whose two letters go to this mail server."""
     return workspace(
         folder,
         transport=f"smtp://127.0.0.1:{server.port}",
@@ -212,7 +219,7 @@ def through(folder: Path, server: Server) -> Path:
 
 
 def stop_once_a_body_has_left() -> None:
-    """Send SIGINT to this process while the server receives the first letter."""
+    """Make this process send SIGINT to itself when it begins to send the body of the first letter."""
     data = SMTP.data
     sent: list[bytes] = []
 

@@ -1,6 +1,7 @@
-"""Killed at any boundary and run again: the portal is as desired, each newcomer has one welcome.
+"""If a run is killed at any boundary, a second run reaches the desired state, with one welcome per newcomer.
 
-For each boundary, one run in a second process is killed there with SIGKILL and then run again.
+A boundary is a point before or after a commit, a rename or a letter. For each boundary, one run in a second
+process is killed there with SIGKILL and is then repeated.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 @pytest.fixture(scope="module")
 def first_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with two newcomers, not applied."""
+    """A workspace with two newcomers, before its first ``apply``."""
     return workspace(tmp_path_factory.mktemp("first") / "firm", clients=TWO_NEWCOMERS)
 
 
 @pytest.fixture(scope="module")
 def next_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole sample, applied, with the manifests of a month later."""
+    """The whole sample after ``apply``, with the manifests of the next month."""
     folder = workspace(tmp_path_factory.mktemp("next") / "firm")
     assert apply(folder) == 0
     shutil.rmtree(folder / "clients")
@@ -53,7 +54,7 @@ def next_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_killed_anywhere_is_finished_by_running_it_again(
     month: str, request: pytest.FixtureRequest, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1."""
+    """A second run finishes a run that was killed at any boundary. A third run has nothing to do."""
     start: Path = request.getfixturevalue(month)
     calm = memory_path / "calm"
     shutil.copytree(start, calm)
@@ -77,7 +78,10 @@ def test_a_run_killed_anywhere_is_finished_by_running_it_again(
 def test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter(
     policy: str, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 15, also between the server's 250 and the commit that records it."""
+    """If a run is killed while it sends letters, no letter is lost, and none is silently sent twice.
+
+    One boundary is between the server's reply 250 and the commit that records the reply.
+    """
     with smtp_server() as server:
         assert apply(posting(memory_path / "calm", server, policy)) == 0
     newcomers = set(received(server))
@@ -112,9 +116,11 @@ def test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter(
 def test_no_letter_is_lost_or_doubled_when_a_group_commit_is_killed(
     policy: str, first: int, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 15, with several connections that share commits: every fourth boundary, others for each policy.
+    """No letter is lost if a run is killed during a commit that several connections share.
 
-    Which connections share a commit differs from run to run, so the last boundaries may not be reached.
+    Under ``hold``, no letter is sent twice. Only every fourth boundary is tested; the two policies test
+    different ones. Which connections share a commit differs from run to run. The last boundaries may
+    therefore not be reached.
     """
     connections = 3
     words: dict[str, Any] = {"connections": connections, "clients": "[bm]*.yaml"}
@@ -135,7 +141,7 @@ def test_no_letter_is_lost_or_doubled_when_a_group_commit_is_killed(
 
 @pytest.fixture(scope="module")
 def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Counter[str]:
-    """The recipients of the welcomes of an undisturbed run, once each."""
+    """The recipients of the welcomes of a run that is not killed, each with the count 1."""
     folder = workspace(tmp_path_factory.mktemp("calm") / "firm", clients=TWO_NEWCOMERS)
     assert apply(folder) == 0
     return mailed(folder)
@@ -154,7 +160,10 @@ def test_a_run_killed_again_and_again_is_finished_by_a_last_run(
     memory_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Row 3: each run is killed at its boundary, or ends before it."""
+    """A last run finishes a run that was killed several times.
+
+    Each of the killed runs is killed at its boundary, or ends before it.
+    """
     with TemporaryDirectory(dir=memory_path) as base, ExitStack() as block:
         folder = Path(base, "firm")
         if transport == "maildir":

@@ -1,4 +1,4 @@
-"""Docstrings and comments are plain technical English, and test names fit on a line."""
+"""Docstrings and comments are plain technical English, and each test name fits on a line."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ ODD = re.compile(rf"\b({'|'.join((*RIDDLES, *PERSONS))})\b", re.IGNORECASE)
 
 
 def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """The docstrings of a module, and texts that stand on their own behind an attribute, with their lines.
+    """Yield the line and the text of each docstring of a module, including the docstrings of attributes.
 
-    The docstrings of click commands are help that users read, and are left out.
+    The docstrings of click commands are left out, because they are the help that users read.
     """
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

@@ -1,4 +1,4 @@
-"""The layout of the program: no import cycle, no long module, one name for one class, declared libraries."""
+"""The layout of the program: import cycles, long modules, duplicate class names, undeclared libraries."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_type_checking(node: ast.AST) -> bool:
 
 
 def imports(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports that run, those inside functions included."""
+    """Yield the imports that are executed at run time, including imports inside functions."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
@@ -58,7 +58,7 @@ def imported_modules(name: str, tree: ast.Module) -> Iterator[str]:
 
 
 def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """The strongly connected components of more than one module (Tarjan)."""
+    """Return the groups of modules that import each other in a cycle (Tarjan's algorithm)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []

@@ -48,7 +48,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
 
 @pytest.fixture(autouse=True)
 def fast_polling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Poll the lock and check the connection often, so that the tests are fast."""
+    """Shorten the intervals of polling the lock and of checking the connection, to make the tests fast."""
     monkeypatch.setattr("provisioner.ledger.lock.POLL_SECONDS", 0.005)
     monkeypatch.setattr("provisioner.storage.lease.CONNECTION_CHECK_SECONDS", 0.005)
 
@@ -119,7 +119,10 @@ def test_journal_accounts_and_letters_are_read_as_written(database: Database) ->
 
 
 def test_texts_that_databases_refuse_are_stored_escaped(database: Database) -> None:
-    """A mail server's refusal, a portal's reason, and its id for an account."""
+    """Texts that a database would refuse are stored with escapes.
+
+    The texts are a mail server's refusal, a portal's reason, and a portal's id of an account.
+    """
     with opened(database) as ledger, ledger.lock.hold("apply"):
         run = ledger.journal.begin("apply", "d")
         ledger.journal.intend([Intent(key, "user:ann", "X", LedgerEffect("ann")) for key in ("k1", "k2")])
@@ -137,7 +140,10 @@ def test_texts_that_databases_refuse_are_stored_escaped(database: Database) -> N
 def test_system_names_that_are_not_utf_8_are_stored_escaped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The names of a system account, a machine and a plan's file."""
+    """Names from the system that are not valid UTF-8 are stored with escapes.
+
+    The names are those of a system account, a machine and a plan file.
+    """
     database = SqliteDatabase(tmp_path / "ledger.db")
     monkeypatch.setenv("LOGNAME", "ren\udce9")
     monkeypatch.setattr("socket.gethostname", lambda: "h\udcf4te")
@@ -149,7 +155,10 @@ def test_system_names_that_are_not_utf_8_are_stored_escaped(
 
 
 def test_accounts_may_swap_their_user_names(database: Database) -> None:
-    """An account stays marked as created, and one whose name another account took is forgotten."""
+    """Accounts may swap their user names. An account that the program created stays marked as created.
+
+    An account is forgotten if another account takes its name and it gets no new name.
+    """
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(database) as ledger, ledger.lock.hold("apply"):
         ledger.adopt({"ann": ann, "bob": bob, "eve": eve})
@@ -160,7 +169,10 @@ def test_accounts_may_swap_their_user_names(database: Database) -> None:
 def test_thousands_of_accounts_are_stored_in_a_few_statements(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other runs wait for the transaction, and each statement is a round trip to the server."""
+    """Thousands of accounts are stored in a few statements.
+
+    Each statement is a round trip to the server, and other runs wait for the end of the transaction.
+    """
     from provisioner.storage.postgres_connection import PostgresConnection
 
     executed: list[str] = []
@@ -225,7 +237,7 @@ WAYS: dict[OutboxState, list[OutboxState]] = {
         for state in (OutboxState.BODY, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN)
     },
 }
-"""The states that a new letter passes on its way to each state."""
+"""The states through which a new letter reaches each state."""
 
 
 @pytest.mark.parametrize("before", OutboxState)
@@ -294,7 +306,10 @@ def test_the_heartbeat_renews_the_lease_of_a_working_run(database: Database) -> 
 
 
 def test_a_long_write_does_not_lose_the_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The heartbeat waits for the same transaction, so the write renews the lease."""
+    """A write that takes longer than the lease does not lose the lock.
+
+    The heartbeat cannot renew the lease during the transaction. The write therefore renews it.
+    """
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(database, lease=0.03) as ledger, ledger.lock.hold("apply"):
         before = _holder(database)
@@ -315,7 +330,10 @@ def test_waiting_for_a_write_of_the_holder_reports_the_holder(postgres: Postgres
 def test_a_stopped_holder_is_succeeded_once_its_lease_has_run_out(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its later writes are refused, and its heartbeat does not take the lock back."""
+    """If the lease of a stopped holder has expired, another run gets the lock.
+
+    Later writes of the stopped holder are refused. Its heartbeat does not take the lock back.
+    """
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(database, lease=0.2) as first, opened(database) as second:
         with first.lock.hold("apply"):
@@ -332,7 +350,7 @@ def test_a_stopped_holder_is_succeeded_once_its_lease_has_run_out(
 
 
 def _beat_once(ledger: Ledger) -> None:
-    """Renew as the heartbeat's thread does; there is nothing to renew."""
+    """Execute the statement with which the heartbeat renews the lease. Assert that it finds no lock."""
     with closing(ledger._store.database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         renewed = connection.execute(
             "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
@@ -379,14 +397,17 @@ def _url(database: Database) -> str:
 
 
 class _KillOnClose:
-    """Kills a process at the end of its test."""
+    """An object whose method ``close`` kills a process, for :func:`contextlib.closing`."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.close = process.kill
 
 
 def test_a_killed_holder_is_succeeded_before_its_lease_runs_out(database: Database) -> None:
-    """Row 8: on PostgreSQL its connection shows it, whatever machine the holder was on."""
+    """If the holder of the lock is killed, another run gets the lock before the lease expires.
+
+    On PostgreSQL, the closed connection shows the death of the holder, whatever its machine was.
+    """
     process = subprocess.Popen([sys.executable, "-c", HOLD, _url(database)], stdout=subprocess.PIPE)
     with process, closing(_KillOnClose(process)):
         assert process.stdout is not None
@@ -406,7 +427,10 @@ def test_a_killed_holder_is_succeeded_before_its_lease_runs_out(database: Databa
 
 
 def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path) -> None:
-    """Containers that have the host's name and share a folder with it."""
+    """The process number of a holder in another PID namespace is not checked.
+
+    Example: a container shares a folder and the host name with its host, but has other process numbers.
+    """
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     database = SqliteDatabase(tmp_path / "ledger.db")
@@ -424,7 +448,7 @@ def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path
 
 
 def test_a_waiting_run_may_lose_its_connections(postgres: PostgresServer) -> None:
-    """Row 8: it reconnects before another run takes the lock over."""
+    """A holder that loses its connections reconnects before another run can take the lock."""
     database = postgres.place()
     with opened(database) as first, opened(database) as second, first.lock.hold("apply"):
         (timeout,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()
@@ -504,7 +528,10 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
 
 
 def test_an_unlocked_run_reports_it_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is unlocked between its steps and its letters, and no other run takes the lock."""
+    """A run whose lock was removed reports the removal once.
+
+    The lock is removed between the steps and the letters, and no other run takes the lock.
+    """
     from provisioner.operations.deliver import deliver
 
     database = SqliteDatabase(shell.folder / "ledger.db")

@@ -22,7 +22,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
-"""A browser without network access."""
+"""The options for a browser that makes no network requests of its own."""
 
 LONG = letter(
     first_name="Marie-Antoinette-Wilhelmine",
@@ -58,7 +58,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @dataclass(frozen=True)
 class Seen:
-    """The measures of a page, and the addresses that it requested."""
+    """The measured layout of a page, and the addresses that the page requested."""
 
     measures: dict[str, Any]
     asked: list[str]

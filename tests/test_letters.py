@@ -1,4 +1,4 @@
-"""Letters in both languages: their texts, and names that cannot add to them; the maildir transport."""
+"""Letters in both languages: their texts, names that cannot add a header, and the maildir transport."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def one_line(text: str) -> str:
 def test_a_parser_reads_back_what_was_written(
     name: str, local: str, subject: str, text: str, html: str, language: str
 ) -> None:
-    """Row 22: a parser finds each header once, with the text that was written."""
+    """A parser finds each header once, with the text that was written."""
     name, subject = one_line(name), one_line(subject)
     quoted = name.replace("\\", "\\\\").replace('"', '\\"')
     sender = f'"{quoted}" <acces@durand-associes.fr>'
@@ -239,7 +239,7 @@ def test_an_address_is_quoted_as_rfc_5322_says_or_refused(recipient: str, writte
 
 @pytest.mark.parametrize("language", ["fr\r\nBcc: x@y.fr", "fr\n", "é"])
 def test_no_field_of_a_letter_ends_its_line(language: str) -> None:
-    """Row 22: a field that contains a line end is refused."""
+    """A field that contains a line end is refused."""
     one = Letter("ab" * 32, "a@b.fr", language, {}, DATED)
     with pytest.raises(MailError, match="cannot be written"):
         compose(one, Rendered("s", "t", "h"), sender=SENDER)
@@ -291,7 +291,7 @@ def test_a_rendered_part_is_bounded_at_n_and_n_plus_1(monkeypatch: pytest.Monkey
 
 
 def nothing(bodies: Sequence[str], deliveries: Sequence[Delivery]) -> None:
-    """Records nothing."""
+    """Record nothing."""
 
 
 def test_a_maildir_holds_each_letter_once_for_its_owner_only(tmp_path: Path) -> None:
@@ -352,7 +352,10 @@ def three() -> list[Message]:
 def test_a_batch_is_synced_before_it_is_renamed_and_renamed_before_it_is_recorded(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Law 6: the order is write, sync, rename, sync of the folder, record; each for the whole batch."""
+    """A batch is written, synced and renamed; then its folder is synced, and then it is recorded.
+
+    Each of these operations ends for the whole batch before the next one begins.
+    """
     monkeypatch.setattr(maildir_module, "BATCH", size)
     stages: list[str] = []
 
@@ -410,7 +413,7 @@ def test_without_syncfs_each_file_is_synced(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_batch_stays_owed_when_its_sync_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 4: the sync reports the error that the write did not."""
+    """A batch stays owed if its sync fails, because only the sync reports a failed write."""
     monkeypatch.setattr(ctypes, "CDLL", lambda *words, **names: BrokenDisk())
     seen: list[Delivery] = []
     with pytest.raises(MailError, match="Input/output error"):
@@ -422,7 +425,7 @@ def test_a_batch_stays_owed_when_its_sync_fails(tmp_path: Path, monkeypatch: pyt
 
 
 def test_letters_written_before_a_disk_is_full_are_delivered(tmp_path: Path) -> None:
-    """Row 4: the letters before the full disk are delivered, the letters after it are not tried."""
+    """If a letter meets a full disk, earlier letters are delivered, and later ones are not tried."""
     box = tmp_path / "outbox"
     (box / "tmp").mkdir(parents=True)
     (box / "tmp" / f"{'b' * 64}.provisioner").symlink_to("/dev/full")

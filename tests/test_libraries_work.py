@@ -1,4 +1,4 @@
-"""The declared libraries do the work: with one function of a library broken, the commands fail."""
+"""The declared libraries do the work: if one function of a library fails, the commands fail."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def workspace(tmp_path: Path, server: Server) -> Path:
 
 
 def run(workspace: Path, command: str, broken: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command in a child, with a function of the library ``broken`` replaced by one that fails."""
+    """Run a command in a child process. One function of the library ``broken`` always fails."""
     change = f"{FAIL}\n{BROKEN[broken]}" if broken else ""
     script = SCRIPT.format(broken=change, libraries=set(BROKEN))
     return subprocess.run(

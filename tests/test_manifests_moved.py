@@ -1,4 +1,4 @@
-"""A saved plan is refused if the data of a manifest has changed since, and only then."""
+"""A saved plan is refused if the data of a manifest has changed since the plan was made, and only then."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ SAME = {
     ),
     "the order of sections": "users:\n" + USERS + TOP,
 }  # fmt: skip
-"""Other texts with the data of MANIFEST."""
+"""Other YAML texts with the same data as ``MANIFEST``."""
 
 
 def saved(shell: Shell) -> Path:
-    """The file of a saved plan that creates the company of MANIFEST."""
+    """Save a plan that creates the company of ``MANIFEST``; returns the path of the plan file."""
     (shell.folder / NEW).write_text(MANIFEST)
     planfile = shell.folder / "plan.json"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
@@ -65,7 +65,7 @@ def saved(shell: Shell) -> Path:
 
 @pytest.mark.parametrize("what", SAME)
 def test_saved_plan_is_applied_after_a_comment_or_layout_change(what: str, shell: Shell) -> None:
-    """Row 11."""
+    """A saved plan is applied if only comments or layout of a manifest have changed."""
     planfile = saved(shell)
     assert SAME[what] != MANIFEST
     (shell.folder / NEW).write_bytes(SAME[what].encode())
@@ -81,7 +81,7 @@ def values(text: str) -> list[tuple[int, str]]:
 
 
 def test_plan_is_refused_after_a_change_of_one_byte_of_any_value(shell: Shell) -> None:
-    """Row 11."""
+    """A saved plan is refused if one byte of any value has changed."""
     planfile = saved(shell)
     before = shell.print_of()
     tried = 0
@@ -119,7 +119,7 @@ GONE_OR_NEW = {
 
 @pytest.mark.parametrize("what", GONE_OR_NEW)
 def test_plan_is_refused_after_an_addition_removal_or_change_of_type(what: str, shell: Shell) -> None:
-    """Row 11."""
+    """A saved plan is refused if something was added or removed, or if a value changed its type."""
     planfile = saved(shell)
     GONE_OR_NEW[what](shell.folder)
     assert shell("apply", planfile).code == 5
@@ -127,7 +127,7 @@ def test_plan_is_refused_after_an_addition_removal_or_change_of_type(what: str, 
 
 
 def test_plan_is_refused_if_a_manifest_is_no_longer_valid(shell: Shell) -> None:
-    """Row 11."""
+    """A saved plan is refused if a manifest is no longer valid. The message names the manifest."""
     planfile = saved(shell)
     (shell.folder / NEW).write_text(MANIFEST + "  - [")
     said = shell("apply", planfile)
@@ -137,7 +137,7 @@ def test_plan_is_refused_if_a_manifest_is_no_longer_valid(shell: Shell) -> None:
 
 
 def test_every_changed_manifest_is_named(shell: Shell) -> None:
-    """Row 11."""
+    """The refusal names every manifest that has changed."""
     planfile = saved(shell)
     moved = list(json.loads(planfile.read_text())["manifests"])
     assert len(moved) > 5
@@ -158,7 +158,10 @@ SETTINGS = {
 
 @pytest.mark.parametrize("what", SETTINGS)
 def test_plan_is_refused_after_a_change_of_defaults_or_profiles(what: str, shell: Shell) -> None:
-    """Row 11: the values that users get from provisioner.yaml are part of the reviewed plan."""
+    """A saved plan is refused if the defaults or profiles in provisioner.yaml have changed.
+
+    The values that users get from them are part of the reviewed plan.
+    """
     planfile = saved(shell)
     shell.edit("provisioner.yaml", *SETTINGS[what])
     said = shell("apply", planfile)
@@ -168,7 +171,10 @@ def test_plan_is_refused_after_a_change_of_defaults_or_profiles(what: str, shell
 
 
 def test_plan_is_applied_after_a_change_of_the_mail_transport(shell: Shell) -> None:
-    """Row 11: a job with another mail server applies the plan that was made on a merge request."""
+    """A saved plan is applied if only the mail transport has changed.
+
+    The plan may be made on a merge request and applied by a job with another mail server.
+    """
     planfile = saved(shell)
     shell.edit("provisioner.yaml", '"maildir:outbox"', '"maildir:elsewhere"')
     assert shell("apply", planfile).code == 0

@@ -1,4 +1,4 @@
-"""An unintended mass change: refused, with the offenders named, at the limit and one beyond it."""
+"""An accidental mass change is refused, and the accounts are named. Tests try each limit and one more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 
 def crowd(shell: Shell, people: int) -> None:
-    """Manifests of so many users, twenty a company, the first of each its administrator."""
+    """Write manifests of ``people`` users, twenty per company. The first of each is its administrator."""
     clients = shell.folder / "clients"
     for file in clients.iterdir():
         file.unlink()
@@ -36,7 +36,7 @@ def crowd(shell: Shell, people: int) -> None:
 
 
 def close(shell: Shell, number: int) -> list[str]:
-    """So many standard users declared closed; their addresses."""
+    """Declare ``number`` standard users closed and all others open; returns the closed addresses."""
     closed: list[str] = []
     for file in sorted((shell.folder / "clients").iterdir()):
         company = json.loads(file.read_text())
@@ -53,7 +53,10 @@ def close(shell: Shell, number: int) -> list[str]:
 
 @pytest.fixture
 def firm(shell: Shell) -> Shell:
-    """A hundred managed users; at most ten closures in hundred, as is the default, whatever their number."""
+    """A workspace with a hundred managed users. By default, at most ten percent may be closed.
+
+    ``max_closures`` is 1000 and therefore has no effect.
+    """
     crowd(shell, 100)
     shell.edit("provisioner.yaml", "max_closures: 5", "max_closures: 1000")
     assert shell("apply", "--auto-approve").code == 0
@@ -61,7 +64,7 @@ def firm(shell: Shell) -> Shell:
 
 
 def refused(shell: Shell, *named: str) -> str:
-    """Plan and apply refuse, name them, and write nothing, not even a plan file; returns the message."""
+    """Assert that plan and apply refuse, name all of ``named``, and write nothing; returns the message."""
     before, planfile = shell.tables(), shell.folder / "plan.json"
     for words in (
         ("plan",),
@@ -82,7 +85,7 @@ def refused(shell: Shell, *named: str) -> str:
 
 
 def test_thirty_one_closures_in_a_hundred_are_refused_and_each_is_named(firm: Shell) -> None:
-    """Row 16."""
+    """31 closures among 100 accounts are refused, and the output names each account."""
     closed = close(firm, 31)
     message = refused(firm, *closed, "max_closures_percent")
     assert "31 of 100 managed accounts would be closed, and at most 10 % may be in one plan" in message
@@ -91,7 +94,10 @@ def test_thirty_one_closures_in_a_hundred_are_refused_and_each_is_named(firm: Sh
 
 
 def test_users_who_left_the_manifests_count_like_closed_ones(firm: Shell) -> None:
-    """Row 16: a file lost in a merge, under absent: close."""
+    """With ``absent: close``, users who are no longer in a manifest count like closed users.
+
+    Example: a file is lost in a merge.
+    """
     firm.edit("provisioner.yaml", "absent: report", "absent: close")
     for file in ("000003.yaml", "000004.yaml"):
         (firm.folder / "clients" / file).unlink()
@@ -106,7 +112,7 @@ def test_users_who_left_the_manifests_count_like_closed_ones(firm: Shell) -> Non
 def test_as_many_closures_in_hundred_as_the_limit_says_pass_and_one_more_does_not(
     people: int, percent: int, most: int, shell: Shell
 ) -> None:
-    """Row 16: at n and n + 1."""
+    """The number of closures that the percentage allows is accepted, and one more is refused."""
     crowd(shell, people)
     shell.edit(
         "provisioner.yaml", "max_closures: 5\n  max_closures_percent: 10",
@@ -120,7 +126,7 @@ def test_as_many_closures_in_hundred_as_the_limit_says_pass_and_one_more_does_no
 
 @pytest.mark.parametrize("most", [0, 1, 5])
 def test_as_many_closures_as_the_limit_says_pass_and_one_more_does_not(most: int, shell: Shell) -> None:
-    """Row 16: at n and n + 1."""
+    """The number of closures that ``max_closures`` allows is accepted, and one more is refused."""
     crowd(shell, 100)
     shell.edit("provisioner.yaml", "max_closures: 5", f"max_closures: {most}")
     assert shell("apply", "--auto-approve").code == 0
@@ -131,7 +137,7 @@ def test_as_many_closures_as_the_limit_says_pass_and_one_more_does_not(most: int
 
 
 def test_in_hundred_means_nothing_below_ten_accounts(shell: Shell) -> None:
-    """Row 16: nine managed accounts, and ten."""
+    """The percentage does not limit closures among nine managed accounts, but does among ten."""
     crowd(shell, 9)
     assert shell("apply", "--auto-approve").code == 0
     close(shell, 5)
@@ -144,7 +150,7 @@ def test_in_hundred_means_nothing_below_ten_accounts(shell: Shell) -> None:
 
 
 def test_closing_in_parts_by_target_is_possible_and_leaves_the_rest(firm: Shell) -> None:
-    """Row 16: the remedy that is offered works."""
+    """Refused closures can be applied in parts with ``--target``, as the message proposes."""
     closed = close(firm, 20)
     refused(firm, *closed)
     assert firm("apply", "--auto-approve", *(f"--target=user:{email}" for email in closed[:10])).code == 0
@@ -153,7 +159,7 @@ def test_closing_in_parts_by_target_is_possible_and_leaves_the_rest(firm: Shell)
 
 
 def test_a_limit_raised_after_the_approval_is_not_the_approved_plan(firm: Shell) -> None:
-    """Row 16: the limits are approved with the plan, and travel in it."""
+    """A saved plan whose limit was raised is refused. The limits are part of the approved plan."""
     close(firm, 10)
     planfile = firm.folder / "plan.json"
     assert firm("plan", "--out", planfile).code == 0
@@ -167,7 +173,10 @@ def test_a_limit_raised_after_the_approval_is_not_the_approved_plan(firm: Shell)
 
 @pytest.mark.parametrize("absent", ["report", "close"])
 def test_an_empty_manifest_folder_is_refused_and_tells_who_is_known(absent: str, firm: Shell) -> None:
-    """Row 16: an empty checkout."""
+    """An empty manifest folder is refused, for example an empty checkout.
+
+    The message says how many managed accounts are known.
+    """
     firm.edit("provisioner.yaml", "absent: report", f"absent: {absent}")
     for file in (firm.folder / "clients").iterdir():
         file.unlink()
@@ -176,14 +185,14 @@ def test_an_empty_manifest_folder_is_refused_and_tells_who_is_known(absent: str,
 
 
 def test_a_folder_renamed_beside_an_empty_one_is_refused(firm: Shell) -> None:
-    """Row 16: the manifests moved away, and the folder was created again."""
+    """A renamed manifest folder is refused if an empty folder has its old name."""
     (firm.folder / "clients").rename(firm.folder / "kunden")
     (firm.folder / "clients").mkdir()
     refused(firm, "user0@example.fr")
 
 
 def test_a_renamed_folder_is_refused_and_hinted_at(firm: Shell) -> None:
-    """Row 16: its entry in provisioner.yaml leads nowhere, which is an error of the manifests."""
+    """A renamed manifest folder is an error of provisioner.yaml. The message suggests a name."""
     (firm.folder / "clients").rename(firm.folder / "client")
     before = firm.tables()
     for words in (("plan", "--detailed-exitcode"), ("apply", "--auto-approve")):
@@ -197,7 +206,7 @@ def test_a_renamed_folder_is_refused_and_hinted_at(firm: Shell) -> None:
 
 
 def test_an_empty_firm_whose_manifests_are_empty_is_no_accident(shell: Shell) -> None:
-    """Row 16: no user is managed yet."""
+    """Empty manifests are accepted if no user is managed yet."""
     for file in (shell.folder / "clients").iterdir():
         file.unlink()
     assert shell("plan", "--detailed-exitcode").code == 0

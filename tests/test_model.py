@@ -1,4 +1,4 @@
-"""The portal's terms have its names, and the values of the program cannot be changed."""
+"""Production applications have the names of the portal, and the program's value objects are immutable."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import provisioner
 from provisioner.model import PRODUCTION_APPS, Production
 
 ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "Invocation", "ResourceProgress"}
-"""Classes that a run or the command line fills in step by step."""
+"""The only public mutable dataclasses: a run or the command line fills them in step by step."""
 
 
 def values() -> Iterator[type[Any]]:
-    """Every public dataclass of the program but the accumulators."""
+    """Yield every public dataclass of the program."""
     for found in walk_packages(provisioner.__path__, "provisioner."):
         module = import_module(found.name)
         for name, kind in getmembers(module, isclass):

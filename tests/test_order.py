@@ -1,4 +1,4 @@
-"""The order of steps: every state on the way keeps the rules, and what has no safe order is said."""
+"""The order of steps: intermediate states keep the rules, and a change without a safe order is reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def steps_of(plan: Plan) -> list[str]:
 
 
 def end_of(current: State, plan: Plan) -> State:
-    """The state with each changed resource as the plan's change describes it."""
+    """Return the state in which each changed resource has the values after the plan's change."""
     changed = {change.address: change.after for change in plan.changes}
     companies = {a.key: after for a, after in changed.items() if isinstance(after, Company)}
     users = {a.key: after for a, after in changed.items() if isinstance(after, User)}
@@ -99,7 +99,7 @@ def waves_of(plan: Plan) -> dict[str, int]:
 
 
 def test_no_move_into_company_in_the_wave_that_swaps_its_administrators() -> None:
-    """In another order than the one that was tried, Bob would be there before Cid and after Ann (R2)."""
+    """R2: a wave has no fixed order, so Bob could arrive after Ann leaves and before Cid arrives."""
     people = (
         user("ann", "1"), user("cid", "2"), user("dan", "2"), user("bob", "3", "standard"), user("eve", "3")
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_who_has_to_wait_holds_up_nobody_else() -> None:
 
 
 def test_two_accounts_given_one_address_are_refused_with_dependents() -> None:
-    """R1: either may have it alone; and who was to take over an address finds it not given up."""
+    """R1: only Ann gets the address. Bob keeps the old address, so Cid cannot take it over."""
     current = state(user("ann"), user("bob"), user("cid"), user("dan"))
     users = dict(current.users)
     for name, email in (("ann", "new"), ("bob", "new"), ("cid", "bob")):
@@ -301,14 +301,14 @@ def transitions(draw: st.DrawFn) -> tuple[State, State]:
 
 
 def _reachable(someone: User, before: User | None) -> Iterator[Grant]:
-    """An application without users cannot end: it is granted instead."""
+    """Yield the grants. An application that the user did not have before cannot end, so it becomes active."""
     had = {grant.app for grant in before.apps} if before else set()
     for grant in someone.apps:
         yield grant if grant.app in had else Grant(grant.app, AppState.ACTIVE)
 
 
 def test_whoever_is_validated_is_so_whatever_else_becomes_of_him() -> None:
-    """A step that followed one of a later phase was never done, without a message."""
+    """A step that follows a step of a later phase is not dropped silently."""
     current = state(user("ann"), user("bob", companies=("2",), status="to_validate"))
     desired = state(user("ann"), user("bob", phone="+33612345678"))
     plan = plan_of(current, State(current.companies, desired.users))

@@ -1,7 +1,7 @@
 """The state of a letter after each fault of a mail server, and after the next run.
 
-Row 14, with the whole program: ``provisioner mail send`` twice, first against the fault, then against a
-server without faults.
+``provisioner mail send`` runs twice, first with a server that has the fault,
+then with a server without faults.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FURTHER: dict[str, tuple[dict[str, bytes], str, bool]] = {
     "421 after the dot": ({"body": b"421 closing\r\n" + CUT}, "owed", True),
     "552 after the dot": ({"body": b"552 too big\r\n"}, "failed", True),
 }
-"""Further faults than in test_smtp.py: the script, the state, and whether the body may have arrived."""
+"""More faults than in test_smtp.py: the script, the letter's state, and True if the body may arrive."""
 
 NEXT_RUN = {
     # state: whether the next run sends it, how it ends, and the state afterwards

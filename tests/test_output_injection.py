@@ -1,7 +1,7 @@
 """Names from outside have no effect on a terminal, in a build log or in a comment (row 26).
 
-What single texts become is in test_review_text.py, test_review_markdown.py and test_problems.py; here the
-commands run on manifests, files and a portal that contain them.
+test_review_text.py, test_review_markdown.py and test_problems.py test the rendering of single texts. These
+tests run the commands on manifests, files and a portal that contain hostile names.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ HIDDEN = (
     "\u2066a\u2069", "a\u2028b", "\u200ba", "\ufeffa", "a\x7fb", "\x08\x08x", "\x00a", "\U000e0041",
     "\nsection_start:1:x\r\x1b[0K", "\x0b", "\x85",
 )  # fmt: skip
-"""Names that only other writers of a portal can set."""
+"""Names that validation refuses: only another writer can set them on the portal."""
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("validate",), ("plan", "--out", "plan.json", "--markdown", "plan.md"), ("show", "plan.json"),
@@ -69,7 +69,7 @@ def is_only_shown(text: str) -> None:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The output of a command on both streams."""
+    """Run a command and return its output on both streams."""
     capsys.readouterr()
     run(list(words))
     spoken = capsys.readouterr()
@@ -82,7 +82,7 @@ def quoted(text: str) -> str:
 
 
 def all_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
-    """The output of every command and the Markdown of the plan."""
+    """Assert that the output of every command and the plan's Markdown have no effect; return the output."""
     monkeypatch.chdir(root)
     spoken = ""
     for words in COMMANDS:
@@ -99,7 +99,6 @@ def all_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_valid_names_have_no_effect_on_a_terminal_or_in_ci(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, ci: bool
 ) -> None:
-    """Row 26."""
     if ci:
         monkeypatch.setenv("CI", "true")
         monkeypatch.setenv("GITHUB_ACTIONS", "true")
@@ -117,7 +116,6 @@ def test_valid_names_have_no_effect_on_a_terminal_or_in_ci(
 def test_names_from_the_portal_have_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 26."""
     root = make_workspace(
         tmp_path / "firm",
         manifest(user("u0@example.fr", type="administrator")),
@@ -147,7 +145,7 @@ def test_names_from_the_portal_have_no_effect(
 def test_errors_about_hostile_files_have_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """Row 26: file names, keys, values and whole lines in errors and quotations."""
+    """File names, keys, values and whole lines in errors and quotations."""
     key = name.encode("ascii", "replace").decode()
     root = make_workspace(tmp_path / "firm", manifest().replace("phone:", f"'{key}':"))
     people = user("a@example.fr", "    phone: '::error::x'\n    ::error::y: 1\n")
@@ -160,7 +158,7 @@ def test_errors_about_hostile_files_have_no_effect(
 
 
 def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 26: JSON in a build log has no effect either."""
+    """JSON in a build log has no effect either."""
     people = user("u0@example.fr", type="administrator").replace(": Martin", ": '::error::stop ##[error]x'")
     root = make_workspace(tmp_path / "firm", manifest(people))
     text = said(capsys, "-C", str(root), "plan", "--json")
@@ -169,7 +167,7 @@ def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest
 
 
 def test_what_a_console_says_is_printable() -> None:
-    """The owner of a lock, for example, comes from another machine."""
+    """Messages contain text from other machines, for example the owner of a lock."""
     stream = StringIO()
     Console(StringIO(), stream).say("Waiting: held by \x1b]8;;http://x\x1b\\ann on ::error::b\nsecond line")
     assert stream.getvalue() == (

@@ -1,6 +1,6 @@
-"""Paths that lead out of the workspace, block, never end or cannot exist: an error and no write (row 25).
+"""Paths that lead out of the workspace, block, never end or cannot exist give an error and no write (row 25).
 
-What ``manifests:`` may name is in test_files.py.
+test_files.py tests the setting ``manifests:``.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from provisioner.mail.transport import TransportOptions, open_transport
 from provisioner.workspace.files import read_texts
 
 MEMORY = 512 * 1024 * 1024
-"""Bytes of address space that a test may use beyond those in use."""
+"""The maximum growth of the address space during a test in bytes."""
 
 
 @contextmanager
 def bounded() -> Iterator[None]:
-    """Limit the address space, so that reading an endless device fails; pytest's timeout ends what blocks."""
+    """Limit the memory, so that reading an endless device fails. pytest's timeout ends a blocked read."""
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -79,7 +79,7 @@ def firm(tmp_path: Path) -> Path:
 
 
 def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, str]:
-    """The exit code and the stderr of a command."""
+    """Run a command with limited memory and return its exit code and stderr."""
     capsys.readouterr()
     with bounded():
         code = run([str(word) for word in words])
@@ -111,7 +111,6 @@ def set_to(firm: Path, key: str, value: str) -> None:
 def test_an_odd_file_for_provisioner_yaml_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     (firm / "provisioner.yaml").unlink()
     odd(firm / "provisioner.yaml")
     code, err = says(capsys, "-C", firm, "plan")
@@ -123,7 +122,7 @@ def test_an_odd_file_for_provisioner_yaml_is_an_error_sentence(
 def test_an_odd_folder_after_chdir_is_an_error_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    """Row 25: only the shell expands ~; for the program it is a plain name."""
+    """Only the shell expands ``~``; the program takes ``~`` as a plain name."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     code, err = says(capsys, "-C", folder, "plan")
@@ -139,7 +138,6 @@ def test_an_odd_folder_after_chdir_is_an_error_sentence(
 def test_an_odd_file_for_a_database_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], key: str, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(firm / "odd.db")
     set_to(firm, key, "sqlite:///odd.db")
     before = sorted(firm.iterdir())
@@ -161,7 +159,6 @@ def test_an_odd_file_for_a_database_is_an_error_sentence(
 def test_a_database_that_cannot_be_created_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], key: str, path: str
 ) -> None:
-    """Row 25."""
     set_to(firm, key, f"sqlite:///{path}")
     code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
     assert code in (1, 3)
@@ -177,7 +174,6 @@ def test_a_database_that_cannot_be_created_is_an_error_sentence(
 def test_an_odd_file_for_the_outbox_leaves_letters_owed(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(firm / "outbox")
     code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
     assert code == 7
@@ -188,7 +184,6 @@ def test_an_odd_file_for_the_outbox_leaves_letters_owed(
 def test_an_outbox_that_cannot_be_created_leaves_letters_owed(
     firm: Path, capsys: pytest.CaptureFixture[str], folder: str
 ) -> None:
-    """Row 25."""
     set_to(firm, "mail.transport", f"maildir:{folder}")
     code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
     assert code == 7
@@ -199,7 +194,7 @@ def test_an_outbox_that_cannot_be_created_leaves_letters_owed(
 def test_an_odd_file_for_certificates_is_an_error_sentence(
     tmp_path: Path, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25: the system's certificates are never used instead."""
+    """The system's certificates are never used instead."""
     odd(tmp_path / "ca.pem")
     with bounded(), pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
         open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
@@ -207,14 +202,12 @@ def test_an_odd_file_for_certificates_is_an_error_sentence(
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"no certificate", b"-----BEGIN CERTIFICATE-----\nx\n"])
 def test_a_file_without_certificates_is_an_error_sentence(tmp_path: Path, content: bytes) -> None:
-    """Row 25."""
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
         open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
 
 
 def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
-    """Row 25."""
     pem = trustme.CA().cert_pem.bytes()
     path = tmp_path / "ca.pem"
     path.write_bytes(pem + b"\n" * (MAX_FILE_BYTES - len(pem)))
@@ -226,7 +219,6 @@ def test_certificates_are_read_to_the_limit_of_a_file(tmp_path: Path) -> None:
 def test_an_odd_file_for_the_password_stops_the_letters_alone(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(firm / "secret")
     set_to(firm, "mail.transport", "smtp://127.0.0.1:9")
     set_to(firm, "mail.username", "acces")
@@ -249,7 +241,6 @@ def own_templates(firm: Path) -> Path:
 def test_an_odd_file_among_the_templates_stops_before_a_write(
     firm: Path, capsys: pytest.CaptureFixture[str], odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(own_templates(firm) / "welcome.fr.txt.j2")
     code, err = says(capsys, "-C", firm, "apply", "--auto-approve")
     assert code == 1
@@ -261,7 +252,7 @@ def test_an_odd_file_among_the_templates_stops_before_a_write(
 def test_a_template_outside_the_workspace_is_not_read(
     firm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    """Row 25: otherwise a letter could contain any file of the machine."""
+    """Otherwise a letter could contain any file of the machine."""
     outside = tmp_path / "outside"
     (outside / "mail").mkdir(parents=True)
     (outside / "mail" / "welcome.fr.txt.j2").write_text("secret")
@@ -279,7 +270,6 @@ def test_a_template_outside_the_workspace_is_not_read(
 
 
 def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) -> None:
-    """Row 25."""
     (firm / "letters").mkdir()
     (firm / "letters" / "welcome.fr.subject.j2").write_text("Bienvenue\n")
     (firm / "templates").mkdir()
@@ -290,7 +280,7 @@ def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) ->
 
 
 def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
-    """Row 25: the limit is MAX_TEMPLATE_BYTES."""
+    """The limit is MAX_TEMPLATE_BYTES."""
     path = tmp_path / "a.j2"
     path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2))
     assert (
@@ -303,7 +293,6 @@ def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
 
 
 def test_a_file_in_place_of_the_template_folder_is_ignored(tmp_path: Path) -> None:
-    """Row 25."""
     assert read_texts(tmp_path / "nowhere", ".j2", 1, within=tmp_path) == {}
     (tmp_path / "file").write_text("x")
     assert read_texts(tmp_path / "file", ".j2", 1, within=tmp_path) == {}
@@ -322,7 +311,7 @@ INTO_FOLDERS = (["export"], ["init"], ["mail", "preview", CLAIRE, "--out"])
 def test_only_regular_files_are_overwritten(
     firm: Path, capsys: pytest.CaptureFixture[str], option: str, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25: the file replaces a link, whose target stays unchanged."""
+    """The new file replaces a link, and the target of the link stays unchanged."""
     odd(firm / "odd")
     mode = (firm / "odd").lstat().st_mode
     code, err = says(capsys, "-C", firm, "plan", option, firm / "odd")
@@ -341,7 +330,6 @@ def test_only_regular_files_are_overwritten(
 def test_a_file_that_cannot_be_created_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str, path: str
 ) -> None:
-    """Row 25."""
     monkeypatch.chdir(firm)
     code, err = says(capsys, "plan", option, path)
     assert code in (1, 64)
@@ -353,7 +341,6 @@ def test_a_file_that_cannot_be_created_is_an_error_sentence(
 def test_an_odd_file_for_a_plan_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], command: str, odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(firm / "plan.json")
     code, err = says(capsys, "-C", firm, command, firm / "plan.json")
     assert code in (1, 64)
@@ -366,7 +353,6 @@ def test_an_odd_file_for_a_plan_is_an_error_sentence(
 def test_a_file_in_place_of_a_folder_is_an_error_sentence(
     firm: Path, capsys: pytest.CaptureFixture[str], words: list[str], odd: Callable[[Path], None]
 ) -> None:
-    """Row 25."""
     odd(firm / "odd")
     mode = (firm / "odd").lstat().st_mode
     code, err = says(capsys, "-C", firm, *words, firm / "odd")
@@ -384,7 +370,6 @@ def test_a_folder_that_cannot_be_created_is_an_error_sentence(
     words: list[str],
     path: str,
 ) -> None:
-    """Row 25."""
     monkeypatch.chdir(firm)
     code, err = says(capsys, *words, path)
     assert code in (1, 64)

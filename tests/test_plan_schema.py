@@ -1,4 +1,4 @@
-"""The published schema of a plan describes what is written, and accepts what the codec accepts."""
+"""The published schema of a plan describes every plan that is written, and accepts what the codec accepts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VALIDATOR = jsonschema.Draft202012Validator(plan_schema())
 
 
 def has_whole_float(value: Any) -> bool:
-    """Whether 7.0 stands somewhere: an integer to JSON Schema, and no whole number to the codec."""
+    """True if the value contains a float like 7.0: an integer in JSON Schema, but not in the codec."""
     if isinstance(value, dict | list):
         return any(map(has_whole_float, value.values() if isinstance(value, dict) else value))
     return isinstance(value, float)

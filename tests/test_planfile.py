@@ -1,4 +1,4 @@
-"""A plan survives its file, and a file that was changed afterwards is noticed."""
+"""A plan is read from its file as it was written, and a later change of the file is detected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def saved(plan: Plan) -> str:
 
 
 def everything() -> Plan:
-    """A plan in which every field of the file holds something."""
+    """Return a plan in which no field of the plan file is empty."""
     current = state(
         user("ann", apps=("Scan",), phone="+33612345678", version=3),
         user("bob", type="standard", companies=("2",), apps=("Scan",), version=7),
@@ -144,7 +144,7 @@ def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every place in a JSON value, inner ones included."""
+    """Yield the path of every value inside a JSON value, including objects and arrays."""
     if path:
         yield path
     children = (
@@ -155,7 +155,7 @@ def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def flipped(value: Any) -> Iterator[Any]:
-    """Values that are nearly this one, and values of every other type."""
+    """Yield values that differ slightly from ``value``, and values of every other type."""
     match value:
         case bool():
             yield not value
@@ -188,7 +188,7 @@ def value_at(document: Any, path: tuple[Any, ...]) -> Any:
 
 
 def tampered() -> Iterator[tuple[str, str, str]]:
-    """Every field of a plan file, flipped in every way: its outermost key, what was done, and the file."""
+    """Yield plan files with one changed or removed field: its outermost key, the change, the file."""
     document = json.loads(saved(everything()))
     for path in leaves(document):
         for value in flipped(value_at(document, path)):
@@ -201,7 +201,7 @@ def tampered() -> Iterator[tuple[str, str, str]]:
 
 
 def sealed_again(text: str) -> str:
-    """The same file, sealed by somebody who knows how."""
+    """Return the plan file with a new valid seal, as an attacker who knows the algorithm would write it."""
     document = json.loads(text)
     document.pop("seal", None)
     return planfile._sealed({key: planfile._lines(value) for key, value in document.items()})

@@ -1,6 +1,7 @@
-"""What every portal driver promises: one suite, run on each driver.
+"""The promises of every portal driver: one suite of tests, run on each driver.
 
-A driver is a line in contract_support.py; a promise is run on the drivers with the features it needs.
+A table in contract_support.py has one line for each driver. A test runs on the drivers that have the features
+which the test needs.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ def world(driver: str, memory_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def desk(world: World) -> Desk:
-    """Company 1 with administrator ann and standard user bob; company 2 with cid alone."""
+    """Company 1 with administrator ann and standard user bob; company 2 with administrator cid."""
     desk = Desk(world.portal())
     for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
         require(desk.create(someone))
@@ -143,7 +144,7 @@ EVERY_STEP: tuple[Step, ...] = (
     EditProfile("xia@example.fr", "xia@example.fr", "Xia", "Nguyen", None),
     ReopenUser("xia@example.fr"),
 )  # fmt: skip
-"""One step of each kind, in an order in which all are legal except the last two of bob, which break R2."""
+"""Steps of every kind. Bob's move is legal only if company 1 has a third administrator (R2)."""
 
 
 @promise()
@@ -180,7 +181,7 @@ def test_versions_are_counted_and_returned_in_the_receipt(desk: Desk) -> None:
 
 @promise(VERSIONS)
 def test_concurrent_change_is_not_overwritten(desk: Desk) -> None:
-    """Row 10: a conflict for that step alone, or *already* if the effect is the same."""
+    """Only a step on a changed resource is a conflict; the step is *already* if its effect exists."""
     ann, bob = desk.find("ann"), desk.find("bob")
     stale = [
         Call("a", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version),
@@ -310,7 +311,7 @@ def test_application_ends_with_the_month_in_paris(desk: Desk, world: World) -> N
 def test_billing_stops_without_open_users_and_resumes_with_one(
     desk: Desk,
 ) -> None:
-    """R15: the portal marks the end itself, which does not change the company's version."""
+    """R15: the portal itself sets the end of billing. The company's version stays the same."""
     require(desk.do(CloseUser("cid@example.fr")))
     closed = desk.state.companies["2"]
     require(desk.do(ReopenUser("cid@example.fr")))
@@ -389,7 +390,7 @@ ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
 
 @promise(RECEIPTS)
 def test_repeated_key_gives_its_first_receipt(desk: Desk) -> None:
-    """Row 12: a call that is repeated because its answer was lost has one effect."""
+    """A call that is repeated because its answer was lost has one effect."""
     call = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([call])
     require(desk.do(EditCompanies("ann@example.fr", remove=("2",))))
@@ -403,7 +404,7 @@ def test_repeated_key_gives_its_first_receipt(desk: Desk) -> None:
 
 @promise(RECEIPTS, VERSIONS)
 def test_key_is_refused_for_another_step(desk: Desk, world: World) -> None:
-    """Row 12: a collaborator cannot use up the key of another run's later step."""
+    """An idempotency key belongs to the step that used it first, also if another run sends it."""
     used = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([used])
     made = desk.create(user("eve", type="standard"), "key-2")
@@ -463,7 +464,7 @@ def test_letter_belongs_to_the_first_ledger_that_claims_it(desk: Desk, world: Wo
 
 @promise(CLAIMS, LEASES)
 def test_letter_passes_between_known_runs_of_one_ledger_only(desk: Desk, world: World) -> None:
-    """Row 7: of two copies of a ledger that both owe a letter, one gets it."""
+    """If two copies of a ledger owe the same letter, only one of them may send the letter."""
     portal = desk.portal
     portal.hold("ledger", "ann", 1, 60)
     assert portal.claim("a", {ONE: ()}) == {ONE: "a"}
@@ -481,7 +482,7 @@ def test_letter_passes_between_known_runs_of_one_ledger_only(desk: Desk, world: 
 
 @promise(LEASES)
 def test_later_run_of_a_ledger_fences_the_earlier_one(desk: Desk, world: World) -> None:
-    """Row 8: a run that was stopped and resumed is fenced."""
+    """A run that was stopped and resumed is fenced."""
     stopped, later = Desk(world.portal()), Desk(world.portal())
     stopped.portal.hold("ledger", "ann", 4, 60)
     require(stopped.do(EditCompanies("ann@example.fr", add=("2",)), "a"))
@@ -606,7 +607,7 @@ THIRD = state(
 
 
 def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -> Plan:
-    """A plan from the portal's state that closes no account."""
+    """Plan from the portal's state to ``desired``; resources that ``desired`` lacks stay unchanged."""
     snapshot = portal.snapshot()
     users = {**snapshot.state.users}
     for key, wanted in desired.users.items():
@@ -619,7 +620,7 @@ def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -
 
 
 def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
-    """Apply a whole plan; returns the verdicts."""
+    """Apply a whole plan and return the verdicts of its steps."""
     ledger.journal.begin("apply", "digest")
     start = verify_precondition(
         plan, portal.snapshot(), ledger.snapshot().managed, ledger.journal.creations()
@@ -647,7 +648,7 @@ def test_applied_plan_leaves_nothing_to_plan(world: World, memory_path: Path) ->
 
 @promise()
 def test_plan_is_stale_only_if_what_it_touches_has_changed(desk: Desk) -> None:
-    """Row 9: law 5, on every portal."""
+    """A change to a resource that the plan does not touch is allowed (law 5), on every portal."""
     plan = plan_to(desk.portal, state(user("ann", companies=("2",))))
     assert {str(change.address) for change in plan.changes} == {"user:ann@example.fr"}
     require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
@@ -661,7 +662,7 @@ def test_plan_is_stale_only_if_what_it_touches_has_changed(desk: Desk) -> None:
 
 @promise(RECEIPTS, CLAIMS, LEASES)
 def test_one_of_two_simultaneous_ledgers_owes_the_welcomes(world: World, memory_path: Path) -> None:
-    """Row 7: the ledger whose call the portal did; the other one gets *already* and adopts."""
+    """Only the ledger whose call created the accounts owes letters. The other gets *already*."""
     looked = []
     for name in ("one", "two"):
         portal = world.portal()
@@ -709,7 +710,7 @@ def test_step_done_by_another_ledger_is_settled_as_already_done(world: World, me
 def test_receipt_of_a_renamed_account_is_not_used_for_its_former_email(
     world: World, desk: Desk, memory_path: Path
 ) -> None:
-    """The ledger was lost, or is another workspace's, and the account has another e-mail since."""
+    """Another ledger's call created the account, and the account got another e-mail address afterwards."""
     theirs, ours = desk.portal, world.portal()
     ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
@@ -773,7 +774,7 @@ def without_the_guard_warning(text: str) -> str:
 )
 @given(ends=st.tuples(states(), states()))
 def test_plan_leads_from_any_state_to_any_other(driver: str, ends: tuple[State, State]) -> None:
-    """Law: apply(plan(a, b)) on a portal at a gives b."""
+    """Law: the plan from state a to state b, applied to a portal in state a, gives state b."""
     with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as name:
         folder = Path(name)
         ledger = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: NOW)
@@ -795,7 +796,7 @@ def test_plan_leads_from_any_state_to_any_other(driver: str, ends: tuple[State, 
 
 
 def simplified(found: State) -> State:
-    """The state with active users, lasting applications and billed companies: legal on any day."""
+    """Return the state with active users, billed companies and no ending applications: legal on any day."""
     users = {
         key: replace(
             someone,
@@ -813,7 +814,7 @@ def simplified(found: State) -> State:
 @promise(RULES, VERSIONS, RECEIPTS)
 @pytest.mark.parametrize("seed", range(3))
 def test_random_calls_have_the_same_effect_as_on_the_reference_portal(world: World, seed: int) -> None:
-    """Verdicts, versions and states are the same for any calls in any order."""
+    """Verdicts, versions and states are equal after any sequence of calls."""
     chance = random.Random(seed)
     ours = Desk(world.portal())
     reference = Desk(MemoryPortal(Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW))
@@ -881,7 +882,7 @@ def _some_step(chance: random.Random, key: str, found: State) -> Step:
 
 
 def _aimed(step: Step, found: State, key: str, stale: bool) -> Call:
-    """The call for a step on a portal in this state."""
+    """Return the call for a step on its resource as in ``found``; if ``stale``, with an older version."""
     if isinstance(step, CreateCompany | CreateUser):
         return Call(key, step)
     if isinstance(step, EditCompany | SetBilling):

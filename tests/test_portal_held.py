@@ -1,4 +1,4 @@
-"""A run holds its portal: renewed while it works, lost to a later run; letters are claimed one by one."""
+"""The lease on a portal is renewed during a run or lost to a later run; letters are claimed one by one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_run_waits_for_the_portal_while_keep_waiting_is_true(
 def test_restored_ledger_continues_with_the_portal_s_fencing_number(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the runs after a killed one would wait until its lease has run out."""
+    """Otherwise the runs after a killed run would have to wait until the killed run's lease expires."""
     assert firm("apply", "--auto-approve").code == 0
     portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
@@ -171,7 +171,7 @@ def test_run_exits_6_while_a_copy_of_its_ledger_holds_the_portal(firm: Shell) ->
 
 
 def test_letter_that_another_ledger_sends_is_parked_and_reported(firm: Shell) -> None:
-    """Row 7: two ledgers that both owe a letter send it once."""
+    """Two ledgers that both owe a letter send it once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
@@ -215,7 +215,7 @@ class LimitedPortal:
 
 
 def limit(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
-    """Give every portal that is opened only these capabilities."""
+    """Limit every portal that is opened afterwards to the capabilities ``can``."""
 
     def opened(*words: Any, **options: Any) -> Any:
         return LimitedPortal(open_portal_for(*words, **options), can, gaps)

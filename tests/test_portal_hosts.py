@@ -1,4 +1,4 @@
-"""The interface for several clients of one portal: each kind of host behaves alike."""
+"""The interface for several clients of one portal: every kind of host behaves in the same way."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_pages_follow_the_order_of_creation(desk: Desk) -> None:
 
 
 def test_since_a_counter_only_later_changes_are_returned(desk: Desk) -> None:
-    """A client that has read page by page then asks for later changes, to have the portal at one instant."""
+    """After reading all pages, a client asks for the later changes, to get the state at one instant."""
     before = host(desk).about()
     assert host(desk).page_of_users(since=before.counter).items == ()
     assert desk.do(CloseUser("eve@example.fr"), "k").verdict is Verdict.APPLIED
@@ -144,7 +144,7 @@ def test_one_batch_checks_rights_and_lease_of_each_call(desk: Desk) -> None:
 
 
 def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> None:
-    """The runs are on different machines; leases run by the clock of the server they share."""
+    """The clocks of the two runs differ, but leases expire by the clock of the shared database server."""
     database, now = postgres.place(), datetime.now(UTC)
     opened = partial(SqlPortal, database, Operator.PARTNER, TERMS, PUBLIC_URL)
     early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
@@ -161,7 +161,7 @@ def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> 
 def test_planning_after_a_killed_run_opens_one_connection(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the number of unsettled steps."""
+    """The number of connections does not depend on the number of unsettled steps."""
     from provisioner.storage.postgres_connection import PostgresConnection
 
     database = postgres.place()
@@ -246,7 +246,7 @@ def test_every_method_may_be_called_from_any_thread(desk: Desk) -> None:
 
 
 def test_file_removed_or_replaced_while_open_is_not_used_any_more(tmp_path: Path) -> None:
-    """What is written to a removed file is lost when it is closed."""
+    """Writes to a removed file would be lost as soon as the program closes the file."""
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     with (
         closing(SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,

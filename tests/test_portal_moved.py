@@ -47,11 +47,11 @@ EDITS = (
     ("type: standard\n    apps: [Documents, Scan]", "type: administrator\n    apps: [Documents, Scan]"),
     ("profile: reader                #", "profile: reader\n    status: closed   #"),
 )
-"""Changes the company, Claire, Julien, Samira and Paul; creates Léa; leaves Inès alone."""
+"""Replacements in the manifest that change the company, Claire, Julien, Samira and Paul, but not Inès."""
 
 
 def edited(shell: Shell) -> Path:
-    """Edit the bakery's manifest and save the plan."""
+    """Edit the bakery's manifest, add Léa to it, and save the plan."""
     for old, new in EDITS:
         shell.edit(BAKERY, old, new)
     file = shell.folder / BAKERY
@@ -64,7 +64,7 @@ def edited(shell: Shell) -> Path:
 
 
 class OtherWriter:
-    """Another writer with its own connection."""
+    """A writer beside the run under test, with its own connection to the portal."""
 
     def __init__(self, folder: Path) -> None:
         self.portal = SqlPortal(
@@ -135,11 +135,10 @@ OTHERWISE: dict[str, tuple[str, Write]] = {
     ),
     "an account that arrived first": (f"user:{LEA}", creates_lea),
 }
-"""Writes to resources of the plan, each with the address of its resource."""
+"""Writes of other values than the plan's, each with the address of the resource that it changes."""
 
 
 def test_every_changed_resource_of_a_plan_is_named(applied: Shell) -> None:
-    """Row 9."""
     planfile = edited(applied)
     with another_writer(applied) as other:
         for _, does in OTHERWISE.values():
@@ -158,7 +157,6 @@ def test_every_changed_resource_of_a_plan_is_named(applied: Shell) -> None:
 
 @pytest.mark.parametrize("what", OTHERWISE)
 def test_one_changed_resource_refuses_the_whole_plan(what: str, applied: Shell) -> None:
-    """Row 9."""
     planfile = edited(applied)
     address, does = OTHERWISE[what]
     with another_writer(applied) as other:
@@ -184,7 +182,6 @@ ELSEWHERE: dict[str, Write] = {
 
 @pytest.mark.parametrize("what", ELSEWHERE)
 def test_a_change_elsewhere_does_not_refuse_a_plan(what: str, applied: Shell) -> None:
-    """Row 9."""
     planfile = edited(applied)
     with another_writer(applied) as other:
         assert ELSEWHERE[what](other).verdict is Verdict.APPLIED
@@ -204,11 +201,10 @@ LIKEWISE: dict[str, Write] = {
     "a promotion": lambda who: who.does(SetType(SAMIRA, who.find(CLAIRE).type)),
     "a closure": lambda who: who.does(CloseUser(PAUL)),
 }
-"""Writes with the values of the plan."""
+"""Writes of the same values as the plan's."""
 
 
 def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> None:
-    """Row 9."""
     planfile = edited(applied)
     with another_writer(applied) as other:
         for does in LIKEWISE.values():
@@ -221,7 +217,7 @@ def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> No
 
 
 def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> None:
-    """Row 9: law 5 allows a resource that is between two planned steps."""
+    """A resource may be between two planned steps."""
     applied.edit(
         BAKERY, "first_name: Samira\n    last_name: Benali\n    type: standard",
         "first_name: Samia\n    last_name: Benali\n    type: administrator",
@@ -240,7 +236,7 @@ def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> Non
 
 @contextmanager
 def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Write) -> Iterator[list[Verdict]]:
-    """Another writer commits just before the portal receives the first step."""
+    """Let another writer commit just before the portal receives the first step; yields the verdicts."""
     execute = SqlPortal.execute
     ended: list[Verdict] = []
 
@@ -259,7 +255,6 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Write) -> I
 def test_a_write_after_the_read_is_a_conflict_for_that_step_alone(
     what: str, applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 10."""
     planfile = edited(applied)
     address, does = OTHERWISE[what]
     with meanwhile(monkeypatch, applied, does) as ended:
@@ -281,7 +276,6 @@ def test_a_write_after_the_read_is_a_conflict_for_that_step_alone(
 def test_the_same_write_after_the_read_is_no_conflict(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 10."""
     planfile = edited(applied)
     with meanwhile(monkeypatch, applied, *LIKEWISE.values()) as ended:
         said = applied("apply", planfile)
@@ -294,7 +288,7 @@ def test_the_same_write_after_the_read_is_no_conflict(
 def test_steps_that_depend_on_a_conflict_are_skipped_and_named(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 10: another writer takes the address of the new company's first administrator."""
+    """Another writer takes the address of the new company's first administrator."""
     (applied.folder / "clients/new.yaml").write_text(
         """
 company: {number: "009001", name: Garage Neuf}

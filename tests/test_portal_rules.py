@@ -50,7 +50,7 @@ class Desk:
         )
 
     def do(self, step: Step, key: str = "") -> Receipt:
-        """The receipt of a step on the resource's current version."""
+        """Execute a step on the resource's current version and return the receipt."""
         number = getattr(step, "company", None)
         snapshot = self.portal.snapshot().state
         if number is not None:
@@ -76,7 +76,7 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
-    """Company 1 with administrator ann and standard user bob; company 2 with cid alone."""
+    """Company 1 with administrator ann and standard user bob; company 2 with administrator cid."""
     desk = Desk(tmp_path / "portal.db")
     for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
         assert desk.create(someone).verdict is Verdict.APPLIED

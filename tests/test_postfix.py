@@ -46,7 +46,7 @@ NEWCOMERS = {
     "isabelle.moreau@pharmacie-du-port.fr": ("fr", "Isabelle Moreau", "Pharmacie du Port SELARL"),
     "tristan.le-goff@pharmacie-du-port.fr": ("fr", "Tristan Le Goff", "Pharmacie du Port SELARL"),
 }
-"""The 15 of the 17 users of samples/onboarding who get a welcome."""
+"""The users of samples/onboarding who get a welcome: 15 of 17."""
 
 SUBJECT = {"fr": "Votre accès en ligne au dossier {company}", "en": "Your online access to {company}"}
 TEXT = {

@@ -86,7 +86,7 @@ def change(clone: Path, before: str, after: str) -> None:
 
 
 def require_the_main_job(clone: Path, log_in: str = ":") -> None:
-    """Assert that the sample is applied once, and the second run finds no changes."""
+    """Assert that, after the command ``log_in``, one run applies the sample and the next finds no changes."""
     said = run(f"{log_in}; {APPLY}; echo AGAIN; {APPLY}", clone)
     first, again = said.split("AGAIN\n")
     assert re.search(r"^Plan: 25 to add, 0 to change, 0 to close, 15 e-mails to send\.$", first, re.MULTILINE)

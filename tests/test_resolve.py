@@ -1,4 +1,4 @@
-"""The desired state, from the current state, the manifests and the ledger."""
+"""The desired state is computed from the current state, the manifests and the ledger."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class Scripted:
     seconds: object = 900
     counter: int = 7
     says: dict[str, Callable[[Asked], bytes | Iterable[bytes]]] = field(default_factory=dict)
-    """What is answered at a path instead of the usual, by ``METHOD /path``."""
+    """Functions that replace the usual responses, by ``METHOD /path`` of the request."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, asked: Asked) -> bytes | Iterable[bytes]:
@@ -152,7 +152,7 @@ def test_token_is_fetched_once_for_concurrent_requests(scripted: Scripted) -> No
 def test_token_timeout_ends_all_waiting_requests(
     refusal: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 13: ten steps wait together for one token request, not one after another."""
+    """Ten steps wait together for one token request, not one after another."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "CALL_SECONDS", 0.6)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
@@ -269,7 +269,7 @@ def test_given_token_is_used_as_it_is(scripted: Scripted) -> None:
 
 
 def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None:
-    """A given token does not name its scopes; ``GET /v1/portal`` does."""
+    """A token from the settings does not name its scopes; the response to ``GET /v1/portal`` does."""
     scripted.tokens = 5
     scripted.says["GET /v1/portal"] = lambda _: reply(200, scripted.about(scopes=["portal.read"]))
     with (
@@ -488,7 +488,7 @@ def test_failed_reading_is_not_mixed_with_a_restored_portal(
 
 
 def test_reading_restarts_when_the_day_ends(scripted: Scripted) -> None:
-    """Applications end with the day, and the counter stays the same."""
+    """The end of a day can end applications without a change of the counter."""
     days = iter([("2026-11-30", 7), ("2026-12-01", 8), ("2026-12-01", 8)])
     scripted.counter = 8
 
@@ -582,7 +582,7 @@ ABSURD: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("case", ABSURD)
 def test_unexpected_response_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
-    """Row 13: the driver accepts no malformed response."""
+    """The driver accepts no malformed response."""
     where, said = ABSURD[case]
     scripted.says[f"GET /v1/{where}"] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="gave a reply that cannot be used"):
@@ -712,7 +712,7 @@ def test_receipt_is_looked_up_after_a_server_error(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("parallelism", [1, 10])
 def test_parallelism_limits_concurrent_steps(parallelism: int, scripted: Scripted) -> None:
-    """The server answers once the limit of open requests is reached, and never sees more."""
+    """The server answers only when ``parallelism`` requests are open, and never has more open requests."""
     together = threading.Barrier(parallelism)
     asking = most = 0
 
@@ -921,7 +921,7 @@ def test_program_without_the_http_extra_says_what_to_install(
 def test_run_over_tls_works_and_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 23: the real service has a certificate of a private authority."""
+    """The real service has a certificate of a private authority."""
     import trustme
     from remote_support import settle_workspace
 

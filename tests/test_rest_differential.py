@@ -1,7 +1,7 @@
 """Random requests have the same results through a real service and on the reference portal.
 
-Right and wrong steps of each kind, other versions, repeated keys, several ledgers, roles and other writers:
-the same verdicts in the same words, the same versions, and the same portal in the end.
+The requests have valid and invalid steps of each kind, outdated versions, repeated keys, several ledgers,
+roles and other writers. The verdicts, their texts, the versions and the final states are equal.
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ class Both:
 
 @dataclass
 class Worlds:
-    """All portals behind the service, and all in memory."""
+    """Two equal portals, one behind the service and one in memory, each opened by every role."""
 
     openings: list[Both]
     staff_here: SqlPortal
     staff_there: MemoryPortal
     calls: list[tuple[Call, Call]] = field(default_factory=list)
-    """Everything that was asked for so far, on each."""
+    """All calls so far: each pair has the call to the service and the same call to the portal in memory."""
 
     @property
     def state(self) -> State:
@@ -181,7 +181,7 @@ def _aimed(chance: random.Random, worlds: Worlds, step: Step, key: str) -> tuple
 
 
 def one_turn(chance: random.Random, worlds: Worlds) -> tuple[str, object, object]:
-    """Do one random thing on both portals; returns what it was and both outcomes."""
+    """Do one random action on both portals; returns the name of the action and both outcomes."""
     both = chance.choice(worlds.openings)
     what = chance.random()
     if what < 0.06:
@@ -228,7 +228,7 @@ def of_both(both: Both, work: Callable[[Portal], object]) -> tuple[object, objec
 
 
 def without_ids(state: State) -> tuple[object, ...]:
-    """The state without ids; versions and billing ends (R15) are compared."""
+    """Return all that is equal on both portals: a state without ids, with versions and billing ends."""
     users = [(key, found, found.version, bool(found.id)) for key, found in state.users.items()]
     companies = [(found, found.version, found.billing_ends) for found in state.companies.values()]
     return users, companies

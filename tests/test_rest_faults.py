@@ -1,6 +1,6 @@
 """Whole runs over a faulty connection have one effect and one letter, or end in an error sentence.
 
-Rows 12 and 13. A relay between the program and a real service sees every request and spoils the answers.
+A relay between the program and a real service sees every request and spoils the answers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from provisioner import limits
 
 EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"
 REQUESTS = 22
-"""Of one undisturbed run; a test says when that changes."""
+"""The number of requests of one undisturbed run. A test below checks this number."""
 
 
 def asked_by(apply_once: Firm) -> list[str]:
@@ -37,7 +37,7 @@ def remote(memory_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Firm]
 
 
 def require_done_once(firm: Firm) -> None:
-    """Check in the versions, the portal's counter and the maildir that each effect happened once."""
+    """Check in the users' versions and in the maildir that each effect happened once."""
     assert firm.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
     assert firm.letters == {EMILY: 1, JAMES: 1}
 
@@ -63,7 +63,7 @@ def test_undisturbed_run_sends_a_known_number_of_requests(
 
 
 def lost(at: int, mark: bytes) -> Spoil:
-    """Drop the response to the n-th request after the portal has handled it."""
+    """Cut the response to request number ``at`` in the middle, after the portal has handled the request."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         whole = answer()
@@ -76,7 +76,7 @@ def lost(at: int, mark: bytes) -> Spoil:
 def test_response_lost_after_the_effect_has_no_consequence(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 12 for each response of a run: one effect, the right verdict, one letter each."""
+    """Each response of a run is lost once: each step has one effect, its verdict and one letter."""
     remote.spoilt(lost(at, RESET if at % 2 else CUT))
     assert apply(remote.folder) == 0
     assert remote.count == REQUESTS + 1
@@ -85,7 +85,7 @@ def test_response_lost_after_the_effect_has_no_consequence(
 
 
 def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 12: the first attempt of each request loses its response."""
+    """The first attempt of each request loses its response."""
     seen: set[str] = set()
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -106,7 +106,7 @@ def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.
 def test_step_without_a_response_is_looked_up(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 12: the portal does the step, all its responses are lost, and the receipt is looked up."""
+    """The portal does the step, all its responses are lost, and the receipt is looked up."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         whole = answer()
@@ -122,7 +122,7 @@ def test_step_without_a_response_is_looked_up(
 def test_step_with_unknown_outcome_stops_the_run_and_is_found_by_the_next(
     receipts: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 12: without a response and a receipt the step stays unsettled."""
+    """A step with neither a response nor a receipt stays unsettled."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         if asked.path == "/v1/users" and asked.method == "POST":
@@ -198,7 +198,7 @@ SLOW = ("hang", "header drip", "body drip")
 def test_any_response_instead_of_users_ends_in_a_sentence(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 13: nothing is written, and the run succeeds after the fault."""
+    """Nothing is written, and the run succeeds after the fault."""
     if fault in SLOW:
         monkeypatch.setattr(limits, "REPLY_SECONDS", 0.4)
         monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
@@ -219,7 +219,7 @@ def test_any_response_instead_of_users_ends_in_a_sentence(
 def test_any_response_instead_of_a_receipt_loses_nothing(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 13: the step is done although its response is malformed; the next run finds it done."""
+    """The step is done although its response is malformed; the next run finds it done."""
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0 if fault in SLOW else 5.0)
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.4 if fault in SLOW else limits.REPLY_SECONDS)
     make, _ = FAULTS[fault]
@@ -244,7 +244,7 @@ def test_any_response_instead_of_a_receipt_loses_nothing(
 def test_redirect_leads_neither_run_nor_secret_elsewhere(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 13: the other host receives no connection."""
+    """The other host receives no connection."""
     with http_server(lambda _: reply(200, {})) as elsewhere:
         for what in ("/oauth/token", "/v1/portal", "/v1/users?", "/v1/leases/", "/v1/companies"):
             remote.spoilt(
@@ -263,7 +263,7 @@ def test_redirect_leads_neither_run_nor_secret_elsewhere(
 def test_run_waits_for_a_portal_that_is_busy_at_times(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 13: every third request is answered with 429 or 503."""
+    """Every third request is answered with 429 or 503."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         if number % 3:
@@ -278,7 +278,7 @@ def test_run_waits_for_a_portal_that_is_busy_at_times(
 def test_run_completes_on_a_slow_portal(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each response comes after its time limit; the step is not done twice."""
+    """The first attempt of each write is handled but gets no response in time; no step is done twice."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.3)
     seen: set[str] = set()
 
@@ -336,7 +336,7 @@ def test_missing_write_scope_is_reported_before_any_write(
 def test_output_and_files_contain_no_secret(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 27: neither the client secret nor a token appears, even if the portal repeats them."""
+    """Neither the client secret nor a token appears, even if the portal repeats them."""
     secret = remote.served.clients["administrator"].secret
     tokens: set[str] = set()
 

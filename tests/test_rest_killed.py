@@ -1,6 +1,6 @@
 """Runs against a real service: killed clients, a killed service, a suspended client, several clients.
 
-Rows 1, 3, 7 and 8 with the portal behind a real service and a ledger on this machine.
+The portal is behind a real service, and the ledger is on this machine.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
 def test_run_killed_at_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: the run is killed after the portal handles the request and before its response."""
+    """The run is killed after the portal handles the request and before its response."""
     assert killed_by_relay(remote, at, effect=True)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -85,7 +85,7 @@ def test_run_killed_at_any_request_is_finished_by_running_again(
 def test_run_killed_before_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: at the lease, each kind of step, the claim of letters and the links."""
+    """The run is killed before the request for the lease, for a step, for a claim or for links."""
     assert killed_by_relay(remote, at, effect=False)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -93,7 +93,7 @@ def test_run_killed_before_any_request_is_finished_by_running_again(
 
 
 def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
-    """Row 3: each run gets one request further than the run before."""
+    """Each run gets one request further than the run before."""
     at = 5
     while killed_by_relay(remote, at, effect=bool(at % 2)):
         at += 1
@@ -107,7 +107,7 @@ def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFix
 def test_run_killed_between_ledger_writes_is_finished_by_running_again(
     boundary: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: killed at commits of the ledger and renames of letters."""
+    """Killed at commits of the ledger and renames of letters."""
     killed_at(remote.folder, boundary)
     assert apply(remote.folder) == 0
     assert remote.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
@@ -123,7 +123,7 @@ def test_run_killed_between_ledger_writes_is_finished_by_running_again(
 def test_run_waits_for_a_service_that_is_killed_and_restarted(
     what: str, effect: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: tokens, leases and receipts survive a restart of the service."""
+    """Tokens, leases and receipts survive a restart of the service."""
     over = threading.Event()
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -178,7 +178,7 @@ def test_run_whose_service_stays_down_is_finished_by_the_next_run(
 def test_suspended_run_writes_nothing_after_another_took_over(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: a run is suspended, another run takes its lock and finishes, and the first one is refused."""
+    """A run is suspended, another run takes its lock and finishes, and the first one is refused."""
     client: list[Client] = []
     ready, asleep, awake = threading.Event(), threading.Event(), threading.Event()
 
@@ -217,7 +217,7 @@ def test_suspended_run_writes_nothing_after_another_took_over(
 def test_eight_machines_without_a_shared_ledger_apply_each_step_once(
     memory_path: Path, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 7: with a ledger each, every step has one effect and every letter one sender."""
+    """With a ledger each, every step has one effect and every letter one sender."""
     folders = [settle_workspace(memory_path / f"machine {n}", remote.relay.url) for n in range(8)]
 
     def machine(folder: Path) -> Callable[[], int]:

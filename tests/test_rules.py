@@ -1,4 +1,4 @@
-"""The exact violations of each rule, and those that one change causes."""
+"""The exact violations of each rule, and the violations that a single change causes."""
 
 from __future__ import annotations
 

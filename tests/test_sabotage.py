@@ -1,4 +1,4 @@
-"""The table of ``python -m tests.sabotage``: what it names exists, and it stays short."""
+"""The table of removable safeguards (``python -m tests.sabotage``) stays short, and all its names exist."""
 
 from __future__ import annotations
 

@@ -58,7 +58,6 @@ def rewrite_in_another_order(folder: Path) -> None:
 
 
 def test_plan_is_the_same_with_any_seed_zone_locale_and_file_order(edited: Shell) -> None:
-    """Row 17."""
     expected = json_plan(edited.folder, PYTHONHASHSEED="0")
     assert expected.count('"step":') > 10
     rewrite_in_another_order(edited.folder)
@@ -67,7 +66,7 @@ def test_plan_is_the_same_with_any_seed_zone_locale_and_file_order(edited: Shell
 
 
 def test_plan_is_the_same_in_another_folder(edited: Shell, tmp_path: Path) -> None:
-    """Row 17: a plan does not contain the path of its workspace."""
+    """A plan does not contain the path of its workspace."""
     elsewhere = tmp_path / "d'été à côté" / "firm"
     shutil.copytree(edited.folder, elsewhere)
     assert json_plan(elsewhere) == json_plan(edited.folder)
@@ -76,7 +75,6 @@ def test_plan_is_the_same_in_another_folder(edited: Shell, tmp_path: Path) -> No
 
 
 def test_plan_is_the_same_with_manifest_entries_in_another_order(edited: Shell) -> None:
-    """Row 17."""
     expected = json_plan(edited.folder)
     files = sorted(path.name for path in (edited.folder / "clients").iterdir())
     entries = ", ".join(f"clients/{name}" for name in reversed(files))

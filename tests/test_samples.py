@@ -1,4 +1,4 @@
-"""The samples have the results that their comments describe, and each kind of change once."""
+"""The samples have the results that their comments describe, and show each kind of change once."""
 
 from __future__ import annotations
 

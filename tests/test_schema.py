@@ -1,4 +1,4 @@
-"""The models of the two files, their published schemas, and the diagnostics of invalid files."""
+"""The models of manifests and provisioner.yaml, their published schemas, diagnostics of invalid files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])
 
 
 def as_an_editor_sees(document: Document) -> Any:
-    """The data with plain numbers as integers, as YAML 1.2 has them."""
+    """Return the data with unquoted whole numbers as ``int``, as an editor reads YAML 1.2."""
 
     def seen(value: Any, *path: str | int) -> Any:
         if isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""The SCIM driver on scim2-server in a separate process, beyond the contract suite.
+"""Tests of the SCIM driver that the contract suite lacks, with scim2-server in a separate process.
 
-Missing features, attribute overrides, and data of other programs, which survives.
+They cover missing features, attribute overrides and the data of other programs, which the driver keeps.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def furnished(portal: ScimPortal) -> Desk:
 
 
 def on_scim(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch, *, mapping: str = "") -> None:
-    """Set the portal and its token in a workspace."""
+    """Make the SCIM server at ``url`` the portal of a workspace, and set the token."""
     shell.edit("provisioner.yaml", '"sqlite:///portal.db"', f'"scim+{url}"')
     if mapping:
         shell.edit("provisioner.yaml", "\nledger:", f"  scim: {mapping}\n\nledger:")
@@ -98,9 +98,9 @@ class Month(NamedTuple):
     """The plan and the final state of a sample on the embedded portal."""
 
     plan: str
-    """As people read it, before it is applied."""
+    """The output of ``provisioner plan`` before the sample is applied."""
     state: State
-    """What it leaves."""
+    """The state of the portal after the sample is applied."""
 
 
 @pytest.fixture(scope="module")
@@ -386,7 +386,7 @@ def test_active_false_is_closed_and_active_true_is_active_again(url: str, desk: 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
 def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> None:
-    """Row 10, without each feature in turn."""
+    """The law holds on servers with all features and on servers without one or all of them."""
     with opened(tenant(server(profile))) as portal:
         desk = furnished(portal)
         ann, bob, cid = (desk.find(name) for name in ("ann", "bob", "cid"))
@@ -470,7 +470,7 @@ def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> Non
 def test_past_ending_is_read_as_stored_and_removed_by_a_plan(
     shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R9: a passive server ends nothing by itself."""
+    """R9: the server does not end applications by itself, so a plan removes them."""
     from shell_support import Clerk
 
     on_scim(shell, url, monkeypatch)

@@ -49,7 +49,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 FIRST_JOIN = 7
-"""The writes of a first run, each counted twice: a company, its billing, an account, a membership."""
+"""The count of :func:`dying` before the first membership. Each of three earlier writes counts twice."""
 NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"), 1)
 
 
@@ -69,7 +69,7 @@ def furnished(portal: Portal) -> Desk:
 
 
 def done(desk: Desk, step: Step) -> None:
-    """Do this as another writer."""
+    """Do a step as another writer, and require that it is done."""
     require(desk.do(step, "theirs"))
 
 
@@ -85,7 +85,7 @@ LADDER: tuple[Step, ...] = (
     EditProfile("ann@example.fr", "ann@example.fr", "Anne", "Martin", None),
     CloseUser("yan@example.fr"),
 )  # fmt: skip
-"""Steps of every shape: one write, several, with and without groups."""
+"""Steps of one write and of several writes, with and without changes of groups."""
 
 
 def content(url: str) -> list[Any]:
@@ -110,7 +110,7 @@ def content(url: str) -> list[Any]:
 
 @pytest.mark.parametrize("profile", ["scim", "scim with nothing"])
 def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
-    """Row 12: the first response to each request is lost."""
+    """The first response to each request is lost."""
     calm, url = tenant(server(profile)), tenant(server(profile))
     lost: Counter[str] = Counter()
     effects: Counter[bytes] = Counter()
@@ -150,7 +150,7 @@ def walk(desk: Desk) -> list[Receipt]:
 def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
     no_pauses: None,
 ) -> None:
-    """Row 12: externalId identifies the call that created the account."""
+    """ExternalId identifies the call that created the account."""
     url = tenant(server("scim", ours=False))
     with opened(url) as portal:
         require(Desk(portal).create(user("ann")))
@@ -182,7 +182,7 @@ def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
 
 @contextmanager
 def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Iterator[str]:
-    """Another writer acts after the driver reads and before its first write of this kind."""
+    """Run ``meanwhile`` after the driver's reads and before its first write with ``method``."""
     done: list[Asked] = []
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> Any:
@@ -198,7 +198,7 @@ def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Itera
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
-    """Row 10: If-Match rejects the write."""
+    """If-Match rejects the write."""
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -235,7 +235,7 @@ def test_concurrent_creations_make_one_user_or_company() -> None:
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_members_added_meanwhile_are_kept(profile: str) -> None:
-    """A membership is written by itself with PATCH; with PUT the group is read just before."""
+    """A PATCH contains only the new membership. Before a PUT, the driver reads the whole group again."""
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -259,7 +259,7 @@ def test_members_added_meanwhile_are_kept(profile: str) -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_outcome_is_read_after_a_server_error(after: bool) -> None:
-    """Row 13: after HTTP 500 the outcome is unknown."""
+    """After HTTP 500 the outcome is unknown."""
     calm, url = tenant(server("scim")), tenant(server("scim"))
     broken: Counter[str] = Counter()
 
@@ -285,7 +285,7 @@ def test_outcome_is_read_after_a_server_error(after: bool) -> None:
 
 
 def refusing(url: str, status: int, where: str) -> Any:
-    """A server that refuses every write of this kind."""
+    """A server that refuses every write whose method and path contain ``where``."""
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
         if asked.method != "GET" and where in f"{asked.method} {asked.path}":
@@ -342,7 +342,7 @@ def is_join(asked: Asked) -> bool:
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: str, no_pauses: None) -> None:
-    """After HTTP 500 the membership is unknown: the groups are read before the account is deleted."""
+    """After HTTP 500 the membership may exist, so the groups are read before the account is deleted."""
     url = tenant(server(profile))
     with opened(url) as portal:
         furnished(portal)
@@ -392,7 +392,7 @@ def test_step_neither_finished_nor_withdrawn_is_finished_by_the_next_run(
     capsys: pytest.CaptureFixture[str],
     no_pauses: None,
 ) -> None:
-    """Rows 1 and 13: the server refuses all writes from one join on; each account gets one welcome."""
+    """From one membership on, all writes are refused; each account gets one welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -451,11 +451,11 @@ def test_address_of_a_hidden_user_is_not_taken() -> None:
 
 
 class Killed(BaseException):
-    """Ends a run as a kill would."""
+    """An exception that the program does not catch, so it ends a run as a kill would."""
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
-    """Count each write before and after it, and end the run at this count; 0 never ends it."""
+    """Count once before and once after each write, and end the run at count ``at``; 0 means never."""
     passed: list[Request] = []
     original = HttpClient.request
 
@@ -489,7 +489,7 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
 def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 1: steps of several requests are killed before and after each request."""
+    """Steps of several requests are killed before and after each request."""
 
     start = tenant(server("scim"))
     with opened(start) as portal:
@@ -547,7 +547,7 @@ def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
 
 
 def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
-    """Copy these resources to an empty server and return its address."""
+    """Copy the resources ``held`` to the empty server at ``url`` and return ``url``."""
     ids = {}
     for one in held["Users"]:
         _, made = ask(url, "POST", "/Users", {key: held for key, held in one.items() if key != "meta"})
@@ -579,7 +579,7 @@ def check_that_no_user_sees_too_much(url: str, step: Step) -> None:
 def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: no traceback, and no welcome without an account."""
+    """No traceback, and no welcome without an account."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refuses = True
@@ -610,7 +610,7 @@ def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
 def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1: the plan is compared with the user after the unfinished step is finished."""
+    """The plan is compared with the user after the unfinished step is finished."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     folder = on_scim(memory_path / "workspace", url)
@@ -628,7 +628,7 @@ def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
 
 @pytest.mark.parametrize("theirs", ["finished", "taken back"])
 def test_announcement_of_another_run_is_kept(theirs: str) -> None:
-    """Another run finishes or withdraws the step and announces its own before the last write."""
+    """Before this run's last write, another run finishes or withdraws the step and announces another step."""
     url = tenant(server("scim"))
     with opened(url) as portal:
         require(furnished(portal).create(user("eve", "3")))
@@ -669,7 +669,7 @@ def test_announcement_of_another_run_is_kept(theirs: str) -> None:
 def test_run_killed_at_any_write_is_finished_by_running_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows 1 and 12: SIGKILL before and after each writing request; every newcomer has one welcome."""
+    """SIGKILL before and after each writing request; every newcomer has one welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
 
     def fresh(name: str) -> tuple[Path, str]:
@@ -722,7 +722,7 @@ def test_run_killed_at_any_write_is_finished_by_running_again(
 def test_suspended_run_sends_no_second_welcome_after_another_took_over(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: a SCIM server has no lease; the ledger and the versions refuse the late run."""
+    """A SCIM server has no lease; the ledger and the versions refuse the late run."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     asleep, awake = threading.Event(), threading.Event()

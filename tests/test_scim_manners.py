@@ -1,6 +1,6 @@
-"""One run on each variant of server: applied, then no changes, one letter each, no data lost.
+"""A run on any variant of server leaves nothing to plan, sends each user one letter, and loses no data.
 
-What a server does differently is one line here; what we cannot do there is said, and never passed over.
+Each variant is one line of a table. A change that a variant cannot hold is reported.
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
 def test_account_created_without_required_fields_is_deleted_and_reported(speaks: bool) -> None:
-    """A standard user instead would violate R2 in all later steps and get a letter."""
+    """Otherwise a standard user would remain, which would violate R2 in all later steps and get a letter."""
     with (
         manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
         opened(server.url) as portal,

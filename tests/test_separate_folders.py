@@ -39,7 +39,7 @@ def firm(folder: Path, portal: str, ledger: str = "sqlite:///ledger.db") -> Path
 
 
 def together(folders: list[Path], *words: str) -> list[int]:
-    """Apply in each folder, in one process each, all started together; their exit codes."""
+    """Apply in each folder, in parallel processes that start together, and return the exit codes."""
     reading, starting = os.pipe()
 
     def one(folder: Path) -> int:
@@ -80,7 +80,7 @@ def _never() -> datetime:
 
 
 def require_one_effect(database: Database, folders: list[Path]) -> None:
-    """Each account is there once, each step was done once, each newcomer has one letter."""
+    """Assert that each account exists once, each step was done once, and each newcomer has one letter."""
     assert rows_of(database, "client_user") == 2
     assert rows_of(database, "receipt") == 4
     assert sorted(letters_in(folders).values()) == [1, 1]
@@ -89,7 +89,7 @@ def require_one_effect(database: Database, folders: list[Path]) -> None:
 def test_eight_appliers_with_separate_ledgers_do_each_step_once(
     memory_path: Path, postgres: PostgresServer
 ) -> None:
-    """Row 7: they share only the portal, on a file and on a server; each newcomer has one letter."""
+    """The runs share only the portal, in a file or on a server; each newcomer has one letter."""
     schema = postgres.place()
     for url, database in (
         (f"sqlite:///{memory_path / 'portal.db'}", SqliteDatabase(memory_path / "portal.db")),
@@ -109,7 +109,7 @@ def test_eight_appliers_with_separate_ledgers_do_each_step_once(
 def test_eight_appliers_with_one_ledger_on_a_server_do_each_step_once(
     memory_path: Path, postgres: PostgresServer
 ) -> None:
-    """Row 7: with separate folders and a shared ledger they take turns; each newcomer has one letter."""
+    """Runs with separate folders and a shared ledger take turns; each newcomer has one letter."""
     portal, ledger = postgres.place(), postgres.place()
     folders = [firm(memory_path / str(number), str(portal), str(ledger)) for number in range(PROCESSES)]
     codes = together(folders, "--lock-timeout", "60")
@@ -121,7 +121,7 @@ def test_eight_appliers_with_one_ledger_on_a_server_do_each_step_once(
 def test_appliers_with_one_ledger_and_a_portal_behind_a_service_take_turns(
     memory_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows 6 and 7, over HTTP."""
+    """Runs with separate folders take turns when the portal is behind HTTP."""
     ledger = postgres.place()
     with served_firm(memory_path / "served", monkeypatch) as remote:
         folders = [firm(memory_path / str(n), remote.served.url, str(ledger)) for n in range(PROCESSES)]
@@ -135,7 +135,7 @@ def test_appliers_with_one_ledger_and_a_portal_behind_a_service_take_turns(
 def test_appliers_with_one_ledger_take_turns_on_a_portal_without_leases(
     memory_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows 6 and 7: a SCIM server has neither leases nor claims, the shared ledger has both."""
+    """A SCIM server has neither leases nor claims, but the shared ledger has both."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     ledger, url = postgres.place(), tenant(server("scim"))
     folders = [firm(memory_path / str(n), f"scim+{url}", str(ledger)) for n in range(PROCESSES // 2)]
@@ -147,14 +147,17 @@ def test_appliers_with_one_ledger_take_turns_on_a_portal_without_leases(
 
 
 def require_turns(ledger: Database, folders: list[Path]) -> None:
-    """Each step was done once and each newcomer has one letter."""
+    """Assert that each step was done once and each newcomer has one letter."""
     done = [entry.verdict for made in read_runs(ledger, 20) for entry in read_entries(ledger, made.id)]
     assert Counter(done) == {"applied": 4}
     assert sorted(letters_in(folders).values()) == [1, 1]
 
 
 def stopped_after(folder: Path, number: int) -> tuple[int, bool]:
-    """Apply, stopped after its n-th commit: process number and True, or exit code and False."""
+    """Apply in a process that suspends itself after the n-th commit.
+
+    Returns the process id and True, or the exit code and False if the process ended before.
+    """
     committed = 0
 
     def on_commit(_: sqlite3.Connection) -> None:
@@ -177,7 +180,7 @@ def stopped_after(folder: Path, number: int) -> tuple[int, bool]:
 def test_a_stopped_run_writes_nothing_once_another_took_its_place(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 8: stopped after each of its commits in turn, unlocked, succeeded and continued."""
+    """A run is suspended after a commit; it continues after an unlock and another run."""
     woken: Counter[int] = Counter()
     fenced = 0
     for number in range(2, 1000):

@@ -1,4 +1,4 @@
-"""The application without its database, under load and with clients that fail: in this process."""
+"""The application in this process: without its database, under load and with clients that fail."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from provisioner.storage import sqlite
 
 
 class _Away:
-    """A portal whose database is away."""
+    """A portal whose database is unavailable: every method but ``close`` raises :class:`PortalError`."""
 
     def __getattr__(self, name: str) -> Any:
         def trouble(*_: object, **__: object) -> None:

@@ -84,7 +84,7 @@ def test_service_on_postgresql_behaves_as_on_sqlite(served: Served) -> None:
 
 
 def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: Path) -> None:
-    """Row 7: both services accept the same clients, tokens, keys, leases and fences."""
+    """Both services accept the same clients, tokens, keys, leases and fences."""
     other = replace(served, folder=tmp_path / "other", port=0, process=None)
     other.folder.mkdir()
     other.start()
@@ -120,7 +120,7 @@ def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: P
 def test_service_answers_503_while_the_database_is_down_and_then_recovers(
     served: Served, postgres: PostgresServer
 ) -> None:
-    """Rows 1 and 12: a request without a response is repeated with its key, and its step is done once."""
+    """A request without a response is repeated with its key, and its step is done once."""
     with served.api() as api:
         found_a_company(api)
         assert len(api.get("/v1/users").json()["items"]) == 0
@@ -149,7 +149,7 @@ def test_service_answers_503_while_the_database_is_down_and_then_recovers(
 
 
 def test_database_killed_under_load_applies_each_step_once(served: Served, postgres: PostgresServer) -> None:
-    """Row 3, with PostgreSQL killed instead of the service."""
+    """PostgreSQL is killed again and again while the service runs."""
     with served.api() as api:
         found_a_company(api)
 
@@ -185,7 +185,7 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Rows 1 and 12, with portal and ledger in one PostgreSQL: the response to a creation is lost."""
+    """With portal and ledger in one PostgreSQL: the response to a creation is lost."""
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.01)
     portal, ledger = postgres.url(postgres.new_schema()), postgres.place()

@@ -340,7 +340,7 @@ STEPS: Sequence[tuple[str, str, dict[str, Any], int]] = [
 
 
 def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> None:
-    """Rows 1 to 3: killed at each boundary; the client repeats the request with the same key."""
+    """The service is killed at each boundary; the client repeats the request with the same key."""
     served = prepare(tmp_path)
     served.start()
     token = served.token()
@@ -393,7 +393,7 @@ def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> Non
 
 
 def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -> None:
-    """Row 27: every part of the requests contains a word that must not appear."""
+    """Every part of the requests contains a word that must not appear."""
     canary = "canary7f3a"
     with serving(tmp_path, now=NOW) as served, served.api() as api:
         terms = api.get("/v1/portal").json()

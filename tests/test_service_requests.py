@@ -161,7 +161,7 @@ def test_user_fields_are_validated(
 
 
 def test_written_values_are_normalized_as_in_a_manifest(api: httpx2.Client, bakery: str) -> None:
-    """Law 9: a manifest that is exported from the portal is accepted unchanged."""
+    """A manifest that is exported from the portal is accepted unchanged."""
     said = person(
         "x", type="standard", email="Noel@Example.FR", first_name="Noe\u0308l", last_name=" de  La Tour "
     )
@@ -307,7 +307,6 @@ def test_same_key_returns_the_first_response(api: httpx2.Client, bakery: str) ->
 
 
 def test_twenty_concurrent_requests_with_one_key_have_one_effect(api: httpx2.Client, bakery: str) -> None:
-    """Row 6 over HTTP."""
 
     def send(_: int) -> tuple[int, str]:
         answer = api.post(
@@ -345,7 +344,6 @@ def test_pages_have_cursors_and_since_returns_changed_rows(api: httpx2.Client, b
 
 
 def test_higher_fence_takes_the_lease_and_fences_the_earlier_run(api: httpx2.Client, bakery: str) -> None:
-    """Row 8 over HTTP."""
 
     def take(holder: str, fence: int) -> httpx2.Response:
         words = {"owner": f"{holder} on a runner", "holder": holder, "fence": fence, "seconds": 60}

@@ -28,7 +28,7 @@ MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANA
 
 
 class Desk:
-    """A served portal with a company and users for each case, one user for each operation."""
+    """A served portal. Each case (role and scopes) has a company with one user for each operation."""
 
     def __init__(self, served: Served) -> None:
         self.served = served

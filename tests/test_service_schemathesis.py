@@ -100,7 +100,7 @@ def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> Non
 def test_responses_to_request_sequences_conform_to_the_document(
     served: Served, token: str, people: list[str]
 ) -> None:
-    """schemathesis takes the ids in responses into later requests."""
+    """schemathesis uses the ids from responses in later requests."""
     headers = {"Authorization": f"Bearer {token}"}
     seen: Counter[tuple[str, int]] = Counter()
     made: set[str] = set()

@@ -1,6 +1,6 @@
-"""Runs with one ledger and separate folders: one effect a step, whatever is killed or stopped.
+"""Runs that share a ledger do each step once, even if a run or a server is killed or suspended.
 
-Each run has its own folder, as on its own machine; the portal and the ledger are shared.
+Each run has its own folder, as on its own machine; the runs share the portal and the ledger.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ Share = Callable[[], Shared]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
-    """Makes a new portal and a new ledger."""
+    """A function that makes a new portal and a new ledger."""
     numbers = count(1)
     server: PostgresServer | None = None
     if request.param == "postgresql":
@@ -95,7 +95,7 @@ def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
 
 @pytest.fixture
 def apart(postgres: PostgresServer, memory_path: Path) -> Share:
-    """Makes a new portal and a new ledger, both on PostgreSQL."""
+    """A function that makes a new portal and a new ledger, both on PostgreSQL."""
     numbers = count(1)
 
     def make() -> Shared:
@@ -125,14 +125,14 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
 
 
 def lapse(database: Database) -> None:
-    """Let the holder's lease run out."""
+    """Make the lease of the ledger's lock expire at once."""
     with closing(database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         connection.execute("UPDATE lock SET expires = 1")
 
 
 @pytest.mark.usefixtures("capfd")
 def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> None:
-    """Rows 6 and 7: half of them wait for the lock, the others exit when it is held."""
+    """Half of them wait for the lock, the others exit when it is held."""
     for _ in range(ROUNDS):
         shared = share()
         reading, starting = os.pipe()
@@ -160,7 +160,7 @@ def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> Non
 
 
 def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> None:
-    """Row 8: it is killed while it waits for a mail server, with most of its lease left."""
+    """The first run is killed while it waits for a mail server; the second takes its lease."""
     shared = share()
     with smtp_server({"greeting": SILENCE}) as server:
         first = shared.folder("first", f"smtp://127.0.0.1:{server.port}", "\n  tls: none")
@@ -183,7 +183,7 @@ def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> No
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("capfd")
 def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Share) -> None:
-    """Row 8: stopped after each of its commits until its lease has run out and another run has applied."""
+    """The run is suspended after a commit until its lease has expired and another run has applied."""
     refused = parked = 0
     for commit in count(1):
         shared = share()
@@ -222,7 +222,7 @@ def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Sha
 def test_a_run_stopped_within_a_write_blocks_no_other_run(
     apart: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 8: the server disconnects it and rolls its transaction back."""
+    """The database server disconnects the suspended run and rolls its transaction back."""
     from provisioner.storage import postgres_connection as postgres
 
     usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
@@ -250,12 +250,12 @@ def test_a_run_stopped_within_a_write_blocks_no_other_run(
 
 
 def stopped_at(folder: Path, boundary: int) -> int | None:
-    """Apply in a second process that stops itself at a boundary; its process number, or None if it ended."""
+    """Apply in a process that suspends itself at a boundary; returns the process id, or None if it ended."""
     return _stopped(folder, boundary, lambda count: watch(count))
 
 
 def stopped_after(folder: Path, commit: int) -> int | None:
-    """Apply in a second process that stops itself after its n-th commit; as :func:`stopped_at`."""
+    """Apply in a process that suspends itself after the n-th commit; returns what :func:`stopped_at` does."""
     return _stopped(folder, commit, lambda count: watch(lambda: None, lambda _: count()))
 
 
@@ -285,7 +285,7 @@ def _stopped(folder: Path, number: int, watched: Callable[[Callable[[], None]], 
 def test_a_run_killed_anywhere_is_finished_by_another_machine(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 1, on PostgreSQL: at every second boundary, since each commit has one before and one after it."""
+    """On PostgreSQL, every second boundary is enough, because each commit has two boundaries."""
     last = boundaries(apart().folder("calm"))
     for boundary in range(1, last + 1, 2):
         shared = apart()
@@ -302,7 +302,7 @@ def test_a_run_killed_anywhere_is_finished_by_another_machine(
 def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
     apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 2: the server is killed at every third boundary and started again."""
+    """The server is killed at every third boundary and started again."""
     failed = 0
     for boundary in count(1, 3):
         shared = apart()
@@ -361,7 +361,7 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
 def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 3: each run is killed at a boundary, or its server is."""
+    """Each run is killed at a boundary, or its server is."""
     shared = apart()
     for number, (boundary, server_dies) in enumerate(kills):
         folder = shared.folder(f"machine-{number}")
@@ -379,7 +379,7 @@ def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
 def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 2: the server commits, and the connection breaks before it answers."""
+    """The server commits, and the connection breaks before the response."""
     for commit in count(1, 2):
         shared = apart()
         folder = shared.folder("first")

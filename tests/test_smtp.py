@@ -104,7 +104,6 @@ FAULTS: dict[str, tuple[dict[str, bytes], str, bool]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_ends_in_its_state(fault: str) -> None:
-    """Row 14."""
     script, state, body = FAULTS[fault]
     silent = SILENCE in script.values()
     with smtp_server(script) as server:
@@ -246,7 +245,7 @@ def with_keys(count: int) -> list[Message]:
 def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Row 15, law 7: several connections share one commit."""
+    """Several connections share one commit."""
     # on a busy machine the connections still share their commits
     for pause in ("GATHER_SECONDS", "DELIVERY_SECONDS"):
         monkeypatch.setattr(group_commit, pause, 30.0)
@@ -275,7 +274,7 @@ def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
 
 
 def test_a_delivery_is_recorded_with_the_next_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One commit a round: each carries the next body and the delivery before it."""
+    """Each commit records both the next body and the delivery of the body before."""
     monkeypatch.setattr(group_commit, "DELIVERY_SECONDS", 30.0)
     log, commits = Log(), []
 
@@ -293,7 +292,7 @@ def test_a_delivery_is_recorded_with_the_next_body(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("broken", range(1, 6))
 def test_no_body_is_sent_after_a_commit_has_failed(broken: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Law 7: a run whose lock was taken away sends nothing that it could not record."""
+    """A run that has lost its lock cannot record a body, so it sends no further body."""
     committed: set[str] = set()
     started = watch_bodies(monkeypatch, committed)
     tried = 0
@@ -382,7 +381,7 @@ def test_a_server_that_closes_after_each_letter_gets_every_letter() -> None:
 
 
 def test_a_surplus_reply_is_never_the_answer_to_a_body() -> None:
-    """A surplus reply would make the 250 to RCPT answer DATA: the letter is owed, and no body is sent."""
+    """A surplus reply would shift all later replies by one command. So the next letter stays owed."""
     with smtp_server({"body": b"250 ok\r\n250 ok\r\n"}) as server:
         log = deliver(server, 4)
     assert set(log.states) == {"sent", "owed"}
@@ -393,7 +392,6 @@ def test_a_surplus_reply_is_never_the_answer_to_a_body() -> None:
     "recipient", ["a@b.fr>\r\nRCPT TO:<x@y.fr", "a b@c.fr", "é@b.fr", "", "<a@b.fr>", "a,b@c.fr", "a(b)@c.fr"]
 )
 def test_an_address_that_is_not_plain_is_refused_before_it_is_sent(recipient: str) -> None:
-    """Row 22."""
     log = Log()
     with smtp_server() as server:
         transport = open_transport(

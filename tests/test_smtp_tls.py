@@ -1,7 +1,7 @@
 """No password is sent over a line that is overheard or changed.
 
-Row 23, with the whole program: a tap between it and the mail server keeps every byte, and may change what the
-server sends.
+A tap between the program and the mail server records every byte. The tap may
+change the bytes that the server sends.
 """
 
 from __future__ import annotations

@@ -22,12 +22,12 @@ RULES = Path("/usr/share/spamassassin")
 """The rules of the Debian package, without downloaded updates, so that machines do not differ."""
 
 AT_MOST = 2.0
-"""A filter's usual threshold is 5."""
+"""The maximum score of a letter. The usual threshold of a filter is 5."""
 
 EXPLAINED = {
     "HTML_MESSAGE": "there is an HTML part, beside a plain one that says the same; it scores nothing",
 }
-"""The rules that a letter may match. A match of another rule is corrected, or explained here."""
+"""The rules that a letter may match, each with a reason why the match is acceptable."""
 
 # from an address without a user: those of documentation are "illegal" to SpamAssassin
 RELAY = (

@@ -66,7 +66,6 @@ def done_once(shell: Shell, letters: int) -> None:
 
 @pytest.mark.parametrize("where", ENVIRONMENTS)
 def test_a_poor_environment_changes_no_exit_code_and_gives_no_traceback(where: str, applied: Shell) -> None:
-    """Row 29."""
     pending(applied)
     letters = applied.letters()
     for script, expected in (
@@ -84,7 +83,7 @@ def test_a_poor_environment_changes_no_exit_code_and_gives_no_traceback(where: s
 
 @pytest.mark.parametrize("how", STREAMS)
 def test_closed_streams_change_no_exit_code_and_stop_no_run(how: str, applied: Shell) -> None:
-    """Row 29: the writes to the portal do not depend on the reader of the output."""
+    """The writes to the portal do not depend on the reader of the output."""
     pending(applied)
     letters = applied.letters()
     lost = how == "stdout open for reading only"
@@ -102,7 +101,6 @@ def test_closed_streams_change_no_exit_code_and_stop_no_run(how: str, applied: S
 
 
 def test_an_answer_that_cannot_be_written_is_an_error_after_the_work(applied: Shell) -> None:
-    """Row 29."""
     pending(applied)
     letters = applied.letters()
     for command in ("plan --json", "plan --detailed-exitcode", "--help", "apply --auto-approve"):
@@ -116,7 +114,7 @@ def test_an_answer_that_cannot_be_written_is_an_error_after_the_work(applied: Sh
 
 
 def test_a_non_blocking_pipe_is_waited_for(applied: Shell) -> None:
-    """Row 29: another program made the pipe non-blocking, and its reader is slow."""
+    """Another program made the pipe non-blocking, and its reader is slow."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -139,7 +137,7 @@ def test_a_non_blocking_pipe_is_waited_for(applied: Shell) -> None:
 
 @pytest.mark.parametrize("environment", ["LC_ALL=C", "ascii streams"])
 def test_problems_are_shown_on_an_ascii_terminal(environment: str, tmp_path: Path) -> None:
-    """Row 29: bad manifests, in a folder whose name has an accent."""
+    """Bad manifests, in a folder whose name has an accent."""
     words = ENVIRONMENTS[environment]
     done = process("provisioner plan", SAMPLES / "broken" / "many-at-once", **words)
     assert done.returncode == 3
@@ -153,7 +151,6 @@ def test_problems_are_shown_on_an_ascii_terminal(environment: str, tmp_path: Pat
 
 
 def test_a_removed_current_folder_gives_no_traceback(applied: Shell, tmp_path: Path) -> None:
-    """Row 29."""
     gone = tmp_path / "gone"
     gone.mkdir()
     pending(applied)
@@ -175,7 +172,6 @@ def test_a_removed_current_folder_gives_no_traceback(applied: Shell, tmp_path: P
 
 
 def test_an_empty_environment_is_enough_to_plan(applied: Shell) -> None:
-    """Row 29."""
     done = process('exec env -i PYTHONPATH="$PYTHONPATH" "$PYTHON" -m provisioner plan', applied.folder)
     assert done.returncode == 0, done.stderr
     untroubled(done)
@@ -220,7 +216,6 @@ def on_a_terminal(folder: Path, typed: str, **environment: str) -> tuple[int, st
 def test_a_poor_terminal_is_asked_and_gets_no_escapes(
     environment: dict[str, str], typed: str, expected: int, applied: Shell
 ) -> None:
-    """Row 29."""
     pending(applied)
     code, screen = on_a_terminal(applied.folder, typed, **environment)
     assert code == expected, screen

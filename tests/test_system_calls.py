@@ -1,7 +1,7 @@
-"""A run is killed, or a disk call fails, at the n-th system call, between the checkpoints.
+"""A run is killed, or its disk fails, at a system call, also between the checkpoints of other tests.
 
-An undisturbed run under strace tells which calls there are; then one run for each of them is hit
-there, and finished by running it again.
+An undisturbed run under strace gives the list of calls. For each call, one run is disturbed at that call, and
+a second run finishes the work.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ LASTING = (
     "write", "writev", "pwrite64", "fsync", "fdatasync", "sendto", "sendmsg", "rename", "link", "unlink",
     "ftruncate",    "mkdir", "sync", "syncfs",
 )  # fmt: skip
-"""What a run leaves behind it goes through one of these."""
+"""The system calls through which a run makes lasting changes."""
 
 READING = ("openat", "read", "pread64")
 
 DOCUMENTED = {0, 1, 3, 7}
-"""How a run may end whose disk fails: all done, an error, manifests unreadable, applied in part."""
+"""The exit codes of a run whose disk fails: all done, an error, manifests unreadable, applied in part."""
 
 
 def worth_hitting(calls: Iterable[Call], every: int) -> list[Call]:
-    """All but the bytes of pages, of which many make one commit: of those every so many-th.
+    """Return the calls to disturb, but only each ``every``-th page call: a commit makes many of them.
 
-    SQLite's shared memory file (-shm) holds no commits; SQLite creates it again.
+    Calls for SQLite's shared memory file (-shm) are left out, because that file contains no commits.
     """
     calls = [call for call in calls if "-shm" not in call.line]
     pages = [call for call in calls if call.name in ("pwrite64", "pread64")]
@@ -39,7 +39,7 @@ def worth_hitting(calls: Iterable[Call], every: int) -> list[Call]:
 
 
 def keys_whole(folder: Path) -> bool:
-    """The secret beside the portal is there whole, or not at all."""
+    """True if the portal's secret key file is complete or missing."""
     key = folder / "portal.db.key"
     return not key.exists() or key.stat().st_size == 32
 
@@ -48,7 +48,7 @@ def keys_whole(folder: Path) -> bool:
 def test_a_run_killed_at_any_system_call_is_finished_by_running_it_again(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 2, with letters into a maildir."""
+    """A run is killed at each write to the disk while it delivers letters into a maildir."""
     calm = workspace(memory_path / "calm", clients=TWO_NEWCOMERS)
     calls = worth_hitting(traced(calm, LASTING).calls, every=6)
     welcomed = mailed(calm)
@@ -72,7 +72,7 @@ def test_a_run_killed_at_any_system_call_is_finished_by_running_it_again(
 def test_a_run_killed_at_any_system_call_of_its_mailing_loses_no_letter(
     policy: str, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows 2 and 15, with letters to a mail server."""
+    """A run is killed at each write or send while it delivers letters to a mail server."""
     with smtp_server() as server:
         calls = traced(posting(memory_path / "calm", server, policy), LASTING).calls
     newcomers = set(received(server))
@@ -91,7 +91,7 @@ def test_a_run_killed_at_any_system_call_of_its_mailing_loses_no_letter(
 
 
 def mailing(calls: Sequence[Call], every: int) -> list[Call]:
-    """The calls from the last ones before the first letter on, but for SQLite's farewell at the end."""
+    """Return the calls from shortly before the first letter to shortly after the last letter."""
     [greeting] = [place for place, call in enumerate(calls) if '"EHLO' in call.line]
     [farewell] = [place for place, call in enumerate(calls) if '"QUIT' in call.line]
     return worth_hitting(calls[greeting - 10 : farewell + 40], every)
@@ -101,7 +101,7 @@ def mailing(calls: Sequence[Call], every: int) -> list[Call]:
 def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Row 4: every third call, with a full disk and a broken one in turn."""
+    """At every third call the disk is full or broken, in turn."""
     calm = workspace(memory_path / "calm", clients=TWO_NEWCOMERS)
     calls = [
         call
@@ -130,7 +130,7 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
 
 
 def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path: Path) -> None:
-    """Row 4: if SQLite's answer were ignored, a run would go on without a write-ahead log."""
+    """A run that ignored the error of SQLite would continue without a write-ahead log."""
     folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS)
     failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
     assert failed.hit
@@ -142,7 +142,7 @@ def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path
 def test_a_commit_is_on_the_disk_before_the_next_database_or_letter_is_written(
     memory_path: Path,
 ) -> None:
-    """Row 1: intended, synced; done, synced; settled, synced; sent (FULL sync)."""
+    """The order is intention, step, result, letter; the first three are synced at once."""
     calls = traced(workspace(memory_path / "firm", clients=TWO_NEWCOMERS), LASTING).calls
     unsynced = ""
     switches = 0

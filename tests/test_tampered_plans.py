@@ -1,6 +1,6 @@
-"""A plan file that was changed, applied already, or made for another portal or workspace writes nothing.
+"""A plan file that was changed, already applied or made for another portal or workspace causes no write.
 
-test_planfile.py tests the reading of plan files with changed fields; here they are applied.
+test_planfile.py tests how plan files with changed fields are read; these tests apply them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ users:
 
 @pytest.fixture
 def planned(applied: Shell) -> Path:
-    """A saved plan that changes a company and a user, creates one and closes one."""
+    """A saved plan that changes a company, changes a user, creates a user and closes a user."""
     applied.edit(BAKERY, "offer: Essentiel", "offer: Confort")
     applied.edit(BAKERY, "first_name: Claire", "first_name: Clara")
     applied.edit(BAKERY, "profile: reader                #", "profile: reader\n    status: closed   #")
@@ -75,7 +75,7 @@ def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def test_plan_with_any_changed_leaf_is_refused_and_writes_nothing(applied: Shell, planned: Path) -> None:
-    """Row 28: each leaf of the file is changed in turn."""
+    """Each leaf of the file is changed in turn."""
     document = json.loads(planned.read_text())
     before, letters = applied.tables(), applied.letters()
     tried = 0
@@ -97,7 +97,6 @@ def test_plan_with_any_changed_leaf_is_refused_and_writes_nothing(applied: Shell
 
 
 def test_plan_without_one_of_its_fields_is_refused(applied: Shell, planned: Path) -> None:
-    """Row 28."""
     whole = json.loads(planned.read_text())
     before = applied.tables()
     for key in whole:
@@ -107,7 +106,7 @@ def test_plan_without_one_of_its_fields_is_refused(applied: Shell, planned: Path
 
 
 def test_plan_that_was_applied_already_changes_nothing(applied: Shell, planned: Path) -> None:
-    """Row 28: the second run sends no second letter."""
+    """The second run sends no second letter."""
     letters = applied.letters()
     assert applied("apply", planned).code == 0
     assert applied.letters() == letters + 1
@@ -126,7 +125,7 @@ def test_plan_that_was_applied_already_changes_nothing(applied: Shell, planned: 
 def test_plan_applied_again_sends_no_letter_after_the_maildir_is_deleted(
     applied: Shell, planned: Path
 ) -> None:
-    """Row 28: the ledger's outbox records the sent letters, not the maildir."""
+    """The ledger's outbox, not the maildir, records which letters were sent."""
     assert applied("apply", planned).code == 0
     shutil.rmtree(applied.folder / "outbox")
     assert applied("apply", planned).code == 0
@@ -136,7 +135,7 @@ def test_plan_applied_again_sends_no_letter_after_the_maildir_is_deleted(
 def test_plan_applied_again_is_refused_after_others_changed_its_accounts(
     applied: Shell, planned: Path
 ) -> None:
-    """Row 28: an account that the plan closed and another writer reopened is not closed again."""
+    """An account that the plan closed and another writer reopened is not closed again."""
     assert applied("apply", planned).code == 0
     paul = "paul.girard@boulangerie-martin.fr"
     assert applied("simulate", "user-changes", CLAIRE, "--phone", "").code == 0
@@ -151,7 +150,7 @@ def test_plan_applied_again_is_refused_after_others_changed_its_accounts(
 
 
 def test_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> None:
-    """Row 28: the manifests and the users are the same, the portal is another."""
+    """Only the portal differs; the manifests and the users are the same."""
     manifests = (applied.folder / BAKERY).read_text()
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
@@ -169,7 +168,7 @@ def test_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> Non
 def test_plan_of_an_existing_portal_is_refused_if_the_portal_is_missing(
     applied: Shell, planned: Path
 ) -> None:
-    """Row 28: the portal's file was lost, and the plan does not make a new portal."""
+    """The portal's file was lost, and the plan does not make a new portal."""
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
     said = applied("apply", planned)
@@ -180,7 +179,7 @@ def test_plan_of_an_existing_portal_is_refused_if_the_portal_is_missing(
 def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
     shell: Shell,
 ) -> None:
-    """Row 28: the plan was made without a portal, and a portal with other users exists now."""
+    """The plan was made without a portal, and a portal with other users exists now."""
     planfile, extra = shell.folder / "plan.json", shell.folder / "clients" / "extra.yaml"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
     extra.write_text(EXTRA)
@@ -195,7 +194,7 @@ def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
 
 
 def test_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """Row 28: the manifests are others, the portal is the same."""
+    """The manifests differ; the portal is the same."""
     other = copy_sample(tmp_path / "other", "next-month")
     settings = other / "provisioner.yaml"
     settings.write_text(
@@ -209,7 +208,7 @@ def test_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp
 
 
 def test_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """Row 28: the portal and the ledger come from two workspaces."""
+    """The portal and the ledger come from two workspaces."""
     other = copy_sample(tmp_path / "other")
     shutil.copytree(applied.folder / "clients", other / "clients", dirs_exist_ok=True)
     shutil.copy(applied.folder / "portal.db", other / "portal.db")
@@ -240,7 +239,7 @@ def test_missing_portal_with_an_existing_ledger_is_not_planned(
 def test_plan_is_applied_in_another_checkout_of_its_workspace(
     applied: Shell, planned: Path, tmp_path: Path
 ) -> None:
-    """Row 28: the path of the workspace does not matter; a build server has another checkout."""
+    """The path of the workspace does not matter; a build server has another checkout."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(applied.folder, elsewhere)
     assert applied("apply", planned, folder=elsewhere).code == 0

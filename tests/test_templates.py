@@ -81,7 +81,6 @@ def test_a_template_may_loop_compute_and_use_built_in_filters(source: str, text:
     "value", ["{{ 7*7 }}", "{% for %}", "{# gone #}", "{{ link }}", "{{", "%}", "{% include 't' %}", "%s {0}"]
 )
 def test_a_value_is_never_compiled(value: str) -> None:
-    """Row 24."""
     source = "{% if first_name %}{{ first_name }}{% endif %}{{ first_name|default('x') }}"
     assert rendered(source, {"first_name": value}) == value * 2
 
@@ -101,7 +100,6 @@ def test_a_run_time_error_is_reported_with_the_line_of_its_template() -> None:
 
 
 def test_a_template_that_includes_itself_without_end_is_refused() -> None:
-    """Row 24."""
     assert "cannot be rendered" in refused("{% include 't' %}")
     assert "cannot be rendered" in refused("{% extends 't' %}")
 
@@ -134,7 +132,6 @@ PAYLOADS = [
 @pytest.mark.parametrize("payload", PAYLOADS)
 @pytest.mark.parametrize("name", ["t.txt.j2", "t.html.j2"])
 def test_a_payload_is_refused_with_a_sentence(payload: str, name: str) -> None:
-    """Row 24."""
     with pytest.raises(MailError, match=r"The mail template t\.\w+\.j2"):
         rendered(payload, name=name)
 
@@ -164,7 +161,7 @@ def markup_of(expression: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILTERS))
 def test_no_filter_makes_markup_of_a_name(name: str) -> None:
-    """Row 24: every built-in filter, also of later releases of Jinja2."""
+    """Every built-in filter, also of later releases of Jinja2."""
     found = [
         expression
         for subject in SUBJECTS
@@ -269,7 +266,7 @@ BOMBS = {
 def test_a_template_bomb_is_an_error_and_the_next_letter_is_rendered(
     bomb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 24: rendering ends within two seconds here, and within the memory of the worker."""
+    """Rendering ends within two seconds here, and within the memory of the worker."""
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 2.0)
     layers = {chr(n): f"{{% include '{chr(n + 1)}' %}}" * 100 for n in range(ord("u"), ord("z"))}
     with worker(BOMBS[bomb], **layers, z="x") as templates:
@@ -283,7 +280,7 @@ def test_a_template_bomb_is_an_error_and_the_next_letter_is_rendered(
 
 @pytest.mark.slow
 def test_a_template_of_many_tags_is_rendered_or_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Row 24: a quick machine compiles it within the limit, a slow one refuses it."""
+    """A quick machine compiles it within the limit, a slow one refuses it."""
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 2.0)
     with worker("{% if x %}{% endif %}" * 12_000) as templates:
         began = time.monotonic()

@@ -1,6 +1,6 @@
 """After a crash or a disk error, ledger and portal hold a prefix of the commits or are refused.
 
-Row 5. A run is killed at its end, while every commit is still in the write-ahead log; the content after each
+A run is killed at its end, while every commit is still in the write-ahead log; the content after each
 commit is noted as it happens.
 """
 
@@ -140,7 +140,7 @@ def test_a_flipped_page_is_refused_before_anything_is_written(
 def test_a_value_that_the_program_never_writes_is_damage(
     calm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A flipped character that leaves the page well-formed."""
+    """One changed character in a stored value is found, although the database page stays well-formed."""
     folder = tmp_path / "firm"
     shutil.copytree(calm, folder)
     file = folder / "portal.db"
@@ -158,7 +158,7 @@ def test_a_value_that_the_program_never_writes_is_damage(
 def test_a_folder_without_write_ahead_log_is_refused_before_any_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Row 5 needs the log; where there can be none, SQLite reports it and continues without."""
+    """The log is necessary. If SQLite cannot create a log, it only reports this and continues without one."""
 
     class Logless(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:

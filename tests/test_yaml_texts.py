@@ -96,7 +96,7 @@ def _is_wrong(text: str) -> bool:
 
 
 def test_texts_are_read_as_pyyaml_composes_them_or_refused() -> None:
-    """Row 19, for ordinary and for damaged texts."""
+    """The texts are ordinary manifests or damaged manifests."""
     for text in many_texts(COUNT):
         assert not _is_wrong(text), shortest(text, _is_wrong)
 
@@ -104,12 +104,10 @@ def test_texts_are_read_as_pyyaml_composes_them_or_refused() -> None:
 @settings(max_examples=200)
 @given(manifest_texts)
 def test_texts_of_hypothesis_are_read_as_pyyaml_composes_them(text: str) -> None:
-    """Row 19."""
     assert not _is_wrong(text)
 
 
 def test_line_endings_and_encoding_do_not_change_the_result() -> None:
-    """Row 19."""
     for text in many_texts(COUNT // 10, seed=1):
         plain = text.replace("\r", "\n")
         expected = comparable(*read_document("f.yaml", plain))

@@ -1,8 +1,8 @@
-"""Generates ordinary and unusual YAML texts, to compare two ways of reading them.
+"""A generator of ordinary and unusual YAML texts, to compare two readers of YAML.
 
-One generator with two ways to drive it: ``manifest_texts`` for Hypothesis, which makes a failing text
-short, and ``many_texts`` for as many as wanted, a hundred times as fast; ``shortest`` shortens what
-that finds. In every table what is usual stands first.
+``manifest_texts`` is a strategy for Hypothesis, which shortens a failing text. ``many_texts`` yields any
+number of such texts a hundred times as fast, and ``shortest`` shortens a failing text. Every table has the
+usual entries first.
 """
 
 from __future__ import annotations
@@ -357,7 +357,7 @@ def _loose(choose: random.Random) -> str:
 
 
 def a_text(choose: random.Random) -> str:
-    """One text: ordinary in half of the cases, edited or random otherwise."""
+    """Return one text: ordinary in half of the cases, otherwise edited or random."""
     kind = choose.randrange(10)
     if kind < 5:
         text = _written(choose)
@@ -375,17 +375,17 @@ def a_text(choose: random.Random) -> str:
 
 
 manifest_texts = st.randoms(use_true_random=False).map(a_text)
-"""A Hypothesis strategy for the same texts."""
+"""A Hypothesis strategy for the texts of :func:`a_text`."""
 
 
 def many_texts(count: int, seed: int = 0) -> Iterator[str]:
-    """This number of texts, always the same for a seed."""
+    """Yield ``count`` texts, always the same texts for the same seed."""
     choose = random.Random(seed)
     return islice(iter(lambda: a_text(choose), None), count)
 
 
 def shortest(text: str, fails: Callable[[str], bool]) -> str:
-    """A shorter text that still fails: lines, then characters, are removed while it fails."""
+    """Return a shorter text that still fails, by removing first lines and then characters."""
     for parts, glue in ((text.split("\n"), "\n"), (None, "")):
         pieces = parts if parts is not None else list(text)
         size = max(1, len(pieces) // 2)

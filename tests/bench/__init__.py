@@ -1,1 +1,1 @@
-"""The program beside the bare tools it stands on: ``python -m tests.bench``."""
+"""Benchmarks that compare the program with simpler programs: ``python -m tests.bench``."""

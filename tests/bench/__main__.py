@@ -1,9 +1,9 @@
-"""Both sides of every comparison, measured in one run and printed side by side.
+"""Compares the program with simple baselines, and prints the results side by side.
 
-Whole processes are timed, in turn, so that a busy machine slows both sides; medians are shown. Plans are
-compared by processor time (user and system), of which the least is shown: what else runs adds to it.
-Peak memory is the child's own (``ru_maxrss``). The portal is filled by the program itself, so that a plan
-without changes is a real one.
+Whole processes are timed. The two sides run in turn, because a busy machine then slows down both. The report
+shows medians. For plans, the report shows the minimum of the processor time (user and system), because other
+work on the machine can only increase it. Peak memory is that of the child process (``ru_maxrss``). The
+program itself fills the portal, because a plan without changes must be realistic.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ PARTLY = 7
 
 @dataclass(slots=True)
 class Side:
-    """One command, measured again and again."""
+    """One side of a comparison: a command and the measurements of its runs."""
 
     command: Sequence[str]
     prepare: Callable[[], object] = lambda: None
-    """Done before each run, and not counted."""
+    """The function that is called before each run. Its time is not measured."""
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     peaks: list[int] = field(default_factory=list)
 
     def run(self, expected: int = 0) -> None:
-        """Once more; an unexpected exit code ends the benchmark."""
+        """Run the command once and measure it. An exit code other than ``expected`` ends the benchmark."""
         self.prepare()
         with tempfile.TemporaryFile() as output:
             began = time.perf_counter()
@@ -61,32 +61,32 @@ class Side:
 
     @property
     def time(self) -> float:
-        """The median, in seconds."""
+        """The median of the elapsed times in seconds."""
         return median(self.seconds)
 
     @property
     def processor_time(self) -> float:
-        """The least, in seconds."""
+        """The minimum of the processor times in seconds."""
         return min(self.processor)
 
     @property
     def peak(self) -> float:
-        """The median, in bytes."""
+        """The median of the peak memory in bytes."""
         return median(self.peaks)
 
 
 def provisioner(folder: Path, *arguments: str, prepare: Callable[[], object] = lambda: None) -> Side:
-    """Our side."""
+    """Return the side that runs the program in the workspace ``folder``."""
     return Side([PROVISIONER, "-C", str(folder), *arguments], prepare)
 
 
 def baseline(*arguments: str) -> Side:
-    """The other side."""
+    """Return the side that runs ``baselines.py`` with these arguments."""
     return Side([sys.executable, str(HERE / "baselines.py"), *arguments])
 
 
 def compiled() -> None:
-    """The program and its libraries as an installation leaves them: compiled, even if this run may not."""
+    """Compile the program and its libraries to bytecode, as an installation does."""
     import compileall
     import sysconfig
 
@@ -97,30 +97,30 @@ def compiled() -> None:
 
 
 def in_turn(times: int, *sides: Side) -> None:
-    """Each side once, and again."""
+    """Run all sides one after the other, ``times`` times."""
     for _ in range(times):
         for side in sides:
             side.run()
 
 
 def say(*columns: str) -> None:
-    """One line of the report: what, then figures."""
+    """Print one line of the report: a label, then the figures."""
     first, *rest = columns
     print(f"{first:<46}" + "".join(f"{column:>16}" for column in rest), flush=True)
 
 
 def seconds(value: float) -> str:
-    """``0.512 s``."""
+    """Return a time as text, for example ``0.512 s``."""
     return f"{value:.3f} s"
 
 
 def ratio(ours: float, theirs: float) -> str:
-    """``1.42 x``."""
+    """Return a ratio as text, for example ``1.42 x``."""
     return f"{ours / theirs:.2f} x"
 
 
 def startup(times: int) -> None:
-    """``--version`` and ``--help`` beside an empty Python."""
+    """Compare ``--version`` and ``--help`` to the start of an empty Python program."""
     bare = Side([sys.executable, "-c", "pass"])
     version, help_ = Side([PROVISIONER, "--version"]), Side([PROVISIONER, "--help"])
     in_turn(times, bare, version, help_)
@@ -130,7 +130,7 @@ def startup(times: int) -> None:
 
 
 def cold_plans(work: Path, sizes: Sequence[int], times: int) -> None:
-    """A plan without changes, beside the bare reading of the same files."""
+    """Compare a plan without changes to the parsing of the same files, in time and memory."""
     print()
     say("cold plan without changes, processor time", "provisioner", "CSafeLoader", "ratio", "of a tenth")
     plans: dict[int, Side] = {}
@@ -153,11 +153,11 @@ def cold_plans(work: Path, sizes: Sequence[int], times: int) -> None:
 
 
 MEMORY, MEMORY_A_USER = 40_000_000, 4_000
-"""Bytes that a plan may take at its peak: what the program needs anyhow, and for each user."""
+"""The limit of a plan's peak memory in bytes: a fixed part, and a part for each user."""
 
 
 def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
-    """A portal that is as the manifests say: how many files they are, and both sides."""
+    """Create a portal that matches the manifests. Return the number of files, the plan and its baseline."""
     folder = work / f"plan-{users}"
     folder.mkdir()
     files = write_manifests(folder, users)
@@ -171,7 +171,7 @@ def _plan_and_load(work: Path, users: int) -> tuple[int, Side, Side]:
 
 
 def creations(work: Path, users: int, times: int) -> None:
-    """Everybody created, with the ledger and a letter each, beside the plan of the same."""
+    """Compare an apply that creates all users (with and without letters) to a plan of the same changes."""
     print()
     say(f"apply of {users:,} creations", "apply", "plan alone", "ratio", "users a second")
     for welcome, what in (("none", "no letters"), ("ours", "a letter each, into a maildir")):
@@ -193,7 +193,7 @@ def creations(work: Path, users: int, times: int) -> None:
 
 
 def active_users(folder: Path) -> int:
-    """The number of declared users who are active at once, and so get a letter."""
+    """Return the number of declared users that are activated immediately and therefore get a letter."""
     texts = [path.read_text(encoding="utf-8") for path in (folder / "clients").rglob("*.yaml")]
     return sum(text.count("- email:") - text.count("activation: later") for text in texts)
 
@@ -206,7 +206,7 @@ def _require_letters(folder: Path, expected: int) -> None:
 
 
 def mails(work: Path, users: int) -> None:
-    """Letters rendered, recorded and sent, beside letters that only have to be sent."""
+    """Compare ``mail send``, which renders, records and sends letters, to only sending rendered letters."""
     folder = work / "mail"
     folder.mkdir()
     write_manifests(folder, users)
@@ -251,7 +251,7 @@ PLAIN = "  tls: none\n"
 
 
 def closed_port() -> int:
-    """A port without a listener."""
+    """Return a local port on which no server listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
@@ -260,7 +260,10 @@ def closed_port() -> int:
 
 @contextmanager
 def sink(expected: int) -> Iterator[int]:
-    """A mail server in its own process; yields its port. Exits unless it took ``expected`` letters."""
+    """Run a mail server in its own process, and yield its port.
+
+    Ends the benchmark if the server did not accept exactly ``expected`` letters.
+    """
     with subprocess.Popen(
         [sys.executable, str(HERE / "sink.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as server:
@@ -274,7 +277,7 @@ def sink(expected: int) -> Iterator[int]:
 
 
 def main() -> None:
-    """Read the options and measure."""
+    """Read the options and run all comparisons."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
         "--users", type=int, nargs="+", default=[100, 1_000, 10_000, 100_000], help="sizes for the plan"

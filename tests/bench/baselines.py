@@ -1,11 +1,11 @@
-"""The other side of each comparison: the least that any program doing this must do.
+"""The baselines of the comparisons: the minimum of work that every program for the same task must do.
 
-``python baselines.py load FOLDER``                        every manifest through ``CSafeLoader``
-``python baselines.py walk FOLDER``                        every manifest found, and its times looked at
-``python baselines.py send PORT FOLDER CONNECTIONS``       every .eml, with ``CONNECTIONS`` = ``one`` for all
-                                                           of them, or ``each`` for one a message
+``python baselines.py load FOLDER``                        parses every manifest with ``CSafeLoader``
+``python baselines.py walk FOLDER``                        finds every file and reads its status
+``python baselines.py send PORT FOLDER CONNECTIONS``       sends every .eml; ``CONNECTIONS`` is ``one`` (one
+                                                           connection for all) or ``each`` (one per letter)
 
-Imports stand inside, so that each side pays for its own alone.
+Each function contains its own imports, because the time of an import counts only for the side that needs it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 
 
 def load(folder: str) -> None:
-    """Read every manifest and forget it."""
+    """Parse every manifest in the folder and its subfolders."""
     from pathlib import Path
 
     import yaml
@@ -27,7 +27,7 @@ def load(folder: str) -> None:
 
 
 def walk(folder: str) -> None:
-    """Look at every file, and at nothing in it."""
+    """Read the status of every file in the folder and its subfolders, without opening the files."""
     import os
 
     with os.scandir(folder) as children:
@@ -39,7 +39,7 @@ def walk(folder: str) -> None:
 
 
 def send(port: str, folder: str, connections: str) -> None:
-    """Hand every letter of a folder to a mail server, one after another."""
+    """Send every letter of a folder to a mail server, one after another."""
     import asyncio
     from pathlib import Path
 

@@ -1,9 +1,10 @@
-"""The program beside programs of the same kind, whole processes in turn: ``python -m tests.bench.compare``.
+"""Compares the program with similar programs: ``python -m tests.bench.compare``.
 
-Each side is brought to the state that its files declare and is then asked for a plan, which finds nothing to
-do. Terraform, or OpenTofu, keeps each user as one literal block of its built-in ``terraform_data``, with the
-same attributes; octoDNS keeps as many records as we keep users, in YAML, and compares them with YAML. What is
-not installed is named, with how to get it, and left out.
+Whole processes are timed, in turn. Each program first creates the state that its files declare. Then its plan
+is measured, which finds no changes. Terraform (or OpenTofu) has one block of its built-in ``terraform_data``
+for each user, with the same attributes as literal values. octoDNS has one DNS record for each user. Both its
+declared and its current records are YAML files. A program that is not installed is skipped, and the output
+explains how to install it.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from .__main__ import Side, compiled, in_turn, provisioner, say, seconds
 from .generate import write_manifests, write_settings
 
 TERRAFORM_FASTER = 15
-"""The target: how many times faster than Terraform a plan without changes is, at 1,000 users."""
+"""The target: a plan without changes for 1,000 users is this many times faster than with Terraform."""
 
 OCTODNS_FASTER = 5
-"""The same beside octoDNS, with as many records as we have users."""
+"""The target: a plan without changes is this many times faster than with octoDNS and one record per user."""
 
 RECORDS_A_ZONE = 100
-"""Few large zones cost octoDNS less than many small ones."""
+"""The number of records in a DNS zone. octoDNS is faster with few large zones than with many small ones."""
 
 TO_INSTALL = """To install it where nothing else is touched:
     python3 -m venv tools && tools/bin/pip install {package}
@@ -38,7 +39,7 @@ TO_INSTALL = """To install it where nothing else is touched:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the options and compare; 1 when a target is missed."""
+    """Read the options and run the comparisons. Return 1 if a target is missed, otherwise 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.compare", description=__doc__)
     parser.add_argument("--times", type=int, default=5, help="runs a figure (the median is shown)")
     parser.add_argument("--users", type=int, default=1_000, help="users, beside Terraform")
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool:
-    """The sides in turn, printed with their ratios; whether ours is as much faster as the target."""
+    """Measure and print both sides. Return True if ``ours`` is at least ``target`` times faster."""
     in_turn(times, ours, theirs)
     faster = theirs.time / ours.time
     verdict = "as it shall be" if faster >= target else "not enough"
@@ -78,7 +79,7 @@ def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool
 
 
 def settled(folder: Path, users: int) -> Side:
-    """Our side: a portal that is as the manifests say, and the plan that finds so."""
+    """Create a portal that matches the manifests. Return the side that plans without changes."""
     folder.mkdir()
     write_manifests(folder, users)
     write_settings(folder)
@@ -89,7 +90,7 @@ def settled(folder: Path, users: int) -> Side:
 # --- Terraform ---
 
 Terraform = Callable[..., list[str]]
-"""From a folder and Terraform's own words to a command."""
+"""A function from a folder and the arguments of Terraform to the command that runs it."""
 
 # what the library says last is enough to see what went wrong
 LIBRARY = """\
@@ -103,7 +104,10 @@ sys.exit(code)
 
 
 def find_terraform(tools: Path | None) -> Terraform | None:
-    """Terraform or OpenTofu from PATH, or the library from ``tools``; None where there is neither."""
+    """Find Terraform or OpenTofu on PATH, or else the Python library in ``tools``.
+
+    Returns None if none of them is installed.
+    """
     # it would ask for newer versions of itself
     os.environ.setdefault("CHECKPOINT_DISABLE", "1")
     program = shutil.which("terraform") or shutil.which("tofu")
@@ -115,7 +119,7 @@ def find_terraform(tools: Path | None) -> Terraform | None:
 
 
 def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -> bool:
-    """Compares a plan without changes on both sides; returns whether the target is met."""
+    """Compare a plan without changes to the same plan of Terraform. Return True if the target is met."""
     ours = settled(work / "users", users)
     folder = work / "terraform"
     write_terraform(work / "users" / "clients", folder)
@@ -127,7 +131,7 @@ def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -
 
 
 def write_terraform(manifests: Path, folder: Path) -> int:
-    """A file of blocks for each manifest; returns how many blocks they are."""
+    """Write one file of Terraform blocks for each manifest. Return the number of blocks."""
     folder.mkdir()
     count = 0
     for path in sorted(manifests.rglob("*.yaml")):
@@ -138,7 +142,7 @@ def write_terraform(manifests: Path, folder: Path) -> int:
 
 
 def terraform_blocks(manifest: dict[str, Any]) -> Iterator[str]:
-    """One literal block a user, with the user's manifest entry and billing."""
+    """Yield one Terraform block for each user, with the user's attributes and the company's billing."""
     number = manifest["company"]["number"]
     for position, user in enumerate(manifest["users"]):
         attributes = {**user, "billed_company": number, **manifest["billing"]}
@@ -171,14 +175,14 @@ zones:
 
 
 def find_octodns(tools: Path | None) -> str | None:
-    """``octodns-sync`` from PATH or from ``tools``; None where there is none."""
+    """Return the path of ``octodns-sync``, from PATH or ``tools``. Return None if it is not installed."""
     return shutil.which("octodns-sync") or (
         shutil.which("octodns-sync", path=str(tools / "bin")) if tools else None
     )
 
 
 def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
-    """Compares a plan without changes on both sides; returns whether the target is met."""
+    """Compare a plan without changes to the same plan of octoDNS. Return True if the target is met."""
     ours = settled(work / "many", records)
     folder = work / "octodns"
     command = [octodns, "--config-file", str(write_octodns(folder, records)), "--quiet"]
@@ -189,7 +193,7 @@ def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
 
 
 def write_octodns(folder: Path, records: int) -> Path:
-    """So many address records in zones of a hundred; returns the configuration."""
+    """Write this number of address records, in zones of 100. Return the path of the configuration."""
     (folder / "declared").mkdir(parents=True)
     (folder / "current").mkdir()
     for first in range(0, records, RECORDS_A_ZONE):

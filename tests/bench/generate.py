@@ -1,4 +1,4 @@
-"""A workspace of any size, the same at every call: about five and a half users a company."""
+"""Generates a workspace of any size, with the same content at every call. A company has about 5.5 users."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMES = (
     (("Thị Hạnh", "Quốc Đạt", "Mỹ Linh"), ("Nguyễn", "Trần", "Đặng")),
 )  # fmt: skip
 PENDING = 0.08
-"""Share of the users who are created pending (``activation: later``) and stay so."""
+"""The share of users that are created pending (``activation: later``) and are never activated."""
 TRADES = (
     "Boulangerie", "Garage", "Pharmacie", "Menuiserie", "Crêperie", "Cabinet", "Atelier", "SCI", "Holding",
     "Librairie", "Fromagerie", "Transports", "Maçonnerie", "Fleuriste", "Imprimerie", "Hôtel",
@@ -47,13 +47,13 @@ mail:
 def write_settings(
     folder: Path, *, welcome: str = "none", transport: str = "maildir:outbox", mail: str = ""
 ) -> None:
-    """provisioner.yaml alone; ``mail`` has further lines of its ``mail:``."""
+    """Write provisioner.yaml. ``mail`` contains additional lines for its section ``mail:``."""
     text = SETTINGS.format(welcome=welcome, transport=transport, mail=mail)
     (folder / "provisioner.yaml").write_text(text, encoding="utf-8")
 
 
 def write_manifests(folder: Path, users: int) -> int:
-    """The manifests of this many users; returns how many files they are."""
+    """Write the manifests for this number of users. Return the number of files."""
     chance = random.Random(20261124)  # the same firm at every call
     left, number = users, 0
     while left > 0:
@@ -96,7 +96,7 @@ def _manifest(number: int, size: int, chance: random.Random) -> Iterator[str]:
 
 
 def _siren(number: int) -> str:
-    """Nine digits with a valid Luhn sum."""
+    """Return a SIREN (company number): nine digits with a valid Luhn checksum."""
     digits = f"8{number:07}"
     doubled = [int(digit) * (2 - place % 2) for place, digit in enumerate(reversed(digits))]
     total = sum(value - 9 if value > 9 else value for value in doubled)

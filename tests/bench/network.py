@@ -1,7 +1,7 @@
-"""Measures a portal over HTTP beside the same portal embedded: ``python -m tests.bench.network``.
+"""Compares a portal over HTTP with the same embedded portal: ``python -m tests.bench.network``.
 
-The service runs in a process of its own, on a copy of the portal that the embedded side opens. Commands are
-timed as whole processes, in turn; peak memory is that of the command, and of the service.
+The service runs in its own process, on a copy of the embedded portal. Commands are timed as whole processes,
+in turn. Peak memory is measured for the command and for the service.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PLANNERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A running service: its address and its process."""
+    """A running portal service: its url and its process ID."""
 
     url: str
     pid: int
 
     @property
     def peak(self) -> int:
-        """The peak memory in bytes."""
+        """The peak memory of the service in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         found = re.search(r"VmHWM:\s+(\d+) kB", status)
         assert found is not None
@@ -45,14 +45,14 @@ class Service:
 
     @property
     def processor(self) -> float:
-        """The processor time in seconds."""
+        """The processor time of the service in seconds."""
         words = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def served(folder: Path, log: Path) -> Iterator[Service]:
-    """Serves the portal in this folder to a new client; the access log goes to ``log``."""
+    """Serve the portal in ``folder`` to a new API client, and yield the service. Logs requests in ``log``."""
     url = f"sqlite:///{folder / 'portal.db'}"
     added = subprocess.run(
         [PROVISIONER, "api-client", "add", f"b{time.time_ns()}", "--role", "partner", "--url", url, "--json"],
@@ -81,13 +81,13 @@ def _address(log: Path, process: subprocess.Popen[bytes]) -> str:
 
 
 def requests_in(log: Path) -> int:
-    """The number of requests in the access log."""
+    """Return the number of requests in the access log."""
     return sum(b'"status"' in line for line in log.read_bytes().splitlines())
 
 
 @contextmanager
 def delayed(url: str, milliseconds: int) -> Iterator[str]:
-    """The address of a proxy that delays each response of the service by ``milliseconds``."""
+    """Run a proxy that delays each response of the service. Yield the url of the proxy."""
     port = url.rpartition(":")[2]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.bench.network", "--delay", port, str(milliseconds)],
@@ -123,7 +123,7 @@ async def _delay(port: int, milliseconds: int) -> None:
 
 
 def workspace(work: Path, name: str, books: Path, url: str, users: int) -> Path:
-    """A new workspace with manifests and copies of the databases in ``books``; its portal is at ``url``."""
+    """Create a workspace with manifests and copies of the databases in ``books``. ``url`` is its portal."""
     folder = work / name
     folder.mkdir()
     write_manifests(folder, users)
@@ -135,7 +135,7 @@ def workspace(work: Path, name: str, books: Path, url: str, users: int) -> Path:
 
 
 def at(folder: Path, url: str) -> None:
-    """Write settings whose portal is at ``url``."""
+    """Write the settings of a workspace whose portal is at ``url``."""
     write_settings(folder)
     settings = folder / "provisioner.yaml"
     text = settings.read_text(encoding="utf-8").replace("sqlite:///portal.db", url)
@@ -143,7 +143,7 @@ def at(folder: Path, url: str) -> None:
 
 
 def edit(folder: Path, changes: int, word: str) -> int:
-    """Change the last name of this many users; returns how many were changed."""
+    """Change the last name of at least ``changes`` users to ``word``. Return the number of changed users."""
     done = 0
     for path in sorted((folder / "clients").rglob("*.yaml")):
         if done >= changes:
@@ -155,7 +155,7 @@ def edit(folder: Path, changes: int, word: str) -> int:
 
 
 def plans(embedded: Path, remote: Path, service: Service, users: int, times: int) -> None:
-    """Measure a plan without changes, which reads the whole portal."""
+    """Compare plans without changes over HTTP and embedded. Each plan reads the whole portal."""
     ours = provisioner(remote, "plan", "--detailed-exitcode")
     theirs = provisioner(embedded, "plan", "--detailed-exitcode")
     before = service.processor
@@ -169,7 +169,7 @@ def plans(embedded: Path, remote: Path, service: Service, users: int, times: int
 
 
 def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: int) -> None:
-    """Measure renaming ``wanted`` users, one step each."""
+    """Compare renaming at least ``wanted`` users over HTTP and embedded. Each user takes one step."""
     count = edit(embedded, wanted, "Renamed")
     edit(remote, wanted, "Renamed")
     theirs = provisioner(embedded, "apply", "--auto-approve")
@@ -191,7 +191,7 @@ def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: i
 
 
 def parallel(work: Path, books: Path, milliseconds: int, users: int, wanted: int) -> None:
-    """Measure the same changes with one step at a time and with ten, each response delayed."""
+    """Compare one step at a time with ten at a time, when each response of the service is delayed."""
     sides: dict[int, Side] = {}
     count = 0
     for parallelism in (1, 10):
@@ -216,7 +216,7 @@ def parallel(work: Path, books: Path, milliseconds: int, users: int, wanted: int
 
 
 def planners(remote: Path, service: Service, log: Path, users: int) -> None:
-    """Measure eight plans at once, beside one plan alone."""
+    """Compare eight plans at the same time with eight times the duration of a single plan."""
     alone = provisioner(remote, "plan")
     alone.run()
     before = requests_in(log)
@@ -237,7 +237,7 @@ def planners(remote: Path, service: Service, log: Path, users: int) -> None:
 
 
 def main() -> None:
-    """Read the options and measure."""
+    """Read the options and run all comparisons."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.network", description=__doc__)
     parser.add_argument("--users", type=int, default=50_000)
     parser.add_argument("--changes", type=int, default=5_000)

@@ -1,6 +1,6 @@
-"""The program with one letter a connection: ``python one_a_connection.py ARGUMENTS``.
+"""Runs the program with one SMTP connection for each letter: ``python one_a_connection.py ARGUMENTS``.
 
-Shows what reused connections save; no setting turns them off.
+The benchmark shows how much time reused connections save. No setting of the program turns the reuse off.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A mail server that accepts and discards every message.
 
-Prints its port, serves until its standard input ends, then prints how many messages it took.
+Prints its port, serves until the end of its standard input, then prints the number of accepted messages.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ HELLO = b"250-sink.example.com\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8
 
 
 class Sink(asyncio.Protocol):
-    """One connection: answers each line; skips a body up to its final dot."""
+    """An SMTP connection. It answers each command line, and discards each body up to the final dot."""
 
     taken = 0
 
@@ -26,7 +26,7 @@ class Sink(asyncio.Protocol):
         transport.write(GREETING)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each complete line."""
+        """Answer each complete command line and each complete message body."""
         self._waiting += data
         while True:
             mark = b"\r\n.\r\n" if self._in_body else b"\r\n"
@@ -57,7 +57,7 @@ class Sink(asyncio.Protocol):
 
 
 async def main() -> None:
-    """Serve until standard input ends."""
+    """Serve until the end of standard input."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Sink, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -1,1 +1,1 @@
-"""Sabotages: each takes one safeguard out of the program, and a test has to fail."""
+"""Sabotages: each one removes one safeguard from the program, and a test has to fail."""

@@ -1,7 +1,7 @@
-"""Take one safeguard after the other out of the program; each time a named test has to fail.
+"""Remove one safeguard of the program after the other, and check each time that a named test fails.
 
-A sabotage that no test sees is a promise that nothing keeps: exit code 1, as for one that cannot be applied.
-The tests are expected to pass without a sabotage: run them first, or with ``--unchanged``.
+The exit code is 1 if no test fails for a sabotage, or if a sabotage cannot be applied. The tests have to pass
+without a sabotage: run them first, or run this program with ``--unchanged``.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ TESTS = Path(__file__).resolve().parents[1]
 HOOK = Path(__file__).resolve().parent / "hook"
 
 TIMEOUT = 300
-"""Seconds for one run of pytest, which itself ends a test that hangs."""
+"""The timeout of one run of pytest in seconds. pytest has its own timeout for each test."""
 
 TEST_FAILED = 1
-"""pytest's exit code if a test failed; others mean that the tests have no result."""
+"""The exit code of pytest if a test failed. All codes except 0 and this one mean that there is no result."""
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?(\w+\.py::.+)", re.MULTILINE)
 
 
 class Run(NamedTuple):
-    """One run of pytest."""
+    """The result of one run of pytest."""
 
     failed: bool
     """True if a test failed, False if all passed."""
@@ -43,11 +43,14 @@ class Run(NamedTuple):
 
 
 class NotRun(Exception):
-    """pytest came to no result; the message is its output."""
+    """The error if pytest ends without a result. Its message is the output of pytest."""
 
 
 def run_tests(sabotage: Sabotage, *, unchanged: bool) -> Run:
-    """Run the tests of a sabotage up to the first failure. Raises :class:`NotRun`."""
+    """Run the tests that have to detect a sabotage, up to the first failure. Raises :class:`NotRun`.
+
+    With ``unchanged``, the tests run without the sabotage.
+    """
     path = [str(HOOK), str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "PROVISIONER_SABOTAGE": sabotage.name}
     if unchanged:
@@ -77,7 +80,10 @@ def run_tests(sabotage: Sabotage, *, unchanged: bool) -> Run:
 
 
 def attempt(sabotage: Sabotage, *, verbose: bool, unchanged: bool) -> bool:
-    """Run one sabotage and print the result; True if a test saw it (or, unchanged, if all pass)."""
+    """Run the tests of one sabotage and print the result.
+
+    Returns True if a test failed or, with ``unchanged``, if all tests passed.
+    """
     try:
         run = run_tests(sabotage, unchanged=unchanged)
     except NotRun as problem:
@@ -94,7 +100,7 @@ def attempt(sabotage: Sabotage, *, verbose: bool, unchanged: bool) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1 if a sabotage is not seen."""
+    """Run the chosen sabotages. Returns 1 if a test does not detect its sabotage, and 0 otherwise."""
     parser = argparse.ArgumentParser(prog="python -m tests.sabotage", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these; --list prints all names")
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time (default: 2)")

@@ -1,7 +1,7 @@
-"""The sabotages: each replaces a named function or method of the program by one without a safeguard.
+"""The sabotages: each one replaces a function or method of the program by a version without one safeguard.
 
-A sabotage is applied before the program is imported. It therefore imports only the module it changes, and
-changes it before another module binds the name.
+A sabotage is applied before the rest of the program is imported. Each function below therefore imports only
+the module that it changes. The change is made before another module imports the changed name.
 """
 
 from __future__ import annotations
@@ -31,36 +31,39 @@ if TYPE_CHECKING:
     from provisioner.storage.database import Connection
 
 MOST = 25
-"""The gravest alone: the whole table is run with every change."""
+"""The maximum number of sabotages. Only the gravest are in the table, because all run for every change."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class Sabotage(NamedTuple):
-    """One safeguard to take out, and the tests that have to see it."""
+    """One safeguard to remove, and the tests that have to detect its removal."""
 
     name: str
     reason: str
     """What may happen without the safeguard."""
     apply: Callable[[], None]
     file: str
-    """The test file, below ``tests/``."""
+    """The name of the test file in ``tests/``."""
     test: str
-    """A test in it; empty for all of them."""
+    """The name of one test in the file; empty for all tests of the file."""
 
     @property
     def target(self) -> str:
-        """The argument for pytest."""
+        """The pytest argument that selects the tests."""
         return f"tests/{self.file}" + (f"::{self.test}" if self.test else "")
 
 
 SABOTAGES: dict[str, Sabotage] = {}
-"""By name."""
+"""The sabotages by name."""
 
 
 def seen_by(file: str, test: str = "") -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Add a function to the table; its name and its docstring are those of the sabotage."""
+    """Return a decorator that adds a function to the table, with the tests that have to detect the sabotage.
+
+    The name and the docstring of the function become the name and the reason of the sabotage.
+    """
 
     def add(apply: Callable[[], None]) -> Callable[[], None]:
         name = apply.__name__.replace("_", "-")
@@ -73,7 +76,10 @@ def seen_by(file: str, test: str = "") -> Callable[[Callable[[], None]], Callabl
 
 
 def replace_in(owner: ModuleType | type, original: Callable[P, R], replacement: Callable[P, R]) -> None:
-    """Replace a function of a module or a method of a class, which is given by itself to follow renames."""
+    """Replace a function of a module or a method of a class.
+
+    ``original`` is the function itself instead of its name, because the name may change.
+    """
     names = [name for name, value in vars(owner).items() if value is original]
     if not names:
         raise ValueError(f"{owner} has no {original}")
@@ -86,7 +92,7 @@ def replace_in(owner: ModuleType | type, original: Callable[P, R], replacement: 
 
 @seen_by("test_apply.py", "test_every_commit_is_on_the_disk_before_it_returns")
 def no_full_sync() -> None:
-    """A commit that returned is lost in a power failure."""
+    """A committed transaction is lost in a power failure."""
     from provisioner.storage.sqlite import SqliteDatabase
 
     open_database = SqliteDatabase._open
@@ -101,7 +107,7 @@ def no_full_sync() -> None:
 
 @seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def call_before_intent() -> None:
-    """A run that is killed after the portal call does not know that it made one."""
+    """If a run is killed after the portal call, the next run does not know that the call was made."""
     from provisioner.ledger.journal import Journal
 
     intend, settle = Journal.intend, Journal.settle
@@ -121,7 +127,7 @@ def call_before_intent() -> None:
 
 @seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def letters_settled_apart() -> None:
-    """A run that is killed between the two commits has settled a step and lost the letter it earned."""
+    """If a run is killed between the two commits, its step is settled but the letter for the step is lost."""
     from provisioner.ledger import outbox
 
     insert = outbox.insert_letters
@@ -146,7 +152,7 @@ def letters_settled_apart() -> None:
 
 @seen_by("test_database.py", "test_second_sqlite_writer_waits_before_it_reads")
 def deferred_begin() -> None:
-    """Of two writers one fails instead of waiting."""
+    """One of two concurrent writers fails instead of waiting."""
     from provisioner.storage import database
 
     @contextmanager
@@ -165,7 +171,7 @@ def deferred_begin() -> None:
 
 @seen_by("test_files.py")
 def readable_files() -> None:
-    """Every account of the machine reads saved plans and keys."""
+    """Every account of the machine can read saved plans and keys."""
     from provisioner.workspace import files
 
     write_private = files.write_private
@@ -190,7 +196,7 @@ def lock_not_checked() -> None:
 
 @seen_by("test_apply.py")
 def no_version_check() -> None:
-    """What another writer changed since the plan is overwritten."""
+    """A change that another writer made after the plan was made is overwritten."""
     from dataclasses import replace
 
     from provisioner.embedded import decide
@@ -213,7 +219,7 @@ def no_version_check() -> None:
 
 @seen_by("test_portal_held.py")
 def fence_ignored() -> None:
-    """A run that was stopped and continues later writes beside the run that took its place."""
+    """A run that was suspended continues to write, although another run has taken its place."""
     from provisioner.embedded import decide
 
     original = decide.decide
@@ -232,7 +238,7 @@ def fence_ignored() -> None:
 
 @seen_by("test_apply.py")
 def random_step_key() -> None:
-    """A step that is repeated is done twice."""
+    """A step that is repeated takes effect twice."""
     from provisioner.operations import apply
 
     def key(portal: str, step: Step, id_: str, version: int) -> str:
@@ -246,7 +252,7 @@ def random_step_key() -> None:
 
 @seen_by("test_apply.py")
 def stale_plan_applied() -> None:
-    """A plan is applied although what it touches has changed since."""
+    """A plan is applied although the resources that it changes have changed since the plan was made."""
     from provisioner.operations import precondition
 
     steps_done = precondition._steps_done
@@ -270,7 +276,7 @@ def changed_plan_applied() -> None:
 
 @seen_by("test_guard.py")
 def no_limits() -> None:
-    """A moved folder closes every account."""
+    """All accounts are closed after the folder of the manifests was moved."""
     from provisioner.planning import guard
 
     def allow(*arguments: Any, **named: Any) -> Iterator[Diagnostic]:
@@ -298,7 +304,7 @@ def unmanaged_closed() -> None:
 
 @seen_by("test_order.py")
 def rules_not_asked_on_the_way() -> None:
-    """Between two steps a company has no administrator (R2)."""
+    """A company has no administrator between two steps (R2)."""
     from provisioner.planning import order
     from provisioner.rules import StateIndex
 
@@ -313,7 +319,7 @@ def rules_not_asked_on_the_way() -> None:
 
 @seen_by("test_order.py")
 def widening_before_narrowing() -> None:
-    """A leaver keeps access while others are given theirs, and for good if the run ends there."""
+    """A leaver keeps access until others have received theirs, and for ever if the run ends early."""
     from provisioner.planning import steps
 
     first = steps.PHASES.index(steps.Phase.NARROW)
@@ -325,7 +331,7 @@ def widening_before_narrowing() -> None:
 
 @seen_by("test_owed_letters.py")
 def letters_to_the_old_address() -> None:
-    """The holder of a mistyped address gets the link to another account, and its owner gets nothing."""
+    """After a mistyped address is corrected, the activation link still goes to the mistyped address."""
     from provisioner.model import email_key
     from provisioner.operations import deliver
 
@@ -337,7 +343,7 @@ def letters_to_the_old_address() -> None:
 
 @seen_by("test_portal_held.py")
 def claims_ignored() -> None:
-    """Two ledgers both send the welcome of one account."""
+    """Two ledgers each send a welcome letter to the same account."""
     from provisioner.embedded.portal import SqlPortal
 
     def claim(
@@ -350,7 +356,7 @@ def claims_ignored() -> None:
 
 @seen_by("test_killed.py", "test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter")
 def interrupted_letters_owed() -> None:
-    """A letter that a killed run was sending is sent again, perhaps a second time."""
+    """A letter that a killed run was sending is sent again, although it may have arrived."""
     from provisioner.ledger.outbox import Outbox
 
     reset = Outbox.reset_interrupted
@@ -365,7 +371,7 @@ def interrupted_letters_owed() -> None:
 
 @seen_by("test_smtp.py")
 def sent_before_data() -> None:
-    """A letter that never left counts as sent."""
+    """A letter that never left the program counts as sent."""
     from provisioner.mail.delivery import Delivery, DeliveryState
     from provisioner.mail.group_commit import GroupCommit
 
@@ -380,7 +386,7 @@ def sent_before_data() -> None:
 
 @seen_by("test_smtp_tls.py")
 def any_certificate() -> None:
-    """A machine between the program and the mail server reads the password and the letters."""
+    """A machine between the program and the mail server can read the password and the letters."""
     import ssl
 
     from provisioner.mail import transport
@@ -396,7 +402,7 @@ def any_certificate() -> None:
 
 @seen_by("test_templates.py", "test_a_payload_is_refused_with_a_sentence")
 def sandbox_off() -> None:
-    """A template of a letter reaches inside values, and a name becomes markup."""
+    """A letter template can access the internals of values, and a name can become markup."""
     from provisioner.mail.template_sandbox import Sandbox
 
     def allow(self: Sandbox, obj: object, attr: str, value: object) -> bool:
@@ -407,7 +413,7 @@ def sandbox_off() -> None:
 
 @seen_by("test_apply.py")
 def welcome_for_existing_accounts() -> None:
-    """An account that someone else created gets a welcome."""
+    """An account that another person created gets a welcome letter."""
     from dataclasses import replace
 
     from provisioner.ledger import journal
@@ -435,7 +441,7 @@ def welcome_for_existing_accounts() -> None:
 
 @seen_by("test_document.py")
 def duplicate_keys_accepted() -> None:
-    """Of two values under one key the first is dropped without a word."""
+    """If a key occurs twice, one of its values is dropped without an error."""
     from provisioner.yaml_source.events import EventReader
 
     def accept(self: EventReader, key: str, event: object, data: object, at: int) -> bool:
@@ -446,7 +452,7 @@ def duplicate_keys_accepted() -> None:
 
 @seen_by("test_planfile.py")
 def unknown_fields_accepted() -> None:
-    """A field that the program does not know, of a plan or a journal, is ignored."""
+    """An unknown field in a plan or in the journal is ignored instead of being refused."""
     from provisioner.planning import codec
 
     record_reader = codec._record_reader
@@ -469,7 +475,7 @@ def unknown_fields_accepted() -> None:
 
 @seen_by("test_output_injection.py")
 def names_shown_as_they_are() -> None:
-    """A name moves the cursor of a terminal, or gives commands to a CI system."""
+    """A name can move the cursor of a terminal, or run a command of a CI system."""
     from provisioner.render import sanitize
 
     def same(text: str) -> str:

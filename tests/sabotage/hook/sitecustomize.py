@@ -1,7 +1,7 @@
-"""Apply the sabotage that the environment names, before anything of the program is imported.
+"""Apply the sabotage that PROVISIONER_SABOTAGE names, before a module of the program is imported.
 
-Python imports this module when it starts with this folder on PYTHONPATH, so the tests' own process and
-the processes that tests start with its environment are sabotaged alike.
+Python imports this module at its start if this folder is on PYTHONPATH. The sabotage therefore applies to the
+process of the tests and to the processes that the tests start with the same environment.
 """
 
 import os
