@@ -22,7 +22,7 @@ from people import ESSENTIEL, NOW, TERMS
 from shell_support import Clerk, copy_sample
 
 from provisioner.model import Company, Operator, State, User, email_key
-from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditCompany, SetBilling, Step
+from provisioner.planning.steps import CloseUser, CompanyStep, CreateCompany, CreateUser, SetBilling, Step
 from provisioner.portal import Call, Portal, Receipt, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
 
@@ -234,7 +234,7 @@ class Desk:
         if isinstance(step, CreateCompany | CreateUser):
             return Call(key, step)
         state = self.state
-        if isinstance(step, EditCompany | SetBilling):
+        if isinstance(step, CompanyStep):
             company = state.companies.get(step.company)
             return Call(key, step, "", company.version if company else 0)
         someone = state.users[step.user]

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from people import TERMS, all_violations, company, state, user
+from step_examples import EXAMPLES
 from strategies import planned, plans, states, texts
 
 from provisioner.diagnostics import Source, error, warning
@@ -34,7 +35,7 @@ from provisioner.planning.codec import InvalidJson, parse_json, reader, writer
 from provisioner.planning.plan import Adoption, Change, Limits, Plan, PlannedLetter
 from provisioner.planning.plan_document import SavedPlan
 from provisioner.planning.planfile import digest, from_json, to_json
-from provisioner.planning.steps import STEPS, Step
+from provisioner.planning.steps import Step
 from provisioner.rules import StateIndex
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -104,11 +105,9 @@ def marks(change: Change) -> list[object]:
     ]
 
 
-def test_every_kind_of_step_survives_its_notation() -> None:
-    steps = [planned.step for planned in everything().steps]
-    read = [reader(Step)(parse_json(writer(Step)(step))) for step in steps]
-    assert read == steps
-    assert {type(step).__name__ for step in steps} == STEPS.keys() - {"EditCompany", "ValidateUser"}
+def test_every_class_of_step_survives_its_notation() -> None:
+    steps = [step for step, _ in EXAMPLES]
+    assert [reader(Step)(parse_json(writer(Step)(step))) for step in steps] == steps
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,7 @@ from strategies import plans
 
 from provisioner.model import AppState, Grant, NoticeKind, Production, State, UserType
 from provisioner.planning.plan import Plan, PlannedLetter
-from provisioner.planning.steps import STEPS, CloseUser
-from provisioner.render.describe import describe_step, format_day, format_phone, format_siren
+from provisioner.render.describe import format_day, format_phone, format_siren
 from provisioner.render.overview import NOTICE_TITLES, counts
 from provisioner.render.sanitize import columns
 from provisioner.render.text import render_plan
@@ -180,14 +179,6 @@ def test_a_family_switch_says_that_it_is_read_only_and_at_once() -> None:
     assert (
         "~ production: full → consultation, which is read only (Compta, Fiscalité, Paie, all at once)" in text
     )
-
-
-def test_every_step_has_its_sentence() -> None:
-    said = [describe_step(planned.step) for name in SITUATIONS for planned in SITUATIONS[name]().steps]
-    kinds = {type(planned.step).__name__ for name in SITUATIONS for planned in SITUATIONS[name]().steps}
-    assert kinds == set(STEPS)
-    assert matches("\n".join(sorted(set(said))) + "\n", "steps.txt")
-    assert describe_step(CloseUser("ann@example.com")) == "Close the account of ann@example.com"
 
 
 def test_dates_phones_and_numbers_read_as_people_write_them() -> None:

@@ -11,17 +11,28 @@ import httpx2
 import pytest
 from people import ESSENTIEL, NOW, TERMS, user
 from service_support import PUBLIC_URL, Served, claims, serving
+from step_examples import EXAMPLES
 
+from provisioner.embedded.server.endpoints import STEP_NAMES
 from provisioner.embedded.server.routes import ROUTES, SCOPES, Operation
 from provisioner.model import Operator, User
-from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling, Step
+from provisioner.planning.steps import (
+    CloseUser,
+    CompanyStep,
+    CreateCompany,
+    CreateUser,
+    SetBilling,
+    Step,
+    UserStep,
+)
 from provisioner.portal import Call
+from provisioner.portals.rest.requests import step_request
 
 ROLES = list(Operator)
 GRANTED = [scopes for size in (1, 2) for scopes in itertools.combinations(SCOPES, size)]
 CASES = [(role, scopes) for role in ROLES for scopes in GRANTED]
 PROTECTED = [entry for entry in ROUTES if entry.access]
-ON_USERS = ("edit_profile", "set_type", "set_billed_company", "edit_companies", "edit_apps", "close_user")
+STEP_EXAMPLES = {STEP_NAMES[type(step)]: step for step, _ in EXAMPLES}
 
 MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANAGER}
 """The roles that may validate and reopen (R7, R8), from the portal's help."""
@@ -43,7 +54,9 @@ class Desk:
             self._do(CreateCompany(str(number), "Company"))
             self._do(SetBilling(str(number), ESSENTIEL), version=1)
             self._create(user(f"boss-{number}", billed=str(number)))
-            for verb in (*ON_USERS, "validate_user", "reopen_user"):
+            for verb, step in STEP_EXAMPLES.items():
+                if not isinstance(step, UserStep) or isinstance(step, CreateUser):
+                    continue
                 status = "to_validate" if verb == "validate_user" else "active"
                 name = f"{verb}-{number}"
                 self._create(user(name, billed=str(number), type="standard", status=status))
@@ -84,8 +97,6 @@ class Desk:
                 return {"json": words}
             case "create_company":
                 return {"json": {"number": f"new-{number}", "name": "New"}}
-            case "edit_company":
-                return {"json": {"name": "Renamed"}, "headers": {"If-Match": self._version_of(number)}}
             case "set_billing":
                 offer = {"mode": "firm", "offer": "Confort"}
                 return {"json": offer, "headers": {"If-Match": self._version_of(number)}}
@@ -102,14 +113,18 @@ class Desk:
                 return {"params": {"holder": "us"}}
         bodies: dict[str, Any] = {
             "edit_profile": {"email": f"e{number}@example.fr", "first_name": "E", "last_name": "P"},
-            "set_type": {"type": "administrator"},
             "set_billed_company": {"billed": "other", "type": "standard"},
             "edit_companies": {"add": ["other"]},
-            "edit_apps": {"grant": ["Scan"]},
         }
         if name in bodies:
             return {"json": bodies[name], "headers": {"If-Match": version}}
-        return {"headers": {"If-Match": version}} if name.endswith("_user") else {}
+        example = STEP_EXAMPLES.get(name)
+        if example is None:
+            return {}
+        if isinstance(example, CompanyStep):
+            version = self._version_of(number)
+        headers = {"If-Match": version, "Content-Type": "application/json"}
+        return {"content": step_request(Call("", example))[2], "headers": headers}
 
     def _version_of(self, number: int) -> str:
         company = self.portal.company(str(number))

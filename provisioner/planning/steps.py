@@ -219,9 +219,12 @@ def _company_after(company: Company | None, step: CompanyStep) -> Company:
             )
         return Company(step.company, step.name, step.siren)
     before = _present(company, step)
-    if isinstance(step, EditCompany):
-        return replace(before, name=step.name, siren=step.siren)
-    return replace(before, billing=step.billing)
+    match step:
+        case EditCompany():
+            return replace(before, name=step.name, siren=step.siren)
+        case SetBilling():
+            return replace(before, billing=step.billing)
+    assert_never(step)
 
 
 def _user_after(user: User | None, step: UserStep) -> User:
