@@ -43,7 +43,7 @@ MANIFESTS = {"clients/a.yaml": "ab" * 32}
 
 
 def saved(plan: Plan) -> str:
-    return to_json(plan, manifests=MANIFESTS, made_by="ci", version="1.0")
+    return to_json(plan, manifests=MANIFESTS, version="1.0")
 
 
 def everything() -> Plan:
@@ -90,7 +90,7 @@ def everything() -> Plan:
 def test_a_plan_survives_its_file(plan: Plan) -> None:
     read = from_json(saved(plan))
     assert read.plan == plan
-    assert (read.manifests, read.made_by, read.version, read.complete) == (MANIFESTS, "ci", "1.0", True)
+    assert (read.manifests, read.version, read.complete) == (MANIFESTS, "1.0", True)
     assert read.digest == digest(plan)
     # id and version do not compare, and must survive all the same
     assert [marks(change) for change in read.plan.changes] == [marks(change) for change in plan.changes]
@@ -237,7 +237,7 @@ def test_a_flipped_field_under_a_new_seal_is_refused_or_another_plan_altogether(
         accepted.add(key)
     # nothing else in the file follows from these; what the digest covers is not among them
     assert accepted <= {
-        *("checks", "companies", "complete", "made_by", "manifests"),
+        *("checks", "companies", "complete", "manifests"),
         *("notices", "provisioner_version", "resource_changes"),
     }
 
@@ -246,7 +246,6 @@ def saved_as(read: SavedPlan) -> str:
     return to_json(
         read.plan,
         manifests=read.manifests,
-        made_by=read.made_by,
         version=read.version,
         complete=read.complete,
     )

@@ -124,7 +124,6 @@ class PlanDocument(NamedTuple):
     format_version: str
     letters: tuple[PlannedLetter, ...]
     limits: Limits
-    made_by: str
     manifests: Mapping[str, str]
     notices: tuple[Notice, ...]
     portal: str
@@ -146,7 +145,6 @@ class SavedPlan:
     plan: Plan
     manifests: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
-    made_by: str = ""
     version: str = ""
     complete: bool = True
 
@@ -165,7 +163,6 @@ def document_of(saved: SavedPlan) -> PlanDocument:
         format_version=FORMAT_VERSION,
         letters=plan.letters,
         limits=plan.limits,
-        made_by=saved.made_by,
         manifests=saved.manifests,
         notices=plan.notices,
         portal=plan.portal,
@@ -196,7 +193,6 @@ def saved_plan_of(document: PlanDocument) -> SavedPlan:
         plan,
         document.manifests,
         document.digest,
-        document.made_by,
         document.provisioner_version,
         document.complete,
     )

@@ -52,11 +52,9 @@ def digest(plan: Plan) -> str:
     return _sha256("\n".join(approved))
 
 
-def to_json(
-    plan: Plan, *, manifests: Mapping[str, str], version: str, made_by: str = "", complete: bool = True
-) -> str:
+def to_json(plan: Plan, *, manifests: Mapping[str, str], version: str, complete: bool = True) -> str:
     """Return the plan, with its digest and its seal, as one JSON object with one entry per line."""
-    return _sealed(_rendered(SavedPlan(plan, manifests, digest(plan), made_by, version, complete)))
+    return _sealed(_rendered(SavedPlan(plan, manifests, digest(plan), version, complete)))
 
 
 def from_json(text: str) -> SavedPlan:
