@@ -197,6 +197,14 @@ def test_connection_limit_stays_below_the_descriptor_limit(monkeypatch: pytest.M
         assert http_protocol.connection_limit() == connections
 
 
+def test_service_raises_its_soft_descriptor_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = [(256, 4_096)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.append(wanted))
+    http_protocol.raise_descriptor_limit()
+    assert limits[-1] == (4_096, 4_096)
+
+
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 def test_service_answers_beside_more_idle_connections_than_descriptors(tmp_path: Path) -> None:
     """Case H8: 1,024 descriptors and 1,100 idle connections."""

@@ -193,6 +193,17 @@ def connection_limit() -> int:
     return max(1, min(MAX_CONNECTIONS, descriptors - RESERVED_DESCRIPTORS))
 
 
+def raise_descriptor_limit() -> None:
+    """Raise this process's soft limit of file descriptors to its hard limit."""
+    with contextlib.suppress(
+        ModuleNotFoundError, OSError, ValueError
+    ):  # Windows; a limit that may not change
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 class _Server(Server):
     """uvicorn's server on the socket ``listener``. It calls ``listening`` once, when it is ready.
 
@@ -256,6 +267,7 @@ def run(
 
     ``listening`` is called once, when the server is ready to accept connections.
     """
+    raise_descriptor_limit()
     # silence uvicorn: the application reports errors in problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     # set the garbage collector for a long process, because the command line has set it for short ones
