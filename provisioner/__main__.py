@@ -1,6 +1,6 @@
-"""The start of the program, by its name or as ``python -m provisioner``. It also handles an early Ctrl-C.
+"""The entry point of the program, for the command ``provisioner`` and for ``python -m provisioner``.
 
-An early Ctrl-C arrives while ``cli`` is imported. After that, ``cli.run`` handles interruptions and errors.
+A Ctrl-C during the import of ``cli`` is handled here. Later, ``cli.run`` handles interruptions and errors.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ USAGE = 64
 """The exit code of a usage error. Click's default is 2, but here 2 means that a plan has changes."""
 
 WITH_ANSWER = (0, 2)
-"""The exit codes that promise a complete result on stdout. If writing it fails, the exit code is 1."""
+"""The exit codes that mean a complete answer on stdout. If stdout cannot be written, the code becomes 1."""
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code. Errors are printed as sentences on stderr, not tracebacks."""
+    """Run one command and return its exit code. Print errors as sentences on stderr, without tracebacks."""
     from provisioner.errors import Cancelled, ProvisionerError
 
     invocation = Invocation(arguments)

@@ -1,4 +1,4 @@
-"""The limits on sizes and times. The tests check each ``MAX_`` limit n with the values n and n + 1.
+"""The limits on sizes and times. The tests try each ``MAX_`` limit n with the sizes n and n + 1.
 
 The limits for databases, for the service and for mail sessions are in the modules that apply them.
 """
@@ -6,7 +6,7 @@ The limits for databases, for the service and for mail sessions are in the modul
 from __future__ import annotations
 
 MAX_FILE_BYTES = 1024 * 1024
-"""The maximum size in bytes of a manifest, provisioner.yaml, or a file with a secret or certificates."""
+"""The maximum size in bytes of provisioner.yaml and of each manifest, secret file and certificate file."""
 
 MAX_DEPTH = 32
 """The maximum nesting depth of mappings and sequences in a YAML file."""
@@ -30,10 +30,10 @@ MAX_EMAIL_BYTES = 254
 """The maximum size in bytes of an e-mail address (RFC 5321)."""
 
 MAX_TEMPLATE_BYTES = 256 * 1024
-"""The maximum size in bytes of a letter template. It is ample: some mail programs cut letters at 100 KB."""
+"""The maximum size in bytes of a letter template. Some mail programs already cut off letters at 100 KB."""
 
 MAX_RENDERED_CHARACTERS = 512 * 1024
-"""The maximum number of characters of the rendered subject, plain text or HTML of a letter."""
+"""The maximum number of characters of each rendered part of a letter: subject, plain text and HTML."""
 
 MAX_RENDER_SECONDS = 5.0
 """The maximum time in seconds to render one letter."""
@@ -45,7 +45,7 @@ MAX_REPLY_BYTES = 10 * 1024 * 1024
 """The maximum size in bytes of one HTTP response from a portal."""
 
 MAX_LISTED = 1_000_000
-"""The maximum number of users, and also of groups, that a SCIM server may list."""
+"""The maximum number of users in the list of a SCIM server. The same maximum applies to its groups."""
 
 REPLY_SECONDS = 30.0
 """The maximum time in seconds for one attempt to send an HTTP request and to read the whole response."""

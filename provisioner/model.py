@@ -73,7 +73,7 @@ class Status(StrEnum):
 
 
 class AppState(StrEnum):
-    """The state of an application of a user. There is no member for an application that the user lacks."""
+    """The state of an application that a user has or has requested."""
 
     REQUESTED = "requested"
     ACTIVE = "active"
@@ -155,7 +155,7 @@ class User:
 
     @property
     def is_open(self) -> bool:
-        """True if the account is not closed. R2 and R15 also count open accounts that await validation."""
+        """True if the account is active or awaits validation. R2 and R15 count both kinds of accounts."""
         return self.status is not Status.CLOSED
 
     @property
@@ -196,9 +196,9 @@ class PortalTerms:
 class Managed(NamedTuple):
     """The ledger's record of a managed user.
 
-    ``email`` and ``phone`` are the values that provisioner last applied (None if provisioner never applied a
-    value, "" for no phone). A different value on the portal means that the user changed it. ``created`` is
-    true if provisioner created the account, and false if provisioner adopted an existing account.
+    ``email`` and ``phone`` are the values that provisioner last applied. A value is None if provisioner never
+    applied it; "" means no phone. A different value on the portal means that the user changed the value.
+    ``created`` is true if provisioner created the account, and false if it adopted an existing account.
     """
 
     id: str

@@ -36,18 +36,18 @@ class Access:
     writing: bool
     """True to open the portal for writing. Otherwise the driver creates and changes nothing."""
     making: bool = True
-    """True if opening a missing portal for writing creates it. Otherwise a missing portal is an error."""
+    """True if a missing portal is created when it is opened for writing. If False, this opening fails."""
     client_id: str = ""
     secret: str = ""
     """The OAuth client's secret, the bearer token or the database's password."""
     ca_file: str = ""
-    """The file of CA certificates that replace the system's certificates; relative to the workspace."""
+    """The file of the CA certificates to use instead of the system's. The path is relative to ``root``."""
     proxy: str = ""
     """The URL of the HTTP proxy, or "" for none. Proxy settings in environment variables are ignored."""
     paths: Mapping[str, str] = field(default_factory=dict)
-    """By endpoint name: the URL paths that differ from the paths of provisioner's own service."""
+    """The URL paths that differ from the paths of provisioner's own service, by endpoint name."""
     scim: Mapping[str, str] = field(default_factory=dict)
-    """By name in the attribute table: the SCIM attributes that differ from the defaults."""
+    """The SCIM attributes that differ from the default attributes, by name in the attribute table."""
     parallelism: int = 10
     """The maximum number of steps in progress at the same time."""
 
@@ -77,9 +77,9 @@ DONE = (Verdict.APPLIED, Verdict.ALREADY)
 class Call:
     """One step to apply.
 
-    ``id`` and ``version`` are the last values read of the user or company ("" and 0 for a creation). If the
-    version on the portal is different, the portal answers *conflict*. ``key`` is the idempotency key: for a
-    repeated call with the same key, the portal returns the first receipt again.
+    ``id`` and ``version`` come from the last reading of the resource. For a creation, they are "" and 0. If
+    the version on the portal is different, the portal answers *conflict*. ``key`` is the idempotency key.
+    For a repeated call with the same key, the portal returns the first receipt again.
     """
 
     key: str
@@ -106,7 +106,7 @@ class Capabilities:
     """The optional features of a portal."""
 
     batch: int = 1
-    """The maximum number of calls per ``execute``. With transactions, one commit applies them."""
+    """The maximum number of calls per ``execute``. The embedded portal applies them in one transaction."""
     receipts: bool = True
     """True if the portal stores idempotency keys, so the outcome of an interrupted call can be looked up."""
     activation_links: bool = True
@@ -116,7 +116,7 @@ class Capabilities:
     """True if the portal refuses a step on a resource whose version has changed. Otherwise a write is
     *unguarded*: the driver compares the resource first, but can overwrite a change made later."""
     claims: bool = True
-    """True if the portal stores the ledger and the run that send each letter, and the ledger of each step."""
+    """True if the portal stores which ledger and run send a letter, and which ledger applied a step."""
     leases: bool = True
     """True if the portal knows the latest run of each ledger, and refuses the writes of earlier runs."""
 
@@ -137,7 +137,7 @@ class Snapshot:
 
 
 SENT = "sent"
-"""The value of ``run`` in :meth:`Portal.claim`, instead of a run's ID, for letters that were sent."""
+"""The special value of ``run`` in :meth:`Portal.claim` that marks letters as sent. It is not a run."""
 
 
 class Portal(Protocol):
@@ -152,7 +152,7 @@ class Portal(Protocol):
         ...
 
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
-        """Return the desired state without values that the portal cannot store, and diagnostics about them.
+        """Return ``desired`` without the values that the portal cannot store, and diagnostics about them.
 
         If the portal can store everything, the result is ``desired`` itself and no diagnostic. The operation
         is idempotent: projecting the returned state again returns the same state.
@@ -162,12 +162,13 @@ class Portal(Protocol):
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Take or renew the portal's lease for this ledger. Return the run's fencing token on the portal.
 
-        ``fence`` is the run's fencing token in the ledger; each new run has a higher token. The returned
-        token is ``fence``, or higher if the portal knows later runs. A run with a higher token takes the
-        lease from an earlier run, and the portal then refuses the earlier run's writes. The lease ends
-        ``seconds`` after the run's last write or last call of this method. Raises :class:`Locked` if another
-        run with the same or a higher token holds the lease, :class:`LockLost` if another run has taken it.
-        A portal without leases only stores the ledger's id. Another thread may call this during a write.
+        ``fence`` is the run's fencing token in the ledger. Each new run has a higher token. The result is
+        ``fence``, or a higher token if the portal knows later runs. A run with a higher token takes the
+        lease from an earlier run. The portal then refuses the writes of the earlier run. The lease ends
+        ``seconds`` after the run's last write or last call of ``hold``. Raises :class:`Locked` if another run
+        with the same or a higher token holds the lease. Raises :class:`LockLost` if this run has lost its
+        lease to another run. For a portal without leases, the driver only keeps the ledger's id. A thread can
+        call ``hold`` while another thread writes.
         """
         ...
 
@@ -178,27 +179,28 @@ class Portal(Protocol):
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Apply the steps of these calls and return one receipt per call, in the same order.
 
-        Each step must concern a different resource. If a call was applied before, the verdict is *applied*
-        if the same ledger applied it, and *already* if another ledger applied it. Exception: if the account
-        that another ledger created has a new e-mail since then, the call is treated like a new call. Raises
-        :class:`LockLost` if another run has taken over the lease.
+        Each step must concern a different resource. If the same ledger applied the call before, the verdict
+        is *applied*. If another ledger applied the call before, the verdict is *already*. However, if the
+        other ledger created an account and the e-mail of that account has changed, the call is treated as a
+        new call. Raises :class:`LockLost` if another run has taken over the lease.
         """
         ...
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """Return the receipts that ``ledger`` gets for earlier calls, by key. Other keys have no entry."""
+        """Return the receipts of earlier calls by key, with verdicts for ``ledger``. Omit unknown keys."""
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:
-        """Claim letters for ``run`` and return the run that holds the claim to each letter.
+        """Claim letters for ``run``. Return the run that then holds the claim to each letter, by letter key.
 
         A run sends only the letters whose claim it holds. ``letters`` maps the key of each letter
         (:func:`provisioner.ledger.outbox.letter_key`) to the earlier runs of this ledger that claimed it.
 
-        The first ledger that claims a letter keeps the claim; for other ledgers, the result is "". Within the
-        ledger, the claim passes to ``run`` if one of the earlier runs in ``letters`` holds the claim. Any
-        other run belongs to a copy of the ledger: this run keeps the claim and is the result. A claim with
-        :data:`SENT` as the ``run`` is final. A portal without claims returns ``run`` for every letter.
+        The first ledger that claims a letter keeps the claim. For other ledgers, the result is "". Within the
+        ledger, the claim passes to ``run`` if one of the earlier runs in ``letters`` holds the claim. If
+        another run holds the claim, that run belongs to a copy of the ledger. That run then keeps the claim
+        and is the result. If ``run`` is :data:`SENT`, the claim is final. A portal without claims
+        returns ``run`` for every letter.
         """
         ...
 
@@ -206,7 +208,7 @@ class Portal(Protocol):
         """Return the activation links with which these users set their passwords, by user id.
 
         A user's link stays the same until it expires or is used. The link is "" if the account is already
-        activated, closed or to be validated.
+        activated or closed, or if the firm must still validate the account.
         """
         ...
 

@@ -35,7 +35,7 @@ def is_production(app: str) -> bool:
 
 
 def app_violations(key: str, user: User, terms: PortalTerms) -> Iterator[tuple[str, Diagnostic]]:
-    """Yield each application of the user that violates R3 or A9, with the violation, sorted by name."""
+    """Yield the name of each application that violates R3 or A9, with the violation, sorted by name."""
     for app in _unlisted(user.apps, terms.apps):
         yield app, app_violation(user.email, app, terms.apps, str(user_address(key)))
 
@@ -214,7 +214,7 @@ class StateIndex:
             yield from rule(key, user, self._terms)
 
     def _holders(self) -> dict[str, set[str]]:
-        """Return the keys of the accounts by their :func:`email_key`. The first call builds this index."""
+        """Return the index from :func:`email_key` to account keys. The first call builds the index."""
         if self._holders_by_email is None:
             self._holders_by_email = {}
             for key, user in self.users.items():

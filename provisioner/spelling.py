@@ -10,7 +10,7 @@ _DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def did_you_mean(word: str, candidates: Collection[str]) -> str:
-    """Return `` Did you mean "Scan"?``, with the leading space, or "". Slow if there are many candidates."""
+    """Return `` Did you mean "Scan"?`` if a candidate is similar, otherwise "". Slow for many candidates."""
     from difflib import get_close_matches
 
     if len(word) > _LONGEST_GUESS:
@@ -29,11 +29,11 @@ def unaccented(text: str) -> str:
 
 
 def near_dossier(number: str, numbers: Collection[str]) -> str:
-    """Return `` Did you mean "004217"?`` with a similar known number, or "". ``numbers`` are all known ones.
+    """Return `` Did you mean "004217"?`` if the known ``numbers`` contain a similar number, otherwise "".
 
-    The function generates the few hundred possible typing mistakes and looks up each of them, because there
-    may be 100,000 known numbers. Several matches of the same kind of mistake give no suggestion, because
-    consecutive numbers differ in only one digit.
+    There may be 100,000 known numbers, so the function generates the few hundred possible typing mistakes and
+    looks up each of them. If several known numbers match the same kind of mistake, none of these numbers is
+    suggested, because consecutive numbers differ in only one digit.
     """
     if len(number) > 20:
         return ""

@@ -94,6 +94,6 @@ def disable(folder: Path, name: str, console: Console, *, url: str | None, clock
 
 @contextmanager
 def _clients(folder: Path, url: str | None, clock: Clock) -> Iterator[ApiClients]:
-    """Yield the API clients of the portal. Raise an error, and create nothing, if no portal exists."""
+    """Yield the API clients of the portal. If no portal exists, raise an error and do not create a portal."""
     with closing(open_served(replace(served_access(folder, url, clock=clock), making=False))) as portal:
         yield ApiClients(portal)

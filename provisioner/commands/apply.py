@@ -97,7 +97,6 @@ def _step_progress(console: Console, total: int) -> Iterator[Callable[[Outcome],
 
 
 def _line(outcome: Outcome, number: int, total: int) -> str:
-    """Return the line that reports the outcome of one step."""
     place = f"[{number}/{total}]"
     step = printable(describe_step(outcome.step))
     if outcome.verdict is Verdict.APPLIED:

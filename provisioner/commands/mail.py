@@ -38,7 +38,10 @@ PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent
 def preview(
     folder: Path, subject: str, console: Console, *, out: Path | None = None, clock: Clock = utc_now
 ) -> int:
-    """Print one user's letter, or all letters of a saved plan; with ``out``, write them to that folder."""
+    """Print the letters of ``subject``, which is the e-mail of a user or the file of a saved plan.
+
+    With ``out``, write the letters to files in this folder and print only the names of the files.
+    """
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
         letters = list(preview_subject(workspace, subject, clock))
@@ -100,7 +103,7 @@ def send(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Send all due letters; with ``user``, send only that user's welcome e-mail, even if it is not due.
+    """Send all due letters. With ``user``, send only this user's welcome e-mail, even if it is not due.
 
     ``again`` allows a second welcome e-mail to the same user.
     """
@@ -134,7 +137,7 @@ def send(
 def _concluded(
     outcome: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool
 ) -> int:
-    """Print what was sent and what was not sent; return the exit code."""
+    """Print the result; return the exit code. The delivery of the ``parked`` letters has become unknown."""
     if outcome.problem is not None:
         console.say(f"{outcome.problem.sentence}\n  {outcome.problem.remedy}")
     for delivery in parked:
@@ -157,7 +160,7 @@ def settle(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Mark the user's letters whose delivery is unknown: as sent if ``arrived``, otherwise as due again."""
+    """Mark the user's letters of unknown delivery as sent if ``arrived`` is True, otherwise as due again."""
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,

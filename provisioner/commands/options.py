@@ -30,7 +30,7 @@ class Invocation:
 
     @property
     def command(self) -> str:
-        """The typed command line, quoted for the shell. Messages tell the user to repeat this command."""
+        """The command line, quoted for the shell, for messages that tell the user to repeat the command."""
         from provisioner.render.sanitize import printable
 
         return printable(shlex.join(["provisioner", *self.arguments]))
@@ -57,7 +57,7 @@ class TerraformOption(click.Option):
 
 
 class Command(click.Command):
-    """A command that calls a function in ``provisioner.commands``. The module is imported at the call.
+    """A command that imports and calls a function of ``provisioner.commands`` only when the command runs.
 
     ``target`` is ``module:function``. The function gets these keyword arguments: ``folder``, ``console``, the
     items of ``fixed``, and the value of each click parameter in ``params``. It returns the exit code.
@@ -94,7 +94,7 @@ class Group(click.Group):
     """A group of commands; its help lists them in the order of their declaration."""
 
     def declare(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
-        """Add a command; the parameters are those of :class:`Command`."""
+        """Add a :class:`Command` with these parameters to the group."""
         self.add_command(Command(name, target, help, *params, **fixed))
 
     @override
@@ -118,7 +118,7 @@ _NO_COLOR = TerraformOption(
 
 
 class WholeNumber(click.IntRange):
-    """An integer within a range; ``name`` is the term for it in usage errors."""
+    """An integer within a range; ``name`` is the name of the type in usage errors."""
 
     name = "whole number"
 

@@ -35,7 +35,7 @@ def plan(
     clock: Clock = utc_now,
     **files: Path | None,
 ) -> int:
-    """Show what apply would do; write only the files ``out`` (saved plan) and ``files`` (one per format)."""
+    """Show what apply would change. Save the plan to ``out``, and write ``files`` (one file per format)."""
     planned = plan_workspace(
         load_workspace(folder),
         select_addresses(targets, excludes),
@@ -66,7 +66,7 @@ def plan(
 def show(
     folder: Path, console: Console, *, planfile: Path, as_json: bool = False, **files: Path | None
 ) -> int:
-    """Show the saved plan ``planfile``, without a workspace or a portal."""
+    """Show the saved plan ``planfile``. This works without a workspace and without a portal."""
     from provisioner.operations.saved_plan import read_plan
 
     text, saved = read_plan(planfile)
@@ -80,7 +80,7 @@ def show_text(plan: Plan, console: Console) -> None:
 
 
 def warn_if_unguarded(plan: Plan, console: Console) -> None:
-    """Print the plan's *unguarded* warnings on stderr. They say which protection of runs the portal lacks."""
+    """Print on stderr the warning that the portal cannot protect against a second run at the same time."""
     for problem in plan.diagnostics:
         if problem.code == "unguarded":
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")

@@ -38,9 +38,9 @@ def serve(
     token_seconds: int,
     clock: Clock = utc_now,
 ) -> int:
-    """Serve the portal at ``url`` (the workspace's portal if it is None) until SIGTERM or Ctrl-C.
+    """Run the HTTP service of a portal until SIGTERM or Ctrl-C.
 
-    Prints the service's address on stderr once the service is ready.
+    ``url`` is the portal's URL (None: the workspace's portal). A ready service prints its address on stderr.
     """
     listening = Listening(host, port, certificate, key, behind_proxy)
     require_safe(listening)
@@ -99,7 +99,7 @@ def _checked_url(public_url: str | None) -> str | None:
 
 
 def _add_command(root: Path, url: str | None) -> str:
-    """Return the command line that adds an API client to this portal; it is valid in any folder."""
+    """Return the command line that adds an API client to this portal. The command works in every folder."""
     place = [] if url is None else ["--url", url]
     words = ["-C", str(root.resolve()), "api-client", "add", "NAME", "--role", "administrator", *place]
     return printable(shlex.join(["provisioner", *words]))

@@ -1,4 +1,4 @@
-"""``provisioner simulate``: make changes that people make on an embedded portal (staff, client users).
+"""``provisioner simulate``: change an embedded portal in the role of the firm's staff or a client user.
 
 These commands are for demonstrations and tests. They are not for provisioning.
 """
@@ -28,7 +28,7 @@ STAFF_STEPS: dict[str, Callable[[str], Step]] = {
 
 
 def staff(folder: Path, verb: str, email: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """Close, reopen or validate a user as the firm's staff; ``verb`` is a key of :data:`STAFF_STEPS`."""
+    """Change a user's status in the role of the firm's staff. ``verb`` is a key of :data:`STAFF_STEPS`."""
     with _embedded_portal(folder, clock) as portal:
         user = _user(portal, email)
         step = STAFF_STEPS[verb](email_key(email))
@@ -92,7 +92,7 @@ def requests_app(folder: Path, email: str, app: str, console: Console, *, clock:
 
 
 def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_now) -> int:
-    """Follow the activation link of a welcome e-mail as its recipient."""
+    """Activate an account with its activation link, in the role of the recipient of the welcome e-mail."""
     with _embedded_portal(folder, clock) as portal:
         activated = portal.consume(link)
     if not activated:

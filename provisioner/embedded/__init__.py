@@ -2,6 +2,5 @@
 
 ``decide`` computes the result of one step, without input or output. ``portal`` stores the result. ``server``
 is an HTTP service that uses ``portal``. ``portal_types`` has the types that these three modules exchange.
-
-To add a step, add it to :mod:`provisioner.planning.steps` and to ``decide``.
+To add a condition for a step, add it to ``decide``.
 """

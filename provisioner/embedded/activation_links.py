@@ -1,7 +1,8 @@
-"""Activation links. A link is computed when a letter is sent, stored only as a hash, and usable once.
+"""Activation links. Each link can be used only once. The portal stores only the hash of a link.
 
-A link consists of the user's id, a generation number and an expiry time, signed with a key of the portal.
-Therefore a letter that is sent again contains the same link. A new generation revokes the previous link.
+A link is computed each time that its letter is sent. It consists of the user's id, a generation number and an
+expiry time, signed with a key of the portal. These values are stored, so a letter that is sent again contains
+the same link. A new generation revokes the previous link.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ INVITATION_DAYS = 30
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """The data that the portal stores about a user's activation link. In generation 0, no link exists."""
+    """The data that the portal stores about a user's activation link. Generation 0 means no link yet."""
 
     user_id: str
     generation: int = 0
@@ -27,7 +28,7 @@ class Invitation:
 def invite(before: Invitation, secret: bytes, now: int) -> tuple[str, Invitation]:
     """Return the token of a user's link, and the data to store. An expired link gets a new generation.
 
-    ``before`` is the stored data, ``secret`` the portal's key, ``now`` the time in seconds since 1970.
+    ``before`` is the stored data. ``secret`` is the portal's key. ``now`` is the time in seconds since 1970.
     """
     renewed = before.expires <= now
     later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())

@@ -1,10 +1,10 @@
-"""The result of a call (one step and its idempotency key), computed by functions without input or output.
+"""Computes the result of a call, which is a step with an idempotency key. The functions do no I/O.
 
 :func:`decide` checks a call: is its lease the latest, was the call applied before, does the resource still
-have the version that the caller read, and may the operator make the change today? It returns a receipt or the
-changed resource, which :class:`~provisioner.rules.StateIndex` then checks against the rules.
+have the version that the caller read, and may the operator make the change today? The result is a receipt
+or the changed resource, which :class:`~provisioner.rules.StateIndex` then checks against the rules.
 
-    call ─▶ fenced? ─▶ applied before? ─▶ same version? ─▶ allowed today? ─▶ changed ─▶ the rules
+    call ─▶ latest lease? ─▶ applied before? ─▶ same version? ─▶ allowed today? ─▶ changed ─▶ the rules
 """
 
 from __future__ import annotations
@@ -50,23 +50,23 @@ from provisioner.portal import Call, Receipt, Verdict
 
 @dataclass(frozen=True, slots=True)
 class StoredReceipt:
-    """The data that a portal stores about a call that was applied, under the call's idempotency key."""
+    """The data that a portal stores under the idempotency key of a call that was applied."""
 
     id: str
     version: int
     ledger: str
-    """The ledger for which the call was applied; "" if there was none."""
+    """The ledger for which the call was applied, or "" if the call had no ledger."""
     asked: str | None = None
-    """The :func:`fingerprint` of the call; None if it was not stored or not read."""
+    """The :func:`fingerprint` of the call, or None if the fingerprint was not stored or not read."""
 
 
 def decide(
     job: AuthorisedCall, lease: int | None, stored: StoredReceipt | None, found: Resource | None, today: date
 ) -> Receipt | Resource:
-    """Return the receipt of a call that is refused or already applied, otherwise the changed resource.
+    """Return the changed resource, or a receipt if the call is refused or already applied.
 
     ``lease`` is the latest lease number of the call's ledger. ``stored`` is the receipt with the call's key.
-    ``found`` is the resource to change; for a creation, the resource that has the same e-mail or number.
+    ``found`` is the resource to change or, for a creation, a resource with the same e-mail or number.
     """
     call = job.call
     if job.ledger and lease != job.fence:
@@ -100,7 +100,7 @@ def decide(
 def fingerprint(call: Call) -> str:
     """Return a hash of a call's step and version, without the call's key. Equal calls have equal hashes.
 
-    The hash covers the user's id but not the step's ``user``, because that name differs between ledgers.
+    The hash covers the user's id, but not the step's ``user``, which is a key that differs between ledgers.
     """
     step = call.step
     if isinstance(step, CreateUser):
@@ -120,7 +120,7 @@ def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
     """Return the address of the changed resource, and the resource with its next version number.
 
-    The address of a user contains the user's id. If ``before`` is None, a user gets ``new_id`` as the id.
+    The address of a user contains the user's id. A new user (``before`` is None) gets the id ``new_id``.
     """
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
@@ -130,7 +130,7 @@ def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tupl
 
 
 def refused(key: str, violations: Sequence[Diagnostic]) -> Receipt:
-    """Return the receipt of a call that would violate rules; it names the first violation."""
+    """Return the receipt of a call that would violate rules. The receipt names the first violation."""
     code = violations[0].code
     return Receipt(key, Verdict.FAILED, problem=f"{code}: {violations[0].detail}", code=code)
 
@@ -141,7 +141,7 @@ def applied(key: str, resource: Resource) -> Receipt:
 
 
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
-    """Return the user's billed company before and after a change; "" for a new or closed user (R15)."""
+    """Return the user's billed company before and after a change (R15), or "" if the account is not open."""
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
 
@@ -175,7 +175,7 @@ def with_contact(user: User | None, email: str | None, phone: str | None) -> Use
 
 
 def with_requested_app(user: User | None, app: str) -> User | Receipt:
-    """Return the user with an added request for ``app``; unchanged if the user already has ``app`` (R10)."""
+    """Return the user with an added request for ``app``, or unchanged if the user has ``app`` (R10)."""
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     if any(grant.app == app for grant in user.apps):
@@ -253,7 +253,7 @@ def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Re
 
 
 def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """Return the receipt of a call with an old version: *already* if it changes nothing, else *conflict*."""
+    """Return *already* if the step of a call with an old version changes nothing, otherwise *conflict*."""
     try:
         same = after(found, step) == found
     except IllegalStep:
@@ -282,7 +282,7 @@ def _without_right(call: Call, operator: Operator) -> Receipt | None:
 
 
 def _past_month(call: Call, today: date) -> Receipt | None:
-    """Return a *conflict* if the step ends an application on another day than the last of this month (R9)."""
+    """Return a *conflict* if the step ends an application on a day other than the end of this month (R9)."""
     step, ends = call.step, month_end(today)
     days: set[date | None] = set()
     if isinstance(step, EditApps) and step.end:

@@ -1,4 +1,4 @@
-"""The base class of drivers for portals with leases, which are locks that expire. A driver serves one run."""
+"""The base class of drivers for portals that store leases (locks that expire). A driver serves one run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def superseded() -> LockLost:
 
 
 class LeasedPortal(Portal):
-    """The base class of drivers whose portal stores leases; it takes this run's lease and writes under it."""
+    """The base class of drivers whose portal stores leases. Each write is made under the lease of the run."""
 
     @abstractmethod
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """Apply calls in one transaction; return their receipts. A refused call does not affect the others.
+        """Apply calls in one transaction; return their receipts. A refused call does not affect other calls.
 
         A call whose lease is not the latest of its ledger gets the verdict *fenced*.
         """
@@ -37,20 +37,21 @@ class LeasedPortal(Portal):
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
         """Give the ledger's lease to ``holder`` for ``seconds``, with the number ``fence`` or a higher one.
 
-        If ``holder`` has the lease already, it is renewed. A new holder with a higher ``fence`` takes over
-        the lease at once. Any other new holder gets the lease only after its expiry, with the next number;
-        before that, :class:`Locked` is raised. ``owner`` is the name of the run in messages.
+        If ``holder`` has the lease already, the lease is renewed. A new holder whose ``fence`` is higher than
+        the number of the lease takes over the lease at once. Every other new holder gets the lease, with
+        the next number, only after the old lease has ended. Until then, :class:`Locked` is raised. ``owner``
+        is the name of the run in messages.
         """
 
     @abstractmethod
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """End the lease if ``holder`` has it. Its number is kept, because later numbers must be higher."""
+        """End the lease if ``holder`` has it, but keep the lease number, because the next must be higher."""
 
     @abstractmethod
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """Claim letters as ``Portal.claim`` does; raise :class:`LockLost` if ``fence`` is not the latest."""
+        """Claim letters like ``Portal.claim``. Raises :class:`LockLost` if the lease has another fence."""
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator

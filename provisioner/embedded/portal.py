@@ -59,8 +59,8 @@ KEY_BYTES = 32
 class SqlPortal(LeasedPortal):
     """The embedded portal, opened by one operator for writing.
 
-    If the database does not exist, it is created with ``terms``; if these are None, an error is raised. All
-    methods may be called from any thread: they share one connection, which is protected by a lock.
+    If the database does not exist, it is created with ``terms``. If ``terms`` is None, an error is raised.
+    All methods can be called from any thread, because a lock protects the shared connection.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class SqlPortal(LeasedPortal):
         self._file = database.file_identity()
 
     def reopen(self) -> SqlPortal:
-        """Open the same portal on a new connection. Raises :class:`PortalError` if its file was replaced."""
+        """Open the same portal on a new connection. Raises :class:`PortalError` if the file was replaced."""
         self._database.require_same(PORTAL_SCHEMA, self._file)
         return SqlPortal(self._database, self._operator, None, "", self._clock)
 
@@ -115,7 +115,7 @@ class SqlPortal(LeasedPortal):
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
         """Return a page of at most ``limit`` companies that follow the creation number ``after``.
 
-        It contains only companies that changed after the change counter had the value ``since``.
+        The page contains only companies that changed after the change counter had the value ``since``.
         """
         with self.read_transaction() as connection:
             return load_page_of_companies(connection, after, limit, since)
@@ -126,12 +126,12 @@ class SqlPortal(LeasedPortal):
             return load_page_of_users(connection, after, limit, since, self._today())
 
     def company(self, number: str) -> Company | None:
-        """Return the company with this dossier number; None if there is none."""
+        """Return the company with this dossier number, or None if there is no such company."""
         with self.read_transaction() as connection:
             return companies_by_number(connection, [number]).get(number)
 
     def user(self, user_id: str) -> User | None:
-        """Return the user with this id; None if there is none."""
+        """Return the user with this id, or None if there is no such user."""
         return self.users([user_id]).get(user_id)
 
     @override
@@ -157,7 +157,7 @@ class SqlPortal(LeasedPortal):
             return load_receipts(connection, keys, ledger)
 
     def lease(self, ledger: str) -> Lease | None:
-        """Return the latest lease of a ledger, even if it has expired; None if there was none."""
+        """Return the latest lease of a ledger, even if it has expired, or None if there was no lease."""
         with self.read_transaction() as connection:
             return load_lease(connection, ledger)
 
@@ -233,7 +233,7 @@ class SqlPortal(LeasedPortal):
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
-        """Request an application for a user, as in the Store; it waits for the firm's decision (R10)."""
+        """Request an application for a user, as in the Store. The firm decides on the request (R10)."""
         return self._edit(user_id, lambda user: with_requested_app(user, app))
 
     @override
@@ -260,7 +260,7 @@ class SqlPortal(LeasedPortal):
         return links
 
     def invited(self, link: str) -> User | None:
-        """Return the user of this activation link (or of its token); None if the link is not valid."""
+        """Return the user of an activation link (or of its token), or None if the link is not valid."""
         with self.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -268,7 +268,7 @@ class SqlPortal(LeasedPortal):
             return users_by_id(connection, row, self._today()).get(row[0]) if row else None
 
     def consume(self, link: str) -> bool:
-        """Mark an activation link as used. Return False if it is used, expired, revoked or unknown."""
+        """Mark an activation link as used. Return False for an expired, revoked, unknown or used link."""
         with self.write_transaction() as connection:
             used = connection.execute(
                 f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -276,7 +276,7 @@ class SqlPortal(LeasedPortal):
             return used.rowcount == 1
 
     def _secret(self, connection: Connection) -> bytes:
-        """Return the key that signs activation links; create it at its first use."""
+        """Return the key that signs activation links. Create the key if there is none."""
         file = self._database.side_file(".key")
         if file is not None:
             return _key_in(file)
@@ -311,14 +311,14 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """Run a write transaction: yield its connection, then commit. The change counter is not increased."""
+        """Yield the connection of a write transaction. If needed, the block increases the change counter."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):
                 yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
-        """Extend the lease because its run has written: the full duration of the lease starts again now."""
+        """Restart the full duration of the lease, because the run that holds the lease is writing."""
         if lease.holder:
             now = int(self._shared_now(connection).timestamp())
             connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))
@@ -339,7 +339,7 @@ class SqlPortal(LeasedPortal):
 
 
 def _key_in(file: Path) -> bytes:
-    """Return the key in ``file``, which is separate from the database; create it at its first use."""
+    """Return the key in ``file``, which is separate from the database. Create the file if it is missing."""
     if not file.exists():
         # write it atomically: a run that is killed must not leave an empty file, because its key is no secret
         write_private(file, os.urandom(KEY_BYTES))
@@ -355,11 +355,11 @@ _WORKS = (
     "token_hash = ? AND used = 0 AND expires > ? "
     "AND user_id IN (SELECT id FROM client_user WHERE status = 'active')"
 )
-"""The SQL condition for the row of a link that is still valid; its parameters are the hash and the time."""
+"""The SQL condition for a valid activation link. Its parameters are the link's hash and the current time."""
 
 
 def _invitations(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
-    """Yield the invitation of each of these users who is active and has not used a link yet."""
+    """Yield the invitation of each user in ``ids`` who is active and has not used a link yet."""
     for some in chunks(ids):
         for row in connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "

@@ -14,30 +14,30 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class AuthorisedCall:
-    """A call, with the operator and the lease under which it is made."""
+    """A call with the operator who makes the call, and with the lease of the caller's ledger."""
 
     call: Call
     operator: Operator
     """The operator whose rights the rules R7 and R8 check."""
     ledger: str = ""
-    """The ledger for which the call is made. If it is "", no lease is checked."""
+    """The ledger for which the call is made; "" if no lease is checked."""
     fence: int = 0
     """The fencing number of the caller's lease for this ledger."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The lease of a ledger on a portal; it identifies the latest run of that ledger."""
+    """The lease of a ledger on a portal. The lease identifies the latest run of that ledger."""
 
     ledger: str
     owner: str
-    """The name of the run that messages show to users."""
+    """The run's name, for messages to users."""
     fence: int
-    """The fencing number that the run sends with its writes; it never decreases."""
+    """The fencing number that the run sends with its writes. The number never decreases."""
     expires: datetime
-    """The time until which a run without a higher number is refused. A release sets this time to now."""
+    """The time when the lease ends. Until then, another run needs a higher number to get the lease."""
     holder: str = ""
-    """The random id of the run, with which it can renew the lease; "" after the release."""
+    """The random id with which the run renews the lease; "" after the release of the lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +46,14 @@ class Page(Generic[R]):
 
     items: tuple[R, ...]
     next: int | None
-    """The value of ``after`` for the next page; None after the last one."""
+    """The value of the parameter ``after`` in the request for the next page; None on the last page."""
     counter: int
     """The value of the portal's change counter at the time of this page."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortalInfo:
-    """The identity and settings of a portal, and the rights of the client that reads them."""
+    """The identity and settings of a portal, and the rights of the client that asks for this information."""
 
     portal: str
     """The permanent id of the portal."""
@@ -66,6 +66,6 @@ class PortalInfo:
     operator: Operator
     """The operator whose rights the client has."""
     scopes: frozenset[str]
-    """The scopes of the API client's access token; empty for a driver in this process."""
+    """The scopes of the API client's access token; empty for a driver that does not use HTTP."""
     terms: PortalTerms
     public_url: str

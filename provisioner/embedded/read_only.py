@@ -16,7 +16,7 @@ from provisioner.storage.database import Database
 class ReadOnlyPortal(Portal):
     """The embedded portal, opened only for reading; its writing methods raise :class:`PortalError`.
 
-    If the database does not exist, it is read as an empty portal with the firm's ``terms``.
+    If the database does not exist, the portal appears to be empty, with the firm's ``terms``.
     """
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:

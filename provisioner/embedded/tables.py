@@ -1,6 +1,6 @@
 """The tables of the embedded portal, and the conversion of its rows to values and back.
 
-The functions that planning never calls import their classes only when called. This saves start-up time.
+A function that planning never calls imports its classes inside its body, because this saves start-up time.
 """
 
 from __future__ import annotations
@@ -215,7 +215,7 @@ def load_page_of_users(connection: Connection, after: int, limit: int, since: in
 
 
 def _page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
-    """Return the creation number of the last row of a page, and True if more rows follow the page."""
+    """Return the creation number of the last row of a page, and whether more rows follow the page."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
         (after, since, limit + 1),
@@ -233,7 +233,7 @@ def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, .
 def store_companies(
     connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
-    """Insert or update companies. ``moves`` holds each company before (None if new) and after its change."""
+    """Insert or update companies. A move is a pair: the company before (None if new) and after the change."""
     if not moves:
         return
     new = [_company_row(company, counter) for before, company in moves if before is None]
@@ -255,7 +255,7 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
 
 
 def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
-    """Insert or update users, with their companies and applications (see :func:`store_companies`)."""
+    """Insert or update users, their companies and their applications; ``moves`` is as in store_companies."""
     if not moves:
         return
     # update before inserting, because a new user may get the e-mail that an existing user gives up
@@ -305,7 +305,10 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
-    """Set ``billing_ends`` if a company lost its last open user. Clear it if a company got a user (R15)."""
+    """Update ``billing_ends`` of the companies that open users left or joined (R15).
+
+    A company without open users gets the end of this month. A company that got an open user gets NULL.
+    """
     from provisioner.embedded.decide import billing_transfer
 
     passes = {passed for passed in (billing_transfer(*move) for move in moves) if len(set(passed)) == 2}
@@ -330,7 +333,7 @@ def load_counter(connection: Connection) -> int:
 def bump_counter(connection: Connection) -> int:
     """Increment the change counter, store a new random stamp, and return the counter.
 
-    The stamp is random, because different contents must have different stamps even if a backup is restored.
+    After a backup is restored, the counter repeats earlier values. The random stamp never repeats a value.
     """
     counter = load_counter(connection) + 1
     connection.executemany(
@@ -342,7 +345,7 @@ def bump_counter(connection: Connection) -> int:
 
 
 def load_lease(connection: Connection, ledger: str) -> Lease | None:
-    """Return the latest lease of a ledger; None if there was none."""
+    """Return the latest lease of a ledger; None if the ledger has never had a lease."""
     from provisioner.embedded.portal_types import Lease
 
     row = connection.execute(
@@ -365,13 +368,13 @@ def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
 
 
 def load_fact(connection: Connection, name: str) -> str | None:
-    """Return the value with this name from the table ``fact``; None if there is none."""
+    """Return the value of the fact ``name``; None if the table ``fact`` does not contain it."""
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
 def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
-    """Return stored receipts, by key, with the verdict *already* if ``ledger`` did not make the call."""
+    """Return the stored receipts, by key. A receipt for another ledger's call has the verdict *already*."""
     from provisioner.embedded.decide import StoredReceipt, repeated
 
     return {

@@ -25,7 +25,7 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 class UnitOfWork:
-    """The resources that calls need. They are read together, changed one by one, and written together.
+    """The resources that calls need: read together, changed one by one, and written together.
 
     Users are identified by their ids. One transaction isolates all reads and writes from other processes.
     """
@@ -46,7 +46,7 @@ class UnitOfWork:
         self._counter = 0
 
     def load(self, calls: Sequence[Call]) -> None:
-        """Read the resources that the rules need for these calls, and the receipts stored for their keys."""
+        """Read the resources that the rules need for these calls, and the stored receipts of the calls."""
         self._load_receipts([call.key for call in calls if call.key])
         ids: list[str] = []
         emails: list[str] = []
@@ -112,7 +112,7 @@ class UnitOfWork:
             self._receipts |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
-        """Return a user that was read before, with all changes so far; None if there is no such user."""
+        """Return a user that was read before, with all changes so far; None if no such user was read."""
         return self._known_users.get(user_id)
 
     def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:
@@ -130,7 +130,7 @@ class UnitOfWork:
         return receipt
 
     def _find(self, call: Call) -> Resource | None:
-        """Return the resource to change (for a creation: one with the same e-mail or number), or None."""
+        """Return the resource with the id, the number or (for a new user) the e-mail of the call, or None."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)

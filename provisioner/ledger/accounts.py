@@ -1,4 +1,4 @@
-"""The managed accounts: the portal id of each user, and the e-mail address and phone number last applied."""
+"""The managed accounts: each user's portal id, and the e-mail and phone that were last applied."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Mana
 
 
 def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
-    """Store these users and their accounts. An account marked as created by provisioner stays marked."""
+    """Store pairs of user key and account. An account that provisioner created stays marked as created."""
     # a user name may pass from one account to another, so only the last record with a name keeps it
     holders: dict[str, Managed] = {}
     for user, record in records:

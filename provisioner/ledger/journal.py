@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class LedgerEffect:
     """The changes that the ledger stores for a step after the portal has applied the step.
 
-    ``created`` and ``letter`` count only if provisioner applied the step, not if another writer had done so
-    before. ``email`` and ``phone`` are None if the step does not set them.
+    ``created`` and ``letter`` are ignored if another writer had already made the change.
+    ``email`` and ``phone`` are None if the step does not set them.
     """
 
     user: str = ""
@@ -70,7 +70,7 @@ class JournalEntry(NamedTuple):
 
 
 class Journal:
-    """The table of runs and the table of their steps. Only the run that holds the lock writes to them."""
+    """The tables of runs and of their steps. Only the run that holds the lock writes to these tables."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

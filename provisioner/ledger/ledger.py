@@ -16,7 +16,7 @@ from provisioner.storage.database import Database, chunks
 from provisioner.storage.lease import LEASE_SECONDS
 
 MAX_ADOPTED_AT_ONCE = 5_000
-"""The maximum number of accounts stored in one transaction, because other runs wait until it ends."""
+"""The maximum number of accounts stored in one transaction, because a transaction makes other runs wait."""
 
 
 class Ledger:
@@ -48,7 +48,7 @@ class Ledger:
                 store_accounts(connection, [(user, records[user]) for user in some])
 
     def bind_portal(self, portal: str) -> None:
-        """Bind this ledger to a portal identity. Raises :class:`LedgerError` if another one is bound."""
+        """Bind this ledger to a portal. Raises :class:`LedgerError` if the ledger has another portal."""
         with self._store.writing() as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
             if row is None:

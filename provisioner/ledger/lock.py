@@ -49,14 +49,14 @@ class LockInfo(NamedTuple):
     fence: int
     """The fencing number. Each acquisition of the lock gets a higher number."""
     expires: int
-    """When the lease expires unless it is renewed, in milliseconds since 1970; 0 if it never expires."""
+    """The time at which the lease expires, in milliseconds since 1970; 0 if the lease never expires."""
     session_pid: int
-    """The process ID of the database server's process for the holder's connection; 0 without a server."""
+    """The ID of the database server's process for the holder's connection; 0 if there is no server."""
     session_start: str
 
     @property
     def until(self) -> str:
-        """The time at which the lease expires, as an ISO timestamp; empty if it never expires."""
+        """The time at which the lease expires, as an ISO timestamp; "" if the lease never expires."""
         if not self.expires:
             return ""
         return datetime.fromtimestamp(self.expires / 1000, UTC).isoformat(timespec="seconds")
@@ -106,7 +106,7 @@ class Lock:
     def raise_fence(self, fence: int) -> None:
         """Make the fencing number of the next acquisition higher than ``fence``, which the portal returned.
 
-        This is needed if the ledger was restored from a backup and the portal knows newer runs.
+        After the ledger was restored from a backup, the portal can know higher numbers than the ledger.
         """
         if fence > self.fence:
             with self._store.writing() as connection:
@@ -200,7 +200,7 @@ class Lock:
         return None
 
     def _is_over(self, holder: LockInfo, now: float) -> bool:
-        """Return True if the lease of ``holder`` has expired or its process is known to have ended."""
+        """Return True if the lease of ``holder`` has expired, or if the holder is known to have ended."""
         if holder.expires and now * 1000 >= holder.expires:
             return True
         store = self._store

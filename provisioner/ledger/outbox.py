@@ -79,7 +79,7 @@ class OutboxEntry(NamedTuple):
     detail: str
     changed: str
     claims: tuple[str, ...] = ()
-    """The runs that may have claimed the letter on the portal: the last known holder and later claimants."""
+    """The last run known to hold the portal's claim to the letter, then the runs that tried to claim it."""
 
 
 class Outbox:
@@ -117,7 +117,7 @@ class Outbox:
             self._mark(connection, marks)
 
     def begin_delivery(self, keys: Sequence[str]) -> None:
-        """Set letters to ``connecting``. Commits before the run claims the letters on the portal."""
+        """Set letters to ``connecting`` and commit. The run claims these letters on the portal afterwards."""
         with self._store.writing() as connection:
             self._mark(connection, [(key, OutboxState.CONNECTING, "") for key in keys])
             connection.executemany(
@@ -126,7 +126,7 @@ class Outbox:
             )
 
     def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
-        """Store which run holds each letter's claim (``holders``, by letter key), and apply ``marks``."""
+        """Store ``holders``, which maps a letter's key to the run with the claim. Also apply ``marks``."""
         # one transaction, because a letter claimed by a copy of this ledger must never be ``owed``
         with self._store.writing() as connection:
             connection.executemany(
@@ -135,7 +135,7 @@ class Outbox:
             self._mark(connection, marks)
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Return the claims of each sent letter, by letter key, until :meth:`end_claims` has deleted them."""
+        """Return the stored claims of sent letters, by letter key. Omit letters without stored claims."""
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}
@@ -154,7 +154,7 @@ class Outbox:
             )
 
     def resend(self, key: str) -> None:
-        """Set an ``unknown`` letter to ``owed``: the same bytes are sent again, with the same Message-ID."""
+        """Set an ``unknown`` letter to ``owed``. The same bytes are sent again, with the same Message-ID."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE outbox SET state = ?, resent = 1, changed = ? WHERE key = ? AND state = ?",
@@ -172,7 +172,7 @@ class Outbox:
     def reset_interrupted(self) -> list[OutboxEntry]:
         """Reset the letters that an interrupted run was sending: connecting ▸ owed, body ▸ unknown.
 
-        Return the letters that are now ``unknown``, with their values from before the change.
+        Return the letters that are now ``unknown``. The entries still show the old state ``body``.
         """
         # this run holds the lock, so no other run is sending letters
         self.release_claims()
@@ -236,7 +236,7 @@ def _entry(
 
 
 def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
-    """Add letters as ``owed``, each with its user and portal id. Skips letters whose key exists already."""
+    """Add (user, portal id of the user, letter) with the state ``owed``. Skips letters with a known key."""
     connection.executemany(
         "INSERT INTO outbox "
         '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '

@@ -19,7 +19,7 @@ def host_name() -> str:
 
 
 def process_owner() -> str:
-    """Return the name of the system account of this process; for an account without a name, its number."""
+    """Return the name of the system account of this process, or the number of an account without a name."""
     import getpass
 
     try:
@@ -29,9 +29,9 @@ def process_owner() -> str:
 
 
 def process_start(pid: int) -> str:
-    """Return the start time of a process and this process's PID namespace; empty if they cannot be read.
+    """Return the start time of process ``pid`` and the caller's PID namespace, as far as they are readable.
 
-    No later process, and no process in another container, has the same process ID and the same values.
+    No later process, and no process in another container, has the same process ID and the same result.
     """
     return " ".join(filter(None, (_process_stat(pid)[1], _pid_namespace())))
 
@@ -53,7 +53,6 @@ def is_alive(host: str, pid: int, start: str) -> bool:
 
 
 def _pid_namespace() -> str:
-    """Return the kernel's name of the PID namespace of this process; empty if the system has none."""
     try:
         return os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -29,7 +29,7 @@ class LedgerSnapshot:
 
 
 def read_ledger(database: Database) -> LedgerSnapshot:
-    """Read the snapshot of the ledger; an empty one if the ledger does not exist. Writes nothing."""
+    """Return the snapshot of the ledger, which is empty if the ledger does not exist. Writes nothing."""
     return database.read(LEDGER_SCHEMA, snapshot_of) or LedgerSnapshot()
 
 

@@ -120,7 +120,7 @@ class Store:
         return self.database.shared_time(connection or self.connection, time.time)
 
     def expiry(self, now: float) -> int:
-        """Return when a lease renewed at ``now`` (seconds since 1970) expires, in milliseconds since 1970."""
+        """Return the expiry of a lease renewed at ``now`` (seconds since 1970) in milliseconds since 1970."""
         return int((now + self.lease) * 1000)
 
 

@@ -37,20 +37,19 @@ class Delivery(NamedTuple):
 
 
 Record = Callable[[Sequence[str], Sequence[Delivery]], None]
-"""A function that stores two lists in one transaction: the keys of letters whose bodies are about to be sent,
-and the deliveries of other letters. A transport sends a body only after this function has returned. Otherwise
-the next run would send the letter a second time if this run is killed during the body.
-"""
+"""A function that stores its two arguments in one transaction: the keys of letters whose bodies are about to
+be sent, and the deliveries of other letters. A transport sends a body only after this function has returned.
+Otherwise, if the run is killed while it sends the body, the next run would send the letter a second time."""
 
 
 class Transport(Protocol):
     """A way to send or store letters, such as a mail server or a maildir."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver the messages, and report the deliveries with ``record``, one or several in a call.
+        """Deliver the messages. Each call of ``record`` reports one or several deliveries.
 
-        A transport may omit the keys of bodies if a repeated delivery has no effect (as in a maildir).
-        When ``stop`` returns True, the transport completes letters that it has begun, and begins no others.
+        If repeated deliveries do no harm, as in a maildir, the transport need not report the keys of bodies.
+        Once ``stop`` returns True, the transport only completes the letters that it has begun.
         Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
         connection, a refused password, an invalid certificate, or a full disk.
         """

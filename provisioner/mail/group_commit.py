@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from provisioner.mail.delivery import Delivery, DeliveryState, Record
 
 GATHER_SECONDS = 0.01
-"""The maximum time in seconds that a letter waits, before DATA, for letters of other connections."""
+"""The maximum time in seconds that the commit before DATA waits for the letters of other connections."""
 
 DELIVERY_SECONDS = 0.25
-"""The maximum time in seconds that a delivery waits for a commit. If the run is killed before the commit, the
-letter stays in the state ``body`` and becomes ``unknown``."""
+"""The maximum time in seconds that a finished delivery waits for a commit. If the run is killed before the
+commit, the letter is still in the state ``body``, and the next run changes this state to ``unknown``."""
 
 
 class GroupCommit:
-    """A collector of deliveries and of the keys of letters whose bodies are about to be sent.
+    """A collector of records, which are stored together in one commit.
 
-    One commit records everything that was collected.
+    A record is the result of a delivery, or the state ``body`` of a letter that is about to be sent.
     """
 
     def __init__(self, record: Record) -> None:
         self.broken: BaseException | None = None
-        """The exception of a failed commit, after which no further commit is tried; None if none failed."""
+        """The exception of the failed commit, which :meth:`body` raises from then on; None if none failed."""
         self._record = record
         self._active = 0
         self._bodies: dict[str, asyncio.Future[None]] = {}
@@ -54,7 +54,7 @@ class GroupCommit:
         await waiter
 
     def body_started(self, key: str) -> None:
-        """Note that the body is being sent, so :meth:`close` must not record the letter as ``owed``."""
+        """Note that the body of a letter is being sent. :meth:`close` then does not record it as ``owed``."""
         self._recorded.discard(key)
 
     def delivered(self, delivery: Delivery) -> None:

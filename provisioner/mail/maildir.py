@@ -126,9 +126,9 @@ def _opened(folder: str) -> Iterator[int]:
 
 
 def _sync(disk: int, files: Sequence[str]) -> None:
-    """Sync these files to the disk. ``disk`` is their folder's descriptor, opened before they were written.
+    """Sync files to the disk. ``disk`` is a descriptor of their folder, opened before the files were written.
 
-    Raises ``OSError``, also for an earlier write whose error the system reports only now.
+    Raises ``OSError``, because the system can report the error of a write only during the sync.
     """
     import ctypes
 

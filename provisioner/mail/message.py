@@ -55,7 +55,7 @@ class TemplateRenderer(Protocol):
 
 
 def within_bounds(name: str, text: str) -> str:
-    """Return ``text``, rendered from the template ``name``. Raises :class:`MailError` if it is too long."""
+    """Return ``text``, the output of the template ``name``. Raises :class:`MailError` if it is too long."""
     if len(text) > limits.MAX_RENDERED_CHARACTERS:
         raise too_much(name)
     return text
@@ -166,7 +166,7 @@ def _mailbox(text: str) -> str:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Return name and address of ``Name <address>``; the name is "" if ``text`` is only an address."""
+    """Return the name and the address in ``Name <address>``; the name is "" if there is only an address."""
     if not text.endswith(">"):
         return "", text
     name, _, address = text[:-1].rpartition("<")
@@ -186,7 +186,7 @@ def _unstructured(text: str) -> str:
 # cached, because every letter has the same sender, and the letters of a company have the same subject
 @lru_cache(maxsize=64)
 def _encoded_words(text: str) -> str:
-    """Return the text as folded encoded words (RFC 2047) in ASCII. Each character is in one word only."""
+    """Return the text as folded encoded words (RFC 2047) in ASCII. No character is split between words."""
     words, word = [], ""
     space = 52  # an encoded word has 75 characters at most; the first line also contains "Reply-To: "
     for character in text:
@@ -201,14 +201,13 @@ def _encoded_words(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return ``text`` unchanged. Raises ``ValueError`` if it could end the header line or is not ASCII."""
+    """Return ``text`` unchanged. Raises ``ValueError`` if it is not ASCII or has a control character."""
     if not text.isascii() or not text.isprintable():
         raise ValueError(f"{text!r} cannot stand in a header")
     return text
 
 
 def _quoted_printable(text: str) -> bytes:
-    """Return the body of a message part as quoted-printable lines."""
     # every kind of line end becomes CRLF, because a bare carriage return could let a text end the message
     lines = "\n".join([*text.replace("\x00", "").splitlines(), ""]) or "\n"
     return b2a_qp(lines.encode("utf-8")).replace(b"\n", b"\r\n")

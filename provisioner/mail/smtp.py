@@ -1,9 +1,10 @@
 """A transport that sends letters to a mail server over a few connections, many letters per connection.
 
     MAIL RCPT ─▶ recorded: body ─▶ DATA and the body ─▶ 250 ─▶ recorded: sent
-    └ safe to repeat ┘             └ ambiguous ┘
+    └ safe to repeat ┘             └ not known if accepted ┘
 
-Each SMTP command waits for its reply. One commit records the bodies and deliveries of all connections.
+A connection sends a command only after the reply to the previous command. The states of the letters of all
+connections are recorded together, in one commit.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MESSAGES_A_CONNECTION = 500
 """The maximum number of letters per connection, because mail servers limit this number."""
 
 CONNECT_ATTEMPTS = 3
-"""The maximum number of attempts to connect, after which the letters stay ``owed``."""
+"""The maximum number of attempts to connect. If all attempts fail, the letters stay ``owed``."""
 
 RETRY_SECONDS = 0.4
 """The pause in seconds before the second attempt to connect. It doubles before each further attempt."""
@@ -57,7 +58,7 @@ class _Delivery:
         self._problem: MailError | None = None
         self._returned: deque[Message] = deque()
         self._parallel = False
-        """True while several workers send. If a worker cannot connect, the others send its letter."""
+        """True while several workers send. If a worker cannot connect, another worker sends the letter."""
         self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
@@ -90,7 +91,7 @@ class _Delivery:
             raise self._problem
 
     def _next(self) -> Message | None:
-        """Return the next letter, or None. Records letters with an invalid address as ``failed``."""
+        """Return the next letter, or None at the end. Record letters with an invalid address as failed."""
         while self._problem is None and not self._stop():
             message = self._returned.popleft() if self._returned else next(self._messages, None)
             if message is None or (_is_address(message.sender) and _is_address(message.recipient)):
@@ -145,9 +146,9 @@ class _Delivery:
         return await connection.send_body(message)
 
     async def _connected(self, message: Message) -> SmtpConnection | None:
-        """Open a connection that is ready for the command MAIL.
+        """Open a connection that is ready for the command MAIL. Return None if no connection can be opened.
 
-        Return None if that fails. ``message`` is then recorded as ``owed`` or returned to the other workers.
+        In the case of None, ``message`` has been recorded as ``owed`` or left to the other workers.
         """
         problem: Exception | None = None
         for attempt in range(CONNECT_ATTEMPTS):
@@ -197,9 +198,9 @@ class _Delivery:
 
 
 _is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+").fullmatch
-"""Matches an address that aiosmtplib sends unchanged. aiosmtplib cuts others at a comma or a comment."""
+"""Matches only the addresses that aiosmtplib sends whole, without a cut at a comma or a comment."""
 
 
 def _is_lasting(problem: Exception) -> bool:
-    """Return True if another attempt would fail too: an invalid certificate or a permanent refusal."""
+    """Return True if another attempt would also fail: after a TLS error or a permanent refusal (5xx)."""
     return isinstance(problem, ssl.SSLError) or 500 <= int(getattr(problem, "code", 0) or 0) < 600

@@ -1,10 +1,10 @@
-"""A connection to a mail server: the commands of aiosmtplib, and the delivery that follows from each reply.
+"""A connection to a mail server. Each reply of the server determines the delivery of a letter:
 
     MAIL  RCPT          4xx: owed; 5xx: failed; connection lost: the letter can safely be sent again
     DATA and the body   250: sent; 4xx: owed; 5xx: failed; no reply or an unreadable reply: unknown
 
-aiosmtplib sends DATA and the body in one call. It reports a connection lost before the reply to DATA and one
-lost after the final dot in the same way, so the delivery is ``unknown`` in both cases.
+aiosmtplib sends DATA and the body in one call, and reports every connection lost during the call in the same
+way. Therefore the delivery is ``unknown`` even if the connection was lost before the body was sent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
 
 BODY_TIMEOUT = 600.0
-"""The timeout in seconds for each of the two replies to DATA. For the second, see RFC 5321, 4.5.3.2.6."""
+"""The timeout in seconds for the reply to DATA, and for the reply to the body (RFC 5321, 4.5.3.2.6)."""
 
 QUIT_TIMEOUT = 2.0
 """The timeout in seconds for the reply to QUIT. It is short because that reply has no consequences."""
@@ -39,7 +39,7 @@ class Server:
     username: str
     password: str
     timeout: float
-    """The timeout in seconds for each reply, except the replies to DATA."""
+    """The timeout in seconds for each reply, except the replies to DATA, to the body and to QUIT."""
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -50,7 +50,7 @@ class ConnectionLost(Exception):
 
 
 class SmtpConnection:
-    """A connection to a mail server, after TLS was started and the login was accepted, if configured."""
+    """A connection to a mail server, ready for a letter: TLS and the login, if configured, are complete."""
 
     def __init__(self, client: SMTP) -> None:
         self._client = client
@@ -120,9 +120,9 @@ class SmtpConnection:
 
 
 async def connect(server: Server) -> SmtpConnection:
-    """Connect to ``server``, start TLS if it is configured (never opportunistically), and log in.
+    """Connect to ``server``, start TLS if it is configured, and log in if there is a user name.
 
-    Raises :class:`MailError` if the connection would not be secure, and the exceptions of aiosmtplib.
+    Raises :class:`MailError` if the connection would not be secure. Also raises exceptions of aiosmtplib.
     """
     client = SMTP(
         hostname=server.host,

@@ -1,9 +1,9 @@
 """The Jinja2 sandbox for mail templates. Values are never interpreted as markup; output is deterministic.
 
-Loops, conditions, macros and built-in filters are allowed. An HTML template (``*.html.j2``) escapes every
-value, also in the templates that it includes or extends, and no template can disable this. The following are
-not available: the filters ``safe``, ``random``, ``attr`` and ``pprint``; the filters that produce markup or
-escape it differently (``indent``, ``tojson``, ``urlize``, ``xmlattr``); ``lipsum`` and ``{% autoescape %}``.
+Loops, conditions, macros and built-in filters are allowed. In an HTML template (``*.html.j2``), every value
+is escaped, also in included and extended templates. No template can disable this escaping. These features are
+not available: the filters ``safe``, ``random``, ``attr`` and ``pprint``; the filters that produce or escape
+markup (``indent``, ``tojson``, ``urlize``, ``xmlattr``); ``lipsum``; and ``{% autoescape %}``.
 Values are never compiled as templates. The worker process limits the time and memory of a template.
 """
 
@@ -90,7 +90,7 @@ def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
 # with this decorator Jinja2 calls the function only at run time, even for constants
 @pass_eval_context
 def _printed(_: object, value: object) -> object:
-    """Return ``value`` if it is text or a number. Refuses objects whose text could show a memory address."""
+    """Return text or a number unchanged. Refuse any other value, because it may contain a memory address."""
     if isinstance(value, str | int | float | Undefined):
         return value
     raise TypeError(f"a value of type {type(value).__name__} is not text")
@@ -157,7 +157,7 @@ class Templates(TemplateRenderer):
         return self._compiled[name]
 
     def _where(self, name: str, problem: BaseException) -> str:
-        """Return file and line of the innermost template in the traceback; ``name`` if there is none."""
+        """Return file and line of the traceback's innermost template; ``name`` if no template is there."""
         frames = traceback.extract_tb(problem.__traceback__)
         lines = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename in self._sources]
         return lines[-1] if lines else name

@@ -3,7 +3,7 @@
 The worker limits its own memory and CPU time, if the system has such limits (Windows does not). The parent
 limits the time and the size of each reply, and replaces a worker that exceeds these limits. Requests and
 replies are JSON, each preceded by its length in four bytes. The worker ends when its standard input closes,
-also if the parent is killed. The worker has its own session, because Ctrl-C must reach only the parent.
+which also happens if the parent is killed. The worker has its own session, so Ctrl-C reaches only the parent.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MEMORY_BYTES = 512 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 _SOURCES_BYTES = 2**32 - 1
 _REPLY_OVERHEAD = 64 * 1024
-"""The maximum number of bytes of a reply without the text: the JSON around it, or an error message."""
+"""The maximum number of bytes that a reply contains in addition to the rendered text."""
 
 
 class WorkerTemplates(TemplateRenderer):
@@ -119,7 +119,7 @@ def _limit_memory() -> None:
 
 
 def _limit_processor_time() -> None:
-    """Limit the CPU time for one letter. If the parent was killed, no other timeout stops the worker."""
+    """Limit the CPU time for one letter. This limit also stops a worker whose parent was killed."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -76,7 +76,7 @@ TRANSPORTS: Mapping[str, Callable[[str, TransportOptions], Transport]] = {
 def open_transport(url: str, options: TransportOptions) -> Transport:
     """Return the transport for ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``.
 
-    Raises :class:`MailError`.
+    Raises :class:`MailError` for any other ``url``, or if the CA certificates cannot be read.
     """
     scheme, _, rest = url.partition(":")
     if scheme not in TRANSPORTS or not rest:

@@ -98,7 +98,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
 
 
 def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield an error for each ``previous_email`` that another user declares as previous or current e-mail."""
+    """Yield an error for each ``previous_email`` that is also another user's e-mail or ``previous_email``."""
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
         if user.previous_key is None:
@@ -153,7 +153,7 @@ def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagn
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield an error or a warning for each address of a shared mailbox (S1); ``safety:`` decides which."""
+    """Yield a diagnostic for each address of a shared mailbox (S1), with the severity from ``safety:``."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -170,7 +170,7 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Warn (R2) if a billed company has no open user, or if all administrators of a company are pending."""
+    """Warn (R2) if a billed company has no open user, or if a company has only pending administrators."""
     billed: dict[str, list[DeclaredUser]] = {}
     for user in (*declared.users.values(), *declared.repeated_users):
         if not user.closed:
@@ -205,7 +205,7 @@ def unknown_companies(
 ) -> Iterator[Diagnostic]:
     """Yield an error for each reference to a dossier that neither a manifest nor the portal has.
 
-    Without the portal (``known_companies`` is None), yield a warning if no manifest declares the dossier.
+    If ``known_companies`` is None, yield a warning for each reference to a dossier that no manifest has.
     """
     if declared.unread:
         return
@@ -252,7 +252,6 @@ _FIRST_WORD = re.compile("[a-z]+")
 
 
 def _app_source(user: DeclaredUser, app: str) -> Source:
-    """Return the position of an application in the user's ``apps:`` list."""
     return user.positions.source("users", user.at, "apps", (user.apps or ()).index(app))
 
 

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
-    """Return the applications as active grants. The cache lets users with the same list share one set."""
+    """Return the applications as active grants. Equal lists share one set of grants, because of the cache."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
 class Activation(StrEnum):
-    """*Immédiatement* or *Ultérieurement*, the wizard's step 6."""
+    """The time of activation, step 6 of the wizard: *Immédiatement* or *Ultérieurement*."""
 
     IMMEDIATE = "immediate"
     LATER = "later"
@@ -45,9 +45,9 @@ class DeclaredCompany(NamedTuple):
     number: str
     name: str
     siren: str | None
-    """None if the manifest leaves the SIREN unmanaged."""
+    """The SIREN, or None if the manifest leaves the SIREN unmanaged."""
     billing: Billing | None
-    """None if the manifest leaves the billing unmanaged."""
+    """The billing mode and the offer, or None if the manifest leaves the billing unmanaged."""
     positions: Positions
     """The positions of the keys and values of the manifest."""
 
@@ -66,13 +66,13 @@ class DeclaredUser(NamedTuple):
     first_name: str
     last_name: str
     phone: str | None
-    """The phone number in E.164; None means no phone. It is ignored if ``phone_declared`` is false."""
+    """The phone number in E.164, or None for no phone. Ignore this value if ``phone_declared`` is false."""
     phone_declared: bool
     type: UserType
     production: Production
     billed: str
     companies: frozenset[str] | None
-    """The user's dossier numbers, including that of the billed company. None if they are unmanaged."""
+    """The user's dossier numbers, the billed company's included. None if the companies are unmanaged."""
     apps: tuple[str, ...] | None
     """The applications in the order of the manifest, or None if the manifest leaves them unmanaged."""
     immediate_removal: bool
@@ -112,7 +112,7 @@ class Declared:
     companies: Mapping[str, DeclaredCompany] = field(default_factory=dict)
     users: Mapping[str, DeclaredUser] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    """The SHA-256 of each file's data. A saved plan is applied only if the digests are unchanged."""
+    """The SHA-256 of each file's data, by file. A saved plan is applied only if all digests are unchanged."""
     repeated_companies: tuple[DeclaredCompany, ...] = ()
     """The companies whose dossier number an earlier file already declares (R13)."""
     repeated_users: tuple[DeclaredUser, ...] = ()
@@ -125,7 +125,7 @@ class Declared:
     """True if at least one manifest is so invalid that its dossier number is unknown."""
 
     def source_of(self, address: Address) -> Source | None:
-        """Return the position where a resource is declared, or None if it is not declared."""
+        """Return the position of a resource's declaration, or None if no manifest declares the resource."""
         declared = (self.companies if address.kind == "company" else self.users).get(address.key)
         return declared.source if declared is not None else None
 

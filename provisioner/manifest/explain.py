@@ -20,7 +20,7 @@ Fault = Mapping[str, Any]
 """A validation error of pydantic: ``loc`` is the path, ``type`` the kind of error, ``ctx`` its details."""
 
 _MOST_GUESSES = 100
-"""The maximum number of problems per file that get a "Did you mean …?", which is slow to compute."""
+"""The maximum number of problems per file for which a "Did you mean …?" is sought; the search is slow."""
 
 _IN_FRENCH = {
     # keys
@@ -145,7 +145,7 @@ def _hint(word: str, candidates: Sequence[str]) -> str:
 
 
 def _keys_at(model: type[BaseModel], path: Path) -> list[str]:
-    """Return the keys that the mapping at a path may have, as they are spelt in the file."""
+    """Return the keys that are allowed in the mapping at a path, as they are spelt in the file."""
     for part in path:
         inside = next((f for name, f in model.model_fields.items() if (f.alias or name) == part), None)
         found = _model_within(inside.annotation) if inside is not None else None
@@ -163,7 +163,7 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def _holder_name(document: Document, path: Path) -> str:
-    """Return the name of a mapping in messages: the user's e-mail, the mapping's key or "The file"."""
+    """Return how messages name the mapping at a path: by a user's e-mail, by a key, or as "The file"."""
     if len(path) == 2 and path[0] == "users":
         email = value_at(document.data, (*path, "email"))
         return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"
@@ -171,7 +171,7 @@ def _holder_name(document: Document, path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    """Return a path as text, without the prefix ``users[N]``: ``phone``, ``apps[1]`` or ``mail.from``."""
+    """Return a path as text without ``users[N]``, such as ``phone``, ``apps[1]`` or ``mail.from``."""
     if not path:
         return "The file"
     parts = path[2:] if path[0] == "users" and len(path) > 2 else path
@@ -180,7 +180,7 @@ def _name(path: Path) -> str:
 
 
 def _quoted(path: Path, value: Any) -> str:
-    """Return the value as text for a message, or "" in the sections that could contain a misplaced secret."""
+    """Return the value as text for a message; "" if its section of the file could contain a secret."""
     if path[:1] in (("mail",), ("portal",), ("ledger",)):
         return ""
     if value is None:

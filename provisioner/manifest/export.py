@@ -1,8 +1,9 @@
 """Exports a portal's state as a workspace: provisioner.yaml and one manifest per company.
 
-A plan of the exported workspace has no changes. The ``apps`` and ``companies`` of an account are written even
-if they are empty: a plan then shows later changes. Ending and requested applications are omitted, because a
-manifest cannot declare them. Closed accounts get ``status: closed``, pending ones ``activation: later``.
+A plan of the exported workspace has no changes. Even empty lists ``apps`` and ``companies`` are written,
+because a plan ignores lists that are not declared. Ending and requested applications are omitted, because
+manifests cannot declare them. Closed accounts get ``status: closed``. Accounts to validate get
+``activation: later``.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ def export_workspace(
 ) -> dict[str, str]:
     """Return the files of a workspace that declares this state: a mapping from relative path to text.
 
-    The order of the files is stable. The catalogue contains the offers and applications of ``terms`` and
-    those in use. ``access`` has further keys for the section ``portal:``; keys with an empty value are
-    omitted. The URLs must not contain a secret, because they are written unchanged.
+    The order of the files is stable. The catalogue contains the offers and applications of both ``terms`` and
+    ``state``. ``access`` has further keys for the section ``portal:``; keys with an empty value are omitted.
+    The URLs must not contain a secret, because they are written unchanged.
     """
     settings = [
         "# Written by provisioner export: the portal as it was, so that planning it changes nothing.",
@@ -150,7 +151,7 @@ def _apps_in_use(state: State) -> frozenset[str]:
 
 
 def _free_path(company: Company, taken: set[str]) -> str:
-    """Return a path such as ``clients/004217-boulangerie-martin.yaml`` and add its name to ``taken``.
+    """Return a path such as ``clients/004217-boulangerie-martin.yaml`` and add the file name to ``taken``.
 
     Two paths never differ only in case, because some file systems ignore case.
     """
@@ -165,7 +166,6 @@ def _free_path(company: Company, taken: set[str]) -> str:
 
 
 def _slug(name: str) -> str:
-    """Return the name reduced to lower-case ASCII letters, digits and dashes, at most 40 characters."""
     ascii_ = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9]+", "-", ascii_.lower())[:_MAX_SLUG].strip("-")
 
@@ -197,5 +197,5 @@ def quoted(text: str) -> str:
 
 
 def flow(texts: Iterable[str], form: Callable[[str], str] = scalar) -> str:
-    """Return the texts as a sorted YAML list on one line, such as ``[Documents, Scan]``."""
+    """Return a sorted YAML list on one line, such as ``[Documents, Scan]``; ``form`` formats each text."""
     return f"[{', '.join(form(text) for text in sorted(texts))}]"

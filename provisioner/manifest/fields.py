@@ -21,11 +21,11 @@ MAX_PHONE = 32
 """The maximum length of a phone number before it is normalized, in characters."""
 
 DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
-"""The pattern of a dossier number: 1 to 20 letters, digits or, except at the ends, ``.``, ``_``, ``-``."""
+"""The pattern of a dossier number: 1 to 20 letters and digits, with ``.``, ``_`` or ``-`` between them."""
 
 
 class InvalidField(ValueError):
-    """An error for an invalid value. ``reason`` is a clause ("it is empty"), ``remedy`` a sentence or ""."""
+    """The error for an invalid value. ``reason`` is a clause ("it is empty"). ``remedy`` may be empty."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -51,9 +51,9 @@ _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 def email(text: str) -> str:
-    """Return the e-mail address, of at most 254 bytes, with its domain in lower-case ASCII.
+    """Return a valid e-mail address, with its domain in lower-case ASCII. The maximum is 254 bytes.
 
-    An internationalized domain is returned in its ``xn--…`` form, which reveals look-alike letters in a plan.
+    An internationalized domain is returned as ``xn--…``, because a plan then shows look-alike letters.
     A domain that mixes scripts is refused. The part before the @ must be ASCII and keeps its case.
     """
     if len(text) > MAX_EMAIL_BYTES:
@@ -117,8 +117,8 @@ _ASK_FOR_PHONE = 'Write it with its country code, such as "+33 6 12 34 56 78"; n
 def phone(text: str) -> str:
     """Return the phone number in E.164 (A16).
 
-    A number without country code is read as a number of France or of an overseas territory. It is refused
-    if it is valid in several of them.
+    A number without a country code belongs to France or to an overseas territory. A number that is
+    valid in several of these regions is refused, unless the number begins with 08 or 09.
     """
     if len(text) <= MAX_PHONE:
         usual = _USUAL_PHONE.fullmatch(text.translate(_SEPARATORS))
@@ -180,7 +180,7 @@ _DOSSIER = re.compile(DOSSIER_PATTERN)
 def siren(text: str) -> str:
     """Return the nine digits of a SIREN without spaces, after a check of the Luhn checksum (A13).
 
-    La Poste needs no exception: some of its SIRETs break the Luhn rule, but its SIREN, 356000000, does not.
+    The SIREN of La Poste (356000000) also passes the check, although some SIRETs of La Poste would not.
     """
     digits = text.replace(" ", "")
     if re.fullmatch(r"[0-9]{14}", digits):
@@ -203,7 +203,7 @@ def _luhn(digits: str) -> int:
 
 
 def dossier(text: str) -> str:
-    """Return a valid dossier number unchanged, because leading zeros and case are significant."""
+    """Return ``text`` unchanged if it is a valid dossier number. Leading zeros and case are significant."""
     if _DOSSIER.fullmatch(text) is None:
         raise InvalidField(
             "a dossier number is 1 to 20 digits or letters, with . - _ inside",
@@ -257,7 +257,7 @@ def nfc(text: str) -> str:
 
 
 def other_app(text: str) -> str:
-    """Return the name of an application. Raise :class:`InvalidField` for a production application (R3)."""
+    """Return the normal form of the name. Raises :class:`InvalidField` for a production application (R3)."""
     plain = name(text)
     if is_production(plain):
         raise InvalidField(

@@ -42,8 +42,9 @@ def load(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return everything that the manifests declare, and the problems of each manifest.
 
-    ``settings_positions`` are the positions in provisioner.yaml. The valid part of an invalid document is
-    returned too, so that the checks can find further problems; the errors of the document prevent a plan.
+    ``settings_positions`` are the positions in provisioner.yaml. If ``digests`` is False, no digests of the
+    documents are computed. The valid part of an invalid document is returned too, so that the checks can find
+    further problems. No plan is made in this case, because the problems contain the document's errors.
     """
     loader = _Loader(settings, settings_positions, digests)
     for document in documents:
@@ -70,7 +71,6 @@ class _Loader:
         self._inherited: set[tuple[str | int, ...]] = set()
 
     def add(self, document: Document) -> None:
-        """Collect the declarations and the problems of one document."""
         self._digests[document.positions.file] = digest_of(document.data) if self._digesting else ""
         reading = read_model(ClientManifest, document)
         self.problems.extend(reading.problems)
@@ -85,7 +85,6 @@ class _Loader:
         self._people(document, reading, number)
 
     def declared(self) -> Declared:
-        """Return the declarations of all added documents."""
         undeclared = (reference for reference in self._references if reference.number not in self._companies)
         return Declared(
             self._companies,
@@ -151,7 +150,7 @@ class _Loader:
                 self._more_users.append(user)
 
     def _preset(self, document: Document, at: int, entry: UserConfig) -> Preset | None:
-        """Return ``defaults:``, overridden by the user's profile if any, or None for an unknown profile."""
+        """Return the user's profile (without a profile: ``defaults:``), or None if the profile is unknown."""
         if entry.profile is None:
             return self._profiles.defaults
         profiles = self._profiles.by_name
@@ -186,7 +185,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: UserConfig, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """Return the user's dossier numbers, including the billed one (R5), or None if they are unmanaged."""
+        """Return the user's dossier numbers with the billed one (R5), or None if dossiers are unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -200,7 +199,7 @@ class _Loader:
         return _dossiers((*entry.companies, number))
 
     def _refer(self, number: str, entry: UserConfig, position: int) -> None:
-        """Record a reference to an inherited dossier, once for all users who inherit it from one place."""
+        """Record a reference to an inherited dossier. Do nothing if this list entry is recorded already."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited:
             self._inherited.add(path)

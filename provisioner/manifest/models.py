@@ -48,7 +48,7 @@ Language = Literal["fr", "en"]
 
 
 def _nothing() -> Any:
-    """Return the default of a section: an empty mapping, which pydantic validates into the model."""
+    """Return an empty mapping as the default of a section. pydantic converts the mapping into the model."""
     return {}
 
 

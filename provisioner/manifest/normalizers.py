@@ -17,7 +17,7 @@ from provisioner.manifest.fields import InvalidField
 
 
 def _normal(code: str, normal: Callable[[str], str]) -> AfterValidator:
-    """Return a validator that calls ``normal`` and sets ``code`` on each :class:`InvalidField` raised."""
+    """Return a validator that calls ``normal`` and sets ``code`` on a raised :class:`InvalidField`."""
 
     def normalized(text: str) -> str:
         try:

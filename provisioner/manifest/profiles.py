@@ -1,4 +1,4 @@
-"""The values that a user inherits: from the profile, else ``defaults:``, else the program's defaults."""
+"""The values that users inherit from a profile, ``defaults:`` or the program, in this order of precedence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from provisioner.manifest.models import Preset, WorkspaceFile
 
 
 class Profiles:
-    """The values that users inherit: ``defaults`` and, in ``by_name``, each profile merged with ``defaults``.
+    """The values of users without a profile (``defaults``) and of users with a profile (``by_name``).
 
-    Names are in NFC. Of these values, only ``type``, ``production``, ``apps`` and ``companies`` may be None.
+    Each profile is already merged with ``defaults``. The profile names are in NFC. Only ``type``,
+    ``production``, ``apps`` and ``companies`` can be None.
     """
 
     def __init__(self, settings: WorkspaceFile) -> None:
@@ -35,13 +36,13 @@ class Profiles:
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """Return the path in provisioner.yaml of an inherited dossier, at ``position`` in its list."""
+        """Return the path in provisioner.yaml of item ``position`` of an inherited ``companies:`` list."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position
 
     def digestible(self) -> Iterator[Any]:
-        """Yield the merged presets as JSON values for a digest, with sorted lists."""
+        """Yield each profile's name and values as JSON data for a digest. The name of ``defaults`` is ""."""
         for name, preset in (("", self.defaults), *sorted(self.by_name.items())):
             values = preset.model_dump(mode="json")
             yield [name, {key: sorted(it) if isinstance(it, list) else it for key, it in values.items()}]

@@ -3,9 +3,9 @@
 Unmanaged fields are copied from the current state. The planner therefore only needs to compare the two
 states with ``!=``.
 
-Each declared user is first matched to an account of the portal: by the portal ID in the ledger, else by the
-former declared e-mail, else by the e-mail. The keys of both states are the declared e-mails, even for an
-account that has a different e-mail on the portal.
+Each declared user is first matched to an account of the portal. Three values are tried in this order: the
+portal ID in the ledger, ``previous_email``, the e-mail. In both states, a declared user has the declared
+e-mail as the key, even if the account has a different e-mail on the portal.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Policy:
     today: date
     """The current date in Paris, which determines the end of the month (R9)."""
     close_absent: bool = False
-    """True if accounts of users removed from the manifests are closed: ``safety: {absent: close}``."""
+    """True if the accounts of users who left the manifests are closed: ``safety: {absent: close}``."""
     restore: bool = False
-    """True to undo users' own changes of e-mail and phone: ``safety: {self_service: restore}``."""
+    """True if users' own changes of e-mail and phone are undone: ``safety: {self_service: restore}``."""
     welcome: bool = True
     """True if this program sends the welcome e-mails: ``mail: {welcome: ours}``."""
 
@@ -85,9 +85,9 @@ def resolve(declared: Declared, current: State, managed: Mapping[str, Managed], 
 def _match(
     declared: Declared, current: State, managed: Mapping[str, Managed]
 ) -> tuple[dict[str, User], list[Diagnostic]]:
-    """Match each declared user to an account. Return the accounts by user key, and the problems.
+    """Return the account of each declared user that has one, by user key. Also return the problems.
 
-    If two users match the same account, the second user is a problem.
+    If two users match the same account, the second match is reported as a problem.
     """
     by_id = {user.id: user for user in current.users.values()}
     matches: dict[str, User] = {}
@@ -134,7 +134,7 @@ def _former_account(
 def _undeclared(
     declared: Declared, current: State, matches: Mapping[str, User], managed: Mapping[str, Managed]
 ) -> dict[str, User]:
-    """Return the accounts without a declaration, keyed by their e-mail in the ledger, else on the portal."""
+    """Return the undeclared accounts. The key is the e-mail in the ledger, or else that on the portal."""
     matched = {user.id for user in matches.values()}
     if len(matched) == len(current.users):
         return {}
@@ -160,7 +160,7 @@ def _desired_company(declared: DeclaredCompany, before: Company | None) -> Compa
 
 
 class _Resolver:
-    """A builder of the desired users. It also collects welcomes, reasons, records and notices."""
+    """A builder of the desired users that also collects welcomes, reasons, ledger records and notices."""
 
     def __init__(self, managed: Mapping[str, Managed], policy: Policy) -> None:
         self._managed = managed
@@ -192,7 +192,7 @@ class _Resolver:
     def desired_absent(self, key: str, user: User) -> User:
         """Return the desired user for an undeclared account.
 
-        The account stays unchanged unless it was managed and the policy closes such accounts.
+        A managed account is closed if the policy has ``close_absent``. Any other account stays unchanged.
         """
         known = self._managed_ids.get(user.id)
         if user.is_open and known is not None:
@@ -305,7 +305,7 @@ class _Resolver:
         return declared.phone
 
     def _user_change(self, key: str, field: str, declared: str, current: str) -> str:
-        """Report a change made by the user. Return the user's value to keep it, or "" to undo the change."""
+        """Report that the user changed a field. Return ``current`` to keep the change, or "" to undo it."""
         outcome = "is put back" if self._policy.restore else "is kept"
         kept = "" if self._policy.restore else current
         advice = "" if self._policy.restore else f" To follow, write {current} in the manifest."
@@ -318,7 +318,7 @@ class _Resolver:
         return kept
 
     def _record(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> None:
-        """Update the ledger's record of an account, except for the values that the plan will change."""
+        """Collect a changed ledger record. A field that the plan will change keeps its recorded value."""
         settled_email = before.email == declared.email or email_key(before.email) == email_key(declared.email)
         email = before.email if settled_email else (known.email if known else None)
         phone = known.phone if known else None
@@ -385,10 +385,10 @@ def _all_active(apps: frozenset[Grant]) -> bool:
 def _desired_apps(
     before: frozenset[Grant], declared: DeclaredUser, today: date, ends: date
 ) -> Iterator[Grant]:
-    """Yield the declared applications, and the undeclared applications that the account still keeps.
+    """Yield the declared applications, and the undeclared applications that the account keeps for now.
 
-    Requested applications are kept. The other undeclared ones are omitted if removal is immediate. Otherwise
-    active applications end on ``ends``, and ending ones are kept until their last day has passed.
+    A requested application is kept. Any other undeclared application is omitted if removal is immediate. If
+    not, an active application ends on ``ends``, and an ending application is kept until its last day is over.
     """
     apps = declared.apps or ()
     yield from active_grants(apps)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
-"""The pattern of a variable name. It requires capitals, so that it refuses most passwords."""
+"""The pattern of a variable name. Lower case is refused, because such a text is more likely a password."""
 
 _MAILBOX = re.compile(r"(?:(?P<name>[^<>@\"]*|\"[^<>@\"\\]*\")\s*<(?P<inside>[^<>]*)>|(?P<bare>[^<>]*))")
 _SERVER = re.compile(
@@ -27,7 +27,7 @@ _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.examp
 
 
 def variable(text: str) -> str:
-    """Return a valid name of an environment variable unchanged."""
+    """Return the name of an environment variable. It must match :data:`VARIABLE_PATTERN`."""
     if re.fullmatch(VARIABLE_PATTERN, text) is None:
         raise InvalidField(
             "it is to be the name of an environment variable, in capitals, and not the secret itself",
@@ -47,7 +47,7 @@ def domain(text: str) -> str:
 
 
 def mailbox(text: str) -> str:
-    """Return a mail sender, ``Name <address>`` or only an address, with no character that ends a header."""
+    """Return a mail sender: ``Name <address>`` or only an address. Line breaks in the name are refused."""
     found = _MAILBOX.fullmatch(text)
     if found is None:
         raise InvalidField(
@@ -132,7 +132,7 @@ _PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
 
 
 def transport(text: str) -> str:
-    """Return the URL of a mail transport: ``maildir:FOLDER``, or ``smtp[s]://HOST[:PORT]`` without login."""
+    """Return the URL of a mail transport: ``maildir:FOLDER`` or ``smtp[s]://HOST[:PORT]`` (no password)."""
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
         raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
@@ -149,8 +149,8 @@ def transport(text: str) -> str:
 def web_address(text: str, what: str = "activation links", prefix: str = "") -> str:
     """Return a web address without the slash at its end. ``http://`` is accepted only for this machine.
 
-    For error messages, ``what`` names the data that must not be sent unencrypted, and ``prefix`` (``scim+``)
-    comes before the suggested addresses.
+    In error messages, ``what`` names the data that must not be sent unencrypted. ``prefix`` (``scim+``) is
+    put before the addresses that the messages suggest.
     """
     scheme, colon, rest = text.partition("://")
     server = rest.split("/", 1)[0]

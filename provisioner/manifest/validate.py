@@ -18,10 +18,10 @@ M = TypeVar("M", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Validated(Generic[M]):
-    """The result of a validation: ``model`` is the valid part of the document, or None if nothing is valid.
+    """The result of a validation. ``model`` is the valid part of the document, or None if no part is valid.
 
-    ``users`` has the indexes that the users of the model have in the document. ``faulty`` has the indexes of
-    the users with a problem. ``lost`` is true if a user of the document is missing from the model.
+    ``users`` has the index in the document of each user of the model. ``faulty`` has the indexes in the
+    document of the users with a problem. ``lost`` is True if the model lacks a user of the document.
     """
 
     model: M | None
@@ -32,7 +32,7 @@ class Validated(Generic[M]):
 
 
 def read_model(model: type[M], document: Document) -> Validated[M]:
-    """Return the document as an instance of ``model``, or only its valid part, with the problems."""
+    """Validate a document. The result has the valid part as an instance of ``model``, and the problems."""
     try:
         found = model.model_validate(document.data)
     except ValidationError as invalid:
@@ -45,7 +45,7 @@ _STAND_INS: dict[str, Any] = {
     "name": "unnamed", "first_name": "unnamed", "last_name": "unnamed", "version": "1",
     "firm": {"name": "unnamed"}, "from": "nobody@example.com", "mail": {"from": "nobody@example.com"},
 }  # fmt: skip
-"""The replacements for missing required values, with which the rest of the document can be validated."""
+"""Values that replace missing required values, so that the rest of the document can be validated."""
 
 _GONE = object()
 _MOST_LEVELS = 10
@@ -54,10 +54,7 @@ _MOST_LEVELS = 10
 def _recover(
     model: type[M], original: Any, faults: Sequence[Fault], problems: Sequence[Diagnostic]
 ) -> Validated[M]:
-    """Return the document without its faulty values, as an instance of the model, for further checks.
-
-    Errors that are only a consequence of a removal are not reported.
-    """
+    """Validate the document without its faulty values. Do not report errors that this removal causes."""
     users = original.get("users") if isinstance(original, dict) else None
     total = len(users) if isinstance(users, list) else 0
     faulty = frozenset(
@@ -79,7 +76,7 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove faulty parts of ``data`` and users from ``kept``. Return False if all of ``data`` is faulty."""
+    """Remove faulty parts of ``data``. Remove lost users from ``kept``. Return False if all is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]

@@ -1,8 +1,9 @@
 """Apply a plan: write its steps to the portal, wave by wave, and then send its letters.
 
-The ledger records each step before the write (*intended*) and after it (*settled*). Before the first write,
-each resource of the plan must be in the state before its first step or after any of its steps. So applying
-the same plan again completes an interrupted or partly failed run. The order within a wave is not relevant.
+The ledger records each step before its write (*intended*) and after its write (*settled*). Before the first
+write, each resource of the plan must be in the state before its first step or in the state after one of its
+steps. Therefore a second run with the same plan completes an interrupted or partly failed run. The steps of
+one wave can be written in any order.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from provisioner.workspace.settings import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one step; ``problem`` is the reason why the step was not applied, or ""."""
+    """The result of one step. ``problem`` is the reason why the step was not applied; "" if applied."""
 
     step: Step
     verdict: Verdict
@@ -72,7 +73,7 @@ class ApplyReport:
 
     @property
     def done(self) -> int:
-        """The number of steps that were applied or whose result the portal had already."""
+        """The number of steps whose result is now on the portal."""
         return sum(outcome.done for outcome in self.outcomes)
 
     @property
@@ -104,8 +105,8 @@ class ApplyReport:
 
 
 StepProgress = Callable[[int], AbstractContextManager[Callable[[Outcome], None]]]
-"""A function that takes the number of steps and returns a context manager, entered before the first step;
-the context manager yields a callback that takes the outcome of each step."""
+"""A function that takes the number of steps and returns a context manager. The context manager is entered
+before the first step, and yields a callback that is called with the outcome of each step."""
 
 
 def apply_plan(
@@ -123,8 +124,8 @@ def apply_plan(
 ) -> ApplyReport:
     """Apply the plan and send its letters, while no other run of the same ledger can write.
 
-    ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. Before the first
-    write, raises :class:`MailError` for a broken template and :class:`StalePlan` if the portal has changed.
+    ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. Raises
+    :class:`MailError` for a broken template and :class:`StalePlan` for a changed portal, before any write.
     """
     report = ApplyReport()
     with load_sender(workspace) as sender:
@@ -167,7 +168,7 @@ def apply_plan(
 def _recorded_run(
     ledger: Ledger, command: str, plan: Plan, report: ApplyReport, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Record the beginning of the run in the ledger and, when the block ends or fails, the end of the run."""
+    """Record the run in the ledger: the beginning, and the end when the ``with`` block ends or fails."""
     ledger.journal.begin(command, digest(plan))
     try:
         yield
@@ -181,7 +182,7 @@ def _recorded_run(
 
 
 def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) -> Snapshot:
-    """Settle the steps of an interrupted run, if any, and return the snapshot of the portal after that."""
+    """Settle the steps of an interrupted run, if there is one; then return the portal's snapshot."""
     snapshot = portal.snapshot()
     ledger.bind_portal(snapshot.portal)
     if not ledger.snapshot().unsettled:
@@ -214,7 +215,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
-    """Return True if a creation's receipt is for an account that now lacks the e-mail of ``entry``."""
+    """Return True if the receipt is for an existing account that no longer has the e-mail of ``entry``."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
     holder = snapshot.state.users.get(entry.address.removeprefix("user:"))
@@ -226,8 +227,8 @@ def apply_steps(
 ) -> Iterator[Outcome]:
     """Apply the remaining steps of the plan; yield the outcome of each step.
 
-    After a failed step, later steps on the same resource, and steps that the rules then forbid, are skipped;
-    all other steps are applied. Once ``stop`` returns True, no new batch is started.
+    After a failed step, the later steps on the same resource are skipped. Steps that a rule now forbids are
+    skipped too. All other steps are applied. Once ``stop`` returns True, no other batch is started.
     """
     index = StateIndex(start.state, start.terms)
     letters = {letter.user: letter for letter in plan.letters}
@@ -306,9 +307,9 @@ def _write(
 
 
 def effect_of(step: Step, before: Resource | None, letter: PlannedLetter | None) -> LedgerEffect:
-    """Return what the ledger records once the portal has applied ``step`` to the resource ``before``.
+    """Return what the ledger records after ``step`` is applied; ``before`` is the resource before the step.
 
-    ``letter`` is the planned letter to the step's user, recorded as owed if the step opens the account.
+    ``letter`` is the planned letter to the user of the step. It becomes owed if the step opens the account.
     """
     match step:
         case CreateUser():
@@ -331,7 +332,7 @@ def _obstacle(
 ) -> str:
     """Return why a step cannot be applied: an earlier step on its resource failed, or a rule forbids it.
 
-    Returns "" if the step can be applied; ``index`` then has the resource in its state after the step.
+    Return "" if the step can be applied. In this case, ``index`` is updated to the state after the step.
     """
     if address in failed:
         return f"an earlier step on {address} did not happen: {failed[address]}"

@@ -5,11 +5,11 @@
       └─────────┴───────────┤               temporarily refused, or no connection: owed again
                             └──▶ unknown    connection lost between the DATA command and the server's answer
 
-A letter is sent to the present address of its account, because the address in the plan may have been
-corrected since. A *claim* is the portal's record of the run that sends a letter. If another ledger has
-claimed the letter, it is parked as *failed*. If a run of a copy of this ledger has claimed the letter, it is
-parked as *unknown*, until that run records on the portal that the letter is sent. Activation links are
-generated just before a letter is sent; neither plans nor the ledger contain them.
+A letter is sent to the present address of its account, because the address may have changed after the plan
+was made. A *claim* is the portal's record of the run that sends a letter. A letter that another ledger has
+claimed is parked as *failed*. A letter that a copy of this ledger has claimed is recorded as *sent* if the
+copy has recorded on the portal that the letter was sent, and is parked as *unknown* otherwise. Activation
+links are requested just before a letter is sent; neither plans nor the ledger contain activation links.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ COPIED = "another copy of this ledger had it in hand, and may have sent it"
 TEMPLATE_SUFFIX = ".j2"
 
 LetterProgress = Callable[[int], AbstractContextManager[Callable[[Delivery, str], None]]]
-"""A function that takes the number of letters and returns a context manager; the context manager yields a
-callback that takes each delivery and the recipient of the letter."""
+"""A function that takes the number of letters and returns a context manager. The context manager yields a
+callback, which is called for each letter with the delivery and the recipient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class SenderProfile:
     reply_to: str
     templates: TemplateRenderer
     log_in: str = ""
-    """The URL where users log in; letters contain it if the portal makes no activation links."""
+    """The URL where users log in. Letters contain this URL if the portal makes no activation links."""
 
     @property
     def envelope(self) -> str:
@@ -78,7 +78,7 @@ class DeliveryReport:
 def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
     """Yield the sender. A template of the workspace replaces the program's template of the same name.
 
-    If the workspace has its own templates, a second process renders them until the ``with`` block ends.
+    If the workspace has its own templates, a second process renders all templates in the ``with`` block.
     """
     shipped = resource_folder("templates")
     sources = read_texts(shipped / "mail", TEMPLATE_SUFFIX, MAX_TEMPLATE_BYTES, within=shipped)
@@ -128,16 +128,16 @@ def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
 
 
 def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = False) -> bytes:
-    """Return the bytes of the e-mail; ``linkless`` is true if the portal makes no activation links."""
+    """Return the e-mail as bytes, with the activation ``link`` or, if ``linkless``, with the log-in URL."""
     rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)
     return compose(letter, rendered, sender=sender.address, reply_to=sender.reply_to)
 
 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
-    """Settle the letters of an interrupted run; return the deliveries of those that became unknown.
+    """Settle the letters of an interrupted run. Return a delivery for each letter that becomes unknown.
 
-    With ``resend_unknown``, each unknown letter becomes owed again, unless it was resent before. Only the
-    deliveries of letters that stay unknown are then returned.
+    With ``resend_unknown``, all unknown letters become owed, except letters that were already sent again.
+    A letter that becomes owed has no delivery in the result.
     """
     close_claims(ledger, portal)
     cut_off = ledger.outbox.reset_interrupted()
@@ -158,14 +158,17 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
 
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:
-    """Record on the portal which letters are sent, because copies of this ledger may try to claim them."""
+    """Record on the portal which letters were sent, so that no copy of this ledger sends the same letters."""
     if sent := ledger.outbox.sent_claims():
         portal.claim(SENT, sent)
         ledger.outbox.end_claims(sent)
 
 
 def _claimed_elsewhere(entry: OutboxEntry, holder: str) -> Delivery:
-    """Return the delivery of a claimed letter. ``holder`` is a run, ``SENT``, or "" for another ledger."""
+    """Return the delivery of a letter whose claim this run does not hold.
+
+    ``holder`` is a run of a copy of this ledger, ``SENT``, or "" if another ledger holds the claim.
+    """
     key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")
@@ -205,7 +208,7 @@ def _sent_elsewhere(entry: OutboxEntry, account: User) -> Delivery:
 def _ready(
     claimed: Sequence[OutboxEntry], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
 ) -> list[OutboxEntry]:
-    """Return the letters that may be sent, each with its account's present address; park the others."""
+    """Return the letters that can be sent, with the present addresses of the accounts; park other letters."""
     accounts = portal.users(list(links))
     ready, moved, parked = list[OutboxEntry](), list[Letter](), list[Delivery]()
     for entry in claimed:
@@ -239,7 +242,7 @@ def deliver(
 ) -> DeliveryReport:
     """Send the letters in ``owed``, record the state of each one in the outbox, and return the result.
 
-    ``progress`` reports each delivery to the user; no new letter is begun once ``stop`` returns True.
+    ``progress`` reports each delivery to the user. Once ``stop`` returns True, no other letter is begun.
     """
     outcome = DeliveryReport()
     if not owed:

@@ -19,7 +19,7 @@ from provisioner.workspace.settings import Workspace
 
 
 def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """Return the letters of the managed user with this e-mail or, without such a user, to this e-mail."""
+    """Return the letters to the user with this e-mail, found by account id if the ledger manages the user."""
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
@@ -30,7 +30,10 @@ def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
 
 
 def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterator[Letter]:
-    """Yield the letters of a plan file or to a user. Raises :class:`UsageError` if ``subject`` is neither."""
+    """Yield the letters of the plan file ``subject``, or the letter to the user with the e-mail ``subject``.
+
+    Raises :class:`UsageError` if ``subject`` is neither a file nor the e-mail of a declared user.
+    """
     if Path(subject).is_file():
         _, saved = read_plan(Path(subject))
         yield from preview_letters(saved.plan, clock())
@@ -53,8 +56,8 @@ def owe_letter(
 ) -> str:
     """Make sure that the outbox has an owed letter to this user; return the key of the letter.
 
-    ``again`` allows another letter to a user who was sent one already. Raises :class:`UsageError` if the user
-    has no active account, or may have received the letter already.
+    Raises :class:`UsageError` if the user has no active account or has an ``unknown`` letter. A letter that
+    was sent already is also an error, unless ``again`` is true.
     """
     mine = letters_to(ledger, user)
     waiting = next((entry for entry in mine if entry.state is OutboxState.OWED), None)
@@ -85,7 +88,7 @@ def owe_letter(
 
 
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:
-    """Return the active account of this user. Raises :class:`UsageError` if there is none."""
+    """Return the active account of this user. Raises :class:`UsageError` without an active account."""
     key = email_key(user)
     users = portal.snapshot().state.users
     managed = ledger.snapshot().managed.get(key)
@@ -99,7 +102,7 @@ def _account(ledger: Ledger, portal: Portal, user: str) -> User:
 
 
 def _welcome_for(workspace: Workspace, account: User, user: str, key: str, clock: Clock) -> Letter:
-    """Return the welcome e-mail of this account, in the firm's language if the manifests lack the user."""
+    """Return the welcome e-mail to this account, in the firm's language if no manifest declares the user."""
     declared, _ = read_declared(workspace)
     wanted = declared.users.get(email_key(user))
     company = declared.companies.get(account.billed)

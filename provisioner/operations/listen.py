@@ -91,7 +91,7 @@ def listen(listening: Listening) -> socket.socket:
 
 
 def address_of(listening: Listening, listener: socket.socket) -> str:
-    """Return the URL of the service, with the actual port if the system chose one."""
+    """Return the URL of the service with the actual port, which the system chose if ``port`` is 0."""
     scheme = "https" if listening.certificate else "http"
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     return f"{scheme}://{host}:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Open the portal and the ledger of a workspace, and read its manifests without the portal."""
+"""Functions that open the portal, locate the ledger and read the manifests of a workspace."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PARALLELISM = 10
 """The default of ``--parallelism``: the maximum number of concurrent steps."""
 
 PORTAL_SECRET = "PROVISIONER_PORTAL_SECRET"
-"""The environment variable with the portal's secret, unless the settings name another variable or a file."""
+"""The environment variable that contains the portal's secret if the settings name no variable and no file."""
 
 
 def utc_now() -> datetime:
@@ -34,7 +34,7 @@ def utc_now() -> datetime:
 def read_declared(
     workspace: Workspace, report: ProgressCallback = ignore_progress
 ) -> tuple[Declared, list[Diagnostic]]:
-    """Return the manifests, and every problem that can be found in them without the portal."""
+    """Return the content of the manifests, and all problems that can be found without the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=report)
     return declared, [*problems, *check(declared, workspace.settings)]
 
@@ -65,7 +65,7 @@ def open_portal_for(
 
 
 def portal_secret(workspace: Workspace) -> str:
-    """Return the API client's secret, bearer token or database password. Raises :class:`PortalError`."""
+    """Return the portal's client secret, bearer token or database password. Raises :class:`PortalError`."""
     place = workspace.settings.portal
     return secret_of(
         workspace.root,
@@ -78,7 +78,7 @@ def portal_secret(workspace: Workspace) -> str:
 
 
 def ledger_location(workspace: Workspace) -> Database:
-    """Return the location of the database of the workspace's ledger, without opening it."""
+    """Return the location of the workspace's ledger database, without opening the database."""
     place = workspace.settings.ledger
     secret = ""
     if not place.url.startswith("sqlite:"):

@@ -58,7 +58,7 @@ class PlannedWorkspace:
 
 
 def select_addresses(targets: Iterable[str], excludes: Iterable[str]) -> Selection:
-    """Parse the values of ``--target`` and ``--exclude``. Raises :class:`UsageError` for an invalid one."""
+    """Parse the values of ``--target`` and ``--exclude``. Raises :class:`UsageError` for an invalid value."""
     return Selection(_parse_addresses(targets), _parse_addresses(excludes))
 
 
@@ -118,7 +118,6 @@ def plan_workspace(
 
 
 def _read_portal_and_ledger(workspace: Workspace, portal: Portal) -> tuple[Snapshot, LedgerSnapshot]:
-    """Read the portal and the ledger. Raises :class:`LedgerError` if the ledger belongs to another portal."""
     snapshot = portal.snapshot()
     ledger = read_ledger(ledger_location(workspace))
     if ledger.portal and not snapshot.portal:
@@ -168,7 +167,7 @@ def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot
 def _require_valid(
     workspace: Workspace, declared: Declared, problems: list[Diagnostic], snapshot: Snapshot
 ) -> list[Diagnostic]:
-    """Return all problems, also those found with the portal's data. Raises :class:`ManifestsInvalid`."""
+    """Return ``problems`` and those of :func:`check`. Raises :class:`ManifestsInvalid` if one is an error."""
     problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
@@ -198,7 +197,7 @@ def _require_known(
 
 
 def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str:
-    """Return a hint: the key that the plan uses for the account with this e-mail; "" if there is none."""
+    """Return a hint with the plan's key for the account with this e-mail; "" if no account has the e-mail."""
     account = snapshot.state.users.get(email)
     users = resolution.current.users
     named = next((key for key, user in users.items() if account and user.id == account.id), None)
@@ -209,7 +208,6 @@ def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str
 
 
 def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
-    """Return the policy for resolving the manifests: the relevant settings, the operator and the date."""
     return Policy(
         operator=snapshot.operator or workspace.settings.portal.operator,
         today=paris_date(clock()),

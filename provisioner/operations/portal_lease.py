@@ -24,10 +24,10 @@ def hold_portal(
     keep_waiting: Callable[[], bool] = lambda: False,
     on_wait: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[int]:
-    """Hold the lease of ``ledger`` on the portal within this block; yield the portal's fencing number.
+    """Hold the lease of ``ledger`` on the portal within this block. Yield the portal's fencing number.
 
-    ``owner`` describes this run and ``fence`` is its fencing number; ``seconds`` is the duration of
-    the lease. While another run holds the lease, wait as long as ``keep_waiting`` returns True. Then raise
+    ``owner`` describes this run, ``fence`` is this run's fencing number, and ``seconds`` is the duration of
+    the lease. While another run holds the lease, wait. When ``keep_waiting`` returns False, raise
     :class:`Locked`. ``on_wait`` is called once, with a sentence that names the other run. If this run loses
     the lease, its next write fails.
     """

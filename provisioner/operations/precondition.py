@@ -1,4 +1,4 @@
-"""The precondition of a plan: each resource is in the state before or after one of its steps."""
+"""The precondition for applying a plan: only steps of the plan have changed the resources of the plan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ResourceProgress:
 
 @dataclass(slots=True)
 class Baseline:
-    """The portal before the first write, and the progress of each resource of the plan (``positions``)."""
+    """The portal before the first write. ``positions`` has the progress of each resource of the plan."""
 
     portal: str
     terms: PortalTerms
@@ -146,7 +146,7 @@ def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -
 
 
 def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, ResourceProgress]) -> State:
-    """Return ``state`` with each user of the plan under the key that the plan uses for that user."""
+    """Return ``state``, where users of the plan have the plan's keys, even if their e-mail has changed."""
     names = {position.id: address.key for address, position in positions.items() if position.id}
     taken = set(names.values())
     users = {}

@@ -26,7 +26,7 @@ def plan_json(planned: PlannedWorkspace) -> str:
 
 
 def read_plan(file: Path) -> tuple[str, SavedPlan]:
-    """Return a saved plan's text, and the plan. Raises :class:`ProvisionerError` if the file has no plan."""
+    """Return the text of a plan file and its plan. Raises :class:`ProvisionerError` for any other file."""
     content = read_bytes(file, MAX_PLAN_BYTES)
     if len(content) > MAX_PLAN_BYTES:
         raise UsageError(f"{file} is too large for a plan.", "Make a new one: provisioner plan --out FILE")

@@ -3,8 +3,8 @@
 ``planner.make_plan`` compares the current state with the desired state. ``diff`` finds the changes and the
 letters to send for them, ``steps`` splits each change into steps, ``order`` puts the steps in an order in
 which every intermediate state respects the portal's rules, and ``guard`` reports exceeded safety limits.
-``planfile`` converts a plan to the text of a plan file and back. ``plan_document`` defines the types of this
-JSON, and ``codec`` converts values of these types to and from text.
+``planfile`` converts a plan to the JSON text of a plan file and back. ``plan_document`` defines the types of
+this JSON, and ``codec`` converts values of these types to and from text.
 
 The package does no I/O, does not read the clock, and imports neither portals nor manifests:
 ``provisioner.manifest.resolve`` computes the desired state, and ``provisioner.operations.apply`` applies the

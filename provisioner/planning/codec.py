@@ -32,11 +32,10 @@ Json = Any
 """A value that ``json.loads`` returns: None, bool, int, str, list or dict."""
 
 TAGS: Mapping[Any, str] = {Step: "step"}
-"""For each tagged union, the JSON key under which the class name of a value is written.
+"""A mapping from each tagged union to its tag: the JSON key under which a value's class name is written.
 
-If an attribute of a record has the name of the tag and the type of the union (as ``PlannedStep.step`` has),
-the fields of the attribute are written directly in the record's JSON object, not in a nested object.
-"""
+A record can have an attribute with the tag as its name and the union as its type (``PlannedStep.step``).
+The fields of this attribute are written in the record's own JSON object, not in a nested object."""
 
 _CACHED_SETS = 50_000
 """The maximum number of entries of each cache of sets. Many users have the same companies or applications."""
@@ -122,8 +121,8 @@ def record_fields(hint: Any) -> dict[str, Any]:
 class _Codec(NamedTuple):
     """The functions that write and read the values of one type.
 
-    ``expected`` describes valid values. For an invalid value, ``read`` raises :class:`InvalidJson` or, but
-    only if ``expected`` is not "", one of :data:`_READ_ERRORS`.
+    ``expected`` describes valid values, or is "". For an invalid value, ``read`` raises :class:`InvalidJson`.
+    If ``expected`` is not "", ``read`` can raise one of :data:`_READ_ERRORS` instead.
     """
 
     write: Callable[[Any], str]
@@ -265,7 +264,7 @@ def _set_codec(hint: Any) -> _Codec:
 
 
 def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
-    """Return a reader that converts a list of ``hint`` values with ``make``. Errors name the invalid item."""
+    """Return a reader for lists of the item type ``hint``. ``make`` converts a whole list of JSON values."""
 
     def read(value: Json) -> Any:
         if type(value) is not list:
@@ -327,7 +326,7 @@ def _record_writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], 
 def _tagged_writer(
     hint: Any, without: tuple[str, ...], beside: Iterable[_Part] = (), path: str = ""
 ) -> Callable[[Any], str]:
-    """Return a writer for a tagged union, or a record with the union at ``path`` and fields ``beside``."""
+    """Return a writer for a union, or for a record with the union at ``path`` and the fields ``beside``."""
     tag, prefix = TAGS[hint], f"{path}." if path else ""
     writes = {}
     for kind in _members(hint):
@@ -406,7 +405,7 @@ def _tagged_reader(hint: Any) -> Callable[[Json], Any]:
 
 
 def _nested_reader(hint: Any, parts: Mapping[str, Any], tag: str) -> Callable[[Json], Any]:
-    """Return the reader of a record whose JSON object also has the fields of the tagged union ``tag``."""
+    """Return a reader for a record whose attribute ``tag`` is not nested in JSON (see :data:`TAGS`)."""
     beside = [name for name in parts if name != tag]
     read_tagged = _codec(parts[tag]).read
 

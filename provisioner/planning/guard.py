@@ -9,7 +9,7 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""The minimum number of managed accounts to which the percentage limit applies: 1 of 9 exceeds 10 %."""
+"""The minimum number of managed accounts for the percentage limit. Of 9 accounts, 1 is more than 10 %."""
 
 NAMED = 10
 """The maximum number of accounts that a message names."""
@@ -18,7 +18,7 @@ NAMED = 10
 def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:
     """Yield an error for each safety limit that the changes exceed.
 
-    ``managed`` is the number of users in the ledger, ``declared`` the number of users in the manifests.
+    ``managed`` is the number of users in the ledger. ``declared`` is the number of users in the manifests.
     """
     closures = [change for change in changes if change.action is Action.CLOSE]
     yield from _vanished_manifests(managed, declared)

@@ -97,7 +97,7 @@ class _Balance:
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
-        """Return True, and count the step, if the step from ``before`` to ``wanted`` may join the wave."""
+        """Return True, and count the step, if the step from ``before`` to ``wanted`` can join the wave."""
         was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
@@ -162,7 +162,7 @@ def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnos
 
 
 def _companies_waiting_for(pending: _RemainingSteps) -> Iterator[str]:
-    """Yield the addresses of companies that may violate R2 only because another rule blocks this change."""
+    """Yield the addresses of companies whose R2 error possibly results from another error of this change."""
     if any(violation.code != "R2" for violation in pending.violations):
         for resource in (pending.change.before, pending.change.after):
             if isinstance(resource, User):

@@ -112,7 +112,7 @@ class DriftEntry(NamedTuple):
 
 
 class PlanDocument(NamedTuple):
-    """The content of a plan file; ``digest`` hashes the approved parts, ``seal`` all fields except itself."""
+    """The content of a plan file. ``digest`` hashes the approved parts; ``seal`` hashes the whole content."""
 
     adoptions: tuple[Adoption, ...]
     applyable: bool

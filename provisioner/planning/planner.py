@@ -1,4 +1,4 @@
-"""The functions ``make_plan``, which makes a plan from two states, and ``select``, which restricts a plan."""
+"""The planner: ``make_plan`` makes a plan from a resolution, and ``select`` restricts a resolution."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from provisioner.progress import ProgressCallback, ignore_progress
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The input of a plan. A user has the same key in the ``current`` and in the ``desired`` state."""
+    """The input of a plan: the current and the desired state. A user has the same key in both states."""
 
     current: State
     desired: State
     welcomes: Mapping[str, Welcome] = field(default_factory=dict)
-    """By user key: the welcome letter to send if this plan activates the account."""
+    """The welcome letters, by user key. A letter is sent only if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """By user key: the record to write to the ledger, and True if the ledger has a record of the user."""
+    """The records to write to the ledger, by user key. True means that the ledger already has a record."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
@@ -45,7 +45,7 @@ class Resolution:
     declared: int = 0
     """The number of users in the manifests."""
     source_of: Callable[[Address], Source | None] = lambda _: None
-    """A function that returns the position where a resource is declared; None if it is not declared."""
+    """A function that returns the position of a resource's declaration; None if no manifest has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def make_plan(
 
 
 def select(resolution: Resolution, targets: Collection[Address], excludes: Collection[Address]) -> Resolution:
-    """Return the resolution restricted to ``targets`` (all resources if empty), without ``excludes``.
+    """Return the resolution of ``targets`` without ``excludes``. No ``targets`` means all resources.
 
     The address of a company stands for the company and the users billed to it. If a selected user has access
     to a company that does not exist yet, that company is selected as well.
@@ -144,7 +144,6 @@ def _billing_that_stops(
 
 
 def _names(changes: tuple[Change, ...], desired: State) -> dict[str, str]:
-    """Return the names of the companies that the changes mention, by dossier number."""
     numbers: set[str] = set()
     for change in changes:
         for resource in (change.before, change.after):

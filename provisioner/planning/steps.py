@@ -42,7 +42,7 @@ from provisioner.model import (
 
 
 class Phase(StrEnum):
-    """The phase of a plan to which a step belongs. The members are in the order of their application."""
+    """The phase of a plan to which a step belongs. Phases are applied in the order of the members."""
 
     COMPANIES = "companies"
     PROFILES = "profiles"

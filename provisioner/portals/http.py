@@ -41,30 +41,32 @@ T = TypeVar("T")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
-"""The statuses of a busy server. The client retries. Only 429 proves that the request had no effect."""
+"""The statuses of a busy server. After 429, the request had no effect; after 503, the effect is unknown."""
 _NO_ANSWER = {
     408: "the request did not arrive in time",
     502: "what stands before it has no answer",
     504: "what stands before it has no answer",
 }
-"""Statuses with an unknown outcome, and their meaning. Some proxies return 408 for a forwarded request."""
+"""The statuses after which the outcome of a request is unknown, with the text for messages. 408 is included,
+because some proxies return 408 for a request that was forwarded."""
 _EXCERPT_LENGTH = 300
 """The maximum number of characters of a server's text that a message quotes."""
 _KEEPALIVE_SECONDS = 4.0
-"""The time in seconds after which the client closes an idle connection. Servers wait longer."""
+"""The time in seconds after which the client closes an idle connection. Most servers close it later."""
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
-"""The connect timeout as a fraction of the attempt's timeout, which leaks a socket if it expires first."""
+"""The connect timeout as a fraction of the timeout of the whole attempt. The connect timeout must be shorter,
+because a socket leaks if the timeout of the whole attempt interrupts the connecting."""
 
 
 class Credential(Protocol):
     """A source of bearer tokens for requests."""
 
     async def token(self, refused: str, deadline: float) -> str:
-        """Return a bearer token, if possible another token than ``refused``.
+        """Return a bearer token. If possible, the token is not ``refused``.
 
-        ``refused`` is a rejected token or "". ``deadline`` is a time of the event loop's clock. Raises
-        :class:`PortalError`.
+        ``refused`` is a token that the server has rejected, or "". ``deadline`` is a time on the event loop's
+        clock. Raises :class:`PortalError`.
         """
         ...
 
@@ -93,7 +95,7 @@ class _Retryable(Exception):
 
 
 class HttpClient:
-    """An HTTP client for one server. Without a call of :meth:`close`, its thread and connections remain."""
+    """An HTTP client for one server. Only :meth:`close` ends its thread and closes its connections."""
 
     def __init__(
         self,
@@ -106,8 +108,8 @@ class HttpClient:
     ) -> None:
         """Open the client. Error messages never contain the texts in ``secrets``.
 
-        Raises :class:`PortalError` if ``address`` is unencrypted and on another machine or behind a proxy, or
-        if the certificates in ``ca_file`` cannot be read.
+        Raises :class:`PortalError` if ``address`` is an ``http://`` address of another machine, if ``proxy``
+        is set for an ``http://`` address, or if the certificates in ``ca_file`` cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")
@@ -166,10 +168,10 @@ class HttpClient:
     ) -> HttpResponse:
         """Send a request, with retries if necessary, and return the response.
 
-        Redirects and the statuses 408, 429, 502, 503 and 504 are never returned. If the server rejects the
-        token, the request is sent once more with another token, if possible. ``deadline``, a time of the
-        event loop's clock, applies to all attempts together. Raises :class:`NoResponse` if the attempts or
-        the time run out, and :class:`PortalError` for errors that a retry cannot correct.
+        The statuses 408, 429, 502, 503 and 504 are failed attempts. If the server rejects the token and there
+        is another token, the request is sent once more with that token. ``deadline`` is a time on the event
+        loop's clock, for all attempts together. Raises :class:`NoResponse` if the last attempt fails, and
+        :class:`PortalError` for a redirect and for other errors that a retry cannot correct.
         """
         attempts = _Attempts(deadline or asyncio.get_running_loop().time() + limits.CALL_SECONDS)
         if credential is None:
@@ -185,8 +187,7 @@ class HttpClient:
     async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
         """Call these async functions, at most ``most`` at the same time, and return their results in order.
 
-        After a failure, no further function is called. The first failure is raised when the running
-        functions have finished.
+        After a failure, call no further function, wait for the running functions and raise the failure.
         """
         waiting = iter(enumerate(works))
         results: dict[int, T] = {}
@@ -207,7 +208,7 @@ class HttpClient:
         return [results[at] for at in range(len(works))]
 
     async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
-        """Return a token. A :class:`NoResponse` gets the ``outcome_unknown`` of the earlier attempts."""
+        """Return a token. A :class:`NoResponse` says whether an earlier attempt may have had an effect."""
         try:
             return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
@@ -216,7 +217,7 @@ class HttpClient:
             ) from None
 
     async def _request_with_retries(self, request: Request, token: str, attempts: _Attempts) -> HttpResponse:
-        """Send the request until a response arrives or the attempts or the time run out. Obey Retry-After."""
+        """Send the request, with retries that obey Retry-After. Raises :class:`NoResponse`."""
         import stamina
 
         loop = asyncio.get_running_loop()
@@ -275,7 +276,7 @@ class HttpClient:
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:
-        """Raise an error if the status is a redirect, or means that the server is busy or did not answer."""
+        """Raise an error if the status is in ``_BUSY``, is in ``_NO_ANSWER``, or is a redirect."""
         if reply.status in _BUSY:
             pause = reply.retry_after()
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""

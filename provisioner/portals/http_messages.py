@@ -84,11 +84,11 @@ class NoResponse(PortalError):
 
 
 class ResponseTooLarge(PortalError):
-    """The error for a response longer than the limit. The caller may request fewer rows per page."""
+    """The error for a response longer than the limit. A request for fewer rows per page can avoid it."""
 
 
 def invalid_response(server: str, what: str) -> PortalError:
-    """Return the error for a response that violates the protocol; ``what`` says how."""
+    """Return the error for a response that violates the protocol; ``what`` names the violation."""
     return PortalError(
         f"{server} gave a reply that cannot be used: {what}.",
         "Check portal: url: in provisioner.yaml, and whether a proxy or another service answers there.",

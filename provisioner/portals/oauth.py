@@ -18,7 +18,7 @@ USUAL_SECONDS = 300
 """The lifetime in seconds of a token, if the server's response has no ``expires_in``."""
 
 MARGIN_SECONDS = 30.0
-"""The time in seconds between the renewal and the expiry of a token; at most a tenth of the lifetime."""
+"""The time in seconds before expiry at which a token is renewed, but at most a tenth of its lifetime."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -159,7 +159,7 @@ def missing_scope(server: str, scope: str) -> PortalError:
 
 
 def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
-    """Return the error for a rejected token; ``given`` is True if the secret itself was sent as the token."""
+    """Return the error for a rejected token. ``given`` is True if the secret itself was sent as the token."""
     if given:
         return PortalError(
             f"{server} does not take the secret, which was sent as a token since no client is named: {said}",

@@ -54,7 +54,7 @@ PORTALS: dict[str, Callable[[Access], Portal]] = {
     "scim+https": _open_scim,
     "scim+http": _open_scim,
 }
-"""The function that opens a portal, by URL scheme.
+"""A mapping from URL scheme to the function that opens a portal.
 
 The path in ``sqlite:///portal.db`` is relative to the workspace. The path in ``sqlite:////srv/portal.db`` is
 absolute."""

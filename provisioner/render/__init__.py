@@ -3,6 +3,5 @@
 ``overview`` and ``describe`` put the content of a plan into words, ``text`` and ``markdown`` lay out the
 plan, ``diagnostics`` lays out problems, and ``sanitize`` makes text from outside safe to show.
 
-To add an output format for plans, write a module in this package, call the module in ``commands/plan.py``,
-and declare an option for the format in ``cli.py``.
+To add an output format for plans, write a module in this package and add it to ``formats.FORMATS``.
 """

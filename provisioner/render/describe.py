@@ -1,7 +1,7 @@
-"""The descriptions in plain English of fields, changes and steps, which all output formats of a plan share.
+"""Plain English descriptions of fields, changes and steps. All output formats of a plan use the descriptions.
 
-The descriptions contain values from outside the program unchanged. Each output format makes them safe to
-show: with ``printable`` for a terminal, and with ``escaped`` for Markdown.
+The descriptions contain values from outside the program unchanged. Each output format makes these values safe
+to show: with ``printable`` for a terminal, and with ``escaped`` for Markdown.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ def format_person(user: User) -> str:
 
 
 def format_company(number: str, names: Names) -> str:
-    """Return a form such as ``004217 Boulangerie Martin SARL``; only the number if ``names`` lacks it."""
+    """Return a form such as ``004217 Boulangerie Martin SARL``, or only the number if no name is known."""
     name = names.get(number)
     return f"{number} {name}" if name else number
 
 
 def format_companies(numbers: Iterable[str], names: Names) -> str:
-    """Return the companies in the order of their numbers, separated by commas, or ``none``."""
+    """Return the companies, sorted by number and separated by commas; ``none`` if there are no companies."""
     return ", ".join(format_company(number, names) for number in sorted(numbers)) or "none"
 
 
@@ -116,7 +116,7 @@ def format_siren(siren: str | None) -> str:
 
 
 def format_origin(change: Change) -> DescriptionLine | None:
-    """Return a line with the reason for the change and the manifest line of its resource, if known."""
+    """Return one line with the reason and the manifest position of a change; None if both are unknown."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
@@ -125,7 +125,7 @@ def format_origin(change: Change) -> DescriptionLine | None:
 
 
 def heading_of(change: Change) -> DescriptionLine:
-    """Return the first line about a change: what happens, and to which user (a company is not named)."""
+    """Return the first line about a change: what happens and, for a user, the name and the e-mail."""
     symbol = change.action.symbol
     if isinstance(change.after, Company):
         return DescriptionLine(symbol, "New company" if change.before is None else "Company changes")
@@ -153,7 +153,7 @@ def _user_words(change: Change, after: User) -> str:
 def field_changes(
     change: Change, names: Names, letter: PlannedLetter | None = None
 ) -> Iterator[DescriptionLine]:
-    """Yield a line for each attribute that the change adds, changes or removes, and for the letter."""
+    """Yield one line per attribute that the change adds, changes or removes, and one line for the letter."""
     before, after = change.before, change.after
     if isinstance(after, Company):
         yield from _company_changes(before if isinstance(before, Company) else None, after)
@@ -198,7 +198,7 @@ def _format_type(user: User) -> str:
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
     """Yield a line for each attribute of a new or reopened account.
 
-    ``before`` is None for a new account. Otherwise it is the closed account, and lines show what changes.
+    ``before`` is the closed account, whose attributes are compared with ``after``; None for a new account.
     """
     if before is not None:
         yield from _person(before, after)

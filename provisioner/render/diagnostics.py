@@ -18,7 +18,7 @@ from provisioner.render.sanitize import columns, printable
 from provisioner.render.wrap import wrap
 
 LineOf = Callable[[str, int], str | None]
-"""A function that takes a file and a line number and returns the line, or None if it cannot be read."""
+"""A function that returns the line with a given number in a file, or None if the line cannot be read."""
 
 _TITLES = {Severity.ERROR: ("Error", "1;31"), Severity.WARNING: ("Warning", "1;33")}
 _TAB = "    "
@@ -35,7 +35,7 @@ _SECRET = re.compile(
 
 
 def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
-    """Return a block of text for each problem, in source order, then the counts; "" if there are none.
+    """Return a block of text for each problem, in source order, then the counts. Without problems, return "".
 
     ``line_of`` reads the lines to quote, and ``width`` is the terminal width in columns. Text from outside
     is made printable.
@@ -64,7 +64,6 @@ def problems_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
 
 
 def _counts(diagnostics: Sequence[Diagnostic]) -> str:
-    """Return the counts in a form such as ``3 errors, 1 warning.``"""
     errors = sum(problem.is_error for problem in diagnostics)
     counts = ((errors, "error"), (len(diagnostics) - errors, "warning"))
     return ", ".join(count_of(number, noun) for number, noun in counts if number) + "."
@@ -91,7 +90,7 @@ def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> It
 
 
 def _quotation(source: Source, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
-    """Yield the source line and a caret under the column; nothing if the line is unreadable or blank."""
+    """Yield the source line, and a caret under the column. For an unreadable or blank line, yield nothing."""
     line = line_of(source.file, source.line)
     if line is None or not line.strip():
         return
@@ -108,9 +107,9 @@ def _masked(found: re.Match[str]) -> str:
 
 
 def _window(line: str, place: int, room: int) -> tuple[str, int]:
-    """Return the part of ``line`` around the index ``place`` that fits into ``room`` columns, and a column.
+    """Return the part of ``line`` around the index ``place`` that fits into ``room`` columns.
 
-    The column is the position, in the returned part, of the code point at ``place``.
+    Also return the column, in this part, of the code point with the index ``place``.
     """
     place = min(place, len(line))
     first = max(0, place - _REACH)

@@ -20,13 +20,13 @@ from provisioner.render.describe import Names, field_changes, format_company, fo
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""The maximum size of a comment in bytes. It also respects GitHub's limit of 65,536 characters."""
+"""The maximum size of a comment in bytes. Thus GitHub's limit of 65,536 characters is respected, too."""
 
 SKELETON = 8_192
 """The number of bytes reserved for the parts that are never cut: headings, counts, tags, notes about cuts."""
 
 LONGEST = 400
-"""The maximum number of characters of one value that are shown."""
+"""The number of characters after which a value is cut."""
 
 _WORD = r"[^\W\d_]+(?:[-'’][^\W\d_]+)*"
 _PLAIN = re.compile(
@@ -50,7 +50,7 @@ def render_markdown(plan: Plan, *, limit: int = LIMIT) -> str:
 
 
 class _Room:
-    """A budget of bytes for text. Taking bytes from a part of a budget also takes them from the budget."""
+    """A budget of bytes for text. Bytes taken from a part of a budget also count against the whole budget."""
 
     def __init__(self, size: int, whole: _Room | None = None) -> None:
         self._left = size
@@ -89,7 +89,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """Convert ``run`` with ``odd``, but keep a final punctuation mark, which belongs to the sentence."""
+    """Return ``run`` converted by ``odd``, except for a final punctuation mark, which stays unconverted."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 

@@ -1,6 +1,6 @@
 """The parts of a plan that all output formats show: summary, risks, changes by company, sections.
 
-As in ``describe``, the texts contain values from outside unchanged, so each format must make them safe.
+The texts contain unchanged values from outside, as in ``describe``. Each format must make the texts safe.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LISTS_ALL = "provisioner plan --json lists them all"
 class Risk(NamedTuple):
     """A kind of change that a reviewer must not overlook.
 
-    ``headline`` is a count such as "2 accounts close", ``meaning`` its explanation, ``entries`` the cases.
+    ``headline`` is a count such as "2 accounts close". ``meaning`` explains it. ``entries`` lists the cases.
     """
 
     headline: str
@@ -47,7 +47,7 @@ class Section(NamedTuple):
 
 
 class CompanyChanges(NamedTuple):
-    """The changes to one company and to the users who are billed to it once the plan is applied."""
+    """The changes to one company, and to the users who will be billed to this company after the plan."""
 
     number: str
     changes: tuple[Change, ...]
@@ -70,7 +70,7 @@ NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
 
 
 def names_of(plan: Plan) -> Names:
-    """Return the name that each company in the plan has once the plan is applied, by dossier number."""
+    """Return the names of the plan's companies, by dossier number. A new name replaces the current name."""
     changed = {
         change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
     }
@@ -78,7 +78,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """Return the line of counts, which scripts search for; "… to reopen" is left out if the count is 0."""
+    """Return the line of counts, which scripts search for. The count "to reopen" is shown only if not 0."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -205,7 +205,7 @@ def _dated(notices: Iterable[Notice]) -> list[str]:
 
 
 def groups(plan: Plan) -> list[CompanyChanges]:
-    """Return the changes grouped by company, sorted by number. The company's own change comes first."""
+    """Return the changes by company, sorted by dossier number. A change of the company itself comes first."""
     found: dict[str, list[Change]] = {}
     for change in sorted(plan.changes, key=lambda change: change.address.kind):
         number = change.after.billed if isinstance(change.after, User) else change.after.number
@@ -236,7 +236,7 @@ def _letters(plan: Plan) -> Iterator[str]:
 
 
 def _endings(plan: Plan) -> list[str]:
-    """Return a line for each application that ends, sorted by date. An earlier plan may have set the date."""
+    """Return a line for each application whose end date is set now or was set before, sorted by date."""
     set_now = [
         Notice(
             NoticeKind.ENDING,

@@ -27,7 +27,7 @@ def printable(text: str) -> str:
 
 
 def _is_latin(text: str) -> bool:
-    """Return True if all characters are below U+0250: each printable one is then one column wide."""
+    """Return True if all characters are below U+0250, where each printable character is one column wide."""
     return text.isascii() or max(text) < "\u0250"
 
 

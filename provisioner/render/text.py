@@ -24,10 +24,10 @@ _LEGEND = "What changes, company by company (+ arrives, ~ changes, - leaves)"
 
 
 class Line(NamedTuple):
-    """One line before wrapping. After wrapping, continuation lines are indented ``hang`` columns more.
+    """One line before wrapping. A continuation line is indented ``hang`` columns more than the first line.
 
-    ``symbol`` precedes the text and has its own colour. ``paint`` names a colour for the whole line. If
-    ``whole`` is True, the line is not wrapped: users copy it (a command) or scripts search for it (counts).
+    ``symbol`` precedes the text and has its own colour. ``paint`` names a colour for the whole line.
+    ``whole`` is True if the line is not wrapped, because users copy it or scripts search for it.
     """
 
     text: str = ""

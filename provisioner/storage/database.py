@@ -26,7 +26,7 @@ class Cursor(Protocol):
         ...
 
     def fetchone(self) -> Any:
-        """Return the next row; None after the last one."""
+        """Return the next row, or None after the last row."""
         ...
 
     def fetchall(self) -> list[Any]:
@@ -58,7 +58,7 @@ class Connection(Protocol):
 
 
 def no_rows(_: Connection) -> None:
-    """Do nothing. This is the ``initialise`` function for a database whose new tables need no rows."""
+    """Do nothing. This default of ``initialise`` is for a database that needs no first rows."""
 
 
 class Database(ABC):
@@ -71,9 +71,9 @@ class Database(ABC):
     @classmethod
     @abstractmethod
     def from_url(cls, url: str, root: Path, secret: str) -> Database:
-        """Return the database with this url, without opening it. The url has a scheme of this class.
+        """Return the database at ``url``, without opening it. This class must support the scheme of ``url``.
 
-        A relative path starts at ``root``. If ``secret`` is empty, the password in the url is used, if any.
+        A relative path in ``url`` starts at ``root``. If ``secret`` is empty, a password in ``url`` is used.
         """
 
     def connect(
@@ -124,7 +124,7 @@ class Database(ABC):
                 initialise(connection)
 
     def has_tables(self, connection: Connection, schema: DatabaseSchema) -> bool:
-        """Return True if the database has tables. Raises the schema's error if they have an older layout."""
+        """Return True if the database has tables. Raises the schema's error for tables of an older layout."""
         layout = self.layout(connection, schema)
         if layout is not None and layout < schema.version:
             raise schema.error(
@@ -141,20 +141,20 @@ class Database(ABC):
     def reopen(self, schema: DatabaseSchema) -> Connection:
         """Open another connection, without checks, to a database that this process has open for writing.
 
-        Use the new connection only for writes that may be lost in a power failure.
+        Use the new connection only for writes whose loss in a power failure does no harm.
         """
 
     @abstractmethod
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
-        """Call ``reader`` in a read transaction and return its result; None if the database is missing.
+        """Call ``reader`` in a read transaction. Return its result, or None if the database is missing.
 
-        Writes nothing. ``reader`` may be called again if another program writes at the same time. Raises the
-        schema's error for an older layout.
+        Writes of another program at the same time can cause further calls of ``reader``. Raises the schema's
+        error if the tables have an older layout.
         """
 
     @abstractmethod
     def translate_errors(self, schema: DatabaseSchema) -> AbstractContextManager[None]:
-        """Raise the schema's error for library errors, system errors and corrupt values inside the block."""
+        """Convert library errors, system errors and corrupt values in the block to the schema's error."""
 
     @abstractmethod
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
@@ -195,7 +195,7 @@ class Database(ABC):
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
         """Return True if the session with this process ID and start time still exists; None without a server.
 
-        Also return True if the client of the session has ended but the server has not noticed that yet.
+        A session still exists if its client has ended but the server has not yet noticed the client's end.
         """
         return None
 
@@ -217,12 +217,12 @@ class Unreachable(Exception):
 
 
 def is_damage(problem: ProvisionerError) -> bool:
-    """Return True if the cause is a corrupt value. Work that does not read that value can continue."""
+    """Return True if a corrupt value caused ``problem``. Work that does not read this value can continue."""
     return isinstance(problem.__cause__, CorruptValue)
 
 
 def still_usable(problem: ProvisionerError) -> bool:
-    """Return True if the connection still works, because the cause is a corrupt value or another writer."""
+    """Return True if the connection still works: a corrupt value or another writer caused ``problem``."""
     return isinstance(problem.__cause__, CorruptValue | Busy)
 
 
@@ -237,7 +237,7 @@ def reject_corrupt_rows() -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Run the block in a write transaction. The write lock is taken first, so other writers wait."""
+    """Run the block in a write transaction. Take the write lock first, so that other writers wait."""
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield
@@ -249,7 +249,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def chunks(values: Sequence[str], size: int = CHUNK) -> Iterator[Sequence[str]]:
-    """Yield ``values`` in slices of at most ``size``; by default, as many as one statement accepts."""
+    """Yield ``values`` in slices of at most ``size`` values. The default size suits one SQL statement."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 

@@ -1,7 +1,7 @@
 """Functions that wait for a lease and that renew it with a heartbeat during the work.
 
 The ledger's lock and the portal's lease both use these functions. The ledger and the portal themselves define
-where a lease is stored and when another run may take it over.
+where a lease is stored and when another run can take the lease over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ BEATS = 3
 """The number of times that a run renews its lease within the duration of the lease."""
 
 CONNECTION_CHECK_SECONDS = 0.2
-"""The time in seconds between two connection checks. A run without a connection may lose its lease."""
+"""The time in seconds between two connection checks. It is short because another run can soon take over the
+lease of a run without a connection."""
 
 T = TypeVar("T")
 
@@ -33,10 +34,10 @@ def wait_for_lease(
     on_wait: Callable[[Locked], None],
     poll_seconds: float,
 ) -> T:
-    """Call ``acquire`` until it no longer raises :class:`Locked`, and return its result.
+    """Call ``acquire`` every ``poll_seconds`` until it no longer raises :class:`Locked`; return its result.
 
     ``on_wait`` is called once, before the first wait. Raises :class:`Locked` when ``keep_waiting`` returns
-    False. Raises :class:`LockLost` at once, without waiting.
+    False, and :class:`LockLost` as soon as ``acquire`` raises :class:`LockLost`.
     """
     announced = False
     while True:

@@ -32,7 +32,7 @@ class PostgresDatabase(Database):
     url: str
     """The url without schema and password: ``postgresql://USER@HOST/DATABASE``."""
     schema: str = ""
-    """The name of the PostgreSQL schema. If empty, it is ``provisioner_ledger`` or ``provisioner_portal``."""
+    """The name of the PostgreSQL schema. If empty, :meth:`schema_name` returns the default name."""
     secret: str = field(default="", repr=False)
     """The password; if empty, libpq uses its usual sources (PGPASSWORD, ~/.pgpass)."""
 
@@ -51,7 +51,7 @@ class PostgresDatabase(Database):
         return cls(f"postgresql://{bare.netloc}{bare.path}", schema, secret or unquote(password))
 
     def schema_name(self, schema: DatabaseSchema) -> str:
-        """Return the name of the PostgreSQL schema that contains the tables of ``schema``."""
+        """Return the PostgreSQL schema's name: ``self.schema`` or, if that is empty, the default name."""
         return self.schema or f"provisioner_{schema.noun}"
 
     @override

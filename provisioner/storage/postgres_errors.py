@@ -1,4 +1,4 @@
-"""Translates PostgreSQL's errors into sentences for users, and into the exceptions that callers handle."""
+"""The translation of PostgreSQL's errors into sentences for users and exceptions that callers handle."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def cause_of(problem: psycopg.Error) -> Exception:
 def sentence_of(
     problem: psycopg.Error, schema: DatabaseSchema, name: object, schema_name: str
 ) -> ProvisionerError:
-    """Return a ``schema.error`` with a sentence and a remedy for users. ``name`` is the database's name."""
+    """Return a ``schema.error`` exception with a sentence and a remedy; ``name`` is the database's name."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     words = {
         "noun": schema.noun,

@@ -1,4 +1,4 @@
-"""The implementations of :class:`Database`, by the scheme of their urls."""
+"""The classes that implement :class:`Database`, by url scheme."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ DATABASES: Mapping[str, type[Database]] = {
 
 
 def database_at(url: str, root: Path, secret: str = "") -> Database:
-    """Return the database with this url, as :meth:`Database.from_url` does. The scheme must be valid."""
+    """Return the database with this url, not opened yet. The url's scheme must be a key of ``DATABASES``."""
     return DATABASES[url.partition(":")[0]].from_url(url, root, secret)

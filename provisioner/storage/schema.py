@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from provisioner.errors import UPGRADE_HINT, ProvisionerError
 
 FINGERPRINT = "tables"
-"""The name of the row in the table ``fact`` that stores the fingerprint of the database's tables."""
+"""The name under which the table ``fact`` stores the fingerprint of all tables."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSchema:
-    """The tables of a database, including ``fact (name, value)``, and the exception class for its errors."""
+    """The tables of a database, and the exception for its errors. One table is ``fact (name, value)``."""
 
     noun: str
     """The word for this database in messages to users: *ledger* or *portal*."""
@@ -33,13 +33,13 @@ class DatabaseSchema:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the statements in :attr:`tables`. Differences in white space do not change it."""
+        """A hash of the statements in :attr:`tables`. Differences in white space do not change the hash."""
         return hashlib.sha256(" ".join(self.tables.split()).encode()).hexdigest()[:16]
 
     def require_readable(self, name: object, version: int, fingerprint: str | None) -> None:
         """Raise :attr:`error` if this program cannot read the layout of the database ``name``.
 
-        The fingerprint is compared too, because an unreleased layout may change without a new version number.
+        The fingerprint is compared too, because unreleased changes of a layout keep the version number.
         """
         if fingerprint is not None and version > self.version:
             raise self.error(

@@ -1,4 +1,4 @@
-"""Databases in SQLite files. A read creates no files beside the database if no writer has it open.
+"""Databases in SQLite files. If no writer has opened a database, a read creates no files beside it.
 
 The file's ``application_id`` identifies the kind of database, and its ``user_version`` is the layout number.
 Only this module translates the errors of ``sqlite3`` into sentences for users.
@@ -26,7 +26,7 @@ BUSY_SECONDS = 10.0
 """The maximum time in seconds that a writer waits for the transaction of another writer."""
 
 BUSY_PAUSE = 0.005
-"""The time in seconds between two attempts to switch to a write-ahead log. SQLite itself does not wait."""
+"""The pause in seconds between two attempts to switch a busy file to a write-ahead log."""
 
 READ_ATTEMPTS = 20
 """The maximum number of attempts to read while writers open or close the file."""
@@ -186,7 +186,7 @@ class SqliteDatabase(Database):
         connection.execute(f"PRAGMA user_version = {schema.version}")
 
     def _require_file(self, schema: DatabaseSchema, status: os.stat_result) -> None:
-        """Raise the schema's error for a path that is not a regular file. SQLite would block on a pipe."""
+        """Raise an error if the path is not a regular file, because SQLite would wait forever for a pipe."""
         if stat.S_ISDIR(status.st_mode):
             raise schema.error(f"{self} is a folder, not a {schema.noun}.", "Give the name of a file in it.")
         if not stat.S_ISREG(status.st_mode):
@@ -207,7 +207,7 @@ class SqliteDatabase(Database):
         )
 
     def _system_error(self) -> OSError | None:
-        """Return the system error for opening the database or a side file. SQLite does not report it."""
+        """Return the operating system's error for opening the database or a side file; None without error."""
         for part, mode in ((self.path, "rb"), (_wal(self.path), "r+b"), (self.side_file("-shm"), "r+b")):
             try:
                 part.open(mode).close()
@@ -241,8 +241,7 @@ def _is_busy(problem: sqlite3.Error) -> bool:
 def _switch_to_wal(connection: sqlite3.Connection) -> str:
     """Switch the file to a write-ahead log, and return the journal mode that the file then has.
 
-    Tries again while SQLite reports that the file is busy, because SQLite itself does not wait when another
-    program switches the same file at the same time.
+    Try again while the file is busy, because SQLite does not wait for another program that switches the file.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:

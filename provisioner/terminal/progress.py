@@ -1,4 +1,4 @@
-"""The progress of long work: one line with a count on a terminal, otherwise one line per finished part."""
+"""The progress of long work: one line with a count on a terminal, else one line for each finished part."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET_SECONDS = 0.5
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show the progress of applying or sending. The yielded callback takes a text for each finished part."""
+    """Show the progress of work. Yields a callback, which is called with a text for each finished part."""
     if not console.bar:
         yield console.say
         return

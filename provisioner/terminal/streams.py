@@ -14,13 +14,13 @@ from typing import Literal, TextIO, cast
 
 
 class ResilientStream(io.FileIO):
-    """An output stream that ignores failures: after the first one, everything that is written is dropped."""
+    """An output stream that ignores failures. After the first failure, all data written to it is dropped."""
 
     problem: OSError | None = None
     """The first failure; None if there was none."""
 
     def write(self, data: object, /) -> int:
-        """Write the data; return the number of bytes written, or the size of the data after a failure."""
+        """Write the data and return the number of bytes written. After a failure, return the data's size."""
         content = memoryview(data)  # type: ignore[arg-type]
         if self.problem is None:
             try:
@@ -34,7 +34,7 @@ class ResilientStream(io.FileIO):
 
 
 def install_resilient_streams() -> ResilientStream | None:
-    """Make stdout and stderr resilient; return the resilient stream of stdout, None if stdout is closed."""
+    """Make stdout and stderr resilient. Return the resilient stdout, or None if stdout is closed."""
     if sys.stdin is None:
         sys.stdin = _null_stream("r")
     out, err = _resilient(sys.stdout), _resilient(sys.stderr)

@@ -1,4 +1,4 @@
-"""The workspace: the folder with provisioner.yaml. This package reads its settings, files and secrets.
+"""The workspace is the folder with provisioner.yaml. This package reads the settings, files and secrets.
 
 ``settings`` reads provisioner.yaml and the manifests. ``files`` finds, reads and writes files safely.
 ``secrets`` reads secrets from the environment variables and files that provisioner.yaml names.

@@ -24,7 +24,7 @@ _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
 
 def find_workspace(start: Path) -> Path:
-    """Return ``start`` or the nearest parent folder that contains provisioner.yaml.
+    """Return the nearest folder that contains provisioner.yaml: ``start`` or one of its parent folders.
 
     Raises :class:`WorkspaceError` if there is none.
     """
@@ -188,10 +188,10 @@ class _TooManyFiles(Exception):
 
 
 class _Search:
-    """The manifest files found so far (``found``: name by real path), and the problems.
+    """The state of a search for manifest files. ``found`` maps the real path of each file to its name.
 
-    In the methods, ``name`` is a path relative to the workspace with forward slashes, and ``real`` is the
-    same file's absolute path without symbolic links.
+    A name is a path relative to the workspace with forward slashes. A real path is an absolute path without
+    symbolic links.
     """
 
     def __init__(self, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""Reads secrets from the environment variables or files that provisioner.yaml names, never from YAML."""
+"""Reads secrets from environment variables and files. provisioner.yaml never contains a secret."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from provisioner.workspace.files import read_bytes
 def secret_of(
     root: Path, variable: str, file: str, *, what: str, error: type[ProvisionerError], usual: str = ""
 ) -> str:
-    """Return the secret in the environment variable ``variable`` or else in ``file``, relative to ``root``.
+    """Return the secret in the environment variable ``variable``. If ``variable`` is "", read ``file``.
 
-    If both names are empty, return the value of the variable ``usual``, or "" if it is not set. Raises
-    ``error`` if the named variable or file is missing or empty. ``what`` is the secret's name in errors.
+    The path ``file`` is relative to ``root``. If both are "", return the value of the environment variable
+    ``usual``, or "" if ``usual`` is not set. Raises ``error`` if the named variable or file is missing or
+    empty. Messages use ``what`` as the name of the secret.
     """
     if variable:
         secret = os.environ.get(variable, "").strip()

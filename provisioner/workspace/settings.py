@@ -53,10 +53,10 @@ def path_of(url: str, root: Path) -> Path:
 
 
 def load_workspace(start: Path) -> Workspace:
-    """Return the workspace in the folder ``start`` or in the nearest parent folder that is a workspace.
+    """Return the workspace in the nearest folder that is a workspace: ``start`` or one of its parents.
 
-    Raises :class:`WorkspaceError` if there is none, and :class:`ManifestsInvalid`, with all problems, if
-    provisioner.yaml has errors.
+    Raises :class:`WorkspaceError` if there is no workspace. Raises :class:`ManifestsInvalid`, which contains
+    all problems, if provisioner.yaml has errors.
     """
     root = find_workspace(start)
     content = read_bytes(root / WORKSPACE_FILE, MAX_FILE_BYTES)
@@ -86,8 +86,8 @@ def read_manifests(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return everything that the manifests declare, and the problems of each manifest, in source order.
 
-    A plan can be saved only if ``digests`` is True. ``tell`` is called with the number of the current file
-    and the total. Problems between several manifests are found by :mod:`provisioner.manifest.check`.
+    ``digests`` is True to compute the digests for a saved plan. ``tell`` is called with the number of the
+    current file and the total. :mod:`provisioner.manifest.check` finds problems between several manifests.
     """
     from provisioner.manifest.load import load
 
@@ -119,7 +119,7 @@ def with_settings(declared: Declared, workspace: Workspace) -> Declared:
 
 
 def _merged(problems: list[Diagnostic], found: Sequence[Diagnostic]) -> list[Diagnostic]:
-    """Return ``problems`` and then the problems in ``found`` whose position is not in ``problems``."""
+    """Return ``problems``, then each problem of ``found`` at a position where ``problems`` has no problem."""
     refused = {problem.source for problem in problems}
     return problems + [problem for problem in found if problem.source not in refused]
 

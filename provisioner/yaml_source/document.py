@@ -42,7 +42,7 @@ class Positions:
         return self._page.at(self._marks[mark])
 
     def key_source(self, *path: str | int) -> Source:
-        """Return the start of the key at a path; for a list item, which has no key, the item's start."""
+        """Return the start of the key at a path. A list item has no key, so return the start of the item."""
         mark = self._find(path)[0]
         return self._page.at(self._marks[mark])
 
@@ -51,7 +51,7 @@ class Positions:
         return self._page.at(offset)
 
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int]:
-        """Return the indexes in ``_marks`` of the key and the value at a path, or at the nearest ancestor."""
+        """Return the ``_marks`` indexes of the key and of the value at a path, or at its nearest ancestor."""
         if not self._marks:
             read = EventReader(self._page.file, self._page.text).read()
             assert read is not None
@@ -73,7 +73,7 @@ class Positions:
 
 
 class Document(NamedTuple):
-    """One file: its data, its positions, and its unquoted texts that other YAML parsers would convert."""
+    """One file: its data, its positions, and the unquoted texts that other YAML parsers convert."""
 
     data: Data
     positions: Positions

@@ -1,7 +1,7 @@
 """Builds data, positions and problems from the events of PyYAML's parser.
 
-``yaml.compose`` would take three times as long, and overflows the C stack on deeply nested text. The code
-calls ``loader.get_event``, because the generator ``yaml.parse`` is 10 % slower.
+``yaml.compose`` is not used, because it takes three times as long and overflows the C stack on deeply nested
+text. ``yaml.parse`` is not used, because this generator is 10 % slower than ``loader.get_event``.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _SUSPECT = re.compile(r"(?<!\w)(?:[&*](?!\s)|!)|\\")
 
 
 class Unquoted(NamedTuple):
-    """An unquoted scalar, kept as text, that other YAML parsers read as a number, date or boolean."""
+    """An unquoted scalar that is text here, but a number, a date or a boolean for other YAML parsers."""
 
     path: tuple[str | int, ...]
     text: str
@@ -92,7 +92,7 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """Return True if ``_checked`` could refuse the text. Other texts skip this method, because it is slow."""
+    """Return True if ``_checked`` could refuse the text. Any other text is read without this slow check."""
     # 2 characters make at most 3 nodes, so a short text cannot exceed a limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
@@ -104,7 +104,7 @@ def _short(name: str) -> str:
 
 
 class _Stop(Exception):
-    """Raised to stop the reading; the reason is already among the problems."""
+    """The signal to stop reading. The reason is already in ``problems``."""
 
 
 class EventReader:
@@ -131,7 +131,7 @@ class EventReader:
         self._next: Callable[[], Any]
 
     def read(self) -> tuple[Data, Sequence[int]] | None:
-        """Return the data and the marks of its positions. Return None if a problem stops the reading."""
+        """Return the data and the marks that encode its positions, or None if a problem stops the reading."""
         try:
             if self._written != self.page.text:
                 self._refuse_replaced()
@@ -258,7 +258,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """Report a repeated key or a merge key, and return True. Return False for a first, quoted "<<"."""
+        """Report a repeated key or a merge key, and return True. Return False for the first quoted "<<"."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])

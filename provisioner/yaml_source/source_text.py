@@ -13,14 +13,14 @@ from provisioner.limits import MAX_FILE_BYTES
 HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-"""The pattern for a character that is invisible or reorders others, in a text from :func:`decode`."""
+"""The pattern of characters that are invisible or reorder other characters, in a text from :func:`decode`."""
 
 # a text whose UTF-8 bytes are all in this set has no hidden character; this test is faster than the pattern
 _PLAIN_BYTES = bytes({*b"\t\n", *range(0x20, 0x7F), *range(0x80, 0x100)} - {0xC2, 0xD8, 0xE2, 0xED, 0xEF})
 
 
 _SHORT = 8192
-"""The maximum number of characters for which counting line feeds is faster than indexing all lines."""
+"""The maximum length in characters of a text in which counting line feeds is faster than indexing lines."""
 
 
 class SourceText:
@@ -45,7 +45,7 @@ class SourceText:
 
 
 def decode(file: str, content: bytes | str) -> str | Diagnostic:
-    """Return the text of a file, without byte-order mark and with line feeds as line ends, or a problem."""
+    """Return the text of a file, or a problem. The text has no byte-order mark. All line ends are LF."""
     encoded = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
     if len(encoded) > MAX_FILE_BYTES:
         detail = f"The file is larger than {MAX_FILE_BYTES:,} bytes."

@@ -113,7 +113,7 @@ def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tu
 
 
 def _by_text(message: str, text: str, index: int) -> _SyntaxHint | None:
-    """Return the hint for a message with several causes, according to the text of the line, or None."""
+    """Return the hint for a message with several causes. Return None for a message with only one cause."""
     before = text[text.rfind("\n", 0, index) + 1 : index]
     if "\t" in (text[index : index + 1], *before.strip(" ")) and not before.strip():
         return _TAB

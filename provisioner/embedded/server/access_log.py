@@ -1,6 +1,6 @@
 """The access log: one JSON line per request, without personal data.
 
-The path is the route's template. Therefore no e-mail or IP address, user id, key or token is logged.
+No line contains an e-mail or IP address, a user id, a key or a token. Paths are logged as templates.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class AccessLog:
     """An access log with its own thread for writing, because a slow stream must not delay requests."""
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
-        """Start the thread that writes to ``stream``; ``forget_failure`` makes a failed ``stream`` usable."""
+        """Start the thread that writes to ``stream``. ``forget_failure`` resets ``stream`` after an error."""
         self._stream = stream
         self._forget_failure = forget_failure
         self._queued: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)

@@ -119,7 +119,7 @@ _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
 
 
 async def visit(service: Service, request: Request) -> Response | None:
-    """Return the response to a request for an activation link; None if the path is no activation link.
+    """Return the response to a request for an activation link; None for a request for any other path.
 
     Raises :class:`Problem` (405) for methods except GET, HEAD, POST; :class:`PortalError` if reading fails.
     """
@@ -138,7 +138,7 @@ async def visit(service: Service, request: Request) -> Response | None:
 
 
 def token_of(path: str, public_url: str) -> str:
-    """Return the token, which is the last part of ``path``; "" if ``path`` is no activation link's path."""
+    """Return the token, which is the last part of the path of an activation link; "" for any other path."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
     # if links are directly below the root of the host, a short path is another file, such as /favicon.ico

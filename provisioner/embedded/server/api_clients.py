@@ -1,8 +1,8 @@
 """API clients and their access tokens. The portal's database stores only digests of secrets and tokens.
 
-A secret or token is 32 random bytes, so a fast digest is as safe as a slow one. Because tokens are stored in
-the database, all services on that database accept them, they survive a restart, and disabling a client takes
-effect in all services. A log-in changes neither the change counter nor the stamp of the portal.
+A secret or token is 32 random bytes, so a fast digest is as safe as a slow one. The database is shared by all
+services of the portal. Therefore all services accept a token, also after a restart, and all services refuse a
+disabled client. A log-in changes neither the change counter nor the stamp of the portal.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ApiClients:
         self._portal = portal
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
-        """Create an API client; return it with its secret, of which only the digest is stored.
+        """Create an API client. Return the client and its secret. Only the digest of the secret is stored.
 
         Raises :class:`UsageError` if another client has this name.
         """
@@ -72,7 +72,7 @@ class ApiClients:
         return client, secret
 
     def all(self) -> list[ApiClient]:
-        """Return all API clients, also disabled ones, sorted by name."""
+        """Return all API clients, including disabled clients, sorted by name."""
         with self._portal.read_transaction() as connection:
             rows = connection.execute(f"SELECT {_COLUMNS} FROM api_client ORDER BY name").fetchall()
         return [_client(row) for row in rows]

@@ -1,9 +1,8 @@
-"""The ASGI application. It makes these checks on each request, in this order, before it calls the handler.
+"""The ASGI application. Before the handler of a request is called, these checks are made, from left to right.
 Below each check are the HTTP statuses with which the check refuses a request.
 
-found? ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ done
- 404       401      429       403           413, 408      400, 428     415, 400, 422
- 405
+path, method ─▶ token ─▶ rate ─▶ scope, role ─▶ size, time ─▶ parameters ─▶ body ─▶ handler
+  404, 405       401      429       403           413, 408      400, 428     415, 400, 422
 """
 
 from __future__ import annotations
@@ -43,16 +42,16 @@ from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
-"""The maximum time in seconds that a request waits for the database.
+"""The maximum time in seconds that a request waits for the database. After this time, the status is 503.
 
-The step may still be applied later. The client gets the receipt by a new request with the same key.
-"""
+The database may still apply the step of the request. A client that repeats the request with the same
+idempotency key gets the receipt of that step."""
 
 ANONYMOUS_RATE = 50.0
-"""The maximum number of requests per second that one IP address may send without a valid token.
+"""The maximum number of requests per second without a valid token from one IP address.
 
-A burst may have four times as many. Health checks are not counted: monitoring may share a client's address.
-"""
+A burst of four times this number is accepted. Health checks are not counted, because a monitoring program may
+have the same address as a client."""
 
 MAX_REQUESTS = 1_000
 """The maximum number of requests that are processed at the same time; further requests get status 503."""
@@ -164,12 +163,12 @@ class PortalApp:
         return endpoint
 
     def _limit_anonymous(self, address: str) -> None:
-        """Count a request without a token. Raises :class:`Problem` (429) if ``address`` sends too many."""
+        """Count a request without a token. Raises :class:`Problem` (429) if ``address`` exceeds its rate."""
         if wait := self._anonymous.take(address):
             raise _rate_limited("Too many requests come from this address.", wait)
 
     async def _session_of(self, token: str, address: str) -> ClientSession:
-        """Return a token's session. For an invalid one, count a request of ``address`` and raise an error."""
+        """Return a token's session. For an invalid token, count the request and raise :class:`Problem`."""
         if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
             raise _rate_limited("Too many requests come from this address.", wait)
         try:
@@ -179,7 +178,7 @@ class PortalApp:
             raise
 
     async def _authorise(self, operation: Operation, request: Request) -> ClientSession:
-        """Return the session of the request's token. Raises :class:`Problem` (401, 403, 429) if refused."""
+        """Return the request's session. Raises :class:`Problem` (401, 403, 429) if the request is refused."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         address = self._address(request)
         if scheme.lower() != "bearer" or not token.strip():
@@ -260,9 +259,9 @@ class PortalApp:
         return seen or _network(peer) or peer
 
     async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
-        """Answer a request that no route matches: return the activation page if the path is for activation.
+        """Answer a request that no route matches. Return the activation page for an activation link's path.
 
-        Raises :class:`Problem`: 404 if the path is unknown, 405 if only the method is wrong.
+        Raises :class:`Problem` for any other path: 405 if a route has this path but another method, else 404.
         """
         self._limit_anonymous(self._address(request))
         if unknown.status_code == 405:
@@ -282,7 +281,7 @@ _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 
 def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
-    """Return the parameters' values by name. Raises :class:`Problem` if any is unknown, missing or wrong."""
+    """Return the parameter values by name. Raises :class:`Problem` for an unknown, missing or wrong value."""
     query = read_form(request.scope.get("query_string", b""), "query")
     values: dict[str, Any] = {}
     missing = []
@@ -309,7 +308,7 @@ def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
 
 
 def _read_content(operation: Operation, request: Request, content: bytes) -> Any:
-    """Return the body as the operation's model; None without a body. Raises :class:`Problem` if invalid."""
+    """Return the parsed body, or None if there is no body. Raises :class:`Problem` for an invalid body."""
     if operation.takes is None:
         if content:
             raise Problem("malformed", "This request has no body.")
@@ -336,7 +335,6 @@ def _network(text: str) -> str:
 
 
 def _rate_limited(sentence: str, wait: int) -> Problem:
-    """Return the problem (429) for a client that has to wait for ``wait`` seconds."""
     return Problem("busy", sentence, headers={"Retry-After": str(wait)})
 
 
@@ -362,6 +360,5 @@ def _problem_of(problem: BaseException) -> Problem:
 
 
 def _refusal(problem: Exception) -> Response:
-    """Return the response to a request whose processing raised ``problem``."""
     shown = _problem_of(problem)
     return Response(shown.body(), shown.status, shown.headers, MEDIA_TYPE)

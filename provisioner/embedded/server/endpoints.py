@@ -48,7 +48,7 @@ ENDPOINTS: dict[str, Endpoint] = {
     "readyz": Endpoint("GET", "/readyz"),
     "openapi": Endpoint("GET", "/openapi.json"),
 }
-"""The endpoints by operation name. An operation that applies a step is named after it, in snake case."""
+"""The endpoints by operation name. An operation that applies a step has the step's name in snake case."""
 
 COMPANY_STEPS: tuple[type[Step], ...] = get_args(CompanyStep)
 

@@ -37,7 +37,7 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, St
 from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
-"""The maximum difference between a ledger's new fencing number and the previous one (usually 1)."""
+"""The maximum increase of a ledger's fencing number in one request. The usual increase is 1."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -197,7 +197,7 @@ async def _step(service: Service, request: CheckedRequest) -> Response:
 
 
 def refusal(receipt: Receipt) -> Problem:
-    """Return the problem that reports the receipt of a refused step."""
+    """Return the problem that describes why the step of this receipt was refused."""
     code, problem = receipt.code, receipt.problem
     if code in PROBLEMS:
         rule = _rule(problem) if code in ("exists", "month-turned") else ""
@@ -250,7 +250,7 @@ STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
     ),
     "create_user": _new_user,
 }
-"""The function that makes a step from the request's parameters and body, by operation name."""
+"""The functions by operation name. Each function makes a step from the request's parameters and body."""
 
 
 # --- health and the document ---

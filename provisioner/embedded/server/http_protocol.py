@@ -29,10 +29,11 @@ from provisioner.embedded.server.app import PortalApp
 from provisioner.embedded.server.problem_details import MEDIA_TYPE, Problem
 
 HEADER_SECONDS = 15.0
-"""The maximum time in seconds for a request head, from its first byte (first request: from connecting)."""
+"""The maximum time in seconds to receive a request head. The time starts with the first byte of the head. For
+the first request of a connection, the time starts when the connection is opened."""
 
 HEADER_BYTES = 64 * 1024
-"""The maximum size in bytes of a request head (request line and headers) or of a body chunk's header."""
+"""The maximum size in bytes of a request head (request line and headers) and of a chunk's header."""
 
 HANDSHAKE_SECONDS = 10.0
 """The maximum time in seconds from opening a connection to the end of its TLS handshake."""
@@ -73,7 +74,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """True while the application answers a request. The deadlines of this class do not apply then."""
+        """True while the application answers a request. During this time, no deadline for a request runs."""
         return self.cycle is not None and not self.cycle.response_complete
 
     @override
@@ -182,7 +183,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def connection_limit() -> int:
-    """Return the maximum number of open connections, which the limit of file descriptors may reduce."""
+    """Return the maximum number of open connections. A low limit of file descriptors reduces this maximum."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -195,9 +196,7 @@ def connection_limit() -> int:
 
 def raise_descriptor_limit() -> None:
     """Raise this process's soft limit of file descriptors to its hard limit."""
-    with contextlib.suppress(
-        ModuleNotFoundError, OSError, ValueError
-    ):  # Windows; a limit that may not change
+    with contextlib.suppress(ModuleNotFoundError, OSError, ValueError):  # Windows; a fixed limit
         import resource
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -205,9 +204,9 @@ def raise_descriptor_limit() -> None:
 
 
 class _Server(Server):
-    """uvicorn's server on the socket ``listener``. It calls ``listening`` once, when it is ready.
+    """uvicorn's server on the socket ``listener``. The server calls ``listening`` once, when it is ready.
 
-    After the first stop signal, the server finishes the running requests; after a second, it stops at once.
+    After the first stop signal, the server finishes the running requests. A second signal stops it at once.
     """
 
     def __init__(self, config: Config, listener: socket.socket, listening: Callable[[], None]) -> None:
@@ -263,10 +262,7 @@ def run(
     key: str | None,
     listening: Callable[[], None],
 ) -> None:
-    """Serve ``app`` on ``listener`` until SIGTERM or SIGINT, then finish the running requests.
-
-    ``listening`` is called once, when the server is ready to accept connections.
-    """
+    """Serve ``app`` on ``listener`` until SIGTERM or SIGINT. Call ``listening`` when the server is ready."""
     raise_descriptor_limit()
     # silence uvicorn: the application reports errors in problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

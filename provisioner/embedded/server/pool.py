@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class PortalPool:
-    """A pool of open portals, each used by one thread at a time. A portal without a connection is closed."""
+    """A pool of open portals. Each serves one thread at a time and is closed if its connection is lost."""
 
     def __init__(self, open_portal: Callable[[], SqlPortal], threads: int) -> None:
         self._open_portal = open_portal
@@ -27,7 +27,7 @@ class PortalPool:
     async def ask(self, query: Callable[[SqlPortal], T]) -> T:
         """Run ``query`` on a free portal, in a thread, and return its result.
 
-        Raises :class:`PortalError` if no portal can be opened, and every exception of ``query``.
+        Raises :class:`PortalError` if no portal can be opened. Exceptions of ``query`` are passed on.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
 

@@ -35,11 +35,11 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "defect": (500, "A defect of this program"),
     "unavailable": (503, "The portal cannot be reached for the moment"),
 }
-"""The HTTP status and title by code. The code ``rule`` stands for every rule of the portal (R1 …)."""
+"""The HTTP status and the title of each code. All rules of the portal (R1 …) share the code ``rule``."""
 
 
 class Problem(Exception):
-    """An exception that refuses a request; the application turns it into the response."""
+    """An exception that refuses a request. The application turns the exception into the response."""
 
     def __init__(
         self,

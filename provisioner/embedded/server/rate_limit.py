@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
-"""The maximum number of buckets. Above it, the fuller half is dropped, because full buckets limit nothing."""
+"""The maximum number of buckets. If there are more, the fullest are removed: a full bucket limits nothing."""
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,9 @@ class ServerLimits:
     """The settings of the service's limits. Most of them limit each API client or each IP address."""
 
     rate: float = 2_000
-    """The maximum number of requests per second of one client; twice as many in a burst."""
+    """The maximum number of requests per second of one client. A burst can have twice as many requests."""
     failed_logins: float = 30
-    """The maximum number of failed log-ins per minute from one IP address; all may come in one burst."""
+    """The maximum number of failed log-ins per minute from one IP address, even if all come in one burst."""
     logins: float = 300
     """The maximum number of log-ins per minute of one client. Each log-in stores a token in the database."""
     token_seconds: int = 900
@@ -25,7 +25,7 @@ class ServerLimits:
     body_seconds: float = 30
     """The maximum time in seconds for a request body to arrive."""
     behind_proxy: bool = False
-    """True if a proxy forwards the requests, with the client's IP address as the last in X-Forwarded-For."""
+    """True if a proxy forwards the requests and appends the client's IP address to X-Forwarded-For."""
 
 
 class TokenBuckets:
@@ -38,7 +38,7 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """Take a token from the bucket ``name``; return 0, or the seconds to wait if the bucket is empty."""
+        """Take a token from the bucket ``name``. Return 0, or the seconds to wait if the bucket is empty."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)
@@ -48,7 +48,7 @@ class TokenBuckets:
         return wait
 
     def wait(self, name: str) -> int:
-        """Return 0 if the bucket ``name`` has a token, otherwise the seconds to wait; take no token."""
+        """Return 0 if the bucket ``name`` has a token, else the seconds to wait. No token is taken."""
         level, _ = self._level(name)
         return 0 if level >= 1 else max(1, math.ceil((1 - level) / self._rate))
 

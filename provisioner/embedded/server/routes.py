@@ -39,7 +39,7 @@ class Parameter:
     place: Literal["path", "query", "header"]
     words: str
     pattern: str = ""
-    """The regular expression of a string value. If empty, the value is an integer (``least`` to ``most``)."""
+    """The regular expression of a string value; empty for an integer value from ``least`` to ``most``."""
     least: int = 0
     most: int = LARGEST
     required: bool = False
@@ -92,18 +92,18 @@ class Operation:
     name: str
     summary: str
     gives: Mapping[int, type[BaseModel] | None]
-    """The models of the successful responses' bodies by status; None for a response without a model."""
+    """The model of each successful response's body, by status; None if the body has no model."""
     words: str = ""
     takes: type[BaseModel] | None = None
     access: str = ""
     """The scope that the access token must have; empty if the operation needs no token."""
     roles: frozenset[Operator] = EVERYBODY
-    """The roles that may request this operation; the application refuses all others."""
+    """The roles that may request this operation; the application refuses all other roles."""
     validates: bool = False
     """True if the operation needs the right to validate (R7, R8). The portal checks this right."""
     parameters: tuple[Parameter, ...] = ()
     refuses: tuple[int, ...] = field(default=())
-    """The error statuses of this operation, in addition to those that all operations have."""
+    """The error statuses of this operation, in addition to the statuses that every operation has."""
     etag: bool = False
 
     @property
@@ -250,6 +250,6 @@ ROUTES: tuple[Operation, ...] = (
         if all(entry.name != name for entry in _ROUTES)
     ),
 )
-"""All operations. For a step that ``_ROUTES`` does not list, the operation is generated from its class."""
+"""All operations: those in ``_ROUTES``, and an operation made from the class of each other step."""
 
 BY_NAME: dict[str, Operation] = {entry.name: entry for entry in ROUTES}

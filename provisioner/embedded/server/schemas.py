@@ -16,7 +16,7 @@ from provisioner.planning.codec import record_fields
 from provisioner.planning.steps import Step
 
 MAX_RUNS = 100
-"""The maximum number of earlier runs in a request to claim one letter."""
+"""The maximum number of runs in one :class:`LetterClaim`."""
 
 LARGEST = 2**53 - 1
 """The largest integer that every JSON parser reads without loss of precision."""
@@ -53,7 +53,7 @@ def _kept(text: str) -> str:
 
 
 def _distinct(words: str, key: str = "") -> AfterValidator:
-    """Return a validator that refuses a list with two equal values, or two objects with the same ``key``."""
+    """Return a validator that refuses a list in which two values (or their attributes ``key``) are equal."""
 
     def check(values: list[Any]) -> list[Any]:
         if len({getattr(value, key) if key else value for value in values}) < len(values):
@@ -123,7 +123,7 @@ class BillingBody(Body):
 
 
 class GrantBody(Body):
-    """An application of a user. ``ends`` is the last day of use in the state ``ending``, otherwise null."""
+    """An application of a user. ``ends`` is the last day of use if the state is ``ending``; else null."""
 
     app: App
     state: Literal["requested", "active", "ending"]
@@ -220,7 +220,7 @@ class CompaniesEdit(Body):
 
 
 class AppsEdit(Body):
-    """The new family of a user's production applications, and changes of other applications (R3, R9, R10)."""
+    """The new family of a user's production applications, and changes to the other ones (R3, R9, R10)."""
 
     production: Production | None = None
     grant: Apps = Field(default_factory=list)
@@ -234,7 +234,7 @@ class Nothing(Body):
 
 
 def step_body(kind: type[Step]) -> type[Body]:
-    """Return the model of a request body: the fields of a step class, except ``company`` and ``user``."""
+    """Return the model of a step's request body: all fields of ``kind`` except ``company`` and ``user``."""
     members: dict[str, Any] = {
         name: (_member(hint), ...)
         for name, hint in record_fields(kind).items()
@@ -244,7 +244,7 @@ def step_body(kind: type[Step]) -> type[Body]:
 
 
 def _member(hint: Any) -> Any:
-    """Return the type of a member of a body. ``hint`` is the type of the same field in the step class."""
+    """Return the type of a request body's member. The same field of the step class has the type ``hint``."""
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Literal[tuple(str(choice) for choice in hint)]
     parts = get_args(hint)
@@ -332,7 +332,7 @@ class Letters(Body):
 
 
 class LetterHolders(Body):
-    """The run that holds the claim of each letter, by letter; empty if another ledger holds it."""
+    """By letter, the run that has claimed the letter. The run is empty if it belongs to another ledger."""
 
     holders: dict[str, str]
 
@@ -344,7 +344,7 @@ class Invited(Body):
 
 
 class Links(Body):
-    """Activation links, by user id. A link is empty if the user needs no link or may not have a link."""
+    """Activation links, by user id. A link is empty if the user needs no link or must not get one."""
 
     links: dict[str, str]
 

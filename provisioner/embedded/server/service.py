@@ -1,4 +1,4 @@
-"""The service's access to its portal: a pool for reads, a pool for writes, and a cache of token sessions."""
+"""The service's access to its portal: pools for reads, writes and tokens, and a cache of token sessions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ READERS = 4
 """The maximum number of reads that run at the same time; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""The time in seconds for which a session is cached. A disabled client may be accepted for this time."""
+"""The time in seconds for which a session is cached. A disabled client stays accepted for this time."""
 
 READY_SECONDS = 5.0
 """The maximum time in seconds that a readiness check waits for the database."""

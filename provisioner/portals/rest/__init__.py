@@ -4,6 +4,5 @@
 responses, ``paths`` maps operations to URLs. Driver and server share one endpoint table,
 :mod:`provisioner.embedded.server.endpoints`.
 
-To add an operation: add it to the endpoint table, read its response in ``responses``, and call it in
-``driver``. To add a step: add its request to ``requests``.
+To add an operation, add it to the endpoint table, to ``responses`` and to ``driver``. Steps need no addition.
 """

@@ -251,7 +251,6 @@ class RestPortal(LeasedPortal):
         return replace(self._request(name, said, headers=headers, **blanks), repeatable=bool(call.key))
 
     def _verdict(self, reply: HttpResponse, call: Call) -> Receipt:
-        """Translate the response to a step into a receipt."""
         if reply.status in (200, 201):
             receipt = read_receipt(reply, call.key)
             if call.id and receipt.id != call.id:
@@ -377,7 +376,6 @@ class RestPortal(LeasedPortal):
         return detail if named else f"{self._http.redacted(problem.rule)}: {detail}"
 
     def _unexpected(self, reply: HttpResponse, name: str) -> PortalError:
-        """Return the error for a response of the endpoint ``name`` with an unexpected status."""
         problem, server = read_problem(reply), self._http.server
         said = self._http.redacted(problem.detail) or "no reason given"
         if reply.status == 401:
@@ -399,7 +397,7 @@ class RestPortal(LeasedPortal):
 
 
 _CODES = {"forbidden": "no-right"}
-"""By code of the problem details: the code of the receipt, if the two codes differ."""
+"""Maps a code of problem details to the receipt's code. Other codes are the same in the receipt."""
 
 
 def _lease(ledger: str, fence: int) -> dict[str, str]:

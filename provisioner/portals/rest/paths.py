@@ -13,7 +13,7 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
-    """Return the endpoint table with other URL ``paths`` (by endpoint name). Raises :class:`PortalError`."""
+    """Return the endpoint table with new ``paths``, given by endpoint name. Raises :class:`PortalError`."""
     table = dict(ENDPOINTS)
     for name, path in paths.items():
         if name not in ENDPOINTS:

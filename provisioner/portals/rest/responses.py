@@ -111,7 +111,7 @@ def read_problem(reply: HttpResponse) -> ProblemDetails:
 
 
 def read_holders(reply: HttpResponse) -> Mapping[str, str]:
-    """Decode each letter's claiming run ("" if another ledger claimed it). Raises :class:`PortalError`."""
+    """Decode the mapping from letter to claiming run ("" for another ledger). Raises :class:`PortalError`."""
     found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
     return found.holders
 
@@ -128,7 +128,7 @@ def read_lease(reply: HttpResponse, holder: str) -> Lease:
 
 
 def read_links(reply: HttpResponse, ids: Iterable[str]) -> dict[str, str]:
-    """Decode the activation links of these users ("" for no link). Raises :class:`PortalError`."""
+    """Decode the activation links by user id ("" for a user without a link). Raises :class:`PortalError`."""
     links = _read(reply, _Links, "it has no links, or one of its links is none", named=False).links
     found = {id_: links.get(id_, "") for id_ in ids}
     if not all(not link or _is_link(link) for link in found.values()):
@@ -143,7 +143,7 @@ def _is_link(text: str) -> bool:
 
 
 def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> Any:
-    """Decode a response as the type ``hint``. Errors contain ``what``, and the invalid field if ``named``."""
+    """Decode a response as type ``hint``. An error shows ``what`` and, if ``named``, the invalid field."""
     said = reply.json()
     if not isinstance(said, dict):
         raise invalid_response(reply.server, "it is no JSON object")

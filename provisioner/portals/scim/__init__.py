@@ -5,6 +5,6 @@ resources, ``mapping`` translates between SCIM attributes and the model, ``proje
 state that the server can store. ``driver`` implements the portal protocol, ``steps`` applies one step, and
 ``completion`` finishes or withdraws a step that needs several writes.
 
-To map another attribute: add it to ``mapping``, to ``projection`` if servers may lack it, and to
-``discovery`` and the published schemas if SCIM has no attribute for it.
+To map another attribute, add the attribute to ``mapping``. If some servers do not store the attribute, also
+edit ``projection``. If SCIM does not define the attribute, also edit ``discovery`` and the published schemas.
 """

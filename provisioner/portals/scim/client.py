@@ -2,7 +2,7 @@
 
 The client never repeats a write. If the response is lost, the driver reads whether the write took effect.
 Bulk requests are not used, for three reasons. They are not transactions: a step could still stop halfway. The
-loss of one response would lose the results of all writes. Each step needs a read immediately before it.
+loss of one response would lose the results of all writes. Each write needs a read immediately before it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from provisioner.portals.scim.discovery import Features, discover
 from provisioner.portals.scim.path import Path, Resource, attributes
 
 PAGE = 50
-"""The number of resources requested per page. A server may return fewer."""
+"""The number of resources requested per page. A server can return fewer."""
 
 READINGS = 5
 """The maximum number of attempts at reading a list that changes while it is being read."""
@@ -75,7 +75,7 @@ class ScimClient:
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """Read all resources without the attribute ``without``. Start again if the list gets shorter."""
+        """Read all resources, but omit the attribute ``without``. Read again if the list becomes shorter."""
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
             found = self._pages(endpoint, asked)
@@ -89,7 +89,7 @@ class ScimClient:
     def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
         """Return the resources whose attribute ``place`` equals ``wanted``. Omit the attribute ``without``.
 
-        Return None if the server does not support such a filter. The caller then searches its cache.
+        Return None if the server does not support such a filter. The caller then searches its own cache.
         """
         if not self.features.filter:
             return None
@@ -116,9 +116,9 @@ class ScimClient:
         return self._resource(self._write("POST", endpoint, resource))
 
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
-        """Change a resource from ``before`` to ``wanted`` and return what the server then stores.
+        """Change a resource from ``before`` to ``wanted``. Return the resource that the server then stores.
 
-        If the server has versions (ETags), the write fails if the version is no longer that of ``before``.
+        If the server has versions (ETags), the write fails if the version of ``before`` is outdated.
         """
         operations = changes(before, wanted)
         if not operations:
@@ -225,14 +225,13 @@ class ScimClient:
             raise invalid_response(self._http.server, "it is nested without end") from None
 
     def _resource(self, reply: HttpResponse) -> Resource:
-        """Decode the resource in a response. Take its version from the ETag header, as meta may lack it."""
+        """Return the resource in a response. The version is the ETag header, because meta can lack it."""
         resource = self._require_resource(self._parse(reply))
         if version := reply.headers.get("etag"):
             resource["meta"] = {**resource.get("meta", {}), "version": version}
         return resource
 
     def _require_resource(self, found: Any) -> Resource:
-        """Return ``found`` if it is a SCIM resource. Raises :class:`PortalError` otherwise."""
         if not (
             isinstance(found, dict)
             and isinstance(found.get("id"), str)
@@ -245,9 +244,9 @@ class ScimClient:
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
         """Read all pages of a list. ``words`` is appended to the query string.
 
-        Return None if the list becomes shorter during the reading, or if ``refusable`` is True and the server
-        rejects the query. A deletion goes unnoticed if another resource is added between two pages. That is
-        harmless, because each resource is read again before a write to it.
+        Return None if the list becomes shorter during the reading. If ``refusable`` is True, also return None
+        if the server rejects the query. A deletion is not noticed if another resource is added between the
+        reads of two pages. This is harmless, because each resource is read again before a write to it.
         """
         found: dict[str, Resource] = {}
         start, total = 1, 0
@@ -283,7 +282,7 @@ class ScimClient:
         return list(map(self._require_resource, held)), total
 
     def _read_description(self, path: str) -> Mapping[str, Any]:
-        """Read a description of the server itself, such as /ServiceProviderConfig; {} if there is none."""
+        """Read a description of the server itself, such as /ServiceProviderConfig; {} if it is missing."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
         said = self._parse(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
@@ -298,7 +297,7 @@ class ScimClient:
 
 
 def without_nulls(found: Any) -> Any:
-    """Return decoded JSON without its nulls: a null value means an absent one (RFC 7643, section 2.5)."""
+    """Return decoded JSON without nulls, because null means that a value is absent (RFC 7643, 2.5)."""
     if isinstance(found, dict):
         return {name: without_nulls(held) for name, held in found.items() if held is not None}
     if isinstance(found, list):

@@ -1,8 +1,8 @@
-"""The completion of steps that need several writes, because a SCIM server has no transactions.
+"""Completes steps that need several writes on a SCIM server, which has no transactions.
 
-The first write stores an announcement of the step (:class:`Pending`) on the user; the last write replaces the
-announcement with a receipt. While a step is unfinished, a snapshot shows the user as after the step, and any
-other write to the user first finishes the step. A step that the server refuses to finish is withdrawn.
+The first write stores an announcement of the step (:class:`Pending`) on the user. The last write replaces the
+announcement with a receipt. Until then, a snapshot shows the user as if the step were complete, and the step
+is completed before any other write to the user. A step that the server refuses to complete is withdrawn.
 
     create    ▸ inactive, announced  ▸ join          ▸ active, receipt
     dossiers  ▸ announced            ▸ leave, join   ▸ receipt
@@ -24,13 +24,13 @@ from provisioner.portals.scim.path import Resource
 from provisioner.portals.scim.pending import Pending
 
 TRIES = 5
-"""The maximum number of attempts at a write that conflicts with another one or whose response is lost."""
+"""The maximum number of times that :func:`retry_write` calls a write."""
 
 T = TypeVar("T")
 
 
 def retry_write(write: Callable[[], T]) -> T:
-    """Return the result of ``write``, which is run again after a conflict, server error or lost response."""
+    """Return the result of ``write``. Repeat ``write`` after a conflict, server error or lost response."""
     for left in reversed(range(TRIES)):
         try:
             return write()
@@ -53,7 +53,7 @@ class StepCompletion:
         self._ledger = ledger
 
     def finished(self, resource: Resource) -> Resource:
-        """Return the user after finishing the unfinished step, if any. Another ledger may have begun it."""
+        """Complete the user's unfinished step, if any, even a step of another ledger. Return the user."""
         pending = self._mapping.pending(resource)
         return resource if pending is None else self.finish(resource, pending)
 
@@ -118,9 +118,9 @@ class StepCompletion:
         return self._client.update(users, resource, written)
 
     def _withdraw(self, id_: str, pending: Pending) -> None:
-        """Withdraw a step: delete the account that the step is creating, or else remove the announcement.
+        """Withdraw a step: delete the account if the step is creating it, or else remove the announcement.
 
-        Without companies, such an account would violate R5 in each later plan and get no welcome letter.
+        An account that stays without companies would violate R5 in each later plan and get no welcome letter.
         """
         users, directory = self._client.features.users, self._directory
         resource = directory.user(id_)
@@ -145,7 +145,7 @@ class StepCompletion:
 
 
 def uncompletable(user: Resource, problem: ScimError) -> PortalError:
-    """Return the error to raise if the server refuses both to finish a step and to withdraw the step."""
+    """Return the error for a step that the server refuses both to finish and to withdraw."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
         f"({problem.detail}), and to take it back.",

@@ -76,7 +76,7 @@ class Directory:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Read all users and then all groups into the cache, so no group of a cached user can be missing."""
+        """Read all users and then all groups into the cache. Thus no group of a cached user is missing."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
@@ -100,9 +100,9 @@ class Directory:
         return found
 
     def find_user(self, email: str, *, reread: bool) -> Resource | None:
-        """Find a user by e-mail, then read and return the user as :meth:`user` does; None if not found.
+        """Find a user by e-mail. Read and return the user as :meth:`user` does, or return None.
 
-        If the server does not support filters, the cache is searched. ``reread`` renews the cache before.
+        If the server has no filters, search the cache. If ``reread`` is True, renew the cache first.
         """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
         if found is None and reread:
@@ -113,9 +113,9 @@ class Directory:
         return None
 
     def group(self, number: str, *, reread: bool) -> Resource | None:
-        """Read the group of a company from the server; return None if there is none.
+        """Read the group of a company from the server; return None if the company has no group.
 
-        If the group is not cached, it is searched for with :meth:`find_groups`, which gets ``reread``.
+        If the cache does not contain the group, call :meth:`find_groups` with ``number`` and ``reread``.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -133,7 +133,7 @@ class Directory:
         return None
 
     def find_groups(self, number: str, *, reread: bool) -> list[Resource]:
-        """Return the groups with this dossier number, oldest first; ``reread`` is as in :meth:`find_user`."""
+        """Return the groups with this dossier number, oldest first. :meth:`find_user` explains ``reread``."""
         place = self.mapping.path_of("number")
         found = self._client.search(self._client.features.groups, place, number, without="members")
         if found is None:
@@ -144,14 +144,14 @@ class Directory:
         return sorted(unique.values(), key=_age)
 
     def group_ids(self, numbers: Collection[str]) -> dict[str, str]:
-        """Return the id of each company's group by dossier number. Leave out companies that do not exist."""
+        """Return the group ids of those companies that exist, by dossier number."""
         for number in numbers:
             if number not in self._group_of:
                 self.group(number, reread=True)
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Search for users billed to a company (R2). Reread the cached ones that the search does not find."""
+        """Search for users billed to a company (R2). If other such users are cached, reread those too."""
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
             self.cache_user(resource)
@@ -163,7 +163,7 @@ class Directory:
     def read_administrator(self, number: str, but: str = "") -> None:
         """Reread the cached administrators of a company one by one, until one of them is unchanged (R2).
 
-        Skip the user with id ``but``. If all the others have changed, read all users billed to the company.
+        Skip the user with the id ``but``. If all other administrators have changed, read all billed users.
         """
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
@@ -187,9 +187,9 @@ class Directory:
         return True
 
     def require_members(self) -> None:
-        """Raise :class:`PortalError` if the server returns no members for any company, although some exist.
+        """Raise :class:`PortalError` if no company has members in the cache, although there are active users.
 
-        Without this check, each plan would add all members again, and a PUT of a group would remove them.
+        Without this check, each plan would add all members again. A PUT of a group would remove its members.
         """
         if any(self._members_of.values()):
             return
@@ -211,7 +211,7 @@ class Directory:
         self._index.put(user_address(resource["id"]), self.as_user(resource))
 
     def cache_group(self, resource: Resource) -> None:
-        """Store a group in the cache, unless another (older) group with the same number is in the cache."""
+        """Store a group in the cache, unless the cache contains an older group with the same number."""
         id_, number = resource["id"], self.mapping.number(resource)
         company = self.as_company(resource)
         if company is None or self._group_of.setdefault(number, id_) != id_:
@@ -238,7 +238,7 @@ class Directory:
         self._index.put(user_address(id_), None)
 
     def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
-        """Update the cache: add a user to the companies ``add``, remove the user from those in ``remove``."""
+        """Add a user to the cached companies ``add``, and remove the user from the companies ``remove``."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
@@ -254,24 +254,24 @@ class Directory:
         return frozenset(self._companies_of.get(id_, ()))
 
     def as_user(self, resource: Resource) -> User | None:
-        """Translate a resource into a user of the model; return None if it is not a client user."""
+        """Translate a resource into a user of the model; None if the resource is not a client user."""
         companies = self.companies_of(resource["id"])
         return self.mapping.user(resource, companies, self._group_of, self.user_version(resource))
 
     def as_company(self, resource: Resource) -> Company | None:
-        """Translate a resource into a company of the model; return None if it is not a company."""
+        """Translate a resource into a company of the model; None if the resource is not a company."""
         return self.mapping.company(resource, self.group_version(resource))
 
     def user_version(self, resource: Resource) -> int:
         """Return a version number that changes with each change of a user or of the user's companies.
 
-        The number is a digest of the content and the receipts, so an earlier number never returns. It cannot
-        detect a change between a read and the next write. The server's ETag detects such a change.
+        The number is a digest of the content and of the keys of the receipts. The number cannot detect a
+        change between a read and the next write. The server's ETag detects such a change.
         """
         return _number([self.mapping.content(resource), sorted(self.companies_of(resource["id"]))])
 
     def group_version(self, resource: Resource) -> int:
-        """Return a version number that changes with each change of a company. Its members do not count."""
+        """Return a version number that changes with each change of a company, but not of its members."""
         return _number(self.mapping.content(resource))
 
     def user_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
@@ -310,7 +310,7 @@ class Directory:
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """Return the groups with members. If no listed company has members, read each of them by its id."""
+        """Return the groups with members. If the list contains no members, read each company by its id."""
         companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
@@ -319,7 +319,7 @@ class Directory:
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _read_companies(self, id_: str) -> None:
-        """Update a user's memberships: reread each group on which a server search and the cache differ."""
+        """Reread each group for which a server search and the cache disagree about the user's membership."""
         found = self._client.search(self._client.features.groups, _MEMBER, id_, without="members")
         named = {number for group in found or () if (number := self.mapping.number(group))}
         # some servers ignore this filter or find nothing with it, so the groups themselves decide; without

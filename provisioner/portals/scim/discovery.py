@@ -11,7 +11,7 @@ from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The definition of an attribute. ``many``: it is multi-valued; ``parts``: its sub-attributes."""
+    """The definition of an attribute. ``many`` means multi-valued. ``parts`` are the sub-attributes."""
 
     many: bool
     writable: bool
@@ -32,7 +32,7 @@ class Schemas:
         return urn in (self.described if self.extensions is None else self.extensions)
 
     def is_undescribed(self, urn: str) -> bool:
-        """Return True if users or groups may have this schema although the server does not publish it."""
+        """Return True if users or groups can have this schema, but the server does not publish the schema."""
         if not self.described:
             return True
         return urn not in self.described and (urn.startswith(CORE) or urn in (self.extensions or ()))
@@ -58,7 +58,7 @@ class Features:
 def discover(config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequence[Resource]) -> Features:
     """Return the features announced by a server's ServiceProviderConfig, ResourceTypes and Schemas.
 
-    Each of the three is empty if the server does not publish it.
+    The parameters are these three documents. A document that the server does not publish is empty.
     """
     endpoints = {f"{CORE}User": "/Users", f"{CORE}Group": "/Groups"}
     extensions: set[str] = set()
@@ -118,4 +118,4 @@ _DEFAULTS: Mapping[str, Mapping[str, Definition]] = {
         "receipts": _RECEIPTS,
     },
 }
-"""The definitions (RFC 7643, provisioner's extensions) to use for schemas that a server does not publish."""
+"""The definitions to use if a server does not publish a schema of RFC 7643 or provisioner's extensions."""

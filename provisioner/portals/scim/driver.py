@@ -1,22 +1,22 @@
 """The SCIM 2.0 driver (RFC 7643, RFC 7644): companies are Groups, and access to them is membership.
 
 A SCIM server enforces none of the portal's rules except that a ``userName`` belongs to one account, so the
-driver checks the rules before each write. It uses the features that a server has, and reports missing ones:
+driver checks the rules before each write. The driver uses these features of a server that has them:
 
-    ETag         a write fails if the resource has changed since it was read; without it: *unguarded*
-    filter       the server searches resources; without it, the driver searches a complete reading
-    PATCH        only changes are sent; without it, the whole resource with all its attributes (PUT)
-    our schemas  receipts, unfinished steps, status, endings, SIREN, billing; without them, not stored
+    ETag         A write fails if the resource has changed since the driver read it. Otherwise: *unguarded*.
+    filter       The server searches resources. Otherwise the driver reads and searches all resources.
+    PATCH        The driver sends only the changes. Otherwise it sends the whole resource (PUT).
+    our schemas  The server stores receipts, unfinished steps, status, endings, SIREN, billing. Otherwise not.
 
 The companies of a user are stored in other resources (Groups), so the user's ETag does not cover them. The
-driver reads them again before each write, and writes each membership separately, to preserve the edits of
-other writers. An edit that is made between that read and the write goes unnoticed.
+driver reads the Groups again before each write, and writes each membership separately, to preserve the edits
+of other writers. The driver does not notice an edit that is made after this reading and before the write.
 
 A server may accept a write but store something else, so the driver compares the returned resource with the
 written one. A new account or company that was stored incompletely is deleted before anybody can log in.
 
-A server changes nothing by itself: an application or billing stays after its last day. The driver returns an
-application whose last day has passed as it is stored, and a plan then removes the application.
+A server changes nothing by itself: an application or billing stays after its last day. The driver does not
+hide an application whose last day has passed, and a plan then removes the application.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class ScimPortal(Portal):
                 yield stored
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
-        """Finish a step if writing is allowed, and return its receipt; None if the step was withdrawn."""
+        """Finish the step if writing is allowed. Return its receipt; None if the step was withdrawn."""
         finished = user
         if self._access.writing:
             completion = StepCompletion(self._client, self._directory, self._ledger)

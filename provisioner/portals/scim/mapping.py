@@ -1,7 +1,7 @@
 """The mapping between the fields of the model and the SCIM attributes of one server, in both directions.
 
-Fields have the names that ``portal: {scim: …}`` uses. Each field has one or more possible attribute paths. It
-is stored at the first path that the server's schemas contain. Without such a path, it is not stored.
+Fields have the names that ``portal: {scim: …}`` uses. A field is stored at its first possible attribute path
+that the server's schemas contain. If the schemas contain no such path, the field is not stored.
 
     fields of users      names, phone, type, apps, production, billed …     ─▶ User
     fields of companies  number, siren, billing_mode, offer …               ─▶ Group
@@ -75,10 +75,10 @@ _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
 class AttributeMap:
-    """The attribute path of each field on one server, and the translation of resources by these paths."""
+    """The attribute path of each field on one server, and methods that translate resources with the paths."""
 
     def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """Choose the path of each field: its path in ``overrides``, otherwise the first one in ``schemas``.
+        """Choose the path of each field from ``overrides``, or else its first possible path in ``schemas``.
 
         ``apps`` is the catalogue of applications; entitlements to other applications never change. Raises
         :class:`PortalError` if an override is invalid or a needed field has no path.
@@ -114,7 +114,7 @@ class AttributeMap:
         return name in self._paths
 
     def path_of(self, name: str) -> Path:
-        """Return the attribute path of a field. Call it only for a field that the server can store."""
+        """Return the attribute path of a field. The field must be one that the server can store."""
         return self._paths[name]
 
     @property
@@ -124,7 +124,7 @@ class AttributeMap:
 
     @property
     def keeps_receipts(self) -> bool:
-        """True if the server can store receipts, unfinished steps and the status on users."""
+        """True if the server can store the receipts, the unfinished step and the status of each user."""
         return self.has("receipts") and self.has("pending") and self.has("status")
 
     # --- reading ---
@@ -210,7 +210,7 @@ class AttributeMap:
     # --- writing: each method returns a copy of the resource and preserves its other attributes ---
 
     def with_user(self, resource: Resource, before: User | None, user: User) -> Resource:
-        """Return the resource with the values of ``user``; change only what differs from ``before``."""
+        """Return the resource after a change from ``before`` (None for a new user) to ``user``."""
         written = deepcopy(resource)
         if before is None or before.email != user.email:
             written["userName"] = user.email
@@ -270,7 +270,7 @@ class AttributeMap:
         return written
 
     def content(self, resource: Resource) -> object:
-        """Return the content that has a version: all except members, unfinished step and end of billing."""
+        """Return the content for the version: all but ``members``, ``pending`` and ``billing_ends``."""
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
@@ -412,7 +412,7 @@ class AttributeMap:
             self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """Return True if ``entry`` grants a catalogue application: its type is empty, requested or ending."""
+        """Return True if ``entry`` names a catalogue application and has the type "", requested or ending."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""
@@ -420,7 +420,7 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raise :class:`PortalError` if the field ``name`` has several values but its attribute only one."""
+    """Raise :class:`PortalError` if a field with several values is mapped to an attribute with one value."""
     listed = name in ("apps", "endings", "receipts", "company_receipts")
     several = definition is None or (definition.many and "value" in definition.parts)
     if listed and (not several or place.part or place.by):
@@ -431,7 +431,7 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
 
 
 def _is_role(element: Any) -> bool:
-    """Return True if the role is a user type of provisioner. The roles of other programs have a ``type``."""
+    """Return True if the role is a user type. A role that has a ``type`` belongs to another program."""
     return isinstance(element, dict) and element.get("value") in tuple(UserType) and not element.get("type")
 
 

@@ -29,7 +29,7 @@ class InvalidPath(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """The path of an attribute of a resource or, if ``urn`` is set, of the resource's extension ``urn``.
+    """The path of an attribute in a resource. ``urn`` is the extension of the attribute, or "" for none.
 
     In a multi-valued attribute, the path selects the element whose sub-attribute ``by`` is equal to ``word``.
     ``part`` is the sub-attribute that holds the value.
@@ -51,7 +51,7 @@ class Path:
         return f"{self.urn}:{self.name}" if self.urn else self.name
 
     def read(self, resource: Resource) -> Any:
-        """Return the value at this path in the resource; None if it is absent."""
+        """Return the value at this path in the resource; None if there is no value."""
         held = self._home(resource).get(self.name)
         if self.by:
             held = next((one for one in _elements(held) if self._chooses(one)), None)
@@ -60,7 +60,7 @@ class Path:
         return held
 
     def write(self, resource: Resource, wanted: Any) -> None:
-        """Set the value at this path; None removes it. Preserve other elements and sub-attributes."""
+        """Set the value at this path. None removes the value or, if ``by`` is set, the whole element."""
         if self.urn and self.urn not in resource:
             if wanted is None:
                 return
@@ -114,7 +114,7 @@ def path(text: str) -> Path:
 
 
 def attributes(resource: Resource) -> dict[str, Any]:
-    """Return the attributes of a resource by path, without the attributes that only the server writes."""
+    """Return a resource's values by attribute path. Omit ``schemas`` and the values set by the server."""
     found: dict[str, Any] = {}
     for name, held in resource.items():
         if name.lower().startswith("urn:") and isinstance(held, dict):
@@ -129,7 +129,7 @@ def _elements(held: Any) -> list[Resource]:
 
 
 def _keep(home: Resource, name: str, wanted: Any) -> None:
-    """Set ``home[name]``, or delete it if ``wanted`` is empty, which means absent (RFC 7643, section 2.5)."""
+    """Set ``home[name]``. If ``wanted`` is None or empty, delete ``home[name]`` (RFC 7643, section 2.5)."""
     if wanted is None or wanted == [] or wanted == {}:
         home.pop(name, None)
     else:

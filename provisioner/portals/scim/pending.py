@@ -1,4 +1,4 @@
-"""The announcement of a step that needs several writes. It is on the user until the step is finished."""
+"""The announcement that is stored on a user while a step that needs several writes is unfinished."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pending:
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
         """Return the user in the state after the step, preserving other changes made meanwhile.
 
-        The status changes only if it is still ``waiting``, the status of a new account before activation.
+        The status changes only from ``waiting``, which is the status of an account before its activation.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status

@@ -18,7 +18,7 @@ _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
 def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
-    """Return the part of ``desired`` that this server can store, and a warning for each field it cannot."""
+    """Return the part of ``desired`` that the server can store, and a warning for each omitted field."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, mapping, lost) for number, company in desired.companies.items()}
     users = {}
@@ -32,18 +32,18 @@ def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diag
 
 
 CREATED_FIELDS = ("email", "first_name", "last_name", "phone", "type", "billed", "production", "apps")
-"""The fields that the first write of a new account stores. The last write stores its status."""
+"""The fields that the first write of a new account stores. The last write stores the status."""
 
 
 def differing(before: User, wanted: User) -> set[str]:
-    """Return the names of the fields that differ between two versions of a user, except the companies."""
+    """Return the names of the fields, other than companies, that differ between two versions of a user."""
     return {name for name in (*CREATED_FIELDS, "status") if getattr(before, name) != getattr(wanted, name)}
 
 
 def unsaved_user_fields(
     found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
-    """Return those fields of ``names`` that differ between ``found`` and ``wanted``, each with its path."""
+    """Return "field (path)" for each field of ``names`` that differs between ``found`` and ``wanted``."""
     if found is None:
         return [_with_place("billed", mapping)]
     folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
@@ -56,7 +56,7 @@ def unsaved_user_fields(
 
 
 def unsaved_company_fields(found: Company | None, wanted: Company, mapping: AttributeMap) -> list[str]:
-    """Return the fields that differ between the companies ``found`` and ``wanted``, with their paths."""
+    """Return the name and SCIM path of each field that differs between ``found`` and ``wanted``."""
     if found is None:
         return [_with_place("number", mapping)]
     lost = ["displayName"] if found.name != wanted.name else []
@@ -68,7 +68,7 @@ def unsaved_company_fields(found: Company | None, wanted: Company, mapping: Attr
 
 
 _UNPLACED = {"email": "userName", "status": "active"}
-"""The attributes of the fields whose attribute is the same on all SCIM servers."""
+"""A mapping from field to SCIM attribute, for fields with the same attribute on all servers."""
 
 
 def _with_place(name: str, mapping: AttributeMap) -> str:

@@ -107,7 +107,7 @@ class StepWriter:
             raise
 
     def _stored_receipt(self, call: Call) -> StoredReceipt | None:
-        """Read the receipt of a call from the server; return None if the server has none."""
+        """Read the receipt of a call from the server. Return None if the server has no receipt."""
         step, directory = call.step, self._directory
         if isinstance(step, CompanyStep):
             group = directory.group(step.company, reread=True)
@@ -290,9 +290,9 @@ class StepWriter:
         return unsaved_user_fields(found, desired, names, self._mapping)
 
     def _set_billing_ends(self, left: str, joined: str) -> None:
-        """Set the last billing day of the company ``left``; remove that of the company ``joined`` (R15).
+        """Set the last billing day of the company ``left``. Remove the last billing day of ``joined`` (R15).
 
-        The day is not set while other users are billed to ``left``. Failures are ignored: no plan needs it.
+        Do not set the day while other users are billed to ``left``. Ignore failures: no plan needs the day.
         """
         if left == joined or not self._mapping.has("billing_ends"):
             return
@@ -324,7 +324,7 @@ def _may_remove_an_administrator(call: Call, user: User) -> bool:
 
 
 def _needs_an_administrator(before: User | None, desired: User) -> bool:
-    """Return True if the step requires that another user administers the billed company (R2)."""
+    """Return True if another user must be an administrator of the billed company after the step (R2)."""
     if desired.is_administrator or not desired.is_open:
         return False
     return before is None or not before.is_open or before.is_administrator or before.billed != desired.billed
@@ -339,7 +339,7 @@ def _rejected(call: Call, problem: ScimError) -> Receipt:
 
 
 def _not_stored(key: str, lost: Sequence[str]) -> Receipt:
-    """Return the receipt of a call that the server accepts without storing all its values.
+    """Return the receipt of a call whose values the server accepts without storing all of them.
 
     The verdict is *failed*, because the next plan would repeat the step.
     """
