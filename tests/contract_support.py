@@ -1,9 +1,9 @@
 """The drivers on which the contract suite runs.
 
 To add a driver, add its factory and its features to ``DRIVERS``. The factory is
-``def name(folder: Path) -> AbstractContextManager[World]``. It yields a world with an empty portal, whose
-terms are ``people.TERMS`` and whose activation links begin with ``PUBLIC_URL``. At its end, the factory
-stops everything that it started.
+``def name(folder: Path) -> AbstractContextManager[World]``. It yields a world with an empty portal. The terms
+of the portal are ``people.TERMS``, and its activation links begin with ``PUBLIC_URL``. After the test, the
+factory stops everything that it started.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ MONTHS = "months"
 VERSIONS = "versions"
 """The feature: a call with an outdated version is a conflict. Versions are numbered 1, 2, 3."""
 RECEIPTS = "receipts"
-"""The feature: a repeated call with the idempotency key of an applied call gets the same receipt again."""
+"""The feature: a call that repeats the idempotency key of an applied call gets the receipt of that call."""
 CLAIMS = "claims"
 LEASES = "leases"
 LINKS = "links"
-"""The feature: the portal creates activation links, which ``World.others`` can use."""
+"""The feature: the portal creates activation links, and ``World.others.consume`` uses a link."""
 OTHERS = "others"
 """The feature: ``World.others`` makes changes as the clients and users of the portal do."""
 WHOLE = "whole"
@@ -51,7 +51,8 @@ WHOLE = "whole"
 EVERYTHING = frozenset({RULES, RIGHTS, MONTHS, VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS, OTHERS, WHOLE})
 
 SCIM = frozenset({RULES, RIGHTS, RECEIPTS, WHOLE})
-"""The features of a SCIM server with provisioner's schemas. The server itself ends nothing after a month."""
+"""The features of a SCIM server with provisioner's schemas. The server itself ends no application and no
+billing after a month."""
 
 
 class Others(Protocol):
@@ -73,13 +74,14 @@ class World:
     """A portal for a test, and the functions to open it and to set its clock."""
 
     open: Callable[[Operator], Portal]
-    """The function that opens the portal once more. The suite closes each portal that this function opens."""
+    """The function that opens the same portal for an operator. The suite closes each opened portal."""
     others: Others | None = None
     set_clock: Callable[[datetime], None] | None = None
     """The function that sets the portal's clock, which starts at ``people.NOW``. None if the portal has no
     such clock."""
     files: Path | None = None
-    """The folder of the portal's files, or None. A test checks that the files contain no activation link."""
+    """The folder of the portal's files, or None if the portal has no folder of its own. A test checks that
+    the files contain no activation link."""
     _opened: list[Portal] = field(default_factory=list)
 
     def portal(self, operator: Operator = Operator.PARTNER) -> Portal:
@@ -226,7 +228,7 @@ class Desk:
         return self.portal.snapshot().state
 
     def find(self, name: str) -> User:
-        """Return the account with this e-mail address, or with this part before the @."""
+        """Return the account with the e-mail address ``name``, or with ``name`` before ``@example.fr``."""
         return self.state.users[name if "@" in name else f"{name}@example.fr"]
 
     def call(self, step: Step, key: str = "") -> Call:
@@ -251,7 +253,7 @@ class Desk:
             require(self.do(SetBilling(wanted.number, wanted.billing)))
 
     def create(self, someone: User, key: str = "") -> Receipt:
-        """Create a user, after creating the user's companies that are missing."""
+        """Create a user. The missing companies of the user are created first."""
         for number in sorted(someone.companies - self.state.companies.keys()):
             self.company(Company(number, f"Company {number}", billing=ESSENTIEL))
         return self.do(CreateUser(email_key(someone.email), someone), key)

@@ -1,8 +1,9 @@
-"""Runs in a second process that is killed or whose disk fails, and checks of the result.
+"""Helpers that run the program in a second process with a fault, and helpers that check the result.
 
-A fault occurs at a *boundary* or at a system call. The boundaries are the moments before and after each
-effect that cannot be undone: a commit, a rename, the body of a letter, and the answer to the letter. A system
-call is chosen by its name and its number, as ``strace`` counts.
+The fault kills the process or makes its disk fail. The fault occurs at a *boundary* or at a system
+call. The boundaries are the moments before and after each effect that cannot be undone: a commit, a rename,
+the body of a letter, and the answer to the letter. A system call is chosen by its name and its number, as
+``strace`` counts the calls.
 """
 
 from __future__ import annotations
@@ -189,7 +190,7 @@ class Traced(NamedTuple):
     output: str
     calls: list[Call]
     hit: bool
-    """True if the run was killed, or if strace made a system call on a file of the workspace fail."""
+    """True if the run was killed, or if strace injected an error into a call on a file of the workspace."""
 
 
 def traced(folder: Path, names: Sequence[str], fault: str = "") -> Traced:

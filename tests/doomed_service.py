@@ -1,4 +1,4 @@
-"""Runs ``provisioner serve`` until it is killed at the n-th boundary: ``doomed_service.py N serve …``."""
+"""Runs ``provisioner serve`` until boundary N (boundaries.py) kills it: ``doomed_service.py N serve …``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from provisioner.cli import run
 
 
 def main() -> int:
-    """Run ``provisioner`` and kill this process at the n-th boundary. Return the code of a shorter run."""
+    """Run ``provisioner`` and kill this process at the n-th boundary. Otherwise, return the exit code."""
     left = int(sys.argv[1])
 
     def checkpoint() -> None:

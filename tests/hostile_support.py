@@ -119,7 +119,7 @@ def _report(report_on: Callable[[bytes], Any], content: bytes, reading: int, wri
 
 
 def main() -> None:
-    """Print a JSON object with the report on each hostile text, by the name of the text."""
+    """Print a JSON object that maps the name of each hostile text to the report on this text."""
     # imported once, before the fork
     from provisioner.manifest.models import ClientManifest
     from provisioner.manifest.validate import read_model

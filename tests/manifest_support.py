@@ -1,4 +1,4 @@
-"""Helpers that create workspaces on disk, load them with all their problems, and compare golden files."""
+"""Helpers that create workspaces, load workspaces with all their problems, and compare golden files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CLAIRE = """\
 
 
 def manifest(users: str = CLAIRE, number: str = "004217", head: str = "") -> str:
-    """Return the text of a client manifest; ``users`` is the YAML text of its users."""
+    """Return a client manifest: the company, then the YAML text ``head``, then the YAML text ``users``."""
     return f'company:\n  number: "{number}"\n  name: Boulangerie Martin\n{head}users:\n{users}'
 
 
@@ -50,7 +50,7 @@ def user(email: str, more: str = "", *, type: str = "standard") -> str:
 
 
 def make_workspace(root: Path, *manifests: str, settings: str = SETTINGS) -> Path:
-    """Write a workspace whose manifests are clients/0.yaml, clients/1.yaml and so on; returns its folder."""
+    """Write a workspace with the manifests clients/0.yaml, clients/1.yaml and so on. Return its folder."""
     (root / "clients").mkdir(parents=True, exist_ok=True)
     (root / "provisioner.yaml").write_text(settings, encoding="utf-8")
     for position, text in enumerate(manifests):
@@ -75,12 +75,11 @@ def validated(
 
 
 def problems_of(root: Path, known_companies: Iterable[str] | None = None) -> list[Diagnostic]:
-    """Every problem of a workspace in source order."""
+    """Return every problem that :func:`validated` finds in a workspace, in source order."""
     return validated(root, known_companies)[1]
 
 
 def codes(problems: Iterable[Diagnostic]) -> list[str]:
-    """The code of each problem."""
     return [problem.code for problem in problems]
 
 
@@ -97,7 +96,7 @@ def rendered(root: Path, problems: Sequence[Diagnostic], width: int = 100) -> st
 def settings_of(
     *, offers: Iterable[str] = (), apps: Iterable[str] = (), domains: Iterable[str] = ()
 ) -> WorkspaceFile:
-    """Return minimal settings with a catalogue of these offers and applications, and these mail domains."""
+    """Return minimal settings with these offers and applications in the catalogue, and with these domains."""
     return WorkspaceFile.model_validate(
         {
             "version": "1",
@@ -111,7 +110,10 @@ def settings_of(
 def loaded(
     documents: Iterable[Document], settings: WorkspaceFile | None = None
 ) -> tuple[Declared, list[Diagnostic]]:
-    """Load these documents with ``settings`` or minimal ones; returns the declarations and problems."""
+    """Load ``documents``. Return the declarations and the problems.
+
+    If ``settings`` is None, minimal settings are used.
+    """
     return load(documents, settings or settings_of(), document_of("", "provisioner.yaml").positions)
 
 

@@ -43,7 +43,7 @@ MODULES: dict[str, tuple[str, ...]] = {
 """The modules to mutate, and the test files that should detect the mutants of each module."""
 
 LONGEST = 30.0
-"""The timeout of a mutant in seconds. A timeout counts as detection of a mutant that never ends."""
+"""The timeout of a mutant in seconds. A mutant that exceeds the timeout counts as detected."""
 
 _TURNED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -283,7 +283,7 @@ def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
 
 
 def _lines_of(tree: ast.Module) -> dict[int, set[int]]:
-    """Return, for each line, all lines of its statement, because coverage may count only one of them."""
+    """Return all lines of each line's statement, because coverage may count only one line of a statement."""
     lines: dict[int, set[int]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.stmt):

@@ -1,4 +1,4 @@
-"""Checks for programs that some tests need and that are packages of Debian."""
+"""Functions that skip a test if a program from a Debian package is missing."""
 
 from __future__ import annotations
 

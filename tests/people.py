@@ -89,7 +89,7 @@ def state(*resources: Company | User) -> State:
 
 
 def state_after(state: State, step: Step) -> State:
-    """The state after one step."""
+    """Return the state after one step."""
     address = address_of(step)
     resource = after(state.get(address), step)
     if isinstance(resource, Company):
@@ -144,7 +144,7 @@ def declared_user(
     welcome: bool = True,
     closed: bool = False,
 ) -> DeclaredUser:
-    """Return the declaration of a user. Its e-mail and its names are the same as in :func:`user`."""
+    """Return the declaration of a user. Its e-mail and names are derived from ``name`` as in :func:`user`."""
     return DeclaredUser(
         email=email or f"{name}@example.fr",
         previous_key=previous,

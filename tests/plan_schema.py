@@ -24,7 +24,7 @@ LEAVES: dict[Any, dict[str, Any]] = {
 
 
 def plan_schema() -> dict[str, Any]:
-    """The schema of what ``plan --json`` prints and ``plan --out`` saves."""
+    """Return the schema of the document that ``plan --json`` prints and ``plan --out`` saves."""
     definitions: dict[str, Any] = {}
     document = _record(PlanDocument, definitions)
     return {
@@ -87,6 +87,6 @@ def _object(fields: Mapping[str, Any], definitions: dict[str, Any], tags: dict[s
 
 
 def _description(hint: Any) -> str:
-    """The first paragraph of a class's docstring, without its markup."""
+    """Return the first paragraph of a class's docstring without markup."""
     text = " ".join((inspect.getdoc(hint) or "").split("\n\n")[0].split())
     return re.sub(r":\w+:`([^`]*)`", r"\1", text).replace("``", "")

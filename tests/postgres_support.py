@@ -1,7 +1,7 @@
-"""A PostgreSQL server for the tests, from a Python package that contains one. Tests kill and restart it.
+"""A PostgreSQL server for the tests, which kill and restart the server.
 
-Its files are in memory if possible. It listens on 127.0.0.1 only. It requests a password only from the users
-``guarded`` and ``frank``.
+A Python package contains the programs of the server. Its files are in memory if possible. The server listens
+on 127.0.0.1 only. It requests a password only from the users ``guarded`` and ``frank``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A whole portal in memory: it applies steps, checks the rules and returns verdicts, and does nothing else.
 
-Tests compare the other portals with this one. Its content lasts as long as the object.
+Tests compare the other portals with this one. Nothing is stored on disk.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Content:
     """The content of the portal. All objects that have the portal open share it."""
 
     index: StateIndex
-    """The users by portal id. Companies and users are in the order of their creation."""
+    """The companies by number and the users by portal id, both in the order of their creation."""
     terms: PortalTerms
     public_url: str
     id: str = field(default_factory=lambda: os.urandom(16).hex())
@@ -77,16 +77,19 @@ class _Content:
     """The applications of each user. An expired application stays until the user is written again."""
     receipts: dict[str, StoredReceipt] = field(default_factory=dict)
     invitations: dict[str, tuple[Invitation, bool]] = field(default_factory=dict)
-    """By user id: the invitation, and whether its link was used."""
+    """For each user id: the invitation, and True if the link of the invitation was used."""
     leases: dict[str, tuple[Lease, int]] = field(default_factory=dict)
-    """By ledger: the lease, and its duration in seconds."""
+    """For each ledger: its lease, and the duration of the lease in seconds."""
     claims: dict[str, tuple[str, str]] = field(default_factory=dict)
-    """By letter: the ledger and the run that have claimed the letter."""
+    """For each letter: the ledger and the run that have claimed the letter."""
     lock: RLock = field(default_factory=RLock)
 
 
 class MemoryPortal(LeasedPortal):
-    """The portal, opened by one operator. A new object is an empty portal; :meth:`another` opens it again."""
+    """The portal, opened by one operator.
+
+    A new object has a new, empty portal. :meth:`another` opens the same portal for another operator.
+    """
 
     def __init__(
         self,
@@ -103,7 +106,7 @@ class MemoryPortal(LeasedPortal):
         self._content = _Content(StateIndex(State(), terms), terms, public_url)
 
     def another(self, operator: Operator) -> MemoryPortal:
-        """The same portal, opened by another operator."""
+        """Return the same portal, opened by another operator."""
         opened = MemoryPortal(operator, PortalTerms(), "", self._clock, new_id=self._new_id)
         opened._content = self._content
         return opened
@@ -331,7 +334,7 @@ class MemoryPortal(LeasedPortal):
             self._content.changed[company_address(number)] = self._content.counter + 1
 
     def _raise_counter(self) -> None:
-        """Raise the counter and draw a new stamp if anything changed."""
+        """If something has changed, raise the counter and draw a new stamp."""
         content = self._content
         if content.has_changed:
             content.has_changed = False
@@ -375,6 +378,6 @@ class MemoryPortal(LeasedPortal):
 
 
 def _without_expired_grants(user: User, today: date) -> User:
-    """The user without the applications whose last day has passed."""
+    """Return the user without the applications whose last day has passed."""
     over = {grant for grant in user.apps if grant.ends is not None and grant.ends < today}
     return replace(user, apps=user.apps - over) if over else user

@@ -53,7 +53,7 @@ class Firm:
 
     @property
     def users(self) -> dict[str, tuple[str, int]]:
-        """Status and version of each user by e-mail."""
+        """The status and the version of each user, by e-mail."""
         with closing(sqlite3.connect(self.served.folder / "portal.db")) as connection:
             rows = connection.execute("SELECT email, status, version FROM client_user")
             return {email: (status, version) for email, status, version in rows}

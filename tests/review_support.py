@@ -53,7 +53,10 @@ def person(
     status: Status = Status.ACTIVE,
     email: str = "",
 ) -> User:
-    """A user whose e-mail is derived from the name."""
+    """Return a user. If ``email`` is empty, the e-mail address is made from the name.
+
+    ``billed`` and ``further`` are the numbers of the user's companies.
+    """
     return User(
         email=email or f"{first}.{last}@example.com".lower(),
         first_name=first,
@@ -71,9 +74,9 @@ def person(
 
 
 def matches(text: str, name: str) -> bool:
-    """True if the text equals the golden file byte for byte. Fails if their lines differ.
+    """Return True if the text equals the golden file byte for byte. Fails if more than line ends differ.
 
-    ``UPDATE_GOLDEN=1`` writes the text to the file first.
+    If the variable ``UPDATE_GOLDEN`` is 1, the text is first written to the file.
     """
     file = GOLDEN / name
     if os.environ.get("UPDATE_GOLDEN") == "1":
@@ -147,7 +150,7 @@ EVERYBODY = (BAKERY, HOLDING, SCI, GARAGE, HENRI, SOPHIE, NADIA, KARIM, CLAIRE, 
 
 
 def onboarding() -> Plan:
-    """A plan that creates two companies and their users."""
+    """Return a plan that creates two companies and their users."""
     return plan_between(
         State(),
         state(HOLDING, SCI, HENRI, SOPHIE, KARIM),
@@ -162,7 +165,7 @@ def onboarding() -> Plan:
 
 
 def next_month() -> Plan:
-    """A plan with each kind of change and each kind of notice."""
+    """Return a plan with each kind of change and each kind of notice."""
     people = {
         email_key(user.email): user
         for user in (
@@ -371,7 +374,7 @@ def empty() -> Plan:
 def large(number: int = 5_000) -> Plan:
     """Return a plan that creates ``number`` companies and one administrator for each of them.
 
-    In every tenth company, the plan closes the administrator's account instead of creating it.
+    In every tenth company, the administrator already exists, and the plan closes this account.
     """
     changes: list[Change] = []
     for index in range(number):

@@ -25,14 +25,14 @@ def copy_samples(destination: Path) -> Path:
 
 
 def run(script: str, folder: Path, *, expected: int = 0) -> str:
-    """Run a shell script; returns its stdout and stderr. Fails if the exit code is not ``expected``."""
+    """Run a shell script and return its stdout and stderr. Fails if the exit code is not ``expected``."""
     done = _run(script, folder)
     assert done.returncode == expected, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def answer(script: str, folder: Path) -> str:
-    """Run a shell script; returns its stdout. Fails if the exit code is not 0."""
+    """Run a shell script and return its stdout. Fails if the exit code is not 0."""
     done = _run(script, folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

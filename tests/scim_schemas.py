@@ -1,8 +1,8 @@
-"""The two schema extensions for fields that SCIM's own schemas lack.
+"""The two schema extensions, for the fields that the standard schemas of SCIM lack.
 
-The files ``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json``, which servers load, are
-generated from this table. The driver's module ``discovery`` repeats the attributes for servers that do not
-describe their schemas.
+The files ``schemas/scim-user.schema.json`` and ``schemas/scim-company.schema.json`` are generated from
+``TABLE``. SCIM servers load these files. The driver's module ``discovery`` contains the same attributes,
+because some servers do not describe their schemas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA = f"{CORE}Schema"
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """One SCIM attribute. With ``parts``, it is multi-valued, and the parts are its sub-attributes."""
+    """One SCIM attribute. If ``parts`` is not empty, it is multi-valued and has these sub-attributes."""
 
     name: str
     description: str
@@ -79,7 +79,7 @@ TABLE: dict[str, tuple[str, str, tuple[Attribute, ...]]] = {
 
 
 def schema_resource(urn: str) -> dict[str, Any]:
-    """The Schema resource (RFC 7643, section 7) of one extension."""
+    """Return the Schema resource (RFC 7643, section 7) of the extension ``urn``."""
     name, description, attributes = TABLE[urn]
     return {
         "schemas": [SCHEMA],

@@ -1,6 +1,7 @@
-"""scim2-server as a separate process: with all features, without one of them, and without any.
+"""scim2-server as a separate process, in several profiles.
 
-One process per profile serves all tests. Each test has its own tenant, an empty server at its own path.
+One profile has all optional features, one has none, and each of the others lacks one feature. One process per
+profile serves all tests. Each test has its own tenant: an empty server at its own path.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _tenants = itertools.count(1)
 
 
 def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
-    """Return the schemas that a server loads: those of RFC 7643 and, with ``ours``, the two extensions."""
+    """Return the schemas of RFC 7643 and, if ``ours`` is True, also the schemas of the two extensions."""
     import scim2_server
 
     (folder,) = scim2_server.__path__
@@ -55,7 +56,7 @@ def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
 
 
 def resource_types() -> list[dict[str, Any]]:
-    """The resource types (RFC 7643, section 6) of a server with both extensions."""
+    """Return the resource types (RFC 7643, section 6) of a server with both extensions."""
     owners = {USER: ("User", "/Users"), COMPANY: ("Group", "/Groups")}
     return [
         {
@@ -156,7 +157,7 @@ def access(
 
 @contextmanager
 def opened(url: str, **words: Any) -> Iterator[ScimPortal]:
-    """Open the portal on a server for this block."""
+    """Open the portal on a server in the ``with`` block. ``words`` are parameters of :func:`access`."""
     portal = open_scim(access(url, **words))
     try:
         yield portal
@@ -181,7 +182,7 @@ def ask(url: str, method: str, path: str, body: object = None, **headers: str) -
 
 
 def everything(url: str, kind: str) -> list[dict[str, Any]]:
-    """All resources of a kind."""
+    """Return all resources of a kind, such as ``Users``."""
     found: list[dict[str, Any]] = []
     while True:
         _, page = ask(url, "GET", f"/{kind}?startIndex={len(found) + 1}&count=1000")
@@ -192,7 +193,7 @@ def everything(url: str, kind: str) -> list[dict[str, Any]]:
 
 @contextmanager
 def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> Iterator[str]:
-    """Run a proxy in front of a server for this block; yields the URL of the proxy.
+    """Run a proxy in front of a server in the ``with`` block. Yield the URL of the proxy.
 
     ``answer`` gets each request and a function that forwards this request to the server.
     """

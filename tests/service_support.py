@@ -38,7 +38,7 @@ class Credentials(NamedTuple):
 
 
 def claims(run: str, *letters: str) -> dict[str, Any]:
-    """Return the request body with which ``run`` claims these letters, without claims of earlier runs."""
+    """Return the request body with which ``run`` claims these letters. The body names no earlier runs."""
     return {"run": run, "letters": [{"letter": letter, "runs": []} for letter in letters]}
 
 

@@ -1,4 +1,4 @@
-"""The program in a workspace, called through its command line or with a clock that the test sets."""
+"""Two ways to run the program in a workspace: its command line, and its functions with a settable clock."""
 
 from __future__ import annotations
 
@@ -128,7 +128,10 @@ def tables(*databases: Path) -> dict[str, list[Any]]:
 
 
 def process(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a shell script in which the command ``provisioner`` runs the program in this workspace."""
+    """Run a shell script in ``folder``. The command ``provisioner`` in the script runs the program there.
+
+    ``environment`` contains additional environment variables.
+    """
     named = 'provisioner() { "$PYTHON" -m provisioner -C "$FOLDER" "$@"; }; '
     return subprocess.run(
         ["bash", "-c", named + script],

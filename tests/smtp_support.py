@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 CUT = b"\0cut"
-"""A marker in a script: close the connection instead of sending a reply."""
+"""The mark at the end of a reply after which the server closes the connection."""
 
 SILENCE = b"\0silence"
-"""A marker in a script: send no reply until the test ends its block, at most for 20 seconds."""
+"""A reply with which the server sends nothing until the ``with`` block ends, for at most 20 seconds."""
 
 USUAL: dict[str, bytes] = {
     "greeting": b"220 ready\r\n",
@@ -57,11 +57,13 @@ def smtp_server(
     lingers: bool = False,
     most: int = 1_000,
 ) -> Iterator[Server]:
-    """Run a mail server for this block.
+    """Run a mail server in the ``with`` block.
 
-    ``script`` replaces its usual replies. With the key "in body", the server closes the connection while it
-    receives a body. With ``lingers``, it closes a connection after QUIT only when the block ends. The server
-    accepts at most ``most`` connections at the same time and refuses further ones with a temporary error.
+    ``script`` replaces usual replies, by command. If its entry "in body" is :data:`CUT`, the server closes a
+    connection while it receives a body. ``tls`` is used after STARTTLS or, if ``implicit`` is True, from the
+    first byte. ``answer_body`` returns the reply to a message. If ``lingers`` is True, the server keeps a
+    connection open after QUIT until the block ends. The server accepts at most ``most`` connections at a time
+    and refuses further connections with a temporary error.
     """
     answers = {**USUAL, **(script or {})}
     server = Server()

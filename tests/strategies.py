@@ -77,12 +77,12 @@ languages = st.sampled_from(["fr", "en"])
 
 
 def terms() -> st.SearchStrategy[PortalTerms]:
-    """Generate the terms of the sample firm. The states of this module obey them."""
+    """Generate the terms of the sample firm. All states that this module generates obey these terms."""
     return st.just(TERMS)
 
 
 def companies(names: st.SearchStrategy[str] = plain_names) -> st.SearchStrategy[dict[str, Company]]:
-    """Generate one to four companies, by number."""
+    """Generate a mapping with one to four companies. Its keys are the numbers of the companies."""
     numbers = st.lists(st.sampled_from(["000001", "000002", "000003", "000004"]), min_size=1, unique=True)
     return numbers.flatmap(lambda found: st.tuples(*(_company(n, names) for n in found))).map(
         lambda found: {company.number: company for company in found}
@@ -110,7 +110,10 @@ def users(
     *,
     max_size: int = 6,
 ) -> dict[str, User]:
-    """Generate up to ``max_size`` users of these companies, by key. They obey the rules R1 to R6."""
+    """Generate a mapping with at most ``max_size`` users. Its keys are made by :func:`email_key`.
+
+    The users belong to ``companies`` and obey the rules R1 to R6.
+    """
     found: dict[str, User] = {}
     for index in range(draw(st.integers(0, max_size))):
         user = draw(_users(index, sorted(companies), names))
@@ -164,7 +167,8 @@ def states(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> Stat
 def changes(draw: st.DrawFn, names: st.SearchStrategy[str] = plain_names) -> tuple[State, State]:
     """Generate a current and a desired state. The desired state may violate R2.
 
-    From the first to the second state, no user is deleted or returns to the status ``to_validate``.
+    The change from the first to the second state deletes no user. It sets no existing user back to the status
+    ``to_validate``.
     """
     current = draw(states(names))
     desired = draw(states(names))
@@ -202,7 +206,7 @@ limits = st.builds(Limits, st.integers(0, 10**6), st.integers(0, 100))
 
 @st.composite
 def plans(draw: st.DrawFn, names: st.SearchStrategy[str] = texts) -> Plan:
-    """Generate a plan in which every part of a plan can occur. Not every generated plan can be applied."""
+    """Generate a plan with any combination of contents. Not every generated plan can be applied."""
     current, desired = draw(changes(names))
     made = [
         Change(address, current.get(address), after, draw(names), draw(sources))
@@ -243,6 +247,6 @@ def _resources(state: State) -> list[tuple[Address, Company | User]]:
 
 
 def planned(current: State, desired: State) -> Plan:
-    """The plan from one state to another under the sample firm's terms."""
+    """Return the plan from ``current`` to ``desired`` under the terms of the sample firm."""
     options = PlanOptions("Cabinet Durand", TODAY)
     return make_plan(Resolution(current, desired), "portal", TERMS, options)

@@ -1,4 +1,4 @@
-"""The access log of the service, if its reader is slow or its disk is full."""
+"""The access log of the service while its reader is slow or its disk is full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The page behind an activation link: GET shows the page, and only POST uses the link. Also on a phone."""
+"""The page behind an activation link: GET shows the page, and only POST uses the link.
+
+The layout of the page is tested for phones and desktops.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +149,7 @@ def test_language_is_chosen_by_query_or_accept_language(chosen: str, accepted: s
     ],
 )
 def test_links_are_below_the_public_url(public_url: str, path: str, token: str) -> None:
-    """Only a path below the public URL is a link. The service compares the decoded paths."""
+    """Only a path below the public URL is an activation link. The service compares the decoded paths."""
     assert token_of(path, public_url) == token
 
 

@@ -1,4 +1,7 @@
-"""Batches of steps: one transaction, damaged rows, and a closed event loop."""
+"""Waiting steps share one transaction, and a damaged row fails only the steps on this row.
+
+A call that ends after its event loop was closed logs nothing.
+"""
 
 from __future__ import annotations
 

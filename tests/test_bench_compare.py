@@ -1,4 +1,4 @@
-"""The benchmark that compares programs gives the other programs the same data as our manifests."""
+"""The benchmark gives Terraform the same users as the manifests, and octoDNS the same number of records."""
 
 from __future__ import annotations
 

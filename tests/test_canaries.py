@@ -86,7 +86,7 @@ def searched(secrets: dict[str, bytes], haystack: dict[str, bytes]) -> None:
 
 
 def links_in(letters: list[bytes]) -> dict[str, bytes]:
-    """The token and the signature of the link in each letter."""
+    """The token and the signature of the link in each letter, by names that contain the recipient."""
     found = {}
     for content in letters:
         letter = message_from_bytes(content, policy=policy.default)
@@ -237,7 +237,7 @@ def test_an_error_about_a_secret_shows_its_place_alone(shell: Shell) -> None:
 
 
 def permissions(folder: Path) -> dict[str, str]:
-    """Every file that other users may read or write, with its permissions."""
+    """The permissions of each file that is not private, by the path of the file."""
     return {
         str(path.relative_to(folder)): oct(mode & 0o777)
         for path in folder.rglob("*")
@@ -248,7 +248,7 @@ def permissions(folder: Path) -> dict[str, str]:
 def test_every_written_file_is_private_under_any_umask(shell: Shell, tmp_path: Path) -> None:
     """Every file that a command writes is private under any umask.
 
-    Tested are plans, Markdown, portal, key, ledger, letters, previews, exported and new workspaces.
+    The commands write plans, Markdown, a portal with its key, a ledger, letters, previews and workspaces.
     """
     given = permissions(shell.folder)
     done = process(

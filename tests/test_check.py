@@ -1,4 +1,4 @@
-"""The checks over all manifests: each violation has its code and position."""
+"""The checks over all manifests report each violation with its code and its position."""
 
 from __future__ import annotations
 

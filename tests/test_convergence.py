@@ -47,7 +47,10 @@ TERMS = PortalTerms(
 NAMES = ("ann", "bob", "cid", "dan", "eve")
 NUMBERS = ("1", "2", "3")
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-"""A folder in memory, where commits are fast; other tests check that commits reach the disk."""
+"""A folder in memory, where commits are fast; None if the machine has no such folder.
+
+Other tests check that commits reach the disk.
+"""
 
 SETTINGS = """
 version: 1
@@ -163,7 +166,7 @@ class Firm:
         """Run a command. The functions in ``meanwhile`` write to the portal during the run.
 
         The run dies at boundary number ``death``, which is a point before or after a commit; 0 means never.
-        Returns None if the run died.
+        ``batch`` is the number of steps that the portal accepts in one batch. Returns None if the run died.
         """
         self.passed, self.death, self.ours = 0, death, True
         try:
@@ -245,7 +248,7 @@ class Firm:
 
 
 def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
-    """Return a function that executes one step, as a colleague does by hand."""
+    """Return a function that executes the step from ``make`` for a user, as a colleague does by hand."""
 
     def deed(portal: SqlPortal, user: User) -> Receipt:
         return portal.execute([Call("", make(user.email), user.id, user.version)])[0]
@@ -254,7 +257,7 @@ def step(make: Callable[[str], Step]) -> Callable[[SqlPortal, User], Receipt]:
 
 
 def creates(name: str) -> Callable[[SqlPortal, User], Receipt]:
-    """Return a function that creates a user, as a client administrator does."""
+    """Return a function that creates the user ``name``, as a client administrator does."""
     return lambda portal, user: portal.client_creates_user(
         user.id, replace(user, email=f"{name}@example.fr", first_name="Other", apps=frozenset())
     )
@@ -410,7 +413,10 @@ class Convergence(RuleBasedStateMachine):
         self.firm.write()
 
     def apply(self, death: int, batch: int) -> None:
-        """Apply. After success, check that the portal is as declared and a further run changes nothing."""
+        """Apply the manifests. ``death`` and ``batch`` have the same meaning as in :meth:`Firm.run`.
+
+        If the run succeeds, check that the portal is as declared and that a second run changes nothing.
+        """
         before = self._world()
         said = self.firm.run(self.firm.clerk.apply, death, batch)
         if said is None:
@@ -482,7 +488,7 @@ class Convergence(RuleBasedStateMachine):
             assert all(grant.ends is None or grant.ends >= today for grant in user.apps)
 
     def _world(self) -> dict[str, list[Any]]:
-        """All rows of the portal and of the outbox."""
+        """The rows of each table of the portal and of the outbox, by the name of the table."""
         there = [path for name in ("portal.db", "ledger.db") if (path := self.folder / name).exists()]
         found = tables(*there)
         return {

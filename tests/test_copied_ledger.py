@@ -25,14 +25,14 @@ EMILY, JAMES = "emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics
 
 
 class Moment(NamedTuple):
-    """Copies of the portal's and the ledger's database, made after a commit in one of them."""
+    """Copies of the portal's and the ledger's databases, made after a commit to one of the two databases."""
 
     portal: Path
     ledger: Path
 
     @property
     def letters(self) -> dict[str, str]:
-        """The state of each letter in the outbox, by recipient."""
+        """The mapping from the recipient of each letter in the outbox to the state of the letter."""
         return {posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(self.ledger))}
 
     @property
@@ -89,9 +89,9 @@ def server() -> Iterator[Server]:
 
 
 def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal: Path | None = None) -> Path:
-    """Create the workspace with the ledger of ``moment`` and with the database ``portal``.
+    """Create a workspace like that of ``run``, with the ledger of ``moment`` and the database ``portal``.
 
-    Without ``portal``, the workspace uses the portal of the complete run.
+    If ``portal`` is None, the workspace uses the portal of the complete run.
     """
     shutil.copytree(run.folder, folder, ignore=shutil.ignore_patterns("*.db*"))
     shutil.copyfile(moment.ledger, folder / "ledger.db")
@@ -106,9 +106,9 @@ def restored(run: Watched, folder: Path, server: Server, moment: Moment, portal:
 
 
 def require_settled(folder: Path, moment: Moment, code: int) -> None:
-    """Assert that every letter was sent, by this copy of the ledger or by another one.
+    """Assert that each letter was sent by this or another copy of the ledger, and that ``code`` is 0.
 
-    A letter that was in state body at ``moment`` has to be parked instead.
+    If a letter had the state *body* at ``moment``, this letter has to be parked, and ``code`` has to be 7.
     """
     letters = {
         posted.letter.recipient: posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))

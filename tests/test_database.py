@@ -193,9 +193,9 @@ def test_older_layout_is_migrated_by_the_next_writer(database: Database, shelves
 
 
 def test_writers_take_turns(database: Database, shelves: Connection) -> None:
-    """Concurrent writers wait for each other, and each one reads what the previous one wrote.
+    """Concurrent writers wait for each other, and each writer reads what the previous writer wrote.
 
-    Otherwise some increments would be lost.
+    If they did not wait, some increments would be lost.
     """
 
     def increment() -> None:
@@ -214,10 +214,7 @@ def test_writers_take_turns(database: Database, shelves: Connection) -> None:
 
 
 def test_second_sqlite_writer_waits_before_it_reads(tmp_path: Path) -> None:
-    """A second writer waits before it reads.
-
-    A transaction that had read before the wait could not write after it.
-    """
+    """A second writer waits before it reads, because SQLite would refuse a write after an outdated read."""
     database = SqliteDatabase(tmp_path / "books.db")
     with closing(database.connect(OURS)) as first, closing(database.reopen(OURS)) as second:
         second.execute("PRAGMA busy_timeout = 0")
@@ -406,7 +403,7 @@ def test_database_without_utf8_is_refused(postgres: PostgresServer) -> None:
 
 
 def test_standby_is_reported_as_read_only(postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A standby server is reported as read-only. It answers that it supports no writing transaction."""
+    """A standby server answers a writing transaction with SQLSTATE 0A000 and is reported as read-only."""
     database = postgres.place()
     with closing(database.connect(OURS)) as connection:
         recovering = "DO $$ BEGIN RAISE EXCEPTION SQLSTATE '0A000'; END $$"

@@ -1,4 +1,4 @@
-"""The changes between two states, the order of the changes, and the welcome letters that they cause."""
+"""The changes between two states, the order of the changes, and the letters that the changes cause."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_welcome_is_earned_by_first_activation_only(before: str | None, after: s
 def test_user_without_letter_does_not_stop_the_letter_of_another() -> None:
     """A user without a letter does not prevent the letter of another user.
 
-    The letter shows the number of a company that the desired state does not have.
+    If the desired state does not have the company of a user, the letter shows the number of the company.
     """
     people = (user("al", status="to_validate"), user("ann", "7"))
     made = tuple(Change(user_address(someone.email), None, someone, "", None) for someone in people)

@@ -450,7 +450,7 @@ _layouts = st.fixed_dictionaries(
 
 
 class _TextDumper(yaml.SafeDumper):
-    """A YAML writer for the accepted subset, in which only null, true and false are not texts.
+    """A YAML writer for the accepted subset of YAML. All its scalars except null, true and false are texts.
 
     The subset has no aliases.
     """

@@ -44,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """A folder that every user can enter. Other users cannot enter the folders of pytest."""
+    """A folder that every user can enter, unlike the folders that pytest creates."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o777)
     try:

@@ -58,7 +58,7 @@ FIELDS = ("first_name", "last_name", "company", "firm", "email")
 
 @dataclass
 class Case:
-    """A letter, its sender and its reply address, some of them with hostile texts."""
+    """A letter, its sender and its reply address. Some of their texts are hostile."""
 
     letter: Letter
     sender: str = SENDER
@@ -102,7 +102,7 @@ def has_one_of_each(content: bytes) -> EmailMessage:
 
 
 def written_address(mailbox: str) -> str:
-    """Return the text between the angle brackets at the end of ``mailbox``, or all of it without brackets."""
+    """Return the text in angle brackets at the end of ``mailbox``. Without brackets, return ``mailbox``."""
     return re.sub(r"(?s)^.*<([^<]*)>$", r"\1", mailbox)
 
 
@@ -239,7 +239,6 @@ def test_a_hostile_sender_never_reaches_the_server() -> None:
 @effort(max_examples=150)
 @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=40), st.text(max_size=40))
 def test_no_generated_name_makes_a_second_header(first: str, company: str, firm: str, shown: str) -> None:
-    """No generated name makes a second header."""
     case = Case(
         letter(first_name=first, company=company, firm=firm), sender=f"{shown} <acces@durand-associes.fr>"
     )

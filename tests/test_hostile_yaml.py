@@ -58,7 +58,7 @@ def test_random_bytes_give_data_or_diagnostics(content: bytes) -> None:
 @settings(max_examples=10_000 if IN_CI else 300)
 @given(st.text(max_size=300))
 def test_random_characters_give_data_or_diagnostics(content: str) -> None:
-    """Random characters give data or diagnostics, also lone surrogates, which UTF-8 cannot encode."""
+    """Random characters give data or diagnostics, even lone surrogates, which UTF-8 cannot encode."""
     holds(content)
 
 

@@ -542,7 +542,6 @@ def test_nothing_is_sent_to_a_server_with_an_invalid_certificate(flaw: str, tmp_
 
 
 def test_nothing_is_sent_to_a_plain_server_on_a_tls_port(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is sent to a server that speaks plain HTTP on a TLS port."""
     with http_server(lambda _: reply(200, {})) as warm:
         # what is imported for a first call is not waited for in the next one
         assert ask(warm.url).reply is not None

@@ -1,4 +1,4 @@
-"""Two spellings of an address are one account. A look-alike is refused or is another account (row 21)."""
+"""Two spellings of one address mean one account. A look-alike is refused or means another account."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TWINS = {
     "mathematical letter": "klara@exa\U0001d424ple.fr",
     "small capital domain": "klara@exakple.FR",
 }
-"""Different spellings of one address that a manifest may contain."""
+"""Other spellings of ``KNOWN`` that a manifest can contain, by the name of the trick."""
 
 BORDER_TWINS = {
     **TWINS,
@@ -38,7 +38,10 @@ BORDER_TWINS = {
     "wide letters before the @": "\uff4blara@exakple.fr",
     "mathematical letters before the @": "\U0001d424lara@exakple.fr",
 }
-"""Spellings of one address that a portal may contain, because other programs also write to the portal."""
+"""Other spellings of ``KNOWN`` that a portal can contain, by the name of the trick.
+
+A portal can contain more spellings than a manifest, because other programs also write to the portal.
+"""
 
 INTERNATIONAL = {
     "NFC and NFD": ("klara@caf\u00e9.fr", "klara@cafe\u0301.fr"),
@@ -65,7 +68,7 @@ LOOK_ALIKES = {
     "quotes": '"klara"@exakple.fr',
     "a name before it": "Klara <klara@exakple.fr>",
 }
-"""Texts that look like the address and are refused in a manifest."""
+"""Texts that look like ``KNOWN`` and are refused in a manifest, by the name of the trick."""
 
 
 def written(email: str) -> str:
@@ -181,9 +184,10 @@ def is_r1(receipt: Receipt) -> bool:
 def test_portal_refuses_a_second_account_with_another_spelling(
     portal: SqlPortal, trick: str, closed: bool
 ) -> None:
-    """The portal refuses a second account whose address has another spelling.
+    """The portal refuses a second account whose address is another spelling of an existing address.
 
-    The account may come from the program, from a client administrator, or from a change by a user.
+    The second address comes from the program, from a client administrator or from a user. The first account
+    can be open or closed.
     """
     twin = BORDER_TWINS[trick]
     users = portal.snapshot().state.users

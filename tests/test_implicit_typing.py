@@ -1,4 +1,4 @@
-"""Texts that other YAML readers read as numbers, dates or booleans stay texts (row 20)."""
+"""Texts that other YAML readers read as numbers, dates or booleans stay texts."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_phone_is_the_written_number_or_an_error(tmp_path: Path, written: str, k
 
 
 def test_names_of_firm_and_catalogue_stay_texts(tmp_path: Path) -> None:
-    """Names stay texts: an offer ``1.10``, an application ``on``, a firm ``1_000``."""
+    """The names of offers, applications and the firm stay texts: ``1.10``, ``on`` and ``1_000``."""
     settings = (
         "version: 1\nfirm: {name: 1_000}\ncatalogue: {offers: [1.10, 007], apps: [on, 0x1F, 12:30]}\n"
         "mail: {from: acces@durand-associes.fr}\n"

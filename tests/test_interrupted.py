@@ -1,7 +1,7 @@
 """After Ctrl-C at any point, the ledger is consistent, and the program shows the command to run next.
 
-Real processes, each on its own terminal, are stopped at each boundary or when they have shown a text. The
-same command, repeated, finishes the run.
+The tests stop real processes, each on its own terminal. A process is stopped at a boundary or after it has
+shown a certain text. If the same command is repeated, it finishes the run.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def require_finished(folder: Path) -> None:
 
 
 def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]:
-    """Run ``apply`` and send it the signals ``numbers``, the first one at ``boundary``.
+    """Run ``apply`` and send it the signals ``numbers``, the first signal at ``boundary``.
 
-    Each further signal is sent one boundary later. Returns whether the run reached ``boundary``, and what its
-    terminal showed.
+    Each further signal is sent one boundary later. Return two values: True if the run reached ``boundary``,
+    and what its terminal showed.
     """
     fired = folder / "fired"
 

@@ -118,9 +118,9 @@ def test_no_letter_is_lost_or_doubled_when_a_group_commit_is_killed(
 ) -> None:
     """No letter is lost if a run is killed during a commit that several connections share.
 
-    Under ``hold``, no letter is sent twice. Only every fourth boundary is tested; the two policies test
-    different ones. Which connections share a commit differs from run to run. The last boundaries may
-    therefore not be reached.
+    Under ``hold``, no letter is sent twice. Each of the two policies is tested at every fourth boundary, but
+    not at the same ones. The last boundaries may not be reached, because the connections that share a commit
+    differ from run to run.
     """
     connections = 3
     words: dict[str, Any] = {"connections": connections, "clients": "[bm]*.yaml"}
@@ -160,9 +160,9 @@ def test_a_run_killed_again_and_again_is_finished_by_a_last_run(
     memory_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A last run finishes a run that was killed several times.
+    """A last run finishes the work of a run that was killed several times.
 
-    Each of the killed runs is killed at its boundary, or ends before it.
+    Each earlier run is killed at a random boundary, or ends before the run reaches this boundary.
     """
     with TemporaryDirectory(dir=memory_path) as base, ExitStack() as block:
         folder = Path(base, "firm")

@@ -155,9 +155,9 @@ def test_system_names_that_are_not_utf_8_are_stored_escaped(
 
 
 def test_accounts_may_swap_their_user_names(database: Database) -> None:
-    """Accounts may swap their user names. An account that the program created stays marked as created.
+    """Accounts can swap their user names. An account that the program created stays marked as created.
 
-    An account is forgotten if another account takes its name and it gets no new name.
+    The ledger forgets an account that loses its user name to another account and gets no new user name.
     """
     ann, bob, eve, other = (Managed(id_, None, None, created=id_ == "1") for id_ in "1234")
     with opened(database) as ledger, ledger.lock.hold("apply"):
@@ -237,7 +237,7 @@ WAYS: dict[OutboxState, list[OutboxState]] = {
         for state in (OutboxState.BODY, OutboxState.SENT, OutboxState.FAILED, OutboxState.UNKNOWN)
     },
 }
-"""The states through which a new letter reaches each state."""
+"""For each state, the states that a new letter takes in turn to reach that state."""
 
 
 @pytest.mark.parametrize("before", OutboxState)
@@ -308,7 +308,7 @@ def test_the_heartbeat_renews_the_lease_of_a_working_run(database: Database) -> 
 def test_a_long_write_does_not_lose_the_lock(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """A write that takes longer than the lease does not lose the lock.
 
-    The heartbeat cannot renew the lease during the transaction. The write therefore renews it.
+    The heartbeat cannot renew the lease during the transaction. The write itself therefore renews the lease.
     """
     monkeypatch.setattr("provisioner.ledger.lock.Lock._renew", lambda *_: None)
     with opened(database, lease=0.03) as ledger, ledger.lock.hold("apply"):
@@ -350,7 +350,7 @@ def test_a_stopped_holder_is_succeeded_once_its_lease_has_run_out(
 
 
 def _beat_once(ledger: Ledger) -> None:
-    """Execute the statement with which the heartbeat renews the lease. Assert that it finds no lock."""
+    """Execute the statement with which the heartbeat renews the lease. Assert that it changes no row."""
     with closing(ledger._store.database.connect(LEDGER_SCHEMA)) as connection, transaction(connection):
         renewed = connection.execute(
             "UPDATE lock SET expires = 0 WHERE id = ?", (ledger._store.lock_id,)
@@ -406,7 +406,7 @@ class _KillOnClose:
 def test_a_killed_holder_is_succeeded_before_its_lease_runs_out(database: Database) -> None:
     """If the holder of the lock is killed, another run gets the lock before the lease expires.
 
-    On PostgreSQL, the closed connection shows the death of the holder, whatever its machine was.
+    On PostgreSQL, the closed connection shows the death of the holder, even on another machine.
     """
     process = subprocess.Popen([sys.executable, "-c", HOLD, _url(database)], stdout=subprocess.PIPE)
     with process, closing(_KillOnClose(process)):
@@ -448,7 +448,10 @@ def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path
 
 
 def test_a_waiting_run_may_lose_its_connections(postgres: PostgresServer) -> None:
-    """A holder that loses its connections reconnects before another run can take the lock."""
+    """A holder that loses its connections keeps the lock.
+
+    The holder reconnects before another run can take the lock.
+    """
     database = postgres.place()
     with opened(database) as first, opened(database) as second, first.lock.hold("apply"):
         (timeout,) = first._store.connection.execute("SHOW idle_session_timeout").fetchone()

@@ -425,7 +425,7 @@ def test_a_batch_stays_owed_when_its_sync_fails(tmp_path: Path, monkeypatch: pyt
 
 
 def test_letters_written_before_a_disk_is_full_are_delivered(tmp_path: Path) -> None:
-    """If a letter meets a full disk, earlier letters are delivered, and later ones are not tried."""
+    """If the disk is full at one letter, earlier letters are delivered, and later letters are not tried."""
     box = tmp_path / "outbox"
     (box / "tmp").mkdir(parents=True)
     (box / "tmp" / f"{'b' * 64}.provisioner").symlink_to("/dev/full")

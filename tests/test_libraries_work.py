@@ -54,7 +54,7 @@ def workspace(tmp_path: Path, server: Server) -> Path:
 
 
 def run(workspace: Path, command: str, broken: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command in a child process. One function of the library ``broken`` always fails."""
+    """Run a command in a child process. If ``broken`` names a library, one of its functions always fails."""
     change = f"{FAIL}\n{BROKEN[broken]}" if broken else ""
     script = SCRIPT.format(broken=change, libraries=set(BROKEN))
     return subprocess.run(

@@ -1,4 +1,7 @@
-"""A saved plan is refused if the data of a manifest has changed since the plan was made, and only then."""
+"""A saved plan is refused if the data of a manifest has changed since the plan was made.
+
+A saved plan is accepted if only comments or the layout of a manifest have changed.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ SAME = {
 
 
 def saved(shell: Shell) -> Path:
-    """Save a plan that creates the company of ``MANIFEST``; returns the path of the plan file."""
+    """Save a plan that creates the company of ``MANIFEST``. Return the path of the plan file."""
     (shell.folder / NEW).write_text(MANIFEST)
     planfile = shell.folder / "plan.json"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
@@ -75,7 +78,7 @@ def test_saved_plan_is_applied_after_a_comment_or_layout_change(what: str, shell
 
 
 def values(text: str) -> list[tuple[int, str]]:
-    """The index and the text of each value in a manifest."""
+    """Return the index and the text of each value in a manifest."""
     found = re.finditer(r'(?:(?<=[:,] )|(?<=\[))(?!\w+:)"?([^\s"{}\[\],][^"{}\[\],\n]*)', text)
     return [(one.start(1), one[1]) for one in found]
 
@@ -160,7 +163,7 @@ SETTINGS = {
 def test_plan_is_refused_after_a_change_of_defaults_or_profiles(what: str, shell: Shell) -> None:
     """A saved plan is refused if the defaults or profiles in provisioner.yaml have changed.
 
-    The values that users get from them are part of the reviewed plan.
+    The values that users get from the defaults and profiles are part of the reviewed plan.
     """
     planfile = saved(shell)
     shell.edit("provisioner.yaml", *SETTINGS[what])

@@ -1,4 +1,7 @@
-"""An accidental mass change is refused, and the accounts are named. Tests try each limit and one more."""
+"""A plan that closes too many accounts is refused, and the accounts are named.
+
+Each limit is tested with the largest accepted number and with one more.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 
 
 def crowd(shell: Shell, people: int) -> None:
-    """Write manifests of ``people`` users, twenty per company. The first of each is its administrator."""
+    """Write manifests of ``people`` users, twenty per company. The first user of a company administers it."""
     clients = shell.folder / "clients"
     for file in clients.iterdir():
         file.unlink()
@@ -64,7 +67,7 @@ def firm(shell: Shell) -> Shell:
 
 
 def refused(shell: Shell, *named: str) -> str:
-    """Assert that plan and apply refuse, name all of ``named``, and write nothing; returns the message."""
+    """Assert that plan and apply refuse, name all of ``named``, and write nothing. Return the message."""
     before, planfile = shell.tables(), shell.folder / "plan.json"
     for words in (
         ("plan",),
@@ -85,7 +88,6 @@ def refused(shell: Shell, *named: str) -> str:
 
 
 def test_thirty_one_closures_in_a_hundred_are_refused_and_each_is_named(firm: Shell) -> None:
-    """31 closures among 100 accounts are refused, and the output names each account."""
     closed = close(firm, 31)
     message = refused(firm, *closed, "max_closures_percent")
     assert "31 of 100 managed accounts would be closed, and at most 10 % may be in one plan" in message
@@ -137,7 +139,7 @@ def test_as_many_closures_as_the_limit_says_pass_and_one_more_does_not(most: int
 
 
 def test_in_hundred_means_nothing_below_ten_accounts(shell: Shell) -> None:
-    """The percentage does not limit closures among nine managed accounts, but does among ten."""
+    """The percentage limits the closures among ten managed accounts, but not among nine."""
     crowd(shell, 9)
     assert shell("apply", "--auto-approve").code == 0
     close(shell, 5)
@@ -159,7 +161,7 @@ def test_closing_in_parts_by_target_is_possible_and_leaves_the_rest(firm: Shell)
 
 
 def test_a_limit_raised_after_the_approval_is_not_the_approved_plan(firm: Shell) -> None:
-    """A saved plan whose limit was raised is refused. The limits are part of the approved plan."""
+    """A saved plan with a limit that was raised is refused, because the limits are part of the plan."""
     close(firm, 10)
     planfile = firm.folder / "plan.json"
     assert firm("plan", "--out", planfile).code == 0
@@ -185,14 +187,17 @@ def test_an_empty_manifest_folder_is_refused_and_tells_who_is_known(absent: str,
 
 
 def test_a_folder_renamed_beside_an_empty_one_is_refused(firm: Shell) -> None:
-    """A renamed manifest folder is refused if an empty folder has its old name."""
+    """A plan is refused if the manifest folder was renamed and an empty folder has its old name."""
     (firm.folder / "clients").rename(firm.folder / "kunden")
     (firm.folder / "clients").mkdir()
     refused(firm, "user0@example.fr")
 
 
 def test_a_renamed_folder_is_refused_and_hinted_at(firm: Shell) -> None:
-    """A renamed manifest folder is an error of provisioner.yaml. The message suggests a name."""
+    """If the manifest folder was renamed, its old name in provisioner.yaml is reported as an error.
+
+    The message suggests the new name.
+    """
     (firm.folder / "clients").rename(firm.folder / "client")
     before = firm.tables()
     for words in (("plan", "--detailed-exitcode"), ("apply", "--auto-approve")):

@@ -1,4 +1,4 @@
-"""Production applications have the names of the portal, and the program's value objects are immutable."""
+"""``PRODUCTION_APPS`` contains the portal's names, and the program's value objects are immutable."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def steps_of(plan: Plan) -> list[str]:
 
 
 def end_of(current: State, plan: Plan) -> State:
-    """Return the state in which each changed resource has the values after the plan's change."""
+    """Return the state after the whole plan: ``current`` with the new values of the changed resources."""
     changed = {change.address: change.after for change in plan.changes}
     companies = {a.key: after for a, after in changed.items() if isinstance(after, Company)}
     users = {a.key: after for a, after in changed.items() if isinstance(after, User)}
@@ -99,7 +99,10 @@ def waves_of(plan: Plan) -> dict[str, int]:
 
 
 def test_no_move_into_company_in_the_wave_that_swaps_its_administrators() -> None:
-    """R2: a wave has no fixed order, so Bob could arrive after Ann leaves and before Cid arrives."""
+    """R2: no user moves into a company in the wave in which the company exchanges its administrators.
+
+    The steps of a wave have no fixed order. Bob could arrive after Ann leaves and before Cid arrives.
+    """
     people = (
         user("ann", "1"), user("cid", "2"), user("dan", "2"), user("bob", "3", "standard"), user("eve", "3")
     )  # fmt: skip
@@ -126,7 +129,10 @@ def test_who_has_to_wait_holds_up_nobody_else() -> None:
 
 
 def test_two_accounts_given_one_address_are_refused_with_dependents() -> None:
-    """R1: only Ann gets the address. Bob keeps the old address, so Cid cannot take it over."""
+    """R1: if two accounts are given one address, the second account and its dependents are refused.
+
+    Ann gets the address. Bob keeps the old address, so Cid cannot take over Bob's address.
+    """
     current = state(user("ann"), user("bob"), user("cid"), user("dan"))
     users = dict(current.users)
     for name, email in (("ann", "new"), ("bob", "new"), ("cid", "bob")):
@@ -301,14 +307,17 @@ def transitions(draw: st.DrawFn) -> tuple[State, State]:
 
 
 def _reachable(someone: User, before: User | None) -> Iterator[Grant]:
-    """Yield the grants. An application that the user did not have before cannot end, so it becomes active."""
+    """Yield the grants that ``someone`` can have after ``before``.
+
+    The grant of a new application becomes active, because a new application cannot end.
+    """
     had = {grant.app for grant in before.apps} if before else set()
     for grant in someone.apps:
         yield grant if grant.app in had else Grant(grant.app, AppState.ACTIVE)
 
 
 def test_whoever_is_validated_is_so_whatever_else_becomes_of_him() -> None:
-    """A step that follows a step of a later phase is not dropped silently."""
+    """A user is validated even if other steps of the plan change the user's profile and companies."""
     current = state(user("ann"), user("bob", companies=("2",), status="to_validate"))
     desired = state(user("ann"), user("bob", phone="+33612345678"))
     plan = plan_of(current, State(current.companies, desired.users))

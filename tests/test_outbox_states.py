@@ -29,7 +29,8 @@ FURTHER: dict[str, tuple[dict[str, bytes], str, bool]] = {
     "421 after the dot": ({"body": b"421 closing\r\n" + CUT}, "owed", True),
     "552 after the dot": ({"body": b"552 too big\r\n"}, "failed", True),
 }
-"""More faults than in test_smtp.py: the script, the letter's state, and True if the body may arrive."""
+"""Faults of a mail server that test_smtp.py does not test. Each value contains the script of the server, the
+state of the letter, and True if the body of the letter may arrive."""
 
 NEXT_RUN = {
     # state: whether the next run sends it, how it ends, and the state afterwards

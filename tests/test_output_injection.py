@@ -82,7 +82,10 @@ def quoted(text: str) -> str:
 
 
 def all_is_only_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, root: Path) -> str:
-    """Assert that the output of every command and the plan's Markdown have no effect; return the output."""
+    """Run all commands in ``root``. Assert that their output and the plan's Markdown have no effect.
+
+    Return the output of all commands.
+    """
     monkeypatch.chdir(root)
     spoken = ""
     for words in COMMANDS:
@@ -145,7 +148,7 @@ def test_names_from_the_portal_have_no_effect(
 def test_errors_about_hostile_files_have_no_effect(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
-    """File names, keys, values and whole lines in errors and quotations."""
+    """An error that quotes a hostile file name, key, value or line has no effect."""
     key = name.encode("ascii", "replace").decode()
     root = make_workspace(tmp_path / "firm", manifest().replace("phone:", f"'{key}':"))
     people = user("a@example.fr", "    phone: '::error::x'\n    ::error::y: 1\n")
@@ -158,7 +161,7 @@ def test_errors_about_hostile_files_have_no_effect(
 
 
 def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """JSON in a build log has no effect either."""
+    """JSON contains the exact text of a hostile name, but has no effect in a build log."""
     people = user("u0@example.fr", type="administrator").replace(": Martin", ": '::error::stop ##[error]x'")
     root = make_workspace(tmp_path / "firm", manifest(people))
     text = said(capsys, "-C", str(root), "plan", "--json")
@@ -167,7 +170,7 @@ def test_json_is_the_exact_text_and_has_no_effect(tmp_path: Path, capsys: pytest
 
 
 def test_what_a_console_says_is_printable() -> None:
-    """Messages contain text from other machines, for example the owner of a lock."""
+    """A console escapes hostile text in its messages, for example in the name of the owner of a lock."""
     stream = StringIO()
     Console(StringIO(), stream).say("Waiting: held by \x1b]8;;http://x\x1b\\ann on ::error::b\nsecond line")
     assert stream.getvalue() == (

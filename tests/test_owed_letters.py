@@ -23,7 +23,7 @@ RENAMED = "emily.baker@clarke-ceramics.com"
 
 @pytest.fixture
 def owing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """A firm with two new accounts on the portal, whose letters are owed."""
+    """Return a firm with two new accounts on the portal. The letters to both accounts are owed."""
     firm = Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
@@ -84,7 +84,7 @@ def test_no_letter_to_an_account_that_was_closed_before_it_was_sent(
 
 @pytest.mark.parametrize("state", [OutboxState.OWED, OutboxState.FAILED])
 def test_a_letter_goes_to_the_present_address_of_the_account(owing: Shell, state: OutboxState) -> None:
-    """After a mistyped address is corrected, the link does not go to the mistyped address."""
+    """If an address is corrected before its letter is sent, only the corrected address gets the letter."""
     mark_emily(owing, state)
     rename_emily(owing)
     said = owing("apply", "--auto-approve")

@@ -1,6 +1,7 @@
-"""Paths that lead out of the workspace, block, never end or cannot exist give an error and no write (row 25).
+"""Bad paths give an error, and the program writes nothing there (row 25).
 
-test_files.py tests the setting ``manifests:``.
+Bad paths lead out of the workspace, block, never end or cannot exist. test_files.py tests the setting
+``manifests:``.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ DEEP = "d/" * 5_000
 
 @pytest.fixture
 def firm(tmp_path: Path) -> Path:
-    """The sample firm's workspace."""
+    """Return the folder of a copy of the sample firm's workspace."""
     made = tmp_path / "firm"
     made_by_runs = shutil.ignore_patterns("*.db*", "outbox")
     shutil.copytree(ROOT / "samples" / "onboarding", made, ignore=made_by_runs)
@@ -90,7 +91,7 @@ def says(capsys: pytest.CaptureFixture[str], *words: str | Path) -> tuple[int, s
 
 
 def set_to(firm: Path, key: str, value: str) -> None:
-    """Replace a setting of provisioner.yaml."""
+    """Set ``key`` (``section.name``) to ``value`` in provisioner.yaml."""
     path = firm / "provisioner.yaml"
     section, _, name = key.partition(".")
     lines = path.read_text().splitlines()
@@ -122,7 +123,10 @@ def test_an_odd_file_for_provisioner_yaml_is_an_error_sentence(
 def test_an_odd_folder_after_chdir_is_an_error_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
-    """Only the shell expands ``~``; the program takes ``~`` as a plain name."""
+    """A folder without a workspace after ``-C`` gives an error sentence.
+
+    The name ``~`` is an ordinary name for the program, because only the shell expands ``~``.
+    """
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     code, err = says(capsys, "-C", folder, "plan")
@@ -194,7 +198,7 @@ def test_an_outbox_that_cannot_be_created_leaves_letters_owed(
 def test_an_odd_file_for_certificates_is_an_error_sentence(
     tmp_path: Path, odd: Callable[[Path], None]
 ) -> None:
-    """The system's certificates are never used instead."""
+    """If the certificates cannot be read, the result is an error. The system's certificates are not used."""
     odd(tmp_path / "ca.pem")
     with bounded(), pytest.raises(MailError, match=r"certificates of ca\.pem cannot be read"):
         open_transport("smtps://localhost", TransportOptions(root=tmp_path, ca_file="ca.pem"))
@@ -252,7 +256,10 @@ def test_an_odd_file_among_the_templates_stops_before_a_write(
 def test_a_template_outside_the_workspace_is_not_read(
     firm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
-    """Otherwise a letter could contain any file of the machine."""
+    """A template outside the workspace is not read.
+
+    Otherwise a letter could contain any file of the machine.
+    """
     outside = tmp_path / "outside"
     (outside / "mail").mkdir(parents=True)
     (outside / "mail" / "welcome.fr.txt.j2").write_text("secret")
@@ -280,7 +287,7 @@ def test_a_link_within_the_workspace_is_a_template_like_any_other(firm: Path) ->
 
 
 def test_a_template_is_read_to_its_limit_and_no_further(tmp_path: Path) -> None:
-    """The limit is MAX_TEMPLATE_BYTES."""
+    """A template of ``MAX_TEMPLATE_BYTES`` bytes is read, and a longer template is an error."""
     path = tmp_path / "a.j2"
     path.write_bytes(b"\xc3\xa9" * (MAX_TEMPLATE_BYTES // 2))
     assert (
@@ -311,7 +318,10 @@ INTO_FOLDERS = (["export"], ["init"], ["mail", "preview", CLAIRE, "--out"])
 def test_only_regular_files_are_overwritten(
     firm: Path, capsys: pytest.CaptureFixture[str], option: str, odd: Callable[[Path], None]
 ) -> None:
-    """The new file replaces a link, and the target of the link stays unchanged."""
+    """The options ``--out`` and ``--markdown`` refuse a pipe and a folder.
+
+    A link is replaced by the new file, and the target of the link stays unchanged.
+    """
     odd(firm / "odd")
     mode = (firm / "odd").lstat().st_mode
     code, err = says(capsys, "-C", firm, "plan", option, firm / "odd")

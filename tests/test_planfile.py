@@ -143,7 +143,7 @@ def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Yield the path of every value inside a JSON value, including objects and arrays."""
+    """Yield the path of every value inside a JSON value. Objects and arrays are values too."""
     if path:
         yield path
     children = (
@@ -187,7 +187,10 @@ def value_at(document: Any, path: tuple[Any, ...]) -> Any:
 
 
 def tampered() -> Iterator[tuple[str, str, str]]:
-    """Yield plan files with one changed or removed field: its outermost key, the change, the file."""
+    """Yield plan files with one changed or removed field.
+
+    Each item contains the outermost key of the field, a description of the change, and the text of the file.
+    """
     document = json.loads(saved(everything()))
     for path in leaves(document):
         for value in flipped(value_at(document, path)):

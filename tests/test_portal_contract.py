@@ -101,7 +101,7 @@ def desk(world: World) -> Desk:
 
 
 def promise(*needs: str) -> pytest.MarkDecorator:
-    """Run the test on every driver with these features."""
+    """Return the mark that runs a test on every driver with the features ``needs``."""
     return pytest.mark.parametrize("driver", drivers(*needs))
 
 
@@ -111,7 +111,7 @@ def verdict(receipt: Receipt) -> tuple[str, str]:
 
 
 def same_state(found: State, expected: State) -> None:
-    """Assert that two states are equal, whatever their order."""
+    """Assert that two states contain the same companies and the same users, in any order."""
     assert dict(found.companies) == dict(expected.companies)
     assert dict(found.users) == dict(expected.users)
 
@@ -150,7 +150,10 @@ def test_versions_are_counted_and_returned_in_the_receipt(desk: Desk) -> None:
 
 @promise(VERSIONS)
 def test_concurrent_change_is_not_overwritten(desk: Desk) -> None:
-    """Only a step on a changed resource is a conflict; the step is *already* if its effect exists."""
+    """A step on a resource that has changed is a conflict, or *already* if the effect of the step exists.
+
+    The other steps of the batch are applied.
+    """
     ann, bob = desk.find("ann"), desk.find("bob")
     stale = [
         Call("a", EditCompanies("ann@example.fr", add=("2",)), ann.id, ann.version),
@@ -280,7 +283,7 @@ def test_application_ends_with_the_month_in_paris(desk: Desk, world: World) -> N
 def test_billing_stops_without_open_users_and_resumes_with_one(
     desk: Desk,
 ) -> None:
-    """R15: the portal itself sets the end of billing. The company's version stays the same."""
+    """R15: the portal itself sets and removes the end of billing. The company's version stays the same."""
     require(desk.do(CloseUser("cid@example.fr")))
     closed = desk.state.companies["2"]
     require(desk.do(ReopenUser("cid@example.fr")))
@@ -359,7 +362,10 @@ ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
 
 @promise(RECEIPTS)
 def test_repeated_key_gives_its_first_receipt(desk: Desk) -> None:
-    """A call that is repeated because its answer was lost has one effect."""
+    """A call that is repeated with its key has one effect and gets the receipt of the first call.
+
+    A run repeats a call if the answer was lost.
+    """
     call = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([call])
     require(desk.do(EditCompanies("ann@example.fr", remove=("2",))))
@@ -373,7 +379,10 @@ def test_repeated_key_gives_its_first_receipt(desk: Desk) -> None:
 
 @promise(RECEIPTS, VERSIONS)
 def test_key_is_refused_for_another_step(desk: Desk, world: World) -> None:
-    """An idempotency key belongs to the step that used it first, also if another run sends it."""
+    """An idempotency key belongs to the step that used the key first.
+
+    Another step with the same key is refused, also if another run sends this step.
+    """
     used = desk.call(EditCompanies("ann@example.fr", add=("2",)), "key-1")
     (first,) = desk.portal.execute([used])
     made = desk.create(user("eve", type="standard"), "key-2")
@@ -433,7 +442,10 @@ def test_letter_belongs_to_the_first_ledger_that_claims_it(desk: Desk, world: Wo
 
 @promise(CLAIMS, LEASES)
 def test_letter_passes_between_known_runs_of_one_ledger_only(desk: Desk, world: World) -> None:
-    """If two copies of a ledger owe the same letter, only one of them may send the letter."""
+    """A run takes over a claimed letter only if the run knows the latest claimant of the letter.
+
+    If two copies of a ledger owe the same letter, only one of them can therefore send the letter.
+    """
     portal = desk.portal
     portal.hold("ledger", "ann", 1, 60)
     assert portal.claim("a", {ONE: ()}) == {ONE: "a"}
@@ -451,7 +463,10 @@ def test_letter_passes_between_known_runs_of_one_ledger_only(desk: Desk, world: 
 
 @promise(LEASES)
 def test_later_run_of_a_ledger_fences_the_earlier_one(desk: Desk, world: World) -> None:
-    """A run that was stopped and resumed is fenced."""
+    """If a later run of a ledger takes the lease, the earlier run can no longer write or claim letters.
+
+    Example: the earlier run was stopped and is resumed.
+    """
     stopped, later = Desk(world.portal()), Desk(world.portal())
     stopped.portal.hold("ledger", "ann", 4, 60)
     require(stopped.do(EditCompanies("ann@example.fr", add=("2",)), "a"))
@@ -617,7 +632,10 @@ def test_applied_plan_leaves_nothing_to_plan(world: World, memory_path: Path) ->
 
 @promise()
 def test_plan_is_stale_only_if_what_it_touches_has_changed(desk: Desk) -> None:
-    """A change to a resource that the plan does not touch is allowed (law 5), on every portal."""
+    """A plan is stale only if a resource that the plan changes was changed after planning (law 5).
+
+    Changes to other resources are allowed on every portal.
+    """
     plan = plan_to(desk.portal, state(user("ann", companies=("2",))))
     assert {str(change.address) for change in plan.changes} == {"user:ann@example.fr"}
     require(desk.do(EditCompanies("cid@example.fr", add=("1",))))
@@ -679,7 +697,10 @@ def test_step_done_by_another_ledger_is_settled_as_already_done(world: World, me
 def test_receipt_of_a_renamed_account_is_not_used_for_its_former_email(
     world: World, desk: Desk, memory_path: Path
 ) -> None:
-    """Another ledger's call created the account, and the account got another e-mail address afterwards."""
+    """The receipt of a creation does not count for an e-mail address that the account no longer has.
+
+    Another ledger's call created the account, and the account got another e-mail address afterwards.
+    """
     theirs, ours = desk.portal, world.portal()
     ledger = Ledger(SqliteDatabase(memory_path / "ledger.db"), lambda: NOW)
     call = Call("key", CreateUser("eve@example.fr", user("eve", type="standard")))
@@ -709,7 +730,7 @@ def test_receipt_of_a_renamed_account_is_not_used_for_its_former_email(
 
 @cache
 def reference_story() -> list[str]:
-    """The plans of the samples on the reference portal."""
+    """The output of the program's commands for the samples on the reference portal."""
     with (
         TemporaryDirectory() as folder,
         pytest.MonkeyPatch.context() as patch,
@@ -765,7 +786,10 @@ def test_plan_leads_from_any_state_to_any_other(driver: str, ends: tuple[State, 
 
 
 def simplified(found: State) -> State:
-    """Return the state with active users, billed companies and no ending applications: legal on any day."""
+    """Return the state with changes that make it legal on any day.
+
+    All users and applications are active, and all companies are billed.
+    """
     users = {
         key: replace(
             someone,
@@ -851,7 +875,10 @@ def _some_step(chance: random.Random, key: str, found: State) -> Step:
 
 
 def _aimed(step: Step, found: State, key: str, stale: bool) -> Call:
-    """Return the call for a step on its resource as in ``found``; if ``stale``, with an older version."""
+    """Return the call for ``step``, with the id and the version that the resource has in ``found``.
+
+    If ``stale`` is true, the call has an older version.
+    """
     if isinstance(step, CreateCompany | CreateUser):
         return Call(key, step)
     if isinstance(step, CompanyStep):

@@ -1,4 +1,4 @@
-"""The lease on a portal is renewed during a run or lost to a later run; letters are claimed one by one."""
+"""The lease on a portal is renewed during a run or taken by a later run. Letters are claimed one by one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from provisioner.workspace.settings import load_workspace
 
 
 class CountingPortal(MemoryPortal):
-    """A portal that counts the calls of ``hold`` and their threads."""
+    """A portal that counts the calls of ``hold`` and records the threads that make these calls."""
 
     def __init__(self) -> None:
         super().__init__(Operator.PARTNER, TERMS, "", lambda: NOW)
@@ -106,7 +106,10 @@ def test_run_waits_for_the_portal_while_keep_waiting_is_true(
 def test_restored_ledger_continues_with_the_portal_s_fencing_number(
     firm: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the runs after a killed run would have to wait until the killed run's lease expires."""
+    """A ledger that was restored from a backup continues with the fencing number of the portal.
+
+    Otherwise, after a killed run, the next runs would have to wait until the killed run's lease expires.
+    """
     assert firm("apply", "--auto-approve").code == 0
     portal, ledger = embedded(firm.folder), read_ledger(SqliteDatabase(firm.folder / "ledger.db")).id
     portal.take_lease(ledger, "before the ledger was restored", "bob", 99, 60)
@@ -120,7 +123,7 @@ def test_restored_ledger_continues_with_the_portal_s_fencing_number(
 
 @pytest.fixture
 def firm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """A workspace with two new users."""
+    """Return a workspace with two new users."""
     return Shell(workspace(tmp_path / "firm", clients=TWO_NEWCOMERS), capsys)
 
 
@@ -171,7 +174,7 @@ def test_run_exits_6_while_a_copy_of_its_ledger_holds_the_portal(firm: Shell) ->
 
 
 def test_letter_that_another_ledger_sends_is_parked_and_reported(firm: Shell) -> None:
-    """Two ledgers that both owe a letter send it once."""
+    """If two ledgers owe the same letter, one ledger sends it, and the other parks and reports the letter."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
         assert firm("apply", "--auto-approve").code == 0
@@ -215,7 +218,10 @@ class LimitedPortal:
 
 
 def limit(patch: pytest.MonkeyPatch, can: Capabilities, gaps: Sequence[Diagnostic] = ()) -> None:
-    """Limit every portal that is opened afterwards to the capabilities ``can``."""
+    """Limit every portal that is opened later to the capabilities ``can``.
+
+    The method ``project`` of these portals returns ``gaps`` as diagnostics.
+    """
 
     def opened(*words: Any, **options: Any) -> Any:
         return LimitedPortal(open_portal_for(*words, **options), can, gaps)

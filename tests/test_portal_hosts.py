@@ -1,4 +1,4 @@
-"""The interface for several clients of one portal: every kind of host behaves in the same way."""
+"""The portal's interface for several clients is the same in memory, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -83,7 +83,10 @@ def test_pages_follow_the_order_of_creation(desk: Desk) -> None:
 
 
 def test_since_a_counter_only_later_changes_are_returned(desk: Desk) -> None:
-    """After reading all pages, a client asks for the later changes, to get the state at one instant."""
+    """A request for the changes since a counter returns only resources that changed later.
+
+    After reading all pages, a client makes this request to get the state at one instant.
+    """
     before = host(desk).about()
     assert host(desk).page_of_users(since=before.counter).items == ()
     assert desk.do(CloseUser("eve@example.fr"), "k").verdict is Verdict.APPLIED
@@ -144,7 +147,10 @@ def test_one_batch_checks_rights_and_lease_of_each_call(desk: Desk) -> None:
 
 
 def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> None:
-    """The clocks of the two runs differ, but leases expire by the clock of the shared database server."""
+    """A run with a fast clock does not take over the lease of another run.
+
+    Leases expire by the clock of the shared database server, not by the clocks of the runs.
+    """
     database, now = postgres.place(), datetime.now(UTC)
     opened = partial(SqlPortal, database, Operator.PARTNER, TERMS, PUBLIC_URL)
     early, late = opened(lambda: now), opened(lambda: now + timedelta(minutes=2))
@@ -161,7 +167,7 @@ def test_run_with_a_fast_clock_takes_over_no_lease(postgres: PostgresServer) -> 
 def test_planning_after_a_killed_run_opens_one_connection(
     postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The number of connections does not depend on the number of unsettled steps."""
+    """Planning after a killed run opens one connection, even if many steps are unsettled."""
     from provisioner.storage.postgres_connection import PostgresConnection
 
     database = postgres.place()
@@ -246,7 +252,10 @@ def test_every_method_may_be_called_from_any_thread(desk: Desk) -> None:
 
 
 def test_file_removed_or_replaced_while_open_is_not_used_any_more(tmp_path: Path) -> None:
-    """Writes to a removed file would be lost as soon as the program closes the file."""
+    """A database file that was removed or replaced while it is open is not used any more.
+
+    Writes to a removed file would be lost as soon as the program closes the file.
+    """
     file, away = tmp_path / "portal.db", tmp_path / "away.db"
     with (
         closing(SqlPortal(SqliteDatabase(file), Operator.PARTNER, TERMS, "", lambda: NOW)) as opened,

@@ -135,7 +135,7 @@ OTHERWISE: dict[str, tuple[str, Write]] = {
     ),
     "an account that arrived first": (f"user:{LEA}", creates_lea),
 }
-"""Writes of other values than the plan's, each with the address of the resource that it changes."""
+"""Writes of values that differ from the plan, each with the address of the resource that it changes."""
 
 
 def test_every_changed_resource_of_a_plan_is_named(applied: Shell) -> None:
@@ -201,7 +201,7 @@ LIKEWISE: dict[str, Write] = {
     "a promotion": lambda who: who.does(SetType(SAMIRA, who.find(CLAIRE).type)),
     "a closure": lambda who: who.does(CloseUser(PAUL)),
 }
-"""Writes of the same values as the plan's."""
+"""Writes of the values that the plan contains."""
 
 
 def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> None:
@@ -217,7 +217,7 @@ def test_a_resource_with_the_planned_value_is_done_already(applied: Shell) -> No
 
 
 def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> None:
-    """A resource may be between two planned steps."""
+    """A resource is finished if another writer has already done one of its two planned steps."""
     applied.edit(
         BAKERY, "first_name: Samira\n    last_name: Benali\n    type: standard",
         "first_name: Samia\n    last_name: Benali\n    type: administrator",
@@ -236,7 +236,7 @@ def test_a_resource_between_two_planned_steps_is_finished(applied: Shell) -> Non
 
 @contextmanager
 def meanwhile(monkeypatch: pytest.MonkeyPatch, shell: Shell, *deeds: Write) -> Iterator[list[Verdict]]:
-    """Let another writer commit just before the portal receives the first step; yields the verdicts."""
+    """Let another writer do ``deeds`` before the portal receives the first step. Yield the verdicts."""
     execute = SqlPortal.execute
     ended: list[Verdict] = []
 
@@ -288,7 +288,10 @@ def test_the_same_write_after_the_read_is_no_conflict(
 def test_steps_that_depend_on_a_conflict_are_skipped_and_named(
     applied: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another writer takes the address of the new company's first administrator."""
+    """Steps that depend on a conflict are skipped, and the output names them.
+
+    Another writer takes the address of the first administrator of the new company.
+    """
     (applied.folder / "clients/new.yaml").write_text(
         """
 company: {number: "009001", name: Garage Neuf}

@@ -50,7 +50,10 @@ class Desk:
         )
 
     def do(self, step: Step, key: str = "") -> Receipt:
-        """Execute a step on the resource's current version and return the receipt."""
+        """Execute a step on the current version of its resource and return the receipt.
+
+        ``key`` is the idempotency key of the call.
+        """
         number = getattr(step, "company", None)
         snapshot = self.portal.snapshot().state
         if number is not None:

@@ -20,7 +20,7 @@ LINE = '    companies: ["10432"]'
 
 
 def quoted(line: str, column: int, width: int = 80) -> tuple[str, int]:
-    """The quoted source line, and the number of columns before the caret."""
+    """Return the quoted source line of a problem, and the number of columns before the caret."""
     problem = warning("quote-it", "x.", "", Source("a.yaml", 3, column))
     _, _, shown, under, _, _ = render_problems([problem], lambda *_: line, colour=False, width=width).split(
         "\n"

@@ -1,4 +1,7 @@
-"""The portals of the README, set up with its commands and one changed line of provisioner.yaml."""
+"""The README's commands and one changed line of provisioner.yaml set up each network portal.
+
+On PostgreSQL, the line of the ledger changes as well.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,7 @@ def clone(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(command: str, clone: Path) -> Iterator[str]:
-    """Start the service with this command at any free port; yields its url."""
+    """Start the service with ``command`` on any free port. Yield the URL of the service."""
     talk = clone / "talk.txt"
     with talk.open("wb") as said:
         process = subprocess.Popen(
@@ -57,7 +60,6 @@ def serving(command: str, clone: Path) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A free port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
@@ -78,7 +80,7 @@ def until_it_listens(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 def change(clone: Path, before: str, after: str) -> None:
-    """Replace a line of the sample's provisioner.yaml."""
+    """Replace ``before`` with ``after`` in the sample's provisioner.yaml."""
     path = clone / ONBOARDING / "provisioner.yaml"
     text = path.read_text(encoding="utf-8")
     assert text.count(before) == 1
@@ -86,7 +88,10 @@ def change(clone: Path, before: str, after: str) -> None:
 
 
 def require_the_main_job(clone: Path, log_in: str = ":") -> None:
-    """Assert that, after the command ``log_in``, one run applies the sample and the next finds no changes."""
+    """Assert that one run applies the sample and that the next run finds no changes.
+
+    The shell command ``log_in`` is executed before these runs.
+    """
     said = run(f"{log_in}; {APPLY}; echo AGAIN; {APPLY}", clone)
     first, again = said.split("AGAIN\n")
     assert re.search(r"^Plan: 25 to add, 0 to change, 0 to close, 15 e-mails to send\.$", first, re.MULTILINE)
@@ -143,7 +148,10 @@ def test_every_extra_that_is_named_exists() -> None:
 
 
 def test_no_command_installs_the_other_provisioner_of_pypi() -> None:
-    """PyPI has a different program of that name."""
+    """No command of the README or of the program installs ``provisioner`` from PyPI.
+
+    PyPI has a different program of that name.
+    """
     program = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py"))
     for line in (TEXT + program).splitlines():
         assert not re.search(r"pip install\b.*[ ']provisioner\b", line), line

@@ -152,7 +152,7 @@ def test_token_is_fetched_once_for_concurrent_requests(scripted: Scripted) -> No
 def test_token_timeout_ends_all_waiting_requests(
     refusal: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten steps wait together for one token request, not one after another."""
+    """A timeout of the token request ends all ten steps, because the steps wait for the same request."""
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.2)
     monkeypatch.setattr(limits, "CALL_SECONDS", 0.6)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.0)
@@ -171,7 +171,7 @@ def test_token_timeout_ends_all_waiting_requests(
 
 
 def test_token_refusal_ends_all_waiting_requests(scripted: Scripted) -> None:
-    """Ten requests with a wrong secret send one log-in, so that the client is not locked out."""
+    """A refused log-in ends all ten waiting requests. They send only one log-in, which avoids a lockout."""
     scripted.says["POST /oauth/token"] = lambda _: reply(401, {"error": "invalid_client"})
     calls = [Call(f"k{number}", CloseUser("ann@example.fr"), "id-ann", 3) for number in range(10)]
     with scripted.portal() as portal, pytest.raises(PortalError, match="does not know this client"):
@@ -269,7 +269,7 @@ def test_given_token_is_used_as_it_is(scripted: Scripted) -> None:
 
 
 def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None:
-    """A token from the settings does not name its scopes; the response to ``GET /v1/portal`` does."""
+    """A missing scope is read from ``GET /v1/portal``, because a token from the settings names no scopes."""
     scripted.tokens = 5
     scripted.says["GET /v1/portal"] = lambda _: reply(200, scripted.about(scopes=["portal.read"]))
     with (
@@ -284,7 +284,7 @@ def test_missing_right_is_reported_by_the_portal_too(scripted: Scripted) -> None
 def test_run_completes_with_tokens_that_expire_early(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The clock of the real service repeatedly moves past the end of all tokens."""
+    """A run completes although the service's clock repeatedly moves past the expiry of all tokens."""
     with firm(memory_path / "firm", monkeypatch) as remote:
         now = datetime.now(UTC)
 
@@ -332,7 +332,7 @@ def test_client_disabled_during_a_run_stops_and_done_steps_are_found(
 
 @pytest.fixture
 def crowd() -> Iterator[tuple[SqlPortal, State]]:
-    """25 users in 5 companies, behind the service."""
+    """A portal behind the service with 25 users in 5 companies, and its state."""
     served = the_service()
     served.set_clock(NOW)
     empty(served.folder / "portal.db")
@@ -368,7 +368,7 @@ def test_pages_of_any_size_give_the_same_portal(
 def test_long_rows_come_on_smaller_pages(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No response exceeds the limit, and all rows are read."""
+    """Long rows are read on smaller pages. All rows are read, and no response exceeds the size limit."""
     monkeypatch.setattr(limits, "MAX_REPLY_BYTES", 1_500)
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 40)
     with opened() as portal:
@@ -381,7 +381,10 @@ def test_long_rows_come_on_smaller_pages(
 def test_portal_that_changes_while_read_is_read_as_of_one_instant(
     crowd: tuple[SqlPortal, State], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another writer changes users that were read and adds users between pages."""
+    """A portal that changes while it is read is read as of one instant.
+
+    Between two pages, another writer changes users that were already read, and adds users.
+    """
     staff = crowd[0]
     monkeypatch.setattr("provisioner.portals.rest.driver.MAX_PAGE", 4)
     written: list[State] = []
@@ -437,7 +440,10 @@ def test_snapshot_is_reused_until_the_stamp_changes(crowd: tuple[SqlPortal, Stat
 def test_restored_portal_is_not_mixed_with_the_earlier_reading(
     scripted: Scripted,
 ) -> None:
-    """Changes since the known counter do not contain what the restored backup undoes."""
+    """After a portal is restored from a backup, the driver does not keep users from the earlier reading.
+
+    The changes since the known counter do not contain the changes that the backup undoes.
+    """
     with scripted.portal() as portal:
         assert portal.snapshot().state.users["ann@example.fr"].version == 3
         scripted.counter = 9
@@ -488,7 +494,7 @@ def test_failed_reading_is_not_mixed_with_a_restored_portal(
 
 
 def test_reading_restarts_when_the_day_ends(scripted: Scripted) -> None:
-    """The end of a day can end applications without a change of the counter."""
+    """The reading restarts when the day ends, because applications can then end without a new counter."""
     days = iter([("2026-11-30", 7), ("2026-12-01", 8), ("2026-12-01", 8)])
     scripted.counter = 8
 
@@ -582,7 +588,6 @@ ABSURD: dict[str, tuple[str, object]] = {
 
 @pytest.mark.parametrize("case", ABSURD)
 def test_unexpected_response_ends_in_a_sentence(case: str, scripted: Scripted) -> None:
-    """The driver accepts no malformed response."""
     where, said = ABSURD[case]
     scripted.says[f"GET /v1/{where}"] = lambda _: reply(200, said)
     with scripted.portal() as portal, pytest.raises(PortalError, match="gave a reply that cannot be used"):
@@ -599,7 +604,7 @@ def test_cyclic_cursor_ends_in_a_sentence(scripted: Scripted) -> None:
 
 
 def test_cursor_in_a_name_is_not_followed(scripted: Scripted) -> None:
-    """Text in a name is not read as a cursor."""
+    """Text in a name is never read as a cursor, even if the text looks like a cursor."""
     odd = 'Ann","version":1}],"next": 5, "counter": 9}'
     said = json.dumps(page(user_row(first_name=odd))).replace(
         '"next": null, "counter": 7}', '"counter": 7, "next": null}'
@@ -712,7 +717,10 @@ def test_receipt_is_looked_up_after_a_server_error(scripted: Scripted) -> None:
 
 @pytest.mark.parametrize("parallelism", [1, 10])
 def test_parallelism_limits_concurrent_steps(parallelism: int, scripted: Scripted) -> None:
-    """The server answers only when ``parallelism`` requests are open, and never has more open requests."""
+    """The number of open requests reaches ``parallelism`` and never exceeds it.
+
+    The server answers only when ``parallelism`` requests are open.
+    """
     together = threading.Barrier(parallelism)
     asking = most = 0
 
@@ -921,7 +929,7 @@ def test_program_without_the_http_extra_says_what_to_install(
 def test_run_over_tls_works_and_an_unknown_authority_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real service has a certificate of a private authority."""
+    """A run over TLS fails if the authority of the service is unknown, and works with ``ca_file``."""
     import trustme
     from remote_support import settle_workspace
 

@@ -1,7 +1,8 @@
 """Random requests have the same results through a real service and on the reference portal.
 
-The requests have valid and invalid steps of each kind, outdated versions, repeated keys, several ledgers,
-roles and other writers. The verdicts, their texts, the versions and the final states are equal.
+The requests include valid and invalid steps of each kind, outdated versions and repeated keys. Several
+ledgers, roles and other writers send requests. The verdicts, their texts, the versions and the final states
+are equal.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Worlds:
         return self.staff_there.snapshot().state
 
     def ids(self, found: User | None) -> tuple[str, str]:
-        """The ids of a user on both portals."""
+        """Return the ids of a user on both portals. For None, return ids that no user has."""
         if found is None:
             return "no-such-user", "no-such-user"
         return self.staff_here.snapshot().state.users[email_key(found.email)].id, found.id
@@ -111,7 +112,10 @@ def worlds() -> Iterator[Worlds]:
 
 
 def outcome(work: Callable[[], object]) -> object:
-    """The result or the error, without the portals' own ids."""
+    """Return the result or the error of ``work`` in a form that is equal on both portals.
+
+    The id in a receipt becomes True or False, because each portal has its own ids.
+    """
     try:
         given = work()
     except (Locked, PortalError) as problem:
@@ -122,7 +126,7 @@ def outcome(work: Callable[[], object]) -> object:
 
 
 def a_step(chance: random.Random, state: State) -> Step:
-    """A random step, valid or not."""
+    """Return a random step. The step is not always valid."""
     key = f"{chance.choice(NAMES)}@example.fr"
     number, other = chance.choice(NUMBERS), chance.choice(NUMBERS)
     kind = UserType(chance.choice(["administrator", "standard"]))
@@ -168,7 +172,11 @@ def an_example(chance: random.Random, key: str, number: str) -> Step:
 
 
 def two_calls(chance: random.Random, worlds: Worlds, step: Step) -> tuple[Call, Call]:
-    """Two calls for a step: on the current or an older version, or a repeated earlier call."""
+    """Return a call for the service and the same call for the portal in memory.
+
+    The version of the calls is the current one or differs by one. Sometimes the result is an earlier pair of
+    calls.
+    """
     if worlds.calls and chance.random() < 0.1:
         return chance.choice(worlds.calls)
     key = chance.choice([f"key-{len(worlds.calls)}"] * 8 + [""])
@@ -239,7 +247,7 @@ def of_both(both: Both, work: Callable[[Portal], object]) -> tuple[object, objec
 
 
 def without_ids(state: State) -> tuple[object, ...]:
-    """Return all that is equal on both portals: a state without ids, with versions and billing ends."""
+    """Return all of a state that is equal on both portals: no ids, but the versions and billing ends."""
     users = [(key, found, found.version, bool(found.id)) for key, found in state.users.items()]
     companies = [(found, found.version, found.billing_ends) for found in state.companies.values()]
     return users, companies

@@ -1,6 +1,6 @@
-"""Whole runs over a faulty connection have one effect and one letter, or end in an error sentence.
+"""Over a faulty connection, a run does each step once and sends each letter once, or ends with an error.
 
-A relay between the program and a real service sees every request and spoils the answers.
+A relay between the program and a real service sees every request and spoils the responses.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def require_done_once(firm: Firm) -> None:
 def test_undisturbed_run_sends_a_known_number_of_requests(
     remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The tests below enumerate these requests."""
+    """An undisturbed run sends exactly the requests that the tests below enumerate."""
     assert apply(remote.folder) == 0
     assert remote.count == REQUESTS
     require_done_once(remote)
@@ -76,7 +76,7 @@ def lost(at: int, mark: bytes) -> Spoil:
 def test_response_lost_after_the_effect_has_no_consequence(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each response of a run is lost once: each step has one effect, its verdict and one letter."""
+    """If any one response of a run is lost, each step still has one effect, and each letter is sent once."""
     remote.spoilt(lost(at, RESET if at % 2 else CUT))
     assert apply(remote.folder) == 0
     assert remote.count == REQUESTS + 1
@@ -85,7 +85,7 @@ def test_response_lost_after_the_effect_has_no_consequence(
 
 
 def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
-    """The first attempt of each request loses its response."""
+    """A run succeeds even if the first response to each request is lost."""
     seen: set[str] = set()
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -106,7 +106,7 @@ def test_run_succeeds_with_each_response_lost_once(remote: Firm, capsys: pytest.
 def test_step_without_a_response_is_looked_up(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The portal does the step, all its responses are lost, and the receipt is looked up."""
+    """If the portal does a step but all responses are lost, the run looks up the receipt of the step."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         whole = answer()
@@ -122,7 +122,10 @@ def test_step_without_a_response_is_looked_up(
 def test_step_with_unknown_outcome_stops_the_run_and_is_found_by_the_next(
     receipts: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A step with neither a response nor a receipt stays unsettled."""
+    """A step with neither a response nor a receipt stops the run and stays unsettled.
+
+    The next run settles the step.
+    """
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         if asked.path == "/v1/users" and asked.method == "POST":
@@ -144,7 +147,7 @@ def test_step_with_unknown_outcome_stops_the_run_and_is_found_by_the_next(
     assert nothing_to_do(remote.folder, capsys)
 
 
-# --- row 13: whatever stands where the portal should ---
+# --- faulty responses in place of the responses of the portal ---
 
 
 def drip(head: bytes) -> Iterator[bytes]:
@@ -198,7 +201,7 @@ SLOW = ("hang", "header drip", "body drip")
 def test_any_response_instead_of_users_ends_in_a_sentence(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is written, and the run succeeds after the fault."""
+    """If the response with the users is faulty, the run ends with an error sentence and creates no user."""
     if fault in SLOW:
         monkeypatch.setattr(limits, "REPLY_SECONDS", 0.4)
         monkeypatch.setattr(limits, "CALL_SECONDS", 1.0)
@@ -219,7 +222,10 @@ def test_any_response_instead_of_users_ends_in_a_sentence(
 def test_any_response_instead_of_a_receipt_loses_nothing(
     fault: str, remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The step is done although its response is malformed; the next run finds it done."""
+    """If the response to the creation of a user is faulty, no effect and no letter is lost.
+
+    The portal has done the step. The same run or the next run finds that the step is done.
+    """
     monkeypatch.setattr(limits, "CALL_SECONDS", 1.0 if fault in SLOW else 5.0)
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.4 if fault in SLOW else limits.REPLY_SECONDS)
     make, _ = FAULTS[fault]
@@ -244,7 +250,7 @@ def test_any_response_instead_of_a_receipt_loses_nothing(
 def test_redirect_leads_neither_run_nor_secret_elsewhere(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The other host receives no connection."""
+    """If the portal redirects a request to another host, the run stops and does not connect to that host."""
     with http_server(lambda _: reply(200, {})) as elsewhere:
         for what in ("/oauth/token", "/v1/portal", "/v1/users?", "/v1/leases/", "/v1/companies"):
             remote.spoilt(
@@ -263,7 +269,7 @@ def test_redirect_leads_neither_run_nor_secret_elsewhere(
 def test_run_waits_for_a_portal_that_is_busy_at_times(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Every third request is answered with 429 or 503."""
+    """A run succeeds even if the portal answers every third request with 429 or 503."""
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
         if number % 3:
@@ -278,7 +284,10 @@ def test_run_waits_for_a_portal_that_is_busy_at_times(
 def test_run_completes_on_a_slow_portal(
     remote: Firm, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first attempt of each write is handled but gets no response in time; no step is done twice."""
+    """A run on a slow portal completes, and no step is done twice.
+
+    The portal handles the first attempt of each write, but the response does not arrive in time.
+    """
     monkeypatch.setattr(limits, "REPLY_SECONDS", 0.3)
     seen: set[str] = set()
 
@@ -301,7 +310,7 @@ def test_run_completes_on_a_slow_portal(
 def test_plan_sends_get_requests_only(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The relay sees GET requests and the token request only."""
+    """The commands that only read send no requests except GET requests and the token request."""
     from provisioner.cli import run
 
     with firm(memory_path / "firm", monkeypatch, role="reader") as remote:
@@ -336,7 +345,7 @@ def test_missing_write_scope_is_reported_before_any_write(
 def test_output_and_files_contain_no_secret(
     remote: Firm, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the client secret nor a token appears, even if the portal repeats them."""
+    """Output and files contain neither the client secret nor a token, even if a response repeats both."""
     secret = remote.served.clients["administrator"].secret
     tokens: set[str] = set()
 

@@ -49,7 +49,10 @@ class Client:
 
 
 def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
-    """Kill a run at its n-th request, before or after the portal handles it."""
+    """Kill a run at its request number ``at``. Return True if the run was killed, False if it ended before.
+
+    If ``effect`` is True, the portal handles this request before the kill. The run never gets the response.
+    """
     client: list[Client] = []
     ready = threading.Event()
 
@@ -73,7 +76,10 @@ def killed_by_relay(remote: Firm, at: int, *, effect: bool) -> bool:
 def test_run_killed_at_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is killed after the portal handles the request and before its response."""
+    """A run that is killed at any request is finished by running again.
+
+    The kill comes after the portal has handled the request and before the run gets the response.
+    """
     assert killed_by_relay(remote, at, effect=True)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -85,7 +91,10 @@ def test_run_killed_at_any_request_is_finished_by_running_again(
 def test_run_killed_before_any_request_is_finished_by_running_again(
     at: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is killed before the request for the lease, for a step, for a claim or for links."""
+    """A run that is killed before the portal handles a request is finished by running again.
+
+    The killed requests ask for the lease, for a step, for a claim or for links.
+    """
     assert killed_by_relay(remote, at, effect=False)
     remote.spoilt(faithful)
     assert apply(remote.folder) == 0
@@ -93,7 +102,7 @@ def test_run_killed_before_any_request_is_finished_by_running_again(
 
 
 def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each run gets one request further than the run before."""
+    """A run completes although earlier runs were killed, each of them one request later than the last."""
     at = 5
     while killed_by_relay(remote, at, effect=bool(at % 2)):
         at += 1
@@ -107,7 +116,7 @@ def test_run_killed_repeatedly_completes(remote: Firm, capsys: pytest.CaptureFix
 def test_run_killed_between_ledger_writes_is_finished_by_running_again(
     boundary: int, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Killed at commits of the ledger and renames of letters."""
+    """A run killed at a commit of the ledger or a renaming of a letter is finished by running again."""
     killed_at(remote.folder, boundary)
     assert apply(remote.folder) == 0
     assert remote.users == {EMILY: ("active", 1), JAMES: ("active", 1)}
@@ -123,7 +132,7 @@ def test_run_killed_between_ledger_writes_is_finished_by_running_again(
 def test_run_waits_for_a_service_that_is_killed_and_restarted(
     what: str, effect: bool, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Tokens, leases and receipts survive a restart of the service."""
+    """A run survives a restart of the service, because tokens, leases and receipts survive the restart."""
     over = threading.Event()
 
     def spoil(number: int, asked: Asked, answer: Callable[[], bytes]) -> bytes | Iterable[bytes]:
@@ -178,7 +187,7 @@ def test_run_whose_service_stays_down_is_finished_by_the_next_run(
 def test_suspended_run_writes_nothing_after_another_took_over(
     what: str, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run is suspended, another run takes its lock and finishes, and the first one is refused."""
+    """A suspended run is refused after another run has taken its lock and has finished."""
     client: list[Client] = []
     ready, asleep, awake = threading.Event(), threading.Event(), threading.Event()
 
@@ -217,7 +226,7 @@ def test_suspended_run_writes_nothing_after_another_took_over(
 def test_eight_machines_without_a_shared_ledger_apply_each_step_once(
     memory_path: Path, remote: Firm, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a ledger each, every step has one effect and every letter one sender."""
+    """Eight machines that each have their own ledger apply each step once and send each letter once."""
     folders = [settle_workspace(memory_path / f"machine {n}", remote.relay.url) for n in range(8)]
 
     def machine(folder: Path) -> Callable[[], int]:

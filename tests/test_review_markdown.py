@@ -1,4 +1,4 @@
-"""The plan as a comment, read back by a Markdown parser, and cut to its limit."""
+"""The plan as a Markdown comment. The tests parse the comment again and check its maximum length."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ACTS = re.compile(
 
 
 class Reading(HTMLParser):
-    """The visible text of a comment, and the part of it that is code."""
+    """A parsed comment: its visible text (``text``), and its visible text outside code (``plain``)."""
 
     def __init__(self, markdown: str) -> None:
         super().__init__()

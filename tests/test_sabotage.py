@@ -1,4 +1,7 @@
-"""The table of removable safeguards (``python -m tests.sabotage``) stays short, and all its names exist."""
+"""Checks of the table of sabotages (``python -m tests.sabotage``). Each sabotage removes one safeguard.
+
+The table stays short, and all functions and tests that it names exist.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same manifests and portal give the same bytes of a plan with any hash seed, locale or time zone."""
+"""A plan of the same manifests and portal has the same bytes with any hash seed, locale or time zone."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ users:
     apps: [Image, Scan, Documents, Achats]
     companies: ["004705", "004217", "004301", "004410", "004512"]
 """
-"""A user with several companies and applications, so that no order is right by chance."""
+"""A manifest of a user with several companies and applications. Its lists are long enough that their order in
+a plan is not right by chance."""
 
 
 @pytest.fixture
 def edited(applied: Shell) -> Shell:
-    """The onboarding sample, applied, with the manifests of the next-month sample and the holding."""
+    """Apply the onboarding sample. Then replace its manifests with those of next-month and ``HOLDING``."""
     shutil.rmtree(applied.folder / "clients")
     shutil.copytree(SAMPLES / "next-month" / "clients", applied.folder / "clients")
     (applied.folder / "clients/holding.yaml").write_text(HOLDING)
@@ -66,7 +67,7 @@ def test_plan_is_the_same_with_any_seed_zone_locale_and_file_order(edited: Shell
 
 
 def test_plan_is_the_same_in_another_folder(edited: Shell, tmp_path: Path) -> None:
-    """A plan does not contain the path of its workspace."""
+    """A plan is the same in another folder, because a plan does not contain the path of its workspace."""
     elsewhere = tmp_path / "d'été à côté" / "firm"
     shutil.copytree(edited.folder, elsewhere)
     assert json_plan(elsewhere) == json_plan(edited.folder)

@@ -1,4 +1,4 @@
-"""The models of manifests and provisioner.yaml, their published schemas, diagnostics of invalid files."""
+"""The models of manifests and provisioner.yaml, published schemas, and the diagnostics of invalid files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])
 
 
 def as_an_editor_sees(document: Document) -> Any:
-    """Return the data with unquoted whole numbers as ``int``, as an editor reads YAML 1.2."""
+    """Return the data as an editor reads YAML 1.2: an unquoted whole number becomes an ``int``."""
 
     def seen(value: Any, *path: str | int) -> Any:
         if isinstance(value, dict):

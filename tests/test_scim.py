@@ -60,13 +60,16 @@ CORE = "urn:ietf:params:scim:schemas:core:2.0:"
 
 @pytest.fixture
 def url() -> str:
-    """An empty server with all features."""
+    """Return the URL of an empty SCIM server with all features."""
     return tenant(server("scim"))
 
 
 @pytest.fixture
 def desk(url: str) -> Iterator[Desk]:
-    """Company 1 with ann, its administrator, and bob; company 2 with cid."""
+    """Yield a desk for a portal with two companies.
+
+    Company 1 has the administrator ann and the standard user bob. Company 2 has the administrator cid.
+    """
     with opened(url) as portal:
         yield furnished(portal)
 
@@ -79,7 +82,10 @@ def furnished(portal: ScimPortal) -> Desk:
 
 
 def on_scim(shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch, *, mapping: str = "") -> None:
-    """Make the SCIM server at ``url`` the portal of a workspace, and set the token."""
+    """Make the SCIM server at ``url`` the portal of a workspace, and set the token.
+
+    ``mapping`` is the value of the setting ``portal.scim``.
+    """
     shell.edit("provisioner.yaml", '"sqlite:///portal.db"', f'"scim+{url}"')
     if mapping:
         shell.edit("provisioner.yaml", "\nledger:", f"  scim: {mapping}\n\nledger:")
@@ -105,7 +111,7 @@ class Month(NamedTuple):
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
-    """Both samples, applied one after the other on the embedded portal."""
+    """Apply both samples one after the other on the embedded portal. Return the result for each sample."""
     from boundaries import apply, workspace
 
     from provisioner.cli import run
@@ -129,7 +135,10 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Month]:
 def test_samples_are_applied_as_on_the_embedded_portal(
     profile: str, shell: Shell, monkeypatch: pytest.MonkeyPatch, embedded: dict[str, Month]
 ) -> None:
-    """Plans are equal except for the warning about missing ETags; final states are equal."""
+    """On a SCIM server, the samples give the same plans and final states as on the embedded portal.
+
+    Only the warning about missing ETags differs.
+    """
     url = tenant(server(profile))
     on_scim(shell, url, monkeypatch)
     letters = []
@@ -386,7 +395,10 @@ def test_active_false_is_closed_and_active_true_is_active_again(url: str, desk: 
 
 @pytest.mark.parametrize("profile", [profile for profile in PROFILES if "bulk" not in profile])
 def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> None:
-    """The law holds on servers with all features and on servers without one or all of them."""
+    """A step with an outdated version is a conflict, and the other steps are executed.
+
+    Servers with all features, servers without one feature and servers without any feature behave alike.
+    """
     with opened(tenant(server(profile))) as portal:
         desk = furnished(portal)
         ann, bob, cid = (desk.find(name) for name in ("ann", "bob", "cid"))
@@ -409,7 +421,7 @@ def test_step_with_a_moved_version_conflicts_and_others_go_on(profile: str) -> N
 
 
 def test_rules_are_checked_on_current_data(url: str, desk: Desk) -> None:
-    """R2: another writer closes the other administrator, so closing this one is refused."""
+    """R2: closing an administrator is refused if another writer has just closed the other administrator."""
     require(desk.create(user("dan")))
     call = desk.call(CloseUser("ann@example.fr"))
     with opened(url) as other:
@@ -426,7 +438,10 @@ def test_rules_are_checked_on_current_data(url: str, desk: Desk) -> None:
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 @pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
 def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: bool) -> None:
-    """R2: the server no longer lists the administrator for the company, and a standard user remains."""
+    """R2: an administrator whom another writer moved or deleted does not count as an administrator.
+
+    So the last administrator of the company cannot be closed, because a standard user remains.
+    """
     url = tenant(server(profile))
     with opened(url) as portal, opened(url) as other:
         desk = furnished(portal)
@@ -443,7 +458,7 @@ def test_administrator_removed_meanwhile_no_longer_counts(profile: str, moved: b
 
 @pytest.mark.parametrize("seed", range(2))
 def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> None:
-    """Verdicts and states are equal after each random step."""
+    """After random steps, the SCIM portal has the same verdicts and states as the reference portal."""
     chance = random.Random(seed)
     with opened(url) as portal:
         ours = Desk(portal)
@@ -470,7 +485,10 @@ def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> Non
 def test_past_ending_is_read_as_stored_and_removed_by_a_plan(
     shell: Shell, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R9: the server does not end applications by itself, so a plan removes them."""
+    """R9: an application whose last day is over is read as stored, and the next plan removes the application.
+
+    The server does not end applications by itself.
+    """
     from shell_support import Clerk
 
     on_scim(shell, url, monkeypatch)
@@ -500,7 +518,7 @@ def test_past_ending_is_read_as_stored_and_removed_by_a_plan(
 
 @pytest.mark.parametrize("page", [1_000, 20])
 def test_all_pages_of_users_are_read(page: int) -> None:
-    """60 users on pages of up to 50, and a group with 250 members."""
+    """All users are read from several pages, and a group with 250 members loses no member."""
     url = tenant(server("scim", page=page))
     with opened(url) as portal:
         desk = Desk(portal)
@@ -543,7 +561,10 @@ def test_all_pages_of_users_are_read(page: int) -> None:
     ],
 )
 def test_published_schemas_equal_the_generated_ones(name: str, content: object) -> None:
-    """``scim-schemas`` contains the schemas of RFC 7643 and both extensions."""
+    """The published schema files equal the generated schemas.
+
+    The file ``scim-schemas`` contains the schemas of RFC 7643 and both extensions.
+    """
     assert json.loads((SCHEMAS / f"{name}.json").read_text()) == content
 
 
@@ -568,7 +589,7 @@ def test_published_schemas_are_valid_and_served(url: str) -> None:
 
 
 def test_server_refuses_switched_off_features() -> None:
-    """The tests without a feature depend on this."""
+    """Each test server has exactly the features of its profile. Other tests depend on this."""
     someone = {"schemas": [f"{CORE}User"], "userName": "x@example.fr"}
     patch = {
         "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"],

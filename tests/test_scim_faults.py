@@ -49,7 +49,7 @@ from provisioner.storage.sqlite import SqliteDatabase
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 FIRST_JOIN = 7
-"""The count of :func:`dying` before the first membership. Each of three earlier writes counts twice."""
+"""The ``at`` of :func:`dying` before the first membership. Three earlier writes count twice each."""
 NEWCOMERS = dict.fromkeys(("emily.clarke@clarke-ceramics.com", "james.clarke@clarke-ceramics.com"), 1)
 
 
@@ -61,7 +61,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def furnished(portal: Portal) -> Desk:
-    """Company 1 with ann and bob, company 2 with cid."""
+    """Create company 1 with the users ann and bob, and company 2 with the user cid."""
     desk = Desk(portal)
     for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
         require(desk.create(someone))
@@ -85,11 +85,11 @@ LADDER: tuple[Step, ...] = (
     EditProfile("ann@example.fr", "ann@example.fr", "Anne", "Martin", None),
     CloseUser("yan@example.fr"),
 )  # fmt: skip
-"""Steps of one write and of several writes, with and without changes of groups."""
+"""A sequence of steps. Some need one write and some need several. Some change groups and some do not."""
 
 
 def content(url: str) -> list[Any]:
-    """The content of a server without ids, dates and versions."""
+    """Return the content of a server without ids, dates, versions and receipts."""
     names = {one["id"]: one["userName"] for one in everything(url, "Users")}
     found = []
     for kind in ("Users", "Groups"):
@@ -110,7 +110,7 @@ def content(url: str) -> list[Any]:
 
 @pytest.mark.parametrize("profile", ["scim", "scim with nothing"])
 def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None) -> None:
-    """The first response to each request is lost."""
+    """Each step has one effect, although the first response to each request is lost."""
     calm, url = tenant(server(profile)), tenant(server(profile))
     lost: Counter[str] = Counter()
     effects: Counter[bytes] = Counter()
@@ -139,7 +139,7 @@ def test_each_response_lost_once_leaves_one_effect(profile: str, no_pauses: None
 
 
 def walk(desk: Desk) -> list[Receipt]:
-    """Do a sequence of steps, each with a key."""
+    """Do the steps of :data:`LADDER`, each with a key. Return the receipts."""
     receipts = []
     for number, step in enumerate(LADDER):
         receipts.append(desk.do(step, f"key-{number}"))
@@ -150,7 +150,7 @@ def walk(desk: Desk) -> list[Receipt]:
 def test_account_created_by_a_lost_call_is_finished_without_our_schemas(
     no_pauses: None,
 ) -> None:
-    """ExternalId identifies the call that created the account."""
+    """If the server lacks the extensions, the driver finds the account of a lost call by its externalId."""
     url = tenant(server("scim", ours=False))
     with opened(url) as portal:
         require(Desk(portal).create(user("ann")))
@@ -198,7 +198,7 @@ def interrupted(url: str, method: str, meanwhile: Callable[[], object]) -> Itera
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
-    """If-Match rejects the write."""
+    """A change between the driver's read and write is not overwritten, because If-Match rejects the write."""
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -215,7 +215,7 @@ def test_change_between_read_and_write_is_not_overwritten(profile: str) -> None:
 
 
 def test_concurrent_creations_make_one_user_or_company() -> None:
-    """R1, R13: the second creation gets *already* or a conflict."""
+    """Two concurrent creations make only one user or company (R1, R13). The later call gets *already*."""
     for ours in (True, False):
         url = tenant(server("scim", ours=ours))
         with opened(url) as other:
@@ -235,7 +235,10 @@ def test_concurrent_creations_make_one_user_or_company() -> None:
 
 @pytest.mark.parametrize("profile", ["scim", "scim without patch"])
 def test_members_added_meanwhile_are_kept(profile: str) -> None:
-    """A PATCH contains only the new membership. Before a PUT, the driver reads the whole group again."""
+    """Members that another client adds between the driver's read and write are kept.
+
+    A PATCH contains only the new membership. Before a PUT, the driver reads the whole group again.
+    """
     url = tenant(server(profile))
     with opened(url) as other:
         theirs = furnished(other)
@@ -259,7 +262,7 @@ def test_members_added_meanwhile_are_kept(profile: str) -> None:
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_outcome_is_read_after_a_server_error(after: bool) -> None:
-    """After HTTP 500 the outcome is unknown."""
+    """After HTTP 500 the outcome is unknown, so the driver reads whether the write took effect."""
     calm, url = tenant(server("scim")), tenant(server("scim"))
     broken: Counter[str] = Counter()
 
@@ -285,7 +288,7 @@ def test_outcome_is_read_after_a_server_error(after: bool) -> None:
 
 
 def refusing(url: str, status: int, where: str) -> Any:
-    """A server that refuses every write whose method and path contain ``where``."""
+    """Run a proxy that answers ``status`` to every write whose ``METHOD /path`` contains ``where``."""
 
     def answer(asked: Asked, passed: Callable[[], bytes]) -> bytes:
         if asked.method != "GET" and where in f"{asked.method} {asked.path}":
@@ -307,7 +310,7 @@ def test_refused_step_fails_alone_with_the_server_text(status: int) -> None:
 
 @pytest.mark.parametrize("ours", [True, False], ids=["with our schemas", "without"])
 def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
-    """The refused step is withdrawn, and its account blocks no later plan (R5)."""
+    """A step refused in the middle is withdrawn, because users without company block all later plans (R5)."""
     url = tenant(server("scim", ours=ours))
     with opened(url) as portal:
         furnished(portal)
@@ -331,7 +334,7 @@ def test_step_refused_in_the_middle_is_planned_again(ours: bool) -> None:
 
 
 def on_scim(folder: Path, url: str) -> Path:
-    """A workspace with two newcomers, whose portal is this server."""
+    """Create a workspace with two newcomers whose portal is the server at ``url``. Return its folder."""
     return workspace(folder, clients=TWO_NEWCOMERS, portal=f"scim+{url}")
 
 
@@ -342,7 +345,7 @@ def is_join(asked: Asked) -> bool:
 
 @pytest.mark.parametrize("profile", ["scim", "scim without filter"])
 def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: str, no_pauses: None) -> None:
-    """After HTTP 500 the membership may exist, so the groups are read before the account is deleted."""
+    """Before a creation is withdrawn, the groups are read, because a membership may exist after HTTP 500."""
     url = tenant(server(profile))
     with opened(url) as portal:
         furnished(portal)
@@ -364,7 +367,7 @@ def test_withdrawn_creation_leaves_no_membership_after_a_server_error(profile: s
 def test_creation_refused_in_the_middle_blocks_no_other_and_is_welcomed_later(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """R5: an account without a company would block every later plan."""
+    """A creation refused in the middle is withdrawn, because users without company block all plans (R5)."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -392,7 +395,10 @@ def test_step_neither_finished_nor_withdrawn_is_finished_by_the_next_run(
     capsys: pytest.CaptureFixture[str],
     no_pauses: None,
 ) -> None:
-    """From one membership on, all writes are refused; each account gets one welcome."""
+    """A step that can be neither finished nor withdrawn is finished by a later run.
+
+    The server refuses a membership and all later changes for a time. At the end, each user has one welcome.
+    """
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refused: list[Asked] = []
@@ -436,7 +442,7 @@ def test_company_deleted_meanwhile_is_left_and_cannot_be_joined() -> None:
 
 
 def test_address_of_a_hidden_user_is_not_taken() -> None:
-    """R1: the server rejects an address that an account without client access has."""
+    """A user cannot get the address of an account without client access (R1). The server rejects it."""
     url = tenant(server("scim"))
     with opened(url) as portal:
         desk = furnished(portal)
@@ -455,7 +461,10 @@ class Killed(BaseException):
 
 
 def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
-    """Count once before and once after each write, and end the run at count ``at``; 0 means never."""
+    """Count each write twice, before and after it, and raise :class:`Killed` at count ``at``.
+
+    If ``at`` is 0, the run is never ended. Return the list of counted requests, which grows during the run.
+    """
     passed: list[Request] = []
     original = HttpClient.request
 
@@ -489,7 +498,10 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> list[Request]:
 def test_unfinished_step_reads_as_finished_and_the_next_run_finishes_it(
     step: Step, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps of several requests are killed before and after each request."""
+    """An unfinished step is read as finished, and the next run finishes the step.
+
+    Runs of steps with several requests are killed before and after each write.
+    """
 
     start = tenant(server("scim"))
     with opened(start) as portal:
@@ -559,7 +571,7 @@ def copied(held: dict[str, list[dict[str, Any]]], url: str) -> str:
 
 
 def check_that_no_user_sees_too_much(url: str, step: Step) -> None:
-    """Check that new users cannot log in early and that demotion precedes wider access."""
+    """Check that new users cannot log in yet and that other users lose rights before they get rights."""
     people = {one["userName"]: one for one in everything(url, "Users")}
     members = {
         one[next(name for name in one if name.endswith(":Company"))]["number"]: {
@@ -579,7 +591,7 @@ def check_that_no_user_sees_too_much(url: str, step: Step) -> None:
 def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No traceback, and no welcome without an account."""
+    """A killed step that is then refused is planned again. There is no traceback and no premature welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     refuses = True
@@ -610,7 +622,7 @@ def test_unfinished_step_that_is_refused_is_withdrawn_and_planned_again(
 def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The plan is compared with the user after the unfinished step is finished."""
+    """The run that finishes a creation plans from the user as the finished creation leaves the user."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     folder = on_scim(memory_path / "workspace", url)
@@ -628,7 +640,10 @@ def test_user_of_an_unfinished_creation_is_changed_in_the_finishing_run(
 
 @pytest.mark.parametrize("theirs", ["finished", "taken back"])
 def test_announcement_of_another_run_is_kept(theirs: str) -> None:
-    """Before this run's last write, another run finishes or withdraws the step and announces another step."""
+    """A step that another run has announced stays announced.
+
+    Before the last write of this run, another run finishes or withdraws the step and announces another step.
+    """
     url = tenant(server("scim"))
     with opened(url) as portal:
         require(furnished(portal).create(user("eve", "3")))
@@ -669,7 +684,7 @@ def test_announcement_of_another_run_is_kept(theirs: str) -> None:
 def test_run_killed_at_any_write_is_finished_by_running_again(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """SIGKILL before and after each writing request; every newcomer has one welcome."""
+    """A run killed before or after any write is finished by running again. Each newcomer gets one welcome."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
 
     def fresh(name: str) -> tuple[Path, str]:
@@ -722,7 +737,7 @@ def test_run_killed_at_any_write_is_finished_by_running_again(
 def test_suspended_run_sends_no_second_welcome_after_another_took_over(
     memory_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A SCIM server has no lease; the ledger and the versions refuse the late run."""
+    """A SCIM server has no lease, so the ledger and the versions refuse the late run."""
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     url = tenant(server("scim"))
     asleep, awake = threading.Event(), threading.Event()

@@ -1,6 +1,7 @@
-"""A run on any variant of server leaves nothing to plan, sends each user one letter, and loses no data.
+"""After a run on any variant of a SCIM server, a plan finds no changes, and no data is lost.
 
-Each variant is one line of a table. A change that a variant cannot hold is reported.
+Each user gets one letter. Each variant is one entry of ``VARIANTS``. If a server does not store a change, the
+step fails and names the field.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ JAMES = """James
     first_name: Rob
     last_name: Clarke
     type: standard"""
-"""A user is renamed and sees another company as a standard user; another user is added."""
+"""The YAML text that renames James, makes James a standard user of a further company, and adds a user."""
 
 
 def edit(folder: Path, old: str, new: str) -> None:
@@ -126,7 +127,7 @@ def nothing_to_do(folder: Path) -> bool:
 
 
 def test_list_that_grows_while_read_is_read_to_its_end() -> None:
-    """A resource is added at the end after each request, and all of them are read."""
+    """If a resource is added to a list after each request, the list is still read to its end."""
     with manners(page=3) as server, opened(server.url) as portal:
 
         def after(asked: Asked) -> None:
@@ -176,7 +177,10 @@ def test_group_of_all_users_is_read_without_members(
 
 
 def test_versions_in_headers_alone_guard_concurrent_writes() -> None:
-    """``meta.version`` is optional (RFC 7644, section 3.14)."""
+    """Concurrent writes are detected even if the server sends versions only in headers.
+
+    ``meta.version`` is optional (RFC 7644, section 3.14).
+    """
     with manners(version="") as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -205,7 +209,10 @@ def test_versions_are_assumed_until_a_resource_has_none(words: dict[str, Any], g
 
 
 def test_server_that_rejects_its_own_versions_is_named() -> None:
-    """The server compares weak ETags strongly (RFC 9110, section 13.1.1)."""
+    """If a server rejects the versions that it sent, the error says so and suggests a setting.
+
+    Such a server compares weak ETags strongly (RFC 9110, section 13.1.1).
+    """
     with manners(header='W/"{}"', matches=lambda *_: False) as server, opened(server.url) as portal:
         with pytest.raises(PortalError, match=r'it calls /Groups/id\d+ W/"\d+", as it stands') as result:
             Desk(portal).create(user("ann"))
@@ -268,7 +275,11 @@ def dropping(*names: str) -> Callable[[Resource], None]:
 
 @pytest.mark.parametrize("speaks", [True, False], ids=["with our schemas", "saying nothing"])
 def test_account_created_without_required_fields_is_deleted_and_reported(speaks: bool) -> None:
-    """Otherwise a standard user would remain, which would violate R2 in all later steps and get a letter."""
+    """If the server does not store required fields of a new account, the account is deleted and reported.
+
+    Otherwise the account would remain as a standard user. It would violate R2 in all later steps and get a
+    letter.
+    """
     with (
         manners(speaks=speaks, kept=dropping("roles", "phoneNumbers")) as server,
         opened(server.url) as portal,
@@ -303,7 +314,10 @@ def test_accepted_change_that_is_not_stored_has_failed(dropped: str, step: Step,
 
 
 def test_refused_billing_end_blocks_neither_welcome_nor_closing() -> None:
-    """The end of billing (R15) is written after the step on the user is done."""
+    """If the server refuses the end of billing (R15), accounts are still created and closed.
+
+    The end of billing is written after the step on the user is done.
+    """
 
     def refuses(asked: Asked) -> int:
         return 403 if b"billingEnds" in asked.content else 0

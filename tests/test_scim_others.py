@@ -18,7 +18,10 @@ from provisioner.portals.scim.path import COMPANY
 
 
 def test_external_id_is_no_number_where_the_extension_has_one() -> None:
-    """Identity systems store their own keys in ``externalId`` of groups."""
+    """If a server has the extension for companies, ``externalId`` of a group is not read as a company number.
+
+    Identity systems store their own keys in ``externalId`` of groups.
+    """
     with manners() as server, opened(server.url) as portal:
         desk = Desk(portal)
         require(desk.create(user("ann")))
@@ -82,7 +85,11 @@ def test_values_of_other_programs_are_neither_read_nor_lost() -> None:
     ],
 )  # fmt: skip
 def test_phone_is_read_in_any_notation(written: str, read: str) -> None:
-    """Servers may store phones in the form of RFC 3966 (RFC 7643, section 4.1.2)."""
+    """An international phone number is read without ``tel:`` and separators.
+
+    A number with an extension or without a country code is read unchanged. Servers may store phones in the
+    form of RFC 3966 (RFC 7643, section 4.1.2).
+    """
     with manners() as server, opened(server.url) as portal:
         phones = [{"type": "work", "value": written}]
         ann = server.write("Users", {"userName": "ann@example.fr", "phoneNumbers": phones})

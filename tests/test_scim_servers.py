@@ -1,4 +1,4 @@
-"""Scripted SCIM servers: valid and invalid descriptions of features, and lists."""
+"""Tests with scripted SCIM servers, which send lists and valid or invalid descriptions of their features."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:
 
 
 NOBODY = {"totalResults": 0, "Resources": None}
-"""An empty list; null means absent (RFC 7643, section 2.5)."""
+"""An empty SCIM list. ``None`` (JSON null) means that the resources are absent (RFC 7643, section 2.5)."""
 
 
 def test_server_without_a_description_has_the_fewest_features() -> None:
@@ -99,7 +99,10 @@ def test_list_that_changes_constantly_ends_in_a_sentence() -> None:
 
 
 def test_list_with_a_deletion_between_pages_is_read_again() -> None:
-    """Later resources move up by one, so one of them is on neither page."""
+    """If a resource is deleted between two pages of a list, the list is read again.
+
+    The deletion moves all later resources up by one place, so that one resource is on neither page.
+    """
     people = [{"id": f"{number:02}", "userName": f"u{number}@example.fr"} for number in range(60)]
     asked_before: list[str] = []
 

@@ -1,4 +1,7 @@
-"""Runs with separate folders that share a portal, with and without a shared ledger; and a stopped run."""
+"""Runs with separate folders that share a portal do each step once.
+
+The runs have separate ledgers or share a ledger. In one test, a run is suspended for a time.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ PROCESSES = 8
 
 
 def firm(folder: Path, portal: str, ledger: str = "sqlite:///ledger.db") -> Path:
-    """A workspace with two newcomers on this portal."""
+    """Create a workspace with two newcomers and the URLs ``portal`` and ``ledger``. Return its folder."""
     made = workspace(folder, clients=TWO_NEWCOMERS)
     settings = made / "provisioner.yaml"
     text = settings.read_text().replace('"sqlite:///portal.db"', f'"{portal}"')
@@ -57,7 +60,7 @@ def together(folders: list[Path], *words: str) -> list[int]:
 
 
 def letters_in(folders: list[Path]) -> Counter[str]:
-    """How many letters each newcomer has from all folders."""
+    """Return the number of letters that each newcomer has in all folders together."""
     found: Counter[str] = Counter()
     for folder in folders:
         found.update(mailed(folder))
@@ -65,7 +68,7 @@ def letters_in(folders: list[Path]) -> Counter[str]:
 
 
 def rows_of(database: Database, table: str) -> int:
-    """How many rows a table of the portal has."""
+    """Return the number of rows of a table of the portal."""
     portal = SqlPortal(database, Operator.PARTNER, PortalTerms(), "", _never)
     try:
         with portal.read_transaction() as connection:
@@ -89,7 +92,10 @@ def require_one_effect(database: Database, folders: list[Path]) -> None:
 def test_eight_appliers_with_separate_ledgers_do_each_step_once(
     memory_path: Path, postgres: PostgresServer
 ) -> None:
-    """The runs share only the portal, in a file or on a server; each newcomer has one letter."""
+    """Runs that share only the portal do each step once, and each newcomer gets one letter.
+
+    The portal is an SQLite file or a PostgreSQL database.
+    """
     schema = postgres.place()
     for url, database in (
         (f"sqlite:///{memory_path / 'portal.db'}", SqliteDatabase(memory_path / "portal.db")),
@@ -109,7 +115,7 @@ def test_eight_appliers_with_separate_ledgers_do_each_step_once(
 def test_eight_appliers_with_one_ledger_on_a_server_do_each_step_once(
     memory_path: Path, postgres: PostgresServer
 ) -> None:
-    """Runs with separate folders and a shared ledger take turns; each newcomer has one letter."""
+    """Runs that share a portal and a ledger take turns, and each newcomer gets one letter."""
     portal, ledger = postgres.place(), postgres.place()
     folders = [firm(memory_path / str(number), str(portal), str(ledger)) for number in range(PROCESSES)]
     codes = together(folders, "--lock-timeout", "60")
@@ -135,7 +141,10 @@ def test_appliers_with_one_ledger_and_a_portal_behind_a_service_take_turns(
 def test_appliers_with_one_ledger_take_turns_on_a_portal_without_leases(
     memory_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A SCIM server has neither leases nor claims, but the shared ledger has both."""
+    """Runs that share a ledger take turns on a SCIM server.
+
+    The server has neither leases nor claims, but the ledger has both.
+    """
     monkeypatch.setenv("PROVISIONER_PORTAL_SECRET", TOKEN)
     ledger, url = postgres.place(), tenant(server("scim"))
     folders = [firm(memory_path / str(n), f"scim+{url}", str(ledger)) for n in range(PROCESSES // 2)]
@@ -154,9 +163,9 @@ def require_turns(ledger: Database, folders: list[Path]) -> None:
 
 
 def stopped_after(folder: Path, number: int) -> tuple[int, bool]:
-    """Apply in a process that suspends itself after the n-th commit.
+    """Run ``apply`` in a process that suspends itself after the commit with this ``number``.
 
-    Returns the process id and True, or the exit code and False if the process ended before.
+    Return the process ID and True. If the process ended before this commit, return its exit code and False.
     """
     committed = 0
 
@@ -180,7 +189,11 @@ def stopped_after(folder: Path, number: int) -> tuple[int, bool]:
 def test_a_stopped_run_writes_nothing_once_another_took_its_place(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run is suspended after a commit; it continues after an unlock and another run."""
+    """A suspended run writes nothing after another run has taken its place.
+
+    The run is suspended after a commit. Then its lock is removed by ``unlock``, another run is completed, and
+    the suspended run continues.
+    """
     woken: Counter[int] = Counter()
     fenced = 0
     for number in range(2, 1000):

@@ -142,7 +142,7 @@ def test_connection_whose_responses_are_not_read_is_aborted(monkeypatch: pytest.
 async def _connection(
     idle: float = 75, state: ServerState | None = None
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection to the protocol, with an application that has no portal."""
+    """Yield a connection to the HTTP protocol of the service. The application behind it has no portal."""
     app = PortalApp(cast(Any, None), ServerLimits(), AccessLog(StringIO()))
     config = Config(app, lifespan="off", timeout_keep_alive=cast(int, idle))
     config.load()
@@ -207,7 +207,7 @@ def test_service_raises_its_soft_descriptor_limit(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux only")
 def test_service_answers_beside_more_idle_connections_than_descriptors(tmp_path: Path) -> None:
-    """Case H8: 1,024 descriptors and 1,100 idle connections."""
+    """A service with 1,024 descriptors answers beside 1,100 idle connections (case H8)."""
     with serving(tmp_path) as served, ExitStack() as idle:
         assert served.process is not None
         resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (1_024, 1_024))

@@ -1,4 +1,4 @@
-"""The OpenAPI document: generated from the table of operations, published and complete."""
+"""The OpenAPI document is generated from the table of operations, is published and is complete."""
 
 from __future__ import annotations
 

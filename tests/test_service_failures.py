@@ -156,7 +156,7 @@ def test_log_ins_of_a_client_are_limited(tmp_path: Path) -> None:
 def test_long_body_is_parsed_outside_of_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Validating the ten thousand addresses of a large firm's staff takes time."""
+    """A long request body is parsed in another thread, because parsing would block the event loop."""
     served, threads = prepare(tmp_path), list[str]()
 
     def reading(content: bytes, model: type[BaseModel]) -> BaseModel:

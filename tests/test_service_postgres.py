@@ -120,7 +120,10 @@ def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: P
 def test_service_answers_503_while_the_database_is_down_and_then_recovers(
     served: Served, postgres: PostgresServer
 ) -> None:
-    """A request without a response is repeated with its key, and its step is done once."""
+    """The service answers 503 while the database is down, and recovers when the database is back.
+
+    If the client repeats a request with the same key after a 503, the step of the request is done once.
+    """
     with served.api() as api:
         found_a_company(api)
         assert len(api.get("/v1/users").json()["items"]) == 0
@@ -149,7 +152,7 @@ def test_service_answers_503_while_the_database_is_down_and_then_recovers(
 
 
 def test_database_killed_under_load_applies_each_step_once(served: Served, postgres: PostgresServer) -> None:
-    """PostgreSQL is killed again and again while the service runs."""
+    """Each step is applied once, even if PostgreSQL is killed several times while clients send requests."""
     with served.api() as api:
         found_a_company(api)
 
@@ -185,7 +188,11 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """With portal and ledger in one PostgreSQL: the response to a creation is lost."""
+    """After the client, the service or the database is killed, a further run finishes the work.
+
+    The process is killed after the creation of a user, and the response to the creation is lost. The portal
+    and the ledger are in one PostgreSQL.
+    """
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.01)
     portal, ledger = postgres.url(postgres.new_schema()), postgres.place()

@@ -1,4 +1,4 @@
-"""The service as a process: started, stopped, killed, without its database, and its output."""
+"""The service as a process: the commands that start it, its API clients, signals, kills and its output."""
 
 from __future__ import annotations
 
@@ -105,7 +105,10 @@ def test_serve_takes_portal_and_terms_from_the_workspace(tmp_path: Path) -> None
 def test_listing_or_disabling_clients_creates_no_portal(
     tmp_path: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mistyped path would otherwise create a portal without clients."""
+    """Listing or disabling clients creates no portal.
+
+    Otherwise a mistyped path would create a portal without clients.
+    """
     assert run(["-C", str(tmp_path), "api-client", *words, "--url", "sqlite:///typo.db"]) == 1
     assert f"There is no portal {tmp_path / 'typo.db'}." in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -278,7 +281,10 @@ def _await_refusal(port: int) -> None:
 
 
 def test_sigterm_under_load_loses_no_response(tmp_path: Path) -> None:
-    """A response means that the step is done. A step without one is done or not done, never in part."""
+    """If the service gets SIGTERM under load, each step with a response is done.
+
+    A step without a response is done completely or not at all.
+    """
     answered: dict[str, int] = {}
     begun = threading.Event()
     with serving(tmp_path) as served, served.api() as api:
@@ -340,7 +346,10 @@ STEPS: Sequence[tuple[str, str, dict[str, Any], int]] = [
 
 
 def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> None:
-    """The service is killed at each boundary; the client repeats the request with the same key."""
+    """Each step is applied once, even if the service is killed before and after commits.
+
+    The client repeats each request with the same idempotency key until the service responds.
+    """
     served = prepare(tmp_path)
     served.start()
     token = served.token()
@@ -393,7 +402,10 @@ def test_service_killed_repeatedly_applies_each_step_once(tmp_path: Path) -> Non
 
 
 def test_log_and_stderr_contain_no_personal_data_and_no_secret(tmp_path: Path) -> None:
-    """Every part of the requests contains a word that must not appear."""
+    """The log and stderr contain no personal data and no secret from the requests.
+
+    Every part of the requests contains a word that must not appear in the output.
+    """
     canary = "canary7f3a"
     with serving(tmp_path, now=NOW) as served, served.api() as api:
         terms = api.get("/v1/portal").json()

@@ -44,7 +44,7 @@ def api(served: Served) -> Iterator[httpx2.Client]:
 
 @pytest.fixture(scope="module")
 def bakery(api: httpx2.Client) -> str:
-    """A billed company with an administrator; returns the id of the administrator."""
+    """Create a billed company with an administrator. Return the id of the administrator."""
     assert api.post("/v1/companies", json={"number": "1", "name": "Bakery"}).status_code == 201
     billing = api.put("/v1/companies/1/billing", json=BILLING, headers={"If-Match": '"1"'})
     assert billing.json() == {"verdict": "applied", "id": "", "version": 2}
@@ -73,7 +73,7 @@ def person(name: str, **more: Any) -> dict[str, Any]:
 
 
 def problem(answer: httpx2.Response) -> str:
-    """The code of a refusal whose problem details are complete."""
+    """Assert that the problem details of a refusal are complete. Return the code of the refusal."""
     assert answer.headers["content-type"] == "application/problem+json"
     words = answer.json()
     assert words["status"] == answer.status_code
@@ -161,7 +161,10 @@ def test_user_fields_are_validated(
 
 
 def test_written_values_are_normalized_as_in_a_manifest(api: httpx2.Client, bakery: str) -> None:
-    """A manifest that is exported from the portal is accepted unchanged."""
+    """The service normalizes written values as the program normalizes the values of a manifest.
+
+    A manifest that is exported from the portal is therefore accepted unchanged.
+    """
     said = person(
         "x", type="standard", email="Noel@Example.FR", first_name="Noe\u0308l", last_name=" de  La Tour "
     )

@@ -35,11 +35,14 @@ PROTECTED = [entry for entry in ROUTES if entry.access]
 STEP_EXAMPLES = {STEP_NAMES[type(step)]: step for step, _ in EXAMPLES}
 
 MAY_VALIDATE = {Operator.ADMINISTRATOR, Operator.PARTNER, Operator.CUSTOMER_MANAGER}
-"""The roles that may validate and reopen (R7, R8), from the portal's help."""
+"""The roles that may validate and reopen users (R7, R8), according to the portal's help."""
 
 
 class Desk:
-    """A served portal. Each case (role and scopes) has a company with one user for each operation."""
+    """A served portal with one company for each case. A case is a role with scopes.
+
+    Each company has an administrator, and one user for each operation that changes a user.
+    """
 
     def __init__(self, served: Served) -> None:
         self.served = served
@@ -74,7 +77,7 @@ class Desk:
         return receipt.id
 
     def ask(self, entry: Operation, number: int, **more: Any) -> httpx2.Response:
-        """The response to a valid request of this operation, sent for case ``number``."""
+        """Return the response to a valid request for case ``number``. ``more`` replaces parts of it."""
         request = self._requests(entry.name, number)
         request.update(more)
         values = {"number": str(number), "ledger": f"ledger-{number}", "key": "some-key"}
@@ -156,7 +159,10 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 def refusal(entry: Operation, role: Operator, scopes: tuple[str, ...]) -> tuple[str, str]:
-    """The code and the rule of the expected refusal; "" for each if the role may do this."""
+    """Return the code and the rule of the expected refusal.
+
+    Both are "" if the operation is allowed. The rule is also "" if the refusal follows from no rule.
+    """
     if entry.access not in scopes:
         return "scope", ""
     if entry.name == "set_terms" and role is not Operator.ADMINISTRATOR:

@@ -1,4 +1,4 @@
-"""schemathesis on the OpenAPI document: no 5xx, and only responses that the document describes.
+"""schemathesis gets no 5xx response, and only responses that the OpenAPI document describes.
 
 ``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more examples.
 """
@@ -35,7 +35,7 @@ from provisioner.portal import Call
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 
 REFUSALS = [401, 403, 404, 409, 412, 413, 415, 422, 423, 428, 429]
-"""Statuses for valid requests that violate rules, rights or versions, which a schema cannot express."""
+"""The statuses of refusals that a valid request can get, because a schema cannot express rules and rights."""
 
 CHECKS = ChecksConfig(
     positive_data_acceptance=PositiveDataAcceptanceConfig(expected_statuses=["2XX", *REFUSALS]),
@@ -84,7 +84,7 @@ def test_responses_conform_to_the_document(case: Any, served: Served, token: str
 
 
 def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> None:
-    """Use ids and versions that exist, so that valid requests pass the first look-up."""
+    """Put existing ids and versions into a valid request, so that the request passes the first look-up."""
     kind = "id" if "id" in case.path_parameters else "number"
     if kind not in case.path_parameters:
         return
@@ -100,7 +100,10 @@ def _aim(case: Any, url: str, headers: dict[str, str], people: list[str]) -> Non
 def test_responses_to_request_sequences_conform_to_the_document(
     served: Served, token: str, people: list[str]
 ) -> None:
-    """schemathesis uses the ids from responses in later requests."""
+    """The responses to sequences of requests conform to the document.
+
+    schemathesis uses the ids from earlier responses in later requests.
+    """
     headers = {"Authorization": f"Bearer {token}"}
     seen: Counter[tuple[str, int]] = Counter()
     made: set[str] = set()
@@ -140,7 +143,7 @@ def test_responses_to_request_sequences_conform_to_the_document(
 
 
 def _make_likely(case: Any, url: str, headers: dict[str, str]) -> None:
-    """Change a random request so that it can succeed: a known company, the current version, no lease."""
+    """Change a random request so that it can succeed: known companies, the current version, and no lease."""
     for name in ("Lease", "Fencing-Token"):
         case.headers.pop(name, None)
     if case.operation.label == "POST /v1/users" and isinstance(case.body, dict):

@@ -50,7 +50,10 @@ def test_eight_appliers_do_each_step_once_and_send_each_welcome_once(tmp_path: P
 def test_eight_appliers_twenty_times_do_each_step_once(
     memory_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Half of them wait for the lock, the others exit when it is held."""
+    """If eight runs start at once, each step is done once and each letter is sent once.
+
+    Half of the runs wait for the lock. The other runs exit if the lock is held.
+    """
     for turn in range(ROUNDS):
         folder = workspace(memory_path / str(turn), clients=TWO_NEWCOMERS)
         reading, starting = os.pipe()
@@ -84,7 +87,10 @@ def test_eight_appliers_twenty_times_do_each_step_once(
 def test_several_processes_that_create_a_file_at_once_wait_for_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite itself does not wait while another process turns the write-ahead log on."""
+    """Processes that create the same database file at once wait for each other.
+
+    SQLite itself does not wait while another process turns the write-ahead log on.
+    """
     file = tmp_path / "ledger.db"
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -51,7 +51,7 @@ ROUNDS = 2
 
 
 class Shared(NamedTuple):
-    """The portal and the ledger of several runs."""
+    """A portal and a ledger that several runs share."""
 
     base: Path
     portal: str
@@ -62,14 +62,14 @@ class Shared(NamedTuple):
         return database_at(self.ledger, self.base)
 
     def folder(self, name: str, transport: str = "", extra: str = "") -> Path:
-        """The workspace of one run; all letters go to one maildir."""
+        """Create the workspace of one run. By default, the letters of all runs go to one maildir."""
         return workspace(
             self.base / name, clients=TWO_NEWCOMERS, portal=self.portal, ledger=self.ledger,
             transport=transport or f"maildir:{self.base}/outbox", extra=extra,
         )  # fmt: skip
 
     def letters(self) -> Counter[str]:
-        """How many letters each recipient has from all runs."""
+        """Return the number of letters that each recipient has from all runs together."""
         return mailed(self.base)
 
 
@@ -78,7 +78,7 @@ Share = Callable[[], Shared]
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
-    """A function that makes a new portal and a new ledger."""
+    """Return a function that creates a new portal and a new ledger, in SQLite or on PostgreSQL."""
     numbers = count(1)
     server: PostgresServer | None = None
     if request.param == "postgresql":
@@ -95,7 +95,7 @@ def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
 
 @pytest.fixture
 def apart(postgres: PostgresServer, memory_path: Path) -> Share:
-    """A function that makes a new portal and a new ledger, both on PostgreSQL."""
+    """Return a function that creates a new portal and a new ledger, both on PostgreSQL."""
     numbers = count(1)
 
     def make() -> Shared:
@@ -132,7 +132,10 @@ def lapse(database: Database) -> None:
 
 @pytest.mark.usefixtures("capfd")
 def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> None:
-    """Half of them wait for the lock, the others exit when it is held."""
+    """Eight runs that start together do each step once.
+
+    Half of the runs wait for the lock. The other runs exit if the lock is held.
+    """
     for _ in range(ROUNDS):
         shared = share()
         reading, starting = os.pipe()
@@ -160,7 +163,10 @@ def test_eight_appliers_on_eight_machines_do_each_step_once(share: Share) -> Non
 
 
 def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> None:
-    """The first run is killed while it waits for a mail server; the second takes its lease."""
+    """The next run takes the lease of a killed run before the lease expires.
+
+    The first run is killed while it waits for a mail server.
+    """
     shared = share()
     with smtp_server({"greeting": SILENCE}) as server:
         first = shared.folder("first", f"smtp://127.0.0.1:{server.port}", "\n  tls: none")
@@ -183,7 +189,10 @@ def test_a_killed_run_is_succeeded_before_its_lease_runs_out(share: Share) -> No
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("capfd")
 def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Share) -> None:
-    """The run is suspended after a commit until its lease has expired and another run has applied."""
+    """A suspended run writes nothing after another run has taken its place.
+
+    The run is suspended after a commit. It continues after its lease has expired and another run has applied.
+    """
     refused = parked = 0
     for commit in count(1):
         shared = share()
@@ -222,7 +231,10 @@ def test_a_stopped_and_succeeded_run_writes_nothing_once_it_continues(share: Sha
 def test_a_run_stopped_within_a_write_blocks_no_other_run(
     apart: Share, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database server disconnects the suspended run and rolls its transaction back."""
+    """A run that is suspended within a transaction blocks no other run.
+
+    The database server disconnects the suspended run and rolls back its transaction.
+    """
     from provisioner.storage import postgres_connection as postgres
 
     usual = f"idle_in_transaction_session_timeout = '{postgres.IDLE_SECONDS}s'"
@@ -250,12 +262,18 @@ def test_a_run_stopped_within_a_write_blocks_no_other_run(
 
 
 def stopped_at(folder: Path, boundary: int) -> int | None:
-    """Apply in a process that suspends itself at a boundary; returns the process id, or None if it ended."""
+    """Run ``apply`` in a process that suspends itself at a boundary.
+
+    Return the process ID, or None if the process ended before this boundary.
+    """
     return _stopped(folder, boundary, lambda count: watch(count))
 
 
 def stopped_after(folder: Path, commit: int) -> int | None:
-    """Apply in a process that suspends itself after the n-th commit; returns what :func:`stopped_at` does."""
+    """Run ``apply`` in a process that suspends itself after the commit with the number ``commit``.
+
+    Return the process ID, or None if the process ended before this commit.
+    """
     return _stopped(folder, commit, lambda count: watch(lambda: None, lambda _: count()))
 
 
@@ -285,7 +303,10 @@ def _stopped(folder: Path, number: int, watched: Callable[[Callable[[], None]], 
 def test_a_run_killed_anywhere_is_finished_by_another_machine(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """On PostgreSQL, every second boundary is enough, because each commit has two boundaries."""
+    """A run that is killed at any boundary is finished by a run on another machine.
+
+    The test uses every second boundary, because each commit on PostgreSQL has two boundaries.
+    """
     last = boundaries(apart().folder("calm"))
     for boundary in range(1, last + 1, 2):
         shared = apart()
@@ -302,7 +323,10 @@ def test_a_run_killed_anywhere_is_finished_by_another_machine(
 def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
     apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server is killed at every third boundary and started again."""
+    """If the database server is killed during a run, no step and no letter is lost or done twice.
+
+    The server is killed and started again at every third boundary.
+    """
     failed = 0
     for boundary in count(1, 3):
         shared = apart()
@@ -321,9 +345,9 @@ def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
 
 
 def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tuple[bool, int]:
-    """Apply in a second process that waits at a boundary while ``disturb`` runs.
+    """Run ``apply`` in a second process. At a boundary, the process waits while ``disturb`` runs.
 
-    Returns whether it reached the boundary, and its exit code.
+    Return two values: True if the process reached the boundary, and the exit code of the process.
     """
     reading, reporting = os.pipe()
     waiting, releasing = os.pipe()
@@ -361,7 +385,10 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
 def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Each run is killed at a boundary, or its server is."""
+    """After any series of killed runs and killed servers, the last run completes all steps and letters.
+
+    In each earlier run, the run or its database server is killed at a boundary.
+    """
     shared = apart()
     for number, (boundary, server_dies) in enumerate(kills):
         folder = shared.folder(f"machine-{number}")
@@ -379,7 +406,7 @@ def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
 def test_a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled(
     apart: Share, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The server commits, and the connection breaks before the response."""
+    """If the connection breaks before the answer to a commit, the commit is neither lost nor repeated."""
     for commit in count(1, 2):
         shared = apart()
         folder = shared.folder("first")

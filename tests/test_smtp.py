@@ -1,4 +1,4 @@
-"""Letters over SMTP: for each fault of the server, the state of the letter; no letter is sent twice."""
+"""The state of a letter after each fault of an SMTP server. No letter is sent twice."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from provisioner.mail.transport import TransportOptions, open_transport
 
 @dataclass
 class Log:
-    """What a delivery recorded."""
+    """The keys of recorded bodies, the recorded deliveries, the number of commits, and the error of a run."""
 
     bodies: list[str] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
@@ -221,7 +221,10 @@ class Lost(Exception):
 
 
 def watch_bodies(monkeypatch: pytest.MonkeyPatch, committed: Collection[str]) -> list[str]:
-    """The keys of the letters for which DATA is sent; asserts that each is in ``committed``."""
+    """Return a list to which each DATA command adds the key of its letter.
+
+    Each DATA command asserts that ``committed`` already contains this key.
+    """
     data = SMTP.data
     started: list[str] = []
 
@@ -236,7 +239,7 @@ def watch_bodies(monkeypatch: pytest.MonkeyPatch, committed: Collection[str]) ->
 
 
 def with_keys(count: int) -> list[Message]:
-    """Letters whose bodies name their keys."""
+    """Return ``count`` letters. The subject of each letter is its key."""
     return [
         letter._replace(content=f"Subject: {letter.key}\r\n\r\n.\r\n".encode()) for letter in letters(count)
     ]
@@ -245,7 +248,7 @@ def with_keys(count: int) -> list[Message]:
 def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Several connections share one commit."""
+    """Connections share commits, and DATA is sent only after the commit of the body has returned."""
     # on a busy machine the connections still share their commits
     for pause in ("GATHER_SECONDS", "DELIVERY_SECONDS"):
         monkeypatch.setattr(group_commit, pause, 30.0)
@@ -274,7 +277,7 @@ def test_data_is_sent_only_after_the_commit_of_the_body_has_returned(
 
 
 def test_a_delivery_is_recorded_with_the_next_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each commit records both the next body and the delivery of the body before."""
+    """Each commit records the next body together with the delivery of the previous body."""
     monkeypatch.setattr(group_commit, "DELIVERY_SECONDS", 30.0)
     log, commits = Log(), []
 
@@ -381,7 +384,7 @@ def test_a_server_that_closes_after_each_letter_gets_every_letter() -> None:
 
 
 def test_a_surplus_reply_is_never_the_answer_to_a_body() -> None:
-    """A surplus reply would shift all later replies by one command. So the next letter stays owed."""
+    """A surplus reply would shift all later replies by one command, so the next letter stays owed."""
     with smtp_server({"body": b"250 ok\r\n250 ok\r\n"}) as server:
         log = deliver(server, 4)
     assert set(log.states) == {"sent", "owed"}

@@ -1,4 +1,4 @@
-"""No password is sent over a line that is overheard or changed.
+"""No password is readable on a connection that an attacker records or changes.
 
 A tap between the program and the mail server records every byte. The tap may
 change the bytes that the server sends.
@@ -28,7 +28,7 @@ LOGIN = f"  username: {USERNAME}\n  password_env: SMTP_PASSWORD\n  timeout: 5\n"
 
 
 def spellings(secret: str) -> set[bytes]:
-    """The forms of a secret on the line: plain, and in base64 at each of the three offsets."""
+    """Return the forms of a secret on a connection: plain, hex, UTF-16, and base64 at each of 3 offsets."""
     plain = secret.encode()
     looks = {plain, plain.hex().encode(), secret.encode("utf-16-le")}
     for lead in range(3):
@@ -61,7 +61,7 @@ def test_a_password_on_the_line_is_found(line: bytes) -> None:
 
 @dataclass
 class Line:
-    """The bytes that passed in each direction; the program connects to ``port``."""
+    """The bytes from the program (``sent``) and from the server (``answered``). The tap is at ``port``."""
 
     port: int = 0
     sent: bytearray = field(default_factory=bytearray)
@@ -70,7 +70,7 @@ class Line:
 
 @contextmanager
 def tapped(port: int, change: Callable[[bytes], bytes] = bytes) -> Iterator[Line]:
-    """A line to the server at ``port``; ``change`` rewrites the bytes of the server."""
+    """Run a tap in front of the server at ``port``. ``change`` alters the bytes that the server sends."""
     line = Line()
     listener = socket.create_server(("127.0.0.1", 0))
     line.port = listener.getsockname()[1]
@@ -159,7 +159,7 @@ def outbox(prepared: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def send(
     outbox: Outbox, line: Line, ca_file: Path | None, *, scheme: str = "smtp", host: str = "localhost"
 ) -> str:
-    """Send the letter over this line; returns the output of the program."""
+    """Send the letter over this line and return the output of the program."""
     lines = LOGIN if ca_file is None else f"{LOGIN}  ca_file: {ca_file}\n"
     code, said = outbox.run("mail", "send", transport=f"{scheme}://{host}:{line.port}", lines=lines)
     assert code == (0 if outbox.state() == "sent" else 7)
@@ -178,7 +178,7 @@ def require_no_secret(outbox: Outbox, line: Line) -> None:
 
 
 def without_starttls(answer: bytes) -> bytes:
-    """The answer without STARTTLS and with a login in clear, as a man in the middle sends it."""
+    """Replace the offer of STARTTLS by the offer of a login in clear text, as an attacker would do."""
     return answer.replace(b"STARTTLS", b"AUTH PLAIN LOGIN")
 
 
@@ -258,7 +258,7 @@ def test_a_server_without_a_valid_certificate_gets_no_secret(
 def test_without_ca_file_only_the_certificates_of_the_system_are_trusted(
     scheme: str, authority: Authority, outbox: Outbox
 ) -> None:
-    """Without ``ca_file``: the certificate is valid, but its authority is not one of the system's."""
+    """Without ``ca_file``, a valid certificate is refused if its authority is not one of the system's."""
     context = authority.server("localhost")
     with smtp_server(tls=context, implicit=scheme == "smtps") as server, tapped(server.port) as line:
         said = send(outbox, line, None, scheme=scheme)
@@ -279,7 +279,7 @@ def test_smtps_with_a_server_that_speaks_in_clear_gets_nothing(authority: Author
 
 
 def test_replies_injected_before_tls_are_discarded(authority: Authority, outbox: Outbox) -> None:
-    """Bytes in clear after the 220 to STARTTLS come from a man in the middle; they are not replies."""
+    """Replies that an attacker injects in clear text after the reply 220 to STARTTLS are discarded."""
     slipped = {"STARTTLS": b"220 go\r\n250-me\r\n250 AUTH PLAIN\r\n550 no\r\n550 no\r\n550 no\r\n"}
     with smtp_server(slipped, tls=authority.server("localhost")) as server, tapped(server.port) as line:
         send(outbox, line, authority.file)

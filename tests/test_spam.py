@@ -19,7 +19,7 @@ from provisioner.cli import run
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 RULES = Path("/usr/share/spamassassin")
-"""The rules of the Debian package, without downloaded updates, so that machines do not differ."""
+"""The rules of the Debian package. Downloaded updates are not used, so that all machines get equal scores."""
 
 AT_MOST = 2.0
 """The maximum score of a letter. The usual threshold of a filter is 5."""
@@ -79,7 +79,10 @@ def judged(mails: list[bytes], folder: Path) -> Iterator[Verdict]:
 
 
 def letters(folder: Path, account: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """One letter of each kind, as sent; ``account`` is the first part of the account ids."""
+    """Send the welcomes of the onboarding sample. Return one letter for each kind in :data:`READERS`.
+
+    Each account id begins with ``account``.
+    """
     shutil.copytree(SAMPLES / "onboarding", folder, ignore=shutil.ignore_patterns("*.db*", "outbox"))
     chance, numbers = os.urandom, (number for number in range(0x1111, 0xFFFF) if "0" not in f"{number:x}")
     with monkeypatch.context() as patch:
@@ -109,7 +112,10 @@ def test_a_welcome_is_no_spam_in_either_language(tmp_path: Path, monkeypatch: py
 
 
 def test_no_link_is_taken_for_a_bitcoin_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One account id in sixty looks like a Bitcoin address: it begins with 1 or 3 and has no 0."""
+    """No link is taken for a Bitcoin address.
+
+    One account id in sixty looks like a Bitcoin address: it begins with 1 or 3 and has no 0.
+    """
     ours = letters(tmp_path / "firm", "1", monkeypatch)
     (verdict,) = judged([RELAY + ours["French"]], tmp_path / "mails")
     assert verdict.remarks <= EXPLAINED.keys()

@@ -50,7 +50,7 @@ def untroubled(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def pending(shell: Shell) -> None:
-    """Edit a manifest: one changed user, and one new user to welcome."""
+    """Change one user in a manifest, and add a new user who gets a welcome e-mail."""
     shell.edit(BAKERY, "first_name: Claire", "first_name: Clara")
     path = shell.folder / BAKERY
     path.write_text(
@@ -83,7 +83,10 @@ def test_a_poor_environment_changes_no_exit_code_and_gives_no_traceback(where: s
 
 @pytest.mark.parametrize("how", STREAMS)
 def test_closed_streams_change_no_exit_code_and_stop_no_run(how: str, applied: Shell) -> None:
-    """The writes to the portal do not depend on the reader of the output."""
+    """If a standard stream is closed or its reader has left, a run still makes all changes.
+
+    The writes to the portal do not depend on the reader of the output.
+    """
     pending(applied)
     letters = applied.letters()
     lost = how == "stdout open for reading only"
@@ -114,7 +117,7 @@ def test_an_answer_that_cannot_be_written_is_an_error_after_the_work(applied: Sh
 
 
 def test_a_non_blocking_pipe_is_waited_for(applied: Shell) -> None:
-    """Another program made the pipe non-blocking, and its reader is slow."""
+    """If another program made the output pipe non-blocking, the program waits for a slow reader."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     room = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
@@ -137,7 +140,7 @@ def test_a_non_blocking_pipe_is_waited_for(applied: Shell) -> None:
 
 @pytest.mark.parametrize("environment", ["LC_ALL=C", "ascii streams"])
 def test_problems_are_shown_on_an_ascii_terminal(environment: str, tmp_path: Path) -> None:
-    """Bad manifests, in a folder whose name has an accent."""
+    """Problems are shown on an ASCII terminal, even if the name of the folder has an accent."""
     words = ENVIRONMENTS[environment]
     done = process("provisioner plan", SAMPLES / "broken" / "many-at-once", **words)
     assert done.returncode == 3
@@ -178,7 +181,7 @@ def test_an_empty_environment_is_enough_to_plan(applied: Shell) -> None:
 
 
 def on_a_terminal(folder: Path, typed: str, **environment: str) -> tuple[int, str]:
-    """Run apply on a terminal and type; returns the exit code and the output."""
+    """Run ``apply`` on a terminal and type ``typed`` at the question. Return the exit code and the output."""
     master, slave = pty.openpty()
     running = subprocess.Popen(
         [sys.executable, "-m", "provisioner", "-C", str(folder), "apply"],

@@ -1,7 +1,7 @@
-"""A run is killed, or its disk fails, at a system call, also between the checkpoints of other tests.
+"""If a run is killed or its disk fails at a system call, the next run finishes the work.
 
-An undisturbed run under strace gives the list of calls. For each call, one run is disturbed at that call, and
-a second run finishes the work.
+System calls also occur between the boundaries of other tests. An undisturbed run under strace gives the list
+of calls. For each call, one run is disturbed at that call, and a second run finishes the work.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ LASTING = (
 READING = ("openat", "read", "pread64")
 
 DOCUMENTED = {0, 1, 3, 7}
-"""The exit codes of a run whose disk fails: all done, an error, manifests unreadable, applied in part."""
+"""The exit codes of a run whose disk fails: 0 (all done), 1 (an error), 3 (manifests unreadable), 7 (applied
+in part)."""
 
 
 def worth_hitting(calls: Iterable[Call], every: int) -> list[Call]:
-    """Return the calls to disturb, but only each ``every``-th page call: a commit makes many of them.
+    """Return the calls to disturb: all calls except page calls, and one out of ``every`` page calls.
 
-    Calls for SQLite's shared memory file (-shm) are left out, because that file contains no commits.
+    A page call reads or writes database pages, and a commit makes many page calls. Calls for SQLite's shared
+    memory file (-shm) are left out, because that file contains no commits.
     """
     calls = [call for call in calls if "-shm" not in call.line]
     pages = [call for call in calls if call.name in ("pwrite64", "pread64")]
@@ -39,7 +41,7 @@ def worth_hitting(calls: Iterable[Call], every: int) -> list[Call]:
 
 
 def keys_whole(folder: Path) -> bool:
-    """True if the portal's secret key file is complete or missing."""
+    """Return True if the portal's secret key file is complete or missing."""
     key = folder / "portal.db.key"
     return not key.exists() or key.stat().st_size == 32
 
@@ -48,7 +50,10 @@ def keys_whole(folder: Path) -> bool:
 def test_a_run_killed_at_any_system_call_is_finished_by_running_it_again(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run is killed at each write to the disk while it delivers letters into a maildir."""
+    """If a run is killed at any write to the disk, the next run finishes the work.
+
+    The letters are delivered into a maildir.
+    """
     calm = workspace(memory_path / "calm", clients=TWO_NEWCOMERS)
     calls = worth_hitting(traced(calm, LASTING).calls, every=6)
     welcomed = mailed(calm)
@@ -72,7 +77,10 @@ def test_a_run_killed_at_any_system_call_is_finished_by_running_it_again(
 def test_a_run_killed_at_any_system_call_of_its_mailing_loses_no_letter(
     policy: str, memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run is killed at each write or send while it delivers letters to a mail server."""
+    """If a run is killed at any write or send while it delivers letters, no letter is lost.
+
+    The letters are delivered to a mail server.
+    """
     with smtp_server() as server:
         calls = traced(posting(memory_path / "calm", server, policy), LASTING).calls
     newcomers = set(received(server))
@@ -101,7 +109,10 @@ def mailing(calls: Sequence[Call], every: int) -> list[Call]:
 def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
     memory_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At every third call the disk is full or broken, in turn."""
+    """If the disk fails at a system call, the run reports it, and the next run finishes the work.
+
+    Every third call fails, alternately because the disk is full and because the disk is broken.
+    """
     calm = workspace(memory_path / "calm", clients=TWO_NEWCOMERS)
     calls = [
         call
@@ -130,7 +141,10 @@ def test_a_disk_that_fails_at_any_system_call_is_told_and_the_next_run_finishes(
 
 
 def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path: Path) -> None:
-    """A run that ignored the error of SQLite would continue without a write-ahead log."""
+    """If SQLite cannot create its write-ahead log, the run ends before it writes to the portal.
+
+    A run that ignored this error would continue without a write-ahead log.
+    """
     folder = workspace(memory_path / "firm", clients=TWO_NEWCOMERS)
     failed = traced(folder, ("fdatasync",), "fdatasync:error=EIO:when=1")
     assert failed.hit
@@ -142,7 +156,10 @@ def test_a_disk_that_takes_no_log_is_told_before_anything_is_written(memory_path
 def test_a_commit_is_on_the_disk_before_the_next_database_or_letter_is_written(
     memory_path: Path,
 ) -> None:
-    """The order is intention, step, result, letter; the first three are synced at once."""
+    """Each commit is synced to the disk before the other database or a letter is written.
+
+    The order is: the intention in the ledger, the step on the portal, the result in the ledger, the letter.
+    """
     calls = traced(workspace(memory_path / "firm", clients=TWO_NEWCOMERS), LASTING).calls
     unsynced = ""
     switches = 0

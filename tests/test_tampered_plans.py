@@ -75,7 +75,10 @@ def put(document: Any, path: tuple[Any, ...], value: Any) -> Any:
 
 
 def test_plan_with_any_changed_leaf_is_refused_and_writes_nothing(applied: Shell, planned: Path) -> None:
-    """Each leaf of the file is changed in turn."""
+    """A plan file with any changed leaf is refused, and nothing is written.
+
+    The test changes each leaf of the file in turn.
+    """
     document = json.loads(planned.read_text())
     before, letters = applied.tables(), applied.letters()
     tried = 0
@@ -106,7 +109,7 @@ def test_plan_without_one_of_its_fields_is_refused(applied: Shell, planned: Path
 
 
 def test_plan_that_was_applied_already_changes_nothing(applied: Shell, planned: Path) -> None:
-    """The second run sends no second letter."""
+    """A plan that is applied a second time does no step and sends no letter."""
     letters = applied.letters()
     assert applied("apply", planned).code == 0
     assert applied.letters() == letters + 1
@@ -150,7 +153,10 @@ def test_plan_applied_again_is_refused_after_others_changed_its_accounts(
 
 
 def test_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> None:
-    """Only the portal differs; the manifests and the users are the same."""
+    """A plan that was made for another portal is refused.
+
+    Only the portal differs; the manifests and the users are the same.
+    """
     manifests = (applied.folder / BAKERY).read_text()
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
@@ -168,7 +174,7 @@ def test_plan_of_another_portal_is_refused(applied: Shell, planned: Path) -> Non
 def test_plan_of_an_existing_portal_is_refused_if_the_portal_is_missing(
     applied: Shell, planned: Path
 ) -> None:
-    """The portal's file was lost, and the plan does not make a new portal."""
+    """A plan that was made for an existing portal is refused and creates no user if the portal is missing."""
     for name in ("portal.db", "ledger.db"):
         (applied.folder / name).unlink()
     said = applied("apply", planned)
@@ -179,7 +185,10 @@ def test_plan_of_an_existing_portal_is_refused_if_the_portal_is_missing(
 def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
     shell: Shell,
 ) -> None:
-    """The plan was made without a portal, and a portal with other users exists now."""
+    """A plan that was made without a portal is refused if a portal now exists.
+
+    The portal has resources that the plan does not know.
+    """
     planfile, extra = shell.folder / "plan.json", shell.folder / "clients" / "extra.yaml"
     assert shell("plan", "--out", planfile, "--detailed-exitcode").code == 2
     extra.write_text(EXTRA)
@@ -194,7 +203,10 @@ def test_plan_for_a_new_portal_is_refused_when_another_portal_exists(
 
 
 def test_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """The manifests differ; the portal is the same."""
+    """A plan that was made in another workspace is refused.
+
+    Only the manifests differ; the portal is the same.
+    """
     other = copy_sample(tmp_path / "other", "next-month")
     settings = other / "provisioner.yaml"
     settings.write_text(
@@ -208,7 +220,10 @@ def test_plan_of_another_workspace_is_refused(applied: Shell, planned: Path, tmp
 
 
 def test_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_path: Path) -> None:
-    """The portal and the ledger come from two workspaces."""
+    """A ledger that belongs to another portal is refused.
+
+    The portal and the ledger in the test come from two workspaces.
+    """
     other = copy_sample(tmp_path / "other")
     shutil.copytree(applied.folder / "clients", other / "clients", dirs_exist_ok=True)
     shutil.copy(applied.folder / "portal.db", other / "portal.db")
@@ -227,7 +242,10 @@ def test_ledger_of_another_portal_is_refused(applied: Shell, planned: Path, tmp_
 def test_missing_portal_with_an_existing_ledger_is_not_planned(
     applied: Shell,
 ) -> None:
-    """A mistyped URL or a moved file is not planned as a new portal."""
+    """If the ledger exists and the portal is missing, no new portal is planned.
+
+    Examples of the cause are a mistyped URL and a moved file.
+    """
     applied.edit("provisioner.yaml", "sqlite:///portal.db", "sqlite:///portl.db")
     for words in (("plan",), ("apply", "--auto-approve")):
         said = applied(*words)
@@ -239,7 +257,7 @@ def test_missing_portal_with_an_existing_ledger_is_not_planned(
 def test_plan_is_applied_in_another_checkout_of_its_workspace(
     applied: Shell, planned: Path, tmp_path: Path
 ) -> None:
-    """The path of the workspace does not matter; a build server has another checkout."""
+    """A plan is applied in another checkout of its workspace, because the workspace's path is not checked."""
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(applied.folder, elsewhere)
     assert applied("apply", planned, folder=elsewhere).code == 0

@@ -33,7 +33,7 @@ def rendered(source: str, context: Mapping[str, str] = KNOWN, name: str = "t", *
 
 
 def in_html(source: str, part: str = "") -> str:
-    """``source`` as an HTML template, with a hostile name and a text template beside it."""
+    """Render an HTML template with a hostile name. The template can use ``part`` as ``part.txt.j2``."""
     return Templates({"t.html.j2": source, "part.txt.j2": part}).render("t.html.j2", {"name": HOSTILE})
 
 
@@ -142,11 +142,11 @@ ARGUMENTS = [
 ]  # fmt: skip
 SUBJECTS = ["name", "(name|e)", "[name, name|e]", "{name: name}", "text"]
 TEXT = "{% set text %}a\nx{{ name }}%s{}{a}{% endset %}"
-"""Escaped text with line ends and with placeholders of both kinds."""
+"""Template code that sets ``text`` to escaped text with line ends and with placeholders of both kinds."""
 
 
 def markup_of(expression: str) -> bool:
-    """True if the expression writes a name as markup; False also if the expression is refused."""
+    """True if a template with the expression is rendered and writes a name as markup."""
     for source in (
         f"{{{{ {expression} }}}}",
         f"{{{{ {expression}|join }}}}",
@@ -161,7 +161,7 @@ def markup_of(expression: str) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(FILTERS))
 def test_no_filter_makes_markup_of_a_name(name: str) -> None:
-    """Every built-in filter, also of later releases of Jinja2."""
+    """No built-in filter of the installed Jinja2 release makes markup of a name."""
     found = [
         expression
         for subject in SUBJECTS
@@ -266,7 +266,7 @@ BOMBS = {
 def test_a_template_bomb_is_an_error_and_the_next_letter_is_rendered(
     bomb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rendering ends within two seconds here, and within the memory of the worker."""
+    """A template that needs too much time or memory is an error, and the next letter is rendered."""
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 2.0)
     layers = {chr(n): f"{{% include '{chr(n + 1)}' %}}" * 100 for n in range(ord("u"), ord("z"))}
     with worker(BOMBS[bomb], **layers, z="x") as templates:
@@ -280,7 +280,7 @@ def test_a_template_bomb_is_an_error_and_the_next_letter_is_rendered(
 
 @pytest.mark.slow
 def test_a_template_of_many_tags_is_rendered_or_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quick machine compiles it within the limit, a slow one refuses it."""
+    """A quick machine renders a template of many tags in time. A slow machine refuses it in time."""
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 2.0)
     with worker("{% if x %}{% endif %}" * 12_000) as templates:
         began = time.monotonic()
@@ -304,7 +304,7 @@ def test_the_worker_has_bounded_memory() -> None:
 def test_rendering_is_stopped_after_max_render_seconds(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The worker is suspended for less and for more than MAX_RENDER_SECONDS."""
+    """Rendering is stopped after MAX_RENDER_SECONDS. The worker is suspended for less and for more time."""
     assert MAX_RENDER_SECONDS == 5.0
     monkeypatch.setattr(limits, "MAX_RENDER_SECONDS", 1.5)
     with worker("x") as templates:
@@ -335,7 +335,7 @@ def test_the_parent_refuses_a_part_that_is_too_long(monkeypatch: pytest.MonkeyPa
 
 
 def children() -> list[int]:
-    """The ids of the worker processes that this process started."""
+    """Return the ids of the worker processes that this process started."""
     listed = subprocess.run(
         ["ps", "--ppid", str(os.getpid()), "-o", "pid=,args="], capture_output=True, text=True, check=False
     ).stdout
@@ -376,7 +376,7 @@ templates.render(sys.argv[1], {}) if sys.argv[1] == "loop" else sys.stdin.read()
 
 @pytest.mark.parametrize("busy", ["idle", pytest.param("loop", marks=pytest.mark.slow)])
 def test_a_killed_parent_leaves_no_worker(busy: str) -> None:
-    """An idle worker ends with its standard input, a busy one with its processor time."""
+    """An idle worker ends when its standard input ends. A busy worker ends at its limit of processor time."""
     with subprocess.Popen(
         [sys.executable, "-c", ORPHAN, busy], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as parent:

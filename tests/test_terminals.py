@@ -20,7 +20,7 @@ from provisioner.render.sanitize import columns
 PLAN = (".venv/bin/provisioner", "-C", NEXT_MONTH, "plan")
 UTF8 = {"LC_ALL": "C.UTF-8", "TERM": "xterm-256color"}
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-"""Settings without which Python treats the C locale as UTF-8."""
+"""Environment variables that prevent Python from treating the C locale as UTF-8."""
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -35,13 +35,13 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(clone: Path, extra: dict[str, str]) -> dict[str, str]:
-    """An environment without the tester's settings, except the paths of the program."""
+    """Return an environment with ``extra``, HOME, PATH and PYTHONPATH, without the tester's settings."""
     kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
     return {**kept, "HOME": str(clone), **extra}
 
 
 def on_a_terminal(clone: Path, width: int, *options: str, **extra: str) -> str:
-    """Everything written to a terminal of this width, with plain line ends."""
+    """Show the plan on a terminal of this width. Return all output with plain line ends."""
     ours, theirs = os.openpty()
     try:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
@@ -86,7 +86,7 @@ def widest(text: str) -> int:
 
 
 def answer(text: str) -> str:
-    """The text from the first line of the plan on, without the progress before it."""
+    """Return the text from the first line of the plan on, without the progress before it."""
     return text[text.index("In short") :]
 
 
@@ -192,7 +192,7 @@ def test_every_symbol_has_a_word_beside_it(aloud: list[str]) -> None:
 
 
 def test_each_block_names_its_user_and_its_reason(clone: Path, aloud: list[str]) -> None:
-    """A block is understood without the lines around it."""
+    """Each block names its user and its reason, so that a block is understood without other blocks."""
     blocks: dict[str, list[str]] = {}
     block: list[str] = []
     for line in aloud:

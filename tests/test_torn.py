@@ -1,7 +1,7 @@
-"""After a crash or a disk error, ledger and portal hold a prefix of the commits or are refused.
+"""After a crash or a disk error, the ledger and the portal contain the first commits of a run or are refused.
 
-A run is killed at its end, while every commit is still in the write-ahead log; the content after each
-commit is noted as it happens.
+The tests kill a run at its end, while all commits are still in the write-ahead log. During the run, the
+content after each commit is recorded.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from provisioner.storage.schema import DatabaseSchema
 from provisioner.storage.sqlite import SqliteDatabase
 
 HEADER, FRAME = 32, 24 + 4096
-"""Bytes of a write-ahead log: its header, and one page with its own header."""
+"""Two sizes in bytes in a write-ahead log: its header, and one database page with its frame header."""
 
 FILES: dict[str, DatabaseSchema] = {"ledger.db": LEDGER_SCHEMA, "portal.db": PORTAL_SCHEMA}
 
 
 def content(connection: Connection) -> str:
-    """A digest of all tables."""
+    """Return a digest of the content of all tables."""
     words = hashlib.sha256()
     for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"):
         words.update(repr((table, connection.execute(f"SELECT * FROM {table}").fetchall())).encode())
@@ -42,18 +42,27 @@ def content(connection: Connection) -> str:
 
 
 class Torn(NamedTuple):
-    """A database whose commits are all in its log; ``states`` has its content by the size of the log."""
+    """A database file ``file`` whose commits are all in its write-ahead log ``log``.
+
+    ``states`` has the digest of the content after each commit, by the size of the log at that moment.
+    """
 
     file: Path
     log: bytes
     states: dict[int, str]
 
     def state_within(self, size: int) -> str:
-        """The content after the commits within the log's first bytes; "" before the first commit."""
+        """Return the content digest after the last commit in the first ``size`` bytes of the log.
+
+        The result is "" if no commit ends there.
+        """
         return self.states.get(max((end for end in self.states if end <= size), default=0), "")
 
     def found(self, folder: Path, log: bytes) -> str:
-        """The content that the program reads with this log beside the file; "" for an empty file."""
+        """Return the content digest that the program reads from the file and this log, copied to ``folder``.
+
+        The result is "" if the database is empty.
+        """
         file = folder / self.file.name
         shutil.copyfile(self.file, file)
         file.with_name(file.name + "-shm").unlink(missing_ok=True)
@@ -158,7 +167,7 @@ def test_a_value_that_the_program_never_writes_is_damage(
 def test_a_folder_without_write_ahead_log_is_refused_before_any_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The log is necessary. If SQLite cannot create a log, it only reports this and continues without one."""
+    """A folder without write-ahead log is refused, although SQLite itself would continue without the log."""
 
     class Logless(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:

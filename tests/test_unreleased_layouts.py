@@ -1,4 +1,4 @@
-"""Databases that a version before the first release made are refused, whatever their layout's number."""
+"""Databases from versions before the first release are refused, whatever the number of their layout."""
 
 from __future__ import annotations
 

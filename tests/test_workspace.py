@@ -40,7 +40,7 @@ def loaded(root: Path, settings: str) -> Workspace:
 
 
 def told(root: Path, settings: str) -> list[str]:
-    """``code line:column`` of each problem of a provisioner.yaml."""
+    """Return ``code line:column`` for each problem of these settings."""
     with pytest.raises(ManifestsInvalid) as caught:
         loaded(root, settings)
     assert caught.value.exit_code == 3

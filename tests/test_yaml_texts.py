@@ -78,7 +78,7 @@ def _said(document: Document) -> tuple[str, list[Any]]:
 
 
 def _is_wrong(text: str) -> bool:
-    """True if a text is not refused with diagnostics and not read as the composer reads it either."""
+    """True if a text is neither refused with diagnostics nor read as the composer reads it."""
     try:
         document, problems = read_document("f.yaml", text)
     except Exception:  # noqa: BLE001
@@ -96,7 +96,7 @@ def _is_wrong(text: str) -> bool:
 
 
 def test_texts_are_read_as_pyyaml_composes_them_or_refused() -> None:
-    """The texts are ordinary manifests or damaged manifests."""
+    """Each text is read as PyYAML composes it or is refused. The texts are ordinary or damaged manifests."""
     for text in many_texts(COUNT):
         assert not _is_wrong(text), shortest(text, _is_wrong)
 
@@ -118,7 +118,10 @@ def test_line_endings_and_encoding_do_not_change_the_result() -> None:
 
 
 def test_many_generated_texts_are_valid() -> None:
-    """Otherwise the tests above would only compare refusals."""
+    """Many of the generated texts are valid, and many are refused.
+
+    Without valid texts, the tests above would only compare refusals.
+    """
     read = [read_document("f.yaml", text) for text in many_texts(500)]
     assert 200 < sum(document is not None and not problems for document, problems in read) < 450
     assert len({problem.code for _, problems in read for problem in problems}) >= 4

@@ -1,8 +1,8 @@
 """A generator of ordinary and unusual YAML texts, to compare two readers of YAML.
 
-``manifest_texts`` is a strategy for Hypothesis, which shortens a failing text. ``many_texts`` yields any
-number of such texts a hundred times as fast, and ``shortest`` shortens a failing text. Every table has the
-usual entries first.
+``manifest_texts`` is a strategy for Hypothesis, and Hypothesis shortens a failing text. ``many_texts`` yields
+the same kinds of texts a hundred times as fast; ``shortest`` shortens a failing text of ``many_texts``. Every
+table of texts has the usual entries first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAMPLE_TEXTS = tuple(
     for path in sorted((ROOT / "samples").rglob("*.yaml"))
     if not {"broken", "outbox"} & set(path.parts) or path.stat().st_size < 2_000
 )
-"""The samples, including the broken ones."""
+"""The texts of the sample files, without the large files in the folders ``broken`` and ``outbox``."""
 
 _SAMPLE_DATA = tuple(
     document.data
@@ -55,7 +55,7 @@ _WORDS = (
 _HIDDEN = tuple(
     "\x00\x01\x07\x0b\x0c\x1b\x7f\x80\x85\x9f\xad\u061c\u200b\u200e\u2028\u2029\u202e\u2066\ufdd0\ufeff\ufffd\ufffe\uffff\U0001fffe"
 )
-"""Control characters, Unicode line ends, bidirectional marks, non-characters, some accepted ones."""
+"""Unusual characters: some that the program refuses, and some similar ones that the program accepts."""
 
 _ESCAPES = (
     "\\n", "\\t", "\\\\", '\\"', "\\/", "\\0", "\\a", "\\e", "\\r", "\\N", "\\_", "\\L", "\\P",
@@ -85,7 +85,7 @@ _SCRAPS = (
 
 
 class _Writer:
-    """Writes data as YAML in ordinary styles, and sometimes in an unusual one."""
+    """A writer of YAML that uses ordinary styles and, with the probability ``odd``, unusual styles."""
 
     def __init__(self, choose: random.Random, odd: float) -> None:
         self._choose = choose
@@ -208,7 +208,10 @@ class _Writer:
 
 
 def _some_data(choose: random.Random) -> Any:
-    """Part of a sample's data: at most two of its users, sometimes in another order."""
+    """A random part of a sample's data, with at most two users.
+
+    In one of ten cases, the part is put into nested lists.
+    """
     data = dict(choose.choice(_SAMPLE_DATA))
     users = data.get("users")
     if isinstance(users, list) and users:
@@ -241,7 +244,7 @@ def _put_in(choose: random.Random, text: str) -> str:
 
 
 def _put_around(choose: random.Random, text: str) -> str:
-    """Insert or remove a character beside a colon, a dash, a bracket, a quote or a line end."""
+    """Insert a text beside a colon, a dash, a bracket, a comma, a quote, a comment sign or a line end."""
     places = [at for at, character in enumerate(text) if character in ":-[]{},'\"\n#"]
     at = choose.choice(places or [0]) + choose.randint(0, 1)
     return text[:at] + choose.choice(_SCRAPS) + text[at:]
@@ -258,7 +261,7 @@ def _take_out(choose: random.Random, text: str) -> str:
 
 
 def _replace_value(choose: random.Random, text: str) -> str:
-    """Replace a value after a colon or a dash, or a key."""
+    """Replace the text after the first colon or dash of one line by another value."""
     lines = text.split("\n")
     at = choose.randrange(len(lines))
     head, colon, _ = lines[at].partition(choose.choice((": ", "- ")))
@@ -385,7 +388,7 @@ def many_texts(count: int, seed: int = 0) -> Iterator[str]:
 
 
 def shortest(text: str, fails: Callable[[str], bool]) -> str:
-    """Return a shorter text that still fails, by removing first lines and then characters."""
+    """Return a shorter text that still fails. Lines are removed first, and then characters are removed."""
     for parts, glue in ((text.split("\n"), "\n"), (None, "")):
         pieces = parts if parts is not None else list(text)
         size = max(1, len(pieces) // 2)

@@ -206,7 +206,7 @@ def _require_letters(folder: Path, expected: int) -> None:
 
 
 def mails(work: Path, users: int) -> None:
-    """Compare ``mail send``, which renders, records and sends letters, to only sending rendered letters."""
+    """Compare ``mail send`` to a baseline that sends letters without rendering or recording them."""
     folder = work / "mail"
     folder.mkdir()
     write_manifests(folder, users)

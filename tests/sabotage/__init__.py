@@ -1,1 +1,1 @@
-"""Sabotages: each one removes one safeguard from the program, and a test has to fail."""
+"""Sabotages: each sabotage removes one safeguard from the program, and a test has to detect the sabotage."""

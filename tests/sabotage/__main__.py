@@ -1,7 +1,7 @@
-"""Remove one safeguard of the program after the other, and check each time that a named test fails.
+"""Removes one safeguard of the program at a time, and checks each time that a named test fails.
 
 The exit code is 1 if no test fails for a sabotage, or if a sabotage cannot be applied. The tests have to pass
-without a sabotage: run them first, or run this program with ``--unchanged``.
+without a sabotage: run the tests first, or run this program with ``--unchanged``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TIMEOUT = 300
 """The timeout of one run of pytest in seconds. pytest has its own timeout for each test."""
 
 TEST_FAILED = 1
-"""The exit code of pytest if a test failed. All codes except 0 and this one mean that there is no result."""
+"""The exit code of pytest if a test failed. All other codes except 0 mean that there is no result."""
 
 _FAILED = re.compile(r"^(?:FAILED|ERROR) \S+?(\w+\.py::.+)", re.MULTILINE)
 

@@ -127,7 +127,7 @@ def call_before_intent() -> None:
 
 @seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def letters_settled_apart() -> None:
-    """If a run is killed between the two commits, its step is settled but the letter for the step is lost."""
+    """If a run is killed between the commit of a step and the commit of its letter, the letter is lost."""
     from provisioner.ledger import outbox
 
     insert = outbox.insert_letters
@@ -319,7 +319,7 @@ def rules_not_asked_on_the_way() -> None:
 
 @seen_by("test_order.py")
 def widening_before_narrowing() -> None:
-    """A leaver keeps access until others have received theirs, and for ever if the run ends early."""
+    """A user who leaves keeps access until others have got access, and for ever if the run ends early."""
     from provisioner.planning import steps
 
     first = steps.PHASES.index(steps.Phase.NARROW)
