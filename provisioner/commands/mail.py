@@ -137,7 +137,7 @@ def send(
 def _concluded(
     outcome: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool
 ) -> int:
-    """Print the result; return the exit code. The delivery of the ``parked`` letters has become unknown."""
+    """Print the result and return the exit code. ``parked`` are letters that now have the state unknown."""
     if outcome.problem is not None:
         console.say(f"{outcome.problem.sentence}\n  {outcome.problem.remedy}")
     for delivery in parked:

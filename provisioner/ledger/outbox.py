@@ -236,7 +236,7 @@ def _entry(
 
 
 def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
-    """Add (user, portal id of the user, letter) with the state ``owed``. Skips letters with a known key."""
+    """Store (user, portal id, letter) with the state ``owed``. A letter whose key exists is not changed."""
     connection.executemany(
         "INSERT INTO outbox "
         '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '

@@ -48,7 +48,7 @@ class Transport(Protocol):
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
         """Deliver the messages. Each call of ``record`` reports one or several deliveries.
 
-        If repeated deliveries do no harm, as in a maildir, the transport need not report the keys of bodies.
+        A transport reports a letter's key before its body, unless a second delivery does no harm (maildir).
         Once ``stop`` returns True, the transport only completes the letters that it has begun.
         Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
         connection, a refused password, an invalid certificate, or a full disk.

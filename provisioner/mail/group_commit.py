@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from provisioner.mail.delivery import Delivery, DeliveryState, Record
 
 GATHER_SECONDS = 0.01
-"""The maximum time in seconds that the commit before DATA waits for the letters of other connections."""
+"""The maximum time in seconds that a commit waits so that letters of other connections can join it."""
 
 DELIVERY_SECONDS = 0.25
 """The maximum time in seconds that a finished delivery waits for a commit. If the run is killed before the

@@ -128,7 +128,7 @@ def _opened(folder: str) -> Iterator[int]:
 def _sync(disk: int, files: Sequence[str]) -> None:
     """Sync files to the disk. ``disk`` is a descriptor of their folder, opened before the files were written.
 
-    Raises ``OSError``, because the system can report the error of a write only during the sync.
+    Raises ``OSError`` also for an earlier write, because some errors are reported only by the sync.
     """
     import ctypes
 

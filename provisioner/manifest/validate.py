@@ -76,7 +76,7 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove faulty parts of ``data``. Remove lost users from ``kept``. Return False if all is faulty."""
+    """Remove the faulty parts of ``data``, and faulty users from ``kept``. Return False if all is faulty."""
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]

@@ -264,7 +264,7 @@ def _set_codec(hint: Any) -> _Codec:
 
 
 def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
-    """Return a reader for lists of the item type ``hint``. ``make`` converts a whole list of JSON values."""
+    """Return a reader for lists. ``hint`` is the type of the items; ``make`` converts the JSON values."""
 
     def read(value: Json) -> Any:
         if type(value) is not list:

@@ -70,7 +70,7 @@ class ChangeEntry(NamedTuple):
 
 
 class CheckAddress(NamedTuple):
-    """The code (``name``) and the summary (``to_display``) of a diagnostic."""
+    """The identification of a check: the code (``name``) and the summary (``to_display``) of a diagnostic."""
 
     kind: str
     name: str

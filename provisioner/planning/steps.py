@@ -1,19 +1,19 @@
 """The steps (operations on a portal), named after the actions in the portal's user interface.
 
-``after(resource, step)`` returns the resource in its state after the step; ``order.py``, the embedded portal
-and the tests all use this function. ``steps_between`` is the inverse: it yields the steps that lead from one
-state of a resource to another, each with its phase.
+``after(resource, step)`` returns the resource in its state after the step. ``steps_between`` is the inverse:
+it yields the steps that lead from one state of a resource to another, each with its phase.
 
-The phases of a plan. Each phase is applied exactly once, in this order:
+A plan has these phases. Each phase is applied exactly once, in this order:
 
-    companies ─▶ profiles ─▶ arrive ─▶ move ─▶ narrow ─▶ widen ─▶ letters
-    created,     names,      admini-   billed  closings,  new users,
-    billed       e-mails     strators  company demotions, new dossiers
-                             arrive    changes withdrawals and applications
+    companies   companies are created or corrected, and their billing is set
+    profiles    names, e-mails and phones change
+    arrive      new administrators get their access
+    move        the billed company of users changes
+    narrow      accounts close, administrators become standard users, dossiers and applications are withdrawn
+    widen       standard users are created, dossiers and applications are given
 
 Because closings come before new access, a user who leaves loses access even if a later step fails. No company
-lacks an administrator between two steps (R2). If an account is reopened, the other changes of the account
-are applied before the reopening, while the account is still closed.
+lacks an administrator between two steps (R2). A closed account is changed first and then reopened.
 """
 
 from __future__ import annotations

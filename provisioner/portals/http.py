@@ -56,7 +56,7 @@ _KEEPALIVE_SECONDS = 4.0
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
 """The connect timeout as a fraction of the timeout of the whole attempt. The connect timeout must be shorter,
-because a socket leaks if the timeout of the whole attempt interrupts the connecting."""
+because a socket leaks if the timeout of the whole attempt ends during connecting."""
 
 
 class Credential(Protocol):

@@ -20,7 +20,7 @@ from provisioner.render.describe import Names, field_changes, format_company, fo
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""The maximum size of a comment in bytes. Thus GitHub's limit of 65,536 characters is respected, too."""
+"""The maximum size of a comment in bytes. It also respects GitHub's limit of 65,536 characters."""
 
 SKELETON = 8_192
 """The number of bytes reserved for the parts that are never cut: headings, counts, tags, notes about cuts."""

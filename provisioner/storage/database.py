@@ -193,7 +193,7 @@ class Database(ABC):
         return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
-        """Return True if the session with this process ID and start time still exists; None without a server.
+        """Return True if the session with this process ID and start time still exists; None for SQLite.
 
         A session still exists if its client has ended but the server has not yet noticed the client's end.
         """

@@ -79,7 +79,7 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
 async def _authenticated_client(
     service: Service, headers: Mapping[str, str], form: Mapping[str, str]
 ) -> ApiClient:
-    """Return the API client with the request's credentials. Raises :class:`OAuthError` if they are wrong."""
+    """Return the API client that the credentials identify. Raises :class:`OAuthError` if they are wrong."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
         raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)

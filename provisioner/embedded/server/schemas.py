@@ -332,7 +332,7 @@ class Letters(Body):
 
 
 class LetterHolders(Body):
-    """By letter, the run that has claimed the letter. The run is empty if it belongs to another ledger."""
+    """For each letter, the run that has claimed it; "" if that run belongs to another ledger."""
 
     holders: dict[str, str]
 

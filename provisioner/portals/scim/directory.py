@@ -151,7 +151,7 @@ class Directory:
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Search for users billed to a company (R2). If other such users are cached, reread those too."""
+        """Search for the users billed to a company (R2). Reread cached users of it that were not found."""
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
             self.cache_user(resource)
@@ -189,7 +189,7 @@ class Directory:
     def require_members(self) -> None:
         """Raise :class:`PortalError` if no company has members in the cache, although there are active users.
 
-        Without this check, each plan would add all members again. A PUT of a group would remove its members.
+        Without this check, each plan would add all members again, and a PUT of a group would remove them.
         """
         if any(self._members_of.values()):
             return
@@ -275,11 +275,11 @@ class Directory:
         return _number(self.mapping.content(resource))
 
     def user_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """Return a user's stored receipt of the write with this idempotency key; None if there is none."""
+        """Return the receipt that a user stores for this idempotency key; None if the user has none."""
         return self.mapping.receipt("receipts", resource, key, self.user_version(resource))
 
     def group_receipt(self, resource: Resource, key: str) -> StoredReceipt | None:
-        """Return a group's stored receipt of the write with this idempotency key; None if there is none."""
+        """Return the receipt that a group stores for this idempotency key; None if the group has none."""
         return self.mapping.receipt("company_receipts", resource, key, self.group_version(resource))
 
     def with_receipt(self, resource: Resource, key: str, ledger: str) -> Resource:

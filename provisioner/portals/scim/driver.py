@@ -157,7 +157,7 @@ class ScimPortal(Portal):
                 yield stored
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
-        """Finish the step if writing is allowed. Return its receipt; None if the step was withdrawn."""
+        """If writing is allowed, finish the pending step. Return its receipt, or None if it was withdrawn."""
         finished = user
         if self._access.writing:
             completion = StepCompletion(self._client, self._directory, self._ledger)

@@ -188,7 +188,7 @@ class AttributeMap:
         return parse_pending(self._read("pending", resource))
 
     def receipt(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
-        """Return the stored receipt of the write with this idempotency key; None if there is none.
+        """Return the receipt stored for the write with this idempotency key; None if there is none.
 
         ``name`` is the field ``receipts`` or ``company_receipts``. ``version`` is the current version of the
         resource, which is used if the receipt has no version.
