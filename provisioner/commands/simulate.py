@@ -17,6 +17,7 @@ from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.planning.steps import CloseUser, ReopenUser, Step, ValidateUser
 from provisioner.portal import DONE, Call, Portal, Receipt, Verdict
 from provisioner.render.sanitize import printable
+from provisioner.storage.registry import DATABASES
 from provisioner.terminal.console import Console
 from provisioner.workspace.settings import load_workspace
 
@@ -104,12 +105,15 @@ def activate(folder: Path, link: str, console: Console, *, clock: Clock = utc_no
 @contextmanager
 def _embedded_portal(folder: Path, clock: Clock) -> Iterator[SqlPortal]:
     """Open and yield the workspace's portal. Raises :class:`UsageError` if the portal is not embedded."""
-    with closing(open_portal_for(load_workspace(folder), writing=True, clock=clock)) as portal:
-        if not isinstance(portal, SqlPortal):
-            raise UsageError(
-                "simulate works on an embedded portal alone.",
-                "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
-            )
+    workspace = load_workspace(folder)
+    # checked by the URL, because a portal of another kind may be out of reach or ask for a secret
+    if workspace.settings.portal.url.partition(":")[0] not in DATABASES:
+        raise UsageError(
+            "simulate works on an embedded portal alone.",
+            "Use a workspace whose portal is a database: sqlite:///… or postgresql://…",
+        )
+    with closing(open_portal_for(workspace, writing=True, clock=clock)) as portal:
+        assert isinstance(portal, SqlPortal)
         yield portal
 
 
