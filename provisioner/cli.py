@@ -122,13 +122,19 @@ def _report(problem: ProvisionerError, invocation: Invocation) -> None:
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="provisioner %(version)s")
 @click.option(
-    "-C", "--chdir", "chdir", default=".", metavar="FOLDER", help="The workspace, or a folder in it."
+    "-C",
+    "--chdir",
+    "chdir",
+    default=".",
+    type=FILE,
+    metavar="FOLDER",
+    help="The workspace, or a folder in it.",
 )
 @click.option("--no-color", cls=TerraformOption, is_flag=True, help="No colour (NO_COLOR does the same).")
 @click.pass_obj
-def cli(invocation: Invocation, chdir: str, no_color: bool) -> None:
+def cli(invocation: Invocation, chdir: Path, no_color: bool) -> None:
     """Client accesses to the portal, declared in YAML, planned and applied."""
-    invocation.folder = Path(chdir)
+    invocation.folder = chdir
     invocation.no_color = no_color
 
 
@@ -197,6 +203,16 @@ cli.declare(
     "schema:schema",
     "The JSON Schema of manifests, provisioner.yaml or plans.",
     Argument(["kind"], type=Choice(["client", "provisioner", "plan"])),
+)
+cli.declare(
+    "completion",
+    "completion:completion",
+    "Print the script with which your shell completes commands.\n\n"
+    "\b\n"
+    'bash: add to ~/.bashrc: eval "$(provisioner completion bash)"\n'
+    'zsh:  add to ~/.zshrc:  eval "$(provisioner completion zsh)"\n'
+    "fish: provisioner completion fish > ~/.config/fish/completions/provisioner.fish",
+    Argument(["shell"], type=Choice(["bash", "zsh", "fish"])),
 )
 
 mail = Group("mail", help="Welcome e-mails: preview, status, send, settle.")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 import pytest
-from shell_support import BAKERY, CLAIRE, ROOT, Shell
+from shell_support import BAKERY, CLAIRE, ROOT, Shell, process
 from smtp_support import CUT, smtp_server
 
 from provisioner.cli import cli, run
@@ -176,6 +176,58 @@ def test_a_command_gives_its_function_exactly_the_arguments_it_takes(command: Co
 def test_simulate_says_that_it_changes_the_portal(shell: Shell, name: str) -> None:
     shown = " ".join(shell("simulate", name, "--help").out.split())
     assert "This changes the portal at once, without asking." in shown
+
+
+@pytest.mark.parametrize("url", ["https://portal.example.fr", "scim+https://portal.example.fr/scim/v2"])
+def test_simulate_refuses_other_portals_without_opening_them(shell: Shell, url: str) -> None:
+    shell.edit("provisioner.yaml", "sqlite:///portal.db", url)
+    for words in (("close", CLAIRE), ("activate", "https://example.com/x")):
+        said = shell("simulate", *words)
+        assert said.code == 64
+        assert "simulate works on an embedded portal alone." in said.err
+
+
+# --- completion in the shell ---
+
+
+@pytest.mark.parametrize(
+    ("line", "completed"),
+    [
+        ("provisioner pl", {"plan"}),
+        ("provisioner mail s", {"status", "send", "settle"}),
+        ("provisioner schema ", {"client", "provisioner", "plan"}),
+        ("provisioner plan --ou", {"--out"}),
+        ("provisioner plan -o", set()),
+        ("provisioner history -", {"--most", "--json", "--no-color", "-h", "--help"}),
+    ],
+)
+def test_the_bash_script_completes_commands_and_options(
+    tmp_path: Path, line: str, completed: set[str]
+) -> None:
+    """The script is read by bash, and its function is called as bash calls it after the tab key."""
+    program = tmp_path / "provisioner"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m provisioner "$@"\n')
+    program.chmod(0o755)
+    called = """
+        eval "$(provisioner completion bash)"
+        read -ra COMP_WORDS <<< "$LINE"
+        [[ $LINE == *" " ]] && COMP_WORDS+=("")
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _provisioner_completion provisioner
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = process(called, tmp_path, LINE=line, PATH=path)
+    assert done.stderr == ""
+    assert set(done.stdout.split()) == completed
+
+
+@pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])
+def test_completion_prints_a_script_for_each_shell(shell: Shell, tmp_path: Path, shell_name: str) -> None:
+    said = shell("completion", shell_name, folder=tmp_path)
+    assert said.code == 0
+    assert f"_PROVISIONER_COMPLETE={shell_name}_complete" in said.out
+    assert not re.search(r"%\(\w+\)s", said.out)
 
 
 # --- saved plans ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,12 +16,14 @@ from typing_extensions import override
 from provisioner.render.formats import FORMATS
 
 if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
     from provisioner.terminal.console import Console
 
 
 @dataclass(slots=True)
 class Invocation:
-    """One run of the program: all its arguments, and the values of the options before the command's name."""
+    """One run of the program: its arguments and the options of all commands. It is click's ``ctx.obj``."""
 
     arguments: Sequence[str] = ()
     folder: Path = Path()
@@ -64,7 +66,7 @@ class Command(click.Command):
     """
 
     def __init__(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
-        super().__init__(name, params=[*params, _NO_COLOR], help=help, callback=self._call)
+        super().__init__(name, params=[*params, _NO_COLOR], help=help, callback=click.pass_obj(self._call))
         self.target = target
         self.fixed = fixed
 
@@ -83,8 +85,11 @@ class Command(click.Command):
             problem.ctx = problem.ctx or ctx
             raise
 
-    def _call(self, **options: object) -> int:
-        invocation = click.get_current_context().ensure_object(Invocation)
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return _without_twins(super().shell_complete(ctx, incomplete))
+
+    def _call(self, invocation: Invocation, **options: object) -> int:
         return self.function()(
             folder=invocation.folder, console=invocation.console(), **self.fixed, **options
         )
@@ -101,9 +106,22 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    @override
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        return _without_twins(super().shell_complete(ctx, incomplete))
+
+
+def _without_twins(items: Iterable[CompletionItem]) -> list[CompletionItem]:
+    """Return the completions without the single-dash forms of long options, which the help omits as well."""
+    return [
+        item
+        for item in items
+        if not item.value.startswith("-") or len(item.value) == 2 or item.value[1] == "-"
+    ]
+
 
 def _without_colour(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    invocation = context.ensure_object(Invocation)
+    invocation: Invocation = context.obj
     invocation.no_color = invocation.no_color or chosen
 
 
