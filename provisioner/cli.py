@@ -144,7 +144,13 @@ cli.declare(
     "Make a first workspace in FOLDER (here, without one).",
     Argument(["target"], required=False, metavar="[FOLDER]", type=FILE),
 )
-cli.declare("validate", "validate:validate", "Check the manifests, without asking the portal.", AS_JSON)
+cli.declare(
+    "validate",
+    "validate:validate",
+    "Check the manifests, without asking the portal; with FILEs, show the problems of these alone.",
+    Argument(["files"], nargs=-1, metavar="[FILE]...", type=FILE),
+    AS_JSON,
+)
 cli.declare(
     "plan",
     "plan:plan",

@@ -84,7 +84,10 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One problem. ``address`` is the address of the resource concerned ("user:…"), or "" for none."""
+    """One problem. ``address`` is the address of the resource concerned ("user:…"), or "" for none.
+
+    ``other`` is a second position that the problem concerns, such as the first of two equal declarations.
+    """
 
     severity: Severity
     code: str
@@ -92,6 +95,7 @@ class Diagnostic:
     remedy: str = ""
     source: Source | None = None
     address: str = ""
+    other: Source | None = None
 
     @property
     def summary(self) -> str:
@@ -105,10 +109,15 @@ class Diagnostic:
 
 
 def error(
-    code: str, detail: str, remedy: str = "", source: Source | None = None, address: str = ""
+    code: str,
+    detail: str,
+    remedy: str = "",
+    source: Source | None = None,
+    address: str = "",
+    other: Source | None = None,
 ) -> Diagnostic:
     """Return a diagnostic with severity *error*, which stops the run."""
-    return Diagnostic(Severity.ERROR, code, detail, remedy, source, address)
+    return Diagnostic(Severity.ERROR, code, detail, remedy, source, address, other)
 
 
 def warning(

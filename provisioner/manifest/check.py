@@ -85,6 +85,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
                 "Keep one of the two, or give each person an address of their own.",
                 user.source,
                 str(user_address(key)),
+                first.source,
             )
         else:
             yield error(
@@ -94,6 +95,7 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
                 f'dossier there, companies: ["{user.billed}"] or ["{first.billed}"].',
                 user.source,
                 str(user_address(key)),
+                first.source,
             )
 
 
@@ -112,6 +114,7 @@ def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Di
                 "Remove previous_email here, or the other declaration.",
                 user.source,
                 str(user_address(email_key(user.email))),
+                other.source,
             )
         elif user.previous_key == email_key(user.email):
             yield warning(
@@ -134,6 +137,7 @@ def repeated_dossiers(declared: Declared, settings: WorkspaceFile) -> Iterator[D
             "Put all its users into one manifest, or correct the number.",
             company.source,
             str(company_address(company.number)),
+            first.source,
         )
 
 

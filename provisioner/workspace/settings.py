@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.diagnostics import Diagnostic, Source, error, in_source_order, warning
-from provisioner.errors import ManifestsInvalid, WorkspaceError
+from provisioner.errors import ManifestsInvalid, UsageError, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.manifest.declared import Declared
 from provisioner.progress import ProgressCallback, ignore_progress
@@ -76,6 +76,33 @@ def load_workspace(start: Path) -> Workspace:
             f"{WORKSPACE_FILE} has errors; nothing else was read.", diagnostics=in_source_order(problems)
         )
     return workspace
+
+
+def names_in_workspace(workspace: Workspace, files: Sequence[Path]) -> frozenset[str]:
+    """Return the name that each of ``files`` has in diagnostics: its path relative to the workspace.
+
+    Each file has to be a manifest of the workspace or its provisioner.yaml. Otherwise :class:`UsageError` is
+    raised, which names all other files.
+    """
+    manifests, _ = manifest_files(workspace.root, workspace.settings.manifests)
+    known = {os.path.realpath(workspace.root / name): name for name in (WORKSPACE_FILE, *manifests)}
+    found = {file: known.get(os.path.realpath(file)) for file in files}
+    if None in found.values():
+        raise UsageError(
+            "\n".join(_no_manifest(workspace, file) for file, name in found.items() if name is None),
+            "Name manifests relative to the current folder; -C FOLDER names their workspace.",
+        )
+    return frozenset(name for name in found.values() if name is not None)
+
+
+def _no_manifest(workspace: Workspace, file: Path) -> str:
+    """Return a sentence that says why ``file`` is not a manifest of the workspace."""
+    if not os.path.lexists(file):
+        return f"There is no file {file}."
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(workspace.root)):
+        return f"{file} is not in the workspace {workspace.root}."
+    named = ", ".join(workspace.settings.manifests) or "nothing"
+    return f"{file} is not a manifest of this workspace: manifests: in {WORKSPACE_FILE} names {named}."
 
 
 def read_manifests(
