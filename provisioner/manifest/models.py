@@ -1,7 +1,7 @@
 """The pydantic models and the JSON Schemas of the two files that users write.
 
 The files are provisioner.yaml and the client manifests. The models are frozen and validate the data that
-:mod:`provisioner.yaml_source` reads. The descriptions, which editors show, use the portal's French names.
+:mod:`provisioner.yaml_source` reads. The descriptions, which editors show, add the portal's French names.
 """
 
 from functools import cached_property
@@ -62,77 +62,102 @@ class Preset(_Entry):
 
     type: Omittable[UserType] = Field(
         None,
-        description="Type de client : Administrateur (administrator) ou Utilisateur standard (standard).",
+        description="The type of user (Type de client): administrator (Administrateur) or "
+        "standard (Utilisateur standard).",
     )
     production: Omittable[Production] = Field(
         None,
-        description="Les trois applications de production (full) ou leurs consultations (consultation).",
+        description="The three production applications (Production Compta, Fiscalité, Paie): full, "
+        "or consultation, which is read only. All three change at once.",
     )
     apps: Omittable[tuple[Name, ...]] = Field(
         None,
-        description="Applications : the others, by the catalogue's names. "
-        "Absent: left as they are; []: none.",
+        description="The other applications (Applications), by the names in the catalogue. "
+        "Absent: not managed, left as they are. A list: exactly these. []: none.",
     )
     companies: Omittable[tuple[Dossier, ...]] = Field(
         None,
-        description="Accès aux dossiers : further dossier numbers; the billed company is always included. "
-        "Absent: left as they are; []: only the billed company.",
+        description="Access to further companies (Accès aux dossiers), by number. The billed company is "
+        "always included. Absent: not managed, left as they are. A list: exactly these. "
+        "[]: only the billed company.",
     )
     removal: Omittable[Literal["month_end", "immediate"]] = Field(
         None,
-        description="Retrait d'une application : à la fin du mois (month_end, the default) ou "
-        "« ne pas attendre la fin du mois » (immediate).",
+        description="When an application that left apps ends: month_end (the default), on the last day of "
+        "the month; or immediate (« ne pas attendre la fin du mois »).",
     )
     activation: Omittable[Activation] = Field(
-        None, description="Activation : Immédiatement (immediate, the default) ou Ultérieurement (later)."
+        None,
+        description="Activation: immediate (Immédiatement, the default): the account is active at once, and "
+        "a pending account is validated; later (Ultérieurement): the account is created pending, and "
+        "provisioner never validates it.",
     )
     welcome_email: Omittable[StrictBool] = Field(
-        None, description="Envoyer l'email de bienvenue : true (the default) or false."
+        None,
+        description="Send one welcome e-mail when provisioner makes the account active (Envoyer l'email de "
+        "bienvenue): true (the default) or false. A later change of this field sends nothing.",
     )
-    language: Omittable[Language] = Field(None, description="Langue de l'email de bienvenue.")
+    language: Omittable[Language] = Field(
+        None, description="The language of the welcome e-mail. Absent: the language of the firm."
+    )
 
 
 class UserConfig(Preset, title="User"):
-    """Utilisateur client."""
+    """A user of the portal (Utilisateur client)."""
 
     email: Email = Field(
-        description="E-mail : identifiant de connexion, unique dans tout le portail.",
+        description="The e-mail address (E-mail), which is the log-in and unique in the whole portal. "
+        "A change that the user made is reported and left, unless safety: self_service: restore.",
         examples=["claire.martin@example.fr"],
     )
     previous_email: Omittable[Email] = Field(
         None,
-        description="Ancien e-mail : the address under which the user was declared before, when it changes.",
+        description="The previous e-mail address of the same account, when email changes: the account keeps "
+        "everything, and gets the new log-in.",
     )
-    first_name: Name = Field(description="Prénom.")
-    last_name: Name = Field(description="Nom.")
+    first_name: Name = Field(description="First name (Prénom).")
+    last_name: Name = Field(description="Last name (Nom).")
     phone: Phone | None = Field(
         None,
-        description="Téléphone. Absent: left as it is; null: no phone.",
+        description="Phone (Téléphone). Absent: not managed, left as it is. null: no phone. "
+        "A change that the user made is reported and left, unless safety: self_service: restore.",
         examples=["+33 6 12 34 56 78"],
     )
-    profile: Omittable[Name] = Field(None, description="Profil : a named set of defaults of the catalogue.")
+    profile: Omittable[Name] = Field(
+        None,
+        description="The name of a profile in the catalogue: a set of defaults. The user's own fields take "
+        "precedence.",
+    )
     status: Omittable[Literal["open", "closed"]] = Field(
-        None, description="Fermer ce compte d'utilisateur : closed. Open is the default."
+        None,
+        description="closed: close the account (Fermer ce compte d'utilisateur). Every other declared change "
+        "is applied first. open (the default): a closed account is reopened with everything it had.",
     )
 
 
 class CompanyConfig(_Entry, title="Company"):
-    """Entreprise facturée (dossier) : the company to which this file's users are billed."""
+    """The company to which the users of this file are billed (Entreprise facturée, dossier)."""
 
     number: Dossier = Field(
-        description="Numéro de dossier, within quotes: its leading zeros count.", examples=["004217"]
+        description="The dossier number (Numéro de dossier), unique, in quotes: its leading zeros count.",
+        examples=["004217"],
     )
-    name: Name = Field(description="Nom de l'entreprise (raison sociale).")
-    siren: Omittable[Siren] = Field(None, description="SIREN : neuf chiffres.", examples=["732829320"])
+    name: Name = Field(description="The name of the company (Raison sociale).")
+    siren: Omittable[Siren] = Field(
+        None, description="SIREN: nine digits with a valid checksum.", examples=["732829320"]
+    )
 
 
 class BillingConfig(_Entry, title="Billing"):
-    """Facturation : set together in the wizard's first step."""
+    """Billing (Facturation), which is the first step of the portal's wizard."""
 
     mode: BillingMode = Field(
-        description="Mode de facturation : Client (client) ou Cabinet d'expertise comptable (firm)."
+        description="Who is billed (Mode de facturation): client (Client) or firm (Cabinet d'expertise "
+        "comptable)."
     )
-    offer: Name = Field(description="Offre tarifaire, by the catalogue's name.", examples=["Essentiel"])
+    offer: Name = Field(
+        description="The offer (Offre tarifaire), by its name in the catalogue.", examples=["Essentiel"]
+    )
 
 
 class ClientManifest(_Entry):
@@ -141,77 +166,88 @@ class ClientManifest(_Entry):
     model_config = ConfigDict(title="Client manifest")
 
     company: CompanyConfig
-    billing: Omittable[BillingConfig] = Field(None, description="Facturation. Absent: left as it is.")
-    users: tuple[UserConfig, ...] = Field((), description="Utilisateurs client billed to this company.")
+    billing: Omittable[BillingConfig] = Field(
+        None,
+        description="The billing of the company. Absent: not managed, left as it is. A company to which "
+        "users are billed needs one.",
+    )
+    users: tuple[UserConfig, ...] = Field((), description="The users that are billed to this company.")
 
 
 class Firm(_Entry):
-    """Le cabinet."""
+    """The accounting firm (Cabinet)."""
 
-    name: Name = Field(description="Nom du cabinet, as it reads in letters.")
-    language: Language = Field("fr", description="Langue des emails, where a user has none of their own.")
+    name: Name = Field(description="The name of the firm, as letters show it.")
+    language: Language = Field(
+        "fr", description="The language of letters to users who have no language of their own."
+    )
     email_domains: tuple[MailDomain, ...] = Field(
-        (), description="Domaines de messagerie du cabinet: never a client's address."
+        (), description="The mail domains of the firm. An address in them is refused for a client (R14)."
     )
     staff: tuple[Email, ...] = Field(
-        (), description="Adresses des collaborateurs at other domains: never a client's either."
+        (), description="Addresses of the firm's staff in other domains. They are refused for a client (R1)."
     )
 
 
 class Catalogue(_Entry):
     """The offers and applications of the firm, listed here because the portal does not publish them."""
 
-    offers: tuple[Name, ...] = Field((), description="Offres tarifaires.")
+    offers: tuple[Name, ...] = Field((), description="The offers (Offres tarifaires).")
     apps: tuple[OtherApp, ...] = Field(
-        (), description="Applications, but for the production ones, which are built in."
+        (), description="The applications, except the six production applications, which are built in."
     )
     profiles: dict[str, Preset] = Field(
-        default_factory=dict, description="Profils : named sets of defaults for users."
+        default_factory=dict, description="Named sets of defaults, which a user refers to with profile:."
     )
 
 
 class _WithSecret(_Entry):
     """The base of sections that name the environment variable or the file that contains a secret."""
 
-    secret_env: Variable = Field("", description="The environment variable that holds the secret.")
-    secret_file: str = Field("", description="The file that holds the secret.")
+    secret_env: Variable = Field("", description="The environment variable that contains the secret.")
+    secret_file: str = Field("", description="The file that contains the secret.")
 
 
 class PortalAccess(_WithSecret):
-    """Le portail."""
+    """The portal."""
 
     url: PortalUrl = Field(
         "sqlite:///portal.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
-        "postgresql://USER@HOST/DATABASE, https://HOST (the portal's service) or scim+https://HOST/PATH.",
+        "postgresql://USER@HOST/DATABASE, https://HOST (a service of provisioner serve) or "
+        "scim+https://HOST/PATH.",
     )
     operator: Operator = Field(
         Operator.COLLABORATOR,
-        description="Rôle de qui applique : administrateur, associé (partner), chargé de clientèle "
-        "(customer_manager) ou collaborateur. All but the last may validate and reopen. "
-        "A portal with a log-in of its own says the role itself.",
+        description="The role of the person who applies: administrator (administrateur), partner (associé), "
+        "customer_manager (chargé de clientèle) or collaborator (collaborateur). A collaborator cannot "
+        "validate (R7) or reopen (R8). A portal that authenticates its clients decides the role itself.",
     )
     public_url: WebAddress = Field(
-        "", description="Where users reach the portal: the base of activation links."
+        "", description="The address at which users reach the portal. Activation links begin with it."
     )
     client_id: str = Field(
         "",
-        description="The name under which this program logs in to a portal's service. "
-        "The environment variable PROVISIONER_PORTAL_CLIENT otherwise; "
-        "the secret is in PROVISIONER_PORTAL_SECRET unless secret_env or secret_file name another place.",
+        description="The name of the API client with which provisioner logs in to a service. "
+        "Absent: the environment variable PROVISIONER_PORTAL_CLIENT. "
+        "The secret is in PROVISIONER_PORTAL_SECRET, unless secret_env or secret_file name another place.",
     )
-    ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
-    proxy: ProxyUrl = Field("", description="The proxy to go through; none is taken from the environment.")
+    ca_file: str = Field(
+        "", description="A PEM file of CA certificates to trust instead of those of the system."
+    )
+    proxy: ProxyUrl = Field(
+        "", description="The URL of an HTTP proxy. Proxy variables of the environment are not used."
+    )
     paths: dict[str, str] = Field(
         default_factory=dict,
-        description="Where the service's paths differ, by the names of its operations in openapi.json: "
-        "user: /people/{id}.",
+        description="URL paths that differ from those of provisioner serve, by the name of the operation in "
+        "openapi.json, for example {user: '/people/{id}'}.",
     )
     scim: dict[str, str] = Field(
         default_factory=dict,
-        description="Where a SCIM server holds things elsewhere, as attribute paths; none: nowhere. Users: "
-        "first_name, last_name, work_email, phone, type, apps, production, billed, status, endings, pending, "
-        "receipts. Companies: number, siren, billing_mode, offer, billing_ends, company_receipts.",
+        description="Attribute paths of a SCIM server that differ from the defaults; none: not stored. "
+        "Users: first_name, last_name, work_email, phone, type, apps, production, billed, status, endings, "
+        "pending, receipts. Companies: number, siren, billing_mode, offer, billing_ends, company_receipts.",
     )
 
 
@@ -226,54 +262,64 @@ class LedgerPlace(_WithSecret):
 
 
 class Mail(_Entry):
-    """Email de bienvenue. Passwords are named by environment variable or file, never written here."""
+    """The welcome e-mails. A password is never written here: name an environment variable or a file."""
 
     sender: Mailbox = Field(
         alias="from",
-        description="Expéditeur, with or without a name.",
+        description="The sender (Expéditeur), with or without a name.",
         examples=["Cabinet Durand <acces@durand-associes.fr>"],
     )
     transport: TransportUrl = Field(
-        "maildir:outbox", description="maildir:FOLDER, smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT."
+        "maildir:outbox",
+        description="maildir:FOLDER (files), smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT (TLS).",
     )
-    reply_to: Mailbox = Field("", description="Répondre à.")
+    reply_to: Mailbox = Field("", description="The address for replies (Répondre à).")
     welcome: Literal["ours", "portal", "none"] = Field(
         "ours",
-        description="Who sends the welcome: this program; the portal, where that is an identity system "
-        "(SCIM) which does so itself; or nobody.",
+        description="Who sends the welcome: ours, provisioner; portal, an identity system (SCIM) that "
+        "welcomes new users itself; none, no welcome is sent.",
     )
     on_unknown: Literal["hold", "resend"] = Field(
-        "hold", description="When it is not known whether a letter left: ask a person, or send it once more."
+        "hold",
+        description="What happens to a letter of which it is unknown whether it arrived: hold, a person "
+        "decides (mail settle); resend, the same letter is sent once more.",
     )
-    username: str = Field("", description="The mail server's user name.")
+    username: str = Field("", description="The user name for the mail server.")
     password_env: Variable = Field(
-        "", description="The environment variable that holds the mail server's password."
+        "", description="The environment variable that contains the password for the mail server."
     )
-    password_file: str = Field("", description="The file that holds the mail server's password.")
+    password_file: str = Field("", description="The file that contains the password for the mail server.")
     tls: Literal["required", "none"] = Field(
-        "required", description="none: only for a server on this very machine."
+        "required", description="required, or none: only for a mail server on the same machine."
     )
-    ca_file: str = Field("", description="Certificates to trust, where they are not the system's.")
+    ca_file: str = Field(
+        "", description="A PEM file of CA certificates to trust instead of those of the system."
+    )
     connections: Connections = Field(
-        16, description="Connections side by side, at most; fewer where the server takes fewer."
+        16,
+        description="The maximum number of simultaneous connections. A server that accepts fewer gets fewer.",
     )
-    timeout: Seconds = Field(60, description="Seconds to wait for an answer.")
+    timeout: Seconds = Field(60, description="The time in seconds to wait for an answer of the mail server.")
 
 
 class Safety(_Entry):
     """Safety limits on the changes of one run."""
 
     absent: Literal["report", "close"] = Field(
-        "report", description="A user who left the manifests: reported, or closed."
+        "report", description="What happens to a managed user who left the manifests: report or close."
     )
     self_service: Literal["keep", "restore"] = Field(
-        "keep", description="An e-mail or phone that the user changed: kept, or restored."
+        "keep",
+        description="What happens to an e-mail address or phone that the user changed: keep or restore.",
     )
     generic_addresses: Literal["warn", "error"] = Field(
-        "warn", description="An address such as contact@ instead of a person's."
+        "warn",
+        description="What an address such as contact@, instead of a person's, causes (S1): warn or error.",
     )
-    max_closures: Closures = Field(5, description="More closures than this in one plan are refused.")
-    max_closures_percent: Percent = Field(10, description="Likewise, as a percentage of the users managed.")
+    max_closures: Closures = Field(5, description="A plan with more closures than this is refused.")
+    max_closures_percent: Percent = Field(
+        10, description="The same as a percentage of the managed accounts, from ten accounts on."
+    )
 
 
 class WorkspaceFile(_Entry):
@@ -282,13 +328,15 @@ class WorkspaceFile(_Entry):
     model_config = ConfigDict(title="provisioner.yaml")
 
     version: Annotated[Literal["1"], WithJsonSchema({"enum": [1, "1"]})] = Field(
-        description="The version of this file's form."
+        description="The version of the format of this file."
     )
     firm: Firm
     manifests: tuple[str, ...] = Field(("clients/",), description="Folders or files with client manifests.")
     catalogue: Catalogue = Field(default_factory=_nothing, validate_default=True)
     defaults: Preset = Field(
-        default_factory=_nothing, validate_default=True, description="For every user, under their profile."
+        default_factory=_nothing,
+        validate_default=True,
+        description="Defaults for every user. A profile takes precedence.",
     )
     portal: PortalAccess = Field(default_factory=_nothing, validate_default=True)
     ledger: LedgerPlace = Field(default_factory=_nothing, validate_default=True)
