@@ -60,6 +60,7 @@ SUMMARIES: dict[str, str] = {
     "limit-closures": "More closures than allowed",
     "limit-empty": "Manifests gone while accesses are managed",
     "unguarded": "This portal takes one run at a time",
+    "no-driver": "Driver that is not installed",
     "welcome-by-portal": "This portal sends no welcome e-mail",
 }
 

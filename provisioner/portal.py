@@ -7,7 +7,7 @@ driver raises no exception. It returns a receipt with the verdict *failed* or *c
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -219,6 +219,16 @@ class Portal(Protocol):
     def close(self) -> None:
         """Close the driver's files and connections."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class PortalDriver:
+    """A driver, as the table of drivers or an entry point of the group ``provisioner.portals`` names it."""
+
+    open: Callable[[Access], Portal]
+    """The function that opens a portal. Raises :class:`PortalError` if the portal cannot be opened."""
+    activation_links: bool = True
+    """False if no portal of this driver creates activation links (:attr:`Capabilities.activation_links`)."""
 
 
 def read_only() -> PortalError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -23,8 +24,10 @@ from manifest_support import (
     validated,
 )
 
+from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.models import MODELS, ClientManifest, Kind, json_schema
 from provisioner.manifest.validate import read_model
+from provisioner.workspace.settings import load_workspace
 from provisioner.yaml_source.document import Document, read_document
 
 ROOT = Path(__file__).parent.parent
@@ -116,6 +119,38 @@ def test_editors_and_the_program_refuse_the_same_shapes() -> None:
         document = document_of(good.replace(before, after))
         assert schema_errors("client", document.data) != [], after
         assert read_model(ClientManifest, document).problems, after
+
+
+@pytest.mark.parametrize(
+    ("setting", "url", "accepted"),
+    [
+        ("portal", "sqlite:///my portal.db", True),
+        ("portal", "scim+https://id.example.fr/v2", True),
+        ("portal", "crm://portal.example.fr/a?b=c", True),
+        ("portal", "portal.db", False),
+        ("portal", "crm:portal", False),
+        ("portal", "portal.example.fr:443", False),
+        ("portal", "crm://my portal", False),
+        ("portal", "CRM://portal", False),
+        ("mail", "maildir:my outbox", True),
+        ("mail", "smtp://mail.example.com:587", True),
+        ("mail", "ses://eu-west-3", True),
+        ("mail", "outbox", False),
+        ("mail", "mail.example.com:587", False),
+        ("mail", "ses://eu west", False),
+    ],
+)
+def test_malformed_urls_are_refused_but_no_unknown_scheme(
+    tmp_path: Path, setting: str, url: str, accepted: bool
+) -> None:
+    """The driver of another scheme may be missing where an editor or a job in CI checks the file."""
+    key = "url" if setting == "portal" else "transport"
+    others = {"mail": {"from": "a@example.fr"}}
+    data = {"version": 1, "firm": {"name": "C"}, **others, setting: {**others.get(setting, {}), key: url}}
+    assert (schema_errors("provisioner", data) == []) is accepted
+    (tmp_path / "provisioner.yaml").write_text(json.dumps(data), encoding="utf-8")
+    with nullcontext() if accepted else pytest.raises(ManifestsInvalid):
+        load_workspace(tmp_path)
 
 
 def test_dossier_number_without_quotes_is_an_error_in_editors() -> None:

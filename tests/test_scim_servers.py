@@ -16,7 +16,7 @@ from scim_support import opened
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, month_end
 from provisioner.planning.codec import canonical
-from provisioner.portals.registry import makes_links
+from provisioner.portals.registry import driver_for
 from provisioner.portals.scim.client import changes
 from provisioner.portals.scim.discovery import Schemas
 from provisioner.portals.scim.mapping import AttributeMap
@@ -44,7 +44,7 @@ def test_server_without_a_description_has_the_fewest_features() -> None:
     with http_server(scripted(answers)) as bare, opened(f"{bare.url}/v2") as portal:
         can = portal.capabilities()
         assert (can.versions, can.receipts, can.claims, can.leases) == (False, False, False, False)
-        assert can.activation_links is makes_links(f"scim+{bare.url}/v2") is False
+        assert can.activation_links is driver_for(f"scim+{bare.url}/v2").activation_links is False
         assert portal.snapshot().state.users == {}
         codes = [problem.code for problem in portal.project(FULL)[1]]
     assert codes == ["portal-cannot-hold"] * 4 + ["unguarded"]

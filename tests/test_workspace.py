@@ -148,15 +148,15 @@ catalogue:
   profiles:
     a: {type: chief, apps: [Documents, Scann]}
 defaults: {apps: [Nothing]}
-portal: {url: "oracle://localhost/db", operator: boss, public_url: portail}
+portal: {url: "oracle:localhost/db", operator: boss, public_url: portail}
 ledger: {url: ledger.db}
 mail: {from: nobody, transport: "smtp://u:hunter2@h:25", password_env: hunter2, tls: maybe, connections: 0}
 safety: {max_closures: many, generic_addresses: raise}
 """
     assert told(tmp_path, settings) == [
         "wrong-value 1:10", "name 2:14", "unknown-key 2:18", "email 2:49", "email 2:66", "R3 4:21",
-        "wrong-value 6:15", "unknown-app 6:40", "unknown-app 7:19", "wrong-value 8:15", "wrong-value 8:50",
-        "wrong-value 8:68", "wrong-value 9:15", "email 10:14", "wrong-value 10:33", "wrong-value 10:72",
+        "wrong-value 6:15", "unknown-app 6:40", "unknown-app 7:19", "wrong-value 8:15", "wrong-value 8:48",
+        "wrong-value 8:66", "wrong-value 9:15", "email 10:14", "wrong-value 10:33", "wrong-value 10:72",
         "wrong-value 10:86", "wrong-value 10:106", "wrong-value 11:24", "wrong-value 11:49",
     ]  # fmt: skip
 
@@ -293,11 +293,15 @@ WRITE_POSTGRESQL = "Write postgresql://USER@HOST/DATABASE, with ?schema=NAME for
     ("url", "remedy"),
     [
         ("scim+http://id.example.fr/v2", "Write scim+https://id.example.fr/v2"),
-        ("htps://portal.example.fr", WRITE_SQLITE),
         ("HTTPS://portal.example.fr", WRITE_SQLITE),
-        ("sqllite:///portal.db", WRITE_SQLITE),
-        ("postgres://user:pass@db/access", WRITE_SQLITE),
-        ("scim://id.example.fr/v2", WRITE_SQLITE),
+        ("portal.db", WRITE_SQLITE),
+        ("c:/portal.db", WRITE_SQLITE),
+        ("portal.example.fr:443", WRITE_SQLITE),
+        ("crm:portal", WRITE_SQLITE),
+        ("crm://", WRITE_SQLITE),
+        ("crm://the portal", WRITE_SQLITE),
+        ("crm://portal\u200b", WRITE_SQLITE),
+        ("crm://user:pass@portal", "Name it: secret_env: or secret_file: beside url."),
         (
             "https://user:pass@portal.example.fr",
             "Name them: client_id: and secret_env: or secret_file: beside url.",

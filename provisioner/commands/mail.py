@@ -26,7 +26,7 @@ from provisioner.operations.deliver import (
 from provisioner.operations.letters import letters_to, owe_letter, preview_subject
 from provisioner.operations.open import ledger_location, utc_now
 from provisioner.operations.session import writing_session
-from provisioner.portals.registry import makes_links
+from provisioner.portals.registry import driver_for
 from provisioner.render.sanitize import printable, printable_json
 from provisioner.terminal.console import Console, interruptible
 from provisioner.workspace.files import make_folder, write_private
@@ -45,7 +45,7 @@ def preview(
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
         letters = list(preview_subject(workspace, subject, clock))
-        linkless = not makes_links(workspace.settings.portal.url)
+        linkless = not driver_for(workspace.settings.portal.url).activation_links
         link = "" if linkless else PREVIEW_LINK
         for letter in letters:
             rendered = render(letter, link, sender.templates, sender.log_in if linkless else None)

@@ -1,7 +1,8 @@
 """The transports for letters, by the scheme of the url in ``mail: transport:``.
 
 To add a transport, implement :class:`~provisioner.mail.delivery.Transport` and add its scheme to
-:data:`TRANSPORTS`.
+:data:`TRANSPORTS`. Another package declares a :class:`TransportDriver` as an entry point instead: see
+:mod:`provisioner.entry_points`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from provisioner.entry_points import load_driver
 from provisioner.errors import MailError, WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
 from provisioner.mail.delivery import Transport
@@ -36,6 +38,14 @@ class TransportOptions:
     connections: int = 16
     timeout: float = 60.0
     """The timeout in seconds for each reply of the mail server."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportDriver:
+    """A transport, as the table of transports or an entry point of ``provisioner.transports`` names it."""
+
+    open: Callable[[str, TransportOptions], Transport]
+    """The function that returns the transport for a URL. Raises :class:`MailError` if it cannot be used."""
 
 
 def _maildir(url: str, options: TransportOptions) -> Transport:
@@ -66,24 +76,38 @@ def _smtp(url: str, options: TransportOptions) -> Transport:
     return Smtp(server, options.connections)
 
 
-TRANSPORTS: Mapping[str, Callable[[str, TransportOptions], Transport]] = {
-    "maildir": _maildir,
-    "smtp": _smtp,
-    "smtps": _smtp,
+TRANSPORTS: Mapping[str, TransportDriver] = {
+    "maildir": TransportDriver(_maildir),
+    **dict.fromkeys(("smtp", "smtps"), TransportDriver(_smtp)),
 }
+"""A mapping from URL scheme to the built-in kind of transport."""
+
+ENTRY_POINTS = "provisioner.transports"
+"""The group of entry points in which other packages declare their transports."""
+
+
+def transport_for(url: str) -> TransportDriver:
+    """Return the kind of transport for the scheme of ``url``, built in or from another package.
+
+    Raises :class:`MailError` if there is none. The error contains only the scheme of ``url``.
+    """
+    scheme, separator, rest = url.partition(":")
+    if scheme in TRANSPORTS and rest:
+        return TRANSPORTS[scheme]
+    if not separator or not rest.startswith("//"):
+        raise MailError(
+            "The URL of the mail transport has no scheme.",
+            "Use maildir:PATH, smtp://HOST:PORT or smtps://HOST:PORT.",
+        )
+    return load_driver(ENTRY_POINTS, scheme, TransportDriver, TRANSPORTS, MailError)
 
 
 def open_transport(url: str, options: TransportOptions) -> Transport:
-    """Return the transport for ``maildir:PATH``, ``smtp://HOST[:PORT]`` or ``smtps://HOST[:PORT]``.
+    """Return the transport for ``maildir:PATH``, ``smtp[s]://HOST[:PORT]`` or the URL of an outside driver.
 
-    Raises :class:`MailError` for any other ``url``, or if the CA certificates cannot be read.
+    Raises :class:`MailError` if no driver has the scheme, or if the CA certificates cannot be read.
     """
-    scheme, _, rest = url.partition(":")
-    if scheme not in TRANSPORTS or not rest:
-        raise MailError(
-            f"No transport for {url}.", "Use maildir:PATH, smtp://HOST:PORT or smtps://HOST:PORT."
-        )
-    return TRANSPORTS[scheme](url, options)
+    return transport_for(url).open(url, options)
 
 
 def _tls_context(root: Path, ca_file: str) -> ssl.SSLContext:

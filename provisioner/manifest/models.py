@@ -214,8 +214,8 @@ class PortalAccess(_WithSecret):
     url: PortalUrl = Field(
         "sqlite:///portal.db",
         description="sqlite:///FILE beside this file, sqlite:////ABSOLUTE/FILE, "
-        "postgresql://USER@HOST/DATABASE, https://HOST (a service of provisioner serve) or "
-        "scim+https://HOST/PATH.",
+        "postgresql://USER@HOST/DATABASE, https://HOST (a service of provisioner serve), "
+        "scim+https://HOST/PATH, or the URL of a driver from another package.",
     )
     operator: Operator = Field(
         Operator.COLLABORATOR,
@@ -271,7 +271,8 @@ class Mail(_Entry):
     )
     transport: TransportUrl = Field(
         "maildir:outbox",
-        description="maildir:FOLDER (files), smtp://HOST:PORT (STARTTLS) or smtps://HOST:PORT (TLS).",
+        description="maildir:FOLDER (files), smtp://HOST:PORT (STARTTLS), smtps://HOST:PORT (TLS), or the "
+        "URL of a transport from another package.",
     )
     reply_to: Mailbox = Field("", description="The address for replies (Répondre à).")
     welcome: Literal["ours", "portal", "none"] = Field(

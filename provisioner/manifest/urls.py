@@ -11,6 +11,11 @@ from collections.abc import Callable, Mapping
 
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
+_OUTSIDE = r"[a-z][a-z0-9+\-]+://\S+"
+"""A URL of a driver from another package. Its scheme is not checked, because the driver may be missing here:
+a job in CI validates manifests without it. A scheme has no dot, so that a host and its port are no URL."""
+PORTAL_PATTERN = rf"^(sqlite:///.+|{_OUTSIDE})$"
+TRANSPORT_PATTERN = rf"^(maildir:.+|{_OUTSIDE})$"
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"
 """The pattern of a variable name. Lower case is refused, because such a text is more likely a password."""
 
@@ -66,7 +71,13 @@ def database(text: str) -> str:
 
 
 def portal(text: str) -> str:
-    """Return the URL of a portal: a database URL, ``https://…`` (portal service) or ``scim+https://…``."""
+    """Return the URL of a portal: a database URL, ``https://…`` (portal service) or ``scim+https://…``.
+
+    A URL with another scheme is for a driver from another package, which checks the rest of the URL itself.
+    """
+    if text.partition(":")[0] not in _PORTALS and _is_outside(text):
+        _refuse_password(text, "Name it: secret_env: or secret_file: beside url.")
+        return text
     return _checked_url(text, _PORTALS)
 
 
@@ -132,8 +143,14 @@ _PORTALS: dict[str, Callable[[str, str], str]] = _DATABASES | dict.fromkeys(
 
 
 def transport(text: str) -> str:
-    """Return the URL of a mail transport: ``maildir:FOLDER`` or ``smtp[s]://HOST[:PORT]`` (no password)."""
+    """Return the URL of a mail transport: ``maildir:FOLDER`` or ``smtp[s]://HOST[:PORT]`` (no password).
+
+    A URL with another scheme is for a driver from another package, which checks the rest of the URL itself.
+    """
     scheme, colon, rest = text.partition(":")
+    if scheme not in ("maildir", "smtp", "smtps") and _is_outside(text):
+        _refuse_password(text, _NO_SECRETS)
+        return text
     if not colon or scheme not in ("maildir", "smtp", "smtps"):
         raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
     if scheme == "maildir":
@@ -163,6 +180,16 @@ def web_address(text: str, what: str = "activation links", prefix: str = "") -> 
     if scheme == "http" and _SERVER.sub(r"\1", server) not in _THIS_MACHINE:
         raise InvalidField(f"{what} would travel unprotected", f"Write {prefix}https://{rest}")
     return text.rstrip("/")
+
+
+def _is_outside(text: str) -> bool:
+    return re.fullmatch(_OUTSIDE, text) is not None and not any(map(is_hidden, text))
+
+
+def _refuse_password(text: str, remedy: str) -> None:
+    user, at, _ = re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0].rpartition("@")
+    if at and ":" in user:
+        raise InvalidField("it contains a password", remedy)
 
 
 def _is_server(text: str) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 
-from provisioner.diagnostics import Diagnostic
-from provisioner.errors import LedgerError, PortalError
+from provisioner.diagnostics import Diagnostic, warning
+from provisioner.errors import LedgerError, MailError, PortalError
+from provisioner.mail.transport import transport_for
 from provisioner.manifest.check import check
 from provisioner.manifest.declared import Declared
 from provisioner.model import Clock
 from provisioner.portal import Access, Portal, Snapshot
-from provisioner.portals.registry import open_portal
+from provisioner.portals.registry import driver_for, open_portal
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.storage.database import Database
 from provisioner.storage.registry import database_at
@@ -36,7 +38,25 @@ def read_declared(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return the content of the manifests, and all problems that can be found without the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=report)
-    return declared, [*problems, *check(declared, workspace.settings)]
+    return declared, [*_missing_drivers(workspace), *problems, *check(declared, workspace.settings)]
+
+
+def _missing_drivers(workspace: Workspace) -> Iterator[Diagnostic]:
+    """Yield a warning for each URL of provisioner.yaml whose driver comes from a package and cannot be used.
+
+    It is no error, because only commands that open the portal or send letters need the driver: a job in CI
+    that validates manifests may run without it.
+    """
+    try:
+        driver_for(workspace.settings.portal.url)
+    except PortalError as problem:
+        source = workspace.positions.source("portal", "url")
+        yield warning("no-driver", problem.sentence, problem.remedy, source)
+    try:
+        transport_for(workspace.settings.mail.transport)
+    except MailError as problem:
+        source = workspace.positions.source("mail", "transport")
+        yield warning("no-driver", problem.sentence, problem.remedy, source)
 
 
 def open_portal_for(

@@ -5,5 +5,6 @@
 :class:`~provisioner.errors.PortalError`, and decides nothing about plans.
 
 To add a driver: write a module or package here, add its scheme to ``registry.PORTALS``, and run the contract
-tests on it.
+tests on it. A driver can also be in another package, which declares it as an entry point: see
+:mod:`provisioner.entry_points`.
 """

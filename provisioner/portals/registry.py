@@ -1,13 +1,17 @@
-"""The table of portal drivers by URL scheme, and the functions that choose a driver for a URL."""
+"""The table of portal drivers by URL scheme, and the functions that choose a driver for a URL.
+
+Drivers for other schemes come from other packages: see :mod:`provisioner.entry_points`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from provisioner.embedded.read_only import ReadOnlyPortal
+from provisioner.entry_points import load_driver
 from provisioner.errors import PortalError, install_hint
-from provisioner.portal import Access, Portal
+from provisioner.portal import Access, Portal, PortalDriver
 from provisioner.storage.registry import DATABASES, database_at
 
 
@@ -47,30 +51,33 @@ def _http_extra() -> Iterator[None]:
         ) from problem
 
 
-PORTALS: dict[str, Callable[[Access], Portal]] = {
-    **dict.fromkeys(DATABASES, _open_embedded),
-    "https": _open_service,
-    "http": _open_service,
-    "scim+https": _open_scim,
-    "scim+http": _open_scim,
+PORTALS: dict[str, PortalDriver] = {
+    **dict.fromkeys(DATABASES, PortalDriver(_open_embedded)),
+    **dict.fromkeys(("https", "http"), PortalDriver(_open_service)),
+    **dict.fromkeys(("scim+https", "scim+http"), PortalDriver(_open_scim, activation_links=False)),
 }
-"""A mapping from URL scheme to the function that opens a portal.
+"""A mapping from URL scheme to the built-in driver.
 
 The path in ``sqlite:///portal.db`` is relative to the workspace. The path in ``sqlite:////srv/portal.db`` is
 absolute."""
 
 
-def makes_links(url: str) -> bool:
-    """Return True if the driver for this URL creates activation links. The portal is not opened."""
-    return PORTALS.get(url.partition("://")[0]) is not _open_scim
+ENTRY_POINTS = "provisioner.portals"
+"""The group of entry points in which other packages declare their drivers."""
+
+
+def driver_for(url: str) -> PortalDriver:
+    """Return the driver for the scheme of ``url``, built in or from another package.
+
+    Raises :class:`PortalError` if there is no such driver. The error does not contain ``url``, because it may
+    contain a password.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise PortalError("The URL of the portal has no scheme.", "Write, for example: sqlite:///portal.db")
+    return PORTALS.get(scheme) or load_driver(ENTRY_POINTS, scheme, PortalDriver, PORTALS, PortalError)
 
 
 def open_portal(access: Access) -> Portal:
     """Open the portal at ``access.url`` with the driver for its scheme. Raises :class:`PortalError`."""
-    scheme, separator, _ = access.url.partition("://")
-    if not separator or scheme not in PORTALS:
-        raise PortalError(
-            f"No driver for the portal {access.url}.",
-            f"portal: url: begins with one of: {', '.join(PORTALS)}",
-        )
-    return PORTALS[scheme](access)
+    return driver_for(access.url).open(access)
