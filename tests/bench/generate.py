@@ -1,4 +1,8 @@
-"""Generates a workspace of any size, with the same content at every call. A company has about 5.5 users."""
+"""Generates a workspace of any size, with the same content at every call. A company has about 5.5 users.
+
+The names come from a dozen languages. A third of the manifests writes its texts plain, a third in double
+quotes and a third in single quotes. ``PENDING`` is the share of users that wait for validation.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,8 @@ NAMES = (
 )  # fmt: skip
 PENDING = 0.08
 """The share of users that are created pending (``activation: later``) and are never activated."""
+QUOTES = ("", '"', "'")
+"""What stands around the texts of a manifest. One manifest has one kind."""
 TRADES = (
     "Boulangerie", "Garage", "Pharmacie", "Menuiserie", "Crêperie", "Cabinet", "Atelier", "SCI", "Holding",
     "Librairie", "Fromagerie", "Transports", "Maçonnerie", "Fleuriste", "Imprimerie", "Hôtel",
@@ -68,29 +74,34 @@ def write_manifests(folder: Path, users: int) -> int:
 
 
 def _manifest(number: int, size: int, chance: random.Random) -> Iterator[str]:
+    quote = chance.choice(QUOTES)
+
+    def text(value: str) -> str:
+        return f"{quote}{value}{quote}"
+
     owner = chance.choice(chance.choice(NAMES)[1])
     name = f"{chance.choice(TRADES)} {owner} {chance.choice(('SARL', 'SAS', 'EURL'))}"
     yield "company:"
     yield f'  number: "{number:06}"'
-    yield f"  name: {name}"
+    yield f"  name: {text(name)}"
     yield f'  siren: "{_siren(number)}"'
     mode, offer = chance.choice(("client", "firm")), chance.choice(("Essentiel", "Confort"))
-    yield f"billing: {{mode: {mode}, offer: {offer}}}"
+    yield f"billing: {{mode: {text(mode)}, offer: {text(offer)}}}"
     yield "users:"
     for position in range(size):
         language = chance.choice(NAMES)
         first, last = chance.choice(language[0]), chance.choice(language[1])
-        yield f"  - email: user{position}@client{number:06}.example.fr"
-        yield f"    first_name: {first}"
-        yield f"    last_name: {last}"
+        yield f"  - email: {text(f'user{position}@client{number:06}.example.fr')}"
+        yield f"    first_name: {text(first)}"
+        yield f"    last_name: {text(last)}"
         if chance.random() < 0.7:
             digits = f"{chance.randrange(10_000):04}"
             yield f'    phone: "+33 1 99 00 {digits[:2]} {digits[2:]}"'
-        yield f"    type: {'standard' if position else 'administrator'}"
-        yield f"    production: {chance.choice(('full', 'full', 'consultation'))}"
+        yield f"    type: {text('standard' if position else 'administrator')}"
+        yield f"    production: {text(chance.choice(('full', 'full', 'consultation')))}"
         if chance.random() < PENDING:
             yield "    activation: later"
-        yield f"    apps: [{', '.join(app for app in APPS if chance.random() < 0.5)}]"
+        yield f"    apps: [{', '.join(text(app) for app in APPS if chance.random() < 0.5)}]"
         if position == 0 and number and chance.random() < 0.2:
             yield f'    companies: ["{chance.randrange(number):06}"]'
 
