@@ -31,14 +31,20 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "model": ("test_fields", "test_resolve", "test_portal_rules", "test_clocks", "test_cli"),
-    "rules": ("test_rules", "test_portal_rules", "test_rules_in_plans", "test_order"),
-    "planning.diff": ("test_diff", "test_rules_in_plans"),
-    "planning.steps": ("test_steps", "test_portal_rules", "test_order"),
-    "planning.order": ("test_order", "test_rules_in_plans"),
-    "planning.guard": ("test_guard", "test_mass_change"),
-    "yaml_source.events": ("test_document", "test_yaml_texts", "test_implicit_typing"),
-    "yaml_source.document": ("test_document", "test_check", "test_schema"),
+    "model": (
+        "unit/test_fields",
+        "unit/test_resolve",
+        "contract/test_portal_rules",
+        "crash/test_clocks",
+        "e2e/test_cli",
+    ),
+    "rules": ("unit/test_rules", "contract/test_portal_rules", "unit/test_rules_in_plans", "unit/test_order"),
+    "planning.diff": ("unit/test_diff", "unit/test_rules_in_plans"),
+    "planning.steps": ("unit/test_steps", "contract/test_portal_rules", "unit/test_order"),
+    "planning.order": ("unit/test_order", "unit/test_rules_in_plans"),
+    "planning.guard": ("unit/test_guard", "e2e/test_mass_change"),
+    "yaml_source.events": ("unit/test_document", "generative/test_yaml_texts", "unit/test_implicit_typing"),
+    "yaml_source.document": ("unit/test_document", "unit/test_check", "unit/test_schema"),
 }
 """The modules to mutate, and the test files that should detect the mutants of each module."""
 

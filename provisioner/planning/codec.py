@@ -9,7 +9,7 @@ The codec supports the types in :data:`_SCALARS`, string enums, optional types, 
 frozen sets of strings or of records, mappings with string keys, records (dataclasses and named tuples), and
 unions of records. The class of a value in a union is recognised by its set of fields, or by a tag if
 :data:`TAGS` lists the union. To add a scalar type, add it to :data:`_SCALARS` and to
-``tests/plan_schema.py``.
+``tests/support/plan_schema.py``.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Sabotage(NamedTuple):
     """What may happen without the safeguard."""
     apply: Callable[[], None]
     file: str
-    """The name of the test file in ``tests/``."""
+    """The path of the test file in ``tests/``."""
     test: str
     """The name of one test in the file; empty for all tests of the file."""
 
@@ -90,7 +90,7 @@ def replace_in(owner: ModuleType | type, original: Callable[P, R], replacement: 
 # --- what is stored, and in which order ---
 
 
-@seen_by("test_apply.py", "test_every_commit_is_on_the_disk_before_it_returns")
+@seen_by("e2e/test_apply.py", "test_every_commit_is_on_the_disk_before_it_returns")
 def no_full_sync() -> None:
     """A committed transaction is lost in a power failure."""
     from provisioner.storage.sqlite import SqliteDatabase
@@ -105,7 +105,7 @@ def no_full_sync() -> None:
     replace_in(SqliteDatabase, SqliteDatabase._open, open_without_sync)
 
 
-@seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
+@seen_by("crash/test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def call_before_intent() -> None:
     """If a run is killed after the portal call, the next run does not know that the call was made."""
     from provisioner.ledger.journal import Journal
@@ -125,7 +125,7 @@ def call_before_intent() -> None:
     replace_in(Journal, Journal.settle, settle_both)
 
 
-@seen_by("test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
+@seen_by("crash/test_killed.py", "test_a_run_killed_anywhere_is_finished_by_running_it_again")
 def letters_settled_apart() -> None:
     """If a run is killed between the commit of a step and the commit of its letter, the letter is lost."""
     from provisioner.ledger import outbox
@@ -150,7 +150,7 @@ def letters_settled_apart() -> None:
     replace_in(Journal, Journal.settle, settle_twice)
 
 
-@seen_by("test_database.py", "test_second_sqlite_writer_waits_before_it_reads")
+@seen_by("contract/test_database.py", "test_second_sqlite_writer_waits_before_it_reads")
 def deferred_begin() -> None:
     """One of two concurrent writers fails instead of waiting."""
     from provisioner.storage import database
@@ -169,7 +169,7 @@ def deferred_begin() -> None:
     replace_in(database, database.transaction, transaction)
 
 
-@seen_by("test_files.py")
+@seen_by("unit/test_files.py")
 def readable_files() -> None:
     """Every account of the machine can read saved plans and keys."""
     from provisioner.workspace import files
@@ -186,7 +186,7 @@ def readable_files() -> None:
 # --- who writes, and whether it may ---
 
 
-@seen_by("test_apply.py")
+@seen_by("e2e/test_apply.py")
 def lock_not_checked() -> None:
     """A run goes on writing after its lock was taken away."""
     from provisioner.ledger.store import Store
@@ -194,7 +194,7 @@ def lock_not_checked() -> None:
     replace_in(Store, Store.writing, Store.unguarded_write)
 
 
-@seen_by("test_apply.py")
+@seen_by("e2e/test_apply.py")
 def no_version_check() -> None:
     """A change that another writer made after the plan was made is overwritten."""
     from dataclasses import replace
@@ -217,7 +217,7 @@ def no_version_check() -> None:
     replace_in(decide, decide.decide, decide_anyway)
 
 
-@seen_by("test_portal_held.py")
+@seen_by("crash/test_portal_held.py")
 def fence_ignored() -> None:
     """A run that was suspended continues to write, although another run has taken its place."""
     from provisioner.embedded import decide
@@ -236,7 +236,7 @@ def fence_ignored() -> None:
     replace_in(decide, decide.decide, decide_unfenced)
 
 
-@seen_by("test_apply.py")
+@seen_by("e2e/test_apply.py")
 def random_step_key() -> None:
     """A step that is repeated takes effect twice."""
     from provisioner.operations import apply
@@ -250,7 +250,7 @@ def random_step_key() -> None:
 # --- what is approved is what is applied ---
 
 
-@seen_by("test_apply.py")
+@seen_by("e2e/test_apply.py")
 def stale_plan_applied() -> None:
     """A plan is applied although the resources that it changes have changed since the plan was made."""
     from provisioner.operations import precondition
@@ -263,7 +263,7 @@ def stale_plan_applied() -> None:
     replace_in(precondition, precondition._steps_done, none_done)
 
 
-@seen_by("test_tampered_plans.py")
+@seen_by("e2e/test_tampered_plans.py")
 def changed_plan_applied() -> None:
     """A plan file that was changed after its approval is applied."""
     from provisioner.planning import planfile
@@ -274,7 +274,7 @@ def changed_plan_applied() -> None:
     replace_in(planfile, planfile._refuse_changed, accept)
 
 
-@seen_by("test_guard.py")
+@seen_by("unit/test_guard.py")
 def no_limits() -> None:
     """All accounts are closed after the folder of the manifests was moved."""
     from provisioner.planning import guard
@@ -285,7 +285,7 @@ def no_limits() -> None:
     replace_in(guard, guard.guard, allow)
 
 
-@seen_by("test_resolve.py")
+@seen_by("unit/test_resolve.py")
 def unmanaged_closed() -> None:
     """Accounts that provisioner does not manage are closed."""
     from dataclasses import replace
@@ -302,7 +302,7 @@ def unmanaged_closed() -> None:
 # --- the order of the steps ---
 
 
-@seen_by("test_order.py")
+@seen_by("unit/test_order.py")
 def rules_not_asked_on_the_way() -> None:
     """A company has no administrator between two steps (R2)."""
     from provisioner.planning import order
@@ -317,7 +317,7 @@ def rules_not_asked_on_the_way() -> None:
     replace_in(order, StateIndex, Silent)
 
 
-@seen_by("test_order.py")
+@seen_by("unit/test_order.py")
 def widening_before_narrowing() -> None:
     """A user who leaves keeps access until others have got access, and for ever if the run ends early."""
     from provisioner.planning import steps
@@ -329,7 +329,7 @@ def widening_before_narrowing() -> None:
 # --- letters ---
 
 
-@seen_by("test_owed_letters.py")
+@seen_by("crash/test_owed_letters.py")
 def letters_to_the_old_address() -> None:
     """After a mistyped address is corrected, the activation link still goes to the mistyped address."""
     from provisioner.model import email_key
@@ -341,7 +341,7 @@ def letters_to_the_old_address() -> None:
     replace_in(deliver, email_key, same)
 
 
-@seen_by("test_portal_held.py")
+@seen_by("crash/test_portal_held.py")
 def claims_ignored() -> None:
     """Two ledgers each send a welcome letter to the same account."""
     from provisioner.embedded.portal import SqlPortal
@@ -354,7 +354,7 @@ def claims_ignored() -> None:
     replace_in(SqlPortal, SqlPortal.claim_letters, claim)
 
 
-@seen_by("test_killed.py", "test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter")
+@seen_by("crash/test_killed.py", "test_a_run_killed_while_mailing_loses_and_silently_doubles_no_letter")
 def interrupted_letters_owed() -> None:
     """A letter that a killed run was sending is sent again, although it may have arrived."""
     from provisioner.ledger.outbox import Outbox
@@ -369,7 +369,7 @@ def interrupted_letters_owed() -> None:
     replace_in(Outbox, Outbox.reset_interrupted, owe)
 
 
-@seen_by("test_smtp.py")
+@seen_by("crash/test_smtp.py")
 def sent_before_data() -> None:
     """A letter that never left the program counts as sent."""
     from provisioner.mail.delivery import Delivery, DeliveryState
@@ -384,7 +384,7 @@ def sent_before_data() -> None:
     replace_in(GroupCommit, GroupCommit.body, body_and_delivery)
 
 
-@seen_by("test_smtp_tls.py")
+@seen_by("crash/test_smtp_tls.py")
 def any_certificate() -> None:
     """A machine between the program and the mail server can read the password and the letters."""
     import ssl
@@ -400,7 +400,7 @@ def any_certificate() -> None:
     replace_in(transport, transport._tls_context, unverified)
 
 
-@seen_by("test_templates.py", "test_a_payload_is_refused_with_a_sentence")
+@seen_by("unit/test_templates.py", "test_a_payload_is_refused_with_a_sentence")
 def sandbox_off() -> None:
     """A letter template can access the internals of values, and a name can become markup."""
     from provisioner.mail.template_sandbox import Sandbox
@@ -411,7 +411,7 @@ def sandbox_off() -> None:
     replace_in(Sandbox, Sandbox.is_safe_attribute, allow)
 
 
-@seen_by("test_apply.py")
+@seen_by("e2e/test_apply.py")
 def welcome_for_existing_accounts() -> None:
     """An account that another person created gets a welcome letter."""
     from dataclasses import replace
@@ -439,7 +439,7 @@ def welcome_for_existing_accounts() -> None:
 # --- what is read, and what is shown ---
 
 
-@seen_by("test_document.py")
+@seen_by("unit/test_document.py")
 def duplicate_keys_accepted() -> None:
     """If a key occurs twice, one of its values is dropped without an error."""
     from provisioner.yaml_source.events import EventReader
@@ -450,7 +450,7 @@ def duplicate_keys_accepted() -> None:
     replace_in(EventReader, EventReader._refuse_key, accept)
 
 
-@seen_by("test_planfile.py")
+@seen_by("unit/test_planfile.py")
 def unknown_fields_accepted() -> None:
     """An unknown field in a plan or in the journal is ignored instead of being refused."""
     from provisioner.planning import codec
@@ -473,7 +473,7 @@ def unknown_fields_accepted() -> None:
     replace_in(codec, codec._record_reader, lenient_reader)
 
 
-@seen_by("test_output_injection.py")
+@seen_by("unit/test_output_injection.py")
 def names_shown_as_they_are() -> None:
     """A name can move the cursor of a terminal, or run a command of a CI system."""
     from provisioner.render import sanitize

@@ -19,7 +19,7 @@ from smtp_support import smtp_server
 
 from provisioner.cli import run
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 COMPANY = "garage-lefevre.yaml"
 
 

@@ -31,7 +31,7 @@ from provisioner.portal import Access
 from provisioner.portals.scim.driver import ScimPortal, open_scim
 from provisioner.portals.scim.path import COMPANY, CORE, USER
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "schemas"
 TOKEN = "token-of-the-tests"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from bench import generate
 from bench.generate import write_manifests
 from bench.measure import Side, Table, megabytes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "provisioner" / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "provisioner" / "README.md").read_text(encoding="utf-8")
 NAMES = re.findall(
     r"^\| \d+ \| `([\w.]+)`|on the embedded portal `([\w.]+)` asks `([\w.]+)`", README, re.MULTILINE
 )
@@ -36,7 +36,7 @@ def test_three_walks_are_described() -> None:
 
 
 def test_files_to_touch_exist() -> None:
-    package = Path(__file__).parents[1] / "provisioner"
+    package = Path(__file__).parents[2] / "provisioner"
     table = README.partition("## To add one more")[2]
     for path in re.findall(r"`((?:\w+/)*\w+\.(?:py|json))`", table):
         assert (package / path).exists() or (package.parent / path).exists(), path

@@ -30,7 +30,7 @@ from provisioner.manifest.validate import read_model
 from provisioner.workspace.settings import load_workspace
 from provisioner.yaml_source.document import Document, read_document
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 KINDS: tuple[Kind, ...] = get_args(Literal["client", "provisioner"])
 
 

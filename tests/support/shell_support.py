@@ -24,7 +24,7 @@ from provisioner.commands.plan import plan
 from provisioner.errors import ProvisionerError
 from provisioner.terminal.console import Console
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
 BAKERY = "clients/boulangerie-martin.yaml"
 CLAIRE = "claire.martin@boulangerie-martin.fr"

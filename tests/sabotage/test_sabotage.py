@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from sabotage.table import MOST, SABOTAGES, Sabotage, seen_by
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 APPLY_ALL = "from sabotage.table import SABOTAGES\nfor sabotage in SABOTAGES.values(): sabotage.apply()"
 

@@ -13,7 +13,7 @@ from provisioner.embedded.server.openapi import openapi
 from provisioner.embedded.server.problem_details import PROBLEMS
 from provisioner.embedded.server.routes import BY_NAME, ROUTES
 
-PUBLISHED = Path(__file__).parent.parent / "schemas" / "openapi.json"
+PUBLISHED = Path(__file__).parents[2] / "schemas" / "openapi.json"
 
 
 def test_published_openapi_document_equals_the_generated_one() -> None:

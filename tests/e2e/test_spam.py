@@ -17,7 +17,7 @@ from needs import lack, need
 
 from provisioner.cli import run
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 RULES = Path("/usr/share/spamassassin")
 """The rules of the Debian package. Downloaded updates are not used, so that all machines get equal scores."""
 

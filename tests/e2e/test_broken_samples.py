@@ -10,8 +10,8 @@ from manifest_support import compare_with_golden, problems_of, rendered
 from provisioner.diagnostics import SUMMARIES
 from provisioner.errors import ManifestsInvalid
 
-SAMPLES = Path(__file__).parent.parent / "samples" / "broken"
-GOLDEN = Path(__file__).parent / "golden" / "broken"
+SAMPLES = Path(__file__).parents[2] / "samples" / "broken"
+GOLDEN = Path(__file__).parents[1] / "golden" / "broken"
 SITUATIONS = sorted(folder.name for folder in SAMPLES.iterdir() if folder.is_dir())
 
 

@@ -15,7 +15,7 @@ from test_letters import TEMPLATES, letter
 
 from provisioner.mail.message import Letter, render
 
-MEASURES = (Path(__file__).parent / "letter_measures.js").read_text(encoding="utf-8")
+MEASURES = (Path(__file__).parents[1] / "support" / "letter_measures.js").read_text(encoding="utf-8")
 LINK = f"https://portail.durand-associes.fr/{'bf9d' * 8}.1.1798148632.{'aec4' * 10}"
 
 QUIET = (

@@ -16,7 +16,7 @@ from typing import Any
 
 from provisioner.cli import run
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 
 
 def workspace(

@@ -1,6 +1,6 @@
 """schemathesis gets no 5xx response, and only responses that the OpenAPI document describes.
 
-``OPENAPI_EXAMPLES=200 pytest tests/test_service_schemathesis.py`` draws more examples.
+``OPENAPI_EXAMPLES=200 pytest tests/generative/test_service_schemathesis.py`` draws more examples.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from postfix_support import PASSWORD, USERNAME, Postfix, running_postfix
 
 from provisioner.cli import run
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 FIRM = "Cabinet Durand & Associés"
 SENDER = f"{FIRM} <acces@durand-associes.fr>"
 
@@ -163,7 +163,7 @@ def read_by_perl(mails: list[bytes], folder: Path) -> list[Read]:
     for file, mail in zip(files, mails, strict=True):
         file.write_bytes(mail)
     parsed = subprocess.run(
-        ["perl", ROOT / "tests/mime_parser.pl", *files], check=True, capture_output=True, timeout=60
+        ["perl", ROOT / "tests/support/mime_parser.pl", *files], check=True, capture_output=True, timeout=60
     )
     assert not parsed.stderr
     return [_as_perl_says(one) for one in json.loads(parsed.stdout)]

@@ -30,7 +30,7 @@ from provisioner.model import (
 )
 from provisioner.planning.plan import Adoption, Change, Plan, PlannedLetter
 
-GOLDEN = Path(__file__).parent / "golden" / "review"
+GOLDEN = Path(__file__).parents[1] / "golden" / "review"
 NOVEMBER = date(2026, 11, 30)
 CLIENT = Billing(BillingMode.CLIENT, "Essentiel")
 FIRM = Billing(BillingMode.FIRM, "Confort")

@@ -22,7 +22,7 @@ from provisioner.ledger.journal import read_entries, read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.storage.sqlite import SqliteDatabase
 
-SAMPLES = Path(__file__).parent.parent / "samples"
+SAMPLES = Path(__file__).parents[2] / "samples"
 PROCESSES = 8
 ROUNDS = 20
 

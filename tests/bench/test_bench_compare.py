@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from bench.compare import find_octodns, find_terraform, main, terraform_blocks, write_octodns, write_terraform
 from bench.generate import write_manifests
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted([*(ROOT / "provisioner").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 MAX_TEST_NAME = 80
 

@@ -26,7 +26,10 @@ IN_CI = bool(os.environ.get("CI"))
 def test_hostile_files_are_refused_in_bounded_memory_and_time() -> None:
     """Hostile files are refused within limits of memory and time."""
     done = subprocess.run(
-        [sys.executable, str(HERE / "hostile_support.py")], capture_output=True, timeout=100, check=False
+        [sys.executable, str(HERE.parent / "support" / "hostile_support.py")],
+        capture_output=True,
+        timeout=100,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     reports = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 """Fuzzes the reading and validation of manifests with inputs derived from the samples.
 
-    python tests/fuzz_documents.py RUNS CORPUS
+    python tests/generative/fuzz_documents.py RUNS CORPUS
 
 CORPUS is an empty folder. An input that fails is printed and saved in the current folder as ``crash-…``. The
 exit code is then 1.
@@ -32,7 +32,7 @@ def read(content: bytes) -> None:
 
 def main(runs: str, corpus: str) -> None:
     """Run the fuzzer with ``runs`` inputs. ``corpus`` is an empty folder for the inputs."""
-    samples = Path(__file__).resolve().parent.parent / "samples"
+    samples = Path(__file__).resolve().parents[2] / "samples"
     for number, path in enumerate(sorted(samples.rglob("*.yaml"))):
         Path(corpus, str(number)).write_bytes(path.read_bytes())
     atheris.Setup([sys.argv[0], f"-runs={runs}", "-seed=1", "-max_len=4096", corpus], read)

@@ -25,7 +25,7 @@ from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PUBLIC_URL = "https://portail.example.fr/activer"
 START_SECONDS = 30.0
 
@@ -95,7 +95,7 @@ class Served:
             self.process = subprocess.Popen(
                 [sys.executable, *self.program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=talk,
                 env={"PATH": os.environ["PATH"], "HOME": str(self.folder),
-                     "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+                     "PYTHONPATH": f"{ROOT}:{ROOT / 'tests/support'}"},
             )  # fmt: skip
         until = time.monotonic() + START_SECONDS
         while True:

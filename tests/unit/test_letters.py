@@ -28,7 +28,7 @@ from provisioner.mail.maildir import Maildir
 from provisioner.mail.message import Letter, Rendered, compose, message_id, render
 from provisioner.mail.template_sandbox import Templates
 
-FOLDER = Path(__file__).parent.parent / "templates" / "mail"
+FOLDER = Path(__file__).parents[2] / "templates" / "mail"
 TEMPLATES = Templates({path.name: path.read_text() for path in FOLDER.glob("*.j2")})
 SENDER = "Cabinet Durand & Associés <acces@durand-associes.fr>"
 DATED = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)

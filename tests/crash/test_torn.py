@@ -129,7 +129,7 @@ def test_a_flipped_page_is_refused_before_anything_is_written(
     folder = tmp_path / "firm"
     shutil.copytree(calm, folder)
     more = folder / "clients" / "roussel.yaml"
-    shutil.copyfile(Path(__file__).parent.parent / "samples/onboarding/clients/menuiserie-roussel.yaml", more)
+    shutil.copyfile(Path(__file__).parents[2] / "samples/onboarding/clients/menuiserie-roussel.yaml", more)
     whole = {file: (folder / file).read_bytes() for file in FILES}
     others = [folder / file for file in FILES if file != name]
     held = tables(*others)

@@ -21,7 +21,7 @@ from provisioner.planning.plan import Plan
 from provisioner.planning.plan_document import PlanDocument
 from provisioner.planning.planfile import from_json
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "schemas" / "plan.schema.json"
 VALIDATOR = jsonschema.Draft202012Validator(plan_schema())
 
