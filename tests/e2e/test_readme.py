@@ -1,4 +1,4 @@
-"""The READMEs are true: their commands are run, their links and names are looked up."""
+"""The README's quick start, and the tables of commands, exit codes, samples and tests, are complete."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from documents import blocks, commands, documents, section
 from samples_support import NEXT_MONTH, ONBOARDING, ROOT, copy_samples, run
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-STORY = (ROOT / "samples" / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+QUICK_START, TESTS = (block.text for block in blocks("README.md", "sh") if block.is_run)
+COMMANDS = "provisioner/commands/README.md"
 
 
 @pytest.fixture
@@ -26,28 +23,22 @@ def letters(clone: Path) -> list[Path]:
     return sorted((clone / ONBOARDING / "outbox/new").iterdir())
 
 
-def test_the_quick_start_is_exactly_two_blocks() -> None:
-    quick_start = README[README.index("## Quick start") : README.index("## The commands")]
-    assert len(blocks(README, "sh")) == 2
-    assert blocks(quick_start, "sh") == blocks(README, "sh")
-    assert not blocks(STORY, "sh")
+def without_installation(block: str) -> str:
+    return "\n".join(line for line in block.splitlines() if not re.search("-m venv|pip install", line))
 
 
-def test_both_blocks_install_what_they_need_into_a_venv() -> None:
-    for block in blocks(README, "sh"):
+def test_both_blocks_of_the_quick_start_install_what_they_need_into_a_venv() -> None:
+    for block in (QUICK_START, TESTS):
         first, second, *_ = block.splitlines()
         assert first == "python3 -m venv .venv"
         assert second.startswith(".venv/bin/pip install ")
-    assert "'.[test]'" in blocks(README, "sh")[1]
-    assert ".venv/bin/pytest" in blocks(README, "sh")[1]
+        assert block in section("README.md", "Quick start")
+    assert "'.[test]'" in TESTS
+    assert ".venv/bin/pytest" in TESTS
 
 
 def test_the_quick_start_onboards_the_sample_and_a_second_run_does_nothing(clone: Path) -> None:
-    main_job = "\n".join(
-        line
-        for line in blocks(README, "sh")[0].splitlines()
-        if "-m venv" not in line and "pip install" not in line
-    )
+    main_job = without_installation(QUICK_START)
     first = run(main_job, clone)
     assert re.search(r"^Plan: 25 to add, 0 to change, 0 to close, 15 e-mails to send\.$", first, re.MULTILINE)
     sent = letters(clone)
@@ -57,24 +48,17 @@ def test_the_quick_start_onboards_the_sample_and_a_second_run_does_nothing(clone
     assert letters(clone) == sent
 
 
-def test_the_commands_of_the_samples_readme_have_its_results(clone: Path) -> None:
-    (story,) = blocks(STORY, "console")
-    commands = [line.removeprefix("$ ") for line in story.splitlines()]
-    outputs = [run(command, clone) for command in commands]
+def test_each_row_of_the_samples_readme_is_in_the_plan(clone: Path) -> None:
+    (story,) = blocks("samples/README.md", "console")
+    outputs = [run(command.text, clone) for command in commands(story)]
     planned = outputs[2].lower()
-    for row in re.findall(r"^\| ([A-Z][^|]+) \|", STORY, flags=re.MULTILINE):
+    changes = section("samples/README.md", "Samples").partition("| what |")[2]
+    rows = re.findall(r"^\| ([A-Z][^|]+) \|", changes, flags=re.MULTILINE)
+    assert len(rows) > 12
+    for row in rows:
         surname_or_company = row.partition(",")[0].split()[-1]
         assert surname_or_company.lower() in planned, row
     assert "No changes" in run(f"provisioner -C {NEXT_MONTH} plan", clone)
-
-
-def test_the_plan_in_the_readme_is_the_plan_of_the_sample(clone: Path) -> None:
-    run(f"provisioner -C {ONBOARDING} apply --auto-approve", clone)
-    run(f"provisioner -C {ONBOARDING} simulate close ines.caron@boulangerie-martin.fr", clone)
-    planned = run(f"provisioner -C {NEXT_MONTH} plan", clone)
-    # the parts shown have no dates, which differ from run to run
-    for part in blocks(README, "text")[0].split("…\n"):
-        assert all(paragraph in planned for paragraph in part.split("\n\n")), part
 
 
 def test_continuous_integration_runs_the_tests_as_the_readme_does() -> None:
@@ -83,16 +67,15 @@ def test_continuous_integration_runs_the_tests_as_the_readme_does() -> None:
     extracted = subprocess.run(
         ["awk", found[1], "README.md"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True
     )
-    assert extracted.stdout == blocks(README, "sh")[1]
+    assert extracted.stdout == TESTS
 
 
 def test_every_command_is_listed_and_nothing_else() -> None:
     from provisioner.cli import cli
 
-    table = README[README.index("## The commands") : README.index("## What the plan says")]
+    table = section(COMMANDS, "Commands")
     listed = re.findall(r"`([a-z-]+)", "".join(re.findall(r"^\|([^|]+)\|", table, flags=re.MULTILINE)))
-    verbs = [word for word in listed if word not in ("status", "send", "settle")]
-    assert sorted(set(verbs)) == sorted(cli.commands)
+    assert sorted(set(listed)) == sorted(cli.commands)
 
 
 def test_every_exit_code_is_listed() -> None:
@@ -103,13 +86,36 @@ def test_every_exit_code_is_listed() -> None:
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.ProvisionerError)
     ]
-    table = README[README.index("## Exit codes") : README.index("## In CI")]
-    listed = {int(code) for code in re.findall(r"\| (\d+) \|", table)}
+    listed = {int(code) for code in re.findall(r"\| (\d+) \|", section(COMMANDS, "Exit codes"))}
     assert listed == {0, 2, *known}
 
 
-@pytest.mark.parametrize("file", ["README.md", "samples/README.md"])
-def test_every_link_leads_somewhere(file: str) -> None:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / file).parent.joinpath(target).exists(), target
+@pytest.mark.parametrize("document", ["tests/README.md", "provisioner/README.md"])
+def test_every_test_file_that_a_table_names_exists(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    there = {path.relative_to(ROOT / "tests").as_posix() for path in (ROOT / "tests").rglob("test_*.py")}
+    named = re.findall(r"`(?:tests/)?((?:\w+/)?test_\w+\.py)`", text)
+    assert len(named) > 15
+    for name in named:
+        assert name in there or any(path.endswith(f"/{name}") for path in there), name
+
+
+def test_every_extra_that_is_named_exists() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    named = re.findall(
+        r"\.\[([\w,-]+)\]", "".join(block.text for name in documents() for block in blocks(name))
+    )
+    assert len(named) > 4
+    for name in ",".join(named).split(","):
+        assert re.search(rf"^{name} = \[$", project, re.MULTILINE), name
+
+
+def test_no_command_installs_the_other_provisioner_of_pypi() -> None:
+    """No command of a document or of the program installs ``provisioner`` from PyPI.
+
+    PyPI has a different program of that name.
+    """
+    program = [path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py")]
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in documents()]
+    for line in "".join(program + texts).splitlines():
+        assert not re.search(r"pipx? install\b.*[ ']provisioner\b", line), line

@@ -23,6 +23,7 @@ from manifest_support import (
     user,
     validated,
 )
+from schema_reference import schema_reference
 
 from provisioner.errors import ManifestsInvalid
 from provisioner.manifest.models import MODELS, ClientManifest, Kind, json_schema
@@ -73,6 +74,13 @@ def test_published_schema_is_valid_and_describes_every_field(kind: Kind) -> None
             assert "description" in field or "$ref" in field, name
         if part.get("type") == "object":
             assert part["additionalProperties"] is False
+
+
+def test_the_reference_of_all_keys_is_generated_from_the_schemas() -> None:
+    path = ROOT / "schemas" / "README.md"
+    head, begin, rest = re.split(r"(<!-- generated from .*? -->\n)", path.read_text(encoding="utf-8"))
+    end = rest[rest.index("<!-- end of the generated part -->") :]
+    compare_with_golden(path, f"{head}{begin}\n{schema_reference()}\n{end}")
 
 
 def test_the_schema_names_fields_as_the_wizard_does() -> None:
