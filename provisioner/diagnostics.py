@@ -2,6 +2,9 @@
 
 The code of a diagnostic determines its summary, so people and scripts can recognise the problem. The detail
 is a sentence about the data concerned, and the remedy is a command or an edit that the user can copy.
+
+A driver from another package may use codes of its own. It then gives each such diagnostic a summary. A saved
+plan contains the summary, so the plan can be shown where the driver is not installed.
 """
 
 from __future__ import annotations
@@ -88,6 +91,7 @@ class Diagnostic:
     """One problem. ``address`` is the address of the resource concerned ("user:…"), or "" for none.
 
     ``other`` is a second position that the problem concerns, such as the first of two equal declarations.
+    ``driver_summary`` is the summary of a code that only a driver from another package knows.
     """
 
     severity: Severity
@@ -97,11 +101,12 @@ class Diagnostic:
     source: Source | None = None
     address: str = ""
     other: Source | None = None
+    driver_summary: str = ""
 
     @property
     def summary(self) -> str:
-        """The summary that belongs to the code."""
-        return SUMMARIES[self.code]
+        """The summary that belongs to the code. No driver can change the summary of a code of the program."""
+        return SUMMARIES.get(self.code) or self.driver_summary or self.code
 
     @property
     def is_error(self) -> bool:

@@ -8,7 +8,7 @@ them. To add a field to the JSON, add it to these types.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
@@ -259,13 +259,14 @@ def _check_entry(problem: Diagnostic) -> CheckEntry:
 
 
 def _diagnostic_of(entry: CheckEntry) -> Diagnostic:
-    code = entry.address.name
-    if code not in SUMMARIES:
-        raise InvalidJson("the code of a problem", "checks.address.name")
+    code, summary = entry.address.name, entry.address.to_display
+    if not code or not summary:
+        raise InvalidJson("the code of a problem and its summary", "checks.address")
     if len(entry.problems) != 1:
         raise InvalidJson("a list of one problem", "checks.problems")
     [problem] = entry.problems
-    return Diagnostic(entry.severity, code, problem.message, problem.remedy, entry.source, entry.resource)
+    found = Diagnostic(entry.severity, code, problem.message, problem.remedy, entry.source, entry.resource)
+    return found if code in SUMMARIES else replace(found, driver_summary=summary)
 
 
 def _drift_entry(notice: Notice) -> DriftEntry:

@@ -77,7 +77,7 @@ def _range(source: Source | None) -> dict[str, object] | None:
 
 def _block(problem: Diagnostic, line_of: LineOf, colour: bool, width: int) -> Iterator[str]:
     title, code = _TITLES[problem.severity]
-    yield f"{_painted(title, code, colour)}: {problem.summary} [{problem.code}]"
+    yield f"{_painted(title, code, colour)}: {printable(problem.summary)} [{printable(problem.code)}]"
     place = f"{printable(str(problem.source))}  " if problem.source else ""
     yield from wrap(place + printable(problem.detail), width, "  ", "    ")
     if problem.source is not None:

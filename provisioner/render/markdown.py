@@ -157,7 +157,8 @@ def _problem(problem: Diagnostic) -> str:
     remedy = "".join(
         f"  - {escaped(line)}\n" for line in problem.remedy.splitlines()[: overview.LISTED] if line.strip()
     )
-    return f"- **{problem.summary}** ({problem.code}): {place}{escaped(problem.detail)}\n{remedy}"
+    title = f"**{escaped(problem.summary)}** ({escaped(problem.code)})"
+    return f"- {title}: {place}{escaped(problem.detail)}\n{remedy}"
 
 
 def _listed(entries: Sequence[str], indent: str, room: _Room) -> Iterator[str]:

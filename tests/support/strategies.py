@@ -189,9 +189,17 @@ def _later(before: User | None, after: User) -> User:
 sources = st.none() | st.builds(Source, texts, st.integers(1, 10**6), st.integers(1, 10**4))
 addresses = st.builds(Address, st.sampled_from(["company", "user"]), texts)
 notices = st.builds(Notice, st.sampled_from(NoticeKind), addresses, texts, st.none() | days)
-problems = st.builds(
+_own_problems = st.builds(
     Diagnostic, st.sampled_from(Severity), st.sampled_from(sorted(SUMMARIES)), texts, texts, sources, texts
 )
+_codes = texts.filter(lambda text: bool(text) and text not in SUMMARIES)
+problems = _own_problems | st.builds(
+    lambda problem, code, summary: replace(problem, code=code, driver_summary=summary),
+    _own_problems,
+    _codes,
+    texts.filter(bool),
+)
+"""Problems with codes of the program, and problems with the codes and summaries of a driver."""
 adoptions = st.builds(
     Adoption,
     addresses.filter(lambda address: address.kind == "user"),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.diagnostics import Source, error, warning
+from provisioner.diagnostics import SUMMARIES, Source, error, warning
 from provisioner.render.diagnostics import problems_json, render_problems
 from provisioner.render.sanitize import columns, printable
 
@@ -198,3 +199,13 @@ def test_the_json_has_everything_and_survives_a_round_trip() -> None:
         "range": {"filename": "clients/durand.yaml", "start": {"line": 5, "column": 17}},
     }
     assert problems_json([error("R1", "x.")])[0]["range"] is None
+
+
+def test_driver_gives_the_summary_of_its_own_codes_only() -> None:
+    """A driver from another package cannot reword a code that scripts know from the program."""
+    own = replace(warning("crm-no-phone", "No phones."), driver_summary="Phone numbers are not kept")
+    assert render_problems([own], lambda *_: None, colour=False, width=80).startswith(
+        "Warning: Phone numbers are not kept [crm-no-phone]\n"
+    )
+    assert replace(own, code="R1").summary == SUMMARIES["R1"]
+    assert replace(own, driver_summary="").summary == "crm-no-phone"
