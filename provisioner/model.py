@@ -121,7 +121,11 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """A client company (*dossier*). Only the portal sets ``billing_ends`` (R15); a plan never changes it."""
+    """A client company (*dossier*).
+
+    ``billing_ends`` is the last day of billing if the company has lost its last open user (R15), otherwise
+    None. Only the portal sets this value; a plan never changes it.
+    """
 
     number: str
     name: str

@@ -36,7 +36,7 @@ class Access:
     writing: bool
     """True to open the portal for writing. Otherwise the driver creates and changes nothing."""
     making: bool = True
-    """True if a missing portal is created when it is opened for writing. If False, this opening fails."""
+    """True to create a missing portal when it is opened for writing. If False, that is an error."""
     client_id: str = ""
     secret: str = ""
     """The OAuth client's secret, the bearer token or the database's password."""
@@ -106,7 +106,7 @@ class Capabilities:
     """The optional features of a portal."""
 
     batch: int = 1
-    """The maximum number of calls per ``execute``. The embedded portal applies them in one transaction."""
+    """The maximum number of calls per ``execute``. The embedded portal applies these in one transaction."""
     receipts: bool = True
     """True if the portal stores idempotency keys, so the outcome of an interrupted call can be looked up."""
     activation_links: bool = True
@@ -148,7 +148,7 @@ class Portal(Protocol):
         ...
 
     def users(self, ids: Collection[str]) -> dict[str, User]:
-        """Return the users with these ids, by id. Unknown ids have no entry. Write nothing."""
+        """Return the users with these portal ids, by id. Unknown ids have no entry. Write nothing."""
         ...
 
     def project(self, desired: State) -> tuple[State, Sequence[Diagnostic]]:
@@ -187,7 +187,10 @@ class Portal(Protocol):
         ...
 
     def receipts(self, keys: Sequence[str], ledger: str) -> Mapping[str, Receipt]:
-        """Return the receipts of earlier calls by key, with verdicts for ``ledger``. Omit unknown keys."""
+        """Return the receipts of the earlier calls with these idempotency keys, by key. Omit unknown keys.
+
+        The verdict is *applied* if ``ledger`` made the call, and *already* if another ledger made it.
+        """
         ...
 
     def claim(self, run: str, letters: Mapping[str, Collection[str]]) -> Mapping[str, str]:

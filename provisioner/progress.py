@@ -9,7 +9,7 @@ ProgressCallback = Callable[[int, int], object]
 """A function that reports progress. Its arguments are the number of finished items and the total number."""
 
 ProgressFactory = Callable[[str], AbstractContextManager[ProgressCallback]]
-"""A function that takes a label and returns a context manager; entering it returns the callback."""
+"""A function that takes the label to show and returns a context manager, which yields the callback."""
 
 
 def ignore_progress(done: int, total: int) -> None:
@@ -17,5 +17,5 @@ def ignore_progress(done: int, total: int) -> None:
 
 
 def no_progress(label: str) -> AbstractContextManager[ProgressCallback]:
-    """Return a context manager whose callback ignores progress reports."""
+    """Return a context manager that yields :func:`ignore_progress`. The ``label`` is not shown."""
     return nullcontext(ignore_progress)

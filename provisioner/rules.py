@@ -35,13 +35,17 @@ def is_production(app: str) -> bool:
 
 
 def app_violations(key: str, user: User, terms: PortalTerms) -> Iterator[tuple[str, Diagnostic]]:
-    """Yield the name of each application that violates R3 or A9, with the violation, sorted by name."""
+    """Yield (name, violation) for each application of ``user`` that violates R3 or A9, sorted by name."""
     for app in _unlisted(user.apps, terms.apps):
         yield app, app_violation(user.email, app, terms.apps, str(user_address(key)))
 
 
 def app_violation(owner: str, app: str, catalogue: Collection[str], address: str = "") -> Diagnostic:
-    """Return the violation for a forbidden application: R3 for a production application, otherwise A9."""
+    """Return the violation for the forbidden application ``app`` of ``owner``, a user or a manifest key.
+
+    The rule is R3 if the application is a production application, otherwise A9. ``catalogue`` lists the
+    applications that ``owner`` can have.
+    """
     if is_production(app):
         return error(
             "R3",
@@ -65,7 +69,7 @@ def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, .
 
 
 def choice(what: str, words: Collection[str]) -> str:
-    """Return the remedy for a name that is not in the catalogue's list ``what``; ``words`` is this list."""
+    """Return the remedy for a name that is not among ``words``, which the catalogue lists under ``what``."""
     known = ", ".join(sorted(words))
     if not known:
         return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
@@ -133,7 +137,7 @@ COMPANY_RULES: tuple[Callable[[Company, PortalTerms], Iterator[Diagnostic]], ...
 """The rules that need only one company and the firm's terms."""
 
 USER_RULES: tuple[Callable[[str, User, PortalTerms], Iterator[Diagnostic]], ...] = (firm_address,)
-"""The rules that need only one user, the user's key and the firm's terms."""
+"""The rules that need only one user, the key of this user and the firm's terms."""
 
 
 class StateIndex:
@@ -162,7 +166,7 @@ class StateIndex:
         return self.companies.get(address.key) if address.kind == "company" else self.users.get(address.key)
 
     def billed_counts(self, number: str) -> tuple[int, int]:
-        """Return the number of open users billed to a company, and of administrators among them (R2)."""
+        """Return how many open users are billed to a company, and how many of them are administrators."""
         people, administrators = self._tally.get(number, (0, 0))
         return people, administrators
 
@@ -222,7 +226,6 @@ class StateIndex:
         return self._holders_by_email
 
     def _email_taken(self, key: str, user: User) -> Iterator[Diagnostic]:
-        """Yield a violation if another account, open or closed, has the same e-mail (R1)."""
         others = sorted(self._holders().get(email_key(user.email), set()) - {key})
         if others:
             holder = self.users[others[0]]

@@ -10,7 +10,7 @@ _DIGITS_AND_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def did_you_mean(word: str, candidates: Collection[str]) -> str:
-    """Return `` Did you mean "Scan"?`` if a candidate is similar, otherwise "". Slow for many candidates."""
+    """Return `` Did you mean "Scan"?`` if a candidate resembles ``word``, else "". Slow for long lists."""
     from difflib import get_close_matches
 
     if len(word) > _LONGEST_GUESS:

@@ -30,7 +30,7 @@ def add(
     as_json: bool,
     clock: Clock = utc_now,
 ) -> int:
-    """Add an API client and print its secret, which cannot be shown again."""
+    """Add an API client, and print its id and its secret. The secret cannot be shown again."""
     try:
         plain = fields.name(name)
     except fields.InvalidField as refused:
@@ -58,7 +58,7 @@ def add(
 def everyone(
     folder: Path, console: Console, *, url: str | None, as_json: bool, clock: Clock = utc_now
 ) -> int:
-    """List the API clients."""
+    """Print the API clients, each with its role, rights and state."""
     with _clients(folder, url, clock) as clients:
         found = clients.all()
     if as_json:

@@ -38,7 +38,7 @@ def apply(
     parallelism: int = PARALLELISM,
     clock: Clock = utc_now,
 ) -> int:
-    """Apply the saved plan ``planfile``; if it is None, make a plan, show it, ask the user and apply it."""
+    """Apply the saved plan ``planfile``. If it is None, make a plan, show it, ask the user, and apply it."""
     selection = select_addresses(targets, excludes)
     workspace = load_workspace(folder)
     reading = partial(counting, console)
@@ -107,7 +107,6 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
 
 
 def _exit_code(report: ApplyReport) -> int:
-    """Return 0 if everything was done, 7 if only a part was done, 8 if the user stopped the run."""
     if report.stopped:
         return Cancelled.exit_code
     trouble = report.undone or report.differing or report.letters.trouble or report.letters.problem
@@ -115,7 +114,6 @@ def _exit_code(report: ApplyReport) -> int:
 
 
 def _conclude(report: ApplyReport, console: Console) -> None:
-    """Print what was done, what was not done and why, and the command that completes the run."""
     if report.undone:
         console.say("\nNot done:")
         for outcome in report.undone:

@@ -49,7 +49,6 @@ def export(folder: Path, destination: Path, console: Console, *, clock: Clock = 
 
 
 def _absolute_url(workspace: Workspace) -> str:
-    """Return the URL of the portal, with an absolute path so that it is valid in any folder."""
     url = workspace.settings.portal.url
     return f"sqlite:///{path_of(url, workspace.root).resolve()}" if url.startswith("sqlite:") else url
 

@@ -22,7 +22,7 @@ JSON_FIELDS = ("id", "owner", "host", "pid", "command", "since", "fence")
 
 
 def history(folder: Path, run: int | None, console: Console, *, most: int = 20, as_json: bool = False) -> int:
-    """Show the latest ``most`` runs, newest first; with ``run``, show the steps of that run instead."""
+    """Show the steps of run number ``run``. If ``run`` is None, show at most ``most`` runs, newest first."""
     ledger = ledger_location(load_workspace(folder))
     if run is not None:
         return _steps(ledger, run, console, as_json)
@@ -89,7 +89,7 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
 
 
 def unlock(folder: Path, lock_id: str | None, console: Console, *, clock: Clock = utc_now) -> int:
-    """Remove the lock with the id ``lock_id``; if it is None, only show which run holds the lock."""
+    """Remove the lock with the id ``lock_id``. If ``lock_id`` is None, only show which run holds the lock."""
     ledger = ledger_location(load_workspace(folder))
     holder = read_lock(ledger)
     if holder is None:

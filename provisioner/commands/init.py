@@ -12,7 +12,7 @@ from provisioner.workspace.files import WORKSPACE_FILE, make_folder, resource_fo
 
 
 def init(folder: Path, console: Console, *, target: Path | None = None) -> int:
-    """Write an example workspace to ``target`` or else ``folder``. An existing workspace is an error."""
+    """Write an example workspace to ``target`` (``folder`` if None), which must not be a workspace yet."""
     folder = target or folder
     file = folder / WORKSPACE_FILE
     if os.path.lexists(file):

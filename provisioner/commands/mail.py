@@ -40,7 +40,7 @@ def preview(
 ) -> int:
     """Print the letters of ``subject``, which is the e-mail of a user or the file of a saved plan.
 
-    With ``out``, write the letters to files in this folder and print only the names of the files.
+    If ``out`` is not None, write the letters to files in this folder, and print only the names of the files.
     """
     workspace = load_workspace(folder)
     with load_sender(workspace) as sender:
@@ -103,9 +103,10 @@ def send(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Send all due letters. With ``user``, send only this user's welcome e-mail, even if it is not due.
+    """Send all owed letters. If ``user`` is not None, send only the welcome e-mail to this user.
 
-    ``again`` allows a second welcome e-mail to the same user.
+    The welcome e-mail to ``user`` is sent even if the outbox has no owed letter to this user. However, if one
+    was sent already, it is sent again only if ``again`` is True; otherwise, raises :class:`UsageError`.
     """
     workspace = load_workspace(folder)
     with (
@@ -160,7 +161,7 @@ def settle(
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Mark the user's letters of unknown delivery as sent if ``arrived`` is True, otherwise as due again."""
+    """Set the user's ``unknown`` letters to ``sent`` if ``arrived`` is True, otherwise to ``owed``."""
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,

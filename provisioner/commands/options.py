@@ -136,7 +136,7 @@ _NO_COLOR = TerraformOption(
 
 
 class WholeNumber(click.IntRange):
-    """An integer within a range; ``name`` is the name of the type in usage errors."""
+    """An integer within a range. ``name`` is how usage errors name the type."""
 
     name = "whole number"
 

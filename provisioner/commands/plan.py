@@ -35,7 +35,10 @@ def plan(
     clock: Clock = utc_now,
     **files: Path | None,
 ) -> int:
-    """Show what apply would change. Save the plan to ``out``, and write ``files`` (one file per format)."""
+    """Show what apply would change. If ``out`` is not None and the plan has no errors, save the plan there.
+
+    ``files`` maps the name of each format to the file to write in this format, or to None for no file.
+    """
     planned = plan_workspace(
         load_workspace(folder),
         select_addresses(targets, excludes),

@@ -16,7 +16,7 @@ from provisioner.workspace.settings import load_workspace
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A portal whose catalogue of applications, mail domains and staff can be set by this program."""
+    """A portal whose terms (catalogue, firm's mail domains and staff) can be set by this program."""
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
         """Set the portal's catalogue, firm domains and staff (``terms``) and its public URL."""
@@ -35,7 +35,7 @@ def configure(folder: Path, console: Console, *, clock: Clock = utc_now) -> int:
 
 
 def users(folder: Path, console: Console, *, as_json: bool = False, clock: Clock = utc_now) -> int:
-    """List the users of the portal."""
+    """Print the users of the portal, sorted by billed company and e-mail."""
     state = read_snapshot(load_workspace(folder), clock).state
     everyone = sorted(state.users.values(), key=lambda user: (user.billed, user.email))
     if as_json:

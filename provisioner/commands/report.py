@@ -17,7 +17,7 @@ from provisioner.workspace.files import read_bytes
 
 
 def show_problems(console: Console, workspace_root: Path, problems: Iterable[Diagnostic]) -> None:
-    """Print problems on stderr, each with its source line."""
+    """Print the problems on stderr, each with the line of the file in ``workspace_root`` that causes it."""
     found = list(problems)
     if found:
         from provisioner.render.diagnostics import render_problems

@@ -40,7 +40,8 @@ def serve(
 ) -> int:
     """Run the HTTP service of a portal until SIGTERM or Ctrl-C.
 
-    ``url`` is the portal's URL (None: the workspace's portal). A ready service prints its address on stderr.
+    ``url`` is the URL of the portal, or None for the workspace's portal. When the service is ready, it prints
+    its address on stderr.
     """
     listening = Listening(host, port, certificate, key, behind_proxy)
     require_safe(listening)
@@ -89,7 +90,7 @@ def serve(
 
 
 def _checked_url(public_url: str | None) -> str | None:
-    """Return the normalised URL. Error messages omit the URL, because it may contain a password."""
+    # error messages omit the URL, because it may contain a password
     if public_url is None:
         return None
     try:
@@ -99,7 +100,6 @@ def _checked_url(public_url: str | None) -> str | None:
 
 
 def _add_command(root: Path, url: str | None) -> str:
-    """Return the command line that adds an API client to this portal. The command works in every folder."""
     place = [] if url is None else ["--url", url]
     words = ["-C", str(root.resolve()), "api-client", "add", "NAME", "--role", "administrator", *place]
     return printable(shlex.join(["provisioner", *words]))

@@ -75,7 +75,7 @@ def user_changes(
     new_phone: str | None = None,
     clock: Clock = utc_now,
 ) -> int:
-    """Change a user's contact data, as on the page *Mon compte*. None keeps a value; "" deletes the phone."""
+    """Change the e-mail and phone of a user, as in *Mon compte*. None keeps a value, "" deletes the phone."""
     try:
         number = phone(new_phone) if new_phone else new_phone
     except InvalidField as refused:

@@ -26,9 +26,10 @@ class Invitation:
 
 
 def invite(before: Invitation, secret: bytes, now: int) -> tuple[str, Invitation]:
-    """Return the token of a user's link, and the data to store. An expired link gets a new generation.
+    """Return the token of a user's activation link, and the data to store about the link.
 
-    ``before`` is the stored data. ``secret`` is the portal's key. ``now`` is the time in seconds since 1970.
+    ``before`` is the data stored so far. If its link has expired, the new link gets a new generation.
+    ``secret`` is the portal's key. ``now`` is the time in seconds since 1970.
     """
     renewed = before.expires <= now
     later = now + int(timedelta(days=INVITATION_DAYS).total_seconds())

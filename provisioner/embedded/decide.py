@@ -57,16 +57,17 @@ class StoredReceipt:
     ledger: str
     """The ledger for which the call was applied, or "" if the call had no ledger."""
     asked: str | None = None
-    """The :func:`fingerprint` of the call, or None if the fingerprint was not stored or not read."""
+    """The :func:`fingerprint` of the call; None if the portal has not stored or not read the fingerprint."""
 
 
 def decide(
     job: AuthorisedCall, lease: int | None, stored: StoredReceipt | None, found: Resource | None, today: date
 ) -> Receipt | Resource:
-    """Return the changed resource, or a receipt if the call is refused or already applied.
+    """Return the changed resource, or a receipt if the call is refused or its effect already exists.
 
-    ``lease`` is the latest lease number of the call's ledger. ``stored`` is the receipt with the call's key.
-    ``found`` is the resource to change or, for a creation, a resource with the same e-mail or number.
+    ``lease`` is the fencing number of the latest lease of the call's ledger, ``stored`` the receipt stored
+    under the call's key. ``found`` is the resource to change or, for a creation, an existing resource with
+    the same e-mail or number. Each of the three is None if there is none.
     """
     call = job.call
     if job.ledger and lease != job.fence:
@@ -98,9 +99,8 @@ def decide(
 
 
 def fingerprint(call: Call) -> str:
-    """Return a hash of a call's step and version, without the call's key. Equal calls have equal hashes.
-
-    The hash covers the user's id, but not the step's ``user``, which is a key that differs between ledgers.
+    """Return a hash of a call's step and version. Calls that differ only in their key have the same hash. The
+    hash covers the user's id, but not the step's ``user``, which is a key that differs between ledgers.
     """
     step = call.step
     if isinstance(step, CreateUser):
@@ -112,15 +112,16 @@ def fingerprint(call: Call) -> str:
 
 
 def repeated(key: str, stored: StoredReceipt, ledger: str) -> Receipt:
-    """Return the receipt of an already applied call: *applied* if ``ledger`` applied it, else *already*."""
+    """Return the receipt of a call that was applied before. The verdict is *applied* if the call was applied
+    for ``ledger``, and *already* if it was applied for another ledger.
+    """
     verdict = Verdict.APPLIED if stored.ledger == ledger else Verdict.ALREADY
     return Receipt(key, verdict, stored.id, stored.version)
 
 
 def next_version(before: Resource | None, wanted: Resource, new_id: str) -> tuple[Address, Resource]:
-    """Return the address of the changed resource, and the resource with its next version number.
-
-    The address of a user contains the user's id. A new user (``before`` is None) gets the id ``new_id``.
+    """Return the address of the changed resource ``wanted``, and ``wanted`` with the next version number. The
+    address of a user contains the user's id. A new user (``before`` is None) gets the id ``new_id``.
     """
     version = (before.version if before else 0) + 1
     if isinstance(wanted, Company):
@@ -141,7 +142,9 @@ def applied(key: str, resource: Resource) -> Receipt:
 
 
 def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
-    """Return the user's billed company before and after a change (R15), or "" if the account is not open."""
+    """Return the companies to which a user is billed before and after a change (R15). A company is "" if the
+    account does not exist or is closed at that time.
+    """
     was = before.billed if before is not None and before.is_open else ""
     return was, user.billed if user.is_open else ""
 
@@ -150,7 +153,9 @@ def billing_transfer(before: User | None, user: User) -> tuple[str, str]:
 
 
 def created_by_client(administrator: User | None, profile: User) -> CreateUser | Receipt:
-    """Return the step with which a client's ``administrator`` creates ``profile``, or a refusal (R11)."""
+    """Return the step with which a client's ``administrator`` creates ``profile``. Return a refusal if
+    ``administrator`` is not an active administrator (R11).
+    """
     if administrator is None or not administrator.is_administrator or administrator.status != Status.ACTIVE:
         return _no("R11", "R11: only an active administrator of a client creates users.")
     user = replace(
@@ -164,7 +169,9 @@ def created_by_client(administrator: User | None, profile: User) -> CreateUser |
 
 
 def with_contact(user: User | None, email: str | None, phone: str | None) -> User | Receipt:
-    """Return the user with new contact data (page *Mon compte*). None keeps a value; "" deletes the phone."""
+    """Return the user with new contact data, or a refusal if the user has no open account. If ``email`` or
+    ``phone`` is None, the old value is kept. If ``phone`` is "", the phone is deleted.
+    """
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     return replace(
@@ -175,7 +182,9 @@ def with_contact(user: User | None, email: str | None, phone: str | None) -> Use
 
 
 def with_requested_app(user: User | None, app: str) -> User | Receipt:
-    """Return the user with an added request for ``app``, or unchanged if the user has ``app`` (R10)."""
+    """Return the user with a request for ``app`` (R10), or a refusal if the user has no open account. A user
+    who already has or has requested ``app`` is returned unchanged.
+    """
     if user is None or not user.is_open:
         return _no("no-account", "There is no open account with this id.")
     if any(grant.app == app for grant in user.apps):
@@ -189,9 +198,8 @@ def with_requested_app(user: User | None, app: str) -> User | Receipt:
 def acquire_lease(
     known: Lease | None, ledger: str, owner: str, holder: str, fence: int, now: datetime, seconds: int
 ) -> Lease:
-    """Return the lease that ``LeasedPortal.take_lease`` stores; ``known`` is the ledger's previous lease.
-
-    Raises :class:`Locked` if another run holds that lease.
+    """Return the new lease of a ledger; ``LeasedPortal.take_lease`` explains the rules and the parameters.
+    ``known`` is the ledger's previous lease, or None. Raises :class:`Locked` if another run holds that lease.
     """
     # round to whole seconds, which every portal can store
     now = now.astimezone(UTC).replace(microsecond=0)
@@ -209,7 +217,7 @@ def acquire_lease(
 
 
 def released(lease: Lease, now: datetime) -> Lease:
-    """Return the lease with no holder and with ``now`` as its end; its fencing number does not change."""
+    """Return the lease without a holder and with ``now`` as its end. Its fencing number stays the same."""
     return replace(lease, holder="", expires=now.astimezone(UTC).replace(microsecond=0))
 
 
@@ -221,13 +229,12 @@ def _no(code: str, problem: str) -> Receipt:
 
 
 def _reused(call: Call) -> Receipt:
-    """Return the receipt of a call that is refused because its key was already used for a different call."""
     problem = f"This key was given before, with something else than this step of {address_of(call.step)}."
     return Receipt(call.key, Verdict.FAILED, problem=problem, code="key-reused")
 
 
 def _is_for_another_account(job: AuthorisedCall, stored: StoredReceipt, found: Resource | None) -> bool:
-    """Return True if another ledger created a user with the call's key, and that user is not ``found``."""
+    """Return True if another ledger has created a user with the key, and the user is not ``found``."""
     if not isinstance(job.call.step, CreateUser) or stored.ledger == job.ledger:
         return False
     return not isinstance(found, User) or found.id != stored.id
@@ -242,7 +249,7 @@ def _already(call: Call, found: Resource) -> Receipt:
 
 
 def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Receipt:
-    """Return *already* if ``found`` equals the resource to create, otherwise *conflict* (R1, R13)."""
+    """Answer a creation: *already* if ``found`` equals the new resource, otherwise *conflict* (R1, R13)."""
     if found == after(None, step):
         return _already(call, found)
     if isinstance(found, User):
@@ -253,7 +260,7 @@ def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Re
 
 
 def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """Return *already* if the step of a call with an old version changes nothing, otherwise *conflict*."""
+    """Answer a call with an outdated version: *already* if its step changes nothing, else *conflict*."""
     try:
         same = after(found, step) == found
     except IllegalStep:
@@ -267,7 +274,7 @@ def _moved(call: Call, step: Step, found: Resource) -> Receipt:
 
 
 def _without_right(call: Call, operator: Operator) -> Receipt | None:
-    """Return a refusal if the step needs the right to validate (R7, R8) and the operator does not have it."""
+    """Return a refusal if the step needs the right to validate (R7, R8) and ``operator`` lacks it."""
     if operator.may_validate:
         return None
     step = call.step
@@ -296,7 +303,7 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """Return a refusal if a new user has a *requested* application: only the user can request it (R10)."""
+    """Return a refusal if a new user has a requested application: only users request them (R10)."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
         problem = "R10: nobody has asked for an application before the user is there."

@@ -28,30 +28,31 @@ class LeasedPortal(Portal):
 
     @abstractmethod
     def work(self, jobs: Sequence[AuthorisedCall]) -> list[Receipt]:
-        """Apply calls in one transaction; return their receipts. A refused call does not affect other calls.
-
-        A call whose lease is not the latest of its ledger gets the verdict *fenced*.
+        """Apply the calls in one transaction, and return their receipts. A refused call does not stop the
+        others. A call whose lease is not the latest of its ledger gets the verdict *fenced*.
         """
 
     @abstractmethod
     def take_lease(self, ledger: str, owner: str, holder: str, fence: int, seconds: int) -> Lease:
-        """Give the ledger's lease to ``holder`` for ``seconds``, with the number ``fence`` or a higher one.
+        """Give the lease of ``ledger`` to ``holder`` for ``seconds``, and return the lease.
 
         If ``holder`` has the lease already, the lease is renewed. A new holder whose ``fence`` is higher than
-        the number of the lease takes over the lease at once. Every other new holder gets the lease, with
-        the next number, only after the old lease has ended. Until then, :class:`Locked` is raised. ``owner``
-        is the name of the run in messages.
+        the fencing number of the current lease takes over the lease at once. Every other new holder gets the
+        lease, with the next fencing number, only after the current lease has ended. Until then,
+        :class:`Locked` is raised. ``owner`` is the name of the run in messages.
         """
 
     @abstractmethod
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """End the lease if ``holder`` has it, but keep the lease number, because the next must be higher."""
+        """End the lease if ``holder`` has it. Its number remains stored, because the next must be higher."""
 
     @abstractmethod
     def claim_letters(
         self, ledger: str, fence: int, run: str, letters: Mapping[str, Collection[str]]
     ) -> Mapping[str, str]:
-        """Claim letters like ``Portal.claim``. Raises :class:`LockLost` if the lease has another fence."""
+        """Claim letters as ``Portal.claim`` does. Raises :class:`LockLost` if the fencing number of the
+        latest lease of ``ledger`` is not ``fence``.
+        """
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator

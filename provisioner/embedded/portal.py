@@ -59,8 +59,9 @@ KEY_BYTES = 32
 class SqlPortal(LeasedPortal):
     """The embedded portal, opened by one operator for writing.
 
-    If the database does not exist, it is created with ``terms``. If ``terms`` is None, an error is raised.
-    All methods can be called from any thread, because a lock protects the shared connection.
+    If the database does not exist, it is created with ``terms``. If it does not exist and ``terms`` is None,
+    an error is raised. All methods can be called from any thread, because a lock protects the shared
+    connection.
     """
 
     def __init__(
@@ -113,9 +114,10 @@ class SqlPortal(LeasedPortal):
             return users_by_id(connection, ids, self._today())
 
     def page_of_companies(self, after: int = 0, limit: int = BATCH, since: int = 0) -> Page[Company]:
-        """Return a page of at most ``limit`` companies that follow the creation number ``after``.
+        """Return a page of at most ``limit`` companies, in the order of their creation.
 
-        The page contains only companies that changed after the change counter had the value ``since``.
+        ``after`` is 0 for the first page, then ``Page.next`` of the page before. The pages contain only
+        companies that changed after the change counter had the value ``since``.
         """
         with self.read_transaction() as connection:
             return load_page_of_companies(connection, after, limit, since)
@@ -157,7 +159,7 @@ class SqlPortal(LeasedPortal):
             return load_receipts(connection, keys, ledger)
 
     def lease(self, ledger: str) -> Lease | None:
-        """Return the latest lease of a ledger, even if it has expired, or None if there was no lease."""
+        """Return the latest lease of a ledger, even if it has expired; None if there has been no lease."""
         with self.read_transaction() as connection:
             return load_lease(connection, ledger)
 
@@ -213,7 +215,7 @@ class SqlPortal(LeasedPortal):
                 bump_counter(connection)
 
     def client_creates_user(self, administrator_id: str, profile: User) -> Receipt:
-        """Create a user on behalf of a client's administrator. The firm must validate the new user (R11)."""
+        """Create the user ``profile`` for a client's administrator. The firm must validate the user (R11)."""
         with self.write_transaction() as connection:
             administrators = users_by_id(connection, [administrator_id], self._today())
             step = created_by_client(administrators.get(administrator_id), profile)
@@ -229,11 +231,13 @@ class SqlPortal(LeasedPortal):
     def user_changes_profile(
         self, user_id: str, *, email: str | None = None, phone: str | None = None
     ) -> Receipt:
-        """Change a user's contact data (page *Mon compte*). None keeps a value; "" deletes the phone."""
+        """Change a user's e-mail or phone, as on the page *Mon compte*. If a value is None, it is not
+        changed. If ``phone`` is "", the phone is deleted.
+        """
         return self._edit(user_id, lambda user: with_contact(user, email, phone))
 
     def client_requests_app(self, user_id: str, app: str) -> Receipt:
-        """Request an application for a user, as in the Store. The firm decides on the request (R10)."""
+        """Record that a user requests ``app``, as in the Store. The firm decides on the request (R10)."""
         return self._edit(user_id, lambda user: with_requested_app(user, app))
 
     @override
@@ -260,7 +264,7 @@ class SqlPortal(LeasedPortal):
         return links
 
     def invited(self, link: str) -> User | None:
-        """Return the user of an activation link (or of its token), or None if the link is not valid."""
+        """Return the user of an activation link or of its token; None if the link is not valid."""
         with self.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT user_id FROM invitation WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -268,7 +272,7 @@ class SqlPortal(LeasedPortal):
             return users_by_id(connection, row, self._today()).get(row[0]) if row else None
 
     def consume(self, link: str) -> bool:
-        """Mark an activation link as used. Return False for an expired, revoked, unknown or used link."""
+        """Mark an activation link as used. Return False if it is expired, revoked, unknown or used."""
         with self.write_transaction() as connection:
             used = connection.execute(
                 f"UPDATE invitation SET used = 1 WHERE {_WORKS}", (hash_of(link), self._seconds())
@@ -276,7 +280,6 @@ class SqlPortal(LeasedPortal):
             return used.rowcount == 1
 
     def _secret(self, connection: Connection) -> bytes:
-        """Return the key that signs activation links. Create the key if there is none."""
         file = self._database.side_file(".key")
         if file is not None:
             return _key_in(file)
@@ -300,7 +303,7 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def read_transaction(self) -> Iterator[Connection]:
-        """Run a read transaction: yield a connection on which all reads see the same state of the tables."""
+        """Run the block in a read transaction: its reads all see the same state of the tables."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             self._connection.execute("BEGIN")
@@ -311,20 +314,18 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """Yield the connection of a write transaction. If needed, the block increases the change counter."""
+        """Run the block in a write transaction. If it changes content, it must call ``bump_counter``."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):
                 yield self._connection
 
     def _prolong(self, connection: Connection, lease: Lease) -> None:
-        """Restart the full duration of the lease, because the run that holds the lease is writing."""
         if lease.holder:
             now = int(self._shared_now(connection).timestamp())
             connection.execute("UPDATE lease SET expires = ? + seconds WHERE ledger = ?", (now, lease.ledger))
 
     def _edit(self, user_id: str, edit: Callable[[User | None], User | Receipt]) -> Receipt:
-        """Apply ``edit``, a change that a client makes to one account, under the same rules as a step."""
         with self.write_transaction() as connection:
             unit = UnitOfWork(connection, self._today())
             unit.load_users([user_id])
@@ -339,7 +340,6 @@ class SqlPortal(LeasedPortal):
 
 
 def _key_in(file: Path) -> bytes:
-    """Return the key in ``file``, which is separate from the database. Create the file if it is missing."""
     if not file.exists():
         # write it atomically: a run that is killed must not leave an empty file, because its key is no secret
         write_private(file, os.urandom(KEY_BYTES))
@@ -359,7 +359,6 @@ _WORKS = (
 
 
 def _invitations(connection: Connection, ids: Sequence[str]) -> Iterator[Invitation]:
-    """Yield the invitation of each user in ``ids`` who is active and has not used a link yet."""
     for some in chunks(ids):
         for row in connection.execute(
             "SELECT id, coalesce(generation, 0), coalesce(expires, 0), coalesce(token_hash, '') "

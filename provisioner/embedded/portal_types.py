@@ -14,15 +14,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class AuthorisedCall:
-    """A call with the operator who makes the call, and with the lease of the caller's ledger."""
+    """A call, the operator who makes it, and the lease of the ledger for which it is made."""
 
     call: Call
     operator: Operator
     """The operator whose rights the rules R7 and R8 check."""
     ledger: str = ""
-    """The ledger for which the call is made; "" if no lease is checked."""
+    """The ledger for which the call is made, or "" if the call is made without a lease."""
     fence: int = 0
-    """The fencing number of the caller's lease for this ledger."""
+    """The fencing number of the lease under which the call is made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +33,12 @@ class Lease:
     owner: str
     """The run's name, for messages to users."""
     fence: int
-    """The fencing number that the run sends with its writes. The number never decreases."""
+    """The fencing number, which the run sends with its writes. It never decreases within a ledger."""
     expires: datetime
-    """The time when the lease ends. Until then, another run needs a higher number to get the lease."""
+    """The time when the lease ends. Before that time, another run gets the lease only if it asks for a
+    fencing number that is higher than ``fence``."""
     holder: str = ""
-    """The random id with which the run renews the lease; "" after the release of the lease."""
+    """The random id with which the run renews the lease; "" if the run has released the lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +47,9 @@ class Page(Generic[R]):
 
     items: tuple[R, ...]
     next: int | None
-    """The value of the parameter ``after`` in the request for the next page; None on the last page."""
+    """The parameter ``after`` for the request of the next page, or None on the last page."""
     counter: int
-    """The value of the portal's change counter at the time of this page."""
+    """The value of the portal's change counter when the page was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class PortalInfo:
     today: date
     """The current date in Paris (A12)."""
     operator: Operator
-    """The operator whose rights the client has."""
+    """The operator whose rights the asking client has."""
     scopes: frozenset[str]
     """The scopes of the API client's access token; empty for a driver that does not use HTTP."""
     terms: PortalTerms

@@ -14,9 +14,8 @@ from provisioner.storage.database import Database
 
 
 class ReadOnlyPortal(Portal):
-    """The embedded portal, opened only for reading; its writing methods raise :class:`PortalError`.
-
-    If the database does not exist, the portal appears to be empty, with the firm's ``terms``.
+    """The embedded portal, opened only for reading; its writing methods raise :class:`PortalError`. If the
+    database does not exist, the snapshot has no companies and no users, and contains ``terms``.
     """
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:

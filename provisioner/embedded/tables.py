@@ -87,7 +87,7 @@ _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, producti
 
 
 def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
-    """Return the companies with these numbers, by number."""
+    """Return those of these companies that exist, by dossier number."""
     found: dict[str, Company] = {}
     for some in chunks(numbers):
         rows = connection.execute(
@@ -115,10 +115,7 @@ _BETWEEN, _WITHIN = "\x1e", "\x1f"
 
 
 def _load_users(connection: Connection, where: str, values: Sequence[object], today: date) -> list[User]:
-    """Return the users for which the SQL condition ``where`` holds, with their companies and applications.
-
-    Without a condition, return all users. ``values`` are the parameters of the condition.
-    """
+    """Return the users that meet the SQL condition ``where`` with its ``values``; if it is "", all users."""
     within = f"user_id IN (SELECT id FROM client_user WHERE {where})" if where else "1 = 1"
     numbers: dict[str, str] = dict(
         connection.execute(
@@ -181,12 +178,12 @@ def _as_company(row: Sequence[Any]) -> Company:
 
 
 def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
-    """Return the existing users with these ids, by id."""
+    """Return those of these users who exist, by id."""
     return {user.id: user for user in users_where(connection, "id", sorted(ids), today)}
 
 
 def users_where(connection: Connection, column: str, values: Sequence[str], today: date) -> Iterator[User]:
-    """Yield the users that have one of these ``values`` in ``column``."""
+    """Yield the users whose value in ``column`` is one of ``values``."""
     for some in chunks(values):
         yield from _load_users(connection, f"{column} IN ({placeholders(some)})", some, today)
 
@@ -215,7 +212,6 @@ def load_page_of_users(connection: Connection, after: int, limit: int, since: in
 
 
 def _page_span(connection: Connection, table: str, after: int, limit: int, since: int) -> tuple[int, bool]:
-    """Return the creation number of the last row of a page, and whether more rows follow the page."""
     rows = connection.execute(
         f"SELECT seq FROM {table} WHERE seq > ? AND changed > ? ORDER BY seq LIMIT ?",
         (after, since, limit + 1),
@@ -225,7 +221,6 @@ def _page_span(connection: Connection, table: str, after: int, limit: int, since
 
 
 def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, ...]]) -> list[Any]:
-    """Return the new ``rows``, each with the next creation number of the ``table`` appended."""
     (last,) = connection.execute(f"SELECT coalesce(max(seq), 0) FROM {table}").fetchone()
     return [(*row, seq) for seq, row in enumerate(rows, start=last + 1)]
 
@@ -233,7 +228,9 @@ def _numbered(connection: Connection, table: str, rows: Iterable[tuple[object, .
 def store_companies(
     connection: Connection, moves: Sequence[tuple[Company | None, Company]], counter: int
 ) -> None:
-    """Insert or update companies. A move is a pair: the company before (None if new) and after the change."""
+    """Insert or update companies. ``moves`` contains a pair for each company: before (None if new) and after
+    the change. ``counter`` is the current change counter.
+    """
     if not moves:
         return
     new = [_company_row(company, counter) for before, company in moves if before is None]
@@ -255,7 +252,7 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
 
 
 def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
-    """Insert or update users, their companies and their applications; ``moves`` is as in store_companies."""
+    """Insert or update users, companies and applications. The parameters are as in store_companies."""
     if not moves:
         return
     # update before inserting, because a new user may get the e-mail that an existing user gives up
@@ -305,9 +302,10 @@ def _user_row(user: User, counter: int) -> tuple[object, ...]:
 def set_billing_end(
     connection: Connection, moves: Sequence[tuple[User | None, User]], today: date, counter: int
 ) -> None:
-    """Update ``billing_ends`` of the companies that open users left or joined (R15).
+    """Update ``billing_ends`` of the companies that open users in ``moves`` leave or join (R15).
 
-    A company without open users gets the end of this month. A company that got an open user gets NULL.
+    A company that a user leaves gets the end of this month, unless another open user is billed to it. A
+    company that a user joins gets NULL.
     """
     from provisioner.embedded.decide import billing_transfer
 
@@ -331,9 +329,8 @@ def load_counter(connection: Connection) -> int:
 
 
 def bump_counter(connection: Connection) -> int:
-    """Increment the change counter, store a new random stamp, and return the counter.
-
-    After a backup is restored, the counter repeats earlier values. The random stamp never repeats a value.
+    """Increment the change counter, store a new random stamp, and return the counter. After a backup is
+    restored, the counter repeats earlier values. The random stamp never repeats a value.
     """
     counter = load_counter(connection) + 1
     connection.executemany(
@@ -345,7 +342,7 @@ def bump_counter(connection: Connection) -> int:
 
 
 def load_lease(connection: Connection, ledger: str) -> Lease | None:
-    """Return the latest lease of a ledger; None if the ledger has never had a lease."""
+    """Return the latest lease of a ledger, or None if the ledger never had a lease."""
     from provisioner.embedded.portal_types import Lease
 
     row = connection.execute(
@@ -358,7 +355,7 @@ def load_lease(connection: Connection, ledger: str) -> Lease | None:
 
 
 def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
-    """Insert or replace the lease of a ledger. Each later write renews the lease for ``seconds``."""
+    """Insert or replace the lease of a ledger. Each later write of the run renews it for ``seconds``."""
     connection.execute(
         "INSERT INTO lease (ledger, owner, fence, holder, expires, seconds) VALUES (?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (ledger) DO UPDATE SET owner = excluded.owner, fence = excluded.fence, "
@@ -368,13 +365,15 @@ def store_lease(connection: Connection, lease: Lease, seconds: int) -> None:
 
 
 def load_fact(connection: Connection, name: str) -> str | None:
-    """Return the value of the fact ``name``; None if the table ``fact`` does not contain it."""
+    """Return the value of the fact ``name``, or None if the table ``fact`` does not contain it."""
     row = connection.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
     return str(row[0]) if row else None
 
 
 def load_receipts(connection: Connection, keys: Sequence[str], ledger: str) -> dict[str, Receipt]:
-    """Return the stored receipts, by key. A receipt for another ledger's call has the verdict *already*."""
+    """Return the receipts that are stored for these keys, by key. The verdict is *already* if the call was
+    applied for a ledger other than ``ledger``.
+    """
     from provisioner.embedded.decide import StoredReceipt, repeated
 
     return {

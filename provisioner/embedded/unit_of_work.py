@@ -46,7 +46,7 @@ class UnitOfWork:
         self._counter = 0
 
     def load(self, calls: Sequence[Call]) -> None:
-        """Read the resources that the rules need for these calls, and the stored receipts of the calls."""
+        """Read the resources that the rules need for these calls, and the receipts stored for the calls."""
         self._load_receipts([call.key for call in calls if call.key])
         ids: list[str] = []
         emails: list[str] = []
@@ -74,7 +74,7 @@ class UnitOfWork:
         self._load_billed_users(billing)
 
     def load_users(self, ids: Sequence[str]) -> None:
-        """Read these users, their companies, and the other users billed to the same companies."""
+        """Read these users, their companies, and the other open users of their billed companies."""
         found = self._add(users_where(self._connection, "id", ids, self._today))
         self._load_companies({number for user in found for number in user.companies})
         self._load_billed_users({user.billed for user in found})
@@ -85,7 +85,6 @@ class UnitOfWork:
         self._add(users_where(self._connection, "email_key", keys, self._today))
 
     def _load_billed_users(self, numbers: set[str]) -> None:
-        """Read these companies, and the open users billed to them (R2)."""
         self._load_companies(numbers)
         billed = users_where(self._connection, "status <> 'closed' AND billed", sorted(numbers), self._today)
         self._add(billed)
@@ -112,11 +111,11 @@ class UnitOfWork:
             self._receipts |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
-        """Return a user that was read before, with all changes so far; None if no such user was read."""
+        """Return a user that was read before, with all changes so far, or None if no such user was read."""
         return self._known_users.get(user_id)
 
     def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:
-        """Apply one call, after the effects of the previous calls, and return its receipt."""
+        """Apply one call and return its receipt. ``lease`` is the latest lease of its ledger, or None."""
         call = job.call
         found = self._find(call)
         stored = self._receipts.get(call.key) if call.key else None
@@ -130,7 +129,6 @@ class UnitOfWork:
         return receipt
 
     def _find(self, call: Call) -> Resource | None:
-        """Return the resource with the id, the number or (for a new user) the e-mail of the call, or None."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._known_companies.get(step.company)
@@ -139,7 +137,9 @@ class UnitOfWork:
         return self.user(call.id)
 
     def put(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
-        """Replace the resource ``before`` with ``wanted``, unless a rule forbids it; return the receipt."""
+        """Replace ``before`` (None for a new resource) with ``wanted``, and return the receipt of the call
+        ``key``. If a rule forbids this, nothing is replaced, and the receipt is a refusal.
+        """
         address, wanted = next_version(before, wanted, os.urandom(16).hex())
         index = self._index = self._index or StateIndex(
             State(self._known_companies, self._known_users), self._terms

@@ -24,7 +24,10 @@ def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Mana
 
 
 def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
-    """Store pairs of user key and account. An account that provisioner created stays marked as created."""
+    """Store accounts. Each item of ``records`` is the key of a user and the account of this user.
+
+    If provisioner created an account, the account stays marked as created, even if its new record is not.
+    """
     # a user name may pass from one account to another, so only the last record with a name keeps it
     holders: dict[str, Managed] = {}
     for user, record in records:

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 class LedgerEffect:
     """The changes that the ledger stores for a step after the portal has applied the step.
 
-    ``created`` and ``letter`` are ignored if another writer had already made the change.
-    ``email`` and ``phone`` are None if the step does not set them.
+    ``user`` is the user's key, or "" for a step on a company. ``email`` and ``phone`` are None if the step
+    does not set them. ``created`` is True if the step creates the account, and ``letter`` is the letter that
+    the step makes necessary. Both are ignored if another writer had already made the change.
     """
 
     user: str = ""
@@ -94,7 +95,7 @@ class Journal:
             )
 
     def intend(self, intents: Sequence[Intent]) -> None:
-        """Store the steps that the run is about to send. Commits before the portal is called."""
+        """Store the steps that the run will send to the portal next, and commit before it sends them."""
         now, effect = self._store.timestamp(), writer(LedgerEffect)
         with self._store.writing() as connection:
             connection.executemany(
@@ -106,9 +107,10 @@ class Journal:
             )
 
     def settle(self, receipts: Sequence[Receipt], portal: str) -> None:
-        """Store the outcomes of intended steps, with the changed accounts and the letters to send.
+        """Store the outcome of each step in ``receipts``, the changed accounts, and the letters to send.
 
-        ``portal`` is the identity of the portal, from which the keys of the letters are derived.
+        A receipt is ignored if its step was not intended or is already settled. ``portal`` is the identity of
+        the portal, from which the keys of the letters are derived.
         """
         # one transaction, because a step must not be settled without storing its letter
         now = self._store.timestamp()
@@ -141,7 +143,7 @@ class Journal:
 
 
 def read_runs(database: Database, most: int) -> list[Run]:
-    """Return the latest runs, newest first, at most ``most`` of them."""
+    """Return the latest runs, newest first. ``most`` is the maximum number of runs."""
 
     def runs(connection: Connection) -> list[Run]:
         rows = connection.execute(
@@ -182,7 +184,6 @@ def entries_where(connection: Connection, where: str, values: Sequence[object] =
 def _store_effects(
     connection: Connection, effects: Iterable[tuple[LedgerEffect, Receipt]], portal: str, now: str
 ) -> None:
-    """Store the accounts that applied steps changed, and add the letters for these steps to the outbox."""
     changed = [
         (effect, storable(receipt.id), receipt.verdict)
         for effect, receipt in effects

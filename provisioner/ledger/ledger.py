@@ -48,7 +48,7 @@ class Ledger:
                 store_accounts(connection, [(user, records[user]) for user in some])
 
     def bind_portal(self, portal: str) -> None:
-        """Bind this ledger to a portal. Raises :class:`LedgerError` if the ledger has another portal."""
+        """Bind the ledger to this portal. Raises :class:`LedgerError` if it is bound to another portal."""
         with self._store.writing() as connection:
             row = connection.execute("SELECT value FROM fact WHERE name = 'portal'").fetchone()
             if row is None:

@@ -47,7 +47,7 @@ class LockInfo(NamedTuple):
     command: str
     since: str
     fence: int
-    """The fencing number. Each acquisition of the lock gets a higher number."""
+    """The fencing number. Each acquisition of the lock gets a higher number than all earlier acquisitions."""
     expires: int
     """The time at which the lease expires, in milliseconds since 1970; 0 if the lease never expires."""
     session_pid: int
@@ -85,8 +85,9 @@ class Lock:
     ) -> Iterator[None]:
         """Hold the lock during the block.
 
-        Raises :class:`Locked` if another run still holds the lock after ``timeout`` seconds. ``on_wait`` is
-        called once, before the first wait, with a sentence that names the holder.
+        ``command`` is the command that other runs see in the description of the lock. ``on_wait`` is called
+        once, before the first wait, with a sentence that names the holder. Raises :class:`Locked` if another
+        run still holds the lock after ``timeout`` seconds.
         """
         # a second connection, which shows the server that this run is alive: the server may close the store's
         # connection if that is idle while a portal or a mail server answers
@@ -243,7 +244,7 @@ def read_lock(database: Database) -> LockInfo | None:
 
 
 def describe_lock(holder: LockInfo, now: datetime) -> str:
-    """Return a text that names the holder of a lock and how long it has held the lock."""
+    """Return a text that names the holder of the lock and says how long, at ``now``, it has held the lock."""
     minutes = int((now - datetime.fromisoformat(holder.since)).total_seconds() // 60)
     age = "less than a minute" if minutes < 1 else f"{minutes} {plural(minutes, 'minute')}"
     return f"{holder.owner} on {holder.host} (process {holder.pid}, {holder.command}), for {age}"

@@ -1,9 +1,10 @@
-"""The outbox: all letters to send, each with its state.
+"""The outbox: all letters to send, each with its state. A letter can change from one state to these states:
 
-owed ─▶ connecting ─▶ body ─▶ sent
-  ▲         │           ├──▶ failed
-  └─────────┴───────────┤
-                        └──▶ unknown
+owed        to connecting
+connecting  to owed, body, sent, failed or unknown
+body        to owed, sent, failed or unknown
+failed      to owed
+unknown     to owed or sent
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class OutboxState(StrEnum):
     FAILED = "failed"
     """The letter was permanently refused."""
     UNKNOWN = "unknown"
-    """It is unknown whether the mail server accepted the letter. A person decides how to proceed."""
+    """It is unknown whether the mail server accepted the letter. A person decides whether to resend it."""
 
 
 TRANSITIONS: Mapping[OutboxState, frozenset[OutboxState]] = {
@@ -76,6 +77,7 @@ class OutboxEntry(NamedTuple):
     state: OutboxState
     attempts: int
     resent: bool
+    """True if the letter was set from ``unknown`` to ``owed``, to be sent a second time."""
     detail: str
     changed: str
     claims: tuple[str, ...] = ()
@@ -97,7 +99,7 @@ class Outbox:
         return self._store.lock_id
 
     def enqueue(self, user: str, user_id: str, letter: Letter) -> None:
-        """Add a letter with the state ``owed``. Does nothing if the outbox contains its key already."""
+        """Add a letter with the state ``owed``. Do nothing if the outbox has a letter with the same key."""
         with self._store.writing() as connection:
             insert_letters(connection, [(user, user_id, letter)], self._store.timestamp())
 
@@ -108,16 +110,16 @@ class Outbox:
             return letters_where(connection, where, states)
 
     def mark(self, keys: Iterable[str], state: OutboxState, detail: str = "") -> None:
-        """Set the state and the detail of the letters with these keys, in one transaction."""
+        """Set the state and the detail of all letters with these keys, as :meth:`record` does."""
         self.record([(key, state, detail) for key in keys])
 
     def record(self, marks: Iterable[Mark]) -> None:
-        """Apply these changes of state, in one transaction."""
+        """Apply changes of state in one transaction. Raises :class:`IllegalTransition` if one is illegal."""
         with self._store.writing() as connection:
             self._mark(connection, marks)
 
     def begin_delivery(self, keys: Sequence[str]) -> None:
-        """Set letters to ``connecting`` and commit. The run claims these letters on the portal afterwards."""
+        """Set letters to ``connecting``, and store that this run is about to claim them on the portal."""
         with self._store.writing() as connection:
             self._mark(connection, [(key, OutboxState.CONNECTING, "") for key in keys])
             connection.executemany(
@@ -126,7 +128,7 @@ class Outbox:
             )
 
     def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
-        """Store ``holders``, which maps a letter's key to the run with the claim. Also apply ``marks``."""
+        """Store which run holds the claim to a letter, by letter key (``holders``). Also apply ``marks``."""
         # one transaction, because a letter claimed by a copy of this ledger must never be ``owed``
         with self._store.writing() as connection:
             connection.executemany(
@@ -146,7 +148,7 @@ class Outbox:
             connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
 
     def readdress(self, letters: Iterable[Letter]) -> None:
-        """Replace the recipient and the context of letters that have not been sent yet."""
+        """Store a new recipient and context for letters of the outbox that have not been sent yet."""
         with self._store.writing() as connection:
             connection.executemany(
                 "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
@@ -154,7 +156,7 @@ class Outbox:
             )
 
     def resend(self, key: str) -> None:
-        """Set an ``unknown`` letter to ``owed``. The same bytes are sent again, with the same Message-ID."""
+        """Set the letter to ``owed`` if it is ``unknown``. Its bytes and its Message-ID stay the same."""
         with self._store.writing() as connection:
             connection.execute(
                 "UPDATE outbox SET state = ?, resent = 1, changed = ? WHERE key = ? AND state = ?",
@@ -170,9 +172,9 @@ class Outbox:
             )
 
     def reset_interrupted(self) -> list[OutboxEntry]:
-        """Reset the letters that an interrupted run was sending: connecting ▸ owed, body ▸ unknown.
+        """Set letters of an interrupted run from ``connecting`` to ``owed``, or from ``body`` to ``unknown``.
 
-        Return the letters that are now ``unknown``. The entries still show the old state ``body``.
+        Return the entries of the letters that are now ``unknown``. They still show the old state ``body``.
         """
         # this run holds the lock, so no other run is sending letters
         self.release_claims()
@@ -183,7 +185,6 @@ class Outbox:
         return interrupted
 
     def _mark(self, connection: Connection, marks: Iterable[Mark]) -> None:
-        """Apply these changes of state. Raises :class:`IllegalTransition` if a change is not allowed."""
         marks = list(marks)
         states = _states(connection, [key for key, _, _ in marks])
         for key, state, _ in marks:
@@ -204,7 +205,7 @@ def read_letters(database: Database) -> list[OutboxEntry]:
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
-    """Return the key of a welcome letter. A further letter to the same user has a higher ``generation``."""
+    """Return the key of a welcome letter. Each further letter to the account has a higher ``generation``."""
     from hashlib import sha256
 
     return sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()
@@ -236,7 +237,11 @@ def _entry(
 
 
 def insert_letters(connection: Connection, letters: Iterable[tuple[str, str, Letter]], now: str) -> None:
-    """Store (user, portal id, letter) with the state ``owed``. A letter whose key exists is not changed."""
+    """Add letters to the outbox with the state ``owed``. ``now`` is the time of this change.
+
+    Each item of ``letters`` has the key of the user, the portal id of the account, and the letter. If the
+    outbox already has a letter with the same key, that letter stays unchanged.
+    """
     connection.executemany(
         "INSERT INTO outbox "
         '(key, "user", user_id, recipient, language, template, context, dated, state, changed) '

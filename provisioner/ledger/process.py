@@ -37,7 +37,11 @@ def process_start(pid: int) -> str:
 
 
 def is_alive(host: str, pid: int, start: str) -> bool:
-    """Return False if it is certain that the process ran on this machine and has ended, otherwise True."""
+    """Return False if it is certain that the process ran on this machine and has ended, otherwise True.
+
+    ``host``, ``pid`` and ``start`` are the results of :func:`host_name`, ``os.getpid`` and
+    :func:`process_start` in that process.
+    """
     began, _, namespace = start.partition(" ")
     if host != host_name() or namespace not in ("", _pid_namespace()):
         return True

@@ -22,6 +22,7 @@ class LedgerSnapshot:
     id: str = ""
     """The permanent random id of the ledger; empty if the ledger does not exist yet."""
     managed: Mapping[str, Managed] = field(default_factory=dict)
+    """The managed accounts, by the key of the user in the manifests."""
     open_letters: tuple[OutboxEntry, ...] = ()
     """The letters that have not been sent."""
     unsettled: tuple[JournalEntry, ...] = ()

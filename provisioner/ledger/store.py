@@ -78,13 +78,13 @@ class Store:
 
     @contextmanager
     def unguarded_write(self) -> Iterator[Connection]:
-        """Run the block in a write transaction without checking the lock."""
+        """Yield the connection in a transaction, without checking that this run holds the lock."""
         with self.reading() as connection, transaction(connection):
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Run the block in a write transaction. Raises :class:`LockLost` if this run has lost the lock."""
+        """Yield the connection in a transaction. Raises :class:`LockLost` if this run has lost the lock."""
         began = time.monotonic()
         try:
             with self.unguarded_write() as connection:
@@ -120,7 +120,7 @@ class Store:
         return self.database.shared_time(connection or self.connection, time.time)
 
     def expiry(self, now: float) -> int:
-        """Return the expiry of a lease renewed at ``now`` (seconds since 1970) in milliseconds since 1970."""
+        """Return the end, in milliseconds since 1970, of a lease renewed at ``now`` (seconds since 1970)."""
         return int((now + self.lease) * 1000)
 
 

@@ -46,9 +46,10 @@ class Transport(Protocol):
     """A way to send or store letters, such as a mail server or a maildir."""
 
     def deliver(self, messages: Iterable[Message], *, record: Record, stop: Callable[[], bool]) -> None:
-        """Deliver the messages. Each call of ``record`` reports one or several deliveries.
+        """Deliver the messages, and report the delivery of each message with a call of ``record``.
 
-        A transport reports a letter's key before its body, unless a second delivery does no harm (maildir).
+        Before a transport sends a body, it reports the letter's key with ``record``. A maildir need not do
+        this, because a maildir never stores a letter twice.
         Once ``stop`` returns True, the transport only completes the letters that it has begun.
         Raises :class:`~provisioner.errors.MailError` at the end for a problem that affects all letters: no
         connection, a refused password, an invalid certificate, or a full disk.

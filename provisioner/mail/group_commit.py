@@ -24,7 +24,7 @@ class GroupCommit:
 
     def __init__(self, record: Record) -> None:
         self.broken: BaseException | None = None
-        """The exception of the failed commit, which :meth:`body` raises from then on; None if none failed."""
+        """The exception of the failed commit, which :meth:`body` raises from then on, or None."""
         self._record = record
         self._active = 0
         self._bodies: dict[str, asyncio.Future[None]] = {}
@@ -43,7 +43,7 @@ class GroupCommit:
             self._commit_when_due()
 
     async def body(self, key: str) -> None:
-        """Wait until the state ``body`` of the letter is committed. Raises the error of a failed commit."""
+        """Wait until the state ``body`` of this letter is committed. Raises the error of a failed commit."""
         if self.broken is not None:
             raise self.broken
         # an earlier connection, which closed before DATA, has committed the letter already
@@ -54,7 +54,7 @@ class GroupCommit:
         await waiter
 
     def body_started(self, key: str) -> None:
-        """Note that the body of a letter is being sent. :meth:`close` then does not record it as ``owed``."""
+        """Note that the body of this letter is being sent. :meth:`close` must not record it as ``owed``."""
         self._recorded.discard(key)
 
     def delivered(self, delivery: Delivery) -> None:
@@ -64,7 +64,7 @@ class GroupCommit:
         self._commit_when_due()
 
     def close(self) -> None:
-        """Commit the remaining deliveries. A letter whose body was not sent is recorded as ``owed``."""
+        """Commit the remaining deliveries. Letters with the state ``body`` but not sent become ``owed``."""
         if isinstance(self.broken, Exception):
             return
         stopped = [Delivery(key, DeliveryState.OWED, "stopped before it was sent") for key in self._recorded]

@@ -55,11 +55,7 @@ class Maildir(Transport):
         }
 
     def _store(self, batch: Sequence[Message], there: set[str], record: Record) -> None:
-        """Store the letters of a batch and record their deliveries.
-
-        ``there`` contains the names of all existing files. After an error, the letters that are not
-        stored stay ``owed``, and :class:`MailError` is raised at the end.
-        """
+        # the set there has the names of all files that the maildir had at the beginning
         unfinished, box = str(self._path / "tmp"), str(self._path / "new")
         arrived = [message.key for message in batch if _name(message) in there]
         deliveries: list[Delivery] = []
@@ -126,10 +122,7 @@ def _opened(folder: str) -> Iterator[int]:
 
 
 def _sync(disk: int, files: Sequence[str]) -> None:
-    """Sync files to the disk. ``disk`` is a descriptor of their folder, opened before the files were written.
-
-    Raises ``OSError`` also for an earlier write, because some errors are reported only by the sync.
-    """
+    # disk, the folder's descriptor, was opened before the writes, so the sync also reports their errors
     import ctypes
 
     syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if os.name == "posix" else None

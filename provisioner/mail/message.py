@@ -46,11 +46,11 @@ class TemplateRenderer(Protocol):
     """An object that renders mail templates, which are identified by their file names."""
 
     def render(self, name: str, context: Mapping[str, str]) -> str:
-        """Render the template ``name``. Raises :class:`MailError` that names the template's file and line."""
+        """Render the template ``name`` with the variables in ``context``. Raises :class:`MailError`."""
         ...
 
     def close(self) -> None:
-        """End the renderer's process, if it has one. A later call of ``render`` starts a new process."""
+        """End the renderer's process, if the renderer has one. A later ``render`` starts a new process."""
         return
 
 
@@ -88,7 +88,7 @@ def render(letter: Letter, link: str, templates: TemplateRenderer, log_in: str |
 
 
 def compose(letter: Letter, rendered: Rendered, *, sender: str, reply_to: str = "") -> bytes:
-    """Return the bytes of the message. The same input gives the same bytes. Raises :class:`MailError`."""
+    """Return the rendered letter as an e-mail message. Raises :class:`MailError` for an invalid address."""
     # the email package takes 1.5 ms for a message, this code 0.1 ms
     from email.utils import format_datetime
 

@@ -1,10 +1,13 @@
 """A transport that sends letters to a mail server over a few connections, many letters per connection.
 
-    MAIL RCPT ─▶ recorded: body ─▶ DATA and the body ─▶ 250 ─▶ recorded: sent
-    └ safe to repeat ┘             └ not known if accepted ┘
+    1. MAIL and RCPT are sent.
+    2. The state ``body`` of the letter is recorded.
+    3. DATA and the body are sent.
+    4. After the reply 250, the state ``sent`` is recorded.
 
-A connection sends a command only after the reply to the previous command. The states of the letters of all
-connections are recorded together, in one commit.
+If the connection is lost before step 3, the letter can safely be sent again. If it is lost in step 3, it is
+unknown whether the server accepted the letter. A connection sends a command only after the reply to the
+previous command. The states of the letters of all connections are recorded together, in one commit.
 """
 
 from __future__ import annotations
@@ -62,7 +65,6 @@ class _Delivery:
         self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
-        """Send all letters. Raises the first problem that affects all letters."""
         workers: list[asyncio.Task[None]] = []
         try:
             # open one connection first, to see whether the server accepts connections at all

@@ -63,7 +63,7 @@ class SmtpConnection:
     async def send_envelope(self, message: Message) -> Delivery | None:
         """Send MAIL and RCPT. Return None if the server accepts both, otherwise the delivery of the letter.
 
-        Raises :class:`ConnectionLost`.
+        Raises :class:`ConnectionLost` if the connection is lost, or if the server closes it (reply 421).
         """
         try:
             await self._client.mail(message.sender)
@@ -177,7 +177,6 @@ def _is_refusal(answer: SMTPResponseException) -> bool:
 
 
 def _refused(message: Message, answer: SMTPResponseException) -> Delivery:
-    """Return the delivery of a refused letter: ``failed`` for a 5xx reply, otherwise ``owed``."""
     state = DeliveryState.FAILED if 500 <= answer.code < 600 else DeliveryState.OWED
     return Delivery(message.key, state, _reply(answer))
 

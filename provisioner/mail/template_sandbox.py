@@ -68,7 +68,7 @@ class _Loader(BaseLoader):
 
 
 def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
-    """Return a sandboxed environment for ``sources``: the text of each template, by file name."""
+    """Return a sandbox for ``sources`` (template texts by file name); ``autoescape`` escapes all values."""
     made = Sandbox(
         loader=_Loader(sources),
         undefined=StrictUndefined,

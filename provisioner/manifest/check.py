@@ -100,7 +100,10 @@ def repeated_emails(declared: Declared, settings: WorkspaceFile) -> Iterator[Dia
 
 
 def former_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield an error for each ``previous_email`` that is also another user's e-mail or ``previous_email``."""
+    """Yield an error for each ``previous_email`` that is also another user's e-mail or ``previous_email``.
+
+    Yield a warning for each ``previous_email`` that is the same user's present e-mail.
+    """
     claims: dict[str, DeclaredUser] = {}
     for user in declared.users.values():
         if user.previous_key is None:
@@ -157,7 +160,7 @@ def domains_below(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagn
 
 
 def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield a diagnostic for each address of a shared mailbox (S1), with the severity from ``safety:``."""
+    """Yield a diagnostic for each e-mail of a shared mailbox (S1), with the severity set in ``safety:``."""
     severity = Severity.ERROR if settings.safety.generic_addresses == "error" else Severity.WARNING
     for key, user in declared.users.items():
         word = _FIRST_WORD.match(key)
@@ -174,7 +177,11 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Warn (R2) if a billed company has no open user, or if a company has only pending administrators."""
+    """Yield a warning (R2) for each billed company to which no open user is billed.
+
+    Yield a warning also for each company whose administrators must all be validated before they can log in.
+    Companies whose manifest has an invalid user are not checked.
+    """
     billed: dict[str, list[DeclaredUser]] = {}
     for user in (*declared.users.values(), *declared.repeated_users):
         if not user.closed:
@@ -210,6 +217,7 @@ def unknown_companies(
     """Yield an error for each reference to a dossier that neither a manifest nor the portal has.
 
     If ``known_companies`` is None, yield a warning for each reference to a dossier that no manifest has.
+    Yield nothing if the dossier number of at least one manifest is unknown because the manifest is invalid.
     """
     if declared.unread:
         return

@@ -92,7 +92,10 @@ class DeclaredUser(NamedTuple):
 
 
 class CompanyReference(NamedTuple):
-    """A dossier number in the ``companies:`` list of a user, a profile or ``defaults:``."""
+    """A dossier number in the ``companies:`` list of a user, a profile or ``defaults:``.
+
+    ``email`` is the e-mail of the user or, for an inherited list, of the first user who inherits the list.
+    """
 
     number: str
     email: str

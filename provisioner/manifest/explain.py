@@ -40,12 +40,12 @@ _IN_FRENCH = {
 
 
 def faults_of(invalid: ValidationError) -> Sequence[Fault]:
-    """Return the errors of a failed validation, in the order of the model's fields."""
+    """Return the validation errors of a document, in the order of the model's fields."""
     return invalid.errors(include_url=False, include_input=False)
 
 
 def explain(model: type[BaseModel], document: Document, faults: Sequence[Fault]) -> list[Diagnostic]:
-    """Return one diagnostic per fault, in the same order."""
+    """Return one diagnostic for each of ``faults`` (validation errors of ``document``), in the same order."""
     return [_diagnostic(model, document, fault, at < _MOST_GUESSES) for at, fault in enumerate(faults)]
 
 
@@ -99,10 +99,7 @@ def _diagnostic(model: type[BaseModel], document: Document, fault: Fault, guess:
 
 
 def _not_among(path: Path, value: Any, expected: str, guess: bool) -> tuple[str, str, str]:
-    """Return the code, the reason and the remedy for a value that is not one of the accepted values.
-
-    ``expected`` is pydantic's list of the accepted values, such as "'client' or 'firm'".
-    """
+    # expected is pydantic's list of the accepted values, such as "'client' or 'firm'"
     allowed = re.findall(r"'([^']*)'", expected)
     hint = _hint(value, allowed) if guess and isinstance(value, str) else ""
     code = "R6" if path == ("billing", "mode") else "wrong-value"

@@ -151,10 +151,7 @@ def _apps_in_use(state: State) -> frozenset[str]:
 
 
 def _free_path(company: Company, taken: set[str]) -> str:
-    """Return a path such as ``clients/004217-boulangerie-martin.yaml`` and add the file name to ``taken``.
-
-    Two paths never differ only in case, because some file systems ignore case.
-    """
+    # a path such as clients/004217-boulangerie-martin.yaml; case alone never distinguishes two paths
     number = re.sub(r"[^0-9A-Za-z._-]", "_", company.number).strip("._-")
     stem = "-".join(filter(None, (number, _slug(company.name)))) or "company"
     name, count = stem, 1

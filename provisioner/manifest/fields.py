@@ -35,7 +35,7 @@ class InvalidField(ValueError):
 
 
 def described(character: str) -> str:
-    """Return the code point and the name of a character, such as ``U+200B ZERO WIDTH SPACE``."""
+    """Return the code point and the Unicode name of a character, such as ``U+200B ZERO WIDTH SPACE``."""
     return f"U+{ord(character):04X} {unicodedata.name(character, 'control character')}"
 
 
@@ -51,7 +51,7 @@ _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 
 
 def email(text: str) -> str:
-    """Return a valid e-mail address, with its domain in lower-case ASCII. The maximum is 254 bytes.
+    """Return the e-mail address, with its domain in lower-case ASCII. The maximum length is 254 bytes.
 
     An internationalized domain is returned as ``xn--…``, because a plan then shows look-alike letters.
     A domain that mixes scripts is refused. The part before the @ must be ASCII and keeps its case.
@@ -88,7 +88,6 @@ def _as_clause(sentence: str) -> str:
 
 
 def _refuse_mixed_scripts(domain: str) -> None:
-    """Raise :class:`InvalidField` if a domain mixes scripts, because it may imitate another domain."""
     scripts = {_script(character) for character in domain if character.isalpha()}
     if len(scripts) > 1 and not scripts <= _EAST_ASIAN:
         mixture = " and ".join(sorted(script.capitalize() for script in scripts))
@@ -257,7 +256,7 @@ def nfc(text: str) -> str:
 
 
 def other_app(text: str) -> str:
-    """Return the normal form of the name. Raises :class:`InvalidField` for a production application (R3)."""
+    """Return an application's name, normalized by :func:`name`. A production application is refused (R3)."""
     plain = name(text)
     if is_production(plain):
         raise InvalidField(

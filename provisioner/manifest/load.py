@@ -53,8 +53,6 @@ def load(
 
 
 class _Loader:
-    """The declarations and the problems of the documents added so far."""
-
     def __init__(self, settings: WorkspaceFile, settings_positions: Positions, digests: bool) -> None:
         self._digesting = digests
         self.problems: list[Diagnostic] = []
@@ -208,7 +206,6 @@ class _Loader:
 
 @lru_cache(maxsize=4096)
 def _dossiers(numbers: tuple[str, ...]) -> frozenset[str]:
-    """Return the dossier numbers as a set. The cache saves memory: equal lists share one set."""
     return frozenset(numbers)
 
 

@@ -34,8 +34,6 @@ def _text(**json_schema: Any) -> WithJsonSchema:
 
 
 def _number(least: int, most: int) -> BeforeValidator:
-    """Return a validator that converts digits to an integer from ``least`` to ``most``, both included."""
-
     def number(digits: Any) -> int:
         if isinstance(digits, str) and digits.isascii() and digits.isdigit() and len(digits) < 10:
             value = int(digits)

@@ -160,8 +160,6 @@ def _desired_company(declared: DeclaredCompany, before: Company | None) -> Compa
 
 
 class _Resolver:
-    """A builder of the desired users that also collects welcomes, reasons, ledger records and notices."""
-
     def __init__(self, managed: Mapping[str, Managed], policy: Policy) -> None:
         self._managed = managed
         self._managed_ids = {known.id: known for known in managed.values()}

@@ -32,7 +32,7 @@ _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.examp
 
 
 def variable(text: str) -> str:
-    """Return the name of an environment variable. It must match :data:`VARIABLE_PATTERN`."""
+    """Return ``text`` if it can name an environment variable: it must match :data:`VARIABLE_PATTERN`."""
     if re.fullmatch(VARIABLE_PATTERN, text) is None:
         raise InvalidField(
             "it is to be the name of an environment variable, in capitals, and not the secret itself",
@@ -42,7 +42,7 @@ def variable(text: str) -> str:
 
 
 def domain(text: str) -> str:
-    """Return a mail domain in lower-case ASCII."""
+    """Return a mail domain, such as ``example.fr``, in lower-case ASCII."""
     if "@" in text:
         raise InvalidField("a domain is what follows the @", f'Write "{text.rpartition("@")[2]}".')
     try:

@@ -32,7 +32,7 @@ class Validated(Generic[M]):
 
 
 def read_model(model: type[M], document: Document) -> Validated[M]:
-    """Validate a document. The result has the valid part as an instance of ``model``, and the problems."""
+    """Validate a document. Return its valid part, as an instance of ``model``, and the problems found."""
     try:
         found = model.model_validate(document.data)
     except ValidationError as invalid:

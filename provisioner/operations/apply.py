@@ -48,7 +48,7 @@ from provisioner.workspace.settings import Workspace
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one step. ``problem`` is the reason why the step was not applied; "" if applied."""
+    """The result of one step. ``problem`` says why the step was not applied; "" if it was applied."""
 
     step: Step
     verdict: Verdict
@@ -62,7 +62,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class ApplyReport:
-    """The results of a run so far."""
+    """The results of a run of ``apply`` so far: its steps, its letters, and how it ended."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
@@ -124,8 +124,9 @@ def apply_plan(
 ) -> ApplyReport:
     """Apply the plan and send its letters, while no other run of the same ledger can write.
 
-    ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. Raises
-    :class:`MailError` for a broken template and :class:`StalePlan` for a changed portal, before any write.
+    ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. The context
+    manager ``interruptible()`` yields a function that returns True if the user asked to stop. Before any
+    write, raises :class:`MailError` for a broken template and :class:`StalePlan` if the portal has changed.
     """
     report = ApplyReport()
     with load_sender(workspace) as sender:
@@ -168,7 +169,6 @@ def apply_plan(
 def _recorded_run(
     ledger: Ledger, command: str, plan: Plan, report: ApplyReport, say: Callable[[str], None]
 ) -> Iterator[None]:
-    """Record the run in the ledger: the beginning, and the end when the ``with`` block ends or fails."""
     ledger.journal.begin(command, digest(plan))
     try:
         yield
@@ -261,7 +261,7 @@ def apply_steps(
 
 
 def record_adoptions(plan: Plan, ledger: Ledger) -> None:
-    """Record in the ledger the accounts that the plan adopts."""
+    """Store in the ledger the existing accounts that the plan adopts."""
     ledger.adopt(
         {
             adoption.user.key: Managed(adoption.id, adoption.email, adoption.phone, adoption.created)

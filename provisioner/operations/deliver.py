@@ -1,9 +1,11 @@
 """Delivery of the outbox: each owed letter is sent once, or parked until a person decides what to do.
 
-    owed ─▶ connecting ─▶ body ─▶ sent
-      ▲         │           ├──▶ failed     permanently refused (5xx)
-      └─────────┴───────────┤               temporarily refused, or no connection: owed again
-                            └──▶ unknown    connection lost between the DATA command and the server's answer
+A run sets an ``owed`` letter to ``connecting``, and to ``body`` before it sends the body. Then the letter is
+
+    sent      if the mail server accepted the letter
+    owed      if the server refused the letter temporarily (4xx), or there was no connection
+    failed    if the server refused the letter permanently (5xx)
+    unknown   if the connection was lost between the DATA command and the server's answer
 
 A letter is sent to the present address of its account, because the address may have changed after the plan
 was made. A *claim* is the portal's record of the run that sends a letter. A letter that another ledger has
@@ -68,6 +70,7 @@ class DeliveryReport:
     """The result of one delivery run."""
 
     sent: int = 0
+    """The number of letters that this run has sent."""
     trouble: list[Delivery] = field(default_factory=list)
     """The deliveries of letters that were not sent."""
     problem: MailError | None = None
@@ -113,13 +116,13 @@ def open_mail_transport(workspace: Workspace) -> Transport:
 
 
 def preview_letters(plan: Plan, now: datetime) -> Iterator[Letter]:
-    """Yield the plan's letters for a preview, dated ``now``. The key of each letter is only a placeholder."""
+    """Yield the plan's letters, dated ``now``, for a preview. The keys of the letters are placeholders."""
     for letter in plan.letters:
         yield Letter("0" * 64, letter.recipient, letter.language, letter.context, now)
 
 
 def check_templates(letters: Iterable[Letter], sender: SenderProfile) -> None:
-    """Compose one letter per template and language without sending it, to find broken templates early.
+    """Compose, but do not send, one letter for each template and language, to find broken templates early.
 
     Raises :class:`MailError` for a broken template.
     """
@@ -158,17 +161,14 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
 
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:
-    """Record on the portal which letters were sent, so that no copy of this ledger sends the same letters."""
+    """Record on the portal which letters were sent, so that no copy of this ledger sends them again."""
     if sent := ledger.outbox.sent_claims():
         portal.claim(SENT, sent)
         ledger.outbox.end_claims(sent)
 
 
 def _claimed_elsewhere(entry: OutboxEntry, holder: str) -> Delivery:
-    """Return the delivery of a letter whose claim this run does not hold.
-
-    ``holder`` is a run of a copy of this ledger, ``SENT``, or "" if another ledger holds the claim.
-    """
+    # holder is a run of a copy of this ledger, or SENT, or "" if another ledger holds the claim
     key, recipient = entry.letter.key, entry.letter.recipient
     if holder == SENT:
         return Delivery(key, DeliveryState.SENT, "another copy of this ledger sent it")

@@ -19,7 +19,7 @@ from provisioner.workspace.settings import Workspace
 
 
 def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """Return the letters to the user with this e-mail, found by account id if the ledger manages the user."""
+    """Return the letters to the managed account of ``user`` or, without such an account, to this e-mail."""
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
@@ -88,7 +88,6 @@ def owe_letter(
 
 
 def _account(ledger: Ledger, portal: Portal, user: str) -> User:
-    """Return the active account of this user. Raises :class:`UsageError` without an active account."""
     key = email_key(user)
     users = portal.snapshot().state.users
     managed = ledger.snapshot().managed.get(key)

@@ -28,7 +28,10 @@ class Listening:
 
 
 def require_safe(listening: Listening) -> None:
-    """Raise :class:`UsageError` if passwords and names would be sent unencrypted to other machines."""
+    """Raise :class:`UsageError` if passwords and names would be sent unencrypted to other machines.
+
+    Raises :class:`ProvisionerError` if the certificate or the private key cannot be used.
+    """
     if not listening.host:
         raise UsageError("Name the address to listen at.", "For example: --host 127.0.0.1")
     if listening.key is not None and listening.certificate is None:

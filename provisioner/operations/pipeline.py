@@ -50,7 +50,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class PlannedWorkspace:
-    """A plan and the manifests from which it was made. ``complete`` is false for a plan of a selection."""
+    """A plan and its manifests. ``complete`` is False if ``--target`` or ``--exclude`` restrict the plan."""
 
     plan: Plan
     declared: Declared
@@ -63,7 +63,6 @@ def select_addresses(targets: Iterable[str], excludes: Iterable[str]) -> Selecti
 
 
 def _parse_addresses(words: Iterable[str]) -> frozenset[Address]:
-    """Parse words such as ``company:004217`` and ``user:claire@example.fr`` into addresses."""
     addresses = set()
     for word in words:
         kind, colon, key = word.partition(":")
@@ -167,7 +166,6 @@ def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot
 def _require_valid(
     workspace: Workspace, declared: Declared, problems: list[Diagnostic], snapshot: Snapshot
 ) -> list[Diagnostic]:
-    """Return ``problems`` and those of :func:`check`. Raises :class:`ManifestsInvalid` if one is an error."""
     problems = [*problems, *check(declared, workspace.settings, snapshot.state.companies)]
     if any(problem.is_error for problem in problems):
         raise ManifestsInvalid("The manifests have errors; nothing was planned.", diagnostics=problems)
@@ -177,10 +175,7 @@ def _require_valid(
 def _require_known(
     selection: Selection, declared: Declared, snapshot: Snapshot, resolution: Resolution
 ) -> None:
-    """Raise :class:`UsageError` if the selection has unknown addresses; the error names each of them.
-
-    Otherwise a mistyped --target would select nothing, and a mistyped --exclude would exclude nothing.
-    """
+    # otherwise a mistyped --target would select nothing, and a mistyped --exclude would exclude nothing
     companies = {*declared.companies, *resolution.desired.companies}
     users = {*declared.users, *resolution.desired.users}
     unknown = []
@@ -229,7 +224,6 @@ def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Re
 
 
 def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
-    """Yield one warning if the portal lacks a protection against a second run at the same time."""
     risks = []
     if not capabilities.versions:
         risks.append("overwrite what somebody else changes meanwhile")
@@ -245,7 +239,6 @@ def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
 
 
 def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterator[Diagnostic]:
-    """Yield an error if the settings expect welcome e-mails from a portal that does not send any."""
     if workspace.settings.mail.welcome == "portal" and capabilities.activation_links:
         yield error(
             "welcome-by-portal",
@@ -259,7 +252,6 @@ def _without_welcome(workspace: Workspace, capabilities: Capabilities) -> Iterat
 
 
 def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> Iterator[Diagnostic]:
-    """Yield an error for each application or offer that the desired state uses and the portal lacks."""
     configure = "If your catalogue is right, tell the portal: provisioner portal configure"
     for app in sorted(workspace.settings.terms.apps - snapshot.terms.apps):
         if any(grant.app == app for user in desired.users.values() for grant in user.apps):
@@ -270,7 +262,6 @@ def _missing_terms(workspace: Workspace, snapshot: Snapshot, desired: State) -> 
 
 
 def _letter_notices(ledger: LedgerSnapshot) -> Iterator[Notice]:
-    """Yield a notice for each letter that earlier runs did not send."""
     kinds = {OutboxState.UNKNOWN: NoticeKind.LETTER_UNKNOWN, OutboxState.FAILED: NoticeKind.LETTER_FAILED}
     for posted in ledger.open_letters:
         kind = kinds.get(posted.state, NoticeKind.LETTER_OWED)

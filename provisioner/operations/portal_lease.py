@@ -27,9 +27,9 @@ def hold_portal(
     """Hold the lease of ``ledger`` on the portal within this block. Yield the portal's fencing number.
 
     ``owner`` describes this run, ``fence`` is this run's fencing number, and ``seconds`` is the duration of
-    the lease. While another run holds the lease, wait. When ``keep_waiting`` returns False, raise
-    :class:`Locked`. ``on_wait`` is called once, with a sentence that names the other run. If this run loses
-    the lease, its next write fails.
+    the lease. As long as another run holds the lease and ``keep_waiting`` returns True, the function waits.
+    Before it waits, it calls ``on_wait`` once, with a sentence that names the other run. Raises
+    :class:`Locked` if ``keep_waiting`` returns False. If this run loses the lease, its next write fails.
     """
 
     def hold() -> int:

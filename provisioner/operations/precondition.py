@@ -26,7 +26,7 @@ _PLAN_AGAIN = "Make a new one: provisioner plan --out FILE"
 
 @dataclass(slots=True)
 class ResourceProgress:
-    """The number of steps on one resource that are done already, and the resource's id and version."""
+    """The number of steps that are already done on one resource, and the id and version of the resource."""
 
     done: int
     id: str = ""
@@ -49,7 +49,7 @@ def verify_precondition(
     managed: Mapping[str, Managed] | None = None,
     creations: Mapping[str, int] | None = None,
 ) -> Baseline:
-    """Compare the plan with the portal as it is now. Raises :class:`StalePlan`, which names what has changed.
+    """Return the baseline of the plan. Raises :class:`StalePlan` if the portal is not as the plan expects.
 
     ``managed`` and ``creations`` come from the ledger. ``managed`` has the account of each user, even if the
     account's e-mail has changed on the portal. ``creations`` has the number of accounts that provisioner
@@ -97,7 +97,7 @@ def unconverged_changes(plan: Plan, snapshot: Snapshot) -> list[Change]:
 
 
 def remaining_steps(plan: Plan, start: Baseline) -> Iterator[PlannedStep]:
-    """Yield the steps of the plan that are not done yet, in order."""
+    """Yield the steps of the plan that ``start`` does not count as done, in the order of the plan."""
     behind = {address: position.done for address, position in start.positions.items()}
     for planned in plan.steps:
         if behind[planned.address] > 0:
@@ -123,10 +123,7 @@ def _steps_by_address(plan: Plan) -> dict[Address, list[Step]]:
 
 
 def _found(change: Change, state: State, by_id: Mapping[str, User]) -> Resource | None:
-    """Return the resource of a change as the portal has it now; None if the portal does not have it.
-
-    An existing account is found by its id, even if its e-mail has changed on the portal.
-    """
+    # an existing account is found by its id, because its e-mail may have changed on the portal
     if isinstance(change.after, User):
         if isinstance(change.before, User):
             return by_id.get(change.before.id)

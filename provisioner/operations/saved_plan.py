@@ -26,7 +26,7 @@ def plan_json(planned: PlannedWorkspace) -> str:
 
 
 def read_plan(file: Path) -> tuple[str, SavedPlan]:
-    """Return the text of a plan file and its plan. Raises :class:`ProvisionerError` for any other file."""
+    """Return a plan file's text and plan. Raises :class:`ProvisionerError` if the file has no valid plan."""
     content = read_bytes(file, MAX_PLAN_BYTES)
     if len(content) > MAX_PLAN_BYTES:
         raise UsageError(f"{file} is too large for a plan.", "Make a new one: provisioner plan --out FILE")
@@ -37,7 +37,7 @@ def read_plan(file: Path) -> tuple[str, SavedPlan]:
 def load_saved_plan(
     workspace: Workspace, planfile: Path, selection: Selection, progress: ProgressFactory = no_progress
 ) -> PlannedWorkspace:
-    """Read a saved plan and the manifests of the workspace.
+    """Return a saved plan, together with the manifests that the workspace has now.
 
     Raises :class:`StalePlan` if manifests have changed since the plan was made, and :class:`UsageError` if
     ``selection`` is not empty.

@@ -64,10 +64,7 @@ def open_served(access: Access) -> SqlPortal:
 
 
 def _require_servable(url: str) -> None:
-    """Raise :class:`UsageError` if ``url`` is not a valid URL of an embedded portal's database.
-
-    The error message does not contain the URL, because the URL may contain a password.
-    """
+    # the error message does not contain the URL, because the URL may contain a password
     scheme, separator, _ = url.partition("://")
     if not separator or scheme not in DATABASES:
         kind = f"{scheme}://…" if separator and re.fullmatch("[a-z+]{1,20}", scheme) else "That"

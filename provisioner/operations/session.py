@@ -22,7 +22,7 @@ class Session:
     ledger: Ledger
     portal: Portal
     stop: Callable[[], bool]
-    """A function that returns True if the user asked to stop. The run then ends after the current batch."""
+    """A function that returns True once the user has asked to stop. The run ends after the current batch."""
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def writing_session(
     clock: Clock,
     parallelism: int = PARALLELISM,
 ) -> Iterator[Session]:
-    """Hold the ledger's lock, and the portal's lease for this ledger, within the ``with`` block.
+    """Yield the opened ledger and portal, while this run holds the ledger's lock and the portal's lease.
 
     ``on_wait`` is called with a sentence if the session must wait for another run. ``interruptible`` is
     called after the ledger is locked; its context manager yields the function for :attr:`Session.stop`.

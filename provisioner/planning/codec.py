@@ -193,7 +193,6 @@ _SCALARS: Mapping[Any, _Codec] = {
 
 
 def _members(hint: Any) -> list[Any]:
-    """Return the member types of a union, except None."""
     return [member for member in get_args(hint) if member is not NoneType]
 
 

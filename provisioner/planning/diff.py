@@ -24,8 +24,9 @@ def changes_between(
     reasons: Mapping[Address, str],
     source_of: Callable[[Address], Source | None],
 ) -> Iterator[Change]:
-    """Yield a change for each resource that differs between the two states.
+    """Yield a change for each resource of ``desired`` that differs from ``current`` or is not in it.
 
+    ``reasons`` and ``source_of`` give the reason for a change, and the position of a resource in a manifest.
     The companies come first, sorted by number. The users follow, sorted by billed company and user key.
     """
     companies = [key for key, it in desired.companies.items() if _differ(current.companies.get(key), it)]
@@ -48,7 +49,7 @@ def _differ(before: Resource | None, after: Resource) -> bool:
 def letters_for(
     changes: tuple[Change, ...], desired: State, welcomes: Mapping[str, Welcome], firm: str
 ) -> Iterator[PlannedLetter]:
-    """Yield a letter for each user whose account the changes activate and whose key is in ``welcomes``."""
+    """Yield a letter for each user in ``welcomes`` whose account is activated by one of the ``changes``."""
     for change in changes:
         after = change.after
         if not isinstance(after, User) or change.address.key not in welcomes or not _activates(change):
@@ -61,7 +62,7 @@ def letters_for(
 
 
 def letter_context(first_name: str, last_name: str, email: str, company: str, firm: str) -> dict[str, str]:
-    """Return the variables for the template of a letter; ``company`` and ``firm`` are names."""
+    """Return the variables for the template of a letter. ``company`` and ``firm`` are the names of these."""
     return {
         "first_name": first_name,
         "last_name": last_name,

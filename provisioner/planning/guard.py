@@ -9,10 +9,10 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""The minimum number of managed accounts for the percentage limit. Of 9 accounts, 1 is more than 10 %."""
+"""The minimum number of managed accounts for the percentage limit to apply. 1 of 9 is more than 10 %."""
 
 NAMED = 10
-"""The maximum number of accounts that a message names."""
+"""The maximum number of accounts that an error message names."""
 
 
 def guard(changes: Sequence[Change], limits: Limits, *, managed: int, declared: int) -> Iterator[Diagnostic]:

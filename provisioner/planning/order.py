@@ -36,7 +36,7 @@ def order_steps(
     terms: PortalTerms,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[tuple[PlannedStep, ...], tuple[Diagnostic, ...]]:
-    """Return the steps in the order to apply them, and the diagnostics of steps that have no legal order."""
+    """Return the steps of the changes in a legal order, and errors for the steps that fit into no order."""
     index = StateIndex(current, terms)
     remaining = [
         _RemainingSteps(change, deque(steps_between(change.address, change.before, change.after)), [])
@@ -155,7 +155,6 @@ def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagn
 
 
 def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnostic]:
-    """Return the rule violations that remain if all steps of the change are applied."""
     address: Address = pending.change.address
     index.put(address, pending.change.before)
     return index.put(address, pending.change.after)

@@ -31,7 +31,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One resource before and after the plan; ``reason`` and ``source`` explain the change to reviewers."""
+    """One resource before and after the plan. ``before`` is None if the plan creates the resource.
+
+    ``reason`` and ``source`` (the position in a manifest) explain the change to reviewers.
+    """
 
     address: Address
     before: Resource | None
@@ -153,7 +156,7 @@ class Plan:
 
     @property
     def has_changes(self) -> bool:
-        """True if there are changes or letters. Adoptions do not count: they change only the ledger."""
+        """True if the plan has changes or letters. Adoptions do not count, as they change only the ledger."""
         return bool(self.changes or self.letters)
 
     def count(self, *actions: Action) -> int:

@@ -57,7 +57,7 @@ class AccessDelta(NamedTuple):
 
 
 class ChangeEntry(NamedTuple):
-    """One change of a company or user; ``access_delta`` is null for a company."""
+    """One change of a company or of a user. ``access_delta`` is None for a company."""
 
     access_delta: AccessDelta | None
     action: Action
@@ -112,7 +112,7 @@ class DriftEntry(NamedTuple):
 
 
 class PlanDocument(NamedTuple):
-    """The content of a plan file. ``digest`` hashes the approved parts; ``seal`` hashes the whole content."""
+    """The content of a plan file. ``digest`` hashes the approved parts, ``seal`` all fields except itself."""
 
     adoptions: tuple[Adoption, ...]
     applyable: bool

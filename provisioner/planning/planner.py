@@ -36,8 +36,9 @@ class Resolution:
     welcomes: Mapping[str, Welcome] = field(default_factory=dict)
     """The welcome letters, by user key. A letter is sent only if this plan activates the account."""
     reasons: Mapping[Address, str] = field(default_factory=dict)
+    """The reasons for changes, by address. Only the closing of an account has a reason."""
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """The records to write to the ledger, by user key. True means that the ledger already has a record."""
+    """The records to write to the ledger, by user key, each with True if it updates an existing record."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0
@@ -87,7 +88,7 @@ def make_plan(
 
 
 def select(resolution: Resolution, targets: Collection[Address], excludes: Collection[Address]) -> Resolution:
-    """Return the resolution of ``targets`` without ``excludes``. No ``targets`` means all resources.
+    """Return a resolution that changes only ``targets`` (if empty: everything), and nothing in ``excludes``.
 
     The address of a company stands for the company and the users billed to it. If a selected user has access
     to a company that does not exist yet, that company is selected as well.

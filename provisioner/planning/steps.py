@@ -205,7 +205,7 @@ def address_of(step: Step) -> Address:
 
 
 def after(resource: Resource | None, step: Step) -> Resource:
-    """Return the resource in its state after the step. Raises :class:`IllegalStep`."""
+    """Return ``resource`` as it is after the step. Raises :class:`IllegalStep` if the step is impossible."""
     if isinstance(step, CompanyStep):
         return _company_after(resource if isinstance(resource, Company) else None, step)
     return _user_after(resource if isinstance(resource, User) else None, step)
@@ -295,7 +295,7 @@ Phased = tuple[Phase, Step]
 
 
 def steps_between(address: Address, before: Resource | None, desired: Resource) -> Iterator[Phased]:
-    """Yield the steps that lead from ``before`` to ``desired``, each with its phase."""
+    """Yield (phase, step) for each step that leads from ``before`` to ``desired``, in order."""
     if isinstance(desired, Company):
         yield from _company_steps(before if isinstance(before, Company) else None, desired)
     else:

@@ -41,14 +41,15 @@ T = TypeVar("T")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _TOO_MANY = 429
 _BUSY = (_TOO_MANY, 503)
-"""The statuses of a busy server. After 429, the request had no effect; after 503, the effect is unknown."""
+"""The HTTP statuses of a busy server. After status 429, the request had no effect. After status 503, it is
+unknown whether the request had an effect."""
 _NO_ANSWER = {
     408: "the request did not arrive in time",
     502: "what stands before it has no answer",
     504: "what stands before it has no answer",
 }
-"""The statuses after which the outcome of a request is unknown, with the text for messages. 408 is included,
-because some proxies return 408 for a request that was forwarded."""
+"""The HTTP statuses after which it is unknown whether the request had an effect, each with the reason for
+error messages. 408 is included, because some proxies return 408 for a request that they have forwarded."""
 _EXCERPT_LENGTH = 300
 """The maximum number of characters of a server's text that a message quotes."""
 _KEEPALIVE_SECONDS = 4.0
@@ -63,28 +64,28 @@ class Credential(Protocol):
     """A source of bearer tokens for requests."""
 
     async def token(self, refused: str, deadline: float) -> str:
-        """Return a bearer token. If possible, the token is not ``refused``.
+        """Return a bearer token, if possible a different one from ``refused``.
 
-        ``refused`` is a token that the server has rejected, or "". ``deadline`` is a time on the event loop's
-        clock. Raises :class:`PortalError`.
+        ``refused`` is the token with which the server has just rejected the request; it is "" if the server
+        has rejected no token. ``deadline`` is the time, on the event loop's clock, until which the token must
+        be available. Raises :class:`PortalError`.
         """
         ...
 
 
 @dataclass(slots=True)
 class _Attempts:
-    """The state shared by all attempts at one request."""
+    """The state that all attempts at one request share."""
 
     deadline: float
     """The time, on the event loop's clock, after which no new attempt is started."""
     outcome_unknown: bool = False
-    """True if one of the attempts may have taken effect on the server."""
+    """True if one of the failed attempts may have taken effect on the server."""
 
 
 class _Retryable(Exception):
-    """The failure of one attempt after which another attempt may succeed.
-
-    ``wait`` is the delay in seconds that the server requests, or None if the server requests no delay.
+    """The failure of one attempt after which another attempt may succeed. ``wait`` is the delay in seconds
+    that the server requests, or None if the server requests no delay.
     """
 
     def __init__(self, why: str, *, outcome_unknown: bool, wait: float | None = None) -> None:
@@ -95,7 +96,7 @@ class _Retryable(Exception):
 
 
 class HttpClient:
-    """An HTTP client for one server. Only :meth:`close` ends its thread and closes its connections."""
+    """An HTTP client for one server. It uses a thread and connections until :meth:`close` is called."""
 
     def __init__(
         self,
@@ -106,10 +107,13 @@ class HttpClient:
         connections: int = 10,
         secrets: Collection[str] = (),
     ) -> None:
-        """Open the client. Error messages never contain the texts in ``secrets``.
+        """Start the thread of the client, without sending anything.
 
-        Raises :class:`PortalError` if ``address`` is an ``http://`` address of another machine, if ``proxy``
-        is set for an ``http://`` address, or if the certificates in ``ca_file`` cannot be read.
+        ``ca_file`` contains the certificates to trust instead of the default ones. ``proxy`` is the URL of an
+        HTTP proxy, or "" for none. ``connections`` is the maximum number of parallel requests, apart from two
+        for other purposes. Error messages never contain the texts in ``secrets``. Raises :class:`PortalError`
+        if ``address`` is an ``http://`` address of another machine, if ``proxy`` is set for an ``http://``
+        address, or if the certificates in ``ca_file`` cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")
@@ -133,7 +137,7 @@ class HttpClient:
     # --- from synchronous code ---
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the event loop's thread and return the result. Never call it in that thread."""
+        """Run ``work`` in the event loop's thread and return its result. Never call this in that thread."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -150,11 +154,11 @@ class HttpClient:
             self._loop.close()
 
     def redact(self, secret: str) -> None:
-        """Hide ``secret`` in the texts that :meth:`redacted` returns from now on."""
+        """Add ``secret`` to the secrets that :meth:`redacted` removes from texts."""
         self._secrets.add(secret)
 
     def redacted(self, text: object) -> str:
-        """Return the server's ``text`` in a form for messages: shortened, on one line, without secrets."""
+        """Return the server's ``text`` for messages: on one line, shortened, and without secrets."""
         words = str(text)
         for secret in self._secrets:
             words = words.replace(secret, "…")
@@ -166,12 +170,14 @@ class HttpClient:
     async def request(
         self, request: Request, credential: Credential | None = None, deadline: float | None = None
     ) -> HttpResponse:
-        """Send a request, with retries if necessary, and return the response.
+        """Send a request, if necessary several times, and return the response.
 
-        The statuses 408, 429, 502, 503 and 504 are failed attempts. If the server rejects the token and there
-        is another token, the request is sent once more with that token. ``deadline`` is a time on the event
-        loop's clock, for all attempts together. Raises :class:`NoResponse` if the last attempt fails, and
-        :class:`PortalError` for a redirect and for other errors that a retry cannot correct.
+        A response with the status 408, 429, 502, 503 or 504 counts as a failed attempt. If an attempt may
+        have taken effect, only a ``repeatable`` request is sent again. If the server rejects the token
+        (status 401) and ``credential`` has a different token, the request is sent once more with that token.
+        ``deadline`` is the time, on the event loop's clock, after which no new attempt is started. Raises
+        :class:`NoResponse` if the last attempt fails, and :class:`PortalError` for a redirect and for other
+        errors that a retry cannot correct.
         """
         attempts = _Attempts(deadline or asyncio.get_running_loop().time() + limits.CALL_SECONDS)
         if credential is None:
@@ -185,9 +191,8 @@ class HttpClient:
         return reply
 
     async def gather_limited(self, works: Sequence[Callable[[], Awaitable[T]]], most: int) -> list[T]:
-        """Call these async functions, at most ``most`` at the same time, and return their results in order.
-
-        After a failure, call no further function, wait for the running functions and raise the failure.
+        """Call the functions ``works``, at most ``most`` at a time, and return their results in the order of
+        ``works``. If one fails, call no further function, wait for the running ones, and raise the failure.
         """
         waiting = iter(enumerate(works))
         results: dict[int, T] = {}
@@ -208,7 +213,6 @@ class HttpClient:
         return [results[at] for at in range(len(works))]
 
     async def _fetch_token(self, credential: Credential, refused: str, attempts: _Attempts) -> str:
-        """Return a token. A :class:`NoResponse` says whether an earlier attempt may have had an effect."""
         try:
             return await credential.token(refused, attempts.deadline)
         except NoResponse as problem:
@@ -217,7 +221,6 @@ class HttpClient:
             ) from None
 
     async def _request_with_retries(self, request: Request, token: str, attempts: _Attempts) -> HttpResponse:
-        """Send the request, with retries that obey Retry-After. Raises :class:`NoResponse`."""
         import stamina
 
         loop = asyncio.get_running_loop()
@@ -276,7 +279,6 @@ class HttpClient:
         return reply
 
     def _require_answer(self, reply: HttpResponse) -> None:
-        """Raise an error if the status is in ``_BUSY``, is in ``_NO_ANSWER``, or is a redirect."""
         if reply.status in _BUSY:
             pause = reply.retry_after()
             asks = f" and asks to be left alone for {pause:g} seconds" if pause else ""
@@ -310,7 +312,6 @@ class HttpClient:
         )
 
     async def _send(self, asked: httpx2.Request) -> HttpResponse:
-        """Send one request and return the complete response. Raises :class:`ResponseTooLarge`."""
         async with aclosing(await self._transport.handle_async_request(asked)) as response:
             headers = {name.lower(): text for name, text in response.headers.items()}
             coding = headers.get("content-encoding", "identity").strip().lower()
@@ -330,7 +331,6 @@ class HttpClient:
     # --- errors ---
 
     def _connection_error(self, problem: Exception) -> Exception:
-        """Return the error for a connection that could not be established. Nothing was sent in this case."""
         import httpx2
 
         for cause in _causes(problem):
@@ -432,7 +432,6 @@ class HttpClient:
 
 
 def _causes(problem: BaseException | None) -> list[BaseException]:
-    """Return the exception and its causes, from the outermost to the innermost."""
     causes: list[BaseException] = []
     while problem is not None and problem not in causes:
         causes.append(problem)

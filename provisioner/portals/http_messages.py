@@ -26,7 +26,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes = b""
     repeatable: bool = True
-    """True if the request can be repeated without harm: a read, or a write with an idempotency key."""
+    """True if the request does no harm if it is sent twice: it only reads, or it has an idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class HttpResponse:
 
     status: int
     headers: Mapping[str, str]
-    """The headers by lower-case name. Of a repeated header, only the last value is kept."""
+    """The headers by lower-case name. If a header is repeated, only its last value is kept."""
     content: bytes
     server: str
     """The server's address, for error messages."""
@@ -57,7 +57,7 @@ class HttpResponse:
         return found
 
     def retry_after(self) -> float | None:
-        """Return the delay in seconds from Retry-After; None if the header is missing or malformed."""
+        """Return the delay in seconds that Retry-After requests; None if the header is missing or invalid."""
         text = self.headers.get("retry-after", "").strip()
         if re.fullmatch(r"[0-9]{1,9}", text):
             return float(text)
@@ -73,9 +73,8 @@ class HttpResponse:
 
 
 class NoResponse(PortalError):
-    """The error for a request without a usable response after all attempts.
-
-    ``outcome_unknown`` is True if the request may have taken effect nevertheless.
+    """The error for a request to which no attempt has got a usable response. ``outcome_unknown`` is True if
+    the request may have taken effect nevertheless.
     """
 
     def __init__(self, sentence: str, remedy: str = "", *, outcome_unknown: bool) -> None:
@@ -84,11 +83,11 @@ class NoResponse(PortalError):
 
 
 class ResponseTooLarge(PortalError):
-    """The error for a response longer than the limit. A request for fewer rows per page can avoid it."""
+    """The error for a response longer than the limit. A list can be read again with fewer rows per page."""
 
 
 def invalid_response(server: str, what: str) -> PortalError:
-    """Return the error for a response that violates the protocol; ``what`` names the violation."""
+    """Return the error for a response that violates the protocol; ``what`` describes the violation."""
     return PortalError(
         f"{server} gave a reply that cannot be used: {what}.",
         "Check portal: url: in provisioner.yaml, and whether a proxy or another service answers there.",

@@ -15,10 +15,11 @@ from provisioner.portals.http import Credential, HttpClient
 from provisioner.portals.http_messages import HttpResponse, NoResponse, Request, invalid_response
 
 USUAL_SECONDS = 300
-"""The lifetime in seconds of a token, if the server's response has no ``expires_in``."""
+"""The lifetime in seconds of a token, if the response with the token does not contain ``expires_in``."""
 
 MARGIN_SECONDS = 30.0
-"""The time in seconds before expiry at which a token is renewed, but at most a tenth of its lifetime."""
+"""The time in seconds before its expiry at which a token is renewed. If this is more than a tenth of the
+token's lifetime, the token is renewed a tenth of its lifetime before its expiry."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -40,7 +41,7 @@ def open_http_client(access: Access, address: str) -> HttpClient:
 
 
 class BearerToken(Credential):
-    """A fixed bearer token."""
+    """A source that always returns the same bearer token."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -110,7 +111,6 @@ class ClientCredentials(Credential):
         self._renew_at = now + seconds - min(MARGIN_SECONDS, seconds / 10)
 
     def _read(self, reply: HttpResponse) -> tuple[str, float]:
-        """Return the token in a response and its lifetime in seconds."""
         if reply.status != 200:
             raise self._refusal(reply)
         answer = reply.json()
@@ -151,7 +151,7 @@ class ClientCredentials(Credential):
 
 
 def missing_scope(server: str, scope: str) -> PortalError:
-    """Return the error for an OAuth client that lacks a scope."""
+    """Return the error for an OAuth client of ``server`` that does not have the necessary ``scope``."""
     return PortalError(
         f"This client of {server} has not the scope {scope}, so nothing was written.",
         "Use a client that has it: PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET say which.",
@@ -159,7 +159,9 @@ def missing_scope(server: str, scope: str) -> PortalError:
 
 
 def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
-    """Return the error for a rejected token. ``given`` is True if the secret itself was sent as the token."""
+    """Return the error for a token that ``server`` rejects; ``said`` is the server's explanation. ``given``
+    is True if the configured secret itself was sent as the token.
+    """
     if given:
         return PortalError(
             f"{server} does not take the secret, which was sent as a token since no client is named: {said}",
@@ -169,5 +171,5 @@ def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
 
 
 def no_secret() -> PortalError:
-    """Return the error for a portal that needs a secret when no secret is configured."""
+    """Return the error for a portal that needs a secret, if no secret is configured."""
     return PortalError("The portal asks who we are, and no secret is named.", _WHERE)

@@ -41,7 +41,7 @@ def _open_scim(access: Access) -> Portal:
 
 @contextmanager
 def _http_extra() -> Iterator[None]:
-    """Within this block, raise :class:`PortalError` if a package of the extra ``http`` is missing."""
+    """Raise :class:`PortalError` if the block imports a missing package of the extra ``http``."""
     try:
         yield
     except ModuleNotFoundError as problem:
@@ -58,8 +58,8 @@ PORTALS: dict[str, PortalDriver] = {
 }
 """A mapping from URL scheme to the built-in driver.
 
-The path in ``sqlite:///portal.db`` is relative to the workspace. The path in ``sqlite:////srv/portal.db`` is
-absolute."""
+A path with three slashes, as in ``sqlite:///portal.db``, is relative to the workspace. A path with four
+slashes, as in ``sqlite:////srv/portal.db``, is absolute."""
 
 
 ENTRY_POINTS = "provisioner.portals"

@@ -90,17 +90,17 @@ def format_company(number: str, names: Names) -> str:
 
 
 def format_companies(numbers: Iterable[str], names: Names) -> str:
-    """Return the companies, sorted by number and separated by commas; ``none`` if there are no companies."""
+    """Return the companies, sorted by number and separated by commas, or ``none`` if ``numbers`` is empty."""
     return ", ".join(format_company(number, names) for number in sorted(numbers)) or "none"
 
 
 def format_billing(billing: Billing | None) -> str:
-    """Return the billing in a form such as ``the client is billed, offer Essentiel``."""
+    """Return a form such as ``the client is billed, offer Essentiel``, or ``not billed`` for None."""
     return f"{BILLED[billing.mode]}, offer {billing.offer}" if billing else "not billed"
 
 
 def format_phone(phone: str | None) -> str:
-    """Return a French phone number with its digits in pairs, and any other phone number unchanged."""
+    """Return a French number with its digits in pairs, any other number unchanged, or ``none`` for None."""
     if phone is None:
         return "none"
     if phone.startswith("+33") and phone[3:].isascii() and phone[3:].isdigit() and len(phone) == 12:
@@ -109,14 +109,14 @@ def format_phone(phone: str | None) -> str:
 
 
 def format_siren(siren: str | None) -> str:
-    """Return the SIREN in a form such as ``732 829 320``."""
+    """Return the SIREN in a form such as ``732 829 320``, or ``none`` for None."""
     if siren is None:
         return "none"
     return f"{siren[:3]} {siren[3:6]} {siren[6:]}" if len(siren) == 9 else siren
 
 
 def format_origin(change: Change) -> DescriptionLine | None:
-    """Return one line with the reason and the manifest position of a change; None if both are unknown."""
+    """Return a line with the reason for a change and its position in a manifest; None if both are unknown."""
     place = f"{change.source.file}:{change.source.line}" if change.source else ""
     reason = REASONS.get(change.reason, change.reason)
     if reason:
@@ -153,7 +153,7 @@ def _user_words(change: Change, after: User) -> str:
 def field_changes(
     change: Change, names: Names, letter: PlannedLetter | None = None
 ) -> Iterator[DescriptionLine]:
-    """Yield one line per attribute that the change adds, changes or removes, and one line for the letter."""
+    """Yield a line for each attribute that the change adds, changes or removes, and one for the letter."""
     before, after = change.before, change.after
     if isinstance(after, Company):
         yield from _company_changes(before if isinstance(before, Company) else None, after)
@@ -196,10 +196,7 @@ def _format_type(user: User) -> str:
 
 
 def _arrival(before: User | None, after: User, names: Names) -> Iterator[DescriptionLine]:
-    """Yield a line for each attribute of a new or reopened account.
-
-    ``before`` is the closed account, whose attributes are compared with ``after``; None for a new account.
-    """
+    # before is the closed account, which is compared with the reopened account, or None for a new account
     if before is not None:
         yield from _person(before, after)
     if before is None or before.type is after.type:
@@ -291,7 +288,6 @@ def _person(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _app_edits(before: User, after: User) -> Iterator[DescriptionLine]:
-    """Yield a line for each kind of change (application given, ending, …), with the applications' names."""
     was = {grant.app: grant for grant in before.apps}
     wanted = {grant.app: grant for grant in after.apps}
     lines: dict[tuple[str, str], list[str]] = {}

@@ -35,10 +35,10 @@ _SECRET = re.compile(
 
 
 def render_problems(diagnostics: Sequence[Diagnostic], line_of: LineOf, *, colour: bool, width: int) -> str:
-    """Return a block of text for each problem, in source order, then the counts. Without problems, return "".
+    """Return the problems as text, in source order, followed by the numbers of errors and of warnings.
 
-    ``line_of`` reads the lines to quote, and ``width`` is the terminal width in columns. Text from outside
-    is made printable.
+    The text is "" if there are no problems. ``line_of`` reads the lines to quote. ``width`` is the terminal
+    width in columns. Text from outside is made printable.
     """
     if not diagnostics:
         return ""

@@ -204,7 +204,6 @@ def _changes(plan: Plan, names: Names, room: _Room) -> Iterator[str]:
 
 
 def _fitting(blocks: Iterable[str], room: _Room) -> list[str]:
-    """Return the blocks before the first block that does not fit into ``room``."""
     fitting = []
     for block in blocks:
         if not room.take(block):

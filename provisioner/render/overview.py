@@ -70,7 +70,7 @@ NOTICE_TITLES: tuple[tuple[NoticeKind, str], ...] = (
 
 
 def names_of(plan: Plan) -> Names:
-    """Return the names of the plan's companies, by dossier number. A new name replaces the current name."""
+    """Return the names of the plan's companies, by dossier number. A renamed company has its new name."""
     changed = {
         change.after.number: change.after.name for change in plan.changes if isinstance(change.after, Company)
     }
@@ -78,7 +78,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """Return the line of counts, which scripts search for. The count "to reopen" is shown only if not 0."""
+    """Return the line of counts, which scripts search for. The count of reopened accounts is omitted if 0."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -104,7 +104,7 @@ def in_short(plan: Plan) -> str:
 
 
 def risks(plan: Plan, names: Names) -> list[Risk]:
-    """Return the risks of the plan, the most serious first."""
+    """Return the risks of the plan, the most serious first. ``names`` has the names of the companies."""
     people = [(change, change.after) for change in plan.changes if isinstance(change.after, User)]
     administrators = [_administrator(c, user, names) for c, user in people if c.new_administrator]
     widened = [

@@ -61,14 +61,11 @@ def render_plan(plan: Plan, *, width: int = 80, colour: bool = False, unicode: b
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """The width of the output and its use of colour and Unicode. The methods wrap and colour lines."""
-
     width: int
     colour: bool
     unicode: bool
 
     def rows(self, line: Line) -> Iterator[str]:
-        """Yield the terminal rows of a line. A long line is wrapped unless ``line.whole`` is set."""
         text = printable(line.text)
         if not (self.unicode or text.isascii()):
             text = text.translate(_ASCII)

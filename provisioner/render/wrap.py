@@ -10,8 +10,8 @@ from provisioner.render.sanitize import columns
 def wrap(text: str, width: int, first: str, rest: str) -> Iterator[str]:
     """Yield the lines of a text that is wrapped between words.
 
-    ``first`` is the prefix of the first line, ``rest`` the prefix of all other lines. A line exceeds
-    ``width`` only if a single word does not fit.
+    ``first`` is the prefix of the first line, and ``rest`` is the prefix of each other line. A line is wider
+    than ``width`` columns only if a single word does not fit.
     """
     lead, used = first, len(first)
     words: list[str] = []

@@ -45,11 +45,11 @@ class Connection(Protocol):
         ...
 
     def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Cursor:
-        """Run a statement that has a question mark for each of ``values``."""
+        """Run an SQL statement whose question marks stand for ``values``, in this order."""
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
-        """Run a statement once for each of ``rows``, which are sequences of values."""
+        """Run an SQL statement once for each row of ``rows``, whose values replace its question marks."""
         ...
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Connection(Protocol):
 
 
 def no_rows(_: Connection) -> None:
-    """Do nothing. This default of ``initialise`` is for a database that needs no first rows."""
+    """Do nothing. This is the default of ``initialise``, for a database that needs no first rows."""
 
 
 class Database(ABC):
@@ -73,7 +73,8 @@ class Database(ABC):
     def from_url(cls, url: str, root: Path, secret: str) -> Database:
         """Return the database at ``url``, without opening it. This class must support the scheme of ``url``.
 
-        A relative path in ``url`` starts at ``root``. If ``secret`` is empty, a password in ``url`` is used.
+        A relative path in ``url`` starts at ``root``. ``secret`` is the password for a server; if ``secret``
+        is empty, a password in ``url`` is used.
         """
 
     def connect(
@@ -99,7 +100,6 @@ class Database(ABC):
         schema: DatabaseSchema,
         initialise: Callable[[Connection], None] | None,
     ) -> None:
-        """Create the tables if there are none, or migrate them if they have an older layout."""
         # first check the layout in a read transaction, which does not wait for a writer
         connection.execute("BEGIN")
         try:
@@ -124,7 +124,7 @@ class Database(ABC):
                 initialise(connection)
 
     def has_tables(self, connection: Connection, schema: DatabaseSchema) -> bool:
-        """Return True if the database has tables. Raises the schema's error for tables of an older layout."""
+        """Return True if there are tables. Raises the schema's error for tables of an older layout."""
         layout = self.layout(connection, schema)
         if layout is not None and layout < schema.version:
             raise schema.error(
@@ -139,9 +139,8 @@ class Database(ABC):
 
     @abstractmethod
     def reopen(self, schema: DatabaseSchema) -> Connection:
-        """Open another connection, without checks, to a database that this process has open for writing.
-
-        Use the new connection only for writes whose loss in a power failure does no harm.
+        """Open another connection, without checks, to a database that this process has open for writing. Use
+        the new connection only for writes whose loss in a power failure does no harm.
         """
 
     @abstractmethod
@@ -158,7 +157,9 @@ class Database(ABC):
 
     @abstractmethod
     def layout(self, connection: Connection, schema: DatabaseSchema) -> int | None:
-        """Return the layout number; None if no tables exist. Raises the schema's error for unknown tables."""
+        """Return the layout number of the tables, or None if there are no tables. Raises the schema's error
+        for tables that this program has not created or cannot read.
+        """
 
     @abstractmethod
     def define(self, connection: Connection, schema: DatabaseSchema, script: str) -> None:
@@ -193,14 +194,13 @@ class Database(ABC):
         return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
-        """Return True if the session with this process ID and start time still exists; None for SQLite.
-
-        A session still exists if its client has ended but the server has not yet noticed the client's end.
+        """Return True if the session with this process ID and start time still exists; None for SQLite. A
+        session still exists if its client has ended but the server has not yet noticed the client's end.
         """
         return None
 
     def is_cut_off(self, connection: Connection) -> bool:
-        """Return True if the server has closed this connection. Sends nothing to the server."""
+        """Return True if the server has closed this connection. Nothing is sent to the server."""
         return False
 
 
@@ -222,7 +222,7 @@ def is_damage(problem: ProvisionerError) -> bool:
 
 
 def still_usable(problem: ProvisionerError) -> bool:
-    """Return True if the connection still works: a corrupt value or another writer caused ``problem``."""
+    """Return True if a corrupt value or another writer caused ``problem``: the connection still works."""
     return isinstance(problem.__cause__, CorruptValue | Busy)
 
 
@@ -237,7 +237,9 @@ def reject_corrupt_rows() -> Iterator[None]:
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """Run the block in a write transaction. Take the write lock first, so that other writers wait."""
+    """Run the block in a write transaction, which holds the write lock from its beginning. Commit it at the
+    end, or roll it back if the block raises an exception.
+    """
     try:
         connection.execute("BEGIN IMMEDIATE")
         yield

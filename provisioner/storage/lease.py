@@ -34,10 +34,10 @@ def wait_for_lease(
     on_wait: Callable[[Locked], None],
     poll_seconds: float,
 ) -> T:
-    """Call ``acquire`` every ``poll_seconds`` until it no longer raises :class:`Locked`; return its result.
+    """Call ``acquire`` every ``poll_seconds`` until it does not raise :class:`Locked`, and return its result.
 
-    ``on_wait`` is called once, before the first wait. Raises :class:`Locked` when ``keep_waiting`` returns
-    False, and :class:`LockLost` as soon as ``acquire`` raises :class:`LockLost`.
+    ``on_wait`` is called once, before the first wait. :class:`Locked` is passed on if ``keep_waiting``
+    returns False, and :class:`LockLost` in any case.
     """
     announced = False
     while True:
@@ -58,9 +58,9 @@ def heartbeat(
 ) -> Iterator[None]:
     """Renew a lease from a thread until the ``with`` block ends. ``seconds`` is the duration of the lease.
 
-    The thread calls ``renew`` at each beat (:data:`BEATS` per duration). The thread ends early if ``renew``
-    returns False, because the lease is then lost. If ``renew`` raises an error, the thread tries again at the
-    next beat. If ``is_cut_off`` returns True, the connection is lost, and the next beat follows at once.
+    The thread calls ``renew`` :data:`BEATS` times within the duration. The thread ends early if ``renew``
+    returns False, because the lease is then lost. If ``renew`` raises an error, the thread waits for the next
+    time. If ``is_cut_off`` returns True, the connection is lost, and ``renew`` is called at once.
     """
     ended = threading.Event()
 

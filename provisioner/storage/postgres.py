@@ -32,9 +32,9 @@ class PostgresDatabase(Database):
     url: str
     """The url without schema and password: ``postgresql://USER@HOST/DATABASE``."""
     schema: str = ""
-    """The name of the PostgreSQL schema. If empty, :meth:`schema_name` returns the default name."""
+    """The name of the PostgreSQL schema; if it is empty, :meth:`schema_name` returns a default name."""
     secret: str = field(default="", repr=False)
-    """The password; if empty, libpq uses its usual sources (PGPASSWORD, ~/.pgpass)."""
+    """The password. If it is empty, libpq uses its usual sources (PGPASSWORD, ~/.pgpass)."""
 
     def __str__(self) -> str:
         return f"{self.url}?schema={self.schema}" if self.schema else self.url

@@ -84,7 +84,7 @@ class PostgresConnection(Connection):
 
     @property
     def other_encoding(self) -> str | None:
-        """The encoding of the database. None if it is UTF-8, or if a connection pooler hides it."""
+        """The encoding of the database, or None if it is UTF-8 or a connection pooler hides it."""
         encoding = self._psycopg.info.parameter_status("server_encoding")
         return None if encoding == "UTF8" else encoding
 
@@ -129,7 +129,7 @@ class PostgresConnection(Connection):
         return pid, began
 
     def is_cut_off(self) -> bool:
-        """Return True if the server has closed the connection. Sends nothing to the server."""
+        """Return True if the server has closed the connection. Nothing is sent to the server."""
         try:
             self._psycopg.pgconn.consume_input()
         except psycopg.OperationalError:
@@ -203,6 +203,5 @@ def _translate(statement: str) -> str:
 
 
 def _lock_number(schema: str) -> int:
-    """Return the number of the advisory lock that every writer to this schema takes."""
     digest = hashlib.sha256(f"provisioner {schema}".encode()).digest()
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -82,13 +82,11 @@ AWAY = ("08", "57P")
 """The prefixes of the SQLSTATEs for a lost connection and for a server that starts up or shuts down."""
 
 _CONNECTION = re.compile(r"^connection (failed|is bad): ")
-"""The prefix that psycopg puts before the error text of libpq."""
 _FATAL = "FATAL:"
-"""The prefix of the server's error text if the server closes the connection after the error."""
 
 
 def cause_of(problem: psycopg.Error) -> Exception:
-    """Return ``problem`` as :class:`Busy` or :class:`Unreachable`, or unchanged if neither applies."""
+    """Return ``problem`` as :class:`Busy` or :class:`Unreachable`; if neither applies, unchanged."""
     cause: Exception
     if isinstance(problem, errors.LockNotAvailable):
         cause = Busy(str(problem))
@@ -103,7 +101,9 @@ def cause_of(problem: psycopg.Error) -> Exception:
 def sentence_of(
     problem: psycopg.Error, schema: DatabaseSchema, name: object, schema_name: str
 ) -> ProvisionerError:
-    """Return a ``schema.error`` exception with a sentence and a remedy; ``name`` is the database's name."""
+    """Return the exception of the class ``schema.error`` for ``problem``, with a sentence and a remedy.
+    ``name`` and ``schema_name`` are the names of the database and of its PostgreSQL schema.
+    """
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     words = {
         "noun": schema.noun,
@@ -126,7 +126,6 @@ def _is_unreachable(problem: psycopg.Error) -> bool:
 
 
 def _words_of(lines: Sequence[str]) -> str:
-    """Return the error text: the part after ``FATAL:``, or the first line if no line contains ``FATAL:``."""
     found = [line.partition(_FATAL)[2].strip() for line in lines if _FATAL in line] or lines
     return _CONNECTION.sub("", found[0]).rstrip(".") if found else ""
 

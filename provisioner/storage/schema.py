@@ -29,7 +29,7 @@ class DatabaseSchema:
     """The statements that create the tables, separated by semicolons."""
     error: type[ProvisionerError]
     migrations: tuple[str, ...] = ()
-    """The scripts that migrate a database to the next version; the first migrates version 1 to version 2."""
+    """The scripts that migrate a database by one version each; the first migrates version 1 to version 2."""
 
     @property
     def fingerprint(self) -> str:
@@ -37,9 +37,8 @@ class DatabaseSchema:
         return hashlib.sha256(" ".join(self.tables.split()).encode()).hexdigest()[:16]
 
     def require_readable(self, name: object, version: int, fingerprint: str | None) -> None:
-        """Raise :attr:`error` if this program cannot read the layout of the database ``name``.
-
-        The fingerprint is compared too, because unreleased changes of a layout keep the version number.
+        """Raise :attr:`error` if this program cannot read the layout of the database ``name``. The
+        fingerprint is compared too, because unreleased changes of a layout keep the version number.
         """
         if fingerprint is not None and version > self.version:
             raise self.error(
@@ -54,11 +53,11 @@ class DatabaseSchema:
             )
 
     def missing(self, name: object) -> ProvisionerError:
-        """Return the error for an attempt to open a database that does not exist."""
+        """Return the error for an attempt to open the database ``name``, which does not exist."""
         return self.error(f"There is no {self.noun} {name}.", f"Check the {self.noun}'s url.")
 
     def damaged(self, name: object) -> ProvisionerError:
-        """Return the error for a database with content that no version of this program writes."""
+        """Return the error for the database ``name`` with content that no version of this program writes."""
         return self.error(f"The {self.noun} {name} is damaged.", "Restore it from a backup.")
 
 

@@ -207,7 +207,6 @@ class SqliteDatabase(Database):
         )
 
     def _system_error(self) -> OSError | None:
-        """Return the operating system's error for opening the database or a side file; None without error."""
         for part, mode in ((self.path, "rb"), (_wal(self.path), "r+b"), (self.side_file("-shm"), "r+b")):
             try:
                 part.open(mode).close()
@@ -239,9 +238,8 @@ def _is_busy(problem: sqlite3.Error) -> bool:
 
 
 def _switch_to_wal(connection: sqlite3.Connection) -> str:
-    """Switch the file to a write-ahead log, and return the journal mode that the file then has.
-
-    Try again while the file is busy, because SQLite does not wait for another program that switches the file.
+    """Switch the file to a write-ahead log, and return the journal mode that it then has. Try again while the
+    file is busy, because SQLite does not wait for another program that switches the file.
     """
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
@@ -260,7 +258,6 @@ def _wal(path: Path) -> Path:
 
 
 def _moved(path: Path, before: os.stat_result) -> bool:
-    """Return True if the file has changed since ``before``, or if a writer has it open."""
     if _wal(path).exists() or not path.exists():
         return True
     now = path.stat()

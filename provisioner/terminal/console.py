@@ -44,7 +44,7 @@ class Console:
         self.stderr.flush()
 
     def confirm(self, question: str) -> bool:
-        """Ask the user; return True if the answer is ``yes``. Raises :class:`Cancelled` at Ctrl-C."""
+        """Ask ``question`` and return True if the answer is ``yes``. Raises :class:`Cancelled` at Ctrl-C."""
         self.stdout.flush()
         try:
             # the question is written inside the try block, because Ctrl-C may arrive as soon as it is shown
@@ -60,7 +60,9 @@ class Console:
 
 
 def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
-    """Return the console of this process. NO_COLOR, CI, TERM=dumb and pipes turn off some of its features."""
+    """Return the console of this process. ``no_color``, NO_COLOR, TERM=dumb and a piped stdout turn off
+    colour. CI and piped streams turn off questions and, like TERM=dumb, the progress line.
+    """
     environment = os.environ
     terminal = sys.stdout.isatty()
     plain = no_color or bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
@@ -93,9 +95,8 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns True after the first Ctrl-C or SIGTERM.
-
-    Within this block the first signal is only recorded; the second signal raises KeyboardInterrupt.
+    """Yield a function that returns True after the first Ctrl-C or SIGTERM. Within this block the first
+    signal is only recorded; the second signal raises KeyboardInterrupt.
     """
     import signal
     import threading

@@ -21,7 +21,7 @@ QUIET_SECONDS = 0.5
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show the progress of work. Yields a callback, which is called with a text for each finished part."""
+    """Show the progress of work with ``total`` parts. Yields a callback to call with a text for each part."""
     if not console.bar:
         yield console.say
         return

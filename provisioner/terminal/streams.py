@@ -20,7 +20,7 @@ class ResilientStream(io.FileIO):
     """The first failure; None if there was none."""
 
     def write(self, data: object, /) -> int:
-        """Write the data and return the number of bytes written. After a failure, return the data's size."""
+        """Write ``data``, or drop it after a failure. Return the number of bytes written or dropped."""
         content = memoryview(data)  # type: ignore[arg-type]
         if self.problem is None:
             try:
@@ -34,7 +34,7 @@ class ResilientStream(io.FileIO):
 
 
 def install_resilient_streams() -> ResilientStream | None:
-    """Make stdout and stderr resilient. Return the resilient stdout, or None if stdout is closed."""
+    """Make stdout and stderr resilient. Return the resilient stdout, or None if stdout was closed."""
     if sys.stdin is None:
         sys.stdin = _null_stream("r")
     out, err = _resilient(sys.stdout), _resilient(sys.stderr)

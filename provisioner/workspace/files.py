@@ -25,7 +25,6 @@ _MEND_ENTRY = "Correct manifests: in provisioner.yaml."
 
 def find_workspace(start: Path) -> Path:
     """Return the nearest folder that contains provisioner.yaml: ``start`` or one of its parent folders.
-
     Raises :class:`WorkspaceError` if there is none.
     """
     try:
@@ -44,9 +43,8 @@ def find_workspace(start: Path) -> Path:
 
 
 def read_bytes(path: Path | str, limit: int) -> bytes:
-    """Return the content of a regular file, or only its first ``limit`` + 1 bytes if it is longer.
-
-    Raises :class:`WorkspaceError` for a file that is unreadable or not regular. Does not block on a pipe.
+    """Return the content of a regular file, or only the first ``limit`` + 1 bytes of a longer file. Raises
+    :class:`WorkspaceError` for a file that is unreadable or not regular. Does not block on a pipe.
     """
     try:
         # non-blocking, because otherwise opening a named pipe would wait for a writer
@@ -96,9 +94,8 @@ def read_texts(folder: Path, suffix: str, limit: int, *, within: Path) -> dict[s
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file atomically, readable only by its owner (mode 0600). Raises :class:`WorkspaceError`.
-
-    The new content replaces an existing file only after it is on the disk.
+    """Write a file atomically, readable only by its owner (mode 0600). Raises :class:`WorkspaceError`. The
+    new content replaces an existing file only after it is on the disk.
     """
     import tempfile
 
@@ -135,9 +132,8 @@ def make_folder(path: Path) -> None:
 
 
 def is_taken(path: Path) -> bool:
-    """Return True if the path exists and is not an empty folder; a broken link counts as existing.
-
-    Raises :class:`WorkspaceError` if the path cannot be read.
+    """Return True if the path exists and is not an empty folder; a broken link counts as existing. Raises
+    :class:`WorkspaceError` if the path cannot be read.
     """
     try:
         return os.path.lexists(path) and (not path.is_dir() or any(path.iterdir()))
@@ -171,11 +167,12 @@ def resource_folder(name: Literal["templates", "schemas"]) -> Path:
 def manifest_files(
     root: Path, entries: Sequence[str], sources: Sequence[Source] = ()
 ) -> tuple[list[str], list[Diagnostic]]:
-    """Return the paths of the manifest files, sorted and relative to the workspace, and the problems.
+    """Return the paths of the manifest files, sorted and relative to the workspace, and the problems found.
 
-    ``entries`` is the list ``manifests:``. A folder stands for all ``*.yaml`` and ``*.yml`` files below it,
-    except names that begin with a dot. A file with several paths is listed once. ``sources`` contains the
-    position of each entry, for diagnostics (default: the beginning of provisioner.yaml).
+    ``entries`` is the list ``manifests:``. An entry that is a folder stands for all ``*.yaml`` and ``*.yml``
+    files below it, except names that begin with a dot. A file that several paths lead to is listed once.
+    ``sources`` contains the position of each entry, for diagnostics (default: the beginning of
+    provisioner.yaml).
     """
     search = _Search(root)
     for number, entry in enumerate(entries):
@@ -205,7 +202,6 @@ class _Search:
         self._source = Source(WORKSPACE_FILE, 1, 1)
 
     def follow(self, entry: str, source: Source) -> None:
-        """Add the files that one entry of ``manifests:`` names."""
         self._entry, self._source = entry, source
         if reason := _not_inside(entry):
             self._refuse(f'manifests: names "{entry}", {reason}', _MEND_ENTRY)
@@ -222,7 +218,6 @@ class _Search:
             self._refuse(f"There are more than {limits.MAX_FILES:,} files.", "Make several workspaces.")
 
     def _visit(self, name: str, depth: int) -> None:
-        """Add a file, or all files of a folder. The path ``name`` may be a link. Raises ``OSError``."""
         mode = os.stat(self._path(name)).st_mode
         real = os.path.realpath(self._path(name))
         if real != self._real_root and not real.startswith(os.path.join(self._real_root, "")):
@@ -288,7 +283,6 @@ class _Search:
 
 
 def _not_inside(entry: str) -> str:
-    """Return the reason why an entry is not a path inside the workspace, or "" if it is such a path."""
     path = PurePosixPath(entry)
     if not entry.strip() or "\0" in entry:
         return "which is no name."
@@ -306,7 +300,6 @@ def _not_inside(entry: str) -> str:
 
 
 def _similar(path: str) -> str:
-    """Return "Did you mean …?" with the most similar name in the path's folder, or "" if there is none."""
     folder, name = os.path.split(path)
     with suppress(OSError):
         return did_you_mean(name, os.listdir(folder))
@@ -314,7 +307,6 @@ def _similar(path: str) -> str:
 
 
 def _require_replaceable(path: Path) -> None:
-    """Raise :class:`WorkspaceError` if the path exists and is neither a regular file nor a link."""
     with suppress(FileNotFoundError):
         mode = path.lstat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):

@@ -113,8 +113,9 @@ def read_manifests(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return everything that the manifests declare, and the problems of each manifest, in source order.
 
-    ``digests`` is True to compute the digests for a saved plan. ``tell`` is called with the number of the
-    current file and the total. :mod:`provisioner.manifest.check` finds problems between several manifests.
+    If ``digests`` is True, the digests that a saved plan needs are computed. ``tell`` is called with the
+    number of the current file and the number of all files. :mod:`provisioner.manifest.check` finds problems
+    between several manifests.
     """
     from provisioner.manifest.load import load
 
@@ -157,7 +158,6 @@ def _documents(
     problems: list[Diagnostic],
     tell: ProgressCallback,
 ) -> Iterator[Document]:
-    """Yield the document of each readable file. Add the problems of all files to ``problems``."""
     folder = os.path.join(root, "")
     for number, name in enumerate(files, start=1):
         tell(number, len(files))
@@ -205,7 +205,6 @@ def _no_manifests(workspace: Workspace) -> Diagnostic:
 
 
 def _conflicts(document: Document, file: models.WorkspaceFile, root: Path) -> Iterator[Diagnostic]:
-    """Yield an error for each setting that is valid on its own but contradicts another setting."""
     yield from _apps_of_profiles(document, file)
     yield from _credentials(document, file.mail)
     yield from _two_secrets(document, "portal", "secret", file.portal)

@@ -51,7 +51,6 @@ class Positions:
         return self._page.at(offset)
 
     def _find(self, path: tuple[str | int, ...]) -> tuple[int, int]:
-        """Return the ``_marks`` indexes of the key and of the value at a path, or at its nearest ancestor."""
         if not self._marks:
             read = EventReader(self._page.file, self._page.text).read()
             assert read is not None

@@ -77,9 +77,8 @@ class Unquoted(NamedTuple):
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
-    """Return the index in ``marks`` of each key of a mapping, or of each item of a list.
-
-    ``mark`` is the index of the collection's first mark.
+    """Return the index in ``marks`` of each key of a mapping, or of each item of a list. ``mark`` is the
+    index of the collection's first mark.
     """
     found: dict[str | int, int] = {}
     keyed = type(collection) is dict
@@ -236,7 +235,6 @@ class EventReader:
         return data
 
     def _plain(self, value: str, *part: str | int) -> Data:
-        """Return the value of an unquoted scalar. Record a text that other YAML parsers would convert."""
         if value in _CONSTANTS:
             return _CONSTANTS[value]
         if _TYPED.fullmatch(value) is not None:
@@ -244,7 +242,6 @@ class EventReader:
         return value
 
     def _skip(self, event: Any, depth: int) -> None:
-        """Read a node, discard its value and keep its problems."""
         marks, unquoted = len(self._marks), len(self.unquoted)
         self._node(event, depth)
         del self._marks[marks:]
@@ -258,7 +255,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """Report a repeated key or a merge key, and return True. Return False for the first quoted "<<"."""
+        """Report a repeated key or a merge key and return True; return False for the first quoted "<<"."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])

@@ -99,7 +99,8 @@ _HINTS = (
 def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tuple[str, str, int]:
     """Return a sentence that explains the error, the remedy, and the offset of the error in the text.
 
-    The parser gives ``message`` and its offset ``index``. The unfinished construct begins at ``opened``.
+    ``message`` is the parser's own message, ``index`` the offset at which the parser stopped, and ``opened``
+    the offset at which the unfinished construct begins.
     """
     hint = _by_text(message, text, index)
     hint = hint or next((hint for hint in _HINTS if re.search(hint.pattern, message)), None)
@@ -113,7 +114,6 @@ def explain_syntax_error(message: str, text: str, index: int, opened: int) -> tu
 
 
 def _by_text(message: str, text: str, index: int) -> _SyntaxHint | None:
-    """Return the hint for a message with several causes. Return None for a message with only one cause."""
     before = text[text.rfind("\n", 0, index) + 1 : index]
     if "\t" in (text[index : index + 1], *before.strip(" ")) and not before.strip():
         return _TAB

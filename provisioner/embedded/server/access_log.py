@@ -20,7 +20,9 @@ class AccessLog:
     """An access log with its own thread for writing, because a slow stream must not delay requests."""
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
-        """Start the thread that writes to ``stream``. ``forget_failure`` resets ``stream`` after an error."""
+        """Start the thread that writes to ``stream``. Before each write, the thread calls ``forget_failure``,
+        which lets the stream work again after an error.
+        """
         self._stream = stream
         self._forget_failure = forget_failure
         self._queued: queue.Queue[str | None] = queue.Queue(MAX_QUEUED)

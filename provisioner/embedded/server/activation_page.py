@@ -22,7 +22,7 @@ from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 
 LINK_LENGTH = 60
-"""The minimum number of characters in the last part of an activation link."""
+"""The minimum length of a token if the links are at the root of the host, beside shorter paths."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"
@@ -121,7 +121,8 @@ _OTHER = {"fr": ("en", "English"), "en": ("fr", "Français")}
 async def visit(service: Service, request: Request) -> Response | None:
     """Return the response to a request for an activation link; None for a request for any other path.
 
-    Raises :class:`Problem` (405) for methods except GET, HEAD, POST; :class:`PortalError` if reading fails.
+    Raises :class:`Problem` (405) for a method other than GET, HEAD and POST; :class:`PortalError` if the read
+    of the public URL fails.
     """
     about = await service.read(lambda portal: portal.about())
     token = token_of(request.scope["path"], about.public_url)
@@ -138,7 +139,7 @@ async def visit(service: Service, request: Request) -> Response | None:
 
 
 def token_of(path: str, public_url: str) -> str:
-    """Return the token, which is the last part of the path of an activation link; "" for any other path."""
+    """Return the token, which is the last part of ``path``; "" if ``path`` is no activation link."""
     folder, _, token = path.removesuffix("/").rpartition("/")
     base = unquote(urlsplit(public_url).path).rstrip("/")
     # if links are directly below the root of the host, a short path is another file, such as /favicon.ico
@@ -159,7 +160,7 @@ async def _turn(service: Service, request: Request, token: str) -> tuple[str, in
 
 
 def page(kind: str, language: str) -> bytes:
-    """Return the HTML of a page. ``kind`` is ``open``, ``done``, ``gone`` or ``away`` (see ``_PAGES``)."""
+    """Return the HTML of the page ``kind`` (``open``, ``done``, ``gone`` or ``away``; see ``_PAGES``)."""
     words = _PAGES[language][kind]
     # no link to the other language when done: its GET would show the page for a used activation link
     other, name = _OTHER[language] if kind != "done" else ("", "")
@@ -187,7 +188,6 @@ _ACCEPTED = r"(?:^|,)\s*(fr|en)(?:-[a-z0-9-]*)?\s*(?:;\s*q=([01](?:\.[0-9]*)?)\s
 
 def language_of(chosen: str, accepted: str) -> str:
     """Return the page's language: ``chosen`` if it is ``fr`` or ``en``, otherwise the one the client prefers.
-
     ``accepted`` is the header Accept-Language. If it accepts neither ``fr`` nor ``en``, return ``fr``.
     """
     if chosen in _PAGES:

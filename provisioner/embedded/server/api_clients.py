@@ -53,7 +53,6 @@ class ApiClients:
 
     def add(self, name: str, role: Operator, scopes: frozenset[str], now: datetime) -> tuple[ApiClient, str]:
         """Create an API client. Return the client and its secret. Only the digest of the secret is stored.
-
         Raises :class:`UsageError` if another client has this name.
         """
         client = ApiClient(f"c_{secrets.token_hex(8)}", name, role, scopes, now.isoformat(timespec="seconds"))
@@ -78,9 +77,8 @@ class ApiClients:
         return [_client(row) for row in rows]
 
     def disable(self, name: str, now: datetime) -> None:
-        """Disable the API client whose name or id is ``name``, and free its name for a new client.
-
-        Raises :class:`UsageError` if no client has this name or id.
+        """Disable the API client whose name or id is ``name``, and free its name for a new client. Raises
+        :class:`UsageError` if no client has this name or id.
         """
         with self._portal.write_transaction() as connection:
             row = connection.execute(
@@ -100,7 +98,7 @@ class ApiClients:
             connection.execute("DELETE FROM api_token WHERE client = ?", (client.id,))
 
     def log_in(self, client_id: str, secret: str) -> ApiClient | None:
-        """Return the API client with these credentials; None if they are wrong or the client is disabled."""
+        """Return the API client with this id and secret; None if they are wrong or the client is disabled."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, secret_hash FROM api_client WHERE id = ?", (client_id,)
@@ -113,7 +111,7 @@ class ApiClients:
         return client if client.disabled is None else None
 
     def issue(self, client: ApiClient, scopes: frozenset[str], now: datetime, seconds: int) -> str:
-        """Store and return a new access token that is valid for ``seconds``; delete all expired tokens."""
+        """Store and return a new access token, valid for ``seconds``. Also delete all expired tokens."""
         token = secrets.token_urlsafe(SECRET_BYTES)
         instant = int(now.timestamp())
         with self._portal.write_transaction() as connection:
@@ -125,7 +123,7 @@ class ApiClients:
         return token
 
     def session(self, token_hash: str) -> ClientSession | None:
-        """Return the session of the token with this digest; None if the token or its client is not valid."""
+        """Return the session of the token with this digest; None if unknown or if its client is disabled."""
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "

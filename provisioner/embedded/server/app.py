@@ -42,7 +42,7 @@ from provisioner.embedded.server.service import CheckedRequest, Service
 from provisioner.errors import Locked, ProvisionerError
 
 ANSWER_SECONDS = 60.0
-"""The maximum time in seconds that a request waits for the database. After this time, the status is 503.
+"""The maximum time in seconds that a request waits for the database. A longer wait gives status 503.
 
 The database may still apply the step of the request. A client that repeats the request with the same
 idempotency key gets the receipt of that step."""
@@ -163,12 +163,10 @@ class PortalApp:
         return endpoint
 
     def _limit_anonymous(self, address: str) -> None:
-        """Count a request without a token. Raises :class:`Problem` (429) if ``address`` exceeds its rate."""
         if wait := self._anonymous.take(address):
             raise _rate_limited("Too many requests come from this address.", wait)
 
     async def _session_of(self, token: str, address: str) -> ClientSession:
-        """Return a token's session. For an invalid token, count the request and raise :class:`Problem`."""
         if not self._service.has_seen(token) and (wait := self._anonymous.wait(address)):
             raise _rate_limited("Too many requests come from this address.", wait)
         try:
@@ -178,7 +176,6 @@ class PortalApp:
             raise
 
     async def _authorise(self, operation: Operation, request: Request) -> ClientSession:
-        """Return the request's session. Raises :class:`Problem` (401, 403, 429) if the request is refused."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         address = self._address(request)
         if scheme.lower() != "bearer" or not token.strip():
@@ -259,9 +256,8 @@ class PortalApp:
         return seen or _network(peer) or peer
 
     async def _respond_outside_of_table(self, request: Request, unknown: HTTPException) -> Response:
-        """Answer a request that no route matches. Return the activation page for an activation link's path.
-
-        Raises :class:`Problem` for any other path: 405 if a route has this path but another method, else 404.
+        """Return the activation page for the path of an activation link. For any other path, raise
+        :class:`Problem`: 405 if a route has the path but not the method, else 404.
         """
         self._limit_anonymous(self._address(request))
         if unknown.status_code == 405:
@@ -281,7 +277,6 @@ _METHODS = frozenset(["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"
 
 
 def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
-    """Return the parameter values by name. Raises :class:`Problem` for an unknown, missing or wrong value."""
     query = read_form(request.scope.get("query_string", b""), "query")
     values: dict[str, Any] = {}
     missing = []
@@ -308,7 +303,6 @@ def _parameters(operation: Operation, request: Request) -> dict[str, Any]:
 
 
 def _read_content(operation: Operation, request: Request, content: bytes) -> Any:
-    """Return the parsed body, or None if there is no body. Raises :class:`Problem` for an invalid body."""
     if operation.takes is None:
         if content:
             raise Problem("malformed", "This request has no body.")
@@ -321,10 +315,7 @@ def _read_content(operation: Operation, request: Request, content: bytes) -> Any
 
 
 def _network(text: str) -> str:
-    """Return the key under which the requests from an IP address are counted; "" if ``text`` is no address.
-
-    The key is the whole IPv4 address, or the first 64 bits of the IPv6 address.
-    """
+    """Return the IPv4 address, or the first 64 bits of the IPv6 address; "" if ``text`` is no address."""
     try:
         found = ipaddress.ip_address(text)
     except ValueError:

@@ -28,7 +28,7 @@ class BatchWriter:
         self._writing: asyncio.Task[None] | None = None
 
     async def do(self, job: AuthorisedCall) -> Receipt:
-        """Apply one call. Return its receipt after the commit. If the transaction fails, raise its error."""
+        """Apply one call. Return its receipt after the commit, or raise the error of the transaction."""
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, receipt))
         if self._writing is None or self._writing.done():

@@ -37,7 +37,7 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, St
 from provisioner.portal import DONE, Call, Receipt, Verdict
 
 MAX_FENCE_STEP = 1_000_000
-"""The maximum increase of a ledger's fencing number in one request. The usual increase is 1."""
+"""The maximum by which a requested fencing number may exceed the latest number of its ledger."""
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -208,7 +208,6 @@ def refusal(receipt: Receipt) -> Problem:
 
 
 def _rule(problem: str) -> str:
-    """Return the rule number at the beginning of a sentence; empty if the sentence has none."""
     found = re.match("(R[0-9]+): ", problem)
     return found[1] if found else ""
 
@@ -231,7 +230,6 @@ def _day(text: str | None) -> date | None:
 
 
 def _step_maker(kind: Any) -> Callable[[Mapping[str, Any], Any], Step]:
-    """Return a function that makes a step of class ``kind`` from the request's parameters and body."""
     read = reader(kind)
 
     def make(values: Mapping[str, Any], body: Any) -> Step:
@@ -250,7 +248,7 @@ STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
     ),
     "create_user": _new_user,
 }
-"""The functions by operation name. Each function makes a step from the request's parameters and body."""
+"""For each operation that applies a step: a function that makes it from the request's parameters and body."""
 
 
 # --- health and the document ---

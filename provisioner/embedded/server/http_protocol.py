@@ -183,7 +183,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def connection_limit() -> int:
-    """Return the maximum number of open connections. A low limit of file descriptors reduces this maximum."""
+    """Return the maximum number of open connections, which a low limit of file descriptors reduces."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows
@@ -205,7 +205,6 @@ def raise_descriptor_limit() -> None:
 
 class _Server(Server):
     """uvicorn's server on the socket ``listener``. The server calls ``listening`` once, when it is ready.
-
     After the first stop signal, the server finishes the running requests. A second signal stops it at once.
     """
 
@@ -262,7 +261,9 @@ def run(
     key: str | None,
     listening: Callable[[], None],
 ) -> None:
-    """Serve ``app`` on ``listener`` until SIGTERM or SIGINT. Call ``listening`` when the server is ready."""
+    """Serve ``app`` on ``listener`` until SIGTERM or SIGINT. Call ``listening`` when the server is ready.
+    ``certificate`` and ``key`` are the paths of the files for TLS. Without ``certificate``, TLS is not used.
+    """
     raise_descriptor_limit()
     # silence uvicorn: the application reports errors in problem documents, in the access log and on stderr
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)

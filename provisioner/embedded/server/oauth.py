@@ -49,8 +49,8 @@ async def issue_token(
 ) -> tuple[Response, str]:
     """Return the response with a new token that is valid for ``seconds``, and the id of the API client.
 
-    ``limit`` is called with the authenticated client's id. It raises an error after too many log-ins.
-    Raises :class:`OAuthError` if the request is refused.
+    ``headers`` and ``content`` are those of the request. ``limit`` is called with the id of the authenticated
+    client, and raises an error if the client logs in too often. Raises :class:`OAuthError` for a refusal.
     """
     form = _form(headers, content)
     client = await _authenticated_client(service, headers, form)
@@ -79,7 +79,6 @@ def _form(headers: Mapping[str, str], content: bytes) -> Mapping[str, str]:
 async def _authenticated_client(
     service: Service, headers: Mapping[str, str], form: Mapping[str, str]
 ) -> ApiClient:
-    """Return the API client that the credentials identify. Raises :class:`OAuthError` if they are wrong."""
     client_id, secret = _credentials(headers.get("authorization"), form)
     if re.fullmatch("[!-~]{1,100}", client_id) is None:
         raise OAuthError("invalid_client", "There is no such client, or the secret is wrong.", 401)
@@ -95,10 +94,6 @@ async def _authenticated_client(
 
 
 def _requested_scopes(form: Mapping[str, str], client: ApiClient) -> frozenset[str]:
-    """Return the scopes that the request names; if it names none, all scopes of the client.
-
-    Raises :class:`OAuthError` for a scope that is unknown or that the client does not have.
-    """
     if not form.get("scope", "").strip():
         return client.scopes
     requested = frozenset(form["scope"].split())

@@ -25,9 +25,8 @@ class PortalPool:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="portal")
 
     async def ask(self, query: Callable[[SqlPortal], T]) -> T:
-        """Run ``query`` on a free portal, in a thread, and return its result.
-
-        Raises :class:`PortalError` if no portal can be opened. Exceptions of ``query`` are passed on.
+        """Run ``query`` on a free portal, in a thread, and return its result. Raises :class:`PortalError` if
+        no portal can be opened. Exceptions of ``query`` are passed on.
         """
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, query)
 

@@ -15,7 +15,7 @@ class ServerLimits:
     """The settings of the service's limits. Most of them limit each API client or each IP address."""
 
     rate: float = 2_000
-    """The maximum number of requests per second of one client. A burst can have twice as many requests."""
+    """The maximum number of requests per second of one API client. A burst may have twice this number."""
     failed_logins: float = 30
     """The maximum number of failed log-ins per minute from one IP address, even if all come in one burst."""
     logins: float = 300
@@ -29,7 +29,9 @@ class ServerLimits:
 
 
 class TokenBuckets:
-    """One token bucket (rate limit) for each name. Not thread-safe: use it in one event loop."""
+    """One token bucket (rate limit) for each name. A bucket holds up to ``burst`` tokens and gains ``rate``
+    tokens per second. Not thread-safe: use the buckets in one event loop.
+    """
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float]) -> None:
         self._rate = rate
@@ -38,7 +40,7 @@ class TokenBuckets:
         self._levels: dict[str, tuple[float, float]] = {}
 
     def take(self, name: str) -> int:
-        """Take a token from the bucket ``name``. Return 0, or the seconds to wait if the bucket is empty."""
+        """Take a token from the bucket ``name`` and return 0. If it is empty, return the seconds to wait."""
         wait = self.wait(name)
         if not wait:
             level, now = self._level(name)
@@ -48,7 +50,7 @@ class TokenBuckets:
         return wait
 
     def wait(self, name: str) -> int:
-        """Return 0 if the bucket ``name`` has a token, else the seconds to wait. No token is taken."""
+        """Return 0 if the bucket ``name`` has a token, otherwise the seconds to wait. No token is taken."""
         level, _ = self._level(name)
         return 0 if level >= 1 else max(1, math.ceil((1 - level) / self._rate))
 

@@ -23,7 +23,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def read_body(content: bytes, model: type[Model]) -> Model:
-    """Return the body as a ``model`` instance. Raises :class:`Problem`: 400 if not JSON, 422 if invalid."""
+    """Return the body as an instance of ``model``. Raises :class:`Problem` with status 400 if the body is not
+    JSON, and with status 422 if it does not fit ``model``.
+    """
     try:
         # parse the body twice, because pydantic accepts duplicate keys and NaN
         json.loads(
@@ -72,7 +74,7 @@ def _pointer(location: tuple[int | str, ...]) -> str:
 
 
 def read_parameter(parameter: Parameter, text: str) -> str | int:
-    """Return the value of a parameter from its ``text``. Raises :class:`Problem` if it is not valid."""
+    """Parse ``text``, the value of a parameter. Raises :class:`Problem` if the value is not valid."""
     if parameter.pattern:
         if re.fullmatch(parameter.pattern, text) is None:
             raise _invalid_parameter(parameter, "does not look like one")
@@ -89,9 +91,8 @@ def _invalid_parameter(parameter: Parameter, words: str) -> Problem:
 
 
 def read_form(content: bytes, what: str) -> dict[str, str]:
-    """Return the fields of a form or query string, which is called ``what`` in the message of an error.
-
-    Raises :class:`Problem` if ``content`` is malformed or has a field twice.
+    """Return the fields of a form or query string; ``what`` is its name in error messages. Raises
+    :class:`Problem` if ``content`` is malformed or contains a field twice.
     """
     try:
         pairs = parse_qsl(

@@ -250,6 +250,6 @@ ROUTES: tuple[Operation, ...] = (
         if all(entry.name != name for entry in _ROUTES)
     ),
 )
-"""All operations: those in ``_ROUTES``, and an operation made from the class of each other step."""
+"""All operations: those in ``_ROUTES``, and one for each step class that has no operation there."""
 
 BY_NAME: dict[str, Operation] = {entry.name: entry for entry in ROUTES}

@@ -53,8 +53,6 @@ def _kept(text: str) -> str:
 
 
 def _distinct(words: str, key: str = "") -> AfterValidator:
-    """Return a validator that refuses a list in which two values (or their attributes ``key``) are equal."""
-
     def check(values: list[Any]) -> list[Any]:
         if len({getattr(value, key) if key else value for value in values}) < len(values):
             raise ValueError(f"names {words} twice")
@@ -234,7 +232,7 @@ class Nothing(Body):
 
 
 def step_body(kind: type[Step]) -> type[Body]:
-    """Return the model of a step's request body: all fields of ``kind`` except ``company`` and ``user``."""
+    """Return the model of a step's request body: the fields of ``kind`` except ``company`` and ``user``."""
     members: dict[str, Any] = {
         name: (_member(hint), ...)
         for name, hint in record_fields(kind).items()
@@ -244,7 +242,6 @@ def step_body(kind: type[Step]) -> type[Body]:
 
 
 def _member(hint: Any) -> Any:
-    """Return the type of a request body's member. The same field of the step class has the type ``hint``."""
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return Literal[tuple(str(choice) for choice in hint)]
     parts = get_args(hint)

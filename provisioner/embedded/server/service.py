@@ -21,7 +21,7 @@ READERS = 4
 """The maximum number of reads that run at the same time; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""The time in seconds for which a session is cached. A disabled client stays accepted for this time."""
+"""The time in seconds for which a session is cached. During this time, a disabled client is accepted."""
 
 READY_SECONDS = 5.0
 """The maximum time in seconds that a readiness check waits for the database."""
@@ -80,11 +80,11 @@ class Service:
         return token
 
     def has_seen(self, token: str) -> bool:
-        """Return True if the token's session is cached. The token was valid when it was cached."""
+        """Return True if the cache contains the token's session, which may have expired meanwhile."""
         return digest(token) in self._sessions
 
     async def work(self, job: AuthorisedCall) -> Receipt:
-        """Apply one step, in one transaction with the other waiting steps, and return its receipt."""
+        """Apply one step, in one transaction with the other steps that wait, and return its receipt."""
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:

@@ -4,5 +4,6 @@
 responses, ``paths`` maps operations to URLs. Driver and server share one endpoint table,
 :mod:`provisioner.embedded.server.endpoints`.
 
-To add an operation, add it to the endpoint table, to ``responses`` and to ``driver``. Steps need no addition.
+To add an operation, add it to the endpoint table, to ``responses`` and to ``driver``. A new step needs
+no change here.
 """

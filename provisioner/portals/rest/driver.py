@@ -60,17 +60,17 @@ from provisioner.portals.rest.responses import (
 R = TypeVar("R", Company, User)
 
 BATCH = 1_000
-"""The maximum number of steps per ``execute``. At most ``parallelism`` steps are sent at the same time."""
+"""The maximum number of calls per ``execute``. At most ``parallelism`` of them are sent at the same time."""
 
 MAX_READINGS = 100
 """The maximum number of attempts to read a portal whose content changes during the reading."""
 
 
 class RestPortal(LeasedPortal):
-    """A portal accessed through its service. If opened without ``writing``, no request changes the portal."""
+    """A portal accessed through its HTTP service. Without ``access.writing``, no request changes it."""
 
     def __init__(self, access: Access) -> None:
-        """Prepare the HTTP client and the credential; send nothing. Raises :class:`PortalError`."""
+        """Prepare the HTTP client and the credential. Nothing is sent. Raises :class:`PortalError`."""
         super().__init__(access.operator)
         if not access.secret:
             raise no_secret()
@@ -99,10 +99,10 @@ class RestPortal(LeasedPortal):
 
     @override
     def snapshot(self) -> Snapshot:
-        """Return the complete content of the portal, read consistently.
+        """Return the complete content of the portal, as it was at one instant.
 
-        The last snapshot is reused while the portal's stamp and date are unchanged. Comparing the counter
-        of changes would not suffice, because a portal restored from a backup reuses older counter values.
+        The last snapshot is returned again while the portal's id, stamp and date are unchanged. The change
+        counter is not compared, because a portal restored from a backup repeats earlier values.
         """
         if self._last_snapshot is not None:
             about, (last, day) = self._http.run(self._about()), self._last_snapshot
@@ -140,7 +140,6 @@ class RestPortal(LeasedPortal):
         )
 
     async def _read_since(self, since: int) -> tuple[PortalInfo, list[Page[Company]], list[Page[User]]]:
-        """Return the portal's description, and the pages of rows changed after the counter ``since``."""
         return await asyncio.gather(
             self._about(),
             self._pages("companies", since, read_companies),
@@ -163,7 +162,6 @@ class RestPortal(LeasedPortal):
         return about
 
     async def _pages(self, name: str, since: int, read: Callable[[HttpResponse], Page[R]]) -> list[Page[R]]:
-        """Return all pages of the list ``name``. If a response is too large, request fewer rows per page."""
         pages: list[Page[R]] = []
         after, limit = 0, MAX_PAGE
         while True:
@@ -317,7 +315,7 @@ class RestPortal(LeasedPortal):
         return links
 
     def configure(self, terms: PortalTerms, public_url: str) -> None:
-        """Set the portal's terms (catalogue, firm domains and staff addresses) and its public URL."""
+        """Set the portal's terms (catalogue, mail domains, staff) and the base URL of activation links."""
         self._require_writing()
         row = TermsRequest(terms.offers, terms.apps, terms.email_domains, terms.staff, public_url)
         said = writer(TermsRequest)(row)
@@ -339,10 +337,6 @@ class RestPortal(LeasedPortal):
         headers: Mapping[str, str] | None = None,
         **blanks: str,
     ) -> HttpResponse:
-        """Send the JSON body ``said`` to the endpoint ``name`` and return the response.
-
-        ``blanks`` are the path parameters. Raises :class:`PortalError` if the status is not in ``statuses``.
-        """
         reply = await self._ask(self._request(name, said, query=query, headers=headers, **blanks))
         if reply.status not in statuses:
             raise self._unexpected(reply, name)
@@ -360,7 +354,6 @@ class RestPortal(LeasedPortal):
         headers: Mapping[str, str] | None = None,
         **blanks: str,
     ) -> Request:
-        """Build a request to an endpoint, with the JSON body ``said`` and path parameters ``blanks``."""
         method, path = self._endpoints[name]
         for blank, words in blanks.items():
             path = path.replace(f"{{{blank}}}", quote(words, safe=""))
@@ -370,7 +363,6 @@ class RestPortal(LeasedPortal):
         return Request(method, path + query, given, said.encode())
 
     def _sentence(self, problem: ProblemDetails, reply: HttpResponse) -> str:
-        """Return the portal's explanation of a refusal, preceded by the violated rule's number, if any."""
         detail = self._http.redacted(problem.detail) or f"the portal gives no reason (HTTP {reply.status})"
         named = not problem.rule or detail.startswith(f"{problem.rule}:")
         return detail if named else f"{self._http.redacted(problem.rule)}: {detail}"
@@ -397,7 +389,6 @@ class RestPortal(LeasedPortal):
 
 
 _CODES = {"forbidden": "no-right"}
-"""Maps a code of problem details to the receipt's code. Other codes are the same in the receipt."""
 
 
 def _lease(ledger: str, fence: int) -> dict[str, str]:

@@ -13,7 +13,9 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
-    """Return the endpoint table with new ``paths``, given by endpoint name. Raises :class:`PortalError`."""
+    """Return the endpoint table, in which ``paths`` replaces the paths of the endpoints that it names. Raises
+    :class:`PortalError` for an unknown endpoint and for a path with other path parameters or a wrong form.
+    """
     table = dict(ENDPOINTS)
     for name, path in paths.items():
         if name not in ENDPOINTS:

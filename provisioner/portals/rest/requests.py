@@ -22,7 +22,9 @@ class TermsRequest(NamedTuple):
 
 
 def step_request(call: Call) -> tuple[str, dict[str, str], str]:
-    """Return the request of a step: endpoint name, path parameters, and the JSON body ("" for none)."""
+    """Return the request for the step of ``call`` as a tuple: endpoint name, path parameters, JSON body. The
+    path parameters are a mapping from name to value. The body is "" if the step needs no body.
+    """
     step = call.step
     name = STEP_NAMES[type(step)]
     match step:

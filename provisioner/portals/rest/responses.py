@@ -53,7 +53,7 @@ class _Links(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ProblemDetails:
-    """The problem details of a refusal (RFC 9457); ``code`` is "" if the portal gives no known code."""
+    """The problem details of a refusal (RFC 9457). A field is "" if the response has no valid value."""
 
     code: str
     detail: str
@@ -84,9 +84,8 @@ def read_users(reply: HttpResponse) -> Page[User]:
 
 
 def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receipt:
-    """Decode the receipt of the call with this key. Raises :class:`PortalError`.
-
-    ``kept`` is True if the receipt was looked up by its key, False if it is the direct response to the step.
+    """Decode the receipt of the call with the idempotency key ``key``. Raises :class:`PortalError`. ``kept``
+    is True if the receipt was looked up by its key, False if it is the direct response to the step.
     """
     found = _read(reply, _KeptReceipt if kept else _StepReceipt, "it is no receipt of a step")
     _require_counts(reply, found.version)
@@ -96,7 +95,7 @@ def read_receipt(reply: HttpResponse, key: str, *, kept: bool = False) -> Receip
 
 
 def read_problem(reply: HttpResponse) -> ProblemDetails:
-    """Decode the problem details in a response. Missing and invalid fields become ""."""
+    """Decode the problem details in a response. Fields that are missing or invalid become ""."""
     try:
         said = reply.json()
     except PortalError:
@@ -111,13 +110,15 @@ def read_problem(reply: HttpResponse) -> ProblemDetails:
 
 
 def read_holders(reply: HttpResponse) -> Mapping[str, str]:
-    """Decode the mapping from letter to claiming run ("" for another ledger). Raises :class:`PortalError`."""
+    """Decode the claims of letters: a mapping from letter key to the run that holds the claim. The run is ""
+    if the claim belongs to another ledger. Raises :class:`PortalError`.
+    """
     found: _Holders = _read(reply, _Holders, "it does not say who has the letters", named=False)
     return found.holders
 
 
 def read_lease(reply: HttpResponse, holder: str) -> Lease:
-    """Decode the lease that ``holder`` has been granted. Raises :class:`PortalError`."""
+    """Decode the lease that the service has granted to ``holder``. Raises :class:`PortalError`."""
     found: _Lease = _read(reply, _Lease, "it is no lease")
     _require_counts(reply, found.fence)
     try:
@@ -128,7 +129,9 @@ def read_lease(reply: HttpResponse, holder: str) -> Lease:
 
 
 def read_links(reply: HttpResponse, ids: Iterable[str]) -> dict[str, str]:
-    """Decode the activation links by user id ("" for a user without a link). Raises :class:`PortalError`."""
+    """Decode the activation links of the users ``ids``. The result maps each id to a link, or to "" for no
+    link. Raises :class:`PortalError`.
+    """
     links = _read(reply, _Links, "it has no links, or one of its links is none", named=False).links
     found = {id_: links.get(id_, "") for id_ in ids}
     if not all(not link or _is_link(link) for link in found.values()):
@@ -143,7 +146,6 @@ def _is_link(text: str) -> bool:
 
 
 def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> Any:
-    """Decode a response as type ``hint``. An error shows ``what`` and, if ``named``, the invalid field."""
     said = reply.json()
     if not isinstance(said, dict):
         raise invalid_response(reply.server, "it is no JSON object")
@@ -154,6 +156,5 @@ def _read(reply: HttpResponse, hint: Any, what: str, *, named: bool = True) -> A
 
 
 def _require_counts(reply: HttpResponse, *numbers: int) -> None:
-    """Raise :class:`PortalError` if a counter, cursor or version is negative or larger than ``LARGEST``."""
     if not 0 <= min(numbers) <= max(numbers) <= LARGEST:
         raise invalid_response(reply.server, "one of its numbers counts nothing")

@@ -23,7 +23,7 @@ from provisioner.portals.scim.discovery import Features, discover
 from provisioner.portals.scim.path import Path, Resource, attributes
 
 PAGE = 50
-"""The number of resources requested per page. A server can return fewer."""
+"""The number of resources that the client requests per page. A server may return fewer."""
 
 READINGS = 5
 """The maximum number of attempts at reading a list that changes while it is being read."""
@@ -40,7 +40,7 @@ class ScimError(Exception):
     """The error for a request that the server rejects.
 
     ``moved`` is True if the resource has changed, or was deleted, since it was read. ``broken`` is True if
-    the server failed (5xx), in which case the request may have taken effect nevertheless.
+    the server failed (5xx except 501), in which case the request may have taken effect nevertheless.
     """
 
     def __init__(self, status: int, detail: str, *, moved: bool = False) -> None:
@@ -75,7 +75,10 @@ class ScimClient:
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """Read all resources, but omit the attribute ``without``. Read again if the list becomes shorter."""
+        """Return all resources of ``endpoint``. If ``without`` is not "", omit the attribute of this name. If
+        the list becomes shorter during the reading, read it again. Raises :class:`PortalError` after
+        :data:`READINGS` attempts.
+        """
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
             found = self._pages(endpoint, asked)
@@ -87,9 +90,9 @@ class ScimClient:
         )
 
     def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
-        """Return the resources whose attribute ``place`` equals ``wanted``. Omit the attribute ``without``.
-
-        Return None if the server does not support such a filter. The caller then searches its own cache.
+        """Return the resources of ``endpoint`` whose attribute ``place`` equals ``wanted``. If ``without`` is
+        not "", the resources lack this attribute. Return None if the server does not support such a filter,
+        or if the list becomes shorter during the reading. The caller then searches its own cache.
         """
         if not self.features.filter:
             return None
@@ -108,7 +111,7 @@ class ScimClient:
     # --- writing; each method raises ScimError, or NoResponse if there is no usable response ---
 
     def delete(self, endpoint: str, resource: Resource) -> None:
-        """Delete a resource that this run has just created."""
+        """Delete a resource, which must be one that an unfinished step has created."""
         self._write("DELETE", f"{endpoint}/{quote(resource['id'], safe='')}", None, resource)
 
     def create(self, endpoint: str, resource: Resource) -> Resource:
@@ -118,7 +121,8 @@ class ScimClient:
     def update(self, endpoint: str, before: Resource, wanted: Resource) -> Resource:
         """Change a resource from ``before`` to ``wanted``. Return the resource that the server then stores.
 
-        If the server has versions (ETags), the write fails if the version of ``before`` is outdated.
+        ``before`` is the resource as it was read. If the server has versions (ETags) and the version of
+        ``before`` is outdated, the write fails.
         """
         operations = changes(before, wanted)
         if not operations:
@@ -132,7 +136,9 @@ class ScimClient:
         return self._read_back(endpoint, reply, wanted)
 
     def write_membership(self, endpoint: str, group: str, member: str, *, belongs: bool) -> None:
-        """Add ``member`` to a group if ``belongs``, else remove ``member``. Both writes are idempotent."""
+        """Add a user to a group if ``belongs`` is True, otherwise remove the user from the group. ``group``
+        and ``member`` are the ids of the group and of the user. A repeated write changes nothing.
+        """
         # one member per request, because this preserves the edits of other writers and reaches no size limit
         if self.features.patch:
             operation: dict[str, Any] = {"op": "remove", "path": f"members[value eq {json.dumps(member)}]"}
@@ -242,11 +248,10 @@ class ScimClient:
         return found
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
-        """Read all pages of a list. ``words`` is appended to the query string.
-
-        Return None if the list becomes shorter during the reading. If ``refusable`` is True, also return None
-        if the server rejects the query. A deletion is not noticed if another resource is added between the
-        reads of two pages. This is harmless, because each resource is read again before a write to it.
+        """Read all pages of a list; ``words`` is appended to the query. Return None if the list becomes
+        shorter meanwhile or, with ``refusable``, if the server rejects the query. A deletion is not noticed
+        if another resource is added between two pages. This is harmless, because each resource is read again
+        before a write to it.
         """
         found: dict[str, Resource] = {}
         start, total = 1, 0
@@ -282,7 +287,6 @@ class ScimClient:
         return list(map(self._require_resource, held)), total
 
     def _read_description(self, path: str) -> Mapping[str, Any]:
-        """Read a description of the server itself, such as /ServiceProviderConfig; {} if it is missing."""
         reply = self._ask("GET", path, expected=(200, *_ABSENT))
         said = self._parse(reply) if reply.status == 200 else {}
         if not isinstance(said, dict):
@@ -297,7 +301,7 @@ class ScimClient:
 
 
 def without_nulls(found: Any) -> Any:
-    """Return decoded JSON without nulls, because null means that a value is absent (RFC 7643, 2.5)."""
+    """Return decoded JSON without nulls, because null stands for an absent value (RFC 7643, 2.5)."""
     if isinstance(found, dict):
         return {name: without_nulls(held) for name, held in found.items() if held is not None}
     if isinstance(found, list):

@@ -4,9 +4,10 @@ The first write stores an announcement of the step (:class:`Pending`) on the use
 announcement with a receipt. Until then, a snapshot shows the user as if the step were complete, and the step
 is completed before any other write to the user. A step that the server refuses to complete is withdrawn.
 
-    create    ▸ inactive, announced  ▸ join          ▸ active, receipt
-    dossiers  ▸ announced            ▸ leave, join   ▸ receipt
-    move      ▸ announced, demoted   ▸ join          ▸ billed, promoted, receipt
+- Create user: create the inactive account, add it to its companies, activate it.
+- Edit companies: store the announcement, remove and add the memberships, store the receipt.
+- Set billed company: store the announcement, add the membership, change the billed company and the type. If
+  the user becomes a standard user, the first write already changes the billed company and the type.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ T = TypeVar("T")
 
 
 def retry_write(write: Callable[[], T]) -> T:
-    """Return the result of ``write``. Repeat ``write`` after a conflict, server error or lost response."""
+    """Call ``write`` until it succeeds, at most :data:`TRIES` times, and return its result. It is called
+    again only after a conflict, a server error or a lost response; other errors are raised at once.
+    """
     for left in reversed(range(TRIES)):
         try:
             return write()
@@ -53,15 +56,18 @@ class StepCompletion:
         self._ledger = ledger
 
     def finished(self, resource: Resource) -> Resource:
-        """Complete the user's unfinished step, if any, even a step of another ledger. Return the user."""
+        """Return the user's resource after completing the user's unfinished step, even a step of another
+        ledger. If the user has no unfinished step, return ``resource`` unchanged.
+        """
         pending = self._mapping.pending(resource)
         return resource if pending is None else self.finish(resource, pending)
 
     def finish(self, resource: Resource, pending: Pending) -> Resource:
-        """Do the remaining writes of a step and return the user; repeating completed writes is harmless.
+        """Do the remaining writes of the step ``pending``, and return the user's resource after them.
 
-        If the server refuses a write, the step is withdrawn and :class:`ScimError` is raised. If withdrawing
-        a step of this ledger fails as well, :class:`PortalError` is raised.
+        Writes that were already done may be repeated without harm. If the server refuses a write, the step is
+        withdrawn and :class:`ScimError` is raised. If a step of this ledger cannot be withdrawn either, and
+        the server stores unfinished steps, :class:`PortalError` is raised.
         """
         id_, directory = str(resource["id"]), self._directory
         try:
@@ -118,9 +124,8 @@ class StepCompletion:
         return self._client.update(users, resource, written)
 
     def _withdraw(self, id_: str, pending: Pending) -> None:
-        """Withdraw a step: delete the account if the step is creating it, or else remove the announcement.
-
-        An account that stays without companies would violate R5 in each later plan and get no welcome letter.
+        """Withdraw a step. An account that the step is creating is deleted, because without companies it
+        would violate R5 in each later plan and get no welcome letter. Otherwise, the announcement is removed.
         """
         users, directory = self._client.features.users, self._directory
         resource = directory.user(id_)
@@ -145,7 +150,7 @@ class StepCompletion:
 
 
 def uncompletable(user: Resource, problem: ScimError) -> PortalError:
-    """Return the error for a step that the server refuses both to finish and to withdraw."""
+    """Return the error for the step of ``user`` that the server refuses both to finish and to withdraw."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
         f"({problem.detail}), and to take it back.",

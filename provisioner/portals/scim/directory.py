@@ -57,7 +57,7 @@ class Directory:
 
     @property
     def state(self) -> State:
-        """The cached companies and users as a state of the model. The keys of the users are their ids."""
+        """The cached companies and users as a state of the model. The users have their ids as keys."""
         return self._index.state
 
     def users(self) -> list[Resource]:
@@ -76,7 +76,7 @@ class Directory:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Read all users and then all groups into the cache. Thus no group of a cached user is missing."""
+        """Read all users and then all groups into the cache. So, no group of a cached user is missing."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
@@ -90,7 +90,7 @@ class Directory:
         self.require_members()
 
     def user(self, id_: str) -> Resource | None:
-        """Read a user and their memberships from the server; return None if the user does not exist."""
+        """Read a user and the user's memberships from the server; return None if there is no such user."""
         found = self._client.read(self._client.features.users, id_) if id_ else None
         if found is None:
             self.evict_user(id_)
@@ -100,9 +100,9 @@ class Directory:
         return found
 
     def find_user(self, email: str, *, reread: bool) -> Resource | None:
-        """Find a user by e-mail. Read and return the user as :meth:`user` does, or return None.
-
-        If the server has no filters, search the cache. If ``reread`` is True, renew the cache first.
+        """Return the user with this e-mail, read from the server by :meth:`user`, or None if there is no such
+        user. If the server has no filters, the user is searched in the cache. In this case, ``reread`` is
+        True to read all users and groups into the cache before the search.
         """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
         if found is None and reread:
@@ -113,9 +113,8 @@ class Directory:
         return None
 
     def group(self, number: str, *, reread: bool) -> Resource | None:
-        """Read the group of a company from the server; return None if the company has no group.
-
-        If the cache does not contain the group, call :meth:`find_groups` with ``number`` and ``reread``.
+        """Return the group of the company with this number, read from the server, or None if there is none. A
+        group that is not in the cache is searched with :meth:`find_groups`, to which ``reread`` is passed.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -133,7 +132,7 @@ class Directory:
         return None
 
     def find_groups(self, number: str, *, reread: bool) -> list[Resource]:
-        """Return the groups with this dossier number, oldest first. :meth:`find_user` explains ``reread``."""
+        """Return all groups with this dossier number, oldest first. :meth:`find_user` explains ``reread``."""
         place = self.mapping.path_of("number")
         found = self._client.search(self._client.features.groups, place, number, without="members")
         if found is None:
@@ -144,14 +143,16 @@ class Directory:
         return sorted(unique.values(), key=_age)
 
     def group_ids(self, numbers: Collection[str]) -> dict[str, str]:
-        """Return the group ids of those companies that exist, by dossier number."""
+        """Return the group ids of those companies that have a group, by dossier number."""
         for number in numbers:
             if number not in self._group_of:
                 self.group(number, reread=True)
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Search for the users billed to a company (R2). Reread cached users of it that were not found."""
+        """Read the users billed to a company (R2) into the cache: those that a search on the server finds,
+        and those that, according to the cache, are billed to the company, but that the search has not found.
+        """
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
             self.cache_user(resource)
@@ -161,9 +162,10 @@ class Directory:
                 self.user(id_)
 
     def read_administrator(self, number: str, but: str = "") -> None:
-        """Reread the cached administrators of a company one by one, until one of them is unchanged (R2).
+        """Check on the server that a cached administrator of a company is still its administrator (R2).
 
-        Skip the user with the id ``but``. If all other administrators have changed, read all billed users.
+        The open administrators in the cache, except the user with the id ``but``, are read one by one until
+        one of them is unchanged. If none of them is unchanged, :meth:`read_billed_users` is called.
         """
         for id_, user in self.state.users.items():
             if id_ != but and user.billed == number and user.is_open and user.is_administrator:
@@ -177,7 +179,7 @@ class Directory:
         self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """Return True if a resource read by its id has a version (ETag), or if there are no resources."""
+        """Return True if resources read by id have versions (ETags), or if the cache has no resources."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():
@@ -188,7 +190,6 @@ class Directory:
 
     def require_members(self) -> None:
         """Raise :class:`PortalError` if no company has members in the cache, although there are active users.
-
         Without this check, each plan would add all members again, and a PUT of a group would remove them.
         """
         if any(self._members_of.values()):
@@ -238,7 +239,7 @@ class Directory:
         self._index.put(user_address(id_), None)
 
     def update_membership(self, id_: str, add: Collection[str], remove: Collection[str]) -> None:
-        """Add a user to the cached companies ``add``, and remove the user from the companies ``remove``."""
+        """Record in the cache that a user joins the companies ``add`` and leaves the companies ``remove``."""
         numbers = self._companies_of.setdefault(id_, set())
         numbers.difference_update(remove)
         numbers.update(add)
@@ -250,7 +251,7 @@ class Directory:
     # --- as values of the model ---
 
     def companies_of(self, id_: str) -> frozenset[str]:
-        """Return the dossier numbers of the companies of which a user is a member, according to the cache."""
+        """Return the numbers of the companies of which this user is a member, according to the cache."""
         return frozenset(self._companies_of.get(id_, ()))
 
     def as_user(self, resource: Resource) -> User | None:
@@ -283,20 +284,20 @@ class Directory:
         return self.mapping.receipt("company_receipts", resource, key, self.group_version(resource))
 
     def with_receipt(self, resource: Resource, key: str, ledger: str) -> Resource:
-        """Return a copy of a user's resource to which the receipt of a write is added."""
+        """Return a copy of a user's resource with the receipt of the call ``key`` for ``ledger`` added."""
         return self.mapping.with_receipt("receipts", resource, key, ledger, self.user_version)
 
     # --- the rules ---
 
     def violations(self, address: Address, wanted: Held) -> list[Diagnostic]:
-        """Return the rule violations that replacing the resource at ``address`` by ``wanted`` would cause."""
+        """Return the rule violations that would result if ``wanted`` replaced the one at ``address``."""
         before = self._index.get(address)
         violations = self._index.put(address, wanted)
         self._index.put(address, before)
         return violations
 
     def is_billed(self, number: str) -> bool:
-        """Return True if an open user is billed to the company (R15)."""
+        """Return True if at least one open user is billed to the company (R15)."""
         return self._index.billed_counts(number)[0] > 0
 
     # --- details ---
@@ -310,7 +311,7 @@ class Directory:
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """Return the groups with members. If the list contains no members, read each company by its id."""
+        """Return ``groups`` with their members. If the list has none, read each company by its id."""
         companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
@@ -319,7 +320,6 @@ class Directory:
         return [one for group in groups if (one := single.get(group["id"], group)) is not None]
 
     def _read_companies(self, id_: str) -> None:
-        """Reread each group for which a server search and the cache disagree about the user's membership."""
         found = self._client.search(self._client.features.groups, _MEMBER, id_, without="members")
         named = {number for group in found or () if (number := self.mapping.number(group))}
         # some servers ignore this filter or find nothing with it, so the groups themselves decide; without

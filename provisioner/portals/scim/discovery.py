@@ -11,7 +11,9 @@ from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The definition of an attribute. ``many`` means multi-valued. ``parts`` are the sub-attributes."""
+    """The definition of an attribute. ``many`` is True if the attribute is multi-valued, ``writable`` if a
+    client can write it. ``parts`` are the names of the sub-attributes.
+    """
 
     many: bool
     writable: bool
@@ -25,20 +27,27 @@ class Schemas:
     described: Mapping[str, Mapping[str, Definition]]
     """The attribute definitions that the server publishes, by schema URN and attribute name."""
     extensions: frozenset[str] | None = None
-    """The schema extensions that the resource types declare; None if the server does not list those types."""
+    """The URNs of the schema extensions that the resource types declare; None if the server does not publish
+    its resource types."""
 
     def has(self, urn: str) -> bool:
-        """Return True if this schema is in ``extensions`` or, if ``extensions`` is None, in ``described``."""
+        """Return True if users or groups can have the extension ``urn``. If the server does not publish its
+        resource types, they can have each schema that the server publishes.
+        """
         return urn in (self.described if self.extensions is None else self.extensions)
 
     def is_undescribed(self, urn: str) -> bool:
-        """Return True if users or groups can have this schema, but the server does not publish the schema."""
+        """Return True if users or groups can have the schema ``urn``, but the server does not publish it.
+        Also return True if the server publishes no schema at all.
+        """
         if not self.described:
             return True
         return urn not in self.described and (urn.startswith(CORE) or urn in (self.extensions or ()))
 
     def definition(self, urn: str, name: str) -> Definition:
-        """Return the definition of an attribute. The definition of an unknown attribute is read-only."""
+        """Return the definition of the attribute ``name`` in the schema ``urn``. If the server does not
+        publish the schema, use ``_DEFAULTS``. An unknown attribute counts as read-only.
+        """
         return (self.described.get(urn) or _DEFAULTS.get(urn, {})).get(name, _UNKNOWN)
 
 
@@ -56,9 +65,10 @@ class Features:
 
 
 def discover(config: Mapping[str, Any], kinds: Sequence[Resource], schemas: Sequence[Resource]) -> Features:
-    """Return the features announced by a server's ServiceProviderConfig, ResourceTypes and Schemas.
+    """Return the features that a server announces in its ServiceProviderConfig, ResourceTypes and Schemas.
 
-    The parameters are these three documents. A document that the server does not publish is empty.
+    ``config``, ``kinds`` and ``schemas`` are these three documents. If the server does not publish one of
+    them, the parameter is empty.
     """
     endpoints = {f"{CORE}User": "/Users", f"{CORE}Group": "/Groups"}
     extensions: set[str] = set()
@@ -84,7 +94,7 @@ def _supported(config: Mapping[str, Any], feature: str) -> bool:
 
 
 def definitions(held: Any) -> dict[str, Definition]:
-    """Decode the attributes of a Schema resource (RFC 7643, section 7). The keys are the attribute names."""
+    """Decode ``held``, the attributes of a Schema resource (RFC 7643, section 7), by attribute name."""
     return {
         str(one.get("name")): Definition(
             many=one.get("multiValued") is True,

@@ -3,10 +3,12 @@
 A SCIM server enforces none of the portal's rules except that a ``userName`` belongs to one account, so the
 driver checks the rules before each write. The driver uses these features of a server that has them:
 
-    ETag         A write fails if the resource has changed since the driver read it. Otherwise: *unguarded*.
-    filter       The server searches resources. Otherwise the driver reads and searches all resources.
-    PATCH        The driver sends only the changes. Otherwise it sends the whole resource (PUT).
-    our schemas  The server stores receipts, unfinished steps, status, endings, SIREN, billing. Otherwise not.
+    ETag       A write fails if the resource has changed since the driver read it. Without ETags, a write can
+               overwrite such a change, and the portal is reported as *unguarded*.
+    filter     The server searches resources. Without filters, the driver reads and searches all resources.
+    PATCH      The driver sends only the changes. Without PATCH, it sends the whole resource (PUT).
+    schemas/*  A server that loads these schemas of provisioner stores receipts, unfinished steps, status,
+               endings, SIREN and billing. Others store them only in attributes that ``portal: scim:`` names.
 
 The companies of a user are stored in other resources (Groups), so the user's ETag does not cover them. The
 driver reads the Groups again before each write, and writes each membership separately, to preserve the edits
@@ -157,7 +159,9 @@ class ScimPortal(Portal):
                 yield stored
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
-        """If writing is allowed, finish the pending step. Return its receipt, or None if it was withdrawn."""
+        """Return the receipt of the step ``pending``. If writing is allowed, first finish the step. If the
+        server refuses to finish the step, so that the step is withdrawn, return None.
+        """
         finished = user
         if self._access.writing:
             completion = StepCompletion(self._client, self._directory, self._ledger)

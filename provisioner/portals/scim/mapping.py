@@ -3,9 +3,9 @@
 Fields have the names that ``portal: {scim: …}`` uses. A field is stored at its first possible attribute path
 that the server's schemas contain. If the schemas contain no such path, the field is not stored.
 
-    fields of users      names, phone, type, apps, production, billed …     ─▶ User
-    fields of companies  number, siren, billing_mode, offer …               ─▶ Group
-    companies of users   members of groups
+    fields of users      names, phone, type, apps, production, billed …     ─▶ attributes of the User
+    fields of companies  number, siren, billing_mode, offer …               ─▶ attributes of the Group
+    companies of users                                                      ─▶ members of the Groups
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ NEEDED = ("first_name", "last_name", "type", "billed", "number")
 """The fields that a server must be able to store."""
 
 RECEIPTS = 5
-"""The maximum number of receipts per resource. The recovery of an interrupted run needs at most one."""
+"""The maximum number of receipts that a resource stores. The recovery of a run needs at most one."""
 
 _TAKEN = {
     f"{CORE}User": frozenset({"id", "meta", "schemas", "externalId", "userName", "active", "groups"}),
@@ -75,10 +75,11 @@ _ENDING, _REQUESTED = str(AppState.ENDING), str(AppState.REQUESTED)
 
 
 class AttributeMap:
-    """The attribute path of each field on one server, and methods that translate resources with the paths."""
+    """The SCIM path of each field on one server, and the translation between resources and the model."""
 
     def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """Choose the path of each field from ``overrides``, or else its first possible path in ``schemas``.
+        """Choose the path of each field: its path in ``overrides`` or, if it has none there, its first
+        possible path that is writable according to ``schemas``.
 
         ``apps`` is the catalogue of applications; entitlements to other applications never change. Raises
         :class:`PortalError` if an override is invalid or a needed field has no path.
@@ -110,11 +111,11 @@ class AttributeMap:
             )
 
     def has(self, name: str) -> bool:
-        """Return True if the server can store this field."""
+        """Return True if the server can store the field ``name``."""
         return name in self._paths
 
     def path_of(self, name: str) -> Path:
-        """Return the attribute path of a field. The field must be one that the server can store."""
+        """Return the attribute path of the field ``name``, which the server must be able to store."""
         return self._paths[name]
 
     @property
@@ -184,14 +185,14 @@ class AttributeMap:
         return user if pending is None else pending.apply_to(user)
 
     def pending(self, resource: Resource) -> Pending | None:
-        """Return the announced unfinished step of this user; None if there is none."""
+        """Return the unfinished step that is recorded on the user's resource, or None if there is none."""
         return parse_pending(self._read("pending", resource))
 
     def receipt(self, name: str, resource: Resource, key: str, version: int) -> StoredReceipt | None:
-        """Return the receipt stored for the write with this idempotency key; None if there is none.
+        """Return the receipt of the call with this idempotency key that ``resource`` stores, or None.
 
-        ``name`` is the field ``receipts`` or ``company_receipts``. ``version`` is the current version of the
-        resource, which is used if the receipt has no version.
+        ``name`` is the field with the receipts: ``receipts`` for a user, ``company_receipts`` for a group.
+        ``version`` is the current version of the resource, which is used if the receipt has no version.
         """
         if not key:
             return None
@@ -210,7 +211,7 @@ class AttributeMap:
     # --- writing: each method returns a copy of the resource and preserves its other attributes ---
 
     def with_user(self, resource: Resource, before: User | None, user: User) -> Resource:
-        """Return the resource after a change from ``before`` (None for a new user) to ``user``."""
+        """Return the resource with the changes from ``before`` (None for a new user) to ``user``."""
         written = deepcopy(resource)
         if before is None or before.email != user.email:
             written["userName"] = user.email
@@ -232,7 +233,7 @@ class AttributeMap:
         return written
 
     def with_company(self, resource: Resource, company: Company) -> Resource:
-        """Return the resource with the values of ``company``."""
+        """Return the resource with the name, number, SIREN and billing of ``company``."""
         written = deepcopy(resource)
         written["displayName"] = company.name
         if self.number(resource) != company.number:
@@ -243,7 +244,9 @@ class AttributeMap:
         return written
 
     def with_pending(self, resource: Resource, pending: Pending | None) -> Resource:
-        """Return the resource with ``pending`` as its announced step; None removes the announcement."""
+        """Return the user's resource with ``pending`` recorded as its unfinished step. If ``pending`` is
+        None, return the resource without an unfinished step.
+        """
         written = deepcopy(resource)
         self._write("pending", written, pending.to_json() if pending else None)
         return written
@@ -251,7 +254,11 @@ class AttributeMap:
     def with_receipt(
         self, name: str, resource: Resource, key: str, ledger: str, version: Callable[[Resource], int]
     ) -> Resource:
-        """Return the resource with the receipt of a write and at most ``RECEIPTS - 1`` earlier receipts."""
+        """Return the resource with the receipt of the call ``key`` for ``ledger`` added to the field
+        ``name``. At most ``RECEIPTS - 1`` earlier receipts are kept. ``version`` computes the version of the
+        written resource. The resource is returned unchanged if ``key`` is "" or the server cannot store
+        receipts.
+        """
         if not key or not self.has(name):
             return resource
         written = deepcopy(resource)
@@ -264,13 +271,15 @@ class AttributeMap:
         return written
 
     def with_billing_ends(self, group: Resource, day: date | None) -> Resource:
-        """Return the group with ``day`` as the last day of its billing; None removes the last day."""
+        """Return the group with ``day`` as the last day of billing, or without a last day if it is None."""
         written = deepcopy(group)
         self._write("billing_ends", written, day.isoformat() if day else None)
         return written
 
     def content(self, resource: Resource) -> object:
-        """Return the content for the version: all but ``members``, ``pending`` and ``billing_ends``."""
+        """Return the values from which a resource's version is computed: all except ``members``, ``pending``
+        and ``billing_ends``. Of each receipt, only the idempotency key is used.
+        """
         held = attributes(resource)
         held.pop("members", None)
         for name in ("pending", "billing_ends"):
@@ -412,7 +421,7 @@ class AttributeMap:
             self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """Return True if ``entry`` names a catalogue application and has the type "", requested or ending."""
+        """Return True if ``entry`` names a catalogue application, with type "", "requested" or "ending"."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""
@@ -420,7 +429,6 @@ class AttributeMap:
 
 
 def _require_shape(name: str, place: Path, definition: Definition | None) -> None:
-    """Raise :class:`PortalError` if a field with several values is mapped to an attribute with one value."""
     listed = name in ("apps", "endings", "receipts", "company_receipts")
     several = definition is None or (definition.many and "value" in definition.parts)
     if listed and (not several or place.part or place.by):
@@ -431,7 +439,6 @@ def _require_shape(name: str, place: Path, definition: Definition | None) -> Non
 
 
 def _is_role(element: Any) -> bool:
-    """Return True if the role is a user type. A role that has a ``type`` belongs to another program."""
     return isinstance(element, dict) and element.get("value") in tuple(UserType) and not element.get("type")
 
 

@@ -31,8 +31,8 @@ class InvalidPath(ValueError):
 class Path:
     """The path of an attribute in a resource. ``urn`` is the extension of the attribute, or "" for none.
 
-    In a multi-valued attribute, the path selects the element whose sub-attribute ``by`` is equal to ``word``.
-    ``part`` is the sub-attribute that holds the value.
+    If ``by`` is set, the attribute is multi-valued, and the path selects the element whose sub-attribute
+    ``by`` equals ``word``. ``part`` is the sub-attribute that contains the value, or "" for none.
     """
 
     urn: str
@@ -60,7 +60,7 @@ class Path:
         return held
 
     def write(self, resource: Resource, wanted: Any) -> None:
-        """Set the value at this path. None removes the value or, if ``by`` is set, the whole element."""
+        """Set the value to ``wanted``; None removes the value or, if ``by`` is set, the selected element."""
         if self.urn and self.urn not in resource:
             if wanted is None:
                 return
@@ -114,7 +114,7 @@ def path(text: str) -> Path:
 
 
 def attributes(resource: Resource) -> dict[str, Any]:
-    """Return a resource's values by attribute path. Omit ``schemas`` and the values set by the server."""
+    """Return a resource's values by attribute path, without ``schemas`` and the values set by the server."""
     found: dict[str, Any] = {}
     for name, held in resource.items():
         if name.lower().startswith("urn:") and isinstance(held, dict):
@@ -129,7 +129,6 @@ def _elements(held: Any) -> list[Resource]:
 
 
 def _keep(home: Resource, name: str, wanted: Any) -> None:
-    """Set ``home[name]``. If ``wanted`` is None or empty, delete ``home[name]`` (RFC 7643, section 2.5)."""
     if wanted is None or wanted == [] or wanted == {}:
         home.pop(name, None)
     else:

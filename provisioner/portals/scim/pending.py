@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The remaining changes of an unfinished step, which changes one user in several writes."""
+    """The changes of one user that an unfinished step has yet to make. "" and None stand for no change."""
 
     key: str
     ledger: str
@@ -22,16 +22,17 @@ class Pending:
     billed: str = ""
     type: UserType | None = None
     created: bool = False
-    """True if the step created the account."""
+    """True if the first write of the step created the account."""
 
     def to_json(self) -> str:
         """Return the announcement as the JSON text that the server stores."""
         return writer(Pending)(self)
 
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
-        """Return the user in the state after the step, preserving other changes made meanwhile.
+        """Return ``user`` with the remaining changes of the step. Other changes made meanwhile are preserved.
 
-        The status changes only from ``waiting``, which is the status of an account before its activation.
+        The status is changed only if the user has the status ``waiting``, which a new account has before its
+        activation.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status
@@ -47,7 +48,7 @@ class Pending:
 
 
 def parse_pending(written: Any) -> Pending | None:
-    """Parse a result of :meth:`Pending.to_json`. Return None for every other value."""
+    """Parse a text that :meth:`Pending.to_json` has made. Return None for every other value."""
     try:
         found: Pending | None = reader(Pending)(parse_json(written)) if isinstance(written, str) else None
     except ValueError:
@@ -56,7 +57,9 @@ def parse_pending(written: Any) -> Pending | None:
 
 
 def pending_for(call: Call, ledger: str, before: User | None, wanted: User) -> Pending:
-    """Return the changes from ``before`` to ``wanted`` that remain after the first write of this call."""
+    """Return the changes that the step of ``call`` has yet to make after its first write. ``before`` is the
+    user before the step (None for a new user), and ``wanted`` the user after the step.
+    """
     was = before.companies if before else frozenset()
     return Pending(
         call.key,

@@ -18,7 +18,7 @@ _COMPANY_SCHEMA = "schemas/scim-company.schema.json"
 
 
 def project(desired: State, mapping: AttributeMap) -> tuple[State, Sequence[Diagnostic]]:
-    """Return the part of ``desired`` that the server can store, and a warning for each omitted field."""
+    """Return what the server can store of ``desired``, and a warning for each field it cannot store."""
     lost: dict[str, int] = {}
     companies = {number: _company(company, mapping, lost) for number, company in desired.companies.items()}
     users = {}
@@ -36,14 +36,16 @@ CREATED_FIELDS = ("email", "first_name", "last_name", "phone", "type", "billed",
 
 
 def differing(before: User, wanted: User) -> set[str]:
-    """Return the names of the fields, other than companies, that differ between two versions of a user."""
+    """Return the names of the fields that differ between two versions of a user, except companies."""
     return {name for name in (*CREATED_FIELDS, "status") if getattr(before, name) != getattr(wanted, name)}
 
 
 def unsaved_user_fields(
     found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
-    """Return "field (path)" for each field of ``names`` that differs between ``found`` and ``wanted``."""
+    """Return the fields of ``names`` that the server has not stored as written, each as "field (SCIM path)".
+    ``found`` is the user as stored (None if it is no client user), and ``wanted`` the user as written.
+    """
     if found is None:
         return [_with_place("billed", mapping)]
     folded = (replace(user, email=email_key(user.email)) for user in (found, wanted))
@@ -56,7 +58,7 @@ def unsaved_user_fields(
 
 
 def unsaved_company_fields(found: Company | None, wanted: Company, mapping: AttributeMap) -> list[str]:
-    """Return the name and SCIM path of each field that differs between ``found`` and ``wanted``."""
+    """Return the fields of a company that are not stored, in the form of :func:`unsaved_user_fields`."""
     if found is None:
         return [_with_place("number", mapping)]
     lost = ["displayName"] if found.name != wanted.name else []
@@ -68,7 +70,6 @@ def unsaved_company_fields(found: Company | None, wanted: Company, mapping: Attr
 
 
 _UNPLACED = {"email": "userName", "status": "active"}
-"""A mapping from field to SCIM attribute, for fields with the same attribute on all servers."""
 
 
 def _with_place(name: str, mapping: AttributeMap) -> str:

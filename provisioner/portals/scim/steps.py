@@ -56,9 +56,8 @@ class StepWriter:
         self._completion = StepCompletion(client, directory, ledger)
 
     def execute(self, call: Call) -> Receipt:
-        """Apply the step of a call and return the receipt. Retry after a conflict or a lost response.
-
-        Raises :class:`PortalError`.
+        """Apply the step of ``call`` and return the receipt. After a conflict or a lost response, try again.
+        Raises :class:`PortalError` if the server gives no usable response.
         """
         lost: NoResponse | ScimError | None = None
         for _ in range(TRIES):
@@ -107,7 +106,6 @@ class StepWriter:
             raise
 
     def _stored_receipt(self, call: Call) -> StoredReceipt | None:
-        """Read the receipt of a call from the server. Return None if the server has no receipt."""
         step, directory = call.step, self._directory
         if isinstance(step, CompanyStep):
             group = directory.group(step.company, reread=True)
@@ -241,7 +239,6 @@ class StepWriter:
         return self._done(call.key, resource, found, desired)
 
     def _move_user(self, call: Call, resource: Resource, found: User, desired: User) -> Receipt:
-        """Apply, in several writes, a step that adds or removes companies of a user."""
         mapping, pending = self._mapping, pending_for(call, self._ledger, found, desired)
         # A user who becomes a standard user is demoted before joining the other company. The same write
         # changes the billed company; otherwise the only administrator of the old company would become
@@ -290,9 +287,9 @@ class StepWriter:
         return unsaved_user_fields(found, desired, names, self._mapping)
 
     def _set_billing_ends(self, left: str, joined: str) -> None:
-        """Set the last billing day of the company ``left``. Remove the last billing day of ``joined`` (R15).
-
-        Do not set the day while other users are billed to ``left``. Ignore failures: no plan needs the day.
+        """Update the last billing days when a user's billing moves from the company ``left`` to ``joined``
+        (R15). ``left`` gets the end of this month, unless another open user is billed to it; ``joined`` gets
+        no last day. Either may be "". Errors are ignored, because no plan needs these days.
         """
         if left == joined or not self._mapping.has("billing_ends"):
             return
@@ -324,14 +321,13 @@ def _may_remove_an_administrator(call: Call, user: User) -> bool:
 
 
 def _needs_an_administrator(before: User | None, desired: User) -> bool:
-    """Return True if another user must be an administrator of the billed company after the step (R2)."""
+    """Return True if the step needs another user who is an administrator of the billed company (R2)."""
     if desired.is_administrator or not desired.is_open:
         return False
     return before is None or not before.is_open or before.is_administrator or before.billed != desired.billed
 
 
 def _rejected(call: Call, problem: ScimError) -> Receipt:
-    """Return the receipt of a call that the server itself rejects."""
     if problem.status == 409:
         words = f"The server has that already, on another account or company: {problem.detail}"
         return Receipt(call.key, Verdict.CONFLICT, problem=words, code="exists")
@@ -339,10 +335,6 @@ def _rejected(call: Call, problem: ScimError) -> Receipt:
 
 
 def _not_stored(key: str, lost: Sequence[str]) -> Receipt:
-    """Return the receipt of a call whose values the server accepts without storing all of them.
-
-    The verdict is *failed*, because the next plan would repeat the step.
-    """
     problem = (
         f"The server accepts, but does not keep: {', '.join(lost)}. "
         "Say where it keeps that, portal: {scim: {…: ATTRIBUTE}}, or have it keep it there."
