@@ -147,8 +147,9 @@ cli.declare(
 cli.declare(
     "validate",
     "validate:validate",
-    "Check the manifests, without asking the portal; with FILEs, show the problems of these alone.",
-    Argument(["files"], nargs=-1, metavar="[FILE]...", type=FILE),
+    "Check the manifests, without asking the portal.\n\n"
+    "With FILEs, read all of them and show the problems of these alone.",
+    Argument(["paths"], nargs=-1, metavar="[FILE]...", type=FILE),
     AS_JSON,
 )
 cli.declare(
@@ -187,6 +188,12 @@ cli.declare(
     "export",
     "export:export",
     "Write the portal as it is into FOLDER, as a workspace.",
+    Argument(["destination"], metavar="FOLDER", type=FILE),
+)
+cli.declare(
+    "backup",
+    "backup:backup",
+    "Copy ledger and portal (SQLite) into FOLDER.\n\nA run may be at work meanwhile.",
     Argument(["destination"], metavar="FOLDER", type=FILE),
 )
 cli.declare(

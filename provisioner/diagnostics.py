@@ -62,6 +62,7 @@ SUMMARIES: dict[str, str] = {
     "no-order": "No safe order for these changes",
     "limit-closures": "More closures than allowed",
     "limit-empty": "Manifests gone while accesses are managed",
+    "restored": "Ledger restored from a backup",
     "unguarded": "This portal takes one run at a time",
     "no-driver": "Driver that is not installed",
     "welcome-by-portal": "This portal sends no welcome e-mail",

@@ -16,15 +16,15 @@ from provisioner.terminal.progress import counting
 from provisioner.workspace.settings import load_workspace, names_in_workspace
 
 
-def validate(folder: Path, console: Console, *, files: Sequence[Path] = (), as_json: bool = False) -> int:
+def validate(folder: Path, console: Console, *, paths: Sequence[Path] = (), as_json: bool = False) -> int:
     """Print every problem; return exit code 3 if one of them is an error, otherwise 0.
 
-    With ``files``, all manifests are read, but only the problems that concern these files count. Errors in
+    With ``paths``, all manifests are read, but only the problems that concern these files count. Errors in
     provisioner.yaml always count, because no manifest can be checked then.
     """
     try:
         workspace = load_workspace(folder)
-        names = names_in_workspace(workspace, files) if files else None
+        names = names_in_workspace(workspace, paths) if paths else None
         with counting(console, "Reading") as report:
             declared, problems = read_declared(workspace, report)
         root = workspace.root

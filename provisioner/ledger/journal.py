@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.ledger.accounts import accounts_by_id, store_accounts
+from provisioner.ledger.backup import BACKUP
 from provisioner.ledger.outbox import insert_letters, letter_key
 from provisioner.ledger.process import process_owner
 from provisioner.ledger.store import LEDGER_SCHEMA, Store, storable
@@ -93,6 +94,8 @@ class Journal:
                 "UPDATE run SET ended = ?, outcome = ? WHERE id = ?",
                 (self._store.timestamp(), outcome, self._run),
             )
+            # the plan of this run has shown that the ledger was restored
+            connection.execute("DELETE FROM fact WHERE name = ?", (BACKUP,))
 
     def intend(self, intents: Sequence[Intent]) -> None:
         """Store the steps that the run will send to the portal next, and commit before it sends them."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from provisioner.ledger.accounts import accounts_where
+from provisioner.ledger.backup import BACKUP
 from provisioner.ledger.journal import JournalEntry, entries_where
 from provisioner.ledger.outbox import NOT_SENT, OutboxEntry, letters_where
 from provisioner.ledger.store import LEDGER_SCHEMA, read_fact
@@ -27,6 +28,8 @@ class LedgerSnapshot:
     """The letters that have not been sent."""
     unsettled: tuple[JournalEntry, ...] = ()
     """The steps whose outcome is unknown because their run was interrupted."""
+    backup: str = ""
+    """The time of the backup from which the ledger was restored; empty once a run has ended since."""
 
 
 def read_ledger(database: Database) -> LedgerSnapshot:
@@ -47,4 +50,5 @@ def snapshot_of(connection: Connection) -> LedgerSnapshot:
         managed=accounts_where(connection, "1 = 1", ()),
         open_letters=tuple(letters_where(connection, NOT_SENT)),
         unsettled=tuple(entries_where(connection, "settled IS NULL")),
+        backup=read_fact(connection, BACKUP),
     )

@@ -17,7 +17,7 @@ from provisioner.portal import Access, Portal, Snapshot
 from provisioner.portals.registry import driver_for, open_portal
 from provisioner.progress import ProgressCallback, ignore_progress
 from provisioner.storage.database import Database
-from provisioner.storage.registry import database_at
+from provisioner.storage.registry import DATABASES, database_at
 from provisioner.workspace.secrets import secret_of
 from provisioner.workspace.settings import Workspace, read_manifests
 
@@ -111,6 +111,14 @@ def ledger_location(workspace: Workspace) -> Database:
             usual="PROVISIONER_LEDGER_SECRET",
         )
     return database_at(place.url, workspace.root, secret)
+
+
+def portal_database(workspace: Workspace) -> Database | None:
+    """Return the database of the embedded portal, without opening it; None for a portal on the network."""
+    url = workspace.settings.portal.url
+    if url.partition(":")[0] not in DATABASES:
+        return None
+    return database_at(url, workspace.root, portal_secret(workspace))
 
 
 def read_snapshot(workspace: Workspace, clock: Clock = utc_now) -> Snapshot:

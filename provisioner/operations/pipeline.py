@@ -102,7 +102,7 @@ def plan_workspace(
     narrowed = replace(
         narrowed,
         notices=(*narrowed.notices, *_letter_notices(ledger), *_interrupted_notices(ledger)),
-        diagnostics=(*problems, *narrowed.diagnostics, *gaps),
+        diagnostics=(*_restored(ledger), *problems, *narrowed.diagnostics, *gaps),
     )
     limits = Limits(workspace.settings.safety.max_closures, workspace.settings.safety.max_closures_percent)
     options = PlanOptions(workspace.settings.firm.name, policy.today, limits)
@@ -158,6 +158,19 @@ def _with_interrupted(ledger: LedgerSnapshot, portal: Portal, snapshot: Snapshot
             through_us = receipt.verdict is Verdict.APPLIED
             managed[key] = Managed(account.id, account.email, account.phone or "", created=through_us)
     return replace(ledger, managed=managed)
+
+
+def _restored(ledger: LedgerSnapshot) -> Iterator[Diagnostic]:
+    """Yield a warning if the ledger was restored from a backup and no run has ended since."""
+    if ledger.backup:
+        yield warning(
+            "restored",
+            f"The ledger was restored from the backup of {ledger.backup}, and knows nothing of what was done "
+            "after that. If the portal was restored too, the accounts created after that are created and "
+            "welcomed a second time. If not, they are adopted without a welcome.",
+            "Look at each account that this plan adds or adopts. To send a welcome that an adopted account "
+            "did not get: provisioner mail send USER",
+        )
 
 
 # --- check ---

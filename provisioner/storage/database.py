@@ -152,6 +152,14 @@ class Database(ABC):
         """
 
     @abstractmethod
+    def pinned(self, schema: DatabaseSchema) -> AbstractContextManager[Callable[[Path], None]]:
+        """Pin the content of the database for a backup, without stopping its writers.
+
+        The context manager yields a function. It copies the content to a new file, as the content was when
+        the block began. Raises the schema's error for a database whose server has its own tools for backups.
+        """
+
+    @abstractmethod
     def translate_errors(self, schema: DatabaseSchema) -> AbstractContextManager[None]:
         """Convert library errors, system errors and corrupt values in the block to the schema's error."""
 

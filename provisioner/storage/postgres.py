@@ -7,7 +7,7 @@ psycopg only when a database is opened, because psycopg is an optional dependenc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -78,6 +78,15 @@ class PostgresDatabase(Database):
         with self.translate_errors(schema), closing(self._open(schema, making=False)) as connection:
             connection.execute("BEGIN")
             return reader(connection) if self.has_tables(connection, schema) else None
+
+    @override
+    def pinned(self, schema: DatabaseSchema) -> AbstractContextManager[Callable[[Path], None]]:
+        raise schema.error(
+            f"The {schema.noun} {self} is in PostgreSQL, which has its own tools for backups.",
+            f"Use pg_dump --schema={self.schema_name(schema)} while no run is at work (provisioner lock). "
+            "If portal and ledger are in one database, dump both schemas with one pg_dump; "
+            "otherwise dump the portal first, then the ledger.",
+        )
 
     @override
     @contextmanager

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -141,6 +142,19 @@ class SqliteDatabase(Database):
 
     @override
     @contextmanager
+    def pinned(self, schema: DatabaseSchema) -> Iterator[Callable[[Path], None]]:
+        if not self.path.exists():
+            raise schema.missing(self)
+        with closing(self.reopen(schema)) as connection:
+            with self.translate_errors(schema):
+                connection.execute("BEGIN")
+                # the transaction sees the content as of this first read
+                if not self.has_tables(connection, schema):
+                    raise schema.missing(self)
+            yield partial(_copy, connection, schema)
+
+    @override
+    @contextmanager
     def translate_errors(self, schema: DatabaseSchema) -> Iterator[None]:
         try:
             yield
@@ -221,6 +235,14 @@ class SqliteDatabase(Database):
             f"The {schema.noun} {self} cannot be opened: {problem.strerror or problem}.",
             PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
         )
+
+
+def _copy(connection: sqlite3.Connection, schema: DatabaseSchema, path: Path) -> None:
+    """Copy what the transaction of ``connection`` sees to the new file ``path``, which has mode 0600."""
+    with SqliteDatabase(path).translate_errors(schema):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        with closing(sqlite3.connect(path)) as target:
+            connection.backup(target)
 
 
 def _cause(problem: sqlite3.Error) -> Exception:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
 from provisioner import limits
 from provisioner.diagnostics import Diagnostic, Source, error
-from provisioner.errors import WorkspaceError
+from provisioner.errors import UsageError, WorkspaceError
 from provisioner.spelling import did_you_mean
 
 WORKSPACE_FILE = "provisioner.yaml"
@@ -128,6 +128,42 @@ def make_folder(path: Path) -> None:
         raise WorkspaceError(
             f"{path} cannot be made: {_reason(problem)}.",
             "Name a folder that can be made, and check the permissions above it.",
+        ) from problem
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder with mode 0700, which gets the name ``path`` when the block ends.
+
+    Its files are on the disk before it gets that name. If the block fails, the folder is removed. Raises
+    :class:`UsageError` if ``path`` exists and is not an empty folder, else :class:`WorkspaceError`.
+    """
+    import shutil
+    import tempfile
+
+    if is_taken(path):
+        raise UsageError(f"{path} is not an empty folder.", "Name a folder that does not exist yet.")
+    make_folder(path.absolute().parent)
+    try:
+        temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=".provisioner-"))
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+            sync_folder(temporary)
+            with suppress(FileNotFoundError):
+                path.rmdir()
+            # never replaces a file, nor a folder that is not empty
+            temporary.rename(path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(path.absolute().parent)
+    except OSError as problem:
+        raise WorkspaceError(
+            f"{path} cannot be written: {_reason(problem)}.",
+            "Check the folder above it, its permissions and the space left, then run the same command again.",
         ) from problem
 
 

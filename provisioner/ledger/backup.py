@@ -1,0 +1,49 @@
+"""The changes to a backup of the ledger, and what the backup of the portal has to know about it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from provisioner.ledger.outbox import OutboxState
+from provisioner.ledger.store import read_fact
+from provisioner.planning.steps import CreateUser, ValidateUser
+from provisioner.storage.database import Connection
+
+BACKUP = "backup"
+"""The name of the fact that holds the time of the backup, until a run with the restored ledger ends."""
+
+
+class OpenWork(NamedTuple):
+    """What a run can still do with the work that the ledger contained at the time of the backup."""
+
+    ledger: str
+    portal: str
+    letters: list[str]
+    """The keys of the letters that may be sent after the backup."""
+    steps: list[str]
+    """The keys of the steps that earn a letter and whose outcome was not recorded yet."""
+
+
+def open_work(connection: Connection) -> OpenWork:
+    """Return the open work of the ledger."""
+    in_delivery = (OutboxState.OWED, OutboxState.CONNECTING, OutboxState.BODY)
+    letters = connection.execute("SELECT key FROM outbox WHERE state IN (?, ?, ?)", in_delivery)
+    steps = connection.execute(
+        "SELECT key FROM journal WHERE settled IS NULL AND action IN (?, ?)",
+        (CreateUser.__name__, ValidateUser.__name__),
+    )
+    return OpenWork(
+        read_fact(connection, "id"),
+        read_fact(connection, "portal"),
+        [key for (key,) in letters],
+        [key for (key,) in steps],
+    )
+
+
+def mark_backup(connection: Connection, when: str) -> None:
+    """Store the time of the backup in the backup, and free its lock, because no run holds the backup."""
+    connection.execute("DELETE FROM lock")
+    connection.execute(
+        "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (BACKUP, when),
+    )

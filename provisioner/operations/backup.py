@@ -1,0 +1,102 @@
+"""Backups of a ledger and a portal in SQLite files, which runs may use meanwhile.
+
+The two copies are of one instant, because no run can write to the ledger while their contents are pinned. So
+they look like the databases of a run that was killed at that instant: every write to the portal is intended
+in the ledger, and every recorded step is on the portal. But the run goes on after the backup, and may send
+letters that the backup contains as owed. In the copy of the portal these letters are claimed by a run that
+does not exist, so a ledger that is restored together with this portal parks them instead of sending them a
+second time. A restored ledger beside the original portal finds the original claims, which are exact.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from provisioner.embedded.backup import accounts_to_welcome, claim_in_backup
+from provisioner.embedded.tables import PORTAL_SCHEMA
+from provisioner.errors import LedgerError
+from provisioner.ledger.backup import OpenWork, mark_backup, open_work
+from provisioner.ledger.outbox import letter_key
+from provisioner.ledger.snapshot import read_ledger_id
+from provisioner.ledger.store import LEDGER_SCHEMA
+from provisioner.model import Clock
+from provisioner.operations.open import ledger_location, portal_database
+from provisioner.storage.database import Connection, Database, transaction
+from provisioner.storage.schema import DatabaseSchema
+from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.workspace.files import new_folder, read_bytes, write_private
+from provisioner.workspace.settings import Workspace
+
+LEDGER_FILE, PORTAL_FILE = "ledger.db", "portal.db"
+KEY_SUFFIX = ".key"
+"""The suffix of the file beside a portal that has the key with which activation links are signed."""
+
+MAX_KEY_BYTES = 1024
+
+
+def back_up(workspace: Workspace, destination: Path, clock: Clock) -> list[str]:
+    """Copy the ledger and the portal into the new folder ``destination``. Return the names of the copies.
+
+    A portal that is reached over the network is not copied. Raises :class:`LedgerError` if there is no
+    ledger, and the error of the ledger or the portal if that is in PostgreSQL.
+    """
+    ledger, portal = ledger_location(workspace), portal_database(workspace)
+    with _pinned(ledger, portal) as (copy_ledger, copy_portal), new_folder(destination) as folder:
+        copy_ledger(folder / LEDGER_FILE)
+        with _opened(folder / LEDGER_FILE, LEDGER_SCHEMA) as connection:
+            work = open_work(connection)
+            mark_backup(connection, clock().isoformat(timespec="seconds"))
+        if portal is not None and copy_portal is not None:
+            copy_portal(folder / PORTAL_FILE)
+            with _opened(folder / PORTAL_FILE, PORTAL_SCHEMA) as connection:
+                _claim_open_letters(connection, work)
+            # the copy of the portal has no link whose key is not in the file yet, because the key comes first
+            key = portal.side_file(KEY_SUFFIX)
+            if key is not None and key.exists():
+                write_private(folder / (PORTAL_FILE + KEY_SUFFIX), read_bytes(key, MAX_KEY_BYTES))
+        return sorted(file.name for file in folder.iterdir())
+
+
+Copy = Callable[[Path], None]
+
+
+@contextmanager
+def _pinned(ledger: Database, portal: Database | None) -> Iterator[tuple[Copy, Copy | None]]:
+    """Pin the contents of both databases at one instant, and yield a function for each that copies it."""
+    pins = ledger.pinned(LEDGER_SCHEMA), portal.pinned(PORTAL_SCHEMA) if portal is not None else None
+    if not read_ledger_id(ledger):
+        raise LedgerError(
+            f"There is no ledger {ledger} yet, so nothing was backed up.",
+            "The first provisioner apply makes it. To copy a portal that other workspaces use: "
+            'sqlite3 portal.db ".backup FILE"',
+        )
+    with ExitStack() as stack:
+        with (
+            ledger.translate_errors(LEDGER_SCHEMA),
+            closing(ledger.connect(LEDGER_SCHEMA, None)) as connection,
+            # the write lock of the ledger: a run that would write now waits
+            transaction(connection),
+        ):
+            copies = [stack.enter_context(pin) for pin in pins if pin is not None]
+        yield copies[0], copies[1] if copies[1:] else None
+
+
+@contextmanager
+def _opened(file: Path, schema: DatabaseSchema) -> Iterator[Connection]:
+    """Check that a copy is not damaged, and yield a connection to it in a write transaction."""
+    database = SqliteDatabase(file)
+    with (
+        database.translate_errors(schema),
+        closing(database.connect(schema, None)) as connection,
+        transaction(connection),
+    ):
+        yield connection
+
+
+def _claim_open_letters(connection: Connection, work: OpenWork) -> None:
+    """Claim the letters that may be sent after the backup for a run that does not exist."""
+    first = [letter_key(work.portal, id_) for id_ in accounts_to_welcome(connection, work.steps)]
+    claim_in_backup(connection, work.ledger, f"backup-{os.urandom(6).hex()}", [*work.letters, *first])
