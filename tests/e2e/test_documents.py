@@ -16,11 +16,13 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from documents import (
     SHELL,
     Block,
     anchors,
     blocks,
+    ci_scripts,
     commands,
     documents,
     inline_code,
@@ -29,7 +31,7 @@ from documents import (
     prose,
     stories,
 )
-from samples_support import ROOT, copy_samples, environment_of
+from samples_support import ONBOARDING, ROOT, copy_samples, environment_of
 
 from provisioner.cli import cli
 from provisioner.manifest.models import MODELS, Kind
@@ -48,7 +50,7 @@ INSTALLS = re.compile(r"^(?:\.venv/bin/)?(?:pip install|pytest)\b|^python3 -m ve
 
 
 class Terminal:
-    """A shell in a copy of the samples. Variables, functions and the folder stay from command to command."""
+    """A shell in a copy of the samples. Exported variables stay from command to command."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = copy_samples(folder)
@@ -177,6 +179,28 @@ def test_every_code_block_has_a_known_language(document: str) -> None:
         assert block.language in {*SHELL, "yaml", "text", "python", "toml"}, block.place
 
 
+def ci_example(block: Block) -> list[str]:
+    """Return the commands of an example of a CI file; none for any other example."""
+    return list(ci_scripts(yaml.load(block.text, yaml.CSafeLoader)))  # noqa: TID251  # not a manifest
+
+
+CI_EXAMPLES = [block for document in DOCUMENTS for block in blocks(document, "yaml") if ci_example(block)]
+
+
+@pytest.mark.parametrize("block", CI_EXAMPLES, ids=[block.place for block in CI_EXAMPLES])
+def test_the_jobs_of_a_ci_example_end_without_an_error(block: Block, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    service = "export GITHUB_OUTPUT=output.txt GITHUB_STEP_SUMMARY=summary.md"
+    for script in ci_example(block):
+        code, output = terminal(f"cd {ONBOARDING}; {service}; set -e\n{script}")
+        assert code == 0, f"{script}\n{output}"
+    assert (terminal.folder / ONBOARDING / "plan.md").exists()
+
+
+def test_both_ci_services_have_an_example() -> None:
+    assert [len(ci_example(block)) for block in CI_EXAMPLES] == [3, 1]
+
+
 # --- links, names and prose ---
 
 
@@ -285,11 +309,25 @@ EXAMPLES = [
 ]
 
 
+def with_commented_keys(text: str) -> Iterator[str]:
+    """Yield the example once for each key in a comment, with this key instead of the present one."""
+    for line in text.splitlines(keepends=True):
+        if found := re.match(r"( +)# ((\w+):.*\n)", line):
+            indent, entry, key = found.groups()
+            without = re.sub(rf"^{indent}{key}:.*\n", "", text, flags=re.MULTILINE)
+            yield without.replace(line, f"{indent}{entry}")
+
+
+def test_a_key_in_a_comment_is_checked_too() -> None:
+    assert list(with_commented_keys("mail:\n  a: 1\n  # a: 2\n")) == ["mail:\n  a: 2\n"]
+
+
 @pytest.mark.parametrize(("block", "kind"), EXAMPLES, ids=[block.place for block, _ in EXAMPLES])
 def test_an_example_of_a_manifest_or_of_settings_is_valid(block: Block, kind: Kind) -> None:
-    document, problems = read_document(block.place, block.text)
-    assert document is not None
-    assert not problems
-    whole, _ = read_document(block.place, json.dumps({**COMPLETE[kind], **document.data}))
-    assert whole is not None
-    assert read_model(MODELS[kind], whole).problems == ()
+    for text in [block.text, *with_commented_keys(block.text)]:
+        document, problems = read_document(block.place, text)
+        assert document is not None, text
+        assert not problems, text
+        whole, _ = read_document(block.place, json.dumps({**COMPLETE[kind], **document.data}))
+        assert whole is not None
+        assert read_model(MODELS[kind], whole).problems == (), text

@@ -118,6 +118,21 @@ def section(document: str, heading: str) -> str:
     return found[1]
 
 
+def ci_scripts(value: object) -> Iterator[str]:
+    """Yield the commands of a CI file: the values of ``run`` and the items of ``script``."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "run":
+                yield inner
+            elif key == "script":
+                yield from inner
+            else:
+                yield from ci_scripts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from ci_scripts(inner)
+
+
 class Command(NamedTuple):
     """A command of a document, with the output that the document shows for it."""
 
