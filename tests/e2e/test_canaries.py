@@ -6,27 +6,18 @@ every command and every file that it writes, except the secret's own file and th
 
 from __future__ import annotations
 
-import base64
 import os
-import re
 import ssl
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from email import message_from_bytes, policy
-from email.message import EmailMessage
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 import trustme
+from canary_support import PASSWORD, USERNAME, links_in, searched
 from shell_support import BAKERY, CLAIRE, ROOT, Shell, process
 from smtp_support import Server, smtp_server
-
-PASSWORD = "CANARY-kéy-7f3a!%ß"
-USERNAME = "acces"
-LINK = "https://portail.durand-associes.fr/"
 
 
 @pytest.fixture(scope="module")
@@ -53,21 +44,6 @@ def posts(shell: Shell, authority: trustme.CA, server: Server, secret: str) -> N
     )
 
 
-def spelled(secret: bytes) -> Iterator[bytes]:
-    """Yield each encoding of a secret that may occur in files, protocols, logs and tracebacks."""
-    text = secret.decode("utf-8", "replace")
-    yield secret
-    yield secret.hex().encode()
-    yield base64.b64encode(secret).rstrip(b"=")
-    yield base64.urlsafe_b64encode(secret).rstrip(b"=")
-    yield base64.b64encode(f"\0{USERNAME}\0".encode() + secret).rstrip(b"=")
-    yield quote(text).encode()
-    yield text.encode("ascii", "backslashreplace")
-    yield repr(secret)[2:-1].encode()
-    yield text.encode("utf-16-le")
-    yield text.encode("latin-1", "replace")
-
-
 def files(folder: Path, *but: str) -> dict[str, bytes]:
     """Return the content of each file below a folder, except paths that start with one of ``but``."""
     return {
@@ -75,29 +51,6 @@ def files(folder: Path, *but: str) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and not (name := str(path.relative_to(folder))).startswith(but)
     }
-
-
-def searched(secrets: dict[str, bytes], haystack: dict[str, bytes]) -> None:
-    for what, secret in secrets.items():
-        assert len(secret) > 9
-        for form in spelled(secret):
-            for place, content in haystack.items():
-                assert form not in content, f"the {what} stands in {place}"
-
-
-def links_in(letters: list[bytes]) -> dict[str, bytes]:
-    """The token and the signature of the link in each letter, by names that contain the recipient."""
-    found = {}
-    for content in letters:
-        letter = message_from_bytes(content, policy=policy.default)
-        assert isinstance(letter, EmailMessage)
-        body = letter.get_body(("plain",))
-        assert body is not None
-        (link,) = re.findall(rf"{LINK}\S+", body.get_content())
-        token = link.removeprefix(LINK)
-        found[f"link of {letter['To']}"] = token.encode()
-        found[f"signature of {letter['To']}"] = token.rpartition(".")[2].encode()
-    return found
 
 
 def everything_said(shell: Shell) -> dict[str, bytes]:
