@@ -23,6 +23,7 @@ from provisioner.commands.options import (
     EXCLUDES,
     FILE,
     FORMAT_FILES,
+    GLOBAL_OPTIONS,
     LOCK_TIMEOUT,
     TARGETS,
     Group,
@@ -130,13 +131,13 @@ def _report(problem: ProvisionerError, invocation: Invocation) -> None:
     metavar="FOLDER",
     help="The workspace, or a folder in it.",
 )
-@click.option("--no-color", cls=TerraformOption, is_flag=True, help="No colour (NO_COLOR does the same).")
 @click.pass_obj
-def cli(invocation: Invocation, chdir: Path, no_color: bool) -> None:
+def cli(invocation: Invocation, chdir: Path) -> None:
     """Client accesses to the portal, declared in YAML, planned and applied."""
     invocation.folder = chdir
-    invocation.no_color = no_color
 
+
+cli.params.extend(GLOBAL_OPTIONS)
 
 cli.declare(
     "init",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -29,6 +30,9 @@ class Invocation:
     folder: Path = Path()
     """The folder of the workspace, or a folder inside the workspace."""
     no_color: bool = False
+    verbose: bool = False
+    log: Path | None = None
+    """The file for the trace; None for no file."""
 
     @property
     def command(self) -> str:
@@ -41,7 +45,15 @@ class Invocation:
         """Return the console of this process."""
         from provisioner.terminal.console import system_console
 
-        return system_console(no_color=self.no_color, invocation=self.command)
+        return system_console(no_color=self.no_color, verbose=self.verbose, invocation=self.command)
+
+    def tracing(self, console: Console) -> AbstractContextManager[None]:
+        """Return a context manager that writes the trace where ``--verbose`` and ``--log`` request it."""
+        if not self.verbose and self.log is None:
+            return nullcontext()
+        from provisioner.terminal.trace import tracing
+
+        return tracing(console, self.log, verbose=self.verbose)
 
 
 class TerraformOption(click.Option):
@@ -66,7 +78,8 @@ class Command(click.Command):
     """
 
     def __init__(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
-        super().__init__(name, params=[*params, _NO_COLOR], help=help, callback=click.pass_obj(self._call))
+        params = (*params, *GLOBAL_OPTIONS)
+        super().__init__(name, params=list(params), help=help, callback=click.pass_obj(self._call))
         self.target = target
         self.fixed = fixed
 
@@ -90,9 +103,9 @@ class Command(click.Command):
         return _without_twins(super().shell_complete(ctx, incomplete))
 
     def _call(self, invocation: Invocation, **options: object) -> int:
-        return self.function()(
-            folder=invocation.folder, console=invocation.console(), **self.fixed, **options
-        )
+        console = invocation.console()
+        with invocation.tracing(console):
+            return self.function()(folder=invocation.folder, console=console, **self.fixed, **options)
 
 
 class Group(click.Group):
@@ -120,19 +133,39 @@ def _without_twins(items: Iterable[CompletionItem]) -> list[CompletionItem]:
     ]
 
 
-def _without_colour(context: click.Context, _option: click.Parameter, chosen: bool) -> None:
-    invocation: Invocation = context.obj
-    invocation.no_color = invocation.no_color or chosen
+def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep the value of a global option in the invocation. Its name is the name of the attribute."""
+    if value:
+        setattr(context.obj, str(option.name), value)
 
 
-# accepted after the name of a command as well as before it
-_NO_COLOR = TerraformOption(
-    ["--no-color"],
-    is_flag=True,
-    expose_value=False,
-    callback=_without_colour,
-    help="No colour (NO_COLOR does the same).",
+FILE = click.Path(path_type=Path)
+
+GLOBAL_OPTIONS = (
+    TerraformOption(
+        ["--no-color"],
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="No colour (NO_COLOR does the same).",
+    ),
+    click.Option(
+        ["--verbose"],
+        is_flag=True,
+        expose_value=False,
+        callback=_remember,
+        help="Trace HTTP, SCIM, SQL and SMTP on stderr, without secrets.",
+    ),
+    click.Option(
+        ["--log"],
+        type=FILE,
+        metavar="FILE",
+        expose_value=False,
+        callback=_remember,
+        help="The same trace, into FILE.",
+    ),
 )
+"""The options of all commands. They are accepted before and after the command's name."""
 
 
 class WholeNumber(click.IntRange):
@@ -160,7 +193,6 @@ class Seconds(Number):
         return seconds
 
 
-FILE = click.Path(path_type=Path)
 COUNT = WholeNumber(1, 1_000_000_000)
 
 AS_JSON = click.Option(["--json", "as_json"], is_flag=True, help="JSON on stdout, for programs.")

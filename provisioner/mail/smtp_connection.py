@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPResponseException
+from aiosmtplib import SMTP, SMTPDataError, SMTPException, SMTPResponse, SMTPResponseException
 
 from provisioner.errors import MailError
 from provisioner.mail.delivery import Delivery, DeliveryState, Message
+from provisioner.trace import exchange
 
 BODY_TIMEOUT = 600.0
 """The timeout in seconds for the reply to DATA, and for the reply to the body (RFC 5321, 4.5.3.2.6)."""
@@ -52,8 +54,9 @@ class ConnectionLost(Exception):
 class SmtpConnection:
     """A connection to a mail server, ready for a letter: TLS and the login, if configured, are complete."""
 
-    def __init__(self, client: SMTP) -> None:
+    def __init__(self, client: SMTP, server: Server) -> None:
         self._client = client
+        self._server = server
 
     @property
     def is_open(self) -> bool:
@@ -66,8 +69,10 @@ class SmtpConnection:
         Raises :class:`ConnectionLost` if the connection is lost, or if the server closes it (reply 421).
         """
         try:
-            await self._client.mail(message.sender)
-            await self._client.rcpt(message.recipient)
+            await _traced(self._server, f"MAIL FROM:<{message.sender}>", self._client.mail(message.sender))
+            await _traced(
+                self._server, f"RCPT TO:<{message.recipient}>", self._client.rcpt(message.recipient)
+            )
         except SMTPResponseException as refusal:
             await self._recover(refusal)
             if refusal.code == 421:
@@ -81,7 +86,8 @@ class SmtpConnection:
     async def send_body(self, message: Message) -> Delivery:
         """Send DATA and the body, and return the delivery of the letter."""
         try:
-            await self._client.data(message.content, timeout=BODY_TIMEOUT)
+            sending = self._client.data(message.content, timeout=BODY_TIMEOUT)
+            await _traced(self._server, "DATA", sending, size=len(message.content))
         except SMTPDataError as answer:
             await self._recover(answer)
             # a 250 after the body raises no error, so this 250 was the reply to DATA, and no body was sent
@@ -99,7 +105,7 @@ class SmtpConnection:
         """Send QUIT and close the connection, without regard to the reply."""
         transport = self._client.transport
         with suppress(SMTPException, OSError):
-            await self._client.quit(timeout=QUIT_TIMEOUT)
+            await _traced(self._server, "QUIT", self._client.quit(timeout=QUIT_TIMEOUT))
         _abort(transport)
         self._client.close()
 
@@ -114,7 +120,7 @@ class SmtpConnection:
             self.abort()
             return
         try:
-            await self._client.rset()
+            await _traced(self._server, "RSET", self._client.rset())
         except (SMTPException, OSError):
             self.abort()
 
@@ -134,30 +140,42 @@ async def connect(server: Server) -> SmtpConnection:
         tls_context=server.context,
     )
     try:
-        await client.connect()
-        await client.ehlo()
+        await _traced(server, "connect", client.connect())
+        await _traced(server, "EHLO", client.ehlo())
         if server.starttls:
             if not client.supports_extension("starttls"):
                 raise MailError(
                     f"The mail server {server} offers no STARTTLS, so nothing was sent in clear.",
                     "Use a server with TLS; or, for one on this machine, write tls: none under mail:.",
                 )
-            await client.starttls(tls_context=server.context)
-            await client.ehlo()
+            await _traced(server, "STARTTLS", client.starttls(tls_context=server.context))
+            await _traced(server, "EHLO", client.ehlo())
         if server.username:
             if not (server.implicit_tls or server.starttls):
                 raise MailError(
                     "A password is not sent over a connection without TLS.",
                     "Remove tls: none, or username, under mail: in provisioner.yaml.",
                 )
-            await client.login(server.username, server.password)
+            await _traced(server, "AUTH", client.login(server.username, server.password))
         if not client.is_connected:
             raise ConnectionError("the server hung up")
     except BaseException:
         _abort(client.transport)
         client.close()
         raise
-    return SmtpConnection(client)
+    return SmtpConnection(client, server)
+
+
+async def _traced(server: Server, command: str, reply: Awaitable[SMTPResponse], *, size: int = 0) -> None:
+    """Wait for the reply to a command, and record both in the trace: of the reply, only the code."""
+    with exchange("smtp", f"{server} {command}") as done:
+        if size:
+            done.size = f"{size:,} B sent"
+        try:
+            done.result = str((await reply).code)
+        except SMTPResponseException as refusal:
+            done.result = str(refusal.code)
+            raise
 
 
 def in_short(problem: Exception | None) -> str:

@@ -17,7 +17,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractContextManager, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -31,7 +31,9 @@ from provisioner.portals.http_messages import (
     Request,
     ResponseTooLarge,
     invalid_response,
+    without_query_values,
 )
+from provisioner.trace import Exchange, exchange
 
 if TYPE_CHECKING:
     import httpx2
@@ -106,12 +108,14 @@ class HttpClient:
         proxy: str = "",
         connections: int = 10,
         secrets: Collection[str] = (),
+        kind: str = "http",
     ) -> None:
         """Start the thread of the client, without sending anything.
 
         ``ca_file`` contains the certificates to trust instead of the default ones. ``proxy`` is the URL of an
         HTTP proxy, or "" for none. ``connections`` is the maximum number of parallel requests, apart from two
-        for other purposes. Error messages never contain the texts in ``secrets``. Raises :class:`PortalError`
+        for other purposes. Error messages and the trace never contain the texts in ``secrets``. ``kind`` is
+        the kind of the exchanges in the trace: ``http`` or ``scim``. Raises :class:`PortalError`
         if ``address`` is an ``http://`` address of another machine, if ``proxy`` is set for an ``http://``
         address, or if the certificates in ``ca_file`` cannot be read.
         """
@@ -125,6 +129,7 @@ class HttpClient:
                 f"Through the proxy, the secret for {self.server} would travel unprotected.",
                 "Remove proxy: from provisioner.yaml, or write https://…",
             )
+        self._kind = kind
         self._proxy = proxy
         self._ca_file = ca_file
         self._connections = connections
@@ -265,8 +270,10 @@ class HttpClient:
         # the timeout of the whole attempt; connecting has a shorter one, because cancelling it leaks a socket
         seconds = max(0.01, min(limits.REPLY_SECONDS, deadline - asyncio.get_running_loop().time()))
         try:
-            with anyio.fail_after(seconds):
+            with self._traced(request) as done, anyio.fail_after(seconds):
                 reply = await self._send(self._build_request(request, token, seconds))
+                done.result = str(reply.status)
+                done.size = f"{len(request.content):,} B sent, {len(reply.content):,} B received"
         except TimeoutError:
             raise _Retryable(
                 f"no whole reply within {limits.REPLY_SECONDS:g} seconds", outcome_unknown=True
@@ -288,6 +295,11 @@ class HttpClient:
             raise _Retryable(f"{_NO_ANSWER[reply.status]} (HTTP {reply.status})", outcome_unknown=True)
         if 300 <= reply.status < 400 and reply.status != 304:
             raise self._redirect_error(reply)
+
+    def _traced(self, request: Request) -> AbstractContextManager[Exchange]:
+        """Return a context manager that records one attempt in the trace, without the values of the query."""
+        what = f"{request.method} {self.address}{without_query_values(request.path)}"
+        return exchange(self._kind, self.redacted(what))
 
     def _build_request(self, request: Request, token: str, seconds: float) -> httpx2.Request:
         import httpx2

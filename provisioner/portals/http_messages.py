@@ -72,6 +72,15 @@ class HttpResponse:
         return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
+_QUERY_VALUE = re.compile(r"(?<=[?&])(?!(?:startIndex|count|limit)=)([^=&]+)=[^&]*")
+"""Matches a query parameter whose value may be personal data or a secret: all but the position in a list."""
+
+
+def without_query_values(path: str) -> str:
+    """Return the path and query for the trace: ``/Users?filter=…&startIndex=1&count=50``."""
+    return _QUERY_VALUE.sub(r"\1=…", path)
+
+
 class NoResponse(PortalError):
     """The error for a request to which no attempt has got a usable response. ``outcome_unknown`` is True if
     the request may have taken effect nevertheless.

@@ -29,14 +29,18 @@ _CHECK = (
 )
 
 
-def open_http_client(access: Access, address: str) -> HttpClient:
-    """Create the HTTP client for the portal at ``address``. Raises :class:`PortalError`."""
+def open_http_client(access: Access, address: str, *, kind: str = "http") -> HttpClient:
+    """Create the HTTP client for the portal at ``address``. Raises :class:`PortalError`.
+
+    ``kind`` is the kind of the exchanges in the trace.
+    """
     return HttpClient(
         address,
         ca_file=access.root / access.ca_file if access.ca_file else None,
         proxy=access.proxy,
         connections=max(1, access.parallelism),
         secrets=(access.secret,),
+        kind=kind,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -20,6 +20,8 @@ from psycopg.pq import TransactionStatus
 from typing_extensions import override
 
 from provisioner.storage.database import Connection
+from provisioner.storage.traced import rows_in_words, traced_statement
+from provisioner.trace import exchange
 
 CONNECT_SECONDS = 10
 """The maximum time in seconds to open a connection."""
@@ -96,6 +98,12 @@ class PostgresConnection(Connection):
 
     @override
     def execute(self, statement: str, values: Sequence[Any] = (), /) -> psycopg.Cursor[Any]:
+        with traced_statement(self._schema, statement) as done:
+            cursor = self._execute(statement, values)
+            done.size = rows_in_words(cursor.rowcount)
+        return cursor
+
+    def _execute(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
         if self.in_transaction:
             return self._run(statement, values)
         if self._psycopg.broken or self._psycopg.closed:
@@ -113,12 +121,14 @@ class PostgresConnection(Connection):
     @override
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> None:
         listed = list(rows)
-        if len(listed) == 1:
-            self._run(statement, listed[0])
-        elif listed:
-            self._psycopg.cursor().executemany(_translate(statement), listed)
-            # after a batch of rows the server enforces the idle timeout only after another statement
-            self._psycopg.execute("SELECT 1")
+        with traced_statement(self._schema, statement) as done:
+            if len(listed) == 1:
+                self._run(statement, listed[0])
+            elif listed:
+                self._psycopg.cursor().executemany(_translate(statement), listed)
+                # after a batch of rows the server enforces the idle timeout only after another statement
+                self._psycopg.execute("SELECT 1")
+            done.size = rows_in_words(len(listed))
 
     def session(self) -> tuple[int, str]:
         """Return the server's process ID for this connection and the start time of that process."""
@@ -166,19 +176,8 @@ class PostgresConnection(Connection):
             # a man in the middle could disable the encryption and then request the password in clear
             options["require_auth"] = "!password"
         try:
-            opened = psycopg.connect(
-                self._url,
-                autocommit=True,
-                connect_timeout=CONNECT_SECONDS,
-                application_name="provisioner",
-                client_encoding="utf8",
-                # detect within a minute that the server's machine has disappeared
-                keepalives_idle=20,
-                keepalives_interval=10,
-                keepalives_count=3,
-                tcp_user_timeout=60_000,
-                **options,
-            )
+            with exchange("sql", f"{self._schema}: connect to {self._url}"):
+                opened = self._open(options)
         except psycopg.OperationalError as problem:
             raise NotConnected(str(problem)) from problem
         try:
@@ -188,6 +187,21 @@ class PostgresConnection(Connection):
             opened.close()
             raise
         return opened
+
+    def _open(self, options: Mapping[str, Any]) -> psycopg.Connection[Any]:
+        return psycopg.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=CONNECT_SECONDS,
+            application_name="provisioner",
+            client_encoding="utf8",
+            # detect within a minute that the server's machine has disappeared
+            keepalives_idle=20,
+            keepalives_interval=10,
+            keepalives_count=3,
+            tcp_user_timeout=60_000,
+            **options,
+        )
 
 
 def in_postgres_types(statement: str) -> str:

@@ -15,13 +15,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from typing_extensions import override
 
 from provisioner.errors import ProvisionerError
 from provisioner.storage.database import Busy, Connection, CorruptValue, Database
 from provisioner.storage.schema import FINGERPRINT, DatabaseSchema, statements
+from provisioner.storage.traced import TracedConnection
+from provisioner.trace import is_traced
 
 BUSY_SECONDS = 10.0
 """The maximum time in seconds that a writer waits for the transaction of another writer."""
@@ -77,9 +79,7 @@ class SqliteDatabase(Database):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
         else:
             raise schema.missing(self)
-        connection = sqlite3.connect(
-            self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = _connect(self.path, schema, check_same_thread=False)
         try:
             if _switch_to_wal(connection) != "wal":
                 # otherwise SQLite would continue with a journal mode that gives weaker guarantees
@@ -103,9 +103,7 @@ class SqliteDatabase(Database):
     def reopen(self, schema: DatabaseSchema) -> sqlite3.Connection:
         with self.translate_errors(schema):
             uri = f"{self.path.absolute().as_uri()}?mode=rw"
-            return sqlite3.connect(
-                uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            return _connect(uri, schema, uri=True, check_same_thread=False)
 
     @override
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
@@ -122,9 +120,7 @@ class SqliteDatabase(Database):
                 mode = "mode=ro&immutable=1" if at_rest else "mode=ro"
                 uri = f"{path.absolute().as_uri()}?{mode}"
                 try:
-                    with closing(
-                        sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
-                    ) as connection:
+                    with closing(_connect(uri, schema, uri=True)) as connection:
                         connection.execute("PRAGMA cell_size_check = ON")
                         connection.execute("BEGIN")
                         if not self.has_tables(connection, schema):
@@ -243,6 +239,18 @@ def _copy(connection: sqlite3.Connection, schema: DatabaseSchema, path: Path) ->
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         with closing(sqlite3.connect(path)) as target:
             connection.backup(target)
+
+
+def _connect(place: Path | str, schema: DatabaseSchema, **options: Any) -> sqlite3.Connection:
+    """Open a connection in autocommit mode. If SQL is traced, the connection records each statement."""
+    if is_traced("sql"):
+        options["factory"] = TracedConnection
+    connection: sqlite3.Connection = sqlite3.connect(
+        place, timeout=BUSY_SECONDS, isolation_level=None, **options
+    )
+    if isinstance(connection, TracedConnection):
+        connection.place = schema.noun
+    return connection
 
 
 def _cause(problem: sqlite3.Error) -> Exception:

@@ -59,9 +59,9 @@ class Console:
         return answer.strip() == "yes"
 
 
-def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
+def system_console(*, no_color: bool = False, verbose: bool = False, invocation: str = "") -> Console:
     """Return the console of this process. ``no_color``, NO_COLOR, TERM=dumb and a piped stdout turn off
-    colour. CI and piped streams turn off questions and, like TERM=dumb, the progress line.
+    colour. CI and piped streams turn off questions and, like TERM=dumb and ``verbose``, the progress line.
     """
     environment = os.environ
     terminal = sys.stdout.isatty()
@@ -80,7 +80,8 @@ def system_console(*, no_color: bool = False, invocation: str = "") -> Console:
         unicode=encoding.startswith("utf"),
         width=_width(environment, terminal),
         interactive=can_ask,
-        bar=sys.stderr.isatty() and environment.get("TERM") != "dumb" and not environment.get("CI"),
+        bar=not (verbose or environment.get("TERM") == "dumb" or environment.get("CI"))
+        and sys.stderr.isatty(),
         invocation=invocation,
     )
 

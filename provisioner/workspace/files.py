@@ -114,10 +114,33 @@ def write_private(path: Path, content: bytes) -> None:
             raise
         sync_folder(path.parent)
     except OSError as problem:
-        raise WorkspaceError(
-            f"{path} cannot be written: {_reason(problem)}.",
-            "Check the folder, its permissions and the space left, then run the same command again.",
-        ) from problem
+        raise _unwritable(path, problem) from problem
+
+
+def open_to_append(path: Path, heading: bytes) -> int:
+    """Open a file to append to it, readable only by its owner (mode 0600). Return the file descriptor.
+
+    ``heading`` is written into a new file. Raises :class:`WorkspaceError` if the file cannot be written, and
+    for an existing file that does not begin with ``heading``, because appending would damage that file.
+    """
+    try:
+        _require_replaceable(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            found = os.read(descriptor, len(heading))
+            if found not in (b"", heading):
+                raise WorkspaceError(
+                    f"{path} is there already and was written by something else.", "Name another file."
+                )
+            os.chmod(path, 0o600)
+            if not found:
+                os.write(descriptor, heading)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as problem:
+        raise _unwritable(path, problem) from problem
+    return descriptor
 
 
 def make_folder(path: Path) -> None:
@@ -352,6 +375,13 @@ def _require_replaceable(path: Path) -> None:
 def _unreadable(path: Path | str, problem: OSError) -> WorkspaceError:
     return WorkspaceError(
         f"{path} cannot be read: {_reason(problem)}.", "Check that it is there and may be read."
+    )
+
+
+def _unwritable(path: Path, problem: OSError) -> WorkspaceError:
+    return WorkspaceError(
+        f"{path} cannot be written: {_reason(problem)}.",
+        "Check the folder, its permissions and the space left, then run the same command again.",
     )
 
 

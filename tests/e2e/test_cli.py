@@ -198,7 +198,7 @@ def test_simulate_refuses_other_portals_without_opening_them(shell: Shell, url: 
         ("provisioner schema ", {"client", "provisioner", "plan"}),
         ("provisioner plan --ou", {"--out"}),
         ("provisioner plan -o", set()),
-        ("provisioner history -", {"--most", "--json", "--no-color", "-h", "--help"}),
+        ("provisioner history -", {"--most", "--json", "--no-color", "--verbose", "--log", "-h", "--help"}),
     ],
 )
 def test_the_bash_script_completes_commands_and_options(

@@ -56,7 +56,7 @@ def open_scim(access: Access) -> ScimPortal:
     parts = urlsplit(address)
     if not parts.hostname or parts.query or parts.fragment or parts.username:
         raise PortalError(f"{access.url} is no address of a SCIM server.", "Write scim+https://HOST/PATH.")
-    return ScimPortal(access, ScimClient(open_http_client(access, address), access.secret))
+    return ScimPortal(access, ScimClient(open_http_client(access, address, kind="scim"), access.secret))
 
 
 def identity(url: str) -> str:
