@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from provisioner.ledger.store import storable
@@ -44,6 +45,9 @@ def is_alive(host: str, pid: int, start: str) -> bool:
     """
     began, _, namespace = start.partition(" ")
     if host != host_name() or namespace not in ("", _pid_namespace()):
+        return True
+    if sys.platform == "win32":
+        # os.kill(pid, 0) would send Ctrl-C there; the lease decides instead
         return True
     try:
         os.kill(pid, 0)

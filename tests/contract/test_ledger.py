@@ -23,6 +23,7 @@ from provisioner.ledger.journal import Intent, LedgerEffect, has_run, read_entri
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.lock import LockInfo, read_lock
 from provisioner.ledger.outbox import TRANSITIONS, IllegalTransition, OutboxState, read_letters
+from provisioner.ledger.process import host_name, is_alive
 from provisioner.ledger.snapshot import read_ledger, read_ledger_id
 from provisioner.ledger.store import LEDGER_SCHEMA
 from provisioner.mail.message import Letter
@@ -445,6 +446,18 @@ def test_a_process_number_of_another_pid_namespace_is_not_checked(tmp_path: Path
                     pass
             else:
                 _assert_locked(second)
+
+
+def test_on_windows_no_process_gets_a_signal_to_see_whether_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows, ``os.kill(pid, 0)`` would send Ctrl-C to the holder. The holder counts as alive."""
+    signals: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "platform", "win32")
+        patched.setattr(os, "kill", lambda *arguments: signals.append(arguments))
+        assert is_alive(host_name(), os.getpid(), "")
+    assert signals == []
 
 
 def test_a_waiting_run_may_lose_its_connections(postgres: PostgresServer) -> None:
