@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from people import NOW
 
 from provisioner.errors import LedgerError, Locked, LockLost, ProvisionerError, UsageError
 from provisioner.ledger.journal import Intent, LedgerEffect, has_run, read_entries, read_runs
@@ -32,6 +31,7 @@ from provisioner.planning.plan import PlannedLetter
 from provisioner.portal import Receipt, Verdict
 from provisioner.storage.database import Database, transaction
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer

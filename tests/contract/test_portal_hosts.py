@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from contract_support import DRIVERS, PUBLIC_URL, Desk, World, require
-from people import NOW, TERMS, user
-from reference_portal import MemoryPortal
+from worlds import HOSTS
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall
@@ -32,17 +30,19 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW, PUBLIC_URL, TERMS, user
+from provisioner.testing.reference_portal import MemoryPortal
+from provisioner.testing.world import Desk, World, require
 
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
 
-HOSTS = ("memory", "sqlite", "postgresql")
-
 
 @pytest.fixture(params=HOSTS)
 def world(request: pytest.FixtureRequest, memory_path: Path) -> Iterator[World]:
-    with DRIVERS[request.param].world(memory_path) as world:
+    with HOSTS[request.param](memory_path) as world:
         yield world
+        world.close()
 
 
 @pytest.fixture

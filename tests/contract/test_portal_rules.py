@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
-from people import ESSENTIEL, NOW, TERMS, user
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import (
@@ -37,6 +36,7 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import ESSENTIEL, NOW, TERMS, user
 
 
 class Desk:

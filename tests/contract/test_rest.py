@@ -16,7 +16,6 @@ import pytest
 from boundaries import apply
 from http_support import RESET, SILENCE, Asked, Server, http_server, reply
 from http_worlds import access, empty, the_service
-from people import ESSENTIEL, NOW, TERMS, user
 from remote_support import Firm, firm
 from service_support import prepare
 
@@ -36,6 +35,7 @@ from provisioner.portals.registry import open_portal
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.portals.rest.paths import endpoints_for
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import ESSENTIEL, NOW, TERMS, user
 
 TOKEN = "t0ken-number-"
 SECRET = "s3cret of the client: ü&+"

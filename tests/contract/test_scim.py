@@ -15,10 +15,7 @@ from io import BytesIO, TextIOWrapper
 from typing import Any, NamedTuple
 
 import pytest
-from contract_support import Desk, require
 from http_support import Asked
-from people import NOW, TERMS, company, user
-from reference_portal import MemoryPortal
 from scim_schemas import schema_resource
 from scim_support import (
     PROFILES,
@@ -34,7 +31,6 @@ from scim_support import (
     tenant,
 )
 from shell_support import SAMPLES, Shell
-from test_portal_contract import _aimed, _some_steps, without_the_guard_warning
 
 from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, Operator, Production, State, Status, UserType
@@ -53,9 +49,19 @@ from provisioner.portals.scim.discovery import Schemas, definitions
 from provisioner.portals.scim.driver import ScimPortal, identity
 from provisioner.portals.scim.path import COMPANY, USER
 from provisioner.portals.scim.pending import Pending
+from provisioner.testing.people import NOW, TERMS, company, user
+from provisioner.testing.plan_promises import aimed, some_steps
+from provisioner.testing.reference_portal import MemoryPortal
+from provisioner.testing.world import Desk, require
 
 ENTERPRISE = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User"
 CORE = "urn:ietf:params:scim:schemas:core:2.0:"
+
+
+def without_the_guard_warning(text: str) -> str:
+    """The plan without the warning that the portal has no leases or claims."""
+    alone = "Warnings (1)\n  This portal takes one run at a time [unguarded]"
+    return "\n\n".join(part for part in text.split("\n\n") if not part.startswith(alone))
 
 
 @pytest.fixture
@@ -470,9 +476,9 @@ def test_random_steps_end_as_on_the_reference_portal(url: str, seed: int) -> Non
             here, there = ours.state, reference.state
             assert dict(here.users) == dict(there.users)
             assert dict(here.companies) == dict(there.companies)
-            steps = _some_steps(chance, there)
+            steps = some_steps(chance, there)
             result = [
-                desk.portal.execute([_aimed(step, found, f"{seed}-{turn}-{n}", False) for n, step in steps])
+                desk.portal.execute([aimed(step, found, f"{seed}-{turn}-{n}", False) for n, step in steps])
                 for desk, found in ((ours, here), (reference, there))
             ]
             assert [(r.verdict, r.code) for r in result[0]] == [(r.verdict, r.code) for r in result[1]], steps

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 from boundaries import apply, mailed, workspace
-from contract_support import Desk, require
 from http_support import Asked
-from people import user
 from scim_manners import CORE, Resource, manners
 from scim_support import TOKEN, opened
 
@@ -25,6 +23,8 @@ from provisioner.model import State, Status
 from provisioner.planning.steps import CloseUser, EditApps, EditCompany, Step
 from provisioner.portal import Verdict
 from provisioner.portals.scim.path import COMPANY, USER
+from provisioner.testing.people import user
+from provisioner.testing.world import Desk, require
 
 LEDGER = "1" * 32
 

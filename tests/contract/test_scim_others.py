@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from contract_support import Desk, require
 from http_support import Asked
-from people import TODAY, user
 from scim_manners import CORE, manners
 from scim_support import opened
 
@@ -15,6 +13,8 @@ from provisioner.errors import PortalError
 from provisioner.model import AppState, Grant, UserType, month_end
 from provisioner.planning.steps import EditApps, EditCompanies, EditProfile, SetType
 from provisioner.portals.scim.path import COMPANY
+from provisioner.testing.people import TODAY, user
+from provisioner.testing.world import Desk, require
 
 
 def test_external_id_is_no_number_where_the_extension_has_one() -> None:

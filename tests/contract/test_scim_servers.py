@@ -10,7 +10,6 @@ import pytest
 from http_support import Asked, http_server, reply
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from people import TODAY, company, state, user
 from scim_support import opened
 
 from provisioner.errors import PortalError
@@ -21,6 +20,7 @@ from provisioner.portals.scim.client import changes
 from provisioner.portals.scim.discovery import Schemas
 from provisioner.portals.scim.mapping import AttributeMap
 from provisioner.portals.scim.path import COMPANY, USER
+from provisioner.testing.people import TODAY, company, state, user
 
 
 def scripted(answers: dict[str, Any]) -> Callable[[Asked], bytes]:

@@ -15,10 +15,10 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from people import NOW
 from service_support import Served, serving
 
 from provisioner.embedded.server.api_clients import ApiClients
+from provisioner.testing.people import NOW
 
 ERRORS = {"invalid_request", "invalid_client", "unsupported_grant_type", "invalid_scope"}
 

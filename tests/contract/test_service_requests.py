@@ -17,7 +17,6 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from people import NOW
 from service_support import Served, claims, serving
 
 from provisioner.embedded.server.access_log import AccessLog
@@ -26,6 +25,7 @@ from provisioner.embedded.server.endpoints import URN
 from provisioner.embedded.server.handlers import HANDLERS
 from provisioner.embedded.server.rate_limit import ServerLimits, TokenBuckets
 from provisioner.embedded.server.request_body import MAX_BODY
+from provisioner.testing.people import NOW
 
 JSON = {"Content-Type": "application/json"}
 

@@ -9,9 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from people import ESSENTIEL, NOW, TERMS, user
 from service_support import PUBLIC_URL, Served, claims, serving
-from step_examples import EXAMPLES
 
 from provisioner.embedded.server.endpoints import STEP_NAMES
 from provisioner.embedded.server.routes import ROUTES, SCOPES, Operation
@@ -27,6 +25,8 @@ from provisioner.planning.steps import (
 )
 from provisioner.portal import Call
 from provisioner.portals.rest.requests import step_request
+from provisioner.testing.people import ESSENTIEL, NOW, TERMS, user
+from provisioner.testing.step_examples import EXAMPLES
 
 ROLES = list(Operator)
 GRANTED = [scopes for size in (1, 2) for scopes in itertools.combinations(SCOPES, size)]

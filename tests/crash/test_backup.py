@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import pytest
 from boundaries import apply, workspace
 from crash_support import ended, forked, posting, received, write_output_to
-from people import TERMS
 from shell_support import Shell
 from smtp_support import Server, smtp_server
 
@@ -27,6 +26,7 @@ from provisioner.operations.backup import back_up
 from provisioner.operations.open import utc_now
 from provisioner.storage.schema import DatabaseSchema
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import TERMS
 from provisioner.workspace import files
 from provisioner.workspace.settings import load_workspace
 

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from boundaries import mailed, workspace
 from crash_support import TWO_NEWCOMERS
-from people import NOW, TERMS
-from reference_portal import MemoryPortal
 from shell_support import Shell
 
 from provisioner.diagnostics import Diagnostic, warning
@@ -30,6 +28,8 @@ from provisioner.operations.open import open_portal_for, utc_now
 from provisioner.operations.portal_lease import hold_portal
 from provisioner.portal import Capabilities
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW, TERMS
+from provisioner.testing.reference_portal import MemoryPortal
 from provisioner.workspace.settings import load_workspace
 
 

@@ -15,10 +15,8 @@ from typing import Any
 
 import pytest
 from boundaries import apply, mailed, workspace
-from contract_support import Desk, require
 from crash_support import CRASHED, TWO_NEWCOMERS, ended, forked, nothing_to_do, write_output_to
 from http_support import CUT, Asked, reply
-from people import user
 from scim_support import TOKEN, ask, between, everything, opened, server, tenant
 
 from provisioner import limits
@@ -45,6 +43,8 @@ from provisioner.portals.http_messages import (
 from provisioner.portals.scim.path import USER
 from provisioner.portals.scim.pending import Pending
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import user
+from provisioner.testing.world import Desk, require
 
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import httpx2
 import pytest
-from people import NOW
 from pydantic import BaseModel
 from service_support import Served, prepare
 
@@ -30,6 +29,7 @@ from provisioner.embedded.server.request_body import read_body
 from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 from provisioner.storage import sqlite
+from provisioner.testing.people import NOW
 
 
 class _Away:

@@ -18,7 +18,6 @@ from pathlib import Path
 import httpx2
 import pytest
 from needs import need
-from people import ESSENTIEL, NOW, user
 from playwright.sync_api import Browser, Page, sync_playwright
 from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
@@ -26,6 +25,7 @@ from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SM
 from provisioner.embedded.server.activation_page import language_of, token_of
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
+from provisioner.testing.people import ESSENTIEL, NOW, user
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from people import NOW, TERMS, TODAY, company, state, user
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, LockLost, StalePlan
@@ -25,6 +24,7 @@ from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.portal import Call, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW, TERMS, TODAY, company, state, user
 
 
 @dataclass(slots=True)

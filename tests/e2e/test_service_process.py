@@ -21,11 +21,11 @@ from typing import Any
 import httpx2
 import pytest
 import trustme
-from people import NOW
 from service_support import ROOT, Served, prepare, serving
 from shell_support import Shell, copy_sample
 
 from provisioner.cli import run
+from provisioner.testing.people import NOW
 
 
 def program(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:

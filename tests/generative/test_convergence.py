@@ -24,7 +24,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from people import NOW, all_violations
+from people import all_violations
 from shell_support import Clerk, Said, tables
 
 from provisioner.commands.history import unlock
@@ -40,6 +40,7 @@ from provisioner.planning.steps import CloseUser, EditApps, ReopenUser, Step, Va
 from provisioner.portal import Call, Capabilities, Receipt
 from provisioner.rules import StateIndex
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW
 
 TERMS = PortalTerms(
     frozenset({"Essentiel", "Confort"}), frozenset({"Documents", "Scan"}), frozenset({"firm.example"})

@@ -14,9 +14,6 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from http_worlds import access, empty, the_service
-from people import NOW, TERMS, user
-from reference_portal import MemoryPortal
-from step_examples import EXAMPLES
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.errors import Locked, PortalError
@@ -54,6 +51,9 @@ from provisioner.planning.steps import (
 from provisioner.portal import Call, Portal, Receipt
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW, TERMS, user
+from provisioner.testing.reference_portal import MemoryPortal
+from provisioner.testing.step_examples import EXAMPLES
 
 URL = "https://portail.example.fr/activer"
 NAMES = ("ann", "bob", "cid", "dan", "eve", "fay", "gus", "zoe")

@@ -18,7 +18,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
-from people import ESSENTIEL, user
 from schemathesis import GenerationMode
 from schemathesis.config import (
     ChecksConfig,
@@ -31,6 +30,7 @@ from service_support import ROOT, Served, serving
 
 from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
+from provisioner.testing.people import ESSENTIEL, user
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 

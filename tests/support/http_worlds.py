@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from contract_support import PUBLIC_URL, Hands, World
-from people import NOW, TERMS
 from service_support import Served, prepare
 
 from provisioner.embedded.portal import SqlPortal
@@ -20,6 +18,8 @@ from provisioner.model import Operator
 from provisioner.portal import Access
 from provisioner.portals.rest.driver import RestPortal
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import NOW, PUBLIC_URL, TERMS
+from provisioner.testing.world import SettableClock, World
 
 
 @cache
@@ -64,7 +64,7 @@ def access(served: Served, role: str = "administrator", **more: object) -> Acces
 @contextmanager
 def http(folder: Path) -> Iterator[World]:
     """Yield a world with an empty portal behind the shared service."""
-    served, hands = the_service(), Hands()
+    served, hands = the_service(), SettableClock()
     path = served.folder / "portal.db"
     empty(path)
     served.set_clock(NOW)
@@ -83,6 +83,7 @@ def http(folder: Path) -> Iterator[World]:
             others,
             set_clock,
             served.folder,
+            lambda: RestPortal(access(served, writing=False)),
         )
     finally:
         others.close()

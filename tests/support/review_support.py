@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from people import state
 from strategies import planned
 
 from provisioner.diagnostics import Source, error, warning
@@ -29,6 +28,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.planning.plan import Adoption, Change, Plan, PlannedLetter
+from provisioner.testing.people import state
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "review"
 NOVEMBER = date(2026, 11, 30)

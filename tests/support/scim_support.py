@@ -15,21 +15,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from contract_support import PUBLIC_URL, Hands, World
 from http_support import Asked, http_server, reply
-from people import TERMS
 from scim_schemas import TABLE
 
 from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.scim.driver import ScimPortal, open_scim
 from provisioner.portals.scim.path import COMPANY, CORE, USER
+from provisioner.testing.people import PUBLIC_URL, TERMS
+from provisioner.testing.world import SettableClock, World
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "schemas"
@@ -148,7 +148,7 @@ def access(
         url=f"scim+{url}",
         operator=operator,
         terms=terms,
-        clock=clock or Hands(),
+        clock=clock or SettableClock(),
         writing=writing,
         scim=scim or {},
         **words,
@@ -214,27 +214,12 @@ def between(url: str, answer: Callable[[Asked, Callable[[], bytes]], Any]) -> It
         yield f"{proxy.url}/{base}"
 
 
-def world(profile: str) -> Any:
-    """Return the function with which the contract tests create a portal on a server with this profile."""
-
-    def make(folder: Path) -> AbstractContextManager[World]:
-        return _world(profile)
-
-    return make
-
-
 @contextmanager
-def _world(profile: str) -> Iterator[World]:
-    url, hands = tenant(server(profile)), Hands()
+def world(profile: str) -> Iterator[World]:
+    """Yield a world with an empty portal on a server with this profile."""
+    url, hands = tenant(server(profile)), SettableClock()
 
     def open_(operator: Operator) -> ScimPortal:
         return open_scim(access(url, operator=operator, clock=hands))
 
-    yield World(open_, set_clock=hands.set)
-
-
-scim = world("scim")
-scim_without_etag = world("scim without etag")
-scim_without_filter = world("scim without filter")
-scim_without_bulk = world("scim without bulk")
-scim_without_patch = world("scim without patch")
+    yield World(open_, set_clock=hands.set, read=lambda: open_scim(access(url, clock=hands, writing=False)))

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
-from people import NOW, TERMS
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.server.api_clients import ApiClients
@@ -24,6 +23,7 @@ from provisioner.embedded.server.endpoints import READ, WRITE
 from provisioner.model import Operator, PortalTerms
 from provisioner.portal import Access
 from provisioner.portals.registry import open_portal
+from provisioner.testing.people import NOW, TERMS
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC_URL = "https://portail.example.fr/activer"

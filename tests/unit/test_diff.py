@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from people import company, state, user
 
 from provisioner.diagnostics import Source
 from provisioner.model import Address, State, User, Welcome, company_address, user_address
 from provisioner.planning.diff import changes_between, letters_for
 from provisioner.planning.plan import Change, PlannedLetter
+from provisioner.testing.people import company, state, user
 
 ANN = "ann@example.fr"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from people import user
-
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import Status, user_address
 from provisioner.planning.guard import guard
 from provisioner.planning.plan import Change, Limits
+from provisioner.testing.people import user
 
 
 def closures(count: int) -> list[Change]:

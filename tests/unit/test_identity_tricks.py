@@ -10,8 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from manifest_support import codes, make_workspace, manifest, problems_of, user
-from people import ESSENTIEL, NOW, TERMS
-from people import user as person
 
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
@@ -19,6 +17,8 @@ from provisioner.model import Operator, Status, User, email_key
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, EditProfile, SetBilling, Step
 from provisioner.portal import Call, Receipt, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import ESSENTIEL, NOW, TERMS
+from provisioner.testing.people import user as person
 
 KNOWN = "klara@exakple.fr"
 TWINS = {

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import yaml
 from manifest_support import CLAIRE, make_workspace, manifest, problems_of, user
-from people import TERMS
 from yaml_texts import LOOKALIKES
 
 from provisioner.cli import run
 from provisioner.embedded.portal import SqlPortal
 from provisioner.model import Operator, State
 from provisioner.storage.sqlite import SqliteDatabase
+from provisioner.testing.people import TERMS
 from provisioner.workspace.settings import load_workspace
 
 NO_TEXTS = ("null", "Null", "NULL", "~", "true", "True", "TRUE", "false", "False", "FALSE", "")
@@ -36,7 +36,7 @@ def portal_of(root: Path) -> State:
 
 
 def _never() -> Any:
-    from people import NOW
+    from provisioner.testing.people import NOW
 
     return NOW
 

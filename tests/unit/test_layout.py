@@ -143,7 +143,7 @@ def test_every_imported_library_is_declared() -> None:
     declared = distribution_names(
         [
             *project["dependencies"],
-            *(name for extra in ("http", "postgres", "serve") for name in extras[extra]),
+            *(name for extra in ("http", "postgres", "serve", "testing") for name in extras[extra]),
         ]
     )
     providers = packages_distributions()

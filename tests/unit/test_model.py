@@ -10,10 +10,10 @@ from pkgutil import walk_packages
 from typing import Any
 
 import pytest
-from people import user
 
 import provisioner
 from provisioner.model import PRODUCTION_APPS, Production
+from provisioner.testing.people import user
 
 ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "Invocation", "ResourceProgress"}
 """The only public mutable dataclasses: a run or the command line fills them in step by step."""

@@ -8,7 +8,7 @@ from itertools import groupby, permutations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from people import TERMS, TODAY, all_violations, company, state, state_after, user
+from people import all_violations
 
 from provisioner.diagnostics import Source
 from provisioner.model import AppState, Company, Grant, State, Status, User, user_address
@@ -16,6 +16,7 @@ from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan
 from provisioner.planning.steps import PHASES, Phase, address_of, after
 from provisioner.rules import StateIndex
+from provisioner.testing.people import TERMS, TODAY, company, state, state_after, user
 
 OPTIONS = PlanOptions("Cabinet Durand", TODAY)
 

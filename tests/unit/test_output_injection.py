@@ -15,8 +15,6 @@ from pathlib import Path
 
 import pytest
 from manifest_support import SETTINGS, make_workspace, manifest, user
-from people import ESSENTIEL, NOW, TERMS
-from people import user as person
 from test_review_markdown import read as read_markdown
 
 from provisioner.cli import run
@@ -26,6 +24,8 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling, St
 from provisioner.portal import Call, Verdict
 from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.terminal.console import Console
+from provisioner.testing.people import ESSENTIEL, NOW, TERMS
+from provisioner.testing.people import user as person
 
 SHOWN = (
     "::error::stop", "##[error]stop", "##vso[task.complete result=Failed]", "a ::set-output name=x::y",

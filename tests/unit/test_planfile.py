@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from people import TERMS, all_violations, company, state, user
-from step_examples import EXAMPLES
-from strategies import planned, plans, states, texts
+from people import all_violations
+from strategies import planned, plans, texts
 
 from provisioner.diagnostics import Source, error, warning
 from provisioner.errors import ProvisionerError, StalePlan
@@ -37,6 +36,9 @@ from provisioner.planning.plan_document import SavedPlan
 from provisioner.planning.planfile import digest, from_json, to_json
 from provisioner.planning.steps import Step
 from provisioner.rules import StateIndex
+from provisioner.testing.people import TERMS, company, state, user
+from provisioner.testing.step_examples import EXAMPLES
+from provisioner.testing.strategies import states
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 MANIFESTS = {"clients/a.yaml": "ab" * 32}

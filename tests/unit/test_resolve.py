@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from people import TODAY, declared, declared_user, state, user
+from people import declared, declared_user
 
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import Policy, resolve
@@ -22,6 +22,7 @@ from provisioner.model import (
     Welcome,
 )
 from provisioner.planning.planner import Resolution
+from provisioner.testing.people import TODAY, state, user
 
 POLICY = Policy(Operator.PARTNER, TODAY)
 ANN = "ann@example.fr"

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from people import state
 from review_support import HENRI, SITUATIONS, every_notice, hostile, large, matches, next_month, plan_between
 from strategies import HOSTILE, plans, texts
 
@@ -21,6 +20,7 @@ from provisioner.planning.plan import Plan
 from provisioner.render.markdown import LIMIT, SKELETON, escaped, render_markdown
 from provisioner.render.overview import counts, groups, names_of, risks, sections
 from provisioner.render.sanitize import printable
+from provisioner.testing.people import state
 
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 OURS = {"h2", "h3", "p", "ul", "li", "strong", "code", "details", "summary"}

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from people import state
 from review_support import (
     HENRI,
     NOVEMBER,
@@ -30,6 +29,7 @@ from provisioner.render.describe import format_day, format_phone, format_siren
 from provisioner.render.overview import NOTICE_TITLES, counts
 from provisioner.render.sanitize import columns
 from provisioner.render.text import render_plan
+from provisioner.testing.people import state
 
 FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")

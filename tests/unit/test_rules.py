@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
-from people import TERMS, all_violations, company, state, user
+from people import all_violations
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.model import (
@@ -19,6 +19,7 @@ from provisioner.model import (
     user_address,
 )
 from provisioner.rules import StateIndex, administrator_standing
+from provisioner.testing.people import TERMS, company, state, user
 
 ANN, ONE = "user:ann@example.fr", "company:1"
 

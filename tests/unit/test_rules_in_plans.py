@@ -10,17 +10,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from people import (
-    ESSENTIEL,
-    TERMS,
-    TODAY,
-    company,
-    declared,
-    declared_company,
-    declared_user,
-    state,
-    user,
-)
+from people import declared, declared_company, declared_user
 
 from provisioner.manifest.declared import Declared
 from provisioner.manifest.resolve import Policy, resolve
@@ -38,6 +28,7 @@ from provisioner.model import (
 from provisioner.planning.plan import Plan
 from provisioner.planning.planner import PlanOptions, make_plan
 from provisioner.planning.steps import EditApps
+from provisioner.testing.people import ESSENTIEL, TERMS, TODAY, company, state, user
 
 
 def planned(

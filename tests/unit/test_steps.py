@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from people import TODAY
-from step_examples import CHANGES, ENDING, EXAMPLES, ILLEGAL, KEY, REQUESTED, ann
+from step_examples import CHANGES, ENDING, ILLEGAL, KEY, REQUESTED, ann
 
 from provisioner.model import Company, Resource, company_address, user_address
 from provisioner.planning.steps import (
@@ -19,6 +18,8 @@ from provisioner.planning.steps import (
     steps_between,
 )
 from provisioner.render.describe import describe_step
+from provisioner.testing.people import TODAY
+from provisioner.testing.step_examples import EXAMPLES
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -1,0 +1,75 @@
+"""The contract of portal drivers, for drivers in this repository and in other packages.
+
+The extra ``testing`` installs what the contract needs: pytest and Hypothesis. A package with a driver tests
+the driver with one module::
+
+    from provisioner.testing import VERSIONS, PortalContract
+
+
+    class TestCrm(PortalContract):
+        url = "crm://portal"
+        features = frozenset({VERSIONS})
+
+``pytest`` then runs each promise of :class:`provisioner.portal.Portal` that a driver with these features
+makes. Each test gets an empty portal: by default the portal at ``url``, which is opened through the entry
+point of the package with a temporary folder as the workspace. If that does not suit, such as for a portal on
+a server, override :meth:`~provisioner.testing.world.Promises.make_world`. The features are the constants of
+:mod:`provisioner.testing.world`. Those that :class:`~provisioner.portal.Capabilities` also has must agree
+with it. The features in ``EVERYTHING`` are those of the reference portal, ``reference_portal.MemoryPortal``,
+with which the contract compares a driver that enforces the rules and counts versions.
+
+A driver reports what its portal cannot store as diagnostics of ``project``. For a problem that provisioner
+has no code for, a driver uses a code of its own that begins with the scheme of its URLs, and gives the
+diagnostic a ``driver_summary``. The sentences of refused steps (``Receipt.problem``) and of errors
+(:class:`~provisioner.errors.PortalError`) are the driver's own anyway.
+
+Nothing else in provisioner imports this package. To add a promise, write a test in ``step_promises``,
+``run_promises`` or ``plan_promises``, and mark it with the features that it needs.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "provisioner.testing.world",
+    "provisioner.testing.step_promises",
+    "provisioner.testing.run_promises",
+    "provisioner.testing.plan_promises",
+)
+
+from provisioner.testing.contract import PortalContract  # noqa: E402 - rewritten while they are imported
+from provisioner.testing.world import (  # noqa: E402
+    CLAIMS,
+    COUNTED,
+    CREATING,
+    EVERYTHING,
+    LEASES,
+    LINKS,
+    MONTHS,
+    OTHERS,
+    READING,
+    RECEIPTS,
+    RIGHTS,
+    RULES,
+    VERSIONS,
+    WHOLE,
+    World,
+)
+
+__all__ = [
+    "CLAIMS",
+    "COUNTED",
+    "CREATING",
+    "EVERYTHING",
+    "LEASES",
+    "LINKS",
+    "MONTHS",
+    "OTHERS",
+    "READING",
+    "RECEIPTS",
+    "RIGHTS",
+    "RULES",
+    "VERSIONS",
+    "WHOLE",
+    "PortalContract",
+    "World",
+]
