@@ -4,8 +4,9 @@ Each kind of exchange has a logger of the standard library: ``provisioner.http``
 ``provisioner.sql`` and ``provisioner.smtp``. Each exchange is one record of the level DEBUG. The options
 ``--verbose`` and ``--log FILE`` show the records (:mod:`provisioner.terminal.trace`).
 
-A record has no secret and no personal data except e-mail addresses. Therefore the callers of
-:func:`exchange` pass no header, no body, no value of a query or of an SQL statement, and no text of a server.
+A record has no secret, and no personal data except e-mail addresses and the ids that a portal gives to
+accounts. Therefore the callers of :func:`exchange` pass no header, no body, no value of a query or of an SQL
+statement, and no text of a server.
 """
 
 from __future__ import annotations

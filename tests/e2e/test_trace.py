@@ -21,6 +21,7 @@ from remote_support import Firm, firm
 from scim_support import TOKEN, server, tenant
 from shell_support import BAKERY, ROOT, Shell
 from smtp_support import smtp_server
+from terminal import in_terminal
 
 from provisioner.cli import run
 from provisioner.portals.http_messages import without_query_values
@@ -233,6 +234,16 @@ def test_verbose_and_log_have_the_same_lines(applied: Shell, tmp_path: Path) -> 
     assert said.err.splitlines() == [*plain.err.splitlines(), *lines]
     assert applied("plan").err == plain.err
     assert log.read_text().splitlines()[1:] == lines
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_verbose_shows_steps_as_lines_on_a_terminal(shell: Shell, verbose: bool) -> None:
+    """A line that is redrawn in place would be torn by the lines of the trace."""
+    words = ["-C", str(shell.folder), *(["--verbose"] if verbose else []), "apply", "--auto-approve"]
+    shown = in_terminal(words)
+    assert shown.code == 0
+    assert ("[1/32] Create company" in shown.text) is verbose
+    assert (" sql ledger: COMMIT -> ok" in shown.text) is verbose
 
 
 def test_the_log_is_private_and_gets_longer_with_each_run(applied: Shell, tmp_path: Path) -> None:

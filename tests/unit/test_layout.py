@@ -158,6 +158,14 @@ def test_every_imported_library_is_declared() -> None:
     assert undeclared == {}
 
 
+def test_no_function_assigns_a_variable_of_its_module() -> None:
+    """Options travel in click's context object, so that two runs in one process share no state."""
+    assigning = {
+        name for name, tree in modules().items() for node in ast.walk(tree) if isinstance(node, ast.Global)
+    }
+    assert assigning == set()
+
+
 PRIVATE = re.compile(r"(^|\.)_[a-z]")
 
 
