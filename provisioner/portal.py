@@ -162,13 +162,14 @@ class Portal(Protocol):
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Take or renew the portal's lease for this ledger. Return the run's fencing token on the portal.
 
-        ``fence`` is the run's fencing token in the ledger. Each new run has a higher token. The result is
-        ``fence``, or a higher token if the portal knows later runs. A run with a higher token takes the
-        lease from an earlier run. The portal then refuses the writes of the earlier run. The lease ends
-        ``seconds`` after the run's last write or last call of ``hold``. Raises :class:`Locked` if another run
-        with the same or a higher token holds the lease. Raises :class:`LockLost` if this run has lost its
-        lease to another run. For a portal without leases, the driver only keeps the ledger's id. A thread can
-        call ``hold`` while another thread writes.
+        ``fence`` is the run's fencing token in the ledger, where each new run has a higher token. The portal
+        returns the same token. If the ledger was restored and later runs have used the portal, the portal
+        returns a higher token. A run takes the lease from any run with a lower token, whose writes the portal
+        then refuses.
+        The lease ends ``seconds`` after the last write or the last call of ``hold``. For a portal without
+        leases, the driver only keeps the ledger's id. A thread can call ``hold`` while another thread writes.
+        Raises :class:`Locked` if another run with the same or a higher token holds the lease, and
+        :class:`LockLost` if this run had the lease and another run has taken it.
         """
         ...
 
@@ -179,10 +180,10 @@ class Portal(Protocol):
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Apply the steps of these calls and return one receipt per call, in the same order.
 
-        Each step must concern a different resource. If the same ledger applied the call before, the verdict
-        is *applied*. If another ledger applied the call before, the verdict is *already*. However, if the
-        other ledger created an account and the e-mail of that account has changed, the call is treated as a
-        new call. Raises :class:`LockLost` if another run has taken over the lease.
+        Each step must concern a different resource. If a call with the same key was applied before, for the
+        same ledger, the verdict is *applied*; for another ledger, it is *already*. Exception: if that other
+        call created an account whose e-mail has changed since, this call is treated as new.
+        Raises :class:`LockLost` if another run has taken over the lease.
         """
         ...
 

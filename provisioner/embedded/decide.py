@@ -234,7 +234,7 @@ def _reused(call: Call) -> Receipt:
 
 
 def _is_for_another_account(job: AuthorisedCall, stored: StoredReceipt, found: Resource | None) -> bool:
-    """Return True if another ledger has created a user with the key, and the user is not ``found``."""
+    """Return True if another ledger used this call's key to create a user, and that user is not ``found``."""
     if not isinstance(job.call.step, CreateUser) or stored.ledger == job.ledger:
         return False
     return not isinstance(found, User) or found.id != stored.id
@@ -260,7 +260,7 @@ def _exists(call: Call, step: CreateUser | CreateCompany, found: Resource) -> Re
 
 
 def _moved(call: Call, step: Step, found: Resource) -> Receipt:
-    """Answer a call with an outdated version: *already* if its step changes nothing, else *conflict*."""
+    """Answer a call whose version is outdated: *already* if its step changes nothing, else *conflict*."""
     try:
         same = after(found, step) == found
     except IllegalStep:
@@ -303,7 +303,7 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """Return a refusal if a new user has a requested application: only users request them (R10)."""
+    """Refuse to create a user with an application in state *requested*: only users request (R10)."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
         problem = "R10: nobody has asked for an application before the user is there."

@@ -87,7 +87,7 @@ _USER_COLUMNS = "id, email, first_name, last_name, phone, type, billed, producti
 
 
 def companies_by_number(connection: Connection, numbers: Sequence[str]) -> dict[str, Company]:
-    """Return those of these companies that exist, by dossier number."""
+    """Return a mapping from dossier number to company. Numbers of no company are omitted."""
     found: dict[str, Company] = {}
     for some in chunks(numbers):
         rows = connection.execute(
@@ -178,7 +178,7 @@ def _as_company(row: Sequence[Any]) -> Company:
 
 
 def users_by_id(connection: Connection, ids: Collection[str], today: date) -> dict[str, User]:
-    """Return those of these users who exist, by id."""
+    """Return a mapping from id to user. Ids of no user are omitted."""
     return {user.id: user for user in users_where(connection, "id", sorted(ids), today)}
 
 

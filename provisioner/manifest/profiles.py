@@ -36,7 +36,7 @@ class Profiles:
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """Return the path in provisioner.yaml of an item of the ``companies:`` list that ``profile`` uses."""
+        """Return the YAML path of the item at ``position`` in the ``companies:`` list of ``profile``."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position

@@ -143,7 +143,7 @@ def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -
 
 
 def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, ResourceProgress]) -> State:
-    """Return ``state``, where users of the plan have the plan's keys, even if their e-mail has changed."""
+    """Return ``state`` with each user of the plan under the plan's key, even if the e-mail has changed."""
     names = {position.id: address.key for address, position in positions.items() if position.id}
     taken = set(names.values())
     users = {}

@@ -81,8 +81,8 @@ def load_workspace(start: Path) -> Workspace:
 def names_in_workspace(workspace: Workspace, files: Sequence[Path]) -> frozenset[str]:
     """Return the name that each of ``files`` has in diagnostics: its path relative to the workspace.
 
-    Each file has to be a manifest of the workspace or its provisioner.yaml. Otherwise :class:`UsageError` is
-    raised, which names all other files.
+    Raises :class:`UsageError`, which lists the files that are neither manifests of the workspace nor its
+    provisioner.yaml, if there are any.
     """
     manifests, _ = manifest_files(workspace.root, workspace.settings.manifests)
     known = {os.path.realpath(workspace.root / name): name for name in (WORKSPACE_FILE, *manifests)}

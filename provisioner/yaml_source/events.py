@@ -77,8 +77,9 @@ class Unquoted(NamedTuple):
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
-    """Return the index in ``marks`` of each key of a mapping, or of each item of a list. ``mark`` is the
-    index of the collection's first mark.
+    """Return, for each key of a mapping or each index of a list, where its mark is in ``marks`` (an index).
+
+    ``marks`` has the source positions of all nodes; ``collection`` begins at the index ``mark``.
     """
     found: dict[str | int, int] = {}
     keyed = type(collection) is dict

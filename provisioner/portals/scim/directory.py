@@ -113,8 +113,9 @@ class Directory:
         return None
 
     def group(self, number: str, *, reread: bool) -> Resource | None:
-        """Return the group of the company with this number, read from the server, or None if there is none. A
-        group that is not in the cache is searched with :meth:`find_groups`, to which ``reread`` is passed.
+        """Read the group of the company with this number from the server. Return None if there is none.
+
+        A cached group is read by its id. Otherwise :meth:`find_groups` searches, with ``reread``.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -311,7 +312,7 @@ class Directory:
             return self._client.listing(endpoint, without="members")
 
     def _with_members(self, groups: list[Resource]) -> list[Resource]:
-        """Return ``groups`` with their members. If the list has none, read each company by its id."""
+        """Return ``groups`` with members. If the server's list omits members, read each company by its id."""
         companies = [group for group in groups if self.mapping.number(group)]
         if any(_MEMBER.elements(group) for group in companies):
             return groups
