@@ -213,6 +213,12 @@ cli.declare(
     Argument(["lock_id"], required=False),
 )
 cli.declare(
+    "explain",
+    "explain:explain",
+    "What a CODE in a message means; without one, all codes.",
+    Argument(["code"], required=False),
+)
+cli.declare(
     "schema",
     "schema:schema",
     "The JSON Schema of manifests, provisioner.yaml or plans.",

@@ -1,7 +1,8 @@
 """The diagnostics: errors and warnings that the program reports, all of the class :class:`Diagnostic`.
 
-The code of a diagnostic determines its summary, so people and scripts can recognise the problem. The detail
-is a sentence about the data concerned, and the remedy is a command or an edit that the user can copy.
+The code of a diagnostic determines its summary (:mod:`provisioner.codes`), so people and scripts can
+recognise the problem. The detail is a sentence about the data concerned, and the remedy is a command or an
+edit that the user can copy.
 
 A driver from another package may use codes of its own. It then gives each such diagnostic a summary. A saved
 plan contains the summary, so the plan can be shown where the driver is not installed.
@@ -14,59 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-SUMMARIES: dict[str, str] = {
-    # the rules of the portal (R) and the conventions of provisioner (S)
-    "R1": "E-mail address already in use",
-    "R2": "Company without an administrator",
-    "R3": "Incomplete or mixed production applications",
-    "R4": "More or less than one billed company",
-    "R5": "Billed company not among the user's companies",
-    "R6": "Billing mode unknown",
-    "R7": "Validation needs a right this operator lacks",
-    "R8": "Reopening needs a right this operator lacks",
-    "R9": "Application ends at month end",
-    "R10": "Application waiting for the firm's activation",
-    "R11": "User created by a client administrator",
-    "R13": "Dossier number used twice",
-    "R14": "Firm address used for a client access",
-    "R15": "Billing of a company stops",
-    "S1": "Generic address instead of a person's",
-    # problems in the manifests
-    "yaml-syntax": "Not valid YAML",
-    "yaml-unsafe": "YAML feature not accepted here",
-    "yaml-duplicate-key": "Key written twice",
-    "yaml-limit": "File beyond a limit",
-    "file-encoding": "File is not UTF-8 text",
-    "file-unreadable": "File cannot be read",
-    "file-path": "Path not accepted",
-    "unknown-key": "Unknown key",
-    "missing-key": "Missing key",
-    "wrong-value": "Value not accepted",
-    "quote-it": "Value to be quoted",
-    "unknown-company": "Unknown company",
-    "unknown-offer": "Unknown offer",
-    "unknown-app": "Unknown application",
-    "unknown-profile": "Unknown profile",
-    "siren": "Not a SIREN",
-    "phone": "Not a phone number",
-    "email": "Not an e-mail address",
-    "name": "Characters not accepted in a name",
-    "no-manifests": "No manifest found",
-    "no-user": "Company billed to nobody",
-    "pending-administrator": "Company whose only administrator is still to be validated",
-    # problems found while planning or applying
-    "portal-cannot-hold": "The portal has no place for this",
-    "cut-off": "Step cut off in the middle",
-    "portal-missing": "The portal does not offer this",
-    "ambiguous-user": "Two declarations for one account",
-    "no-order": "No safe order for these changes",
-    "limit-closures": "More closures than allowed",
-    "limit-empty": "Manifests gone while accesses are managed",
-    "restored": "Ledger restored from a backup",
-    "unguarded": "This portal takes one run at a time",
-    "no-driver": "Driver that is not installed",
-    "welcome-by-portal": "This portal sends no welcome e-mail",
-}
+from provisioner.codes import CODES
 
 
 class Severity(StrEnum):
@@ -107,7 +56,8 @@ class Diagnostic:
     @property
     def summary(self) -> str:
         """The summary that belongs to the code. No driver can change the summary of a code of the program."""
-        return SUMMARIES.get(self.code) or self.driver_summary or self.code
+        known = CODES.get(self.code)
+        return known.summary if known is not None else self.driver_summary or self.code
 
     @property
     def is_error(self) -> bool:

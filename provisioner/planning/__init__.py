@@ -16,7 +16,7 @@ To add
   ``portals/scim/steps.py``, its route, body and handler to ``embedded/server/``, its checks to
   ``embedded/decide.py``, and its sentence to ``render/describe.py``;
 - a limit: add a field to ``Limits`` in ``plan.py``, its check to ``guard.py``, its code to
-  ``diagnostics.py``, its key to ``manifest/models.py``, and its value to ``operations/pipeline.py``;
+  ``codes.py``, its key to ``manifest/models.py``, and its value to ``operations/pipeline.py``;
 - a notice: add a member to ``NoticeKind`` in ``model.py``, a heading to ``render/overview.py``, and the
   function that finds the notice to ``manifest/resolve.py`` if the notice follows from the declarations, or
   to ``planner.py`` if it follows from the changes.

@@ -13,7 +13,8 @@ from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
 
-from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
+from provisioner.codes import CODES
+from provisioner.diagnostics import Diagnostic, Severity, Source
 from provisioner.model import Address, AppState, Notice, NoticeKind, Resource, User
 from provisioner.planning.codec import InvalidJson
 from provisioner.planning.plan import Action, Adoption, Change, Limits, Plan, PlannedLetter, PlannedStep
@@ -266,7 +267,7 @@ def _diagnostic_of(entry: CheckEntry) -> Diagnostic:
         raise InvalidJson("a list of one problem", "checks.problems")
     [problem] = entry.problems
     found = Diagnostic(entry.severity, code, problem.message, problem.remedy, entry.source, entry.resource)
-    return found if code in SUMMARIES else replace(found, driver_summary=summary)
+    return found if code in CODES else replace(found, driver_summary=summary)
 
 
 def _drift_entry(notice: Notice) -> DriftEntry:

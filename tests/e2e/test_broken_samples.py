@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from manifest_support import compare_with_golden, problems_of, rendered
 
-from provisioner.diagnostics import SUMMARIES
+from provisioner.codes import CODES
 from provisioner.errors import ManifestsInvalid
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "broken"
@@ -28,7 +28,7 @@ def test_each_problem_has_a_place_a_sentence_and_a_known_code(situation: str) ->
     problems = problems_of(SAMPLES / situation)
     assert problems
     for problem in problems:
-        assert problem.code in SUMMARIES
+        assert problem.code in CODES
         assert problem.source is not None
         assert (SAMPLES / situation / problem.source.file).is_file()
         assert problem.detail.endswith((".", "?"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["provisioner.manifest", "provisioner.yaml_source"]):
-    from provisioner.diagnostics import SUMMARIES
+    from provisioner.codes import CODES
     from provisioner.manifest.models import MODELS
     from provisioner.manifest.validate import read_model
     from provisioner.yaml_source.document import read_document
@@ -27,7 +27,7 @@ def read(content: bytes) -> None:
     if document is not None:
         for model in MODELS.values():
             problems.extend(read_model(model, document).problems)
-    assert all(problem.code in SUMMARIES and problem.detail for problem in problems)
+    assert all(problem.code in CODES and problem.detail for problem in problems)
 
 
 def main(runs: str, corpus: str) -> None:

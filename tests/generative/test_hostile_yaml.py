@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioner.diagnostics import SUMMARIES
+from provisioner.codes import CODES
 from provisioner.manifest.models import MODELS
 from provisioner.manifest.validate import read_model
 from provisioner.yaml_source.document import read_document
@@ -48,7 +48,7 @@ def holds(content: bytes | str) -> None:
     if document is not None:
         for model in MODELS.values():
             problems.extend(read_model(model, document).problems)
-    assert all(problem.code in SUMMARIES and problem.detail for problem in problems)
+    assert all(problem.code in CODES and problem.detail for problem in problems)
 
 
 @settings(max_examples=10_000 if IN_CI else 300)

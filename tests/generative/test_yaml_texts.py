@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from yaml_texts import comparable, manifest_texts, many_texts, paths_of, shortest
 
-from provisioner.diagnostics import SUMMARIES
+from provisioner.codes import CODES
 from provisioner.yaml_source.document import Document, read_document
 from provisioner.yaml_source.source_text import HIDDEN, decode
 
@@ -83,7 +83,7 @@ def _is_wrong(text: str) -> bool:
         document, problems = read_document("f.yaml", text)
     except Exception:  # noqa: BLE001
         return True
-    if any(problem.code not in SUMMARIES or not problem.detail for problem in problems):
+    if any(problem.code not in CODES or not problem.detail for problem in problems):
         return True
     if problems or document is None:
         return document is None and not problems

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from provisioner.diagnostics import SUMMARIES, Diagnostic, Severity, Source
+from provisioner.codes import CODES
+from provisioner.diagnostics import Diagnostic, Severity, Source
 from provisioner.model import (
     Address,
     Company,
@@ -90,9 +91,9 @@ sources = st.none() | st.builds(Source, texts, st.integers(1, 10**6), st.integer
 addresses = st.builds(Address, st.sampled_from(["company", "user"]), texts)
 notices = st.builds(Notice, st.sampled_from(NoticeKind), addresses, texts, st.none() | days)
 _own_problems = st.builds(
-    Diagnostic, st.sampled_from(Severity), st.sampled_from(sorted(SUMMARIES)), texts, texts, sources, texts
+    Diagnostic, st.sampled_from(Severity), st.sampled_from(sorted(CODES)), texts, texts, sources, texts
 )
-_codes = texts.filter(lambda text: bool(text) and text not in SUMMARIES)
+_codes = texts.filter(lambda text: bool(text) and text not in CODES)
 problems = _own_problems | st.builds(
     lambda problem, code, summary: replace(problem, code=code, driver_summary=summary),
     _own_problems,

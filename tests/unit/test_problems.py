@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner.diagnostics import SUMMARIES, Source, error, warning
+from provisioner.codes import CODES
+from provisioner.diagnostics import Source, error, warning
 from provisioner.render.diagnostics import problems_json, render_problems
 from provisioner.render.sanitize import columns, printable
 
@@ -207,5 +208,5 @@ def test_driver_gives_the_summary_of_its_own_codes_only() -> None:
     assert render_problems([own], lambda *_: None, colour=False, width=80).startswith(
         "Warning: Phone numbers are not kept [crm-no-phone]\n"
     )
-    assert replace(own, code="R1").summary == SUMMARIES["R1"]
+    assert replace(own, code="R1").summary == CODES["R1"].summary
     assert replace(own, driver_summary="").summary == "crm-no-phone"
