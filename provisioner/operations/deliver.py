@@ -38,6 +38,12 @@ from provisioner.workspace.settings import Workspace
 CLAIM = 1_000
 """The maximum number of letters whose claims and links are requested from the portal at once."""
 
+CUT_OFF = "the program was stopped while the mail server was taking it"
+"""The reason for an unknown letter whose run was interrupted."""
+
+RESTORED = "the ledger was restored from a backup, and the letter may have been sent since then"
+"""The reason recorded for an unknown letter that a restored ledger owed, on a portal without claims."""
+
 COPIED = "another copy of this ledger had it in hand, and may have sent it"
 """The reason recorded for an unknown letter: a run of a copy of this ledger has claimed the letter."""
 
@@ -143,21 +149,36 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
     A letter that becomes owed has no delivery in the result.
     """
     close_claims(ledger, portal)
-    cut_off = ledger.outbox.reset_interrupted()
+    parked = [(entry, CUT_OFF) for entry in ledger.outbox.reset_interrupted()]
+    parked += [(entry, RESTORED) for entry in _park_restored(ledger, portal)]
     if resend_unknown:
         for entry in ledger.outbox.letters(OutboxState.UNKNOWN):
             if not entry.resent:
                 ledger.outbox.resend(entry.letter.key)
-        cut_off = [entry for entry in cut_off if entry.resent]
+        parked = [(entry, reason) for entry, reason in parked if entry.resent]
     return [
         Delivery(
             entry.letter.key,
             DeliveryState.UNKNOWN,
-            f"{entry.letter.recipient}: the program was stopped while the mail server was taking it; "
+            f"{entry.letter.recipient}: {reason}; "
             f"to decide: provisioner mail settle {entry.user} --sent, or --resend",
         )
-        for entry in cut_off
+        for entry, reason in parked
     ]
+
+
+def _park_restored(ledger: Ledger, portal: Portal) -> list[OutboxEntry]:
+    """Park the owed letters of a restored ledger, if the portal does not know which letters were sent since.
+
+    Letters that a person decided to send again stay owed.
+    """
+    if portal.capabilities().claims or not ledger.snapshot().backup:
+        return []
+    owed = [entry for entry in ledger.outbox.letters(OutboxState.OWED) if not entry.resent]
+    keys = [entry.letter.key for entry in owed]
+    ledger.outbox.begin_delivery(keys)
+    ledger.outbox.mark(keys, OutboxState.UNKNOWN, RESTORED)
+    return owed
 
 
 def close_claims(ledger: Ledger, portal: Portal) -> None:

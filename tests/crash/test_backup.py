@@ -19,11 +19,15 @@ from smtp_support import Server, smtp_server
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import ReadOnlyPortal
+from provisioner.embedded.tables import BATCH
 from provisioner.ledger.outbox import read_letters
 from provisioner.ledger.snapshot import read_ledger
 from provisioner.model import Operator
+from provisioner.operations import apply as apply_module
 from provisioner.operations.backup import back_up
+from provisioner.operations.deliver import DeliveryReport
 from provisioner.operations.open import utc_now
+from provisioner.portal import Capabilities
 from provisioner.storage.schema import DatabaseSchema
 from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.testing.people import TERMS
@@ -182,6 +186,35 @@ def test_a_letter_for_an_account_validated_after_the_backup_is_parked(shell: She
     assert said.code == 7
     assert "provisioner mail settle eve@example.fr --sent, or --resend" in said.err
     assert shell.letters() == sent + 1
+
+
+def test_without_claims_a_restored_ledger_parks_what_it_owed(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A portal without claims, such as a SCIM server, cannot say which letters were sent after the backup."""
+    clarke = shell.folder / "clients/clarke-ceramics.yaml"
+    later = clarke.read_text()
+    clarke.unlink()
+    monkeypatch.setattr(SqlPortal, "claim", lambda _, run, letters: dict.fromkeys(letters, run))
+    monkeypatch.setattr(SqlPortal, "capabilities", lambda _: Capabilities(batch=BATCH, claims=False))
+    with monkeypatch.context() as patch:
+        patch.setattr(apply_module, "deliver", lambda *words: DeliveryReport())
+        assert shell("apply", "--auto-approve").code == 0
+    assert shell("backup", tmp_path / "backup").code == 0
+    assert shell("mail", "send").code == 0
+    sent = shell.letters()
+    assert sent == 13
+    shutil.copyfile(tmp_path / "backup" / "ledger.db", shell.folder / "ledger.db")
+    clarke.write_text(later)
+    said = shell("apply", "--auto-approve")
+    assert said.code == 7
+    assert said.err.count("the ledger was restored from a backup, and the letter may have been sent") == sent
+    # the two accounts that this run creates get their letters
+    assert shell.letters() == sent + 2
+    claire = "claire.martin@boulangerie-martin.fr"
+    assert shell("mail", "settle", claire, "--resend").code == 0
+    assert shell("mail", "send").out == "1 e-mail sent.\n"
+    assert shell("mail", "send").out == "0 e-mails sent.\n"
 
 
 # --- both databases are copied as of one instant ---
