@@ -35,6 +35,15 @@ def test_three_walks_are_described() -> None:
     assert len(FUNCTIONS) > 20
 
 
+def test_the_table_of_layers_has_every_package_and_module() -> None:
+    package = Path(__file__).parents[2] / "provisioner"
+    there = {
+        path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    first_column = "".join(re.findall(r"^\| (`[^|]+) \|", README.partition("## Laws")[0], re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", first_column)) == there - {"__init__"}
+
+
 def test_files_to_touch_exist() -> None:
     package = Path(__file__).parents[2] / "provisioner"
     table = README.partition("## To add one more")[2]
