@@ -16,6 +16,9 @@ from shell_support import ROOT, Shell, copy_sample
 if TYPE_CHECKING:
     from postgres_support import PostgresServer
 
+collect_ignore = ["example_driver"]
+"""A package of its own, which tests/e2e/test_example_driver.py installs and tests."""
+
 MEMORY = Path("/dev/shm")
 ROOM = 2**30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:

@@ -14,7 +14,12 @@ class PortalContract(StepPromises, RunPromises, PlanPromises):
         """Leave out the promises that need a feature which the driver does not have."""
         super().__init_subclass__()
         for name in dir(PortalContract):
-            needed: frozenset[str] = getattr(getattr(PortalContract, name), "needs", frozenset())
-            if name not in vars(cls) and needed:
+            promise = getattr(PortalContract, name)
+            needed: frozenset[str] = getattr(promise, "needs", frozenset())
+            if name in vars(cls):
+                continue
+            if not needed <= cls.features:
                 # pytest ignores an attribute that is None
-                setattr(cls, name, getattr(PortalContract, name) if needed <= cls.features else None)
+                setattr(cls, name, None)
+            elif not needed <= super(cls, cls).features:
+                setattr(cls, name, promise)

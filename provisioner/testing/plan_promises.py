@@ -320,7 +320,7 @@ class PlanPromises(Promises):
             assert verdict(theirs.execute([call])[0]) == ("conflict", "exists")
         ledger.close()
 
-    @needs(WHOLE, VERSIONS)
+    @needs(WHOLE)
     @settings(
         max_examples=8,
         deadline=None,

@@ -142,6 +142,7 @@ class StepPromises(Promises):
         assert [verdict(receipt) for receipt in receipts] == [
             ("already", ""), ("conflict", "version-moved"), ("conflict", "not-on-portal"), ("applied", ""),
         ]  # fmt: skip
+        assert desk.find("cid").companies == {"1", "2"}
         assert desk.find("bob").first_name == "Robert"
         assert not desk.find("bob").is_administrator
 
@@ -152,6 +153,22 @@ class StepPromises(Promises):
         assert same.id == desk.find("ann").id
         assert desk.do(CreateUser("ann@example.fr", user("ann", "2"))).verdict is CONFLICT
         assert desk.do(CreateCompany("1", "Another")).verdict is CONFLICT
+        same_state(desk.state, before)
+
+    def test_accounts_are_found_by_their_e_mail_in_any_case(self, desk: Desk) -> None:
+        require(desk.create(user("eve", email="Eve.X@example.fr")))
+        assert email_key(desk.find("eve.x@example.fr").email) == "eve.x@example.fr"
+        again = desk.do(CreateUser("eve.x@example.fr", user("eve", "2", email="EVE.X@example.fr")))
+        assert again.verdict is CONFLICT
+        assert len(desk.state.users) == 4
+
+    def test_illegal_step_gets_a_receipt_that_says_why(self, desk: Desk) -> None:
+        """A refusal is a receipt with a sentence, and no exception."""
+        before = desk.state
+        for step in (ReopenUser("ann@example.fr"), ValidateUser("ann@example.fr")):
+            receipt = desk.do(step)
+            assert receipt.verdict in (FAILED, CONFLICT)
+            assert receipt.problem
         same_state(desk.state, before)
 
     @needs(RULES)

@@ -58,6 +58,8 @@ class TestScim(PortalContract):
 
     features = frozenset({RULES, RIGHTS, VERSIONS, RECEIPTS, WHOLE, READING})
     profile = "scim"
+    # seconds over HTTP; test_scim.py compares random steps with those on the reference portal
+    test_plan_leads_from_any_state_to_any_other = None  # type: ignore[assignment]
 
     def make_world(self, folder: Path) -> AbstractContextManager[World]:
         from scim_support import world
