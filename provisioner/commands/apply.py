@@ -109,8 +109,7 @@ def _line(outcome: Outcome, number: int, total: int) -> str:
 def _exit_code(report: ApplyReport) -> int:
     if report.stopped:
         return Cancelled.exit_code
-    trouble = report.undone or report.differing or report.letters.trouble or report.letters.problem
-    return Partial.exit_code if trouble else 0
+    return 0 if report.complete else Partial.exit_code
 
 
 def _conclude(report: ApplyReport, console: Console) -> None:

@@ -81,6 +81,12 @@ class ApplyReport:
         """The outcomes of the steps that were not applied."""
         return [outcome for outcome in self.outcomes if not outcome.done]
 
+    @property
+    def complete(self) -> bool:
+        """True if the whole plan is on the portal and each of its letters was sent."""
+        trouble = self.undone or self.differing or self.letters.trouble or self.letters.problem
+        return not trouble and not self.stopped
+
     def in_words(self) -> str:
         """Return the counts of steps and e-mails in one line, for the ledger and for the user."""
         verdicts = dict.fromkeys(Verdict, 0)
