@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 from shell_support import ROOT, Shell, copy_sample
 
 if TYPE_CHECKING:
@@ -25,12 +28,81 @@ if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).
     # a file system in memory makes thousands of syncs cheap, also in child processes
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True)
-# for tests/mutate.py: any failing example is enough, shrinking is skipped
-searching = (Phase.explicit, Phase.reuse, Phase.generate)
-settings.register_profile("first", deadline=None, derandomize=True, database=None, phases=searching)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+TIERS = ("external", "generative", "slow")
+"""The markers of the tests that are not in the default tier."""
+
+LISTED_SECONDS = 5.0
+"""A test of the default tier that takes longer is listed at the end of the run."""
+
+FAILED_SECONDS = 30.0
+"""If a test of the default tier takes longer, the run fails."""
+
+EXAMPLES = {"default": 25, "slow": 20, "generative": 200, "external": 8}
+"""The examples that Hypothesis draws for a test, for each tier. External tests may start a process each."""
+
+profile: dict[str, Any] = {
+    "deadline": None,
+    "derandomize": bool(os.environ.get("CI")),
+    "suppress_health_check": (HealthCheck.function_scoped_fixture, HealthCheck.too_slow),
+}
+for tier, number in EXAMPLES.items():
+    settings.register_profile(tier, max_examples=number, **profile)
+# for tests/mutate.py and tests/sabotage: any failing example is enough, shrinking is skipped
+profile |= {"derandomize": True, "database": None, "phases": (Phase.explicit, Phase.reuse, Phase.generate)}
+settings.register_profile("first", **profile)
+
+durations: Counter[str] = Counter()
+"""The duration of each test of the default tier in seconds, with its fixtures."""
+
+
+def running_tier(config: pytest.Config) -> str:
+    """Return the tier that the option ``-m`` selects. It is ``default`` if the option selects no other."""
+    chosen = config.getoption("markexpr")
+    return next((tier for tier in TIERS if re.search(rf"(?<!not )\b{tier}\b", chosen)), "default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the Hypothesis profile of the tier that runs, and the plugin of schemathesis for its own tier."""
+    if not config.getoption("--hypothesis-profile"):
+        settings.load_profile(running_tier(config))
+    if running_tier(config) == "external" and find_spec("schemathesis"):
+        config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore the module that cannot be imported without schemathesis, except in the external tier."""
+    is_external = collection_path.name == "test_service_schemathesis.py"
+    return True if is_external and running_tier(config) != "external" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use the PostgreSQL server as external."""
+    for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.external)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the durations of the tests without a marker."""
+    if not any(tier in report.keywords for tier in TIERS):
+        durations[report.nodeid] += report.duration  # type: ignore[assignment]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail the run if a test of the default tier took too long."""
+    if exitstatus == pytest.ExitCode.OK and max(durations.values(), default=0) > FAILED_SECONDS:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the tests of the default tier that took too long."""
+    slow = [(name, seconds) for name, seconds in durations.most_common() if seconds > LISTED_SECONDS]
+    if slow:
+        terminalreporter.section(f"over {LISTED_SECONDS:g} s without the marker slow")
+    for name, seconds in slow:
+        verdict = f": FAILED, over {FAILED_SECONDS:g} s" if seconds > FAILED_SECONDS else ""
+        terminalreporter.line(f"{seconds:.1f} s {name}{verdict}")
 
 
 @pytest.fixture(autouse=True)

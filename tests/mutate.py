@@ -269,7 +269,7 @@ def _covered(path: Path, arguments: Sequence[str], folder: Path) -> _Covered:
             times.write_text(json.dumps(took))
 
     os.environ["COVERAGE_FILE"] = str(data)
-    cover = (f"--cov={path.parent}", "--cov-context=test", "--cov-report=")
+    cover = ("-p", "pytest_cov.plugin", f"--cov={path.parent}", "--cov-context=test", "--cov-report=")
     _, status = os.waitpid(_forked(lambda: _pytest((*cover, *arguments), Times(), False)), 0)
     if status:
         sys.exit("The tests fail before anything is changed.")

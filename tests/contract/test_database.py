@@ -46,7 +46,7 @@ NEXT = DatabaseSchema(
 OTHER = DatabaseSchema("portal", 0x70720002, 1, TABLES, LedgerError)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """A database that does not exist yet."""
     if request.param == "sqlite":

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from shell_support import Shell
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """A database that does not exist yet."""
     if request.param == "sqlite":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import pytest
 import worlds
 
 from provisioner.testing import (
@@ -37,6 +38,7 @@ class TestSqlite(PortalContract):
         return worlds.sqlite(folder)
 
 
+@pytest.mark.external
 class TestPostgresql(PortalContract):
     features = EXISTING
 
@@ -53,6 +55,7 @@ class TestService(PortalContract):
         return http(folder)
 
 
+@pytest.mark.external
 class TestScim(PortalContract):
     """A SCIM server with provisioner's schemas. The server itself ends no application and no billing."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from worlds import HOSTS
+from worlds import HOSTS, parameters
 
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.portal_types import AuthorisedCall
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from postgres_support import PostgresServer
 
 
-@pytest.fixture(params=HOSTS)
+@pytest.fixture(params=parameters(HOSTS))
 def world(request: pytest.FixtureRequest, memory_path: Path) -> Iterator[World]:
     with HOSTS[request.param](memory_path) as world:
         yield world

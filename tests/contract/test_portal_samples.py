@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from http_worlds import http
 from shell_support import Clerk, copy_sample
-from worlds import HOSTS, MakeWorld
+from worlds import HOSTS, MakeWorld, parameters
 
 from provisioner.model import Operator
 from provisioner.planning.steps import CloseUser
@@ -54,7 +54,7 @@ def reference_story() -> list[str]:
         return told_on("memory", Path(folder))
 
 
-@pytest.mark.parametrize("portal", WORLDS)
+@pytest.mark.parametrize("portal", parameters(WORLDS))
 def test_samples_give_the_same_plans_and_outcomes_on_every_portal(portal: str, tmp_path: Path) -> None:
     results = told_on(portal, tmp_path)
     assert "Plan: 25 to add" in results[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from http_support import Asked, http_server, reply
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scim_support import opened
 
@@ -148,7 +148,6 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150)
 @example({"entitlements": [{"value": ["Scan"]}, {"value": {}}], "roles": [{"value": []}]}, {"receipts": [{}]})
 @given(
     st.dictionaries(st.sampled_from(NAMES), JSON),

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from service_support import Served, serving
 
@@ -176,7 +176,6 @@ texts = st.text(max_size=20) | st.sampled_from(["client_credentials", "portal.re
 fields = st.sampled_from(["grant_type", "scope", "client_id", "client_secret", "x"])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     form=st.lists(st.tuples(fields, texts), max_size=5),
     raw=st.none() | st.binary(max_size=40),

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from service_support import Served, claims, serving
 
@@ -514,7 +514,6 @@ values = st.recursive(
 known = st.sampled_from(sorted(person("a")))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=st.dictionaries(known, values, min_size=1, max_size=3))
 def test_any_user_body_is_refused_or_applied(
     api: httpx2.Client, bakery: str, changes: dict[str, Any]

@@ -91,8 +91,9 @@ def stopped_at(folder: Path, boundary: int, *numbers: int) -> tuple[bool, Shown]
 
 
 @pytest.mark.timeout(300)
-def test_a_run_stopped_at_any_boundary_reports_it_and_can_be_finished(tmp_path: Path) -> None:
-    for boundary in count(1):
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_stopped_at_any_boundary_reports_it_and_can_be_finished(every: int, tmp_path: Path) -> None:
+    for boundary in count(1, every):
         folder = one_client(tmp_path / f"at-{boundary}")
         fired, shown = stopped_at(folder, boundary, SIGNALS[boundary % 2])
         if not fired:
@@ -105,8 +106,9 @@ def test_a_run_stopped_at_any_boundary_reports_it_and_can_be_finished(tmp_path: 
 
 
 @pytest.mark.timeout(300)
-def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(tmp_path: Path) -> None:
-    for boundary in count(1, 2):
+@pytest.mark.parametrize("every", [5, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_second_ctrl_c_ends_at_once_and_leaves_a_consistent_ledger(every: int, tmp_path: Path) -> None:
+    for boundary in count(1, every):
         folder = one_client(tmp_path / f"at-{boundary}")
         fired, shown = stopped_at(folder, boundary, signal.SIGINT, signal.SIGINT)
         if not fired:

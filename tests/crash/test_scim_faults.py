@@ -46,6 +46,8 @@ from provisioner.storage.sqlite import SqliteDatabase
 from provisioner.testing.people import user
 from provisioner.testing.world import Desk, require
 
+pytestmark = pytest.mark.external
+
 LEDGER = "1" * 32
 PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 FIRST_JOIN = 7

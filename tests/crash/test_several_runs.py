@@ -47,6 +47,7 @@ def test_eight_appliers_do_each_step_once_and_send_each_welcome_once(tmp_path: P
     assert all(outcome.startswith(("32 steps", "0 steps done, 0 e-mails")) for outcome in done)
 
 
+@pytest.mark.slow
 def test_eight_appliers_twenty_times_do_each_step_once(
     memory_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

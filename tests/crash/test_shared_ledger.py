@@ -31,7 +31,7 @@ from crash_support import (
     received,
     write_output_to,
 )
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from smtp_support import SILENCE, smtp_server
 
@@ -76,7 +76,7 @@ class Shared(NamedTuple):
 Share = Callable[[], Shared]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
 def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
     """Return a function that creates a new portal and a new ledger, in SQLite or on PostgreSQL."""
     numbers = count(1)
@@ -380,7 +380,6 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
 
 
 @pytest.mark.timeout(300)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=4))
 def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]

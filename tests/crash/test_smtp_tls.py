@@ -195,6 +195,7 @@ MIDDLEMEN: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("middleman", MIDDLEMEN)
 def test_stripping_starttls_from_postfix_yields_no_secret(middleman: str, outbox: Outbox) -> None:
     with running_postfix() as postfix, tapped(postfix.port, MIDDLEMEN[middleman]) as line:
@@ -203,6 +204,7 @@ def test_stripping_starttls_from_postfix_yields_no_secret(middleman: str, outbox
         assert postfix.mails(0) == {}
 
 
+@pytest.mark.external
 def test_a_letter_is_sent_over_an_unchanged_line_without_a_word_in_clear(
     outbox: Outbox,
 ) -> None:

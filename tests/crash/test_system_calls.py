@@ -16,6 +16,8 @@ from boundaries import apply, mailed, workspace
 from crash_support import TWO_NEWCOMERS, Call, check_letters, nothing_to_do, posting, received, traced
 from smtp_support import smtp_server
 
+pytestmark = pytest.mark.external
+
 LASTING = (
     "write", "writev", "pwrite64", "fsync", "fdatasync", "sendto", "sendmsg", "rename", "link", "unlink",
     "ftruncate",    "mkdir", "sync", "syncfs",

@@ -14,11 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from needs import need
-from playwright.sync_api import Browser, Page, sync_playwright
 from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
 
@@ -26,6 +26,9 @@ from provisioner.embedded.server.activation_page import language_of, token_of
 from provisioner.planning.steps import CloseUser, CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
 from provisioner.testing.people import ESSENTIEL, NOW, user
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PEOPLE = ("ann", "bob", "cid", "dan", "eve")
 
@@ -193,6 +196,8 @@ def test_page_contains_no_personal_data(invited: Invited) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     need("chromium")
     home = str(tmp_path_factory.mktemp("browser"))
     with sync_playwright() as playwright:
@@ -208,6 +213,7 @@ def _listen(page: Page, complaints: list[str], asked: list[str]) -> None:
     page.on("request", lambda request: asked.append(request.url))
 
 
+@pytest.mark.external
 def test_page_is_legible_and_usable_on_phone_and_desktop(invited: Invited, browser: Browser) -> None:
     for name, width, scheme in (("ann", 360, "light"), ("bob", 1280, "dark")):
         page = browser.new_page(

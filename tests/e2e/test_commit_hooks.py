@@ -32,6 +32,7 @@ def test_no_hook_of_the_repository_needs_the_network() -> None:
     assert {hook["language"] for hook in OWN_HOOKS.values()} == {"system", "pygrep"}
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("name", ["ruff-format", "ruff-check", "mypy", "lint-imports"])
 def test_a_hook_of_the_repository_calls_a_tool_that_ci_runs_too(name: str) -> None:
     program, *words = shlex.split(OWN_HOOKS[name]["entry"])
@@ -42,6 +43,7 @@ def test_a_hook_of_the_repository_calls_a_tool_that_ci_runs_too(name: str) -> No
     assert re.search(rf'"{" ".join([tool, *(word for word in words if word[0] != "-")])}[ "]', checks)
 
 
+@pytest.mark.external
 @pytest.mark.parametrize(
     ("name", "text"), [("ruff-check", "import os\n"), ("ruff-format", '"""Text."""\n\nx = (1)\n')]
 )

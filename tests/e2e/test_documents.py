@@ -40,7 +40,11 @@ from provisioner.yaml_source.document import read_document
 
 DOCUMENTS = documents()
 STORIES = [
-    pytest.param(story, id=f"{document}-{number}")
+    pytest.param(
+        story,
+        id=f"{document}-{number}",
+        marks=[pytest.mark.external] * any("scim2-server" in block.text for block in story),
+    )
     for document in DOCUMENTS
     for number, story in enumerate(stories(document), 1)
 ]

@@ -6,14 +6,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from needs import need
-from playwright.sync_api import Browser, sync_playwright
 from test_letters import TEMPLATES, letter
 
 from provisioner.mail.message import Letter, render
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 MEASURES = (Path(__file__).parents[1] / "support" / "letter_measures.js").read_text(encoding="utf-8")
 LINK = f"https://portail.durand-associes.fr/{'bf9d' * 8}.1.1798148632.{'aec4' * 10}"
@@ -46,6 +48,8 @@ CONTRAST_OF_CONTROLS = 3.0  # WCAG 2, 1.4.11
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
     need("chromium")
     home = str(tmp_path_factory.mktemp("browser"))
     with sync_playwright() as playwright:
@@ -78,6 +82,7 @@ def look(browser: Browser, name: str, width: int, scheme: str) -> Seen:
         page.close()
 
 
+@pytest.mark.external
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("name", LETTERS)
@@ -110,6 +115,7 @@ def _require_a_button(links: list[dict[str, Any]], link: str) -> None:
     assert button["stands_out"] >= CONTRAST_OF_CONTROLS
 
 
+@pytest.mark.external
 @pytest.mark.parametrize(
     ("name", "language", "title", "spoken"),
     [

@@ -24,6 +24,8 @@ from postfix_support import PASSWORD, USERNAME, Postfix, running_postfix
 
 from provisioner.cli import run
 
+pytestmark = pytest.mark.external
+
 ROOT = Path(__file__).parents[2]
 FIRM = "Cabinet Durand & Associés"
 SENDER = f"{FIRM} <acces@durand-associes.fr>"

@@ -17,6 +17,8 @@ from needs import lack, need
 
 from provisioner.cli import run
 
+pytestmark = pytest.mark.external
+
 SAMPLES = Path(__file__).parents[2] / "samples"
 RULES = Path("/usr/share/spamassassin")
 """The rules of the Debian package. Downloaded updates are not used, so that all machines get equal scores."""

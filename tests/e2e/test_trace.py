@@ -160,6 +160,7 @@ def test_no_secret_in_the_trace_of_an_apply_over_http_and_smtp(
     searched(secrets, {"the trace": log.read_bytes()})
 
 
+@pytest.mark.external
 def test_no_secret_in_the_trace_of_an_apply_over_scim(
     memory_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +178,7 @@ def test_no_secret_in_the_trace_of_an_apply_over_scim(
     searched(personal_data() | {"token": TOKEN.encode()}, {"the trace": log.read_bytes()})
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.external)])
 def test_no_secret_in_the_trace_of_sql(
     place: str, memory_path: Path, tmp_path: Path, request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,

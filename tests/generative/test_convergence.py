@@ -507,9 +507,7 @@ def in_memory() -> Iterator[Path]:
 
 TestConvergence = Convergence.TestCase
 TestConvergence.settings = settings(
-    max_examples=45,
     stateful_step_count=12,
-    deadline=None,
     # shrinking a failing example takes minutes: add Phase.shrink by hand when you need it
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     report_multiple_bugs=False,

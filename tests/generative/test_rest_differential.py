@@ -268,11 +268,14 @@ def walk(worlds: Worlds, seed: int, turns: int) -> Counter[tuple[str, str]]:
     return seen
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_random_requests_end_as_on_the_reference_portal(worlds: Worlds, seed: int) -> None:
-    seen = walk(worlds, seed, 2_000)
+@pytest.mark.parametrize(
+    ("seed", "turns"),
+    [(0, 500), *(pytest.param(seed, 2_000, marks=pytest.mark.generative) for seed in (1, 2))],
+)
+def test_random_requests_end_as_on_the_reference_portal(worlds: Worlds, seed: int, turns: int) -> None:
+    seen = walk(worlds, seed, turns)
     for kind in STEPS:
         assert seen[kind, "applied"] > 0, seen
     for verdict in ("applied", "already", "conflict", "failed"):
-        assert sum(count for (_, found), count in seen.items() if found == verdict) > 10, seen
+        assert sum(count for (_, found), count in seen.items() if found == verdict) > turns / 200, seen
     assert any(found == "LockLost" for _, found in seen), seen

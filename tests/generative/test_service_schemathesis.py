@@ -1,12 +1,11 @@
 """schemathesis gets no 5xx response, and only responses that the OpenAPI document describes.
 
-``OPENAPI_EXAMPLES=200 pytest tests/generative/test_service_schemathesis.py`` draws more examples.
+With ``-m external --hypothesis-profile generative``, pytest draws more requests.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from provisioner.planning.steps import CreateCompany, CreateUser, SetBilling
 from provisioner.portal import Call
 from provisioner.testing.people import ESSENTIEL, user
 
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
+pytestmark = pytest.mark.external
 
 REFUSALS = [401, 403, 404, 409, 412, 413, 415, 422, 423, 428, 429]
 """The statuses of refusals that a valid request can get, because a schema cannot express rules and rights."""
@@ -75,7 +74,7 @@ def token(served: Served) -> str:
 
 
 @schema.parametrize()
-@settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 def test_responses_conform_to_the_document(case: Any, served: Served, token: str, people: list[str]) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     if case.meta.generation.mode is GenerationMode.POSITIVE:
@@ -127,7 +126,6 @@ def test_responses_to_request_sequences_conform_to_the_document(
 
     # sequences are random: draw until one of them requests a user that it has created
     walks = settings(
-        max_examples=max(4, EXAMPLES // 2),
         stateful_step_count=8,
         suppress_health_check=list(HealthCheck),
         derandomize=False,

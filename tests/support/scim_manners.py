@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from http_support import Asked, http_server, reply
-from scim_support import resource_types, server_schemas
+from scim_support import published_schemas, resource_types
 
 Resource = dict[str, Any]
 Shown = Callable[[str, Resource, bool], Resource]
@@ -136,7 +136,7 @@ class Manners:
         if kind == "ResourceTypes":
             said = {"Resources": resource_types()}
         elif kind == "Schemas":
-            said = {"Resources": server_schemas()}
+            said = {"Resources": published_schemas()}
         return self._ok(said) if self.speaks or kind == "ServiceProviderConfig" else _no(404, "No such thing")
 
     def _created(self, kind: str, one: Resource) -> bytes:

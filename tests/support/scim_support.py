@@ -55,6 +55,12 @@ def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
     return [*core, *(_published("scim-user.schema", "scim-company.schema") if ours else [])]
 
 
+def published_schemas() -> list[dict[str, Any]]:
+    """Return the schemas of RFC 7643 and of both extensions, as they are published."""
+    schemas: list[dict[str, Any]] = json.loads((SCHEMAS / "scim-schemas.json").read_text())
+    return schemas
+
+
 def resource_types() -> list[dict[str, Any]]:
     """Return the resource types (RFC 7643, section 6) of a server with both extensions."""
     owners = {USER: ("User", "/Users"), COMPANY: ("Group", "/Groups")}

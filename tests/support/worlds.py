@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.model import Operator
@@ -63,6 +66,11 @@ def postgresql(folder: Path) -> Iterator[World]:
             yield World(opened, others, hands.set, read=partial(ReadOnlyPortal, database, TERMS, hands))
         finally:
             others.close()
+
+
+def parameters(worlds: Iterable[str]) -> list[Any]:
+    """Return the names of worlds as parameters of a test. PostgreSQL is marked as external."""
+    return [pytest.param(name, marks=[pytest.mark.external] * (name == "postgresql")) for name in worlds]
 
 
 HOSTS: dict[str, MakeWorld] = {"memory": memory, "sqlite": sqlite, "postgresql": postgresql}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from manifest_support import (
     SETTINGS,
@@ -380,7 +380,6 @@ FAULTS = {
 }
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(sorted(FAULTS)), max_size=6), min_size=1, max_size=4))
 def test_all_problems_are_reported_in_source_order(
     tmp_path_factory: pytest.TempPathFactory, files: list[list[str]]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from provisioner.diagnostics import Diagnostic
@@ -533,7 +533,6 @@ def _agree(ours: Any, base: Any) -> bool:
     )
 
 
-@settings(max_examples=400)
 @given(_scraps)
 def test_accepted_texts_have_the_data_of_pyyamls_base_loader(text: str) -> None:
     document, problems = read_document("f.yaml", text)
@@ -545,7 +544,6 @@ def test_accepted_texts_have_the_data_of_pyyamls_base_loader(text: str) -> None:
         assert _agree(document.data, loaded)
 
 
-@settings(max_examples=400)
 @given(_scraps)
 def test_fast_path_accepts_no_alias_anchor_or_tag(text: str) -> None:
     document, problems = read_document("f.yaml", text)

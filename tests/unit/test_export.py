@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from manifest_support import loaded, settings_of
 
@@ -315,7 +315,6 @@ def states(draw: st.DrawFn) -> State:
     return State(companies, users)
 
 
-@settings(max_examples=60, deadline=None)
 @given(states())
 def test_any_portal_state_is_read_back_unchanged(state: State) -> None:
     files = exported(state)
@@ -408,7 +407,6 @@ def portals(draw: st.DrawFn) -> State:
     return State(companies, users)
 
 
-@settings(max_examples=60, deadline=None)
 @given(portals())
 def test_plan_of_an_export_has_no_changes(state: State) -> None:
     files = exported(state)

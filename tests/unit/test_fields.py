@@ -10,7 +10,7 @@ from pathlib import Path
 import phonenumbers
 import pytest
 from email_validator import validate_email
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from manifest_support import codes, make_workspace, manifest, problems_of, user
 
@@ -39,7 +39,6 @@ TOP = st.sampled_from(
 )
 
 
-@settings(max_examples=400)
 @given(LOCAL, st.lists(LABEL, max_size=3), TOP)
 def test_email_pattern_accepts_only_what_the_library_accepts(local: str, labels: list[str], top: str) -> None:
     text = f"{local}@{'.'.join([*labels, top])}"

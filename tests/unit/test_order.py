@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, permutations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from people import all_violations
 
@@ -343,7 +343,6 @@ def test_every_state_on_the_way_is_legal_and_the_end_is_as_desired(worlds: tuple
         assert census.state != desired
 
 
-@settings(max_examples=400)
 @given(transitions(), st.randoms(use_true_random=False))
 def test_the_steps_of_a_wave_may_be_done_in_any_order(worlds: tuple[State, State], chance: object) -> None:
     current, desired = worlds

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from manifest_support import compare_with_golden
 from plan_schema import plan_schema
 from shell_support import Shell, copy_sample
@@ -59,12 +59,12 @@ def test_plans_of_the_samples_validate(tmp_path: Path, capsys: pytest.CaptureFix
         VALIDATOR.validate(json.loads(shell("plan", "--json").out))
 
 
-@settings(max_examples=30, deadline=None)
 @given(plans())
 def test_plan_of_any_states_validates(plan: Plan) -> None:
     VALIDATOR.validate(json.loads(saved(plan)))
 
 
+@pytest.mark.slow
 def test_schema_and_codec_agree_on_plans_with_one_change() -> None:
     verdicts = set()
     for number, (_, done, text) in enumerate(tampered()):

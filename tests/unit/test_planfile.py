@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from people import all_violations
 from strategies import planned, plans, texts
@@ -40,7 +40,6 @@ from provisioner.testing.people import TERMS, company, state, user
 from provisioner.testing.step_examples import EXAMPLES
 from provisioner.testing.strategies import states
 
-FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 MANIFESTS = {"clients/a.yaml": "ab" * 32}
 
 
@@ -87,7 +86,6 @@ def everything() -> Plan:
     )
 
 
-@FEW
 @given(plans())
 def test_a_plan_survives_its_file(plan: Plan) -> None:
     read = from_json(saved(plan))
@@ -137,7 +135,6 @@ def test_equal_values_have_equal_text_whatever_the_order_of_their_sets() -> None
     assert saved(one) == saved(other)
 
 
-@settings(max_examples=50)
 @given(states())
 def test_the_states_drawn_for_tests_keep_the_rules(drawn: State) -> None:
     assert list(all_violations(StateIndex(drawn, TERMS))) == []
@@ -261,7 +258,6 @@ def test_a_file_laid_out_anew_is_still_the_same_plan() -> None:
     assert from_json(text).plan == everything()
 
 
-@FEW
 @given(st.text(max_size=60) | st.recursive(st.none() | st.integers() | texts, st.lists).map(json.dumps))
 def test_garbage_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ProvisionerError, match=r"not a plan"):

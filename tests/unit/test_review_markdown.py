@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from review_support import HENRI, SITUATIONS, every_notice, hostile, large, matches, next_month, plan_between
@@ -22,7 +22,6 @@ from provisioner.render.overview import counts, groups, names_of, risks, section
 from provisioner.render.sanitize import printable
 from provisioner.testing.people import state
 
-FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 OURS = {"h2", "h3", "p", "ul", "li", "strong", "code", "details", "summary"}
 ACTS = re.compile(
     r"@\w|#\w|GH-\d|!\d|https?:|www\.|[<>`*~|$\\\[\]]|:\w+:|::|(^|\n)\s*/\w|\b(?=\w*\d)[0-9a-f]{7,40}\b|&\w+;",
@@ -82,7 +81,6 @@ def test_a_comment_reads_as_its_golden_file(name: str) -> None:
     assert matches(render_markdown(SITUATIONS[name]()), f"{name}.md")
 
 
-@FEW
 @given(plans(), st.sampled_from([2 * SKELETON, LIMIT]))
 def test_no_name_becomes_markup(plan: Plan, limit: int) -> None:
     text = render_markdown(plan, limit=limit)

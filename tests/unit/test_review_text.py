@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from review_support import (
     HENRI,
@@ -31,7 +31,6 @@ from provisioner.render.sanitize import columns
 from provisioner.render.text import render_plan
 from provisioner.testing.people import state
 
-FEW = settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 LAST_LINE = re.compile(
     r"Plan: (\d+ to reopen, )?\d+ to add, \d+ to change, \d+ to close, \d+ e-mails? to send\."
@@ -52,7 +51,6 @@ def test_with_colour_the_words_are_the_same() -> None:
     assert matches(render_plan(next_month(), colour=True), "next-month.colour.txt")
 
 
-@FEW
 @given(plans(), st.integers(40, 200), st.booleans())
 def test_hostile_names_do_not_change_the_layout(plan: Plan, width: int, unicode: bool) -> None:
     text = render_plan(plan, width=width, unicode=unicode)
@@ -70,7 +68,6 @@ def test_hostile_names_do_not_change_the_layout(plan: Plan, width: int, unicode:
         assert not {"→", "…"} & {character for line in lines for character in line}
 
 
-@FEW
 @given(plans())
 def test_colour_is_decoration(plan: Plan) -> None:
     assert ESCAPES.sub("", render_plan(plan, colour=True)) == render_plan(plan)
