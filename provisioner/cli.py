@@ -42,7 +42,7 @@ USAGE = 64
 """The exit code of a usage error. Click's default is 2, but here 2 means that a plan has changes."""
 
 WITH_ANSWER = (0, 2)
-"""The exit codes of a complete answer on stdout. If the answer cannot be written, the code is 1 instead."""
+"""The exit codes of commands that answer on stdout. If the answer cannot be written, the code becomes 1."""
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ class Diagnostic:
     """One problem. ``address`` is the address of the resource concerned ("user:…"), or "" for none.
 
     ``other`` is a second position that the problem concerns, such as the first of two equal declarations.
-    ``driver_summary`` is the summary of a code that only a driver from another package knows.
+    ``driver_summary`` is the summary if only a driver from another package knows the code, otherwise "".
     """
 
     severity: Severity

@@ -33,7 +33,7 @@ def load_driver(
     """Return the driver of class ``kind`` that an installed package provides for ``scheme`` in ``group``.
 
     Raises ``error`` if no package or more than one package provides the driver, or if it cannot be loaded.
-    ``built_in`` has the schemes that the error for an unknown scheme also lists.
+    The error for an unknown scheme lists the schemes in ``built_in`` and the schemes that packages provide.
     """
     from importlib.metadata import entry_points
 

@@ -1,5 +1,6 @@
-"""The limits on sizes and times. The tests try each ``MAX_`` limit n with the sizes n and n + 1.
+"""The limits on sizes and times.
 
+For each limit ``MAX_...``, the tests try a size equal to the limit and a size that is greater by one.
 The limits for databases, for the service and for mail sessions are in the modules that apply them.
 """
 

@@ -48,7 +48,7 @@ class UserType(StrEnum):
 
 
 class Production(StrEnum):
-    """The family of a user's production applications: a user always has all three of one family (R3)."""
+    """The family of a user's production applications. A user has all three of exactly one family (R3)."""
 
     FULL = "full"
     CONSULTATION = "consultation"
@@ -231,7 +231,7 @@ class NoticeKind(StrEnum):
 
 
 class Notice(NamedTuple):
-    """A fact that the plan reports to the reviewer, but does not change. ``on`` is the date of the fact."""
+    """A fact that the plan reports to the reviewer and leaves unchanged. ``on`` is the date of the fact."""
 
     kind: NoticeKind
     address: Address

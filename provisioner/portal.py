@@ -36,7 +36,7 @@ class Access:
     writing: bool
     """True to open the portal for writing. Otherwise the driver creates and changes nothing."""
     making: bool = True
-    """True to create a missing portal when it is opened for writing. If False, that is an error."""
+    """True to create a missing portal when opening it for writing. If False, a missing portal is an error."""
     client_id: str = ""
     secret: str = ""
     """The OAuth client's secret, the bearer token or the database's password."""
@@ -47,7 +47,7 @@ class Access:
     paths: Mapping[str, str] = field(default_factory=dict)
     """The URL paths that differ from the paths of provisioner's own service, by endpoint name."""
     scim: Mapping[str, str] = field(default_factory=dict)
-    """The SCIM attributes that differ from the default attributes, by name in the attribute table."""
+    """The SCIM attributes that differ from the default attributes, by field name (``portal: {scim: …}``)."""
     parallelism: int = 10
     """The maximum number of steps in progress at the same time."""
 
@@ -77,9 +77,9 @@ DONE = (Verdict.APPLIED, Verdict.ALREADY)
 class Call:
     """One step to apply.
 
-    ``id`` and ``version`` come from the last reading of the resource. For a creation, they are "" and 0. If
-    the version on the portal is different, the portal answers *conflict*. ``key`` is the idempotency key.
-    For a repeated call with the same key, the portal returns the first receipt again.
+    ``id`` and ``version`` come from the last reading of the resource. If the version on the portal is
+    different, the portal answers *conflict*. For a creation, ``id`` is "", and ``version`` is not compared.
+    ``key`` is the idempotency key. If a call is repeated with the same key, the first receipt is returned.
     """
 
     key: str
@@ -116,7 +116,7 @@ class Capabilities:
     """True if the portal refuses a step on a resource whose version has changed. Otherwise a write is
     *unguarded*: the driver compares the resource first, but can overwrite a change made later."""
     claims: bool = True
-    """True if the portal stores which ledger and run send a letter, and which ledger applied a step."""
+    """True if the portal stores which run of which ledger sends a letter, and which ledger applied a step."""
     leases: bool = True
     """True if the portal knows the latest run of each ledger, and refuses the writes of earlier runs."""
 
@@ -162,10 +162,11 @@ class Portal(Protocol):
     def hold(self, ledger: str, owner: str, fence: int, seconds: int) -> int:
         """Take or renew the portal's lease for this ledger. Return the run's fencing token on the portal.
 
-        ``fence`` is the run's fencing token in the ledger, where each new run has a higher token. The portal
-        returns the same token. If the ledger was restored and later runs have used the portal, the portal
-        returns a higher token. A run takes the lease from any run with a lower token, whose writes the portal
-        then refuses.
+        ``owner`` is the run's name in messages. ``fence`` is the run's fencing token in the ledger, where
+        each new run has a higher token. The returned token is usually ``fence``. It is higher than ``fence``
+        if an earlier run used ``fence`` or a higher token on the portal, which is possible after the ledger
+        was restored from a backup. If a run with a lower token holds the lease, this run takes it over at
+        once, and the portal refuses all further writes of the other run.
         The lease ends ``seconds`` after the last write or the last call of ``hold``. For a portal without
         leases, the driver only keeps the ledger's id. A thread can call ``hold`` while another thread writes.
         Raises :class:`Locked` if another run with the same or a higher token holds the lease, and
@@ -180,9 +181,10 @@ class Portal(Protocol):
     def execute(self, calls: Sequence[Call]) -> list[Receipt]:
         """Apply the steps of these calls and return one receipt per call, in the same order.
 
-        Each step must concern a different resource. If a call with the same key was applied before, for the
-        same ledger, the verdict is *applied*; for another ledger, it is *already*. Exception: if that other
-        call created an account whose e-mail has changed since, this call is treated as new.
+        Each step must concern a different resource. A call whose key was used before is not applied again:
+        the verdict is *applied* if the same ledger used the key, and *already* if another ledger used it.
+        Exception: if another ledger used the key to create an account, and the account's e-mail has changed
+        since, the call is treated as new.
         Raises :class:`LockLost` if another run has taken over the lease.
         """
         ...
@@ -198,13 +200,16 @@ class Portal(Protocol):
         """Claim letters for ``run``. Return the run that then holds the claim to each letter, by letter key.
 
         A run sends only the letters whose claim it holds. ``letters`` maps the key of each letter
-        (:func:`provisioner.ledger.outbox.letter_key`) to the earlier runs of this ledger that claimed it.
+        (:func:`provisioner.ledger.outbox.letter_key`) to the runs that claimed it before, as recorded in this
+        ledger. For each letter, the result depends on the run that holds the claim so far:
 
-        The first ledger that claims a letter keeps the claim. For other ledgers, the result is "". Within the
-        ledger, the claim passes to ``run`` if one of the earlier runs in ``letters`` holds the claim. If
-        another run holds the claim, that run belongs to a copy of the ledger. That run then keeps the claim
-        and is the result. If ``run`` is :data:`SENT`, the claim is final. A portal without claims
-        returns ``run`` for every letter.
+        - none: ``run`` gets the claim;
+        - a run of another ledger: that run keeps the claim, and the result is "";
+        - one of the runs in ``letters``: the claim passes to ``run``;
+        - any other run, which belongs to a copy of this ledger: it keeps the claim and is the result.
+
+        A claim that has passed to :data:`SENT` never passes to a run again. A portal without claims returns
+        ``run`` for every letter.
         """
         ...
 
@@ -227,7 +232,7 @@ class Portal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PortalDriver:
-    """A driver, as the table of drivers or an entry point of the group ``provisioner.portals`` names it."""
+    """A driver: a value in ``registry.PORTALS``, or the object that another package's entry point names."""
 
     open: Callable[[Access], Portal]
     """The function that opens a portal. Raises :class:`PortalError` if the portal cannot be opened."""

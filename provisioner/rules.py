@@ -44,7 +44,7 @@ def app_violation(owner: str, app: str, catalogue: Collection[str], address: str
     """Return the violation for the forbidden application ``app`` of ``owner``, a user or a manifest key.
 
     The rule is R3 if the application is a production application, otherwise A9. ``catalogue`` lists the
-    applications that ``owner`` can have.
+    applications that ``owner`` can have. ``address`` is the address of the user, or "" for a manifest key.
     """
     if is_production(app):
         return error(
@@ -69,7 +69,7 @@ def _unlisted(apps: frozenset[Grant], catalogue: frozenset[str]) -> tuple[str, .
 
 
 def choice(what: str, words: Collection[str]) -> str:
-    """Return the remedy for a name that is not among ``words``, which the catalogue lists under ``what``."""
+    """Return the remedy for an unknown name. The catalogue has the names ``words`` under the key ``what``."""
     known = ", ".join(sorted(words))
     if not known:
         return f"Add it under catalogue: {what}: in provisioner.yaml, which has none."
@@ -218,7 +218,7 @@ class StateIndex:
             yield from rule(key, user, self._terms)
 
     def _holders(self) -> dict[str, set[str]]:
-        """Return the index from :func:`email_key` to account keys. The first call builds the index."""
+        """Return the account keys by :func:`email_key` of their e-mail. The first call builds the index."""
         if self._holders_by_email is None:
             self._holders_by_email = {}
             for key, user in self.users.items():
@@ -253,7 +253,7 @@ class StateIndex:
 
 
 def administrator_standing(resource: Resource | None) -> tuple[str, bool] | None:
-    """Return (billed company, is administrator) of an open user, or None for other resources (R2)."""
+    """Return (billed company, is administrator) of an open user, for R2, or None for other resources."""
     if isinstance(resource, User) and resource.is_open:
         return resource.billed, resource.is_administrator
     return None

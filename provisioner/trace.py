@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 LOGGER = "provisioner"
-"""The name of the logger above the loggers of all kinds."""
+"""The name of the parent logger of the loggers of all kinds."""
 
 
 @dataclass(slots=True)
 class Exchange:
-    """The end of an exchange. The caller of :func:`exchange` sets the attributes within the block."""
+    """The result and the size of an exchange. The caller of :func:`exchange` sets them within the block."""
 
     result: str = ""
     """The status or reply code. An exchange that ends with an exception gets the exception's name."""

@@ -1,4 +1,4 @@
-"""``provisioner backup``: copy the ledger and the portal, which runs may use meanwhile."""
+"""``provisioner backup``: copy the ledger and the portal. Runs may use both during the copy."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class Group(click.Group):
     """A group of commands; its help lists them in the order of their declaration."""
 
     def declare(self, name: str, target: str, help: str, *params: click.Parameter, **fixed: object) -> None:
-        """Add a :class:`Command` with these parameters to the group."""
+        """Add a :class:`Command` to the group. That class explains ``target``, ``params`` and ``fixed``."""
         self.add_command(Command(name, target, help, *params, **fixed))
 
     @override
@@ -134,7 +134,7 @@ def _without_twins(items: Iterable[CompletionItem]) -> list[CompletionItem]:
 
 
 def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
-    """Keep the value of a global option in the invocation. Its name is the name of the attribute."""
+    """If a global option is given, store its value in the :class:`Invocation` attribute of the same name."""
     if value:
         setattr(context.obj, str(option.name), value)
 
@@ -169,7 +169,7 @@ GLOBAL_OPTIONS = (
 
 
 class WholeNumber(click.IntRange):
-    """An integer within a range. ``name`` is how usage errors name the type."""
+    """An integer within a range. Usage errors call this type by its ``name``."""
 
     name = "whole number"
 

@@ -83,7 +83,7 @@ def show_text(plan: Plan, console: Console) -> None:
 
 
 def warn_if_unguarded(plan: Plan, console: Console) -> None:
-    """Print on stderr the warning that the portal cannot protect against a second run at the same time."""
+    """Print the plan's warnings with the code ``unguarded`` on stderr: the portal lacks a protection."""
     for problem in plan.diagnostics:
         if problem.code == "unguarded":
             console.say(f"Warning: {problem.detail}\n  {problem.remedy}")

@@ -19,8 +19,8 @@ from provisioner.workspace.settings import load_workspace, names_in_workspace
 def validate(folder: Path, console: Console, *, paths: Sequence[Path] = (), as_json: bool = False) -> int:
     """Print every problem; return exit code 3 if one of them is an error, otherwise 0.
 
-    With ``paths``, all manifests are read, but only the problems that concern these files count. Errors in
-    provisioner.yaml always count, because no manifest can be checked then.
+    With ``paths``, all manifests are read, but only problems that concern these files are printed and
+    determine the exit code. Errors in provisioner.yaml always count, because no manifest can be checked then.
     """
     try:
         workspace = load_workspace(folder)

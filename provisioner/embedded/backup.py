@@ -1,4 +1,4 @@
-"""The changes to a backup of the portal that keep a restored ledger from sending a letter a second time."""
+"""In a backup of the portal, claims the letters that a restored ledger must not send a second time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from provisioner.storage.database import Connection, chunks, placeholders
 def accounts_to_welcome(connection: Connection, steps: Sequence[str]) -> list[str]:
     """Return the ids of the accounts that may get their first letter after the backup.
 
-    These are the accounts that wait for validation, and those of ``steps``: the keys of steps that the portal
-    has applied and the ledger has not recorded yet.
+    These are the accounts that wait for validation, and the accounts on which the portal has applied one of
+    ``steps``. ``steps`` has the keys of the steps whose outcome the ledger has not recorded yet.
     """
     found = [id_ for (id_,) in connection.execute("SELECT id FROM client_user WHERE status = 'to_validate'")]
     for some in chunks(steps):
@@ -22,10 +22,10 @@ def accounts_to_welcome(connection: Connection, steps: Sequence[str]) -> list[st
 
 
 def claim_in_backup(connection: Connection, ledger: str, run: str, letters: Sequence[str]) -> None:
-    """Claim ``letters`` in the backup for ``run``, a run that does not exist.
+    """In the backup, claim ``letters`` for ``run``, which is an id that no run of the ledger has.
 
-    A restored ledger then parks these letters as *unknown*, because they may have been sent after the backup.
-    Letters that are recorded as sent and letters of other ledgers keep their claims.
+    A restored ledger then sets these letters to *unknown*, because they may have been sent after the backup.
+    Claims of other ledgers do not change, and neither do the claims of letters that are recorded as sent.
     """
     connection.executemany(
         "INSERT INTO letter_claim (key, ledger, run) VALUES (?, ?, ?) "

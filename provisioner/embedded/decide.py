@@ -57,7 +57,7 @@ class StoredReceipt:
     ledger: str
     """The ledger for which the call was applied, or "" if the call had no ledger."""
     asked: str | None = None
-    """The :func:`fingerprint` of the call; None if the portal has not stored or not read the fingerprint."""
+    """The :func:`fingerprint` of the call. None if the portal does not store it, or if it was not read."""
 
 
 def decide(
@@ -99,8 +99,8 @@ def decide(
 
 
 def fingerprint(call: Call) -> str:
-    """Return a hash of a call's step and version. Calls that differ only in their key have the same hash. The
-    hash covers the user's id, but not the step's ``user``, which is a key that differs between ledgers.
+    """Return a hash of a call's step and version. Calls that differ only in their key have the same hash.
+    Instead of the step's ``user``, which differs between ledgers, the hash covers the id of an existing user.
     """
     step = call.step
     if isinstance(step, CreateUser):
@@ -303,7 +303,7 @@ def _past_month(call: Call, today: date) -> Receipt | None:
 
 
 def _not_asked_for(call: Call) -> Receipt | None:
-    """Refuse to create a user with an application in state *requested*: only users request (R10)."""
+    """Return a refusal if a new user would have an application in the state *requested* (R10)."""
     step = call.step
     if isinstance(step, CreateUser) and any(grant.state is AppState.REQUESTED for grant in step.profile.apps):
         problem = "R10: nobody has asked for an application before the user is there."

@@ -44,7 +44,9 @@ class LeasedPortal(Portal):
 
     @abstractmethod
     def drop_lease(self, ledger: str, holder: str) -> None:
-        """End the lease if ``holder`` has it. Its number remains stored, because the next must be higher."""
+        """End the lease if ``holder`` has it. Its fencing number stays stored, because the next lease of the
+        ledger must get a higher number.
+        """
 
     @abstractmethod
     def claim_letters(

@@ -314,7 +314,7 @@ class SqlPortal(LeasedPortal):
 
     @contextmanager
     def write_transaction(self) -> Iterator[Connection]:
-        """Run the block in a write transaction. If it changes content, it must call ``bump_counter``."""
+        """Run the block in a write transaction. A block that changes content must call ``bump_counter``."""
         with self._turn, self._database.translate_errors(PORTAL_SCHEMA):
             self._database.require_same(PORTAL_SCHEMA, self._file)
             with transaction(self._connection):

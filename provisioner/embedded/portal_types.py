@@ -65,7 +65,7 @@ class PortalInfo:
     today: date
     """The current date in Paris (A12)."""
     operator: Operator
-    """The operator whose rights the asking client has."""
+    """The operator whose rights are given to the client that asks for this information."""
     scopes: frozenset[str]
     """The scopes of the API client's access token; empty for a driver that does not use HTTP."""
     terms: PortalTerms

@@ -15,7 +15,7 @@ from provisioner.storage.database import Database
 
 class ReadOnlyPortal(Portal):
     """The embedded portal, opened only for reading; its writing methods raise :class:`PortalError`. If the
-    database does not exist, the snapshot has no companies and no users, and contains ``terms``.
+    database does not exist, the snapshot has no companies and no users, and its terms are ``terms``.
     """
 
     def __init__(self, database: Database, terms: PortalTerms, clock: Clock) -> None:

@@ -1,6 +1,6 @@
-"""The tables of the embedded portal, and the conversion of its rows to values and back.
+"""The tables of the embedded portal, and the conversion of their rows to objects and back.
 
-A function that planning never calls imports its classes inside its body, because this saves start-up time.
+A function that planning never calls imports the classes it needs inside its body, to save start-up time.
 """
 
 from __future__ import annotations
@@ -252,7 +252,9 @@ def _company_row(company: Company, counter: int) -> tuple[object, ...]:
 
 
 def store_users(connection: Connection, moves: Sequence[tuple[User | None, User]], counter: int) -> None:
-    """Insert or update users, companies and applications. The parameters are as in store_companies."""
+    """Insert or update users, and store to which companies and applications they have access. The parameters
+    have the same meaning as in :func:`store_companies`.
+    """
     if not moves:
         return
     # update before inserting, because a new user may get the e-mail that an existing user gives up

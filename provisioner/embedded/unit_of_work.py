@@ -74,7 +74,7 @@ class UnitOfWork:
         self._load_billed_users(billing)
 
     def load_users(self, ids: Sequence[str]) -> None:
-        """Read these users, their companies, and the other open users of their billed companies."""
+        """Read these users, their companies, and all open users who are billed to the same companies."""
         found = self._add(users_where(self._connection, "id", ids, self._today))
         self._load_companies({number for user in found for number in user.companies})
         self._load_billed_users({user.billed for user in found})
@@ -111,7 +111,7 @@ class UnitOfWork:
             self._receipts |= {key: StoredReceipt(*given) for key, *given in rows}
 
     def user(self, user_id: str) -> User | None:
-        """Return a user that was read before, with all changes so far, or None if no such user was read."""
+        """Return the user with this id, with all changes so far; None if no user with this id was read."""
         return self._known_users.get(user_id)
 
     def answer(self, job: AuthorisedCall, lease: Lease | None) -> Receipt:

@@ -26,7 +26,7 @@ def accounts_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Mana
 def store_accounts(connection: Connection, records: Sequence[tuple[str, Managed]]) -> None:
     """Store accounts. Each item of ``records`` is the key of a user and the account of this user.
 
-    If provisioner created an account, the account stays marked as created, even if its new record is not.
+    An account that is stored as created by provisioner stays so, even if ``created`` is False in its record.
     """
     # a user name may pass from one account to another, so only the last record with a name keeps it
     holders: dict[str, Managed] = {}

@@ -1,4 +1,4 @@
-"""The changes to a backup of the ledger, and what the backup of the portal has to know about it."""
+"""The changes to a backup of the ledger, and the data of the ledger that the portal's backup needs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from provisioner.planning.steps import CreateUser, ValidateUser
 from provisioner.storage.database import Connection
 
 BACKUP = "backup"
-"""The name of the fact that holds the time of the backup, until a run with the restored ledger ends."""
+"""The name of the fact that holds the time of the backup. The end of a run deletes this fact."""
 
 
 class OpenWork(NamedTuple):
-    """What a run can still do with the work that the ledger contained at the time of the backup."""
+    """The letters and steps of a ledger that a run may still complete after the backup."""
 
     ledger: str
     portal: str
     letters: list[str]
     """The keys of the letters that may be sent after the backup."""
     steps: list[str]
-    """The keys of the steps that earn a letter and whose outcome was not recorded yet."""
+    """The keys of the steps that can cause a letter and whose outcome is not recorded yet."""
 
 
 def open_work(connection: Connection) -> OpenWork:
-    """Return the open work of the ledger."""
+    """Return the letters and steps that a run may still complete after the backup."""
     in_delivery = (OutboxState.OWED, OutboxState.CONNECTING, OutboxState.BODY)
     letters = connection.execute("SELECT key FROM outbox WHERE state IN (?, ?, ?)", in_delivery)
     steps = connection.execute(
@@ -41,7 +41,7 @@ def open_work(connection: Connection) -> OpenWork:
 
 
 def mark_backup(connection: Connection, when: str) -> None:
-    """Store the time of the backup in the backup, and free its lock, because no run holds the backup."""
+    """Store the time of the backup in the copy, and delete the copy's lock, because no run uses the copy."""
     connection.execute("DELETE FROM lock")
     connection.execute(
         "INSERT INTO fact VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -1,4 +1,4 @@
-"""The journal: all runs, the steps that each run intended, and their outcomes (intend ▸ write ▸ settle)."""
+"""The journal: all runs, the steps that each run intended to send to the portal, and their outcomes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LedgerEffect:
 
     ``user`` is the user's key, or "" for a step on a company. ``email`` and ``phone`` are None if the step
     does not set them. ``created`` is True if the step creates the account, and ``letter`` is the letter that
-    the step makes necessary. Both are ignored if another writer had already made the change.
+    the step makes necessary. Both are ignored if the verdict is *already*: another writer made the change.
     """
 
     user: str = ""

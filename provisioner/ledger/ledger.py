@@ -16,7 +16,7 @@ from provisioner.storage.database import Database, chunks
 from provisioner.storage.lease import LEASE_SECONDS
 
 MAX_ADOPTED_AT_ONCE = 5_000
-"""The maximum number of accounts stored in one transaction, because a transaction makes other runs wait."""
+"""The maximum number of accounts that one transaction stores. Other runs wait during the transaction."""
 
 
 class Ledger:

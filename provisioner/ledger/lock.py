@@ -33,7 +33,7 @@ POLL_SECONDS = 0.2
 """The time in seconds between two attempts to take a lock that another run holds (``--lock-timeout``)."""
 
 RECONNECT_SECONDS = 1.0
-"""The time in seconds within which a lock holder must reconnect after its connection was lost."""
+"""A lock holder that loses its connection keeps the lock for this time in seconds, so it can reconnect."""
 
 
 class LockInfo(NamedTuple):

@@ -1,8 +1,9 @@
-"""The outbox: all letters to send, each with its state. A letter can change from one state to these states:
+"""The outbox: all letters to send, each with its state. After each state: the states to which it can change.
 
 owed        to connecting
 connecting  to owed, body, sent, failed or unknown
 body        to owed, sent, failed or unknown
+sent        to no other state
 failed      to owed
 unknown     to owed or sent
 """
@@ -81,7 +82,8 @@ class OutboxEntry(NamedTuple):
     detail: str
     changed: str
     claims: tuple[str, ...] = ()
-    """The last run known to hold the portal's claim to the letter, then the runs that tried to claim it."""
+    """The ids of the runs that may hold the letter's claim on the portal. First the last known holder, if
+    any, then the runs that tried to claim the letter later and did not record the result."""
 
 
 class Outbox:
@@ -128,7 +130,7 @@ class Outbox:
             )
 
     def record_claims(self, holders: Mapping[str, str], marks: Iterable[Mark]) -> None:
-        """Store which run holds the claim to a letter, by letter key (``holders``). Also apply ``marks``."""
+        """Store ``holders``: for each letter key, the run that holds the claim. Also apply ``marks``."""
         # one transaction, because a letter claimed by a copy of this ledger must never be ``owed``
         with self._store.writing() as connection:
             connection.executemany(
@@ -137,7 +139,7 @@ class Outbox:
             self._mark(connection, marks)
 
     def sent_claims(self) -> dict[str, tuple[str, ...]]:
-        """Return the stored claims of sent letters, by letter key. Omit letters without stored claims."""
+        """Return :attr:`OutboxEntry.claims` of all sent letters that have claims, by letter key."""
         with self._store.reading() as connection:
             rows = connection.execute(f"SELECT key, claims FROM outbox WHERE {_SENT_AND_CLAIMED}")
             return {key: _claims(text) for key, text in rows}
@@ -148,7 +150,7 @@ class Outbox:
             connection.executemany("UPDATE outbox SET claims = '' WHERE key = ?", [(key,) for key in keys])
 
     def readdress(self, letters: Iterable[Letter]) -> None:
-        """Store a new recipient and context for letters of the outbox that have not been sent yet."""
+        """Replace the stored recipient and context by those of ``letters``, which have not been sent yet."""
         with self._store.writing() as connection:
             connection.executemany(
                 "UPDATE outbox SET recipient = ?, context = ? WHERE key = ?",
@@ -174,7 +176,7 @@ class Outbox:
     def reset_interrupted(self) -> list[OutboxEntry]:
         """Set letters of an interrupted run from ``connecting`` to ``owed``, or from ``body`` to ``unknown``.
 
-        Return the entries of the letters that are now ``unknown``. They still show the old state ``body``.
+        Return the entries of the letters that are now ``unknown``. The entries still have the state ``body``.
         """
         # this run holds the lock, so no other run is sending letters
         self.release_claims()
@@ -205,7 +207,7 @@ def read_letters(database: Database) -> list[OutboxEntry]:
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:
-    """Return the key of a welcome letter. Each further letter to the account has a higher ``generation``."""
+    """Return the key of a welcome letter. ``generation`` is its number among the account's letters."""
     from hashlib import sha256
 
     return sha256(f"welcome\n{portal}\n{user_id}\n{generation}".encode()).hexdigest()

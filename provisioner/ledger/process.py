@@ -30,9 +30,9 @@ def process_owner() -> str:
 
 
 def process_start(pid: int) -> str:
-    """Return the start time of process ``pid`` and the caller's PID namespace, as far as they are readable.
+    """Return the start time of process ``pid`` and the caller's PID namespace, each only if it can be read.
 
-    No later process, and no process in another container, has the same process ID and the same result.
+    No later process, and no process in another container, has both the same process ID and the same result.
     """
     return " ".join(filter(None, (_process_stat(pid)[1], _pid_namespace())))
 

@@ -29,7 +29,8 @@ class LedgerSnapshot:
     unsettled: tuple[JournalEntry, ...] = ()
     """The steps whose outcome is unknown because their run was interrupted."""
     backup: str = ""
-    """The time of the backup from which the ledger was restored; empty once a run has ended since."""
+    """The time of the backup from which the ledger was restored. Empty if it was never restored, or if a run
+    has ended since it was restored."""
 
 
 def read_ledger(database: Database) -> LedgerSnapshot:

@@ -34,7 +34,7 @@ class GroupCommit:
 
     @contextmanager
     def active_connection(self) -> Iterator[None]:
-        """Count one more active connection during the block. Active connections may call :meth:`body`."""
+        """Count a connection as active during the block. Only an active connection may call :meth:`body`."""
         self._active += 1
         try:
             yield
@@ -54,7 +54,7 @@ class GroupCommit:
         await waiter
 
     def body_started(self, key: str) -> None:
-        """Note that the body of this letter is being sent. :meth:`close` must not record it as ``owed``."""
+        """Note that the body of this letter is being sent. :meth:`close` then does not set it to ``owed``."""
         self._recorded.discard(key)
 
     def delivered(self, delivery: Delivery) -> None:
@@ -64,7 +64,7 @@ class GroupCommit:
         self._commit_when_due()
 
     def close(self) -> None:
-        """Commit the remaining deliveries. Letters with the state ``body`` but not sent become ``owed``."""
+        """Commit the remaining deliveries. Unsent letters in the state ``body`` become ``owed``."""
         if isinstance(self.broken, Exception):
             return
         stopped = [Delivery(key, DeliveryState.OWED, "stopped before it was sent") for key in self._recorded]

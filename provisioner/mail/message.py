@@ -143,7 +143,7 @@ _LINE = 76
 
 
 def _mailbox(text: str) -> str:
-    """Return the mailbox ``Name <address>`` for a header. Raises ``ValueError`` if ``text`` is invalid."""
+    """Return ``Name <address>`` or a bare address for a header. Raises ``ValueError`` if it is invalid."""
     name, address = _parted(text)
     found = _ADDRESS.fullmatch(address)
     if found is None:
@@ -166,7 +166,7 @@ def _mailbox(text: str) -> str:
 
 
 def _parted(text: str) -> tuple[str, str]:
-    """Return the name and the address in ``Name <address>``; the name is "" if there is only an address."""
+    """Split ``Name <address>`` into the name and the address. The name of a bare address is ""."""
     if not text.endswith(">"):
         return "", text
     name, _, address = text[:-1].rpartition("<")
@@ -176,7 +176,7 @@ def _parted(text: str) -> tuple[str, str]:
 
 
 def _unstructured(text: str) -> str:
-    """Return ``text`` for a header such as Subject: without control characters, and encoded if necessary."""
+    """Return ``text`` as the value of a header, without control characters and encoded if necessary."""
     text = _CONTROLS.sub("", text)
     if text.isascii() and len(text) <= _LINE - 9 and "=?" not in text and text == " ".join(text.split()):
         return text

@@ -61,7 +61,7 @@ class _Delivery:
         self._problem: MailError | None = None
         self._returned: deque[Message] = deque()
         self._parallel = False
-        """True while several workers send. If a worker cannot connect, another worker sends the letter."""
+        """True while several workers send. If one of them cannot connect, the others send its letter."""
         self._open: set[SmtpConnection] = set()
 
     async def run(self, connections: int) -> None:
@@ -200,7 +200,7 @@ class _Delivery:
 
 
 _is_address = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+").fullmatch
-"""Matches only the addresses that aiosmtplib sends whole, without a cut at a comma or a comment."""
+"""Matches only addresses that aiosmtplib sends unchanged. It cuts others at a comma or at a comment."""
 
 
 def _is_lasting(problem: Exception) -> bool:

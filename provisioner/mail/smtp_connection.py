@@ -167,7 +167,7 @@ async def connect(server: Server) -> SmtpConnection:
 
 
 async def _traced(server: Server, command: str, reply: Awaitable[SMTPResponse], *, size: int = 0) -> None:
-    """Wait for the reply to a command, and record both in the trace: of the reply, only the code."""
+    """Wait for the reply. Trace the command, ``size`` (the bytes sent) and the code of the reply."""
     with exchange("smtp", f"{server} {command}") as done:
         if size:
             done.size = f"{size:,} B sent"

@@ -1,10 +1,11 @@
-"""The Jinja2 sandbox for mail templates. Values are never interpreted as markup; output is deterministic.
+"""The Jinja2 sandbox for mail templates. A value is never interpreted as markup or compiled as a template.
 
 Loops, conditions, macros and built-in filters are allowed. In an HTML template (``*.html.j2``), every value
-is escaped, also in included and extended templates. No template can disable this escaping. These features are
-not available: the filters ``safe``, ``random``, ``attr`` and ``pprint``; the filters that produce or escape
-markup (``indent``, ``tojson``, ``urlize``, ``xmlattr``); ``lipsum``; and ``{% autoescape %}``.
-Values are never compiled as templates. The worker process limits the time and memory of a template.
+is escaped, also in included and extended templates. No template can disable this escaping. The same template
+with the same values always gives the same text. The worker process limits the time and memory of a template.
+The filters ``safe``, ``random``, ``attr`` and ``pprint``, the filters that produce or escape markup
+(``indent``, ``tojson``, ``urlize`` and ``xmlattr``), the function ``lipsum`` and the tag ``{% autoescape %}``
+are not available.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class _Loader(BaseLoader):
 
 
 def environment(sources: Mapping[str, str], *, autoescape: bool) -> Sandbox:
-    """Return a sandbox for ``sources`` (template texts by file name); ``autoescape`` escapes all values."""
+    """Return a sandbox for ``sources`` (template texts by file name). It escapes values if ``autoescape``."""
     made = Sandbox(
         loader=_Loader(sources),
         undefined=StrictUndefined,
@@ -157,7 +158,7 @@ class Templates(TemplateRenderer):
         return self._compiled[name]
 
     def _where(self, name: str, problem: BaseException) -> str:
-        """Return file and line of the traceback's innermost template; ``name`` if no template is there."""
+        """Return ``file:line`` of the innermost template in the traceback, or ``name`` if there is none."""
         frames = traceback.extract_tb(problem.__traceback__)
         lines = [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename in self._sources]
         return lines[-1] if lines else name

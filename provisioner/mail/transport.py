@@ -42,10 +42,10 @@ class TransportOptions:
 
 @dataclass(frozen=True, slots=True)
 class TransportDriver:
-    """A transport, as the table of transports or an entry point of ``provisioner.transports`` names it."""
+    """The driver of a transport, either in :data:`TRANSPORTS` or in an entry point of another package."""
 
     open: Callable[[str, TransportOptions], Transport]
-    """The function that returns the transport for a URL. Raises :class:`MailError` if it cannot be used."""
+    """Returns the transport for a URL. Raises :class:`MailError` if this transport cannot be used."""
 
 
 def _maildir(url: str, options: TransportOptions) -> Transport:
@@ -80,14 +80,14 @@ TRANSPORTS: Mapping[str, TransportDriver] = {
     "maildir": TransportDriver(_maildir),
     **dict.fromkeys(("smtp", "smtps"), TransportDriver(_smtp)),
 }
-"""A mapping from URL scheme to the built-in kind of transport."""
+"""The built-in drivers, by the scheme of their URLs."""
 
 ENTRY_POINTS = "provisioner.transports"
 """The group of entry points in which other packages declare their transports."""
 
 
 def transport_for(url: str) -> TransportDriver:
-    """Return the kind of transport for the scheme of ``url``, built in or from another package.
+    """Return the driver for the scheme of ``url``, which is built in or comes from another package.
 
     Raises :class:`MailError` if there is none. The error contains only the scheme of ``url``.
     """
@@ -103,7 +103,7 @@ def transport_for(url: str) -> TransportDriver:
 
 
 def open_transport(url: str, options: TransportOptions) -> Transport:
-    """Return the transport for ``maildir:PATH``, ``smtp[s]://HOST[:PORT]`` or the URL of an outside driver.
+    """Return the transport for ``maildir:PATH``, ``smtp[s]://HOST[:PORT]`` or a URL of another driver.
 
     Raises :class:`MailError` if no driver has the scheme, or if the CA certificates cannot be read.
     """

@@ -177,7 +177,7 @@ def generic_addresses(declared: Declared, settings: WorkspaceFile) -> Iterator[D
 
 
 def companies_without_access(declared: Declared, settings: WorkspaceFile) -> Iterator[Diagnostic]:
-    """Yield a warning (R2) for each billed company to which no open user is billed.
+    """Yield a warning (R2) for each company that declares ``billing:`` but to which no open user is billed.
 
     Yield a warning also for each company whose administrators must all be validated before they can log in.
     Companies whose manifest has an invalid user are not checked.

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=4096)
 def active_grants(apps: tuple[str, ...]) -> frozenset[Grant]:
-    """Return the applications as active grants. Equal lists share one set of grants, because of the cache."""
+    """Return the applications as active grants. The cache returns the same set for all equal lists."""
     return frozenset(Grant(app, AppState.ACTIVE) for app in apps)
 
 
 class Activation(StrEnum):
-    """The time of activation, step 6 of the wizard: *Immédiatement* or *Ultérieurement*."""
+    """When the account is activated: in step 6 of the wizard, *Immédiatement* or *Ultérieurement*."""
 
     IMMEDIATE = "immediate"
     LATER = "later"
@@ -72,7 +72,7 @@ class DeclaredUser(NamedTuple):
     production: Production
     billed: str
     companies: frozenset[str] | None
-    """The user's dossier numbers, the billed company's included. None if the companies are unmanaged."""
+    """All dossier numbers of the user, also the billed one, or None if the companies are unmanaged."""
     apps: tuple[str, ...] | None
     """The applications in the order of the manifest, or None if the manifest leaves them unmanaged."""
     immediate_removal: bool

@@ -20,7 +20,7 @@ Fault = Mapping[str, Any]
 """A validation error of pydantic: ``loc`` is the path, ``type`` the kind of error, ``ctx`` its details."""
 
 _MOST_GUESSES = 100
-"""The maximum number of problems per file for which a "Did you mean …?" is sought; the search is slow."""
+"""The maximum number of problems per file that get a "Did you mean …?", because its search is slow."""
 
 _IN_FRENCH = {
     # keys
@@ -160,7 +160,7 @@ def _model_within(annotation: Any) -> type[BaseModel] | None:
 
 
 def _holder_name(document: Document, path: Path) -> str:
-    """Return how messages name the mapping at a path: by a user's e-mail, by a key, or as "The file"."""
+    """Return a name, for messages, of the mapping at a path: an e-mail, "User 2", a key or "The file"."""
     if len(path) == 2 and path[0] == "users":
         email = value_at(document.data, (*path, "email"))
         return email if isinstance(email, str) and len(email) < 100 else f"User {int(path[1]) + 1}"

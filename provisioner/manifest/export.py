@@ -2,7 +2,7 @@
 
 A plan of the exported workspace has no changes. Even empty lists ``apps`` and ``companies`` are written,
 because a plan ignores lists that are not declared. Ending and requested applications are omitted, because
-manifests cannot declare them. Closed accounts get ``status: closed``. Accounts to validate get
+manifests cannot declare them. Closed accounts get ``status: closed``. Accounts that await validation get
 ``activation: later``.
 """
 
@@ -124,7 +124,7 @@ def _user(user: User) -> Iterator[str]:
 
 
 def _checked(indent: str, key: str, value: str, form: Callable[[str], str], shown: str) -> Iterator[str]:
-    """Yield the line ``key: shown``, or a comment if the normalizer ``form`` does not accept ``value``."""
+    """Yield the line ``key: shown``, or a comment if the normalizer ``form`` refuses or changes ``value``."""
     try:
         accepted = form(value) == value
     except fields.InvalidField:

@@ -25,7 +25,7 @@ DOSSIER_PATTERN = r"^[0-9A-Za-z](?:[0-9A-Za-z._-]{0,18}[0-9A-Za-z])?$"
 
 
 class InvalidField(ValueError):
-    """The error for an invalid value. ``reason`` is a clause ("it is empty"). ``remedy`` may be empty."""
+    """The error for an invalid value. ``reason`` is a clause ("it is empty"), ``remedy`` a sentence or ""."""
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -53,7 +53,7 @@ _EAST_ASIAN = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
 def email(text: str) -> str:
     """Return the e-mail address, with its domain in lower-case ASCII. The maximum length is 254 bytes.
 
-    An internationalized domain is returned as ``xn--…``, because a plan then shows look-alike letters.
+    An internationalized domain is returned as ``xn--…``, so that look-alike letters are visible in a plan.
     A domain that mixes scripts is refused. The part before the @ must be ASCII and keeps its case.
     """
     if len(text) > MAX_EMAIL_BYTES:
@@ -179,7 +179,7 @@ _DOSSIER = re.compile(DOSSIER_PATTERN)
 def siren(text: str) -> str:
     """Return the nine digits of a SIREN without spaces, after a check of the Luhn checksum (A13).
 
-    The SIREN of La Poste (356000000) also passes the check, although some SIRETs of La Poste would not.
+    La Poste needs no exception here: some of its SIRETs fail a Luhn check, but its SIREN (356000000) passes.
     """
     digits = text.replace(" ", "")
     if re.fullmatch(r"[0-9]{14}", digits):

@@ -148,7 +148,7 @@ class _Loader:
                 self._more_users.append(user)
 
     def _preset(self, document: Document, at: int, entry: UserConfig) -> Preset | None:
-        """Return the user's profile (without a profile: ``defaults:``), or None if the profile is unknown."""
+        """Return the user's profile (``defaults:`` if none is named), or None if the profile is unknown."""
         if entry.profile is None:
             return self._profiles.defaults
         profiles = self._profiles.by_name
@@ -183,7 +183,7 @@ class _Loader:
     def _folders(
         self, document: Document, at: int, entry: UserConfig, number: str, preset: Preset
     ) -> frozenset[str] | None:
-        """Return the user's dossier numbers with the billed one (R5), or None if dossiers are unmanaged."""
+        """Return all dossier numbers of the user, also the billed one (R5), or None if they are unmanaged."""
         if entry.companies is None:
             if preset.companies is None:
                 return None
@@ -197,7 +197,7 @@ class _Loader:
         return _dossiers((*entry.companies, number))
 
     def _refer(self, number: str, entry: UserConfig, position: int) -> None:
-        """Record a reference to an inherited dossier. Do nothing if this list entry is recorded already."""
+        """Record the dossier reference at ``position`` of an inherited list, if it is not recorded yet."""
         path = self._profiles.company_path(entry.profile, position)
         if path not in self._inherited:
             self._inherited.add(path)

@@ -13,8 +13,8 @@ from provisioner.manifest.models import Preset, WorkspaceFile
 class Profiles:
     """The values of users without a profile (``defaults``) and of users with a profile (``by_name``).
 
-    Each profile is already merged with ``defaults``. The profile names are in NFC. Only ``type``,
-    ``production``, ``apps`` and ``companies`` can be None.
+    Each profile is already merged with ``defaults``. The profile names are in NFC. The only values
+    that can be None are ``type``, ``production``, ``apps`` and ``companies``.
     """
 
     def __init__(self, settings: WorkspaceFile) -> None:
@@ -36,7 +36,7 @@ class Profiles:
         }
 
     def company_path(self, profile: str | None, position: int) -> tuple[str | int, ...]:
-        """Return the YAML path of the item at ``position`` in the ``companies:`` list of ``profile``."""
+        """Return the YAML path of item ``position`` of ``companies:`` in ``profile`` or ``defaults:``."""
         name = self._with_companies.get(profile) if profile is not None else None
         path = ("catalogue", "profiles", name) if name is not None else ("defaults",)
         return *path, "companies", position

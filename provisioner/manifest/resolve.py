@@ -134,7 +134,7 @@ def _former_account(
 def _undeclared(
     declared: Declared, current: State, matches: Mapping[str, User], managed: Mapping[str, Managed]
 ) -> dict[str, User]:
-    """Return the undeclared accounts. The key is the e-mail in the ledger, or else that on the portal."""
+    """Return the undeclared accounts, each by its e-mail in the ledger or, if none, by that on the portal."""
     matched = {user.id for user in matches.values()}
     if len(matched) == len(current.users):
         return {}
@@ -316,7 +316,10 @@ class _Resolver:
         return kept
 
     def _record(self, key: str, declared: DeclaredUser, before: User, known: Managed | None) -> None:
-        """Collect a changed ledger record. A field that the plan will change keeps its recorded value."""
+        """Collect the user's new ledger record if it differs from ``known``, the present one.
+
+        A field that the plan will change on the portal keeps the value that it has in ``known``.
+        """
         settled_email = before.email == declared.email or email_key(before.email) == email_key(declared.email)
         email = before.email if settled_email else (known.email if known else None)
         phone = known.phone if known else None

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
 _OUTSIDE = r"[a-z][a-z0-9+\-]+://\S+"
-"""A URL of a driver from another package. Its scheme is not checked, because the driver may be missing here:
-a job in CI validates manifests without it. A scheme has no dot, so that a host and its port are no URL."""
+"""A URL of a driver from another package. Any scheme is accepted, because that package may not be installed
+where manifests are only validated (in CI). A scheme has no dot, so no host name is taken for a scheme."""
 PORTAL_PATTERN = rf"^(sqlite:///.+|{_OUTSIDE})$"
 TRANSPORT_PATTERN = rf"^(maildir:.+|{_OUTSIDE})$"
 VARIABLE_PATTERN = "^[A-Z_][A-Z0-9_]{0,63}$"

@@ -20,8 +20,8 @@ M = TypeVar("M", bound=BaseModel)
 class Validated(Generic[M]):
     """The result of a validation. ``model`` is the valid part of the document, or None if no part is valid.
 
-    ``users`` has the index in the document of each user of the model. ``faulty`` has the indexes in the
-    document of the users with a problem. ``lost`` is True if the model lacks a user of the document.
+    For each user of ``model``, ``users`` has the user's index in the document. ``faulty`` has the indexes in
+    the document of the users with a problem. ``lost`` is True if ``model`` lacks a user of the document.
     """
 
     model: M | None
@@ -76,7 +76,10 @@ def _recover(
 
 
 def _remove_invalid(data: Any, kept: list[int], faults: Sequence[Fault]) -> bool:
-    """Remove the faulty parts of ``data``, and faulty users from ``kept``. Return False if all is faulty."""
+    """Remove the faulty values from ``data``, and add stand-ins for missing values.
+
+    Also remove from ``kept`` the index of each removed user. Return False if the whole document is faulty.
+    """
     thinned: list[list[Any]] = []
     for fault in faults:
         path = fault["loc"]

@@ -188,7 +188,7 @@ def _recorded_run(
 
 
 def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) -> Snapshot:
-    """Settle the steps of an interrupted run, if there is one; then return the portal's snapshot."""
+    """Settle the steps of an interrupted run, if there is one. Then return the portal's snapshot."""
     snapshot = portal.snapshot()
     ledger.bind_portal(snapshot.portal)
     if not ledger.snapshot().unsettled:
@@ -201,7 +201,7 @@ def _read_settled(portal: Portal, ledger: Ledger, say: Callable[[str], None]) ->
 
 
 def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> int:
-    """Settle the steps of an interrupted run from the portal's receipts; return how many had been applied.
+    """Settle the steps of an interrupted run from the portal's receipts. Return how many had been applied.
 
     A step that the portal never received is settled as skipped. It is applied later only if the present plan
     contains it too.
@@ -221,7 +221,7 @@ def settle_interrupted(portal: Portal, ledger: Ledger, snapshot: Snapshot) -> in
 
 
 def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snapshot) -> bool:
-    """Return True if the receipt is for an existing account that no longer has the e-mail of ``entry``."""
+    """Return True if the step found an existing account, which has since lost the e-mail of ``entry``."""
     if entry.action != CreateUser.__name__ or receipt.verdict is not Verdict.ALREADY:
         return False
     holder = snapshot.state.users.get(entry.address.removeprefix("user:"))
@@ -231,10 +231,10 @@ def _is_of_another_account(receipt: Receipt, entry: JournalEntry, snapshot: Snap
 def apply_steps(
     plan: Plan, start: Baseline, portal: Portal, ledger: Ledger, stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
-    """Apply the remaining steps of the plan; yield the outcome of each step.
+    """Apply the remaining steps of the plan in batches, and yield the outcome of each step.
 
     After a failed step, the later steps on the same resource are skipped. Steps that a rule now forbids are
-    skipped too. All other steps are applied. Once ``stop`` returns True, no other batch is started.
+    skipped too. All other steps are applied. Once ``stop`` returns True, no further batch is started.
     """
     index = StateIndex(start.state, start.terms)
     letters = {letter.user: letter for letter in plan.letters}

@@ -1,11 +1,13 @@
-"""Backups of a ledger and a portal in SQLite files, which runs may use meanwhile.
+"""Backups of a ledger and a portal in SQLite files. Runs can continue during a backup.
 
-The two copies are of one instant, because no run can write to the ledger while their contents are pinned. So
-they look like the databases of a run that was killed at that instant: every write to the portal is intended
-in the ledger, and every recorded step is on the portal. But the run goes on after the backup, and may send
-letters that the backup contains as owed. In the copy of the portal these letters are claimed by a run that
-does not exist, so a ledger that is restored together with this portal parks them instead of sending them a
-second time. A restored ledger beside the original portal finds the original claims, which are exact.
+The two copies show the same instant, because no run can write to the ledger while the contents of both
+databases are pinned. So they look like the databases of a run that was killed at that instant: the ledger
+contains each step before the portal does, and each step that it records as applied is on the portal.
+
+But a run can continue after the backup, and send letters that are still owed in the backup. Therefore, in the
+copy of the portal, these letters are claimed by a run that does not exist. If both copies are restored, the
+ledger finds these claims and parks the letters instead of sending them a second time. If only the ledger is
+restored, it finds the claims of the original portal, which name the runs that really sent the letters.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from provisioner.workspace.settings import Workspace
 
 LEDGER_FILE, PORTAL_FILE = "ledger.db", "portal.db"
 KEY_SUFFIX = ".key"
-"""The suffix of the file beside a portal that has the key with which activation links are signed."""
+"""The suffix of a file beside the portal's database. The file has the key that signs activation links."""
 
 MAX_KEY_BYTES = 1024
 
@@ -40,8 +42,8 @@ MAX_KEY_BYTES = 1024
 def back_up(workspace: Workspace, destination: Path, clock: Clock) -> list[str]:
     """Copy the ledger and the portal into the new folder ``destination``. Return the names of the copies.
 
-    A portal that is reached over the network is not copied. Raises :class:`LedgerError` if there is no
-    ledger, and the error of the ledger or the portal if that is in PostgreSQL.
+    A portal that is reached over the network is not copied. Raises :class:`LedgerError` if there is no ledger
+    or if the ledger is in PostgreSQL. Raises :class:`PortalError` if the portal is in PostgreSQL.
     """
     ledger, portal = ledger_location(workspace), portal_database(workspace)
     with _pinned(ledger, portal) as (copy_ledger, copy_portal), new_folder(destination) as folder:
@@ -65,7 +67,7 @@ Copy = Callable[[Path], None]
 
 @contextmanager
 def _pinned(ledger: Database, portal: Database | None) -> Iterator[tuple[Copy, Copy | None]]:
-    """Pin the contents of both databases at one instant, and yield a function for each that copies it."""
+    """Pin both databases at one instant. Yield two functions, which copy the ledger and the portal."""
     pins = ledger.pinned(LEDGER_SCHEMA), portal.pinned(PORTAL_SCHEMA) if portal is not None else None
     if not read_ledger_id(ledger):
         raise LedgerError(
@@ -97,6 +99,6 @@ def _opened(file: Path, schema: DatabaseSchema) -> Iterator[Connection]:
 
 
 def _claim_open_letters(connection: Connection, work: OpenWork) -> None:
-    """Claim the letters that may be sent after the backup for a run that does not exist."""
+    """Claim, in the name of a run that does not exist, the letters that may be sent after the backup."""
     first = [letter_key(work.portal, id_) for id_ in accounts_to_welcome(connection, work.steps)]
     claim_in_backup(connection, work.ledger, f"backup-{os.urandom(6).hex()}", [*work.letters, *first])

@@ -145,7 +145,7 @@ def write(letter: Letter, link: str, sender: SenderProfile, *, linkless: bool = 
 def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> list[Delivery]:
     """Settle the letters of an interrupted run. Return a delivery for each letter that becomes unknown.
 
-    With ``resend_unknown``, all unknown letters become owed, except letters that were already sent again.
+    With ``resend_unknown``, all unknown letters become owed, except those already sent a second time.
     A letter that becomes owed has no delivery in the result.
     """
     close_claims(ledger, portal)
@@ -229,7 +229,7 @@ def _sent_elsewhere(entry: OutboxEntry, account: User) -> Delivery:
 def _ready(
     claimed: Sequence[OutboxEntry], links: Mapping[str, str], portal: Portal, ledger: Ledger, record: Record
 ) -> list[OutboxEntry]:
-    """Return the letters that can be sent, with the present addresses of the accounts; park other letters."""
+    """Return the letters that can be sent, with the accounts' present addresses. Park the other letters."""
     accounts = portal.users(list(links))
     ready, moved, parked = list[OutboxEntry](), list[Letter](), list[Delivery]()
     for entry in claimed:

@@ -19,7 +19,11 @@ from provisioner.workspace.settings import Workspace
 
 
 def letters_to(ledger: Ledger, user: str) -> list[OutboxEntry]:
-    """Return the letters to the managed account of ``user`` or, without such an account, to this e-mail."""
+    """Return the letters to the user with the e-mail ``user``.
+
+    If the ledger manages an account for this e-mail, these are all letters to the account, also those to its
+    former addresses. Otherwise, they are the letters to this e-mail.
+    """
     key = email_key(user)
     known = ledger.snapshot().managed.get(key)
     if known is not None:
@@ -54,7 +58,7 @@ def preview_subject(workspace: Workspace, subject: str, clock: Clock) -> Iterato
 def owe_letter(
     workspace: Workspace, user: str, ledger: Ledger, portal: Portal, again: bool, clock: Clock
 ) -> str:
-    """Make sure that the outbox has an owed letter to this user; return the key of the letter.
+    """Make sure that the outbox has an owed letter to this user. Return the key of the letter.
 
     Raises :class:`UsageError` if the user has no active account or has an ``unknown`` letter. A letter that
     was sent already is also an error, unless ``again`` is true.

@@ -44,8 +44,8 @@ def read_declared(
 def _missing_drivers(workspace: Workspace) -> Iterator[Diagnostic]:
     """Yield a warning for each URL of provisioner.yaml whose driver comes from a package and cannot be used.
 
-    It is no error, because only commands that open the portal or send letters need the driver: a job in CI
-    that validates manifests may run without it.
+    This is not an error, because only commands that open the portal or send letters need the driver. For
+    example, a CI job that validates manifests may run without the driver.
     """
     try:
         driver_for(workspace.settings.portal.url)

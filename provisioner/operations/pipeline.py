@@ -205,7 +205,7 @@ def _require_known(
 
 
 def _name_in_plan(email: str, snapshot: Snapshot, resolution: Resolution) -> str:
-    """Return a hint with the plan's key for the account with this e-mail; "" if no account has the e-mail."""
+    """Return a hint: the plan's key of the account with this e-mail. Return "" if no account has it."""
     account = snapshot.state.users.get(email)
     users = resolution.current.users
     named = next((key for key, user in users.items() if account and user.id == account.id), None)
@@ -229,7 +229,7 @@ def _policy(workspace: Workspace, clock: Clock, snapshot: Snapshot) -> Policy:
 
 
 def _project(workspace: Workspace, portal: Portal, resolution: Resolution) -> Resolution:
-    """Reduce the desired state to what the portal can store; add diagnostics for missing capabilities."""
+    """Reduce the desired state to what the portal can store. Add diagnostics for missing capabilities."""
     capabilities = portal.capabilities()
     desired, gaps = portal.project(resolution.desired)
     found = [*gaps, *_unguarded(capabilities), *_without_welcome(workspace, capabilities)]

@@ -24,11 +24,11 @@ def hold_portal(
     keep_waiting: Callable[[], bool] = lambda: False,
     on_wait: Callable[[str], None] = lambda sentence: None,
 ) -> Iterator[int]:
-    """Hold the lease of ``ledger`` on the portal within this block. Yield the portal's fencing number.
+    """Hold the lease of ``ledger`` on the portal in this block. Yield the run's fencing number on the portal.
 
-    ``owner`` describes this run, ``fence`` is this run's fencing number, and ``seconds`` is the duration of
-    the lease. As long as another run holds the lease and ``keep_waiting`` returns True, the function waits.
-    Before it waits, it calls ``on_wait`` once, with a sentence that names the other run. Raises
+    ``owner`` describes this run, ``fence`` is this run's fencing number in the ledger, and ``seconds`` is the
+    duration of the lease. As long as another run holds the lease and ``keep_waiting`` returns True, the
+    function waits. Before it waits, it calls ``on_wait`` once, with a sentence about the other run. Raises
     :class:`Locked` if ``keep_waiting`` returns False. If this run loses the lease, its next write fails.
     """
 

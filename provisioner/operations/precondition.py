@@ -1,4 +1,4 @@
-"""The precondition for applying a plan: only steps of the plan have changed the resources of the plan."""
+"""The precondition for applying a plan: nothing except the plan's own steps has changed its resources."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class ResourceProgress:
     done: int
     id: str = ""
     version: int = 0
+    """The version or, if the resource does not exist, the number of earlier creations at its address."""
 
 
 @dataclass(slots=True)
@@ -51,9 +52,9 @@ def verify_precondition(
 ) -> Baseline:
     """Return the baseline of the plan. Raises :class:`StalePlan` if the portal is not as the plan expects.
 
-    ``managed`` and ``creations`` come from the ledger. ``managed`` has the account of each user, even if the
-    account's e-mail has changed on the portal. ``creations`` has the number of accounts that provisioner
-    created so far at each address.
+    ``managed`` and ``creations`` come from the ledger. ``managed`` maps each user's key to the account, which
+    is found by its id even if its e-mail has changed on the portal. ``creations`` maps the address of each
+    user to the number of accounts that provisioner has created there so far.
     """
     managed, creations = managed or {}, creations or {}
     if plan.portal and plan.portal != snapshot.portal:
@@ -143,7 +144,7 @@ def _steps_done(change: Change, steps: Iterable[Step], found: Resource | None) -
 
 
 def _on_plan_addresses(plan: Plan, state: State, positions: Mapping[Address, ResourceProgress]) -> State:
-    """Return ``state`` with each user of the plan under the plan's key, even if the e-mail has changed."""
+    """Return ``state`` with each user of the plan under the key from the plan, not under a changed e-mail."""
     names = {position.id: address.key for address, position in positions.items() if position.id}
     taken = set(names.values())
     users = {}

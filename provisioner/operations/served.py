@@ -1,4 +1,4 @@
-"""The functions that open the embedded portal for ``serve`` and ``api-client``. A workspace is optional."""
+"""The functions that open the embedded portal for ``serve`` and ``api-client``, also without a workspace."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ _READ_ERRORS = (TypeError, ValueError, KeyError)
 
 
 class InvalidJson(ValueError):
-    """The error for an invalid JSON value at the path ``where``; ``expected`` describes valid values."""
+    """The error for an invalid JSON value. ``where`` is its path, and ``expected`` describes valid values."""
 
     def __init__(self, expected: str, where: str = "") -> None:
         super().__init__(f"{where or 'the whole'}: {expected}")
@@ -121,8 +121,9 @@ def record_fields(hint: Any) -> dict[str, Any]:
 class _Codec(NamedTuple):
     """The functions that write and read the values of one type.
 
-    ``expected`` describes valid values, or is "". For an invalid value, ``read`` raises :class:`InvalidJson`.
-    If ``expected`` is not "", ``read`` can raise one of :data:`_READ_ERRORS` instead.
+    For an invalid value, ``read`` raises :class:`InvalidJson` or, only if ``expected`` is not "", one of
+    :data:`_READ_ERRORS`. In the second case, :func:`reader` raises :class:`InvalidJson` with the text
+    ``expected``, which describes valid values.
     """
 
     write: Callable[[Any], str]
@@ -263,7 +264,7 @@ def _set_codec(hint: Any) -> _Codec:
 
 
 def _list_reader(hint: Any, make: Callable[[list[Json]], Any]) -> Callable[[Json], Any]:
-    """Return a reader for lists. ``hint`` is the type of the items; ``make`` converts the JSON values."""
+    """Return a reader for lists with items of the type ``hint``. ``make`` converts all items of a list."""
 
     def read(value: Json) -> Any:
         if type(value) is not list:
@@ -297,7 +298,7 @@ def _mapping_codec(hint: Any) -> _Codec:
 
 
 def _read_each(hint: Any, items: Iterable[tuple[str, Json]]) -> dict[str, Any]:
-    """Convert each named item to the type ``hint``. An :class:`InvalidJson` names the first invalid item."""
+    """Convert the items to the type ``hint``. An :class:`InvalidJson` names the first invalid item."""
     return {name: _read_at(name, hint, item) for name, item in items}
 
 
@@ -325,7 +326,9 @@ def _record_writer(hint: Any, without: tuple[str, ...] = ()) -> Callable[[Any], 
 def _tagged_writer(
     hint: Any, without: tuple[str, ...], beside: Iterable[_Part] = (), path: str = ""
 ) -> Callable[[Any], str]:
-    """Return a writer for a union, or for a record with the union at ``path`` and the fields ``beside``."""
+    """Return a writer for the tagged union ``hint`` or, if ``path`` is not "", for a record that contains the
+    union: ``path`` is the record's attribute with the union, and ``beside`` are its other fields.
+    """
     tag, prefix = TAGS[hint], f"{path}." if path else ""
     writes = {}
     for kind in _members(hint):

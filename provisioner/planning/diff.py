@@ -26,7 +26,7 @@ def changes_between(
 ) -> Iterator[Change]:
     """Yield a change for each resource of ``desired`` that differs from ``current`` or is not in it.
 
-    ``reasons`` and ``source_of`` give the reason for a change, and the position of a resource in a manifest.
+    ``reasons`` gives the reason for a change, ``source_of`` the position of a resource in a manifest.
     The companies come first, sorted by number. The users follow, sorted by billed company and user key.
     """
     companies = [key for key, it in desired.companies.items() if _differ(current.companies.get(key), it)]
@@ -62,7 +62,7 @@ def letters_for(
 
 
 def letter_context(first_name: str, last_name: str, email: str, company: str, firm: str) -> dict[str, str]:
-    """Return the variables for the template of a letter. ``company`` and ``firm`` are the names of these."""
+    """Return the variables for a letter. ``company`` is the company's name, ``firm`` is the firm's name."""
     return {
         "first_name": first_name,
         "last_name": last_name,

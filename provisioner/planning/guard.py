@@ -9,7 +9,7 @@ from provisioner.model import User
 from provisioner.planning.plan import Action, Change, Limits
 
 MIN_EXISTING = 10
-"""The minimum number of managed accounts for the percentage limit to apply. 1 of 9 is more than 10 %."""
+"""The percentage limit applies from this number of managed accounts: one closure of 9 is more than 10 %."""
 
 NAMED = 10
 """The maximum number of accounts that an error message names."""

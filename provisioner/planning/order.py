@@ -85,7 +85,7 @@ def _wave(ready: list[_RemainingSteps], index: StateIndex, progress: Callable[[i
 
 
 class _Balance:
-    """A check that each company keeps an administrator (R2) in whatever order a wave is applied."""
+    """Checks that each company keeps an administrator (R2), whatever the order in which a wave is applied."""
 
     def __init__(self, index: StateIndex, changes: Iterable[Change]) -> None:
         # by company number: [administrators, standard users] after only the steps that endanger R2
@@ -97,7 +97,7 @@ class _Balance:
                     self._companies[resource.billed] = [administrators, people - administrators]
 
     def allows(self, before: Resource | None, wanted: Resource) -> bool:
-        """Return True, and count the step, if the step from ``before`` to ``wanted`` can join the wave."""
+        """If the step from ``before`` to ``wanted`` can join the wave, count the step and return True."""
         was, is_ = administrator_standing(before), administrator_standing(wanted)
         if was == is_:
             return True
@@ -128,7 +128,7 @@ def _legal_alone(pending: _RemainingSteps, index: StateIndex) -> bool:
 
 
 def _problems(stuck: list[_RemainingSteps], index: StateIndex) -> Iterator[Diagnostic]:
-    """Yield the errors of the steps that joined no wave, except R2 errors that another step causes."""
+    """Yield the errors of the steps that joined no wave, except R2 errors that result from another error."""
     for pending in stuck:
         index.put(pending.change.address, pending.change.after)
     impossible = {
@@ -161,7 +161,9 @@ def _end_violations(pending: _RemainingSteps, index: StateIndex) -> list[Diagnos
 
 
 def _companies_waiting_for(pending: _RemainingSteps) -> Iterator[str]:
-    """Yield the addresses of companies whose R2 error possibly results from another error of this change."""
+    """If the step violates a rule other than R2, yield the addresses of the companies to which its user is
+    billed before and after the change. Their R2 errors possibly result from that other violation.
+    """
     if any(violation.code != "R2" for violation in pending.violations):
         for resource in (pending.change.before, pending.change.after):
             if isinstance(resource, User):

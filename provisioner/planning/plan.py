@@ -66,7 +66,7 @@ class Change:
 
     @property
     def _sees_everything_today(self) -> bool:
-        """True if the user was an administrator (R7). A reopened or validated account does not count."""
+        """True if the user was an administrator (R7) and the change does not reopen or validate the user."""
         before, after = self.before, self.after
         if not isinstance(before, User) or not isinstance(after, User) or not before.is_administrator:
             return False

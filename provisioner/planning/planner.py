@@ -38,7 +38,7 @@ class Resolution:
     reasons: Mapping[Address, str] = field(default_factory=dict)
     """The reasons for changes, by address. Only the closing of an account has a reason."""
     records: Mapping[str, tuple[Managed, bool]] = field(default_factory=dict)
-    """The records to write to the ledger, by user key, each with True if it updates an existing record."""
+    """The records to write to the ledger, by user key. The bool is True if the ledger has one already."""
     notices: tuple[Notice, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
     managed: int = 0

@@ -59,7 +59,7 @@ _KEEPALIVE_SECONDS = 4.0
 _GRACE_SECONDS = 0.1
 _CONNECT_SHARE = 0.8
 """The connect timeout as a fraction of the timeout of the whole attempt. The connect timeout must be shorter,
-because a socket leaks if the timeout of the whole attempt ends during connecting."""
+because a socket leaks if the whole attempt times out while it is still connecting."""
 
 
 class Credential(Protocol):
@@ -113,11 +113,12 @@ class HttpClient:
         """Start the thread of the client, without sending anything.
 
         ``ca_file`` contains the certificates to trust instead of the default ones. ``proxy`` is the URL of an
-        HTTP proxy, or "" for none. ``connections`` is the maximum number of parallel requests, apart from two
-        for other purposes. Error messages and the trace never contain the texts in ``secrets``. ``kind`` is
-        the kind of the exchanges in the trace: ``http`` or ``scim``. Raises :class:`PortalError`
-        if ``address`` is an ``http://`` address of another machine, if ``proxy`` is set for an ``http://``
-        address, or if the certificates in ``ca_file`` cannot be read.
+        HTTP proxy, or "" for none. ``connections`` is the maximum number of steps in progress at the same
+        time. The client opens at most two connections more, because the lease is renewed meanwhile. Error
+        messages and the trace never contain the texts in ``secrets``. ``kind`` is the protocol that the trace
+        names for the requests: ``http`` or ``scim``. Raises :class:`PortalError` if ``address`` is an
+        ``http://`` address of another machine, if ``proxy`` is set for an ``http://`` address, or if the
+        certificates in ``ca_file`` cannot be read.
         """
         parts = urlsplit(address)
         self.address = address.rstrip("/")

@@ -73,11 +73,11 @@ class HttpResponse:
 
 
 _QUERY_VALUE = re.compile(r"(?<=[?&])(?!(?:startIndex|count|limit)=)([^=&]+)=[^&]*")
-"""Matches a query parameter whose value may be personal data or a secret: all but the position in a list."""
+"""Matches each query parameter except ``startIndex``, ``count`` and ``limit``: its value may be private."""
 
 
 def without_query_values(path: str) -> str:
-    """Return the path and query for the trace: ``/Users?filter=…&startIndex=1&count=50``."""
+    """Return ``path`` with hidden query values for the trace: ``/Users?filter=…&startIndex=1&count=50``."""
     return _QUERY_VALUE.sub(r"\1=…", path)
 
 

@@ -18,8 +18,8 @@ USUAL_SECONDS = 300
 """The lifetime in seconds of a token, if the response with the token does not contain ``expires_in``."""
 
 MARGIN_SECONDS = 30.0
-"""The time in seconds before its expiry at which a token is renewed. If this is more than a tenth of the
-token's lifetime, the token is renewed a tenth of its lifetime before its expiry."""
+"""A token is renewed this number of seconds before it expires. If a tenth of the token's lifetime is shorter
+than this, the token is renewed only a tenth of its lifetime before it expires."""
 
 _WHERE = "Set PROVISIONER_PORTAL_CLIENT and PROVISIONER_PORTAL_SECRET, or portal: client_id: and secret_env:."
 
@@ -32,7 +32,7 @@ _CHECK = (
 def open_http_client(access: Access, address: str, *, kind: str = "http") -> HttpClient:
     """Create the HTTP client for the portal at ``address``. Raises :class:`PortalError`.
 
-    ``kind`` is the kind of the exchanges in the trace.
+    ``kind`` is the protocol that the trace names for the requests: ``http`` or ``scim``.
     """
     return HttpClient(
         address,
@@ -164,7 +164,7 @@ def missing_scope(server: str, scope: str) -> PortalError:
 
 def rejected_token(server: str, said: str, *, given: bool) -> PortalError:
     """Return the error for a token that ``server`` rejects; ``said`` is the server's explanation. ``given``
-    is True if the configured secret itself was sent as the token.
+    is True if the token is the configured secret itself, and not a token fetched with that secret.
     """
     if given:
         return PortalError(

@@ -41,7 +41,7 @@ def _open_scim(access: Access) -> Portal:
 
 @contextmanager
 def _http_extra() -> Iterator[None]:
-    """Raise :class:`PortalError` if the block imports a missing package of the extra ``http``."""
+    """Raise :class:`PortalError` if the ``with`` block imports a missing package of the extra ``http``."""
     try:
         yield
     except ModuleNotFoundError as problem:

@@ -153,7 +153,7 @@ def _user_words(change: Change, after: User) -> str:
 def field_changes(
     change: Change, names: Names, letter: PlannedLetter | None = None
 ) -> Iterator[DescriptionLine]:
-    """Yield a line for each attribute that the change adds, changes or removes, and one for the letter."""
+    """Yield a line for each attribute that is added, changed or removed, and one for ``letter`` if given."""
     before, after = change.before, change.after
     if isinstance(after, Company):
         yield from _company_changes(before if isinstance(before, Company) else None, after)
@@ -276,7 +276,7 @@ def _production(before: User, after: User) -> Iterator[DescriptionLine]:
 
 
 def _label(words: str, number: int) -> str:
-    """Return ``words`` with the noun in singular or plural: ``company given`` or ``companies given``."""
+    """Return ``words``, with the first word in the plural unless ``number`` is 1: ``companies given``."""
     noun, _, rest = words.partition(" ")
     return f"{plural(number, noun, PLURALS[noun])} {rest}"
 

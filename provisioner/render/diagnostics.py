@@ -109,7 +109,7 @@ def _masked(found: re.Match[str]) -> str:
 def _window(line: str, place: int, room: int) -> tuple[str, int]:
     """Return the part of ``line`` around the index ``place`` that fits into ``room`` columns.
 
-    Also return the column, in this part, of the code point with the index ``place``.
+    The second result is the column, within this part, of the character at the index ``place``.
     """
     place = min(place, len(line))
     first = max(0, place - _REACH)

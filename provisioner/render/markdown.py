@@ -20,7 +20,7 @@ from provisioner.render.describe import Names, field_changes, format_company, fo
 from provisioner.render.sanitize import printable
 
 LIMIT = 65_536
-"""The maximum size of a comment in bytes. It also respects GitHub's limit of 65,536 characters."""
+"""The maximum size of a comment in bytes. Such a comment also has at most GitHub's 65,536 characters."""
 
 SKELETON = 8_192
 """The number of bytes reserved for the parts that are never cut: headings, counts, tags, notes about cuts."""
@@ -89,7 +89,7 @@ def _by_runs(text: str, plain: Callable[[str], str], odd: Callable[[str], str]) 
 
 
 def _but_for_its_end(run: str, odd: Callable[[str], str]) -> str:
-    """Return ``run`` converted by ``odd``, except for a final punctuation mark, which stays unconverted."""
+    """Convert ``run`` with ``odd``, but leave a punctuation mark at the end of ``run`` as it is."""
     body = run[:-1] if run[-1] in ".,;:" and len(run) > 1 else run
     return odd(body) + run[len(body) :]
 

@@ -78,7 +78,7 @@ def names_of(plan: Plan) -> Names:
 
 
 def counts(plan: Plan) -> str:
-    """Return the line of counts, which scripts search for. The count of reopened accounts is omitted if 0."""
+    """Return the line ``Plan: 3 to add, …``, which scripts search for. It omits ``0 to reopen``."""
     reopened = plan.count(Action.REOPEN)
     return (
         f"Plan: {f'{reopened} to reopen, ' if reopened else ''}"
@@ -236,7 +236,7 @@ def _letters(plan: Plan) -> Iterator[str]:
 
 
 def _endings(plan: Plan) -> list[str]:
-    """Return a line for each application whose end date is set now or was set before, sorted by date."""
+    """Return a line for each application with an end date, set by this plan or earlier, sorted by date."""
     set_now = [
         Notice(
             NoticeKind.ENDING,

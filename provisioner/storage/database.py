@@ -49,7 +49,7 @@ class Connection(Protocol):
         ...
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
-        """Run an SQL statement once for each row of ``rows``, whose values replace its question marks."""
+        """Run an SQL statement once for each row. The row's values take the place of the question marks."""
         ...
 
     def close(self) -> None:
@@ -135,7 +135,7 @@ class Database(ABC):
 
     @abstractmethod
     def _open(self, schema: DatabaseSchema, *, making: bool) -> Connection:
-        """Open a connection for writing, without checking the tables."""
+        """Open a connection for writing. Do not check the tables. If ``making``, create a missing file."""
 
     @abstractmethod
     def reopen(self, schema: DatabaseSchema) -> Connection:
@@ -147,7 +147,7 @@ class Database(ABC):
     def read(self, schema: DatabaseSchema, reader: Callable[[Connection], T]) -> T | None:
         """Call ``reader`` in a read transaction. Return its result, or None if the database is missing.
 
-        Writes of another program at the same time can cause further calls of ``reader``. Raises the schema's
+        ``reader`` may be called several times, if other programs write at the same time. Raises the schema's
         error if the tables have an older layout.
         """
 
@@ -155,8 +155,9 @@ class Database(ABC):
     def pinned(self, schema: DatabaseSchema) -> AbstractContextManager[Callable[[Path], None]]:
         """Pin the content of the database for a backup, without stopping its writers.
 
-        The context manager yields a function. It copies the content to a new file, as the content was when
-        the block began. Raises the schema's error for a database whose server has its own tools for backups.
+        The context manager yields a function that copies the content, as it was when the block began, to a
+        new file. Raises the schema's error if the database is missing, or if it is on a server, which has
+        its own tools for backups.
         """
 
     @abstractmethod
@@ -202,13 +203,13 @@ class Database(ABC):
         return 0, ""
 
     def has_session(self, connection: Connection, pid: int, began: str) -> bool | None:
-        """Return True if the session with this process ID and start time still exists; None for SQLite. A
-        session still exists if its client has ended but the server has not yet noticed the client's end.
+        """Return True if the server still has the session with this process ID and start time; None without
+        a server. After the end of a client, its session exists until the server notices the end.
         """
         return None
 
     def is_cut_off(self, connection: Connection) -> bool:
-        """Return True if the server has closed this connection. Nothing is sent to the server."""
+        """Return True if the server has closed this connection. The check sends nothing to the server."""
         return False
 
 
@@ -230,7 +231,7 @@ def is_damage(problem: ProvisionerError) -> bool:
 
 
 def still_usable(problem: ProvisionerError) -> bool:
-    """Return True if a corrupt value or another writer caused ``problem``: the connection still works."""
+    """Return True if a corrupt value or another writer caused ``problem``. The connection still works."""
     return isinstance(problem.__cause__, CorruptValue | Busy)
 
 

@@ -22,7 +22,7 @@ BEATS = 3
 
 CONNECTION_CHECK_SECONDS = 0.2
 """The time in seconds between two connection checks. It is short because another run can soon take over the
-lease of a run without a connection."""
+lease of a run that has lost its connection."""
 
 T = TypeVar("T")
 
@@ -36,8 +36,8 @@ def wait_for_lease(
 ) -> T:
     """Call ``acquire`` every ``poll_seconds`` until it does not raise :class:`Locked`, and return its result.
 
-    ``on_wait`` is called once, before the first wait. :class:`Locked` is passed on if ``keep_waiting``
-    returns False, and :class:`LockLost` in any case.
+    ``on_wait`` is called once, before the first wait. If ``keep_waiting`` returns False, :class:`Locked`
+    is raised instead of a further wait. :class:`LockLost`, a subclass of it, is always raised at once.
     """
     announced = False
     while True:

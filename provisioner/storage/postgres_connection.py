@@ -139,7 +139,7 @@ class PostgresConnection(Connection):
         return pid, began
 
     def is_cut_off(self) -> bool:
-        """Return True if the server has closed the connection. Nothing is sent to the server."""
+        """Return True if the server has closed the connection. The check sends nothing to the server."""
         try:
             self._psycopg.pgconn.consume_input()
         except psycopg.OperationalError:

@@ -18,7 +18,7 @@ FINGERPRINT = "tables"
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSchema:
-    """The tables of a database, and the exception for its errors. One table is ``fact (name, value)``."""
+    """The tables of a database, and the exception for its errors. A table must be ``fact (name, value)``."""
 
     noun: str
     """The word for this database in messages to users: *ledger* or *portal*."""
@@ -37,8 +37,8 @@ class DatabaseSchema:
         return hashlib.sha256(" ".join(self.tables.split()).encode()).hexdigest()[:16]
 
     def require_readable(self, name: object, version: int, fingerprint: str | None) -> None:
-        """Raise :attr:`error` if this program cannot read the layout of the database ``name``. The
-        fingerprint is compared too, because unreleased changes of a layout keep the version number.
+        """Raise :attr:`error` if this program cannot read the layout of the database ``name``. In addition to
+        ``version``, compare ``fingerprint``, because unreleased changes of a layout keep the version number.
         """
         if fingerprint is not None and version > self.version:
             raise self.error(

@@ -1,4 +1,4 @@
-"""Databases in SQLite files. If no writer has opened a database, a read creates no files beside it.
+"""Databases in SQLite files. Reading a file that no writer has open creates no other files beside it.
 
 The file's ``application_id`` identifies the kind of database, and its ``user_version`` is the layout number.
 Only this module translates the errors of ``sqlite3`` into sentences for users.

@@ -35,7 +35,7 @@ def _shortened(statement: str) -> str:
 
 
 def rows_in_words(number: int) -> str:
-    """Return the number of rows for the trace; "" if the statement reads and writes no rows."""
+    """Return a form such as ``3 rows``; "" for a negative number, which means no rows read or written."""
     return "" if number < 0 else count_of(number, "row")
 
 
@@ -61,7 +61,7 @@ class TracedConnection(sqlite3.Connection):
 
 
 class TracedCursor(sqlite3.Cursor):
-    """A cursor that reads all rows at once, because the trace has their number and the whole duration."""
+    """A cursor that reads all rows at once, so that the trace has their number and the time to read them."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         super().__init__(connection)

@@ -60,8 +60,10 @@ class Console:
 
 
 def system_console(*, no_color: bool = False, verbose: bool = False, invocation: str = "") -> Console:
-    """Return the console of this process. ``no_color``, NO_COLOR, TERM=dumb and a piped stdout turn off
-    colour. CI and piped streams turn off questions and, like TERM=dumb and ``verbose``, the progress line.
+    """Return the console of this process.
+
+    ``no_color``, NO_COLOR, TERM=dumb and a piped stdout turn off colour. CI, a piped stdin and a piped stdout
+    turn off questions. ``verbose``, CI, TERM=dumb and a piped stderr turn off the progress line.
     """
     environment = os.environ
     terminal = sys.stdout.isatty()
@@ -96,8 +98,9 @@ def _width(environment: Mapping[str, str], terminal: bool) -> int:
 
 @contextmanager
 def interruptible(console: Console) -> Iterator[Callable[[], bool]]:
-    """Yield a function that returns True after the first Ctrl-C or SIGTERM. Within this block the first
-    signal is only recorded; the second signal raises KeyboardInterrupt.
+    """Yield a function that returns True after the first Ctrl-C or SIGTERM. The first signal does not stop
+    the block, but is reported on stderr. The second signal raises KeyboardInterrupt.
+    In a thread other than the main thread, the function always returns False, and signals act as usual.
     """
     import signal
     import threading

@@ -21,7 +21,10 @@ QUIET_SECONDS = 0.5
 
 @contextmanager
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Show the progress of work with ``total`` parts. Yields a callback to call with a text for each part."""
+    """Show the progress of work with ``total`` parts. Yields a function to call after each finished part.
+
+    The function takes a text about the part. The text is shown only if there is no progress line.
+    """
     if not console.bar:
         yield console.say
         return

@@ -14,14 +14,15 @@ the driver with one module::
 makes. Each test gets an empty portal: by default the portal at ``url``, which is opened through the entry
 point of the package with a temporary folder as the workspace. If that does not suit, such as for a portal on
 a server, override :meth:`~provisioner.testing.world.Promises.make_world`. The features are the constants of
-:mod:`provisioner.testing.world`. Those that :class:`~provisioner.portal.Capabilities` also has must agree
-with it. The features in ``EVERYTHING`` are those of the reference portal, ``reference_portal.MemoryPortal``,
-with which the contract compares a driver that enforces the rules and counts versions.
+:mod:`provisioner.testing.world`. If :class:`~provisioner.portal.Capabilities` has an attribute for a feature,
+the attribute must be True if ``features`` contains the feature, otherwise False. The features in
+``EVERYTHING`` are those of the reference portal, ``reference_portal.MemoryPortal``, with which the contract
+compares a driver that enforces the rules and counts versions.
 
-A driver reports what its portal cannot store as diagnostics of ``project``. For a problem that provisioner
-has no code for, a driver uses a code of its own that begins with the scheme of its URLs, and gives the
-diagnostic a ``driver_summary``. The sentences of refused steps (``Receipt.problem``) and of errors
-(:class:`~provisioner.errors.PortalError`) are the driver's own anyway.
+A driver reports what its portal cannot store as diagnostics of ``project``. If provisioner has no
+code for a problem, the driver uses its own code, which begins with the scheme of its URLs, and gives the
+diagnostic a ``driver_summary``. The driver itself always writes the sentences of refused steps
+(``Receipt.problem``) and of errors (:class:`~provisioner.errors.PortalError`).
 
 Nothing else in provisioner imports this package. To add a promise, write a test in ``step_promises``,
 ``run_promises`` or ``plan_promises``, and mark it with the features that it needs.

@@ -53,7 +53,7 @@ def user(
     id: str = "",
     version: int = 0,
 ) -> User:
-    """Return a user whose e-mail and first name are derived from ``name``."""
+    """Return a user whose first name is ``name``. By default, e-mail and id are also derived from it."""
     return User(
         email=email or f"{name}@example.fr",
         first_name=name.capitalize(),

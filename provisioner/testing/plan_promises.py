@@ -1,4 +1,4 @@
-"""The promises of a driver to whole plans, and the comparison with the reference portal."""
+"""The promises of a driver about whole plans, and the comparison with the reference portal."""
 
 from __future__ import annotations
 
@@ -108,7 +108,10 @@ THIRD = state(
 
 
 def plan_to(portal: Portal, desired: State, *, welcomed: Collection[str] = ()) -> Plan:
-    """Plan from the portal's state to ``desired``; resources that ``desired`` lacks stay unchanged."""
+    """Return the plan to reach ``desired``. Resources that ``desired`` lacks stay unchanged.
+
+    ``welcomed`` has the keys of the users who get a welcome letter.
+    """
     snapshot = portal.snapshot()
     users = {**snapshot.state.users}
     for key, wanted in desired.users.items():
@@ -130,7 +133,7 @@ def carried_out(plan: Plan, portal: Portal, ledger: Ledger) -> set[str]:
 
 
 def simplified(found: State) -> State:
-    """Return the state with changes that make it legal on any day.
+    """Return the state, changed so that it breaks no rule on any day.
 
     All users and applications are active, and all companies are billed.
     """
@@ -152,7 +155,7 @@ NAMES = ("ann", "bob", "cid", "dan", "eve", "fay")
 
 
 def some_steps(chance: random.Random, found: State) -> list[tuple[int, Step]]:
-    """Draw one to six steps on different resources, legal or not."""
+    """Draw one to six steps on different resources. Some of the steps may break rules."""
     names = chance.sample(NAMES, chance.randint(1, 5))
     steps: list[Step] = [_some_step(chance, f"{name}@example.fr", found) for name in names]
     if chance.random() < 0.4:
@@ -204,7 +207,7 @@ def aimed(step: Step, found: State, key: str, stale: bool) -> Call:
 
 
 class PlanPromises(Promises):
-    """Plans that are applied to the portal, alone and beside other runs."""
+    """The promises about plans that are applied to the portal, alone or at the same time as other runs."""
 
     def test_applied_plan_leaves_nothing_to_plan(self, world: World, tmp_path: Path) -> None:
         portal = world.portal()
@@ -239,7 +242,7 @@ class PlanPromises(Promises):
 
     @needs(RECEIPTS, CLAIMS, LEASES)
     def test_one_of_two_simultaneous_ledgers_owes_the_welcomes(self, world: World, tmp_path: Path) -> None:
-        """Only the ledger whose call created the accounts owes letters. The other gets *already*."""
+        """Only the ledger whose calls created the accounts owes letters. The other's calls get *already*."""
         looked = []
         for name in ("one", "two"):
             portal = world.portal()
@@ -330,7 +333,7 @@ class PlanPromises(Promises):
     )
     @given(ends=st.tuples(states(), states()))
     def test_plan_leads_from_any_state_to_any_other(self, ends: tuple[State, State]) -> None:
-        """Law: the plan from state a to state b, applied to a portal in state a, gives state b."""
+        """Law: the plan from state a to b, applied to a portal in state a, gives b and keeps what b lacks."""
         with TemporaryDirectory() as name:
             folder = Path(name)
             ledger = Ledger(SqliteDatabase(folder / "ledger.db"), lambda: NOW)
@@ -355,7 +358,7 @@ class PlanPromises(Promises):
     def test_random_calls_have_the_same_effect_as_on_the_reference_portal(
         self, world: World, seed: int
     ) -> None:
-        """Verdicts, versions and states are equal after any sequence of calls."""
+        """After any sequence of calls, both portals have the same verdicts, versions and states."""
         chance = random.Random(seed)
         ours = Desk(world.portal())
         reference = Desk(MemoryPortal(Operator.PARTNER, TERMS, PUBLIC_URL, lambda: NOW))

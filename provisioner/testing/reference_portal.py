@@ -74,7 +74,7 @@ class _Content:
     """The value of the counter at the last change of each resource."""
     by_email: dict[str, str] = field(default_factory=dict)
     grants: dict[str, frozenset[Grant]] = field(default_factory=dict)
-    """The applications of each user. An expired application stays until the user is written again."""
+    """The applications of each user. An expired one stays until a step changes the user's applications."""
     receipts: dict[str, StoredReceipt] = field(default_factory=dict)
     invitations: dict[str, tuple[Invitation, bool]] = field(default_factory=dict)
     """For each user id: the invitation, and True if the link of the invitation was used."""
@@ -86,7 +86,7 @@ class _Content:
 
 
 class MemoryPortal(LeasedPortal):
-    """The portal, opened by one operator.
+    """The portal in memory, as one operator has opened it.
 
     A new object has a new, empty portal. :meth:`another` opens the same portal for another operator.
     """
@@ -289,7 +289,7 @@ class MemoryPortal(LeasedPortal):
         return receipt
 
     def _found(self, call: Call) -> Resource | None:
-        """Return the resource that the call changes or, for a creation, the resource with the same name."""
+        """Return the resource that the call changes or, for a creation, one with its number or e-mail."""
         step = call.step
         if isinstance(step, CompanyStep):
             return self._content.index.companies.get(step.company)
@@ -298,7 +298,7 @@ class MemoryPortal(LeasedPortal):
         return self.user(call.id)
 
     def _put(self, key: str, before: Resource | None, wanted: Resource) -> Receipt:
-        """Replace the resource ``before`` by ``wanted`` unless a rule forbids it; returns the receipt."""
+        """Store ``wanted`` in place of ``before``, unless a rule forbids it, and return the receipt."""
         content = self._content
         address, wanted = next_version(before, wanted, self._new_id())
         stored = content.index.get(address)

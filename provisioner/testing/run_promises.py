@@ -1,4 +1,4 @@
-"""The promises of a driver to runs: receipts, claims, leases and activation links."""
+"""The promises of a driver about runs: receipts, claims, leases and activation links."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
 
 
 class RunPromises(Promises):
-    """What the portal remembers of calls, letters and runs, so that no run disturbs another."""
+    """The promises about what the portal stores of calls, letters and runs to keep the runs apart."""
 
     @needs(RECEIPTS)
     def test_repeated_key_gives_its_first_receipt(self, desk: Desk) -> None:
@@ -126,7 +126,7 @@ class RunPromises(Promises):
 
     @needs(CLAIMS, LEASES)
     def test_letter_passes_between_known_runs_of_one_ledger_only(self, desk: Desk, world: World) -> None:
-        """A run takes over a claimed letter only if the run knows the latest claimant of the letter.
+        """A run takes over a claimed letter only if the run knows which run claimed the letter last.
 
         If two copies of a ledger owe the same letter, only one of them can therefore send the letter.
         """

@@ -90,4 +90,4 @@ EXAMPLES: list[tuple[Step, str]] = [
     ),
     (ReopenUser("xia@example.fr"), "Reopen the account of xia@example.fr"),
 ]
-"""At least one step of each class, with its sentence, in an order in which a portal applies them all."""
+"""At least one step of each class with its description, in an order in which a portal applies them all."""

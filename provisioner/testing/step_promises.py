@@ -91,7 +91,7 @@ def by_email(found: State) -> State:
 
 
 class StepPromises(Promises):
-    """What steps do, what the portal refuses, and what a reader sees."""
+    """The promises about what steps do, what the portal refuses, and what a reader sees."""
 
     def test_every_step_changes_the_portal_as_the_fold_says(self, desk: Desk) -> None:
         require(desk.create(user("ada")))
@@ -126,7 +126,7 @@ class StepPromises(Promises):
 
     @needs(VERSIONS)
     def test_concurrent_change_is_not_overwritten(self, desk: Desk) -> None:
-        """A step on a resource that has changed is a conflict, or *already* if the effect of the step exists.
+        """A step on a changed resource gets *conflict*, or *already* if the resource has the step's effect.
 
         The other steps of the batch are applied.
         """
@@ -244,7 +244,7 @@ class StepPromises(Promises):
         self,
         desk: Desk,
     ) -> None:
-        """R15: the portal itself sets and removes the end of billing. The version of the company stays."""
+        """R15: the portal itself sets and removes the end of billing. The company keeps its version."""
         require(desk.do(CloseUser("cid@example.fr")))
         closed = desk.state.companies["2"]
         require(desk.do(ReopenUser("cid@example.fr")))

@@ -49,7 +49,7 @@ CREATING = "creating"
 """The feature: ``World.open`` creates the portal. Until then, ``World.read`` finds an empty portal."""
 
 DECLARED = (VERSIONS, RECEIPTS, CLAIMS, LEASES, LINKS)
-"""The features that the driver itself declares, in :meth:`Portal.capabilities`, under the same names."""
+"""The features that a driver also declares in :meth:`Portal.capabilities`, under the same names."""
 
 EVERYTHING = frozenset({*DECLARED, COUNTED, RULES, RIGHTS, MONTHS, OTHERS, WHOLE, READING, CREATING})
 
@@ -138,7 +138,7 @@ class Promises:
     """The features of the driver. The promises that need other features are not tested."""
 
     def make_world(self, folder: Path) -> AbstractContextManager[World]:
-        """Return a context manager that yields a world with an empty portal, and removes the portal.
+        """Return a context manager that yields a world with an empty portal, and removes it at the end.
 
         The terms of the portal are ``people.TERMS``, its clock starts at ``people.NOW``, and its activation
         links begin with ``people.PUBLIC_URL``.
@@ -172,7 +172,7 @@ class Promises:
 
     @pytest.fixture
     def desk(self, world: World) -> Desk:
-        """Company 1 with administrator ann and standard user bob; company 2 with administrator cid."""
+        """A desk: company 1 has administrator ann and standard user bob, company 2 has administrator cid."""
         desk = Desk(world.portal())
         for someone in (user("ann"), user("bob", type="standard"), user("cid", "2")):
             require(desk.create(someone))
@@ -180,7 +180,7 @@ class Promises:
 
 
 class Desk:
-    """Shortcuts for tests on a portal. The part of an e-mail address before the @ names an account."""
+    """Shortcuts for tests on a portal. Tests name an account by the part of its e-mail before the @."""
 
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
@@ -228,7 +228,7 @@ def require(receipt: Receipt) -> None:
 
 
 def verdict(receipt: Receipt) -> tuple[str, str]:
-    """The verdict and code of a receipt."""
+    """Return the verdict and the code of a receipt."""
     return str(receipt.verdict), receipt.code
 
 

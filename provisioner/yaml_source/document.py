@@ -72,7 +72,7 @@ class Positions:
 
 
 class Document(NamedTuple):
-    """One file: its data, its positions, and the unquoted texts that other YAML parsers convert."""
+    """One file: its data, its positions, and the unquoted texts that are not text for other YAML parsers."""
 
     data: Data
     positions: Positions

@@ -77,9 +77,9 @@ class Unquoted(NamedTuple):
 
 
 def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | int, int]:
-    """Return, for each key of a mapping or each index of a list, where its mark is in ``marks`` (an index).
+    """Return, for each key of a mapping or each index of a list, the index of its mark in ``marks``.
 
-    ``marks`` has the source positions of all nodes; ``collection`` begins at the index ``mark``.
+    ``marks`` has the source positions of all nodes. The marks of ``collection`` begin at the index ``mark``.
     """
     found: dict[str | int, int] = {}
     keyed = type(collection) is dict
@@ -92,7 +92,7 @@ def positions(marks: Sequence[int], mark: int, collection: Data) -> dict[str | i
 
 
 def _needs_checks(text: str) -> bool:
-    """Return True if ``_checked`` could refuse the text. Any other text is read without this slow check."""
+    """Return True if ``_checked`` could find a problem in the text. If not, the text is read without it."""
     # 2 characters make at most 3 nodes, so a short text cannot exceed a limit
     if len(text) > min(MAX_SCALAR, MAX_NODES // 2):
         return True
@@ -256,7 +256,7 @@ class EventReader:
         self._skip(self._next(), depth)
 
     def _refuse_key(self, key: str, event: Any, data: dict[str, Data], at: int) -> bool:
-        """Report a repeated key or a merge key and return True; return False for the first quoted "<<"."""
+        """Report a repeated key or an unquoted "<<" (merge key), and return True. Otherwise return False."""
         index = event.start_mark.index
         if key in data:
             first = self.page.at(self._marks[positions(self._marks, at, data)[key]])

@@ -21,7 +21,7 @@ class AccessLog:
 
     def __init__(self, stream: TextIO, forget_failure: Callable[[], None] = lambda: None) -> None:
         """Start the thread that writes to ``stream``. Before each write, the thread calls ``forget_failure``,
-        which lets the stream work again after an error.
+        so that a stream whose last write failed is tried again.
         """
         self._stream = stream
         self._forget_failure = forget_failure

@@ -22,7 +22,8 @@ from provisioner.embedded.server.service import Service
 from provisioner.errors import PortalError
 
 LINK_LENGTH = 60
-"""The minimum length of a token if the links are at the root of the host, beside shorter paths."""
+"""The minimum length of a token if activation links are directly below the root of the host. A shorter path
+there is not an activation link, but for example /favicon.ico."""
 
 _STYLE = (
     ":root{color-scheme:light dark;--ink:#1a1a1a;--paper:#fff;--act:#0b57d0;--on:#fff;--soft:#4b4b52}"

@@ -123,7 +123,9 @@ class ApiClients:
         return token
 
     def session(self, token_hash: str) -> ClientSession | None:
-        """Return the session of the token with this digest; None if unknown or if its client is disabled."""
+        """Return the session of the token with this digest, even if the token has expired. Return None if
+        there is no such token or its client is disabled.
+        """
         with self._portal.read_transaction() as connection:
             row = connection.execute(
                 "SELECT c.id, c.role, t.scopes, t.expires FROM api_token t "

@@ -248,7 +248,7 @@ STEPS: dict[str, Callable[[Mapping[str, Any], Any], Step]] = {
     ),
     "create_user": _new_user,
 }
-"""For each operation that applies a step: a function that makes it from the request's parameters and body."""
+"""By operation name: the function that makes the step to apply from the request's parameters and body."""
 
 
 # --- health and the document ---

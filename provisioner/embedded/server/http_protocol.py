@@ -183,7 +183,7 @@ class BoundedProtocol(H11Protocol):
 
 
 def connection_limit() -> int:
-    """Return the maximum number of open connections, which a low limit of file descriptors reduces."""
+    """Return the maximum number of open connections. A low limit of file descriptors reduces this number."""
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 MAX_BUCKETS = 10_000
-"""The maximum number of buckets. If there are more, the fullest are removed: a full bucket limits nothing."""
+"""The maximum number of buckets. The fullest are removed first, because a full bucket limits nothing."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ServerLimits:
     rate: float = 2_000
     """The maximum number of requests per second of one API client. A burst may have twice this number."""
     failed_logins: float = 30
-    """The maximum number of failed log-ins per minute from one IP address, even if all come in one burst."""
+    """The maximum number of failed log-ins per minute from one IP address. One burst may have this number."""
     logins: float = 300
     """The maximum number of log-ins per minute of one client. Each log-in stores a token in the database."""
     token_seconds: int = 900

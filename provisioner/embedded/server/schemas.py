@@ -218,7 +218,7 @@ class CompaniesEdit(Body):
 
 
 class AppsEdit(Body):
-    """The new family of a user's production applications, and changes to the other ones (R3, R9, R10)."""
+    """The new family of a user's production applications, and changes to other applications (R3, R9, R10)."""
 
     production: Production | None = None
     grant: Apps = Field(default_factory=list)
@@ -232,7 +232,9 @@ class Nothing(Body):
 
 
 def step_body(kind: type[Step]) -> type[Body]:
-    """Return the model of a step's request body: the fields of ``kind`` except ``company`` and ``user``."""
+    """Return the model of the request body for a step of the class ``kind``: all fields of the step except
+    ``company`` and ``user``, which the path of the request contains.
+    """
     members: dict[str, Any] = {
         name: (_member(hint), ...)
         for name, hint in record_fields(kind).items()

@@ -21,7 +21,7 @@ READERS = 4
 """The maximum number of reads that run at the same time; further reads wait."""
 
 FRESH_SECONDS = 1.0
-"""The time in seconds for which a session is cached. During this time, a disabled client is accepted."""
+"""The time in seconds for which a session is cached. So a disabled client is still accepted this long."""
 
 READY_SECONDS = 5.0
 """The maximum time in seconds that a readiness check waits for the database."""
@@ -88,7 +88,9 @@ class Service:
         return await self._batches.do(job)
 
     async def require_ready(self) -> None:
-        """Raise :class:`PortalError` or :class:`TimeoutError` if the database does not answer."""
+        """Read from the database. Raises :class:`PortalError` if the read fails, :class:`TimeoutError` if it
+        takes longer than ``READY_SECONDS``.
+        """
         async with asyncio.timeout(READY_SECONDS):
             await self.read(lambda portal: portal.lease("readyz"))
 

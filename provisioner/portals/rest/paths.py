@@ -14,7 +14,7 @@ _PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@%-]|\{[a-z]+\})*)+")
 
 def endpoints_for(paths: Mapping[str, str]) -> dict[str, Endpoint]:
     """Return the endpoint table, in which ``paths`` replaces the paths of the endpoints that it names. Raises
-    :class:`PortalError` for an unknown endpoint and for a path with other path parameters or a wrong form.
+    :class:`PortalError` for an unknown endpoint, a malformed path, and a path with other path parameters.
     """
     table = dict(ENDPOINTS)
     for name, path in paths.items():

@@ -75,9 +75,9 @@ class ScimClient:
     # --- reading ---
 
     def listing(self, endpoint: str, without: str = "") -> list[Resource]:
-        """Return all resources of ``endpoint``. If ``without`` is not "", omit the attribute of this name. If
-        the list becomes shorter during the reading, read it again. Raises :class:`PortalError` after
-        :data:`READINGS` attempts.
+        """Return all resources of ``endpoint``. ``without`` names an attribute to omit from them, or is "".
+        If the list becomes shorter during the reading, read the list again. Raises :class:`PortalError` if
+        this happens in each of :data:`READINGS` attempts.
         """
         asked = f"&excludedAttributes={without}" if without else ""
         for _ in range(READINGS):
@@ -90,8 +90,8 @@ class ScimClient:
         )
 
     def search(self, endpoint: str, place: Path, wanted: str, without: str = "") -> list[Resource] | None:
-        """Return the resources of ``endpoint`` whose attribute ``place`` equals ``wanted``. If ``without`` is
-        not "", the resources lack this attribute. Return None if the server does not support such a filter,
+        """Return the resources of ``endpoint`` whose attribute ``place`` equals ``wanted``. ``without`` names
+        an attribute to omit from them, or is "". Return None if the server does not support such a filter,
         or if the list becomes shorter during the reading. The caller then searches its own cache.
         """
         if not self.features.filter:
@@ -249,9 +249,9 @@ class ScimClient:
 
     def _pages(self, endpoint: str, words: str, *, refusable: bool = False) -> list[Resource] | None:
         """Read all pages of a list; ``words`` is appended to the query. Return None if the list becomes
-        shorter meanwhile or, with ``refusable``, if the server rejects the query. A deletion is not noticed
-        if another resource is added between two pages. This is harmless, because each resource is read again
-        before a write to it.
+        shorter meanwhile, or if the server rejects the query and ``refusable`` is True. A deletion is not
+        noticed if another resource is added during the reading. This is harmless, because each resource is
+        read again before a write to it.
         """
         found: dict[str, Resource] = {}
         start, total = 1, 0

@@ -66,8 +66,9 @@ class StepCompletion:
         """Do the remaining writes of the step ``pending``, and return the user's resource after them.
 
         Writes that were already done may be repeated without harm. If the server refuses a write, the step is
-        withdrawn and :class:`ScimError` is raised. If a step of this ledger cannot be withdrawn either, and
-        the server stores unfinished steps, :class:`PortalError` is raised.
+        withdrawn and :class:`ScimError` is raised. If the withdrawal fails as well, :class:`PortalError` is
+        raised instead, provided that the server stores unfinished steps and this is a step of this ledger.
+        The next run of the ledger then finishes the step.
         """
         id_, directory = str(resource["id"]), self._directory
         try:
@@ -124,8 +125,8 @@ class StepCompletion:
         return self._client.update(users, resource, written)
 
     def _withdraw(self, id_: str, pending: Pending) -> None:
-        """Withdraw a step. An account that the step is creating is deleted, because without companies it
-        would violate R5 in each later plan and get no welcome letter. Otherwise, the announcement is removed.
+        """Withdraw a step. If the step was creating an account, delete the account, because without companies
+        it would violate R5 in each later plan and get no welcome letter. Otherwise, remove the announcement.
         """
         users, directory = self._client.features.users, self._directory
         resource = directory.user(id_)
@@ -150,7 +151,7 @@ class StepCompletion:
 
 
 def uncompletable(user: Resource, problem: ScimError) -> PortalError:
-    """Return the error for the step of ``user`` that the server refuses both to finish and to withdraw."""
+    """Return the error for an unfinished step of ``user`` that can neither be finished nor withdrawn."""
     return PortalError(
         f"A step on {user.get('userName')} was cut off in the middle: the server refuses the rest of it "
         f"({problem.detail}), and to take it back.",

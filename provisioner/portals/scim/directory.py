@@ -76,7 +76,7 @@ class Directory:
             self.read_everything()
 
     def read_everything(self) -> None:
-        """Read all users and then all groups into the cache. So, no group of a cached user is missing."""
+        """Read into the cache all users and then all groups, so that no group of a cached user is missing."""
         users = self._client.listing(self._client.features.users)
         groups = self._with_members(self._listed_groups())
         self._users, self._groups = {}, {}
@@ -100,9 +100,9 @@ class Directory:
         return found
 
     def find_user(self, email: str, *, reread: bool) -> Resource | None:
-        """Return the user with this e-mail, read from the server by :meth:`user`, or None if there is no such
-        user. If the server has no filters, the user is searched in the cache. In this case, ``reread`` is
-        True to read all users and groups into the cache before the search.
+        """Return the user with this e-mail, as :meth:`user` reads it from the server; None if there is no
+        such user. If the server cannot search for the e-mail, the cache is searched. Before this search,
+        all users and groups are read into the cache if ``reread`` is True.
         """
         found = self._client.search(self._client.features.users, _USER_NAME, email)
         if found is None and reread:
@@ -115,7 +115,8 @@ class Directory:
     def group(self, number: str, *, reread: bool) -> Resource | None:
         """Read the group of the company with this number from the server. Return None if there is none.
 
-        A cached group is read by its id. Otherwise :meth:`find_groups` searches, with ``reread``.
+        If the cache contains the group, the group is read by its id. Otherwise, :meth:`find_groups` searches
+        for it; :meth:`find_user` explains ``reread``.
         """
         known = self._group_of.get(number)
         if known is not None:
@@ -151,8 +152,8 @@ class Directory:
         return {number: self._group_of[number] for number in numbers if number in self._group_of}
 
     def read_billed_users(self, number: str) -> None:
-        """Read the users billed to a company (R2) into the cache: those that a search on the server finds,
-        and those that, according to the cache, are billed to the company, but that the search has not found.
+        """Read the users billed to a company (R2) into the cache. The users are searched on the server. Then
+        each other open user who is billed to the company according to the cache is read from the server.
         """
         found = self._client.search(self._client.features.users, self.mapping.path_of("billed"), number) or ()
         for resource in found:
@@ -180,7 +181,7 @@ class Directory:
         self.read_billed_users(number)
 
     def has_versions(self) -> bool:
-        """Return True if resources read by id have versions (ETags), or if the cache has no resources."""
+        """Return True if the server gives resources versions (ETags), or if there is no resource to check."""
         endpoints = self._client.features
         for endpoint, held in ((endpoints.users, self._users), (endpoints.groups, self._groups)):
             for id_, listed in held.items():
@@ -291,7 +292,7 @@ class Directory:
     # --- the rules ---
 
     def violations(self, address: Address, wanted: Held) -> list[Diagnostic]:
-        """Return the rule violations that would result if ``wanted`` replaced the one at ``address``."""
+        """Return the rule violations that would result if ``wanted`` replaced the resource at ``address``."""
         before = self._index.get(address)
         violations = self._index.put(address, wanted)
         self._index.put(address, before)

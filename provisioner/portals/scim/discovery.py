@@ -11,8 +11,8 @@ from provisioner.portals.scim.path import COMPANY, CORE, USER, Resource
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """The definition of an attribute. ``many`` is True if the attribute is multi-valued, ``writable`` if a
-    client can write it. ``parts`` are the names of the sub-attributes.
+    """The definition of an attribute. ``many`` is True if the attribute is multi-valued. ``writable`` is True
+    if a client can write the attribute. ``parts`` are the names of the sub-attributes.
     """
 
     many: bool

@@ -160,7 +160,8 @@ class ScimPortal(Portal):
 
     def _receipt_once_finished(self, user: Resource, pending: Pending) -> StoredReceipt | None:
         """Return the receipt of the step ``pending``. If writing is allowed, first finish the step. If the
-        server refuses to finish the step, so that the step is withdrawn, return None.
+        server refuses this, the step is withdrawn, and the result is None unless another run has finished the
+        step meanwhile. Raises :class:`PortalError` if the step can be neither finished nor withdrawn.
         """
         finished = user
         if self._access.writing:

@@ -78,8 +78,8 @@ class AttributeMap:
     """The SCIM path of each field on one server, and the translation between resources and the model."""
 
     def __init__(self, overrides: Mapping[str, str], schemas: Schemas, apps: Collection[str]) -> None:
-        """Choose the path of each field: its path in ``overrides`` or, if it has none there, its first
-        possible path that is writable according to ``schemas``.
+        """Choose the path of each field. If ``overrides`` has a path for the field, choose that path.
+        Otherwise, choose the first possible path that is writable according to ``schemas``.
 
         ``apps`` is the catalogue of applications; entitlements to other applications never change. Raises
         :class:`PortalError` if an override is invalid or a needed field has no path.
@@ -421,7 +421,7 @@ class AttributeMap:
             self.path_of("endings").write(resource, days)
 
     def _is_grant(self, entry: Any) -> bool:
-        """Return True if ``entry`` names a catalogue application, with type "", "requested" or "ending"."""
+        """Return True if ``entry`` names a catalogue application and has type "", "requested" or "ending"."""
         if not isinstance(entry, dict):
             return False
         app, kind = entry.get("value"), entry.get("type") or ""

@@ -87,11 +87,11 @@ class Path:
             _keep(home, self.name, wanted)
 
     def elements(self, resource: Resource) -> list[Resource]:
-        """Return those elements of a multi-valued attribute that are JSON objects with sub-attributes."""
+        """Return those elements of the multi-valued attribute at this path that are JSON objects."""
         return _elements(self._home(resource).get(self.name))
 
     def all_elements(self, resource: Resource) -> list[Any]:
-        """Return all elements of a multi-valued attribute, including the plain strings of some servers."""
+        """Return all elements of the multi-valued attribute. Some servers have strings instead of objects."""
         held = self._home(resource).get(self.name)
         return list(held) if isinstance(held, list) else []
 

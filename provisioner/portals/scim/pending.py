@@ -12,7 +12,7 @@ from provisioner.portal import Call
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """The changes of one user that an unfinished step has yet to make. "" and None stand for no change."""
+    """The changes that an unfinished step must still make to a user. "" or None means no change."""
 
     key: str
     ledger: str
@@ -31,8 +31,8 @@ class Pending:
     def apply_to(self, user: User, waiting: Status = Status.TO_VALIDATE) -> User:
         """Return ``user`` with the remaining changes of the step. Other changes made meanwhile are preserved.
 
-        The status is changed only if the user has the status ``waiting``, which a new account has before its
-        activation.
+        The status is changed only if the user still has the status ``waiting``, which a new account has
+        until the last write of the step that creates the account.
         """
         companies = (user.companies | set(self.add)) - set(self.remove)
         status = user.status

@@ -44,7 +44,8 @@ def unsaved_user_fields(
     found: User | None, wanted: User, names: Collection[str], mapping: AttributeMap
 ) -> list[str]:
     """Return the fields of ``names`` that the server has not stored as written, each as "field (SCIM path)".
-    ``found`` is the user as stored (None if it is no client user), and ``wanted`` the user as written.
+    ``found`` is the user as stored, and ``wanted`` the user as written. ``found`` is None if the stored
+    resource is not a client user. Then the only field in the result is ``billed``.
     """
     if found is None:
         return [_with_place("billed", mapping)]

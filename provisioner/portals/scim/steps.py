@@ -287,9 +287,11 @@ class StepWriter:
         return unsaved_user_fields(found, desired, names, self._mapping)
 
     def _set_billing_ends(self, left: str, joined: str) -> None:
-        """Update the last billing days when a user's billing moves from the company ``left`` to ``joined``
-        (R15). ``left`` gets the end of this month, unless another open user is billed to it; ``joined`` gets
-        no last day. Either may be "". Errors are ignored, because no plan needs these days.
+        """Update the last billing days when the billing of a user moves to another company (R15).
+
+        The last day of ``left``, the former company, becomes the end of this month, unless another open user
+        is billed to it. The last day of ``joined``, the new company, is removed. Each number is "" if there
+        is no such company. Errors are ignored, because no plan needs these days.
         """
         if left == joined or not self._mapping.has("billing_ends"):
             return
