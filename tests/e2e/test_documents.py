@@ -262,8 +262,10 @@ def known_words(words: list[str]) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_in_the_text_exists_with_its_options(document: str) -> None:
     for code in inline_code(document):
-        for words in re.findall(r"(?:^|\$\()provisioner ([^)]+)", code):
-            known_words(shlex.split(words, comments=True))
+        # the name of the program is often left out
+        verb = rf"(?={'|'.join(cli.commands)})\b[^)]+--"
+        for words in re.findall(rf"(?:^|\$\()(?:provisioner |{verb})[^)]+", code):
+            known_words(shlex.split(words.removeprefix("$(").removeprefix("provisioner "), comments=True))
 
 
 def test_unknown_commands_and_options_are_noticed() -> None:
