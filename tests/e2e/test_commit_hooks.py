@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from needs import lack, need
 from samples_support import ONBOARDING, ROOT, copy_samples
 
 BIN = Path(sys.executable).parent
@@ -123,3 +124,51 @@ def test_the_settings_hook_reports_every_manifest_that_a_changed_setting_breaks(
     assert code == 3
     assert f"{MANIFEST}:" in said
     assert f"{OTHER}:" in said
+
+
+def git(folder: Path, *words: str) -> str:
+    author = ("-c", "user.name=Test", "-c", "user.email=test@example.fr")
+    done = subprocess.run(["git", *author, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def committed(folder: Path) -> Path:
+    """Make a git repository of a folder, with one commit. Return the folder."""
+    git(folder, "init", "--quiet")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "test: add all files")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.external
+def test_pre_commit_installs_the_program_and_refuses_a_commit_of_a_firm(firm: Path, tmp_path: Path) -> None:
+    need("git")
+    program = shutil.which("pre-commit", path=f"{BIN}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        lack("pre-commit is not installed: .venv/bin/pip install --editable '.[test-all]'")
+    source = tmp_path / "program"
+    for folder in ("provisioner", "schemas", "templates"):
+        shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("pyproject.toml", "README.md", ".pre-commit-hooks.yaml"):
+        shutil.copy(ROOT / file, source)
+    revision = git(committed(source), "rev-parse", "HEAD")
+    hooks = [{"id": name} for name in FIRM_HOOKS]
+    uses = {"repos": [{"repo": str(source), "rev": revision, "hooks": hooks}]}
+    (firm / ".pre-commit-config.yaml").write_text(yaml.safe_dump(uses))
+    committed(firm)
+    environment = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "installed")}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([program, *words], cwd=firm, env=environment, capture_output=True, text=True)
+
+    done = run("run", "--all-files")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("Passed") == 2
+    spoil(firm / MANIFEST, "type: administrator", "type: admin")
+    git(firm, "add", "--all")
+    done = run("run")
+    assert done.returncode == 1
+    assert f"{MANIFEST}:" in done.stdout
+    assert "hook id: provisioner-manifests" in done.stdout
+    assert "Skipped" in done.stdout

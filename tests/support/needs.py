@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -18,7 +19,7 @@ def need(*programs: str) -> None:
         lack(f"{', '.join(missing)} not installed: .ci/run shows the Debian packages")
 
 
-def lack(what: str) -> None:
+def lack(what: str) -> NoReturn:
     """Skip the test with the message ``what``. Under CI, the test fails instead."""
     if IN_CI:
         pytest.fail(what)

@@ -117,4 +117,4 @@ def test_a_library_in_another_version_than_the_pinned_one_is_not_followed() -> N
 def test_the_ci_script_installs_the_pinned_versions() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert "export PIP_CONSTRAINT=" in script
-    assert script.index("export PIP_CONSTRAINT=") < script.index("pip install")
+    assert script.index("export PIP_CONSTRAINT=") < script.index("bash -euo pipefail -c")
