@@ -38,6 +38,13 @@ def test_example_driver_is_short() -> None:
     assert len(SOURCE.splitlines()) < 150
 
 
+def test_document_shows_the_test_module_of_the_example() -> None:
+    document = (ROOT / "provisioner" / "portals" / "README.md").read_text(encoding="utf-8")
+    module = (PROJECT / "tests" / "test_contract.py").read_text(encoding="utf-8")
+    code = module[module.index("from ") :]
+    assert f"```python\n{code}```" in document
+
+
 def test_example_driver_passes_the_contract(tmp_path: Path) -> None:
     install_project(PROJECT, tmp_path / "packages")
     tests = tmp_path / "tests"
