@@ -10,7 +10,7 @@ import pytest
 from documents import IGNORED, blocks
 from samples_support import ONBOARDING, ROOT
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.external]
 
 LEFT_OUT = shutil.ignore_patterns(*IGNORED, "__pycache__", ".*_cache", "*.db*", "*.egg-info")
 
