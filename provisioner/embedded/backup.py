@@ -9,10 +9,10 @@ from provisioner.storage.database import Connection, chunks, placeholders
 
 
 def accounts_to_welcome(connection: Connection, steps: Sequence[str]) -> list[str]:
-    """Return the ids of the accounts that may get their first letter after the backup.
+    """Return the ids of the accounts whose first letter the backup may still owe, or may come to owe.
 
-    These are the accounts that wait for validation, and the accounts on which the portal has applied one of
-    ``steps``. ``steps`` has the keys of the steps whose outcome the ledger has not recorded yet.
+    ``steps`` has the keys of the steps whose outcome the ledger has not recorded yet. The accounts are those
+    that wait for validation, and those on which the portal has applied one of ``steps``.
     """
     found = [id_ for (id_,) in connection.execute("SELECT id FROM client_user WHERE status = 'to_validate'")]
     for some in chunks(steps):
