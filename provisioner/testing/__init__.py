@@ -1,6 +1,6 @@
-"""The contract of portal drivers, for drivers in this repository and in other packages.
+"""The contracts of portal drivers and mail transports, for those in this repository and in other packages.
 
-The extra ``testing`` installs what the contract needs: pytest and Hypothesis. A package with a driver tests
+The extra ``testing`` installs what the contracts need: pytest and Hypothesis. A package with a driver tests
 the driver with one module::
 
     from provisioner.testing import VERSIONS, PortalContract
@@ -24,8 +24,12 @@ code for a problem, the driver uses its own code, which begins with the scheme o
 diagnostic a ``driver_summary``. The driver itself always writes the sentences of refused steps
 (``Receipt.problem``) and of errors (:class:`~provisioner.errors.PortalError`).
 
+A transport is tested in the same way with a subclass of ``TransportContract``, whose ``make_mailbox`` yields
+the transport and a function that returns the letters that have arrived.
+
 Nothing else in provisioner imports this package. To add a promise, write a test in ``step_promises``,
-``run_promises`` or ``plan_promises``, and mark it with the features that it needs.
+``run_promises`` or ``plan_promises``, and mark it with the features that it needs. The promises of transports
+are in ``transport_contract``.
 """
 
 import pytest
@@ -35,9 +39,11 @@ pytest.register_assert_rewrite(
     "provisioner.testing.step_promises",
     "provisioner.testing.run_promises",
     "provisioner.testing.plan_promises",
+    "provisioner.testing.transport_contract",
 )
 
 from provisioner.testing.contract import PortalContract  # noqa: E402 - rewritten while they are imported
+from provisioner.testing.transport_contract import Mailbox, TransportContract  # noqa: E402
 from provisioner.testing.world import (  # noqa: E402
     CLAIMS,
     COUNTED,
@@ -71,6 +77,8 @@ __all__ = [
     "RULES",
     "VERSIONS",
     "WHOLE",
+    "Mailbox",
     "PortalContract",
+    "TransportContract",
     "World",
 ]
