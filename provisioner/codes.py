@@ -384,7 +384,8 @@ CODES: Mapping[str, Code] = {
         "This portal takes one run at a time",
         "The portal cannot protect itself against two runs at the same time, or does not record the writes.",
         PLANNING,
-        "Make sure that one run at a time applies, as for CI.",
+        "Make sure that one run at a time applies: in GitLab with resource_group, in GitHub Actions "
+        "with concurrency.",
     ),
     "welcome-by-portal": Code(
         "This portal sends no welcome e-mail",

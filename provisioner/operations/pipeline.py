@@ -247,7 +247,8 @@ def _unguarded(capabilities: Capabilities) -> Iterator[Diagnostic]:
             "unguarded",
             "This portal cannot guard against a second run at the same time, "
             f"which might {' or '.join(risks)}.",
-            'Run one at a time: see "In CI" in the README.',
+            "Make sure that one run at a time applies: in GitLab with resource_group, in GitHub Actions with "
+            "concurrency.",
         )
 
 
