@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 from samples_support import ROOT
 
-IGNORED = {".venv", ".git", "node_modules", "outbox", ".pytest_cache", ".hypothesis"}
+IGNORED = {".venv", ".venv-newest", ".git", "node_modules", "outbox", ".pytest_cache", ".hypothesis"}
 
 SHELL = ("sh", "console")
 NOT_RUN = "not run: "
