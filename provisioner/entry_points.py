@@ -44,7 +44,7 @@ def load_driver(
     if len(packages) > 1:
         raise error(
             f"More than one installed package has a driver for {scheme}:// URLs: {', '.join(packages)}.",
-            f"Keep one of them: {sys.executable} -m pip uninstall {packages[-1]}",
+            f"Keep one of them:\n    {sys.executable} -m pip uninstall {packages[-1]}",
         )
     [entry] = found
     again = f"{sys.executable} -m pip install --upgrade {packages[0]}"
@@ -55,13 +55,13 @@ def load_driver(
         raise error(
             f"The driver for {scheme}:// URLs in the package {packages[0]} cannot be loaded: "
             f"{type(problem).__name__}: {problem}.",
-            f"Install what it needs, or another version of it: {again}",
+            f"Install what it needs, or another version of it:\n    {again}",
         ) from problem
     if not isinstance(driver, kind):
         raise error(
             f"The driver for {scheme}:// URLs in the package {packages[0]} cannot be used: {entry.value} is "
             f"of type {type(driver).__name__} instead of {kind.__module__}.{kind.__qualname__}.",
-            f"Tell the authors of the package, or install another version of it: {again}",
+            f"Tell the authors of the package, or install another version of it:\n    {again}",
         )
     return driver
 
@@ -74,6 +74,6 @@ def _unknown(scheme: str, known: list[str], error: type[ProvisionerError]) -> Pr
     return error(
         f"No driver is installed for {scheme}:// URLs.{did_you_mean(scheme, known)} There are drivers for: "
         f"{', '.join(known)}.",
-        "Correct the URL, or install the package that has the driver where provisioner is installed: "
-        f"{sys.executable} -m pip install PACKAGE",
+        "Correct the URL, or install the package that has the driver:\n"
+        f"    {sys.executable} -m pip install PACKAGE",
     )

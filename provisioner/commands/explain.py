@@ -20,7 +20,8 @@ def explain(folder: Path, console: Console, *, code: str | None = None) -> int:
     known = code_named(code)
     if known is None:
         raise UsageError(
-            f'There is no code "{code}".{did_you_mean(code, CODES)}', "To see all codes: provisioner explain"
+            f'There is no code "{code}".{did_you_mean(code, CODES)}',
+            "To see all codes: provisioner explain (a driver from another package documents its own)",
         )
     console.answer(render_code(known, console.width))
     return 0

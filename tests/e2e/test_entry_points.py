@@ -77,7 +77,7 @@ def test_two_packages_for_one_scheme_are_refused(packages: Path) -> None:
         install(packages, name, PORTAL, ENTRY.format(module=name.replace("-", "_")))
     sentence, remedy = refusal("crm://x")
     assert sentence == "More than one installed package has a driver for crm:// URLs: crm-driver, other-crm."
-    assert remedy == f"Keep one of them: {sys.executable} -m pip uninstall other-crm"
+    assert remedy == f"Keep one of them:\n    {sys.executable} -m pip uninstall other-crm"
 
 
 @pytest.mark.parametrize(
