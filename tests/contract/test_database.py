@@ -518,12 +518,12 @@ def test_connection_lost_within_a_transaction_is_reported_not_retried(
     assert facts.keys() - {"application", "layout", "tables"} == {"2"}
 
 
-def test_server_restart_is_reported_once_and_then_works(postgres: PostgresServer) -> None:
-    database = postgres.place()
+def test_server_restart_is_reported_once_and_then_works(own_postgres: PostgresServer) -> None:
+    database = own_postgres.place()
     with closing(database.connect(OURS)) as connection:
         with transaction(connection):
             connection.execute("INSERT INTO fact VALUES ('a', 'b')")
-        postgres.kill()
+        own_postgres.kill()
         try:
             with (
                 pytest.raises(LedgerError, match=r"cannot be reached|was lost"),
@@ -531,7 +531,7 @@ def test_server_restart_is_reported_once_and_then_works(postgres: PostgresServer
             ):
                 connection.execute("BEGIN IMMEDIATE")
         finally:
-            postgres.start()
+            own_postgres.start()
         with database.translate_errors(OURS):
             assert connection.execute("SELECT value FROM fact WHERE name = 'a'").fetchone() == ("b",)
 
@@ -579,5 +579,5 @@ def _cut_off(server: PostgresServer) -> None:
     with closing(server.session()) as session:
         session.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-            "WHERE application_name = 'provisioner'"
+            "WHERE application_name = 'provisioner' AND datname = current_database()"
         )

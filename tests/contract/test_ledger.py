@@ -478,9 +478,9 @@ def test_a_waiting_run_may_lose_its_connections(postgres: PostgresServer) -> Non
 
 
 def test_the_holder_and_a_waiting_run_outlive_a_server_restart(
-    postgres: PostgresServer,
+    own_postgres: PostgresServer,
 ) -> None:
-    database = postgres.place()
+    database = own_postgres.place()
     with opened(database) as first, opened(database) as second:
         waits = threading.Event()
 
@@ -493,7 +493,7 @@ def test_the_holder_and_a_waiting_run_outlive_a_server_restart(
             thread.start()
             assert waits.wait(20)
             before = _holder(database).session_pid
-            postgres.restart()
+            own_postgres.restart()
             until(lambda: _holder(database).session_pid != before)
             first.bind_portal("p")
         thread.join()

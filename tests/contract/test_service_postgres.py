@@ -26,8 +26,8 @@ from provisioner.workspace.settings import load_workspace
 
 
 @pytest.fixture
-def served(tmp_path: Path, postgres: PostgresServer) -> Iterator[Served]:
-    with serving(tmp_path, database=postgres.url(postgres.new_schema())) as service:
+def served(tmp_path: Path, own_postgres: PostgresServer) -> Iterator[Served]:
+    with serving(tmp_path, database=own_postgres.url(own_postgres.new_schema())) as service:
         yield service
 
 
@@ -118,7 +118,7 @@ def test_two_services_on_one_database_are_one_portal(served: Served, tmp_path: P
 
 
 def test_service_answers_503_while_the_database_is_down_and_then_recovers(
-    served: Served, postgres: PostgresServer
+    served: Served, own_postgres: PostgresServer
 ) -> None:
     """The service answers 503 while the database is down, and recovers when the database is back.
 
@@ -127,7 +127,7 @@ def test_service_answers_503_while_the_database_is_down_and_then_recovers(
     with served.api() as api:
         found_a_company(api)
         assert len(api.get("/v1/users").json()["items"]) == 0
-        postgres.kill()
+        own_postgres.kill()
         try:
             away = api.get("/v1/users")
             assert away.status_code == 503
@@ -137,7 +137,7 @@ def test_service_answers_503_while_the_database_is_down_and_then_recovers(
             late = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "late"})
             assert late.status_code == 503
         finally:
-            postgres.start()
+            own_postgres.start()
         until = time.monotonic() + 30
         while True:
             answer = api.post("/v1/users", json=person("ann"), headers={"Idempotency-Key": "late"})
@@ -151,7 +151,9 @@ def test_service_answers_503_while_the_database_is_down_and_then_recovers(
             assert time.monotonic() < until
 
 
-def test_database_killed_under_load_applies_each_step_once(served: Served, postgres: PostgresServer) -> None:
+def test_database_killed_under_load_applies_each_step_once(
+    served: Served, own_postgres: PostgresServer
+) -> None:
     """Each step is applied once, even if PostgreSQL is killed several times while clients send requests."""
     with served.api() as api:
         found_a_company(api)
@@ -171,7 +173,7 @@ def test_database_killed_under_load_applies_each_step_once(served: Served, postg
             work = [threads.submit(create, number) for number in range(160)]
             for count in (20, 60, 100):
                 work[count].result(timeout=60)
-                postgres.restart()
+                own_postgres.restart()
             assert {one.result(timeout=60) for one in work} == {"applied"}
         portal = served.portal()
         users = portal.page_of_users(limit=1_000).items
@@ -184,7 +186,7 @@ def test_database_killed_under_load_applies_each_step_once(served: Served, postg
 def test_run_is_finished_by_running_again_after_any_process_is_killed(
     victim: str,
     memory_path: Path,
-    postgres: PostgresServer,
+    own_postgres: PostgresServer,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -195,7 +197,7 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
     """
     monkeypatch.setattr(limits, "RETRY_FIRST_SECONDS", 0.01)
     monkeypatch.setattr(limits, "RETRY_JITTER_SECONDS", 0.01)
-    portal, ledger = postgres.url(postgres.new_schema()), postgres.place()
+    portal, ledger = own_postgres.url(own_postgres.new_schema()), own_postgres.place()
     made, killed = threading.Event(), threading.Event()
 
     def answer(asked: Asked) -> bytes | Iterable[bytes]:
@@ -224,7 +226,7 @@ def test_run_is_finished_by_running_again_after_any_process_is_killed(
                 service.kill()
                 service.start()
             else:
-                postgres.restart()
+                own_postgres.restart()
             killed.set()
             assert (ended(client) == -signal.SIGKILL) is (victim == "client")
             assert apply(folder) == 0, capsys.readouterr()

@@ -94,14 +94,16 @@ def share(request: pytest.FixtureRequest, memory_path: Path) -> Share:
 
 
 @pytest.fixture
-def apart(postgres: PostgresServer, memory_path: Path) -> Share:
+def apart(own_postgres: PostgresServer, memory_path: Path) -> Share:
     """Return a function that creates a new portal and a new ledger, both on PostgreSQL."""
     numbers = count(1)
 
     def make() -> Shared:
         base = memory_path / str(next(numbers))
         base.mkdir()
-        return Shared(base, postgres.url(postgres.new_schema()), postgres.url(postgres.new_schema()))
+        return Shared(
+            base, own_postgres.url(own_postgres.new_schema()), own_postgres.url(own_postgres.new_schema())
+        )
 
     return make
 
@@ -321,7 +323,7 @@ def test_a_run_killed_anywhere_is_finished_by_another_machine(
 
 @pytest.mark.timeout(300)
 def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
-    apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+    apart: Share, own_postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """If the database server is killed during a run, no step and no letter is lost or done twice.
 
@@ -331,7 +333,7 @@ def test_a_server_killed_during_a_run_loses_and_doubles_nothing(
     for boundary in count(1, 3):
         shared = apart()
         folder = shared.folder("first")
-        reached, code = disturbed_at(folder, boundary, postgres.restart)
+        reached, code = disturbed_at(folder, boundary, own_postgres.restart)
         if not reached:
             break
         failed += code != 0
@@ -382,7 +384,10 @@ def disturbed_at(folder: Path, boundary: int, disturb: Callable[[], None]) -> tu
 @pytest.mark.timeout(300)
 @given(kills=st.lists(st.tuples(st.integers(1, 60), st.booleans()), min_size=2, max_size=4))
 def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
-    kills: list[tuple[int, bool]], apart: Share, postgres: PostgresServer, capsys: pytest.CaptureFixture[str]
+    kills: list[tuple[int, bool]],
+    apart: Share,
+    own_postgres: PostgresServer,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """After any series of killed runs and killed servers, the last run completes all steps and letters.
 
@@ -392,7 +397,7 @@ def test_runs_and_servers_killed_again_and_again_reach_the_same_end(
     for number, (boundary, server_dies) in enumerate(kills):
         folder = shared.folder(f"machine-{number}")
         if server_dies:
-            disturbed_at(folder, boundary, postgres.restart)
+            disturbed_at(folder, boundary, own_postgres.restart)
         else:
             killed_at(folder, boundary)
     last = shared.folder("last")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from needs import need
+from needs import need, need_package
 from service_support import Served, serving
 from test_letter_rendering import CONTRAST, MEASURES, QUIET, SMALLEST_TARGET, SMALLEST_TEXT
 
@@ -196,9 +196,10 @@ def test_page_contains_no_personal_data(invited: Invited) -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    need("chromium")
+    need_package("playwright")
     from playwright.sync_api import sync_playwright
 
-    need("chromium")
     home = str(tmp_path_factory.mktemp("browser"))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(

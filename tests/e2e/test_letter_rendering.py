@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from needs import need
+from needs import need, need_package
 from test_letters import TEMPLATES, letter
 
 from provisioner.mail.message import Letter, render
@@ -48,9 +48,10 @@ CONTRAST_OF_CONTROLS = 3.0  # WCAG 2, 1.4.11
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    need("chromium")
+    need_package("playwright")
     from playwright.sync_api import sync_playwright
 
-    need("chromium")
     home = str(tmp_path_factory.mktemp("browser"))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(

@@ -505,7 +505,8 @@ def in_memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-TestConvergence = Convergence.TestCase
+# the largest tier draws two hundred histories
+TestConvergence = pytest.mark.timeout(600)(Convergence.TestCase)
 TestConvergence.settings = settings(
     stateful_step_count=12,
     # shrinking a failing example takes minutes: add Phase.shrink by hand when you need it

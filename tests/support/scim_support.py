@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from http_support import Asked, http_server, reply
+from needs import need_package
 from scim_schemas import TABLE
 
 from provisioner.model import Operator, PortalTerms
@@ -48,6 +49,7 @@ _tenants = itertools.count(1)
 
 def server_schemas(*, ours: bool = True) -> list[dict[str, Any]]:
     """Return the schemas of RFC 7643 and, if ``ours`` is True, also the schemas of the two extensions."""
+    need_package("scim2_server")
     import scim2_server
 
     (folder,) = scim2_server.__path__
