@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
@@ -46,6 +47,17 @@ ONE, TWO, THREE = (f"{number:064}" for number in (1, 2, 3))
 
 class RunPromises(Promises):
     """The promises about what the portal stores of calls, letters and runs to keep the runs apart."""
+
+    def test_lease_is_renewed_from_another_thread(self, desk: Desk) -> None:
+        """A run renews its lease in a thread of its own, also while the run writes."""
+        portal = desk.portal
+        number = portal.hold("ledger", "ann", 1, 60)
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            renewals = [thread.submit(portal.hold, "ledger", "ann", 1, 60) for _ in range(20)]
+            require(desk.do(EditCompanies("ann@example.fr", add=("2",))))
+            assert {renewal.result(timeout=30) for renewal in renewals} == {number}
+        require(desk.do(EditCompanies("ann@example.fr", remove=("2",))))
+        portal.release()
 
     @needs(RECEIPTS)
     def test_repeated_key_gives_its_first_receipt(self, desk: Desk) -> None:
