@@ -17,11 +17,12 @@ False
 Every exception is a :class:`~provisioner.errors.ProvisionerError`, with a ``sentence`` and a ``remedy`` for
 the user. :mod:`provisioner.errors` shows them as a tree. The names in ``__all__`` are the API. Other modules
 can change without notice, except those that drivers use: ``portal``, ``model``, ``planning.steps``,
-``diagnostics``, ``errors``, ``mail.delivery`` and ``testing``.
+``planning.codec``, ``diagnostics``, ``errors``, ``mail.delivery``, ``mail.transport`` and ``testing``.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
@@ -101,7 +102,13 @@ def make_plan(workspace: Workspace, *, targets: Iterable[str] = (), excludes: It
     >>> str(plan.changes[0].address), len(plan.changes)
     ('company:004217', 6)
     """
-    return plan_workspace(workspace, select_addresses(targets, excludes)).plan
+    frozen = gc.get_freeze_count()
+    try:
+        return plan_workspace(workspace, select_addresses(targets, excludes)).plan
+    finally:
+        # reading freezes all objects, which suits a command that ends soon; here garbage would never be freed
+        if not frozen:
+            gc.unfreeze()
 
 
 def apply_plan(

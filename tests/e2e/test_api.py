@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gc
 import inspect
 import re
 from pathlib import Path
@@ -45,6 +46,14 @@ def test_api_prints_nothing_and_its_run_is_in_the_history(shell: Shell) -> None:
     assert "nightly job" in found.out
     assert found.err == ""
     assert "steps done" in found.out
+
+
+def test_program_that_plans_often_can_still_free_its_garbage(shell: Shell) -> None:
+    gc.unfreeze()
+    workspace = api.load_workspace(shell.folder)
+    api.make_plan(workspace)
+    assert gc.get_freeze_count() == 0
+    assert gc.isenabled()
 
 
 def test_forbidden_plan_is_returned_and_its_application_is_refused(shell: Shell) -> None:
