@@ -15,8 +15,8 @@ import provisioner
 from provisioner.model import PRODUCTION_APPS, Production
 from provisioner.testing.people import user
 
-ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "Invocation", "ResourceProgress"}
-"""The only public mutable dataclasses: a run or the command line fills them in step by step."""
+ACCUMULATORS = {"ApplyReport", "Baseline", "DeliveryReport", "Exchange", "Invocation", "ResourceProgress"}
+"""The only public mutable dataclasses: a run, an exchange or the command line fills them in step by step."""
 
 
 def values() -> Iterator[type[Any]]:
