@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from step_examples import CHANGES, ENDING, ILLEGAL, KEY, REQUESTED, ann
 
 from provisioner.model import Company, Resource, company_address, user_address
 from provisioner.planning.steps import (
@@ -19,7 +18,7 @@ from provisioner.planning.steps import (
 )
 from provisioner.render.describe import describe_step
 from provisioner.testing.people import TODAY
-from provisioner.testing.step_examples import EXAMPLES
+from provisioner.testing.step_examples import CHANGES, ENDING, EXAMPLES, ILLEGAL, KEY, REQUESTED, ann
 
 
 @pytest.mark.parametrize("change", CHANGES)
