@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from letter_support import TEMPLATES, letter
 from needs import need, need_package
-from test_letters import TEMPLATES, letter
 
 from provisioner.mail.message import Letter, render
 

@@ -9,7 +9,6 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import parseaddr
@@ -19,6 +18,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from letter_support import DATED, TEMPLATES, letter
 
 from provisioner import limits
 from provisioner.errors import MailError
@@ -28,23 +28,8 @@ from provisioner.mail.maildir import Maildir
 from provisioner.mail.message import Letter, Rendered, compose, message_id, render
 from provisioner.mail.template_sandbox import Templates
 
-FOLDER = Path(__file__).parents[2] / "templates" / "mail"
-TEMPLATES = Templates({path.name: path.read_text() for path in FOLDER.glob("*.j2")})
 SENDER = "Cabinet Durand & Associés <acces@durand-associes.fr>"
-DATED = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 LINK = "https://portail.example.com/activation/u.1.2.abc"
-
-
-def letter(language: str = "fr", **context: str) -> Letter:
-    words = {
-        "first_name": "Éloïse",
-        "last_name": "Martin",
-        "email": "eloise@boulangerie-martin.fr",
-        "company": "Boulangerie Martin SARL",
-        "firm": "Cabinet Durand & Associés",
-        **context,
-    }
-    return Letter("ab" * 32, words["email"], language, words, DATED)
 
 
 def received(content: bytes) -> EmailMessage:
