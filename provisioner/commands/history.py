@@ -9,6 +9,7 @@ from provisioner.errors import UsageError
 from provisioner.ledger.journal import has_run, read_entries, read_runs
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.lock import describe_lock, read_lock
+from provisioner.ledger.process import is_alive
 from provisioner.ledger.snapshot import read_ledger_id
 from provisioner.model import Clock
 from provisioner.operations.open import ledger_location, utc_now
@@ -84,7 +85,10 @@ def lock(folder: Path, console: Console, *, as_json: bool = False, clock: Clock 
         ("id", printable(holder.id)),
     ):
         console.answer(f"  {name:<8} {value}")
-    console.say(f"If that run is stuck: provisioner unlock {printable(holder.id)}")
+    if is_alive(holder.host, holder.pid, holder.process_start):
+        console.say(f"If that run is stuck: provisioner unlock {printable(holder.id)}")
+    else:
+        console.say("The process of that run has ended, so the next run takes the lock at once.")
     return 0
 
 

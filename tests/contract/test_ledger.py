@@ -543,6 +543,21 @@ def test_lock_shows_who_holds_it(shell: Shell) -> None:
     assert shell("lock").out == "Nobody holds the lock.\n"
 
 
+def test_lock_says_that_its_holder_has_ended(shell: Shell) -> None:
+    url = _url(SqliteDatabase(shell.folder / "ledger.db"))
+    process = subprocess.Popen([sys.executable, "-c", HOLD, url], stdout=subprocess.PIPE)
+    with process, closing(_KillOnClose(process)):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert "has ended" not in shell("lock").err
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    said = shell("lock")
+    assert said.out.startswith("Held by ")
+    assert said.err == "The process of that run has ended, so the next run takes the lock at once.\n"
+    assert shell("mail", "send").code == 0
+
+
 def test_an_unlocked_run_reports_it_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose lock was removed reports the removal once.
 
