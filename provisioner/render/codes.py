@@ -12,7 +12,8 @@ def render_code(code: str, width: int) -> str:
     """Return the entry of a code as text."""
     entry = CODES[code]
     lines = [f"{code}: {entry.summary}"]
-    for text in (entry.explanation, f"Source: {entry.source}", f"What to do: {entry.action}"):
+    severity, source, action = f"Severity: {entry.severity}", f"Source: {entry.source}", entry.action
+    for text in (entry.explanation, severity, source, f"What to do: {action}"):
         lines += wrap(text, width, _INDENT, _INDENT)
     return "\n".join(lines)
 
@@ -30,7 +31,8 @@ def codes_page() -> str:
         "",
         "A message shows its code in brackets, and `provisioner explain CODE` prints the entry. R is a rule",
         "of the portal, A an assumption of provisioner where the portal's help says nothing, and S is",
-        "advice. The other codes are problems. A driver from another package may have codes of its own.",
+        "advice. The other codes are problems. *Severity* says what a message with the code stops; a code",
+        "may have several. A driver from another package may have codes of its own.",
         "",
         "| code | |",
         "|---|---|",
@@ -38,5 +40,6 @@ def codes_page() -> str:
     ]
     for code, entry in CODES.items():
         lines += ["", f"## {code}", "", f"`{entry.summary}`: {entry.explanation}", ""]
-        lines += [f"- Source: {entry.source}", f"- What to do: {entry.action}"]
+        lines += [f"- Severity: {entry.severity}", f"- Source: {entry.source}"]
+        lines += [f"- What to do: {entry.action}"]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ import pytest
 from manifest_support import compare_with_golden
 from shell_support import ROOT, Shell
 
+from provisioner import codes
 from provisioner.codes import CODES, code_named
 from provisioner.diagnostics import error
 from provisioner.render.codes import codes_page
@@ -80,6 +81,70 @@ def test_every_entry_has_a_user(code: str) -> None:
         assert re.search(rf"\b{code}\b", others + sources)
     else:
         assert any(code == text for tree in trees().values() for text in texts(tree))
+
+
+ORDER = (codes.WARNING, codes.INVALID, codes.BLOCKED, codes.REFUSED, codes.NOTE)
+PLANNED = ("planning/order.py", "planning/guard.py", "operations/pipeline.py", "manifest/resolve.py")
+"""The modules whose errors are errors of a plan."""
+READ = ("manifest", "yaml_source", "workspace")
+"""The packages whose other errors are errors in the files."""
+
+
+def severities_of(call: ast.Call, module: str) -> Iterator[tuple[str, str]]:
+    """Yield each code that a call passes on, with the severity that results in this module."""
+    name = getattr(call.func, "id", "") or getattr(call.func, "attr", "")
+    inside = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant)]
+    words = [value for value in inside if isinstance(value, str)]
+    given = set(words) & CODES.keys()
+    if name == "warning" or (name == "Diagnostic" and module.startswith("manifest")):
+        yield from ((code, codes.WARNING) for code in given)
+    if name in {"error", "_normal", "_report", "_problem", "_refuse", "Diagnostic"}:
+        levels = {
+            module in PLANNED: codes.BLOCKED,
+            module.split("/")[0] in READ and module not in PLANNED: codes.INVALID,
+            module == "planning/steps.py": codes.REFUSED,
+        }
+        found = codes.RULE if module == "rules.py" else levels.get(True, "")
+        yield from ((code, level) for code in given for level in ORDER if level in found)
+    if name in {"Receipt", "_require"}:
+        yield from ((code, codes.REFUSED) for code in given)
+    if name in {"Notice", "_notify"}:
+        noted = re.findall(r"\((R\d+)\)", " ".join(words))
+        yield from ((code, codes.NOTE) for code in noted)
+
+
+def refusals(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield the rules with which a sentence of the embedded portal begins, but not those of other writers."""
+    for text in texts(tree):
+        if (found := re.match(r"(R\d+): ", text)) and found[1] != "R11":
+            yield found[1], codes.REFUSED
+
+
+def test_the_severity_of_an_entry_is_what_the_program_yields() -> None:
+    found: dict[str, set[str]] = {code: set() for code in CODES}
+    for path, tree in trees().items():
+        module = path.relative_to(PACKAGE).as_posix()
+        if module.startswith(("testing", "manifest/export")):
+            continue
+        calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+        passed = [pair for call in calls for pair in severities_of(call, module)]
+        for code, level in [*passed, *(refusals(tree) if module.startswith("embedded") else ())]:
+            found[code].add(level)
+    # the values of a variable and of the default of a parameter
+    for code in ("R6", "file-path"):
+        found[code].add(codes.INVALID)
+    for code, entry in CODES.items():
+        expected = " ".join(level for level in ORDER if level in found[code]) or codes.CITED
+        assert entry.severity == expected, code
+
+
+def test_the_severity_of_an_entry_is_that_of_the_broken_samples() -> None:
+    goldens = sorted((ROOT / "tests" / "golden" / "broken").glob("*.txt"))
+    text = "".join(path.read_text(encoding="utf-8") for path in goldens)
+    shown = re.findall(r"^(Error|Warning): .* \[([\w-]+)\]$", text, re.MULTILINE)
+    assert len(shown) > 25
+    for title, code in shown:
+        assert {"Error": codes.INVALID, "Warning": codes.WARNING}[title] in CODES[code].severity, code
 
 
 def test_entries_are_complete_sentences() -> None:
