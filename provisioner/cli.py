@@ -33,6 +33,7 @@ from provisioner.commands.options import (
     WholeNumber,
     number_option,
 )
+from provisioner.limits import MAX_PARALLELISM
 from provisioner.terminal.streams import install_resilient_streams
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ cli.declare(
     number_option(
         "--parallelism",
         10,
-        WholeNumber(1, 100),
+        WholeNumber(1, MAX_PARALLELISM),
         "Steps under way at once, on a portal that is reached over the network.",
         TerraformOption,
     ),

@@ -48,6 +48,9 @@ MAX_REPLY_BYTES = 10 * 1024 * 1024
 MAX_LISTED = 1_000_000
 """The maximum number of users in the list of a SCIM server. The same maximum applies to its groups."""
 
+MAX_PARALLELISM = 100
+"""The maximum number of concurrent steps on a portal that is reached over the network."""
+
 REPLY_SECONDS = 30.0
 """The maximum time in seconds for one attempt to send an HTTP request and to read the whole response."""
 

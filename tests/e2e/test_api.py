@@ -6,12 +6,15 @@ import doctest
 import gc
 import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shell_support import Shell, copy_sample
 
 from provisioner import api
+from provisioner.limits import MAX_PARALLELISM
 
 EXAMPLES = doctest.DocTestFinder(exclude_empty=True).find(api, "api")
 
@@ -81,3 +84,66 @@ def test_invalid_manifest_is_raised_with_all_its_problems(shell: Shell) -> None:
         "clients/a.yaml",
         "clients/b.yaml",
     }
+
+
+# --- wrong arguments ---
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"folder", ["folder"]])
+def test_a_folder_that_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(api.UsageError, match=r"The argument folder is .*; it must be a path"):
+        api.load_workspace(folder)
+
+
+@pytest.mark.parametrize("name", ["targets", "excludes"])
+@pytest.mark.parametrize("value", ["company:004217", None, 3, [None], [("company", "004217")]])
+def test_addresses_that_are_no_list_are_refused(shell: Shell, name: str, value: Any) -> None:
+    workspace = api.load_workspace(shell.folder)
+    with pytest.raises(api.UsageError, match=f"The argument {name} is .*must be a list of addresses"):
+        api.make_plan(workspace, **{name: value})
+
+
+def test_addresses_may_come_from_any_iterable(shell: Shell) -> None:
+    workspace = api.load_workspace(shell.folder)
+    listed = api.make_plan(workspace, targets=["company:004217"])
+    assert api.make_plan(workspace, targets=(word for word in {"company:004217"})) == listed
+
+
+@pytest.mark.parametrize("call", [api.make_plan, lambda folder: api.apply_plan(folder, folder)])
+def test_a_folder_in_place_of_a_workspace_is_refused(call: Callable[[Any], object]) -> None:
+    with pytest.raises(api.UsageError, match=r"workspace is .*must be what load_workspace returned"):
+        call("folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("parallelism", value) for value in (0, -1, MAX_PARALLELISM + 1, "10", 1.5, True, None)),
+        *(("lock_timeout", value) for value in (-1, float("nan"), "60", None, True)),
+        *(("stop", value) for value in (None, True)),
+        ("name", None),
+        ("plan", None),
+        ("plan", "plan.json"),
+    ],
+)
+def test_a_wrong_argument_of_a_run_is_refused_before_it(shell: Shell, name: str, value: Any) -> None:
+    workspace = api.load_workspace(shell.folder)
+    arguments: dict[str, Any] = {"plan": api.make_plan(workspace), name: value}
+    before = shell.print_of()
+    with pytest.raises(api.UsageError, match=f"The argument {name} is ") as refused:
+        api.apply_plan(workspace, **arguments)
+    assert refused.value.remedy
+    assert shell.print_of() == before
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "lock_timeout"), [(1, 0.5), (MAX_PARALLELISM, 60), (10, float("inf"))]
+)
+def test_the_outermost_numbers_of_a_run_are_accepted(
+    shell: Shell, parallelism: int, lock_timeout: float
+) -> None:
+    workspace = api.load_workspace(shell.folder)
+    report = api.apply_plan(
+        workspace, api.make_plan(workspace), parallelism=parallelism, lock_timeout=lock_timeout
+    )
+    assert report.complete
