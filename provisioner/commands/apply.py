@@ -8,8 +8,8 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
+from provisioner.commands.letters import letter_progress, parked_at_ctrl_c, say_parked, say_trouble
 from provisioner.commands.plan import show_text, warn_if_unguarded
-from provisioner.commands.report import letter_progress
 from provisioner.errors import Blocked, Cancelled, Partial, UsageError
 from provisioner.model import Clock, NoticeKind
 from provisioner.operations.apply import ApplyReport, Outcome, apply_plan
@@ -22,7 +22,7 @@ from provisioner.render.describe import describe_step
 from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console, interruptible
 from provisioner.terminal.progress import counting, progress
-from provisioner.workspace.settings import load_workspace
+from provisioner.workspace.settings import Workspace, load_workspace
 
 
 def apply(
@@ -56,19 +56,20 @@ def apply(
         return 0
     if planfile is None and not auto_approve and planned.plan.has_changes:
         _ask(console, may_ask)
-    report = apply_plan(
-        workspace,
-        planned.plan,
-        command="apply" if planfile is None else f"apply {planfile}",
-        say=console.say,
-        interruptible=partial(interruptible, console),
-        step_progress=partial(_step_progress, console),
-        letter_progress=partial(letter_progress, console),
-        lock_timeout=lock_timeout,
-        parallelism=parallelism,
-        clock=clock,
-    )
-    _conclude(report, console)
+    with parked_at_ctrl_c(console, workspace):
+        report = apply_plan(
+            workspace,
+            planned.plan,
+            command="apply" if planfile is None else f"apply {planfile}",
+            say=console.say,
+            interruptible=partial(interruptible, console),
+            step_progress=partial(_step_progress, console),
+            letter_progress=partial(letter_progress, console),
+            lock_timeout=lock_timeout,
+            parallelism=parallelism,
+            clock=clock,
+        )
+    _conclude(report, console, workspace)
     return _exit_code(report)
 
 
@@ -112,7 +113,7 @@ def _exit_code(report: ApplyReport) -> int:
     return 0 if report.complete else Partial.exit_code
 
 
-def _conclude(report: ApplyReport, console: Console) -> None:
+def _conclude(report: ApplyReport, console: Console, workspace: Workspace) -> None:
     if report.undone:
         console.say("\nNot done:")
         for outcome in report.undone:
@@ -120,10 +121,8 @@ def _conclude(report: ApplyReport, console: Console) -> None:
             console.say(f"  {step}: {outcome.verdict}, {printable(outcome.problem)}")
     if report.differing and not report.undone:
         console.say(f"\nRead again, these are not as planned: {', '.join(sorted(set(report.differing)))}.")
-    if report.letters.problem is not None:
-        console.say(f"\n{report.letters.problem.sentence}\n  {report.letters.problem.remedy}")
-    for delivery in report.letters.trouble[:20]:
-        console.say(f"  E-mail not sent ({delivery.state}): {printable(delivery.detail)}")
+    say_trouble(console, report.letters)
+    say_parked(console, workspace)
     if _exit_code(report):
         again = console.invocation or "provisioner apply"
         console.say(f"\nTo finish: {again} (what is done stays done, no e-mail goes out twice)")

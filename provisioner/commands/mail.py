@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from provisioner.commands.report import letter_progress
+from provisioner.commands.letters import letter_progress, parked_at_ctrl_c, say_parked, say_trouble
 from provisioner.diagnostics import count_of
 from provisioner.errors import Cancelled, Partial, UsageError
 from provisioner.ledger.ledger import Ledger
 from provisioner.ledger.outbox import OutboxEntry, OutboxState, read_letters
-from provisioner.mail.delivery import Delivery
 from provisioner.mail.message import render
 from provisioner.model import Clock, email_key
 from provisioner.operations.deliver import (
@@ -30,7 +28,7 @@ from provisioner.portals.registry import driver_for
 from provisioner.render.sanitize import printable, printable_json
 from provisioner.terminal.console import Console, interruptible
 from provisioner.workspace.files import make_folder, write_private
-from provisioner.workspace.settings import load_workspace
+from provisioner.workspace.settings import Workspace, load_workspace
 
 PREVIEW_LINK = "https://example.com/activation-link-made-when-the-letter-is-sent"
 
@@ -110,6 +108,7 @@ def send(
     """
     workspace = load_workspace(folder)
     with (
+        parked_at_ctrl_c(console, workspace),
         load_sender(workspace) as sender,
         writing_session(
             workspace,
@@ -132,24 +131,21 @@ def send(
         outcome = deliver(
             workspace, ledger, portal, sender, owed, partial(letter_progress, console), session.stop
         )
-    return _concluded(outcome, parked, console, stopped=session.stop())
+    outcome.trouble[:0] = parked
+    return _concluded(outcome, console, workspace, stopped=session.stop())
 
 
-def _concluded(
-    outcome: DeliveryReport, parked: Sequence[Delivery], console: Console, *, stopped: bool
-) -> int:
-    """Print the result and return the exit code. ``parked`` are letters that now have the state unknown."""
-    if outcome.problem is not None:
-        console.say(f"{outcome.problem.sentence}\n  {outcome.problem.remedy}")
-    for delivery in parked:
-        console.say(f"E-mail not sent ({delivery.state}): {printable(delivery.detail)}")
+def _concluded(outcome: DeliveryReport, console: Console, workspace: Workspace, *, stopped: bool) -> int:
+    """Print the result and return the exit code."""
+    say_trouble(console, outcome)
+    say_parked(console, workspace)
     if stopped:
         rest = console.invocation or "provisioner mail send"
         console.say(f"Stopped. To send the rest: {rest} (no e-mail goes out twice)")
     console.answer(f"{count_of(outcome.sent, 'e-mail')} sent.")
     if stopped:
         return Cancelled.exit_code
-    return Partial.exit_code if parked or outcome.trouble or outcome.problem else 0
+    return Partial.exit_code if outcome.trouble or outcome.problem else 0
 
 
 def settle(

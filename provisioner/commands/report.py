@@ -1,18 +1,14 @@
-"""Output that several commands share: problems with their source lines, and the progress of letters."""
+"""Output that several commands share: problems with their source lines."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from provisioner.diagnostics import Diagnostic
 from provisioner.errors import WorkspaceError
 from provisioner.limits import MAX_FILE_BYTES
-from provisioner.mail.delivery import Delivery, DeliveryState
-from provisioner.render.sanitize import printable
 from provisioner.terminal.console import Console
-from provisioner.terminal.progress import progress
 from provisioner.workspace.files import read_bytes
 
 
@@ -43,23 +39,3 @@ def _line_reader(root: Path) -> Callable[[str, int], str | None]:
         return lines[line - 1] if 0 < line <= len(lines) else None
 
     return line_of
-
-
-@contextmanager
-def letter_progress(console: Console, total: int) -> Iterator[Callable[[Delivery, str], None]]:
-    """Show the progress of the letters; yield a callback that takes each delivery and its recipient."""
-    sent = 0
-    with progress(console, "Sending", total) as show:
-
-        def on_letter(delivery: Delivery, address: str) -> None:
-            nonlocal sent
-            recipient = printable(address)
-            if delivery.state is DeliveryState.SENT and delivery.detail:
-                show(f"welcome e-mail to {recipient}: {delivery.detail}")
-            elif delivery.state is DeliveryState.SENT:
-                sent += 1
-                show(f"[{sent}/{total}] welcome e-mail to {recipient}: sent")
-            else:
-                show(f"welcome e-mail to {recipient}: {delivery.state} ({printable(delivery.detail)})")
-
-        yield on_letter

@@ -201,9 +201,10 @@ class Outbox:
         )
 
 
-def read_letters(database: Database) -> list[OutboxEntry]:
-    """Return all letters of the outbox, oldest first."""
-    return database.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, "1 = 1")) or []
+def read_letters(database: Database, *states: OutboxState) -> list[OutboxEntry]:
+    """Return the letters in these states, oldest first; without states, return all letters."""
+    where = f"state IN ({placeholders(states)})" if states else "1 = 1"
+    return database.read(LEDGER_SCHEMA, lambda connection: letters_where(connection, where, states)) or []
 
 
 def letter_key(portal: str, user_id: str, generation: int = 1) -> str:

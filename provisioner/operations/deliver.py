@@ -44,7 +44,9 @@ CUT_OFF = "the program was stopped while the mail server was taking it"
 RESTORED = "the ledger was restored from a backup, and the letter may have been sent since then"
 """The reason recorded for an unknown letter that a restored ledger owed, on a portal without claims."""
 
-COPIED = "another copy of this ledger had it in hand, and may have sent it"
+COPIED = (
+    "another copy of this ledger, or this one before it was restored, had it in hand and may have sent it"
+)
 """The reason recorded for an unknown letter: a run of a copy of this ledger has claimed the letter."""
 
 TEMPLATE_SUFFIX = ".j2"

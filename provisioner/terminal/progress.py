@@ -23,10 +23,11 @@ QUIET_SECONDS = 0.5
 def progress(console: Console, label: str, total: int) -> Iterator[Callable[[str], None]]:
     """Show the progress of work with ``total`` parts. Yields a function to call after each finished part.
 
-    The function takes a text about the part. The text is shown only if there is no progress line.
+    The function takes a text about the part. The text, unless it is empty, is shown if there is no progress
+    line.
     """
     if not console.bar:
-        yield console.say
+        yield lambda text: console.say(text) if text else None
         return
     with counting_line(console.stderr) as line:
         task = line.add_task(label, total=total)

@@ -248,16 +248,26 @@ def test_ctrl_c_finishes_the_current_letter_and_sends_none_twice(tmp_path: Path)
     assert sorted(recipients.values()) == [1, 1]
 
 
-def test_a_second_ctrl_c_parks_the_letter_that_a_silent_server_holds(tmp_path: Path) -> None:
+def test_a_second_ctrl_c_parks_the_letter_that_a_silent_server_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with smtp_server({"body": SILENCE}) as server:
         folder = through(tmp_path / "firm", server)
         shown = in_terminal(
             command(folder), keys=[("Stopping after", CTRL_C)], prepare=stop_once_a_body_has_left
         )
         require_stopped(shown, folder)
-    assert apply(folder) == 7
+    said = [" ".join(shown.text.split())]
+    settings = folder / "provisioner.yaml"
+    settings.write_text(settings.read_text().replace(f"smtp://127.0.0.1:{server.port}", "maildir:outbox"))
+    for code in (7, 0):
+        assert apply(folder) == code
+        said.append(capsys.readouterr().err)
     states = [posted.state for posted in read_letters(SqliteDatabase(folder / "ledger.db"))]
-    assert sorted(states) == ["owed", "unknown"]
+    assert sorted(states) == ["sent", "unknown"]
+    assert [text.count("1 welcome e-mail is parked") for text in said] == [1, 1, 1]
+    assert all("provisioner mail settle USER --sent, or --resend" in text for text in said)
+    assert [text.count("E-mail not sent (unknown)") for text in said] == [0, 1, 0]
 
 
 # --- what a terminal shows meanwhile ---
