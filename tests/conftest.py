@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ ROOM = 2**30
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     # a file system in memory makes thousands of syncs cheap, also in child processes
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # nohup and background jobs ignore Ctrl-C, and child processes would inherit that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TIERS = ("external", "generative", "slow")
 """The markers of the tests that are not in the default tier."""
