@@ -106,7 +106,7 @@ def severities_of(call: ast.Call, module: str) -> Iterator[tuple[str, str]]:
         }
         found = codes.RULE if module == "rules.py" else levels.get(True, "")
         yield from ((code, level) for code in given for level in ORDER if level in found)
-    if name in {"Receipt", "_require"}:
+    if name == "Receipt" or (name == "_require" and module == "planning/steps.py"):
         yield from ((code, codes.REFUSED) for code in given)
     if name in {"Notice", "_notify"}:
         noted = re.findall(r"\((R\d+)\)", " ".join(words))
