@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from provisioner.embedded.backup import accounts_to_welcome, claim_in_backup
 from provisioner.embedded.tables import PORTAL_SCHEMA
@@ -39,13 +40,33 @@ KEY_SUFFIX = ".key"
 MAX_KEY_BYTES = 1024
 
 
-def back_up(workspace: Workspace, destination: Path, clock: Clock) -> list[str]:
-    """Copy the ledger and the portal into the new folder ``destination``. Return the names of the copies.
+class Backup(NamedTuple):
+    """The result of a backup."""
 
-    A portal that is reached over the network is not copied. Raises :class:`LedgerError` if there is no ledger
-    or if the ledger is in PostgreSQL. Raises :class:`PortalError` if the portal is in PostgreSQL.
+    files: list[str]
+    """The names of the copies."""
+    notes: list[str]
+    """What the backup lacks, and how to save it, in sentences for users."""
+
+
+def back_up(workspace: Workspace, destination: Path, clock: Clock) -> Backup:
+    """Copy the ledger and the portal into the new folder ``destination``.
+
+    A portal on a server is not copied. Raises :class:`LedgerError` if there is no ledger, or if the ledger is
+    in PostgreSQL.
     """
     ledger, portal = ledger_location(workspace), portal_database(workspace)
+    notes = []
+    if portal is None:
+        url = workspace.settings.portal.url
+        notes.append(f"The portal {url} is not a file here: back it up where it is kept.")
+    elif command := portal.dump_command(PORTAL_SCHEMA):
+        notes.append(
+            f"The portal {portal} is not in this backup, because it is in PostgreSQL. Dump it too, while no "
+            f"run is at work (provisioner lock): {command}. If a run begins before that dump is made, keep "
+            "the order: dump the portal first, then back up the ledger again."
+        )
+        portal = None
     with _pinned(ledger, portal) as (copy_ledger, copy_portal), new_folder(destination) as folder:
         copy_ledger(folder / LEDGER_FILE)
         with _opened(folder / LEDGER_FILE, LEDGER_SCHEMA) as connection:
@@ -59,7 +80,7 @@ def back_up(workspace: Workspace, destination: Path, clock: Clock) -> list[str]:
             key = portal.side_file(KEY_SUFFIX)
             if key is not None and key.exists():
                 write_private(folder / (PORTAL_FILE + KEY_SUFFIX), read_bytes(key, MAX_KEY_BYTES))
-        return sorted(file.name for file in folder.iterdir())
+        return Backup(sorted(file.name for file in folder.iterdir()), notes)
 
 
 Copy = Callable[[Path], None]

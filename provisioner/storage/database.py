@@ -160,6 +160,10 @@ class Database(ABC):
         its own tools for backups.
         """
 
+    def dump_command(self, schema: DatabaseSchema) -> str:
+        """Return the server's command for a backup of the tables; "" for a file, which has :meth:`pinned`."""
+        return ""
+
     @abstractmethod
     def translate_errors(self, schema: DatabaseSchema) -> AbstractContextManager[None]:
         """Convert library errors, system errors and corrupt values in the block to the schema's error."""

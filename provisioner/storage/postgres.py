@@ -83,10 +83,14 @@ class PostgresDatabase(Database):
     def pinned(self, schema: DatabaseSchema) -> AbstractContextManager[Callable[[Path], None]]:
         raise schema.error(
             f"The {schema.noun} {self} is in PostgreSQL, which has its own tools for backups.",
-            f"Use pg_dump --schema={self.schema_name(schema)} while no run is at work (provisioner lock). "
+            f"Use {self.dump_command(schema)} while no run is at work (provisioner lock). "
             "If portal and ledger are in one database, dump both schemas with one pg_dump; "
             "otherwise dump the portal first, then the ledger.",
         )
+
+    @override
+    def dump_command(self, schema: DatabaseSchema) -> str:
+        return f"pg_dump --schema={self.schema_name(schema)}"
 
     @override
     @contextmanager

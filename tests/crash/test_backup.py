@@ -382,15 +382,27 @@ def test_busy_ledger_and_damaged_portal_get_a_sentence(
     assert list(tmp_path.glob("*backup*")) == []
 
 
-@pytest.mark.parametrize("section", ["portal", "ledger"])
-def test_postgres_is_left_to_pg_dump(applied: Shell, tmp_path: Path, section: str) -> None:
-    applied.edit("provisioner.yaml", f"sqlite:///{section}.db", "postgresql://ann@127.0.0.1:1/access")
+@pytest.mark.parametrize("portal", ["sqlite:///portal.db", "postgresql://ann@127.0.0.1:1/access"])
+def test_ledger_in_postgres_is_left_to_pg_dump(applied: Shell, tmp_path: Path, portal: str) -> None:
+    applied.edit("provisioner.yaml", "sqlite:///portal.db", portal)
+    applied.edit("provisioner.yaml", "sqlite:///ledger.db", "postgresql://ann@127.0.0.1:1/access")
     said = applied("backup", tmp_path / "backup")
     assert said.code == 1
-    assert f"The {section} postgresql://ann@127.0.0.1:1/access is in PostgreSQL" in said.err
-    assert f"pg_dump --schema=provisioner_{section}" in said.err
+    assert "The ledger postgresql://ann@127.0.0.1:1/access is in PostgreSQL" in said.err
+    assert "pg_dump --schema=provisioner_ledger" in said.err
     assert "first, then the ledger" in said.err
     assert not (tmp_path / "backup").exists()
+
+
+def test_portal_in_postgres_is_left_to_pg_dump(applied: Shell, tmp_path: Path) -> None:
+    applied.edit("provisioner.yaml", "sqlite:///portal.db", "postgresql://ann@127.0.0.1:1/access")
+    said = applied("backup", tmp_path / "backup")
+    assert (said.code, said.out) == (0, f"Backed up into {tmp_path / 'backup'}: ledger.db.\n")
+    words = " ".join(said.err.split())
+    assert "The portal postgresql://ann@127.0.0.1:1/access is not in this backup" in words
+    assert "pg_dump --schema=provisioner_portal." in words
+    assert "dump the portal first, then back up the ledger again" in words
+    assert letters(tmp_path / "backup" / "ledger.db")
 
 
 def test_portal_on_the_network_is_left_to_its_server(applied: Shell, tmp_path: Path) -> None:
