@@ -6,6 +6,7 @@ Only this module translates the errors of ``sqlite3`` into sentences for users.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -36,6 +37,10 @@ READ_ATTEMPTS = 20
 
 PERMISSIONS = "Check the permissions of the file and of its folder."
 FOLDER = "Check that the folder exists and that you may write in it."
+READ_ONLY_DISK = (
+    "Make the file system writable, or copy the whole workspace to a disk that can be written, and run the "
+    "same command there."
+)
 
 SENTENCES = {
     "SQLITE_NOTADB": ("{path} is not a {noun}.", "Point the {noun}'s url at another file."),
@@ -206,6 +211,8 @@ class SqliteDatabase(Database):
 
     def _sentence(self, schema: DatabaseSchema, problem: sqlite3.Error) -> ProvisionerError:
         name = getattr(problem, "sqlite_errorname", "") or ""
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) and _is_read_only(self.path.parent):
+            return self._cannot_open(schema, OSError(errno.EROFS, os.strerror(errno.EROFS)))
         if name.startswith("SQLITE_CANTOPEN") and (refusal := self._system_error()) is not None:
             return self._cannot_open(schema, refusal)
         for prefix, (sentence, remedy) in SENTENCES.items():
@@ -227,10 +234,20 @@ class SqliteDatabase(Database):
         return None
 
     def _cannot_open(self, schema: DatabaseSchema, problem: OSError) -> ProvisionerError:
+        remedy = PERMISSIONS if isinstance(problem, PermissionError) else FOLDER
+        if problem.errno == errno.EROFS:
+            remedy = READ_ONLY_DISK
         return schema.error(
-            f"The {schema.noun} {self} cannot be opened: {problem.strerror or problem}.",
-            PERMISSIONS if isinstance(problem, PermissionError) else FOLDER,
+            f"The {schema.noun} {self} cannot be opened: {problem.strerror or problem}.", remedy
         )
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Return True if the folder is on a file system that is mounted read-only, as far as the system says."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except (OSError, AttributeError):  # Windows has no statvfs
+        return False
 
 
 def _copy(connection: sqlite3.Connection, schema: DatabaseSchema, path: Path) -> None:

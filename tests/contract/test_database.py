@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -331,6 +333,26 @@ def test_file_without_permission_is_reported_with_the_system_error(memory_path: 
             with pytest.raises(LedgerError, match="cannot be opened: Permission denied") as caught:
                 opened()
             assert caught.value.remedy == "Check the permissions of the file and of its folder."
+
+
+def test_file_on_a_read_only_file_system_is_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite cannot create the log beside the file, and does not say why. The system knows the reason."""
+    # not in the folder of pytest, because only its owner can enter that
+    with TemporaryDirectory() as folder:
+        database = SqliteDatabase(Path(folder) / "books.db")
+        database.connect(OURS).close()
+        database.path.chmod(0o666)
+        database.path.parent.chmod(0o555)
+        mounted = {Path(folder): SimpleNamespace(f_flag=os.ST_RDONLY)}
+        monkeypatch.setattr(os, "statvfs", mounted.__getitem__)
+        with (
+            _unprivileged(),
+            pytest.raises(LedgerError, match="cannot be opened: Read-only file system") as caught,
+            database.pinned(OURS),
+        ):
+            pass
+        database.path.parent.chmod(0o755)
+    assert caught.value.remedy.startswith("Make the file system writable, or copy the whole workspace to a ")
 
 
 @contextmanager
