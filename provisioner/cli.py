@@ -260,9 +260,8 @@ mail.declare(
     "mail:settle",
     "Decide what became of an e-mail whose fate is unknown.",
     Argument(["user"]),
-    Option(
-        ["--sent/--resend", "arrived"], required=True, default=None, help="It arrived, or send it once more."
-    ),
+    Option(["--sent"], is_flag=True, help="It arrived."),
+    Option(["--resend"], is_flag=True, help="Send it once more."),
     LOCK_TIMEOUT,
 )
 

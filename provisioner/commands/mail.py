@@ -153,11 +153,21 @@ def settle(
     user: str,
     console: Console,
     *,
-    arrived: bool,
+    sent: bool = False,
+    resend: bool = False,
     lock_timeout: float = 0,
     clock: Clock = utc_now,
 ) -> int:
-    """Set the user's ``unknown`` letters to ``sent`` if ``arrived`` is True, otherwise to ``owed``."""
+    """Set the user's ``unknown`` letters to ``sent`` if ``sent`` is True, or to ``owed`` if ``resend`` is.
+
+    Raises :class:`UsageError` unless exactly one of the two is True, because neither is a safe default.
+    """
+    if sent == resend:
+        raise UsageError(
+            f"Say {'only one of' if sent else 'what became of the e-mail, with'} --sent or --resend.",
+            f"It arrived: provisioner mail settle {user} --sent\n"
+            f"  Send it once more: provisioner mail settle {user} --resend",
+        )
     workspace = load_workspace(folder)
     with (
         closing(Ledger(ledger_location(workspace), clock)) as ledger,
@@ -171,11 +181,11 @@ def settle(
                 "To see the e-mails: provisioner mail status",
             )
         for entry in found:
-            if arrived:
+            if sent:
                 ledger.outbox.mark([entry.letter.key], OutboxState.SENT, "settled by hand")
             else:
                 ledger.outbox.resend(entry.letter.key)
-    word = "counts as sent" if arrived else "is owed once more; to send it: provisioner mail send"
+    word = "counts as sent" if sent else "is owed once more; to send it: provisioner mail send"
     console.answer(f"The welcome e-mail to {printable(found[0].letter.recipient)} {word}")
     return 0
 

@@ -170,6 +170,16 @@ def test_a_command_gives_its_function_exactly_the_arguments_it_takes(command: Co
     assert required <= given <= set(taken) - {"clock"}
 
 
+@pytest.mark.parametrize("command", list(commands_of(cli)), ids=lambda command: command.target)
+def test_a_required_option_that_is_missing_gets_no_value(command: Command) -> None:
+    """Click 8.3 gives a required flag pair the value False if it is missing, without an error."""
+    for option in command.params:
+        if option.required and isinstance(option, click.Option):
+            assert not option.is_flag
+            with pytest.raises(click.MissingParameter):
+                option.handle_parse_result(click.Context(command), {}, [])
+
+
 @pytest.mark.parametrize(
     "name", ["close", "reopen", "validate", "client-creates", "user-changes", "requests-app", "activate"]
 )
@@ -470,6 +480,12 @@ def test_a_letter_in_unknown_state_waits_for_settle(shell: Shell) -> None:
     said = shell("plan", "--target", "company:004512").out
     assert "provisioner mail settle" in " ".join(said.split())
     assert shell("mail", "send", unknown[0]).code == 64
+    before = shell.tables()
+    for words in ([], ["--sent", "--resend"]):
+        refused = shell("mail", "settle", unknown[0], *words)
+        assert refused.code == 64
+        assert "--sent or --resend" in refused.err
+    assert shell.tables() == before
     assert shell("mail", "settle", unknown[0], "--sent").code == 0
     assert shell("mail", "settle", unknown[0], "--sent").code == 64
     assert shell("mail", "settle", unknown[1], "--resend").code == 0
