@@ -138,10 +138,10 @@ def apply_plan(
 
     Before the first write, raises :class:`Blocked` if the plan cannot be applied, :class:`StalePlan` if the
     portal has changed since, :class:`Locked` if another run has the ledger or the portal, and
-    :class:`MailError` if a letter cannot be rendered. At any time, raises :class:`LockLost` if another run
-    has taken over, and :class:`PortalError` or :class:`LedgerError` for a failed write. Steps and letters
-    that were refused raise nothing: ``report.complete`` is False, ``report.undone`` has these steps with
-    the reasons, and ``report.letters.trouble`` has the letters.
+    :class:`MailError` if a letter cannot be rendered or the mail transport cannot be used. At any time,
+    raises :class:`LockLost` if another run has taken over, and :class:`PortalError` or :class:`LedgerError`
+    for a failed write. Steps and letters that were refused raise nothing: ``report.complete`` is False,
+    ``report.undone`` has these steps with the reasons, and ``report.letters.trouble`` has the letters.
 
     >>> workspace = load_workspace(folder)
     >>> report = apply_plan(workspace, make_plan(workspace), stop=lambda: True)

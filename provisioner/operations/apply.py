@@ -26,8 +26,10 @@ from provisioner.operations.deliver import (
     check_templates,
     deliver,
     load_sender,
+    open_mail_transport,
     preview_letters,
     recover_outbox,
+    will_send,
 )
 from provisioner.operations.precondition import (
     Baseline,
@@ -132,11 +134,16 @@ def apply_plan(
 
     ``command`` is the name of the run in the ledger; ``say`` prints a sentence for the user. The context
     manager ``interruptible()`` yields a function that returns True if the user asked to stop. Before any
-    write, raises :class:`MailError` for a broken template and :class:`StalePlan` if the portal has changed.
+    write, raises :class:`MailError` if letters will be sent and a template or the settings of the transport
+    are broken, and :class:`StalePlan` if the portal has changed.
     """
     report = ApplyReport()
+    resend_unknown = workspace.settings.mail.on_unknown == "resend"
     with load_sender(workspace) as sender:
         check_templates(preview_letters(plan, clock()), sender)
+        if plan.letters:
+            # opened only for its errors, which must come before the session creates a missing portal
+            open_mail_transport(workspace)
         with writing_session(
             workspace,
             command,
@@ -148,9 +155,9 @@ def apply_plan(
         ) as session:
             ledger, portal, stop = session.ledger, session.portal, session.stop
             snapshot = _read_settled(portal, ledger, say)
-            parked = recover_outbox(
-                ledger, portal, resend_unknown=workspace.settings.mail.on_unknown == "resend"
-            )
+            if will_send(ledger, resend_unknown=resend_unknown):
+                open_mail_transport(workspace)
+            parked = recover_outbox(ledger, portal, resend_unknown=resend_unknown)
             report.letters.trouble += parked
             start = verify_precondition(plan, snapshot, ledger.snapshot().managed, ledger.journal.creations())
             with _recorded_run(ledger, command, plan, report, say):

@@ -110,7 +110,10 @@ def load_sender(workspace: Workspace) -> Iterator[SenderProfile]:
 
 
 def open_mail_transport(workspace: Workspace) -> Transport:
-    """Return the mail transport that the settings name, with the mail password of the workspace."""
+    """Return the mail transport that the settings name, with the mail password of the workspace.
+
+    Raises :class:`MailError` if no driver has the scheme, or if the password or a certificate is missing.
+    """
     mail = workspace.settings.mail
     password = secret_of(
         workspace.root, mail.password_env, mail.password_file, what="the mail password", error=MailError
@@ -167,6 +170,14 @@ def recover_outbox(ledger: Ledger, portal: Portal, *, resend_unknown: bool) -> l
         )
         for entry, reason in parked
     ]
+
+
+def will_send(ledger: Ledger, *, resend_unknown: bool) -> bool:
+    """Return True if the outbox has a letter that is sent after :func:`recover_outbox`."""
+    if ledger.outbox.letters(OutboxState.OWED, OutboxState.CONNECTING):
+        return True
+    unknown = ledger.outbox.letters(OutboxState.BODY, OutboxState.UNKNOWN) if resend_unknown else ()
+    return any(not entry.resent for entry in unknown)
 
 
 def _park_restored(ledger: Ledger, portal: Portal) -> list[OutboxEntry]:

@@ -38,14 +38,14 @@ def read_declared(
 ) -> tuple[Declared, list[Diagnostic]]:
     """Return the content of the manifests, and all problems that can be found without the portal."""
     declared, problems = read_manifests(workspace, digests=False, tell=report)
-    return declared, [*_missing_drivers(workspace), *problems, *check(declared, workspace.settings)]
+    return declared, [*missing_drivers(workspace), *problems, *check(declared, workspace.settings)]
 
 
-def _missing_drivers(workspace: Workspace) -> Iterator[Diagnostic]:
+def missing_drivers(workspace: Workspace) -> Iterator[Diagnostic]:
     """Yield a warning for each URL of provisioner.yaml whose driver comes from a package and cannot be used.
 
     This is not an error, because only commands that open the portal or send letters need the driver. For
-    example, a CI job that validates manifests may run without the driver.
+    example, a CI job that validates or plans may run without the mail driver.
     """
     try:
         driver_for(workspace.settings.portal.url)

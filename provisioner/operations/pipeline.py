@@ -27,7 +27,7 @@ from provisioner.model import (
     paris_date,
     user_address,
 )
-from provisioner.operations.open import ledger_location, open_portal_for, utc_now
+from provisioner.operations.open import ledger_location, missing_drivers, open_portal_for, utc_now
 from provisioner.planning.plan import Limits, Plan
 from provisioner.planning.planner import PlanOptions, Resolution, make_plan, select
 from provisioner.planning.steps import CreateUser
@@ -92,6 +92,7 @@ def plan_workspace(
         declared, problems = read_manifests(workspace, digests=digests, tell=report)
     with closing(open_portal_for(workspace, writing=False, clock=clock)) as portal:
         snapshot, ledger = _read_portal_and_ledger(workspace, portal)
+        problems = [*missing_drivers(workspace), *problems]
         problems = _require_valid(workspace, declared, problems, snapshot)
         policy = _policy(workspace, clock, snapshot)
         resolution = resolve(declared, snapshot.state, ledger.managed, policy)

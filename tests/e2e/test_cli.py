@@ -9,11 +9,13 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from contextlib import closing
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -413,12 +415,53 @@ def test_an_unreachable_mail_server_leaves_letters_owed(shell: Shell) -> None:
     assert len(server.accepted) == 15
 
 
-def test_an_unset_mail_password_stops_the_letters_alone(shell: Shell) -> None:
-    extra = '"smtp://127.0.0.1:25"\n  username: acces\n  password_env: NO_SUCH_PASSWORD'
-    shell.edit("provisioner.yaml", '"maildir:outbox"', extra)
-    said = shell("apply", "--auto-approve")
-    assert said.code == 7
-    assert "NO_SUCH_PASSWORD" in said.err
+BROKEN_TRANSPORTS = {
+    "driver": ('"smpt://mail"', "No driver is installed for smpt:// URLs."),
+    "password": (
+        '"smtp://127.0.0.1:25"\n  username: acces\n  password_env: NO_SUCH_PASSWORD',
+        "The environment variable NO_SUCH_PASSWORD, which holds the mail password, is not set.",
+    ),
+    "certificates": (
+        '"smtp://127.0.0.1:25"\n  ca_file: nowhere.pem',
+        "The certificates of nowhere.pem cannot be read",
+    ),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN_TRANSPORTS)
+def test_a_broken_transport_stops_before_the_first_write(shell: Shell, tmp_path: Path, broken: str) -> None:
+    transport, sentence = BROKEN_TRANSPORTS[broken]
+    shell.edit("provisioner.yaml", '"maildir:outbox"', transport)
+    plan = tmp_path / "plan.json"
+    planned = shell("plan", "--out", plan)
+    assert planned.code == 0
+    assert (sentence in " ".join(planned.out.split())) == (broken == "driver")
+    for words in (["--auto-approve"], [plan]):
+        said = shell("apply", *words)
+        assert said.code == 1
+        assert sentence in said.err
+        assert not (shell.folder / "portal.db").exists()
+        assert not (shell.folder / "ledger.db").exists()
+
+
+@pytest.mark.parametrize("broken", BROKEN_TRANSPORTS)
+def test_a_broken_transport_stops_only_a_run_with_letters(applied: Shell, broken: str) -> None:
+    """A run without new letters writes to the portal, unless the ledger owes letters from an earlier run."""
+    transport, sentence = BROKEN_TRANSPORTS[broken]
+    applied.edit("provisioner.yaml", '"maildir:outbox"', transport)
+    applied.edit(BAKERY, "Claire", "Clara")
+    assert applied("apply", "--auto-approve").code == 0
+    applied.edit(BAKERY, "Clara", "Claire")
+    with closing(sqlite3.connect(applied.folder / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE outbox SET state = 'owed' WHERE rowid = 1")
+    before = applied.tables()
+    said = applied("apply", "--auto-approve")
+    assert said.code == 1
+    assert sentence in said.err
+    after = applied.tables()
+    assert {name: rows for name, rows in after.items() if name.startswith("portal.db")} == {
+        name: rows for name, rows in before.items() if name.startswith("portal.db")
+    }
 
 
 def test_an_unknown_template_variable_stops_before_the_first_write(shell: Shell) -> None:
