@@ -7,7 +7,7 @@ A URL that contains a secret is refused, and the error does not show the secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from provisioner.manifest.fields import InvalidField, email, is_hidden, name
 
@@ -26,8 +26,10 @@ _SERVER = re.compile(
 _POSTGRESQL = re.compile(
     r"//(?:[A-Za-z0-9_.-]+@)?(?P<server>[^/@?]*)/[A-Za-z0-9_.-]+(?:\?schema=[a-z_][a-z0-9_]{0,62})?"
 )
+_MISWRITTEN = re.compile(r"([A-Za-z+]+):?(//.+)")
 _THIS_MACHINE = ("localhost", "127.0.0.1", "[::1]")
 _NO_SECRETS = "Secrets are named, never written: use username: with password_env: or password_file:."
+_SCHEMES = ("maildir", "smtp", "smtps")
 _TRANSPORTS = "maildir:outbox, smtp://mail.example.com:587 or smtps://mail.example.com:465"
 
 
@@ -95,11 +97,26 @@ def _checked_url(text: str, kinds: Mapping[str, Callable[[str, str], str]]) -> s
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in kinds:
         # the message does not repeat the rest of the URL, which may contain a password
-        raise InvalidField(
-            f"the kinds supported are: {', '.join(kinds)}",
-            "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path.",
+        remedy = (
+            "Write sqlite:///FILE for a file beside provisioner.yaml, sqlite:////FILE for an absolute path."
         )
+        meant = _repaired(text, kinds, lambda url: _checked_url(url, kinds))
+        raise InvalidField(f"the kinds supported are: {', '.join(kinds)}", meant or remedy)
     return kinds[scheme](text, rest)
+
+
+def _repaired(text: str, kinds: Collection[str], check: Callable[[str], str]) -> str:
+    """Return ``Did you mean "https://x"?`` for a URL in capitals or without its colon; "" for other texts.
+
+    A repaired URL that ``check`` refuses is not suggested, because it may contain a password.
+    """
+    found = _MISWRITTEN.fullmatch(text)
+    if found is None or (scheme := found[1].lower()) not in kinds:
+        return ""
+    try:
+        return f'Did you mean "{check(f"{scheme}:{found[2]}")}"?'
+    except InvalidField:
+        return ""
 
 
 def _sqlite(text: str, rest: str) -> str:
@@ -148,11 +165,14 @@ def transport(text: str) -> str:
     A URL with another scheme is for a driver from another package, which checks the rest of the URL itself.
     """
     scheme, colon, rest = text.partition(":")
-    if scheme not in ("maildir", "smtp", "smtps") and _is_outside(text):
+    if scheme not in _SCHEMES and _is_outside(text):
         _refuse_password(text, _NO_SECRETS)
         return text
-    if not colon or scheme not in ("maildir", "smtp", "smtps"):
-        raise InvalidField("the transports supported are: maildir, smtp, smtps", f"Write {_TRANSPORTS}.")
+    if not colon or scheme not in _SCHEMES:
+        raise InvalidField(
+            f"the transports supported are: {', '.join(_SCHEMES)}",
+            _repaired(text, _SCHEMES, transport) or f"Write {_TRANSPORTS}.",
+        )
     if scheme == "maildir":
         _refuse_odd_path(rest, "Write maildir: and a folder, such as maildir:outbox.")
         return text

@@ -381,6 +381,44 @@ def test_unknown_url_scheme_names_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
+    ("check", "text", "meant"),
+    [
+        (urls.portal, "https//portal", "https://portal"),
+        (urls.portal, "HTTPS://x", "https://x"),
+        (urls.portal, "https//portal.example.fr/acces/", "https://portal.example.fr/acces"),
+        (urls.portal, "SCIM+HTTPS://x.fr/scim", "scim+https://x.fr/scim"),
+        (urls.portal, "sqlite///portal.db", "sqlite:///portal.db"),
+        (urls.database, "PostgreSQL://firm@db/ledger", "postgresql://firm@db/ledger"),
+        (urls.transport, "smtp//mail.example.fr:587", "smtp://mail.example.fr:587"),
+        (urls.transport, "SMTPS://mail.example.fr", "smtps://mail.example.fr"),
+    ],
+)
+def test_miswritten_scheme_gets_the_url_that_was_meant(
+    check: Callable[[str], str], text: str, meant: str
+) -> None:
+    with pytest.raises(InvalidField) as refused:
+        check(text)
+    assert refused.value.remedy == f'Did you mean "{meant}"?'
+    assert check(meant) == meant
+
+
+@pytest.mark.parametrize(
+    ("check", "text"),
+    [
+        (urls.portal, "https//me:hunter2@portal"),
+        (urls.portal, "POSTGRESQL://me:hunter2@db/portal"),
+        (urls.database, "HTTPS://me:hunter2@x"),
+        (urls.transport, "smtp//me:hunter2@mail"),
+        (urls.transport, "SMTP://me:hunter2@mail"),
+    ],
+)
+def test_miswritten_url_with_a_password_is_not_repeated(check: Callable[[str], str], text: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        check(text)
+    assert "hunter2" not in f"{refused.value.reason} {refused.value.remedy}"
+
+
+@pytest.mark.parametrize(
     "text",
     ["maildir:outbox", "maildir:/var/spool/out", "smtp://mail.example.com:587", "smtps://mail.example.com",
      "smtp://127.0.0.1:2525", "smtp://localhost:25", "smtp://[::1]:25"],
