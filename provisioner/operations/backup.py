@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from provisioner.embedded.backup import accounts_to_welcome, claim_in_backup
 from provisioner.embedded.tables import PORTAL_SCHEMA
-from provisioner.errors import LedgerError
+from provisioner.errors import LedgerError, ProvisionerError, WorkspaceError
 from provisioner.ledger.backup import OpenWork, mark_backup, open_work
 from provisioner.ledger.outbox import letter_key
 from provisioner.ledger.snapshot import read_ledger_id
@@ -68,18 +68,24 @@ def back_up(workspace: Workspace, destination: Path, clock: Clock) -> Backup:
         )
         portal = None
     with _pinned(ledger, portal) as (copy_ledger, copy_portal), new_folder(destination) as folder:
-        copy_ledger(folder / LEDGER_FILE)
-        with _opened(folder / LEDGER_FILE, LEDGER_SCHEMA) as connection:
-            work = open_work(connection)
-            mark_backup(connection, clock().isoformat(timespec="seconds"))
+        copy = folder / LEDGER_FILE
+        with _blame(destination, copy, ledger, LEDGER_SCHEMA):
+            copy_ledger(copy)
+            with _opened(copy, LEDGER_SCHEMA) as connection:
+                work = open_work(connection)
+                mark_backup(connection, clock().isoformat(timespec="seconds"))
         if portal is not None and copy_portal is not None:
-            copy_portal(folder / PORTAL_FILE)
-            with _opened(folder / PORTAL_FILE, PORTAL_SCHEMA) as connection:
-                _claim_open_letters(connection, work)
+            copy = folder / PORTAL_FILE
+            with _blame(destination, copy, portal, PORTAL_SCHEMA):
+                copy_portal(copy)
+                with _opened(copy, PORTAL_SCHEMA) as connection:
+                    _claim_open_letters(connection, work)
             # the copy of the portal has no link whose key is not in the file yet, because the key comes first
             key = portal.side_file(KEY_SUFFIX)
             if key is not None and key.exists():
-                write_private(folder / (PORTAL_FILE + KEY_SUFFIX), read_bytes(key, MAX_KEY_BYTES))
+                content = read_bytes(key, MAX_KEY_BYTES)
+                with _blame(destination, copy, portal, PORTAL_SCHEMA):
+                    write_private(folder / (PORTAL_FILE + KEY_SUFFIX), content)
         return Backup(sorted(file.name for file in folder.iterdir()), notes)
 
 
@@ -105,6 +111,22 @@ def _pinned(ledger: Database, portal: Database | None) -> Iterator[tuple[Copy, C
         ):
             copies = [stack.enter_context(pin) for pin in pins if pin is not None]
         yield copies[0], copies[1] if copies[1:] else None
+
+
+@contextmanager
+def _blame(destination: Path, copy: Path, database: Database, schema: DatabaseSchema) -> Iterator[None]:
+    """In errors about ``copy``, name what the user knows: the damaged original, or else ``destination``."""
+    try:
+        yield
+    except ProvisionerError as problem:
+        if problem.sentence == schema.damaged(copy).sentence:
+            raise schema.damaged(database) from problem
+        cause = problem.__cause__ or problem
+        reason = getattr(cause, "strerror", None) or str(cause).replace(str(copy), copy.name).rstrip(".")
+        raise WorkspaceError(
+            f"The backup into {destination} failed while the {schema.noun} was copied: {reason}.",
+            "Check the disk of that folder and the space left there, then run the same command again.",
+        ) from problem
 
 
 @contextmanager

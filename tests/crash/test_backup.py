@@ -325,25 +325,36 @@ def full(*_: object, **__: object) -> None:
     raise OSError(28, os.strerror(28))
 
 
-def full_database(*_: object, **__: object) -> None:
-    problem = sqlite3.OperationalError("database or disk is full")
-    problem.sqlite_errorname = "SQLITE_FULL"
+def full_database(words: str, name: str) -> None:
+    problem = sqlite3.OperationalError(words)
+    problem.sqlite_errorname = name
     raise problem
 
 
-@pytest.mark.parametrize("where", ["folder", "database", "sync"])
+@pytest.mark.parametrize("where", ["folder", "database", "log", "key", "sync"])
 def test_failed_backup_leaves_nothing(
     applied: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     made: dict[str, Callable[[], None]] = {
         "folder": lambda: monkeypatch.setattr("tempfile.mkdtemp", full),
+        "key": lambda: monkeypatch.setattr("tempfile.mkstemp", full),
         "sync": lambda: monkeypatch.setattr(files, "sync_folder", full),
     }
-    if where == "database":
+    copied: list[bool] = []
+    if where in ("database", "log"):
 
         class Full(sqlite3.Connection):
-            def backup(self, *_: Any, **__: Any) -> None:
-                full_database()
+            def backup(self, *words: Any, **more: Any) -> None:
+                if where == "database":
+                    full_database("database or disk is full", "SQLITE_FULL")
+                super().backup(*words, **more)
+                copied.append(True)
+
+            def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+                # opening the copy: the shared memory of its log does not fit on the disk
+                if copied and "journal_mode" in sql:
+                    full_database("disk I/O error", "SQLITE_IOERR_SHMSIZE")
+                return super().execute(sql, *values)
 
         connect = sqlite3.connect
         monkeypatch.setattr(sqlite3, "connect", lambda *words, **more: connect(*words, factory=Full, **more))
@@ -352,7 +363,15 @@ def test_failed_backup_leaves_nothing(
     said = applied("backup", tmp_path / "out" / "backup")
     monkeypatch.undo()
     assert (said.code, said.out) == (1, "")
-    assert ("The disk is full" if where == "database" else "No space left on device") in said.err
+    reasons = {"database": "database or disk is full", "log": "disk I/O error"}
+    backup = tmp_path / "out" / "backup"
+    assert f"{reasons.get(where, 'No space left on device')}.\n" in said.err
+    assert str(backup) in said.err
+    # neither the temporary folder nor the databases in use
+    assert ".provisioner-" not in said.err
+    assert str(applied.folder) not in said.err
+    if where not in ("folder", "sync"):
+        assert f"The backup into {backup} failed" in said.err
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -378,7 +397,7 @@ def test_busy_ledger_and_damaged_portal_get_a_sentence(
     (applied.folder / "portal.db").write_bytes(content)
     said = applied("backup", tmp_path / "backup")
     assert said.code == 1
-    assert "is damaged" in said.err
+    assert f"The portal {applied.folder / 'portal.db'} is damaged" in said.err
     assert list(tmp_path.glob("*backup*")) == []
 
 
