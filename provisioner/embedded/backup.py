@@ -21,6 +21,11 @@ def accounts_to_welcome(connection: Connection, steps: Sequence[str]) -> list[st
     return found
 
 
+def has_links(connection: Connection) -> bool:
+    """Return True if the portal has made an activation link. Its key existed then."""
+    return connection.execute("SELECT 1 FROM invitation LIMIT 1").fetchone() is not None
+
+
 def claim_in_backup(connection: Connection, ledger: str, run: str, letters: Sequence[str]) -> None:
     """In the backup, claim ``letters`` for ``run``, which is an id that no run of the ledger has.
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from provisioner.embedded.backup import accounts_to_welcome, claim_in_backup
+from provisioner.embedded.backup import accounts_to_welcome, claim_in_backup, has_links
 from provisioner.embedded.tables import PORTAL_SCHEMA
 from provisioner.errors import LedgerError, ProvisionerError, WorkspaceError
 from provisioner.ledger.backup import OpenWork, mark_backup, open_work
@@ -80,12 +80,19 @@ def back_up(workspace: Workspace, destination: Path, clock: Clock) -> Backup:
                 copy_portal(copy)
                 with _opened(copy, PORTAL_SCHEMA) as connection:
                     _claim_open_letters(connection, work)
+                    needs_key = has_links(connection)
             # the copy of the portal has no link whose key is not in the file yet, because the key comes first
             key = portal.side_file(KEY_SUFFIX)
             if key is not None and key.exists():
                 content = read_bytes(key, MAX_KEY_BYTES)
                 with _blame(destination, copy, portal, PORTAL_SCHEMA):
                     write_private(folder / (PORTAL_FILE + KEY_SUFFIX), content)
+            elif needs_key:
+                notes.append(
+                    f"The key of the activation links, {key}, is missing, so it is not in this backup. Links "
+                    "that were sent still work, but a letter that is sent again gets a new link, and the "
+                    "earlier link stops working. If you have the file, put it back, then back up again."
+                )
         return Backup(sorted(file.name for file in folder.iterdir()), notes)
 
 

@@ -17,6 +17,7 @@ from crash_support import ended, forked, posting, received, write_output_to
 from shell_support import Shell
 from smtp_support import Server, smtp_server
 
+from provisioner.embedded.activation_links import hash_of
 from provisioner.embedded.portal import SqlPortal
 from provisioner.embedded.read_only import ReadOnlyPortal
 from provisioner.embedded.tables import BATCH
@@ -431,6 +432,30 @@ def test_portal_on_the_network_is_left_to_its_server(applied: Shell, tmp_path: P
     assert said.out == f"Backed up into {tmp_path / 'backup'}: ledger.db.\n"
     assert "The portal https://portal.example.fr is not a file here" in said.err
     assert letters(tmp_path / "backup" / "ledger.db")
+
+
+def test_a_missing_key_is_reported_if_the_portal_has_links(applied: Shell, tmp_path: Path) -> None:
+    key = applied.folder / "portal.db.key"
+    key.unlink()
+    said = applied("backup", tmp_path / "backup")
+    assert (said.code, said.out) == (0, f"Backed up into {tmp_path / 'backup'}: ledger.db, portal.db.\n")
+    assert f"The key of the activation links, {key}, is missing" in said.err
+    with closing(sqlite3.connect(applied.folder / "portal.db")) as portal, portal:
+        portal.execute("DELETE FROM invitation")
+    assert applied("backup", tmp_path / "none").err == ""
+
+
+def test_without_its_key_a_portal_replaces_a_link_that_is_made_again(applied: Shell) -> None:
+    """This is what the report about a missing key says."""
+    (applied.folder / "portal.db.key").unlink()
+    with closing(sqlite3.connect(applied.folder / "portal.db")) as database:
+        (user,), (first,) = zip(
+            *database.execute("SELECT user_id, token_hash FROM invitation LIMIT 1"), strict=True
+        )
+    portal = SqlPortal(SqliteDatabase(applied.folder / "portal.db"), Operator.PARTNER, None, "", utc_now)
+    with closing(portal):
+        (again,) = portal.activation_links([user]).values()
+    assert hash_of(again) != first
 
 
 def test_links_made_before_the_backup_work_on_the_restored_portal(applied: Shell, tmp_path: Path) -> None:
