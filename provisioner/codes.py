@@ -393,7 +393,8 @@ CODES: Mapping[str, Code] = {
     "no-driver": Code(
         "Driver that is not installed",
         "The portal or the mail transport needs a driver from a package that is not installed or fails. "
-        "Commands that only read manifests work without it; the others refuse, with exit code 1.",
+        "Commands that only read manifests work without it, and plan works without the driver of the mail "
+        "transport. A run of apply that needs the driver refuses before its first write, with exit code 1.",
         MANIFESTS,
         "Install the package, or correct the URL.",
         WARNING,
